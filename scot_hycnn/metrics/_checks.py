@@ -1,0 +1,94 @@
+"""The only input checks of the metrics: what was given, what is needed, what to do."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
+
+Samples: TypeAlias = NDArray[np.float64]  # (cells, features)
+
+
+def check_samples(**named: ArrayLike) -> tuple[Samples, ...]:
+    """Return the arrays as float64 (cells, features), or say which one does not fit and why.
+
+    Parameters
+    ----------
+    named
+        Arrays under the names that the caller's user knows them by.
+
+    Returns
+    -------
+    The arrays in the order given, all with the same number of columns.
+
+    Raises
+    ------
+    TypeError
+        If one is sparse or does not convert to numbers.
+    ValueError
+        If one is not two-dimensional, has fewer than 2 rows or no columns, holds NaN or infinite values, or
+        if the numbers of columns differ.
+    """
+    samples = tuple(_as_samples(name, values) for name, values in named.items())
+    if len({array.shape[1] for array in samples}) > 1:
+        found = ", ".join(f"{name} {array.shape[1]}" for name, array in zip(named, samples, strict=True))
+        raise ValueError(
+            f"The numbers of columns differ: {found}. "
+            "All arrays need the same features (genes or components) in the same order."
+        )
+    return samples
+
+
+def check_pairs(**named: ArrayLike) -> tuple[Samples, ...]:
+    """Check as :func:`check_samples` does, and that row i is the same cell in every array.
+
+    Parameters
+    ----------
+    named
+        Arrays under the names that the caller's user knows them by.
+
+    Returns
+    -------
+    The arrays in the order given, all of the same shape.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`check_samples`.
+    ValueError
+        If the numbers of rows differ.
+    """
+    samples = check_samples(**named)
+    if len({len(array) for array in samples}) > 1:
+        found = ", ".join(f"{name} {len(array)}" for name, array in zip(named, samples, strict=True))
+        raise ValueError(
+            f"The numbers of rows differ: {found}. Row i has to be the same cell in every array; "
+            "compare unpaired cells with energy_distance, mmd or w2."
+        )
+    return samples
+
+
+def _as_samples(name: str, values: ArrayLike) -> Samples:
+    if issparse(values):
+        raise TypeError(f"{name} is a sparse matrix; pass a dense array, for example {name}.toarray().")
+    try:
+        array = np.ascontiguousarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} does not convert to an array of numbers: {error}") from error
+    # ascontiguousarray turns a scalar into one dimension, hence np.ndim of what was given.
+    if np.ndim(values) != 2:
+        raise ValueError(
+            f"{name} has shape {np.shape(values)}; it needs two dimensions, (cells, features). "
+            f"One feature of many cells is {name}[:, None]."
+        )
+    if array.shape[0] < 2 or array.shape[1] < 1:
+        raise ValueError(f"{name} has shape {array.shape}; at least 2 rows (cells) and 1 column are needed.")
+    n_bad = int((~np.isfinite(array)).any(axis=1).sum())
+    if n_bad:
+        raise ValueError(
+            f"{name} has NaN or infinite values in {n_bad} of {len(array)} rows; select the cells that have "
+            f"values first, for example {name}[np.isfinite({name}).all(axis=1)]."
+        )
+    return array

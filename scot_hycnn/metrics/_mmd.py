@@ -1,0 +1,86 @@
+"""Maximum mean discrepancy."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ._checks import Samples, check_samples
+from ._pairwise import Elementwise, mean_between, mean_within
+
+# CellOT, Bunne et al. 2023, evaluation: the mean over this grid of bandwidths.
+_CELLOT_GAMMAS = np.logspace(1, -3, 50)
+
+
+def mmd(x: ArrayLike, y: ArrayLike, *, gamma: ArrayLike | None = None, unbiased: bool = True) -> float:
+    r"""Squared maximum mean discrepancy, mean over radial basis function kernels.
+
+    .. math:: E\,k(X,X') + E\,k(Y,Y') - 2\,E\,k(X,Y), \qquad k(x,y) = \exp(-\gamma |x-y|^2)
+
+    averaged over the values of :math:`\gamma`.
+
+    Parameters
+    ----------
+    x
+        Cells, shape (n, d), n >= 2.
+    y
+        Cells, shape (m, d), m >= 2. They need not correspond to the rows of ``x``.
+    gamma
+        One value or several, each > 0, in units of 1 / squared coordinate. None: the 50 values
+        ``np.logspace(1, -3, 50)`` of CellOT. Always report it: values under different gamma do not compare.
+    unbiased
+        True: pairs of a cell with itself are left out (U-statistic), the expected value is zero for two
+        samples of one distribution, and a single value may be slightly negative. False: they are kept
+        (V-statistic), which is never negative and grows as samples get smaller; CellOT's tables are of this
+        kind.
+
+    Returns
+    -------
+    MMD², between 0 and 2 up to sampling noise, without units.
+
+    Raises
+    ------
+    TypeError
+        If an array is sparse or not numeric.
+    ValueError
+        If the shapes do not fit, a value is not finite, or a gamma is not positive.
+
+    References
+    ----------
+    Gretton et al. (2012), A kernel two-sample test, JMLR 13, eq. 3 (U-statistic) and eq. 5 (V-statistic).
+    Bunne et al. (2023), Learning single-cell perturbation responses using neural optimal transport, Nature
+    Methods 20 (the grid of gamma).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scot_hycnn.metrics import mmd
+    >>> x, y = np.zeros((3, 1)), np.ones((3, 1))
+    >>> round(mmd(x, y, gamma=1.0), 4)  # 1 + 1 - 2 / e
+    1.2642
+    """
+    x_cells, y_cells = check_samples(x=x, y=y)
+    gammas = _CELLOT_GAMMAS if gamma is None else np.atleast_1d(np.asarray(gamma, dtype=np.float64))
+    if gammas.size == 0 or not np.all(np.isfinite(gammas) & (gammas > 0)):
+        raise ValueError(f"gamma={gamma!r}; it needs one or several finite values > 0.")
+    kernel = _mean_rbf(gammas)
+    within_x, within_y = mean_within(x_cells, kernel), mean_within(y_cells, kernel)
+    if not unbiased:
+        within_x, within_y = _with_diagonal(within_x, len(x_cells)), _with_diagonal(within_y, len(y_cells))
+    return within_x + within_y - 2 * mean_between(x_cells, y_cells, kernel)
+
+
+def _mean_rbf(gammas: Samples) -> Elementwise:
+    def kernel(squared: Samples) -> Samples:
+        total, term = np.zeros_like(squared), np.empty_like(squared)
+        for gamma in gammas:
+            total += np.exp(np.multiply(squared, -gamma, out=term), out=term)
+        total /= len(gammas)
+        return total
+
+    return kernel
+
+
+def _with_diagonal(mean_off_diagonal: float, n_cells: int) -> float:
+    """Mean over all n² pairs; the kernel of a cell with itself is 1."""
+    return ((n_cells - 1) * mean_off_diagonal + 1) / n_cells

@@ -1,0 +1,47 @@
+"""Shrinkage of a predicted cloud."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from ._checks import check_samples
+
+
+def trace_ratio(predicted: ArrayLike, observed: ArrayLike) -> float:
+    r"""Total variance of the predicted cells relative to the observed ones.
+
+    .. math:: \operatorname{tr}\operatorname{Cov}(T(X)) \,/\, \operatorname{tr}\operatorname{Cov}(Y)
+
+    with the divisor n - 1 in both covariances.
+
+    Parameters
+    ----------
+    predicted
+        Predicted cells T(x), shape (n, d), n >= 2.
+    observed
+        Observed target cells, shape (m, d), m >= 2. They need not correspond to the rows of ``predicted``.
+
+    Returns
+    -------
+    The ratio, without units: 1 is right, below 1 is shrinkage, to which gene means are blind.
+
+    Raises
+    ------
+    TypeError
+        If an array is sparse or not numeric.
+    ValueError
+        If the numbers of columns differ, a value is not finite, or ``observed`` has no variance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scot_hycnn.metrics import trace_ratio
+    >>> y = np.random.default_rng(0).normal(size=(50, 3))
+    >>> round(trace_ratio(0.9 * y, y), 6)
+    0.81
+    """
+    predicted_cells, observed_cells = check_samples(predicted=predicted, observed=observed)
+    variance = float(observed_cells.var(axis=0, ddof=1).sum())
+    if variance == 0:
+        raise ValueError("observed has no variance: all its rows are equal, so that no ratio is defined.")
+    return float(predicted_cells.var(axis=0, ddof=1).sum()) / variance
