@@ -9,9 +9,11 @@ import pytest
 
 from scot_hycnn import metrics
 
+MODULES = sorted({getattr(metrics, name).__module__ for name in metrics.__all__})
 
-@pytest.mark.parametrize("name", metrics.__all__)
-def test_examples(name):
-    failed, attempted = doctest.testmod(importlib.import_module(f"{metrics.__name__}._{name}"))
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples(module):
+    failed, attempted = doctest.testmod(importlib.import_module(module))
     assert attempted > 0
     assert failed == 0
