@@ -1,0 +1,75 @@
+"""Adam for K independent maps, with what each of them needs to stay on its path."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from scot_hycnn.potentials import HyCNN
+
+
+class AveragedAdam:
+    """Parameters of K maps that are optimised side by side, and their running average.
+
+    Clipping, decay and failure are each map's own: a map that explodes does not touch its neighbours.
+
+    Parameters
+    ----------
+    potential
+        The function whose parameters they are.
+    n_maps
+        K.
+    generator
+        Draws the initial parameters, on its device.
+    betas
+        Adam's decay rates of the two moments.
+    weight_decay
+        Decoupled decay of the weights that multiply x (W, Q and w), a unit of learning rate. Without them the
+        potential is q|x|^2/2, the Gaussian map up to scale: decay pulls towards the simple answer. Decaying the free
+        parameters of V, v and tau instead would pull these away from zero, since softplus(0) = 0.69.
+    max_norm
+        Largest norm of one map's gradient.
+    averaging
+        Decay rate of the running average of theta (Polyak & Juditsky 1992); the average forgets the start.
+    """
+
+    def __init__(
+        self,
+        potential: HyCNN,
+        n_maps: int,
+        generator: torch.Generator,
+        *,
+        betas: tuple[float, float],
+        weight_decay: float,
+        max_norm: float,
+        averaging: float,
+    ) -> None:
+        self.theta = potential.init(n_maps, generator).requires_grad_()
+        self.average = self.theta.detach().clone()
+        self.n_bad_gradients = torch.zeros(n_maps, device=generator.device)
+        self._adam = torch.optim.Adam([self.theta], betas=betas)
+        self._decayed = torch.cat(
+            [
+                torch.full((math.prod(shape),), weight_decay if name in "WQw" else 0.0, device=generator.device)
+                for name, shape in potential.shapes.items()
+            ]
+        )
+        self._max_norm, self._averaging, self._n_updates = max_norm, averaging, 0
+
+    @torch.no_grad()
+    def update(self, loss: Tensor, lr: float) -> None:
+        """Descend by one step on ``loss``, shape (K,)."""
+        with torch.enable_grad():
+            (grad,) = torch.autograd.grad(loss.sum(), self.theta)
+        norm = grad.norm(dim=1, keepdim=True)
+        grad *= (self._max_norm / (norm + 1e-9)).clamp_max(1.0)
+        bad = ~norm.isfinite()
+        self.n_bad_gradients += bad.squeeze(1)
+        self.theta.grad = grad.masked_fill_(bad, 0.0)
+        self.theta *= 1 - lr * self._decayed
+        self._adam.param_groups[0]["lr"] = lr
+        self._adam.step()
+        self._n_updates += 1
+        self.average.lerp_(self.theta, 1 - min(self._averaging, self._n_updates / (self._n_updates + 9)))

@@ -1,0 +1,70 @@
+"""Balanced coordinates: an exact change of variables in which the Gaussian map is the identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scot_hycnn.potentials import Gaussian
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    r"""Linear change of variables that gives both clouds one diagonal covariance, of mean variance 1.
+
+    For an invertible B, the potential :math:`f(x) = \tilde f(B(x - m_x))/c + \langle m_y, x\rangle` is convex iff
+    :math:`\tilde f` is, and optimal between the clouds iff :math:`\tilde f` is between
+    :math:`\tilde x = B(x - m_x)` and :math:`\tilde y = c B^{-T}(y - m_y)`. So nothing is lost, and
+    :math:`\tilde f(\tilde x) = \frac12|\tilde x|^2` is the Gaussian map. (Whitening x and y separately would break
+    :math:`T = \nabla f`.)
+
+    Parameters
+    ----------
+    mean_x, mean_y
+        Means of source and target, shape (d,).
+    matrix
+        B, shape (d, d).
+    scale
+        c, the factor of the inner product: :math:`\langle\tilde x, \tilde y\rangle = c\langle x - m_x, y - m_y\rangle`.
+    """
+
+    mean_x: Array
+    mean_y: Array
+    matrix: Array
+    scale: float
+
+    @classmethod
+    def from_gaussian(cls, gaussian: Gaussian) -> Coordinates:
+        """Coordinates in which ``gaussian``'s map is the identity."""
+        values, vectors = np.linalg.eigh(gaussian.matrix)
+        root = (vectors * np.sqrt(values)) @ vectors.T
+        variances, axes = np.linalg.eigh(root @ gaussian.covariance_x @ root)
+        scale = len(variances) / variances.sum()
+        return cls(gaussian.mean_x, gaussian.mean_y, np.sqrt(scale) * axes.T @ root, float(scale))
+
+    @property
+    def n_dims(self) -> int:
+        """d."""
+        return len(self.mean_x)
+
+    def source(self, x: Array) -> Array:
+        """Balanced coordinates of source points, (n, d) to (n, d)."""
+        balanced: Array = (x - self.mean_x) @ self.matrix.T
+        return balanced
+
+    def target(self, y: Array) -> Array:
+        """Balanced coordinates of target points, (m, d) to (m, d)."""
+        return np.linalg.solve(self.matrix.T, (y - self.mean_y).T).T * self.scale
+
+    def invert_source(self, x: Array) -> Array:
+        """Source points from their balanced coordinates."""
+        return self.mean_x + np.linalg.solve(self.matrix, x.T).T
+
+    def invert_target(self, y: Array) -> Array:
+        """Target points from their balanced coordinates."""
+        points: Array = self.mean_y + y @ self.matrix / self.scale
+        return points

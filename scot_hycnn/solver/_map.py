@@ -1,0 +1,369 @@
+"""The fitted map: what a fit returns, a file holds and transport applies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from scot_hycnn.potentials import HyCNN
+
+from . import _store
+from ._coordinates import Coordinates
+from ._device import resolve_device
+from ._selection import Blended
+
+Array = NDArray[np.float32]
+
+# Rows whose hidden layers stay in a core's cache: measured from 128 to 4096, 256 to 512 were the fastest.
+BLOCK_ROWS = 512
+
+
+@dataclass(frozen=True)
+class TransportMap:
+    r"""Optimal transport map :math:`T = \nabla f` of a fitted convex potential f.
+
+    :func:`scot_hycnn.solver.fit` makes it. It is the blend :math:`(1 - a)\,f_{Gauss} + a\,\mathrm{mean}_k f_k` of the
+    Gaussian map's potential with an ensemble of K networks, hence convex.
+
+    Parameters
+    ----------
+    network
+        Architecture of the ensemble's members.
+    theta
+        Their parameters, shape (K, P), float32, on the CPU.
+    coordinates
+        The balanced coordinates in which they act.
+    blend
+        a in [0, 1]; 0 is the Gaussian map.
+    w2_squared
+        Estimate of the squared Wasserstein-2 distance between source and target, from the dual on validation
+        cells, in units of the representation squared.
+    status
+        ``'ok'``, or sentences that say what happened.
+    params
+        Every effective parameter of the fit, seed and device included.
+    history
+        Columns of equal length, one row for each check during training.
+    validation
+        Scores on validation cells, the Gaussian map's beside the chosen one's.
+    certificate
+        How far the map is what it claims to be; see :meth:`certify`.
+    device
+        Where the networks are evaluated.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scot_hycnn import solver
+    >>> x = np.random.default_rng(0).normal(size=(200, 2))
+    >>> y = np.random.default_rng(1).normal(size=(200, 2)) + 3
+    >>> transport_map = solver.fit(x, y, max_steps=10, n_ensemble=1)
+    >>> transport_map.transport(x).shape
+    (200, 2)
+    """
+
+    network: HyCNN
+    theta: Tensor
+    coordinates: Coordinates
+    blend: float
+    w2_squared: float
+    status: str = "ok"
+    params: dict[str, Any] = field(default_factory=dict)
+    history: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
+    certificate: dict[str, float] = field(default_factory=dict)
+    device: str = "cpu"
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing unusual happened in the fit."""
+        return self.status == "ok"
+
+    @property
+    def n_dims(self) -> int:
+        """Dimension d of the representation."""
+        return self.network.n_dims
+
+    @cached_property
+    def _f(self) -> Blended:
+        with torch.no_grad():
+            return Blended(self.network, self.network.weights(self.theta.to(self.device)), self.blend)
+
+    def transport(
+        self, x: ArrayLike, t: float = 1.0, *, return_std: bool = False, batch_size: int = BLOCK_ROWS
+    ) -> Any:
+        r"""Move source cells along the displacement interpolation :math:`(1 - t)\,x + t\,T(x)`.
+
+        Parameters
+        ----------
+        x
+            Cells, shape (n, d). Rows are worked in blocks, so memory does not grow with n beyond the result.
+        t
+            Time in [0, 1]: 0 leaves the cells where they are, 1 is T.
+        return_std
+            Also return the ensemble's standard deviation.
+        batch_size
+            Rows of a block.
+
+        Returns
+        -------
+        Moved cells, float32, shape (n, d). With ``return_std`` also, for each cell, the root of the members' mean
+        squared distance from the ensemble's prediction, float32, shape (n,), in units of the representation.
+
+        Raises
+        ------
+        ValueError
+            If x has another dimension, is not finite, or t lies outside [0, 1].
+
+        References
+        ----------
+        McCann (1997), Adv. Math. 128, 153-179 (displacement interpolation).
+        """
+        if not 0 <= t <= 1:
+            raise ValueError(f"t={t} is outside [0, 1]: 0 is the source, 1 the transported cells.")
+        x = self._check(x, "x")
+        moved = np.empty(x.shape, dtype=np.float32)
+        std = np.zeros(len(x), dtype=np.float32)
+        for rows in _blocks(len(x), batch_size):
+            points = self._tensor(self.coordinates.source(x[rows]))
+            with torch.no_grad():
+                if self.blend == 0:
+                    mapped = points
+                else:
+                    members = self._f.member_gradients(points)
+                    mapped = torch.lerp(points, members.mean(0), self.blend)
+                    if return_std:
+                        std[rows] = t * self.blend * self._spread(members)
+            moved[rows] = (1 - t) * x[rows] + t * self.coordinates.invert_target(_numpy(mapped))
+        return (moved, std) if return_std else moved
+
+    def inverse(self, y: ArrayLike, *, batch_size: int = BLOCK_ROWS) -> Array:
+        r"""Move target cells back to the source by :math:`T^{-1} = \nabla f^*`, solved to tolerance.
+
+        Parameters
+        ----------
+        y
+            Cells, shape (m, d).
+        batch_size
+            Rows of a block.
+
+        Returns
+        -------
+        float32, shape (m, d).
+
+        Raises
+        ------
+        ValueError
+            If y has another dimension or is not finite.
+        """
+        y = self._check(y, "y")
+        moved = np.empty(y.shape, dtype=np.float32)
+        for rows in _blocks(len(y), batch_size):
+            maximisers, _ = self._maximisers(y[rows])
+            moved[rows] = self.coordinates.invert_source(_numpy(maximisers))
+        return moved
+
+    def potential(self, x: ArrayLike) -> NDArray[np.float64]:
+        """f(x), up to the constant that makes it comparable with :meth:`conjugate`.
+
+        Parameters
+        ----------
+        x
+            Cells, shape (n, d).
+
+        Returns
+        -------
+        float64, shape (n,), in units of the representation squared.
+
+        Raises
+        ------
+        ValueError
+            If x has another dimension or is not finite.
+        """
+        x = self._check(x, "x")
+        return self._by_block(x, self._value) / self.coordinates.scale + x @ self.coordinates.mean_y
+
+    def conjugate(self, y: ArrayLike) -> NDArray[np.float64]:
+        """f*(y) = max_x <x, y> - f(x).
+
+        Parameters
+        ----------
+        y
+            Cells, shape (m, d).
+
+        Returns
+        -------
+        float64, shape (m,), in units of the representation squared.
+
+        Raises
+        ------
+        ValueError
+            If y has another dimension or is not finite.
+        """
+        y = self._check(y, "y")
+        shifted = (y - self.coordinates.mean_y) @ self.coordinates.mean_x
+        return self._by_block(y, self._conjugate) / self.coordinates.scale + shifted
+
+    def certify(self, x: ArrayLike, y: ArrayLike, *, rng: int = 0) -> dict[str, float]:
+        r"""Measure how far the map is what it claims to be, on given cells.
+
+        Parameters
+        ----------
+        x
+            Source cells, shape (n, d).
+        y
+            Target cells, shape (m, d).
+        rng
+            Seed for the random pairs of cells.
+
+        Returns
+        -------
+        ``convexity_gap``: largest :math:`f(\frac{x + x'}2) - \frac{f(x) + f(x')}2` over random pairs (convex: not above
+        rounding). ``monotonicity``: smallest :math:`\langle T(x) - T(x'), x - x'\rangle/|x - x'|^2` (convex: not
+        below 0). ``fenchel_residual``: mean :math:`|y - T(T^{-1}(y))|`. ``cycle_error``: mean
+        :math:`|x - T^{-1}(T(x))|`. All in the units of the representation.
+
+        Raises
+        ------
+        ValueError
+            If the cells have another dimension or are not finite.
+        """
+        x, y = self._check(x, "x"), self._check(y, "y")
+        pairs = np.random.default_rng(rng).integers(len(x), size=(2, max(len(x), 1000)))
+        a, b = x[pairs[:, pairs[0] != pairs[1]]]
+        value = self.potential
+        gap = value((a + b) / 2) - (value(a) + value(b)) / 2
+        moved = self.transport(a).astype(np.float64) - self.transport(b)
+        squared = np.maximum(((a - b) ** 2).sum(1), np.finfo(float).tiny)
+        return {
+            "convexity_gap": float(gap.max()),
+            "monotonicity": float(((moved * (a - b)).sum(1) / squared).min()),
+            "fenchel_residual": _mean_distance(y, self.transport(self.inverse(y))),
+            "cycle_error": _mean_distance(x, self.inverse(self.transport(x))),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that the map holds, as str-keyed dicts of arrays, strings, numbers and bools."""
+        return _store.to_dict(self)
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any], *, device: str = "auto") -> TransportMap:
+        """Rebuild a map from :meth:`to_dict`.
+
+        Parameters
+        ----------
+        state
+            The dictionary, for instance after a round trip through a file.
+        device
+            Where to evaluate: 'auto', 'cpu', 'cuda', 'mps'.
+
+        Returns
+        -------
+        The map.
+
+        Raises
+        ------
+        ValueError
+            If anything is missing, misshapen, not finite, or of a newer schema.
+        """
+        return cls(**_store.from_dict(state), device=str(resolve_device(device)))
+
+    def save(self, path: str | Path) -> None:
+        """Write the map to a .safetensors file, arrays as tensors and the rest as JSON metadata.
+
+        Parameters
+        ----------
+        path
+            File to write. It appears whole or not at all.
+        """
+        _store.save(self.to_dict(), Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str = "auto") -> TransportMap:
+        """Read a map that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path
+            The file.
+        device
+            Where to evaluate: 'auto', 'cpu', 'cuda', 'mps'.
+
+        Returns
+        -------
+        The map.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is not a saved map, damaged, or of a newer schema.
+        """
+        return cls.from_dict(_store.load(Path(path)), device=device)
+
+    def _check(self, cells: ArrayLike, name: str) -> NDArray[np.float64]:
+        cells = np.asarray(cells, dtype=np.float64)
+        if cells.ndim != 2 or cells.shape[1] != self.n_dims:
+            raise ValueError(
+                f"{name} has shape {cells.shape}; this map was fitted in {self.n_dims} dimensions and takes "
+                f"(n, {self.n_dims})."
+            )
+        finite = np.isfinite(cells).all(1)
+        if not finite.all():
+            raise ValueError(
+                f"{name} has NaN or infinite values in {int((~finite).sum())} of {len(cells)} rows, the first in "
+                f"row {int(np.argmin(finite))}; remove or impute them."
+            )
+        return cells
+
+    def _tensor(self, points: NDArray[np.float64]) -> Tensor:
+        return torch.as_tensor(points, dtype=torch.float32, device=self.device)
+
+    def _by_block(
+        self, points: NDArray[np.float64], function: Callable[[NDArray[np.float64]], Tensor]
+    ) -> NDArray[np.float64]:
+        out = np.empty(len(points))
+        for rows in _blocks(len(points), BLOCK_ROWS):
+            out[rows] = _numpy(function(points[rows]))
+        return out
+
+    @torch.no_grad()
+    def _value(self, x: NDArray[np.float64]) -> Tensor:
+        return self._f.value(self._tensor(self.coordinates.source(x)))
+
+    @torch.no_grad()
+    def _maximisers(self, y: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
+        targets = self._tensor(self.coordinates.target(y))
+        return self._f.maximisers(targets)[0], targets
+
+    @torch.no_grad()
+    def _conjugate(self, y: NDArray[np.float64]) -> Tensor:
+        maximisers, targets = self._maximisers(y)
+        return (maximisers * targets).sum(-1) - self._f.value(maximisers)
+
+    def _spread(self, members: Tensor) -> Array:
+        # In original coordinates a difference d of balanced targets is d B / c.
+        matrix = self._tensor(self.coordinates.matrix / self.coordinates.scale)
+        apart = (members - members.mean(0)) @ matrix
+        return _numpy(apart.square().sum(-1).mean(0).sqrt()).astype(np.float32)
+
+
+def _blocks(n_rows: int, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, n_rows, size)]
+
+
+def _mean_distance(a: NDArray[np.float64], b: Array) -> float:
+    return float(np.sqrt(((a - b) ** 2).sum(1)).mean())
+
+
+def _numpy(values: Tensor) -> NDArray[np.float64]:
+    return np.asarray(values.double().cpu())

@@ -1,0 +1,186 @@
+"""How much of the network to keep: the blend with the Gaussian map, chosen on cells that training never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scot_hycnn.potentials import HyCNN
+
+from ._cells import Cells
+from ._conjugate import solve
+
+Array = NDArray[np.float64]
+
+# The grid includes 0, the Gaussian map itself: a fit can always fall back on it.
+BLENDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+
+# Mean residual |y - grad f(x)| up to which conjugates count as solved, in clouds of unit variance. (At a kink of f the
+# gradient jumps and a single residual stays large although f* is right: so the mean, not the maximum.)
+CONVERGED = 0.1
+
+
+@dataclass(frozen=True)
+class Blended:
+    r"""The potential (1 - a) |x|^2/2 + a mean_k f_k(x) in balanced coordinates.
+
+    It is convex, and its gradient is the blend of the Gaussian map (here the identity) with the ensemble's mean map.
+
+    Parameters
+    ----------
+    network
+        Architecture of the K members.
+    weights
+        Their weights.
+    blend
+        a in [0, 1].
+    """
+
+    network: HyCNN
+    weights: dict[str, Tensor]
+    blend: float
+
+    @property
+    def n_members(self) -> int:
+        """K."""
+        return len(self.weights["w"])
+
+    def member_gradients(self, x: Tensor) -> Tensor:
+        """Gradients of the K members at the same points, (n, d) to (K, n, d)."""
+        return self.network.gradient(self.weights, x.expand(self.n_members, -1, -1))
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """(n, d) to (n, d)."""
+        if self.blend == 0:
+            return x
+        return torch.lerp(x, self.member_gradients(x).mean(0), self.blend)
+
+    def value(self, x: Tensor) -> Tensor:
+        """(n, d) to (n,)."""
+        gaussian = 0.5 * x.square().sum(-1)
+        if self.blend == 0:
+            return gaussian
+        members = self.network.value(self.weights, x.expand(self.n_members, -1, -1))
+        return torch.lerp(gaussian, members.mean(0), self.blend)
+
+    def maximisers(self, y: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Points x with gradient y, (m, d), and their residuals, (m,)."""
+        start = y if start is None else start
+        x, residual = solve(lambda z: self.gradient(z[0]).unsqueeze(0), y.unsqueeze(0), start.unsqueeze(0))
+        return x[0], residual[0]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one blend reached on validation cells, cell by cell: each mean has a standard error.
+
+    Parameters
+    ----------
+    potential_x, conjugate_y
+        f at the source cells and f* at the target cells: the mean of both is J. In units of use_rep squared.
+    energy_x, energy_y
+        Each cell's share of the energy distance (its first-order influence). In units of use_rep.
+    energy_distance
+        Unbiased energy distance between transported source cells and target cells, less the target's own term.
+    residual
+        Mean residual of the conjugates.
+    """
+
+    potential_x: Array
+    conjugate_y: Array
+    energy_x: Array
+    energy_y: Array
+    energy_distance: float
+    residual: float
+
+    @property
+    def semi_dual(self) -> float:
+        """J = E f(X) + E f*(Y)."""
+        return float(self.potential_x.mean() + self.conjugate_y.mean())
+
+
+@torch.no_grad()
+def score_blends(
+    network: HyCNN, weights: dict[str, Tensor], cells: Cells, blends: Sequence[float] = BLENDS
+) -> list[Score]:
+    """Score blends on validation cells.
+
+    Parameters
+    ----------
+    network, weights
+        The trained ensemble.
+    cells
+        The cells of the fit.
+    blends
+        The blends, in order; each conjugate starts from its predecessor's.
+
+    Returns
+    -------
+    One score for each.
+    """
+    x, y = cells.x_validation, cells.y_validation
+    mapped = Blended(network, weights, 1.0).gradient(x) if any(blends) else x
+    # Distances are taken in the original coordinates, where they have a meaning, on the CPU in double precision.
+    targets = torch.as_tensor(cells.y_validation_original)
+    self_distance = _mean_distance_to_others(targets)
+    scores = []
+    start = y
+    for blend in blends:
+        f = Blended(network, weights, blend)
+        start, residual = f.maximisers(y, start)
+        conjugate = (start * y).sum(-1) - f.value(start)
+        moved = torch.as_tensor(cells.coordinates.invert_target(_numpy(torch.lerp(x, mapped, blend))))
+        between = torch.cdist(moved, targets, compute_mode="donot_use_mm_for_euclid_dist")
+        within = _mean_distance_to_others(moved)
+        energy = 2 * between.mean() - within.mean() - self_distance.mean()
+        scores.append(
+            Score(
+                _numpy(f.value(x)) / cells.coordinates.scale,
+                _numpy(conjugate) / cells.coordinates.scale,
+                _numpy(2 * between.mean(1) - 2 * within),
+                _numpy(2 * between.mean(0)),
+                float(energy),
+                float(residual.mean()),
+            )
+        )
+    return scores
+
+
+def choose(scores: list[Score]) -> int:
+    """Index of the best blend: the smallest J among those that are not visibly worse in energy distance.
+
+    J is convex in the blend, unbiased on unseen cells, and sees small errors in many dimensions, to which the energy
+    distance is blind. The energy distance has a veto: a blend that is worse than the Gaussian map by more than two
+    standard errors of the difference is out. So is one whose conjugates did not converge, since its J is too small.
+
+    Parameters
+    ----------
+    scores
+        One for each of BLENDS.
+    """
+    gaussian = scores[0]
+    semi_duals = [gaussian.semi_dual]
+    for score in scores[1:]:
+        error = _standard_error(score.energy_x - gaussian.energy_x, score.energy_y - gaussian.energy_y)
+        worse = score.energy_distance - gaussian.energy_distance > 2 * error
+        usable = np.isfinite(score.semi_dual) and score.residual < CONVERGED and not worse
+        semi_duals.append(score.semi_dual if usable else np.inf)
+    return int(np.argmin(semi_duals))
+
+
+def _standard_error(x: Array, y: Array) -> float:
+    return float(np.sqrt(x.var(ddof=1) / len(x) + y.var(ddof=1) / len(y)))
+
+
+def _mean_distance_to_others(points: Tensor) -> Tensor:
+    distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    return distances.sum(1) / (len(points) - 1)
+
+
+def _numpy(values: Tensor) -> Array:
+    return np.asarray(values.double().cpu())

@@ -1,0 +1,169 @@
+"""A fitted map as plain arrays, numbers and strings, and as a .safetensors file. No pickle."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from scot_hycnn.potentials import HyCNN
+
+from ._coordinates import Coordinates
+
+if TYPE_CHECKING:
+    from ._map import TransportMap
+
+SCHEMA_VERSION = 1
+_METADATA_KEY = "scot_hycnn"
+# What the map reports about its fit, beside what it needs to act.
+_REPORTS = ("params", "history", "validation", "certificate")
+
+
+def to_dict(fitted: TransportMap) -> dict[str, Any]:
+    """See TransportMap.to_dict."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "network": {**asdict(fitted.network), "hidden": np.asarray(fitted.network.hidden)},
+        "theta": fitted.theta.numpy(),
+        "coordinates": asdict(fitted.coordinates),
+        "blend": fitted.blend,
+        "w2_squared": fitted.w2_squared,
+        "status": fitted.status,
+        **{name: _plain(getattr(fitted, name)) for name in _REPORTS},
+    }
+
+
+def _plain(report: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: np.asarray(value) if isinstance(value, (list, tuple)) else value for key, value in report.items()}
+
+
+def from_dict(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a TransportMap, checked. See TransportMap.from_dict."""
+    version = _entry(state, "schema_version", int)
+    if not 1 <= version <= SCHEMA_VERSION:
+        raise ValueError(
+            f"This map has schema version {version}; this scot_hycnn reads versions 1 to {SCHEMA_VERSION}. "
+            "Update scot_hycnn, or fit again."
+        )
+    network = _network(_entry(state, "network", dict))
+    coordinates = _coordinates(_entry(state, "coordinates", dict), network.n_dims)
+    theta = np.asarray(_entry(state, "theta", np.asarray), dtype=np.float32)
+    if theta.ndim != 2 or len(theta) < 1 or theta.shape[1] != network.n_parameters or not np.isfinite(theta).all():
+        raise ValueError(
+            f"A saved map's theta must be finite, of shape (members, {network.n_parameters}); it has shape "
+            f"{theta.shape}. The map is damaged: fit again."
+        )
+    blend = _entry(state, "blend", float)
+    if not 0 <= blend <= 1:
+        raise ValueError(f"A saved map's blend must lie in [0, 1]; it is {blend}. The map is damaged: fit again.")
+    return {
+        "network": network,
+        "theta": torch.tensor(theta),
+        "coordinates": coordinates,
+        "blend": blend,
+        "w2_squared": _entry(state, "w2_squared", float),
+        "status": _entry(state, "status", str),
+        **{name: dict(_entry(state, name, dict)) for name in _REPORTS},
+    }
+
+
+def _entry(state: Mapping[str, Any], name: str, kind: Any) -> Any:
+    """The value of that name as that kind, or a sentence."""
+    if not isinstance(state, Mapping) or name not in state:
+        raise ValueError(f"A saved map needs the entry {name!r}, which is missing. The map is damaged: fit again.")
+    try:
+        return kind(state[name])
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"A saved map's entry {name!r} cannot be read as {kind.__name__}; it is of type "
+            f"{type(state[name]).__name__}. The map is damaged: fit again."
+        ) from None
+
+
+def _network(state: Mapping[str, Any]) -> HyCNN:
+    hidden = np.asarray(_entry(state, "hidden", np.asarray))
+    if hidden.ndim != 1 or hidden.dtype.kind not in "iu":
+        raise ValueError(f"A saved map's 'hidden' must be a list of widths; it is {hidden!r}. Fit again.")
+    return HyCNN(
+        n_dims=_entry(state, "n_dims", int),
+        hidden=tuple(int(width) for width in hidden),
+        gate=_entry(state, "gate", str),
+        temperature=_entry(state, "temperature", float),
+        quadratic_skip=_entry(state, "quadratic_skip", bool),
+        strong_convexity=_entry(state, "strong_convexity", float),
+    )
+
+
+def _coordinates(state: Mapping[str, Any], n_dims: int) -> Coordinates:
+    arrays = {}
+    for name, shape in (("mean_x", (n_dims,)), ("mean_y", (n_dims,)), ("matrix", (n_dims, n_dims))):
+        array = np.asarray(_entry(state, name, np.asarray))
+        if array.dtype.kind != "f" or array.shape != shape or not np.isfinite(array).all():
+            raise ValueError(
+                f"A saved map's {name!r} must be finite floats of shape {shape}; it has shape {array.shape} and dtype "
+                f"{array.dtype}. The map is damaged: fit again."
+            )
+        arrays[name] = array.astype(np.float64)
+    scale = _entry(state, "scale", float)
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"A saved map's scale must be positive; it is {scale}. The map is damaged: fit again.")
+    return Coordinates(scale=scale, **arrays)
+
+
+def save(state: dict[str, Any], path: Path) -> None:
+    """Write a map's dictionary: arrays as tensors, the rest as JSON in the header. Whole or not at all."""
+    arrays: dict[str, Any] = {}
+    plain = _separate(state, "", arrays)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+    os.close(handle)
+    try:
+        save_file(arrays, temporary, metadata={_METADATA_KEY: json.dumps(plain)})
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _separate(state: Mapping[str, Any], prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    """Move arrays out of the nested dict; what is left is JSON."""
+    plain: dict[str, Any] = {}
+    for key, value in state.items():
+        if isinstance(value, Mapping):
+            plain[key] = _separate(value, f"{prefix}{key}/", arrays)
+        elif isinstance(value, np.ndarray):
+            arrays[prefix + key] = np.ascontiguousarray(value)
+        else:
+            plain[key] = value.item() if isinstance(value, np.generic) else value
+    return plain
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read what save wrote."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {str(path)!r}; TransportMap.save(path) writes one.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            state = json.loads((file.metadata() or {})[_METADATA_KEY])
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                *parents, key = name.split("/")
+                inner = state
+                for parent in parents:
+                    inner = inner[parent]
+                inner[key] = file.get_tensor(name)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{str(path)!r} is not a map that scot_hycnn saved, or is damaged ({type(error).__name__}: {error})."
+        ) from None
+    if not isinstance(state, dict):
+        raise ValueError(f"{str(path)!r} is not a map that scot_hycnn saved: its header holds no dictionary.")  # noqa: TRY004
+    return state
