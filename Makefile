@@ -1,0 +1,41 @@
+# Two commands do everything on a fresh machine with Python 3.11 or newer: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint type bench-quick clean
+
+demo: .venv/demo
+	$(BIN)/python tutorials/demo.py
+
+test: .venv/test
+	$(BIN)/python -m pytest --numprocesses 2
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: .venv/dev
+	$(BIN)/mypy
+
+bench-quick: .venv/test
+	for script in synthetic w2_benchmark real_cells speed; do $(BIN)/python benchmarks/$$script.py --quick || exit 1; done
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# One stamp for each set of requirements, renewed when the project's metadata or the pins change.
+.venv/demo: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[cli,ot]'
+	@touch $@
+
+.venv/test: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+.venv/dev: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv demo dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,20 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+mpl.use("Agg")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real data sets; without SCOT_HYCNN_DATA the test is skipped."""
+    folder = os.environ.get("SCOT_HYCNN_DATA")
+    if not folder:
+        pytest.skip("SCOT_HYCNN_DATA is not set: it names the folder with the real data sets")
+    return Path(folder)
