@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 from ._pair import Pair, Samples, check_sizes, draw_pair
 
 
-def gaussian_pair(
-    n_dims: int, n_cells: int, *, n_test: int = 1000, rng: int | np.random.Generator | None = 0
-) -> Pair:
+def gaussian_pair(n_dims: int, n_cells: int, *, n_test: int = 1000, rng: int | np.random.Generator | None = 0) -> Pair:
     r"""Draw samples of two random Gaussians with the optimal transport map in closed form.
 
     .. math:: T(x) = m_y + M (x - m_x)

@@ -113,9 +113,7 @@ def pbmc_planted(n_cells: int = 4000, *, rng: int | np.random.Generator | None =
         raise ValueError(f"n_cells={n_cells}; at least {_MIN_CELLS} are needed, half of them controls.")
     reference = _read_reference()
     response = _plant_response(reference)
-    parents, cells = smoothed_bootstrap(
-        reference.scores, reference.cell_type, n_cells, np.random.default_rng(rng)
-    )
+    parents, cells = smoothed_bootstrap(reference.scores, reference.cell_type, n_cells, np.random.default_rng(rng))
     moved = response.transport(cells)
     is_control = np.arange(n_cells) < n_cells // 2
     x_pca = np.where(is_control[:, None], cells, moved)
@@ -179,9 +177,7 @@ def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
     return vector / np.linalg.norm(vector)
 
 
-def _express(
-    reference: _Reference, parents: NDArray[np.intp], x_pca: NDArray[np.float64]
-) -> csr_matrix[np.float32]:
+def _express(reference: _Reference, parents: NDArray[np.intp], x_pca: NDArray[np.float64]) -> csr_matrix[np.float32]:
     expression = x_pca @ reference.loadings.T + reference.mean + reference.residual[parents]
     expression[expression < reference.detection_limit] = 0
     return csr_matrix((np.round(expression * 64) / 64).astype(np.float32))

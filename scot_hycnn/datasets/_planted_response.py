@@ -38,9 +38,7 @@ def planted_response(adata: AnnData) -> LogSumExpPotential:
     True
     """
     if "planted" not in adata.uns:
-        raise ValueError(
-            "adata.uns has no 'planted'; planted_response reads what datasets.pbmc_planted wrote there."
-        )
+        raise ValueError("adata.uns has no 'planted'; planted_response reads what datasets.pbmc_planted wrote there.")
     stored = adata.uns["planted"]
     return LogSumExpPotential(
         np.asarray(stored["vectors"]),

@@ -57,9 +57,7 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
     10.0
     """
     x_cells, y_cells = check_samples(x=x, y=y)
-    return (
-        2 * mean_between(x_cells, y_cells, _root) - mean_within(x_cells, _root) - mean_within(y_cells, _root)
-    )
+    return 2 * mean_between(x_cells, y_cells, _root) - mean_within(x_cells, _root) - mean_within(y_cells, _root)
 
 
 def _root(squared: Samples) -> Samples:

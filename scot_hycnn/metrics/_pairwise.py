@@ -22,9 +22,7 @@ def mean_between(x: Samples, y: Samples, function: Elementwise) -> float:
     Distances are summed coordinate by coordinate, not expanded into |x|² + |y|² - 2<x,y>, which loses half of
     the digits where cells are close to each other.
     """
-    total = sum(
-        float(function(cdist(x[rows], y, "sqeuclidean")).sum()) for rows in _row_blocks(len(x), len(y))
-    )
+    total = sum(float(function(cdist(x[rows], y, "sqeuclidean")).sum()) for rows in _row_blocks(len(x), len(y)))
     return total / (len(x) * len(y))
 
 

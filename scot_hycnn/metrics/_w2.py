@@ -11,9 +11,7 @@ from ._checks import Samples, check_samples
 _MAX_PIVOTS = 10_000_000  # POT's own limit of 100,000 stops a thousand cells before the optimum
 
 
-def w2(
-    x: ArrayLike, y: ArrayLike, *, max_cells: int = 2000, rng: int | np.random.Generator | None = 0
-) -> float:
+def w2(x: ArrayLike, y: ArrayLike, *, max_cells: int = 2000, rng: int | np.random.Generator | None = 0) -> float:
     r"""Exact squared Wasserstein-2 distance between two clouds of cells.
 
     .. math:: W_2^2 = \min_\pi \sum_{ij} \pi_{ij} |x_i - y_j|^2
@@ -66,9 +64,7 @@ def w2(
     try:
         import ot  # noqa: PLC0415 - an extra, and half a second to import
     except ImportError as error:
-        raise ImportError(
-            "w2 needs POT, which is not installed. Run: pip install 'scot-hycnn[ot]'"
-        ) from error
+        raise ImportError("w2 needs POT, which is not installed. Run: pip install 'scot-hycnn[ot]'") from error
     x_cells, y_cells = check_samples(x=x, y=y)
     if max_cells < 2:
         raise ValueError(f"max_cells={max_cells}; at least 2 cells of each cloud are needed.")

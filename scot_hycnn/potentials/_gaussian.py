@@ -98,7 +98,7 @@ def _covariance(centred: Array) -> Array:
     if scale == 0:
         return np.zeros((centred.shape[1], centred.shape[1]))
     covariance, _ = ledoit_wolf(centred / scale, assume_centered=True)
-    return np.asarray(covariance) * scale**2
+    return np.asarray(covariance * scale**2, dtype=np.float64)
 
 
 def _symmetric_power(matrix: Array, *exponents: float) -> list[Array]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
 
-from ._gate import SmoothMax
+from ._gate import smooth_max
 from ._parameters import inverse_softplus, log_normal, unpack
 
 
@@ -48,6 +48,9 @@ class HyCNN:
         Whether the first layer has the terms :math:`(Qx)^2`.
     strong_convexity
         q at the start. It is learned and stays positive, so the convex conjugate is finite and has one maximiser.
+    output_scale
+        Factor of v and w at the start. 1 is the paper's initialisation; with a smaller one, and q near 1, f starts
+        near :math:`|x|^2/2`.
 
     References
     ----------
@@ -72,6 +75,7 @@ class HyCNN:
     temperature: float = 1.0
     quadratic_skip: bool = True
     strong_convexity: float = 0.1
+    output_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.n_dims < 1 or not self.hidden or min(self.hidden) < 1:
@@ -81,24 +85,25 @@ class HyCNN:
             )
         if self.gate not in ("smooth", "max"):
             raise ValueError(f"gate={self.gate!r} is unknown; choose 'smooth' or 'max'.")
-        if self.temperature <= 0 or self.strong_convexity <= 0:
+        if min(self.temperature, self.strong_convexity, self.output_scale) <= 0:
             raise ValueError(
-                f"temperature={self.temperature} and strong_convexity={self.strong_convexity} must be positive."
+                f"temperature={self.temperature}, strong_convexity={self.strong_convexity} and "
+                f"output_scale={self.output_scale} must be positive."
             )
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each parameter of one map, in the order in which theta holds them.
 
-        W and b hold every layer side by side, in each layer the columns of the first branch before the second's:
-        one product with x serves the whole network.
+        Layer l has W_l (skip from x), b_l and, from the second on, V_l; the columns of a gate's first branch come
+        before its second's.
         """
-        shapes: dict[str, tuple[int, ...]] = {
-            "W": (self.n_dims, 2 * sum(self.hidden)),
-            "b": (1, 2 * sum(self.hidden)),
-        }
-        for layer, (fan_in, width) in enumerate(zip(self.hidden[:-1], self.hidden[1:], strict=True), 1):
-            shapes[f"V{layer}"] = (fan_in, 2 * width)
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer, width in enumerate(self.hidden):
+            shapes[f"W{layer}"] = (self.n_dims, 2 * width)
+            shapes[f"b{layer}"] = (1, 2 * width)
+            if layer:
+                shapes[f"V{layer}"] = (self.hidden[layer - 1], 2 * width)
         shapes |= {"v": (1, self.hidden[-1]), "w": (1, self.n_dims), "q": (1, 1)}
         if self.gate == "smooth":
             shapes["tau"] = (1, len(self.hidden))
@@ -132,26 +137,31 @@ class HyCNN:
         return torch.cat(list(drawn.values()), dim=1)
 
     def _init_parameter(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Paper, sec. 2.2 and app. C; output_scale, Q, q and tau are ours."""
         device = generator.device
-        if name == "W":
-            scale = torch.full((shape[-1],), 0.5, device=device)
-            scale[: 2 * self.hidden[0]] = 1.0
-            return torch.randn(shape, generator=generator, device=device) * scale / math.sqrt(self.n_dims)
-        if name == "b":
-            biases = [0.0] + [-math.sqrt(h / (2 * math.pi * h + 2 * math.pi - 2)) for h in self.hidden[:-1]]
-            widths = torch.tensor([2 * h for h in self.hidden], device=device)
-            return torch.tensor(biases, device=device).repeat_interleave(widths).expand(shape)
-        if name.startswith("V") or name == "v":
-            h = self.hidden[int(name[1:]) - 1] if name != "v" else self.hidden[-1]
+        if name[0] in "WwQ":
+            # Q is as strong as the later skips: at a tenth of that, T = 4x^3 stayed a linear map for 400 steps.
+            scale = (1.0 if name == "W0" else 0.5) / math.sqrt(self.n_dims)
+            normal = torch.randn(shape, generator=generator, device=device)
+            return normal * scale * (self.output_scale if name == "w" else 1.0)
+        if name[0] == "b":
+            h = self._fan_in(name)
+            bias = -math.sqrt(h / (2 * math.pi * h + 2 * math.pi - 2)) if h else 0.0
+            return torch.full(shape, bias, device=device)
+        if name[0] in "Vv":
+            h = self._fan_in(name)
             mean = math.sqrt(1 / (h**2 + (1 - 1 / math.pi) * h))
-            return inverse_softplus(log_normal(shape, mean, 1 / (4 * h), generator))
-        if name == "w":
-            return torch.randn(shape, generator=generator, device=device) * 0.5 / math.sqrt(self.n_dims)
-        if name == "Q":
-            # Small against Wx, so that the network starts as the paper's.
-            return torch.randn(shape, generator=generator, device=device) * 0.1 / math.sqrt(self.n_dims)
+            drawn = log_normal(shape, mean, 1 / (4 * h), generator)
+            return inverse_softplus(drawn * (self.output_scale if name == "v" else 1.0))
         start = self.strong_convexity if name == "q" else self.temperature
         return inverse_softplus(torch.full(shape, start, device=device))
+
+    def _fan_in(self, name: str) -> int:
+        """Width of the layer below the parameter's; 0 for the first layer."""
+        if name == "v":
+            return self.hidden[-1]
+        layer = int(name[1:])
+        return self.hidden[layer - 1] if layer else 0
 
     def weights(self, theta: Tensor) -> dict[str, Tensor]:
         r"""Named weights of the function: those that must be positive for convexity are so here.
@@ -175,15 +185,15 @@ class HyCNN:
         return weights
 
     def _absorb_temperatures(self, weights: dict[str, Tensor], tau: Tensor) -> None:
-        columns = torch.tensor([2 * h for h in self.hidden], device=tau.device)
-        per_column = tau.repeat_interleave(columns, dim=-1)
-        weights["W"] = weights["W"] / per_column
-        weights["b"] = weights["b"] / per_column
-        for layer in range(1, len(self.hidden)):
-            weights[f"V{layer}"] = weights[f"V{layer}"] * (tau[..., layer - 1] / tau[..., layer]).unsqueeze(-1)
-        weights["v"] = weights["v"] * tau[..., -1:]
+        taus = tau.split(1, dim=-1)
+        for layer, t in enumerate(taus):
+            weights[f"W{layer}"] = weights[f"W{layer}"] / t
+            weights[f"b{layer}"] = weights[f"b{layer}"] / t
+            if layer:
+                weights[f"V{layer}"] = weights[f"V{layer}"] * (taus[layer - 1] / t)
+        weights["v"] = weights["v"] * taus[-1]
         if self.quadratic_skip:
-            weights["Q"] = weights["Q"] / tau[..., :1].sqrt()
+            weights["Q"] = weights["Q"] / taus[0].sqrt()
 
     def value(self, weights: dict[str, Tensor], x: Tensor) -> Tensor:
         """f(x).
@@ -221,31 +231,30 @@ class HyCNN:
         shape (K, n, d).
         """
         _, slopes, quadratic = self._layers(weights, x)
-        skips = weights["W"].split([2 * h for h in self.hidden], dim=-1)
         out = weights["w"] + weights["q"] * x
         # u is df/dz_l and grad is df/da_l, from the last layer to the first.
         u = weights["v"]
         for layer in range(len(self.hidden) - 1, -1, -1):
             first = u * slopes[layer]
             grad = torch.cat([first, u - first], dim=-1)
-            out = torch.baddbmm(out, grad, skips[layer].mT)
+            out = out.baddbmm_(grad, weights[f"W{layer}"].mT)
             if layer:
                 u = grad @ weights[f"V{layer}"].mT
         if quadratic is not None:
-            out = torch.baddbmm(out, grad * quadratic, weights["Q"].mT, alpha=2)
+            out = out.baddbmm_(grad * quadratic, weights["Q"].mT, alpha=2)
         return out
 
     def _layers(self, weights: dict[str, Tensor], x: Tensor) -> tuple[Tensor, list[Tensor], Tensor | None]:
         """Last hidden layer z_L, the slope of each gate in its first argument, and Qx."""
-        affine = torch.baddbmm(weights["b"], x, weights["W"]).split([2 * h for h in self.hidden], dim=-1)
         quadratic = x @ weights["Q"] if self.quadratic_skip else None
         slopes: list[Tensor] = []
         z = x
-        for layer, skip in enumerate(affine):
+        for layer in range(len(self.hidden)):
+            a = torch.baddbmm(weights[f"b{layer}"], x, weights[f"W{layer}"])
             if layer:
-                a = torch.baddbmm(skip, z, weights[f"V{layer}"])
-            else:
-                a = skip if quadratic is None else skip + quadratic.square()
+                a = a.baddbmm_(z, weights[f"V{layer}"])
+            elif quadratic is not None:
+                a = a.addcmul_(quadratic, quadratic)
             z, slope = self._gate(*a.chunk(2, dim=-1))
             slopes.append(slope)
         return z, slopes, quadratic
@@ -253,5 +262,4 @@ class HyCNN:
     def _gate(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         if self.gate == "max":
             return torch.maximum(a, b), (a >= b).to(a.dtype)
-        gated: tuple[Tensor, Tensor] = SmoothMax.apply(a, b)
-        return gated
+        return smooth_max(a, b)

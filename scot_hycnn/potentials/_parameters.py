@@ -11,10 +11,7 @@ from torch import Tensor
 def unpack(theta: Tensor, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """Views of theta, shape (K, P), by name: each has shape (K, *shape)."""
     pieces = theta.split([math.prod(shape) for shape in shapes.values()], dim=1)
-    return {
-        name: piece.view(len(theta), *shape)
-        for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
-    }
+    return {name: piece.view(len(theta), *shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
 
 
 def inverse_softplus(value: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class AveragedAdam:
         self._adam = torch.optim.Adam([self.theta], betas=betas)
         self._decayed = torch.cat(
             [
-                torch.full((math.prod(shape),), weight_decay if name in "WQw" else 0.0, device=generator.device)
+                torch.full((math.prod(shape),), weight_decay if name[0] in "WQw" else 0.0, device=generator.device)
                 for name, shape in potential.shapes.items()
             ]
         )

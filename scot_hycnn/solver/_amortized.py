@@ -25,8 +25,8 @@ class State:
 class Amortized:
     r"""Minimise the semi-dual :math:`J(f) = E f(X) + E f^*(Y)`, with conjugates that a second network predicts.
 
-    Each step predicts the maximisers :math:`\hat x = \nabla g(y)` of :math:`\langle x, y\rangle - f(x)`, refines them by
-    a few Barzilai-Borwein steps, and descends on
+    Each step predicts the maximisers :math:`\hat x = \nabla g(y)` of :math:`\langle x, y\rangle - f(x)`, refines
+    them by a few Barzilai-Borwein steps, and descends on
 
     .. math::
         \ell_f = \mathrm{mean}\,f(x) - \mathrm{mean}\,f(\hat x), \qquad
@@ -41,23 +41,22 @@ class Amortized:
     betas
         Adam's decay rates.
     weight_decay
-        Pull towards the Gaussian map; see AveragedAdam. 1.0 beat 0, 0.1 and 0.3 on every task of
-        benchmarks/ablation.py, synthetic and real.
+        Pull towards the Gaussian map; see AveragedAdam.
     max_norm
         Largest gradient norm of a map.
     averaging
         Decay rate of the average over steps, which is what training returns.
     n_refinements
-        Barzilai-Borwein steps on each prediction. With 3 the W2 benchmark (D = 16) stalled at 10 % error, with 5 it
-        reaches 2 %.
+        Barzilai-Borwein steps on each prediction. With 3 the W2 benchmark (D = 16) stalled at 10 % error, where 5
+        reached 2 %.
 
     References
     ----------
     Amos (2023), "On amortizing convex conjugates for optimal transport", ICLR: amortised prediction, then
-    refinement; the regression loss of g is its eq. 9. Makkuva et al. (2020), ICML: the semi-dual over two convex networks.
+    refinement, with a regression loss for g. Makkuva et al. (2020), ICML: the semi-dual over two convex networks.
     """
 
-    lr: float = 1e-2
+    lr: float = 2e-2
     betas: tuple[float, float] = (0.5, 0.9)
     weight_decay: float = 1.0
     max_norm: float = 1.0

@@ -26,7 +26,8 @@ def check_cells(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     for name, cells in (("x (source)", x), ("y (target)", y)):
         if cells.ndim != 2 or cells.shape[1] < 1 or cells.dtype.kind not in "fiub":
             raise ValueError(
-                f"{name} must be numbers of shape (cells, dimensions); it has shape {cells.shape} and dtype {cells.dtype}."
+                f"{name} must be numbers of shape (cells, dimensions); it has shape {cells.shape} and dtype "
+                f"{cells.dtype}."
             )
     if x.shape[1] != y.shape[1]:
         raise ValueError(
@@ -97,7 +98,10 @@ class Cells:
         :math:`\frac12 W_2^2 = \frac12 E|X|^2 + \frac12 E|Y|^2 - J`, with the means split off before anything is
         squared: clouds far from the origin would cancel.
         """
-        xi, eta = self.x_validation_original - self.coordinates.mean_x, self.y_validation_original - self.coordinates.mean_y
+        xi, eta = (
+            self.x_validation_original - self.coordinates.mean_x,
+            self.y_validation_original - self.coordinates.mean_y,
+        )
         shift = self.coordinates.mean_x - self.coordinates.mean_y
         spread = (xi**2).sum(1).mean() + (eta**2).sum(1).mean()
         return float(shift @ shift + 2 * shift @ (xi.mean(0) - eta.mean(0)) + spread - 2 * semi_dual)
@@ -116,7 +120,7 @@ def split(cells: Array, fraction: float, rng: np.random.Generator) -> tuple[Arra
 
     Scores vary most between cell types. Few validation cells drawn at random would hold too many of one type, and the
     choice of the blend would follow this accident. So cells are put in the order of their k-means cluster, at random
-    within it, and validation takes every so-manieth (systematic sampling).
+    within it, and validation takes rows at even steps (systematic sampling).
 
     Parameters
     ----------

@@ -58,7 +58,7 @@ class Coordinates:
 
     def target(self, y: Array) -> Array:
         """Balanced coordinates of target points, (m, d) to (m, d)."""
-        return np.linalg.solve(self.matrix.T, (y - self.mean_y).T).T * self.scale
+        return np.asarray(np.linalg.solve(self.matrix.T, (y - self.mean_y).T).T * self.scale, dtype=np.float64)
 
     def invert_source(self, x: Array) -> Array:
         """Source points from their balanced coordinates."""

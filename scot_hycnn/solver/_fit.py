@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -35,9 +36,9 @@ def fit(
     potential: str = "hycnn",
     solver: str = "amortized",
     hidden: tuple[int, ...] = (48, 48, 48, 48),
-    max_steps: int = 600,
+    max_steps: int = 400,
     batch_size: int = 256,
-    lr: float = 1e-2,
+    lr: float = 2e-2,
     weight_decay: float = 1.0,
     n_ensemble: int = 4,
     validation_fraction: float = 0.1,
@@ -129,15 +130,16 @@ def fit(
     cells = Cells.prepare(
         *check_cells(x, y), validation_fraction, np.random.default_rng(rng), torch.device(settings.device)
     )
-    network = HyCNN(cells.coordinates.n_dims, settings.hidden)
+    # In balanced coordinates |x|^2/2 is the Gaussian map: training starts close to it.
+    network = HyCNN(cells.coordinates.n_dims, settings.hidden, strong_convexity=0.9, output_scale=0.3)
     if settings.potential == "gaussian":
-        trained = Trained(network.init(1, torch.Generator().manual_seed(rng)), 0, {}, 0, 0)
-        blends = (0.0,)
+        trained = Trained(network.init(1, torch.Generator().manual_seed(rng)), keep_gaussian=True)
     else:
         trained = _train(network, settings, cells, progress)
-        blends = BLENDS
-    scores = score_blends(network, network.weights(trained.theta), cells, blends)
-    return _finish(network, settings, cells, trained, scores, time.perf_counter() - started)
+    blends = BLENDS[:1] if trained.keep_gaussian else BLENDS
+    scores = score_blends(network, network.weights(trained.theta.to(settings.device)), cells, blends)
+    settings_and_cost = asdict(settings) | {"n_steps": trained.n_steps, "seconds": time.perf_counter() - started}
+    return _finish(network, cells, trained, scores, settings_and_cost)
 
 
 @dataclass(frozen=True)
@@ -145,10 +147,10 @@ class Trained:
     """What the loop hands on: parameters, shape (K, P), and what happened on the way."""
 
     theta: Tensor
-    n_steps: int
-    history: dict[str, np.ndarray]
-    n_bad_gradients: int
-    n_members_back: int
+    keep_gaussian: bool
+    n_steps: int = 0
+    history: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    n_bad_gradients: int = 0
 
 
 def _train(network: HyCNN, settings: Settings, cells: Cells, progress: bool | None) -> Trained:
@@ -159,7 +161,7 @@ def _train(network: HyCNN, settings: Settings, cells: Cells, progress: bool | No
     monitor = Monitor(network, cells)
     check_every = max(settings.max_steps // 10, 1)
     hidden_bar = "CI" in os.environ or None if progress is None else not progress
-    n_steps = 0
+    n_steps, hopeless = 0, False
     with tqdm(total=settings.max_steps, desc="HyCNN-OT", unit="step", delay=1, disable=hidden_bar) as bar:
         for step in range(settings.max_steps):
             x, y = cells.batch(settings.n_ensemble, settings.batch_size, generator)
@@ -168,19 +170,19 @@ def _train(network: HyCNN, settings: Settings, cells: Cells, progress: bool | No
             bar.update()
             if n_steps % check_every == 0 or n_steps == settings.max_steps:
                 monitor.check(n_steps, state, losses)
-                if monitor.clearly_worse_than_gaussian and 2 * n_steps >= settings.max_steps:
+                hopeless = monitor.clearly_worse_than_gaussian and 2 * n_steps >= settings.max_steps
+                if hopeless:
                     break
-    theta, n_back = monitor.selected()
-    return Trained(theta, n_steps, monitor.history, int(state.f.n_bad_gradients.sum()), n_back)
+    return Trained(monitor.selected(), hopeless, n_steps, monitor.history, int(state.f.n_bad_gradients.sum()))
 
 
 def _finish(
-    network: HyCNN, settings: Settings, cells: Cells, trained: Trained, scores: list[Score], seconds: float
+    network: HyCNN, cells: Cells, trained: Trained, scores: list[Score], params: dict[str, Any]
 ) -> TransportMap:
     """Blend, measure, and say what happened."""
     chosen = choose(scores)
     score, gaussian = scores[chosen], scores[0]
-    status = _status(settings, trained, chosen)
+    status = _status(params, trained, chosen)
     if status != "ok":
         warnings.warn(f"solver.fit {status}", UserWarning, stacklevel=3)
     fitted = TransportMap(
@@ -190,7 +192,7 @@ def _finish(
         blend=BLENDS[chosen],
         w2_squared=cells.w2_squared(score.semi_dual),
         status=status,
-        params=asdict(settings) | {"n_steps": trained.n_steps, "seconds": seconds},
+        params=params,
         history=trained.history,
         validation={
             "blend": BLENDS[chosen],
@@ -201,23 +203,21 @@ def _finish(
             "n_source": len(cells.x_validation),
             "n_target": len(cells.y_validation),
         },
-        device=settings.device,
+        device=params["device"],
     )
     sample = slice(CERTIFICATE_CELLS)
     fitted.certificate.update(fitted.certify(cells.x_validation_original[sample], cells.y_validation_original[sample]))
     return fitted
 
 
-def _status(settings: Settings, trained: Trained, chosen: int) -> str:
-    if settings.potential == "gaussian":
-        return "ok"
+def _status(params: dict[str, Any], trained: Trained, chosen: int) -> str:
     sentences = []
     if trained.n_bad_gradients:
         sentences.append(
             f"met {trained.n_bad_gradients} non-finite gradients in {trained.n_steps} steps, which were skipped."
         )
-    if chosen == 0:
-        early = f" after {trained.n_steps} steps" if trained.n_steps < settings.max_steps else ""
+    if chosen == 0 and params["potential"] != "gaussian":
+        early = f" after {trained.n_steps} steps" if trained.n_steps < params["max_steps"] else ""
         sentences.append(
             f"kept the Gaussian map: on validation cells the network was not better{early}. This is the right answer "
             "where the response is close to linear, or cells are few."

@@ -78,20 +78,20 @@ class Monitor:
         better = j < best_j
         self._best = torch.where(better.unsqueeze(1), theta, best_theta), torch.where(better, j, best_j)
 
-    def selected(self) -> tuple[Tensor, int]:
+    def selected(self) -> Tensor:
         """The last state of each member, or its best where the last J is worse by more than a standard error.
 
         The annealed end is usually better than the check of lowest J, which partly is luck; but not after a failure.
 
         Returns
         -------
-        theta, shape (K, P), and the number of members that went back to an earlier state.
+        theta, shape (K, P).
         """
         if self._best is None or self._last is None:
             raise RuntimeError("selected() was called before the first check.")
         (best_theta, best_j), (theta, j, error) = self._best, self._last
         back = ~(j <= best_j + error.nan_to_num(nan=0.0))
-        return torch.where(back.unsqueeze(1), best_theta, theta), int(back.sum())
+        return torch.where(back.unsqueeze(1), best_theta, theta)
 
     @property
     def history(self) -> dict[str, NDArray[np.float64]]:

@@ -157,20 +157,25 @@ def choose(scores: list[Score]) -> int:
     J is convex in the blend, unbiased on unseen cells, and sees small errors in many dimensions, to which the energy
     distance is blind. The energy distance has a veto: a blend that is worse than the Gaussian map by more than two
     standard errors of the difference is out. So is one whose conjugates did not converge, since its J is too small.
+    Among blends within a tenth of a standard error of the smallest J the one nearest to the Gaussian map is taken.
 
     Parameters
     ----------
     scores
-        One for each of BLENDS.
+        One for each of BLENDS, or a beginning of it.
     """
-    gaussian = scores[0]
-    semi_duals = [gaussian.semi_dual]
-    for score in scores[1:]:
-        error = _standard_error(score.energy_x - gaussian.energy_x, score.energy_y - gaussian.energy_y)
-        worse = score.energy_distance - gaussian.energy_distance > 2 * error
-        usable = np.isfinite(score.semi_dual) and score.residual < CONVERGED and not worse
-        semi_duals.append(score.semi_dual if usable else np.inf)
-    return int(np.argmin(semi_duals))
+    gaussian, network = scores[0], scores[-1]
+    semi_duals = np.array([score.semi_dual if _is_usable(score, gaussian) else np.inf for score in scores])
+    semi_duals[0] = gaussian.semi_dual
+    error = _standard_error(network.potential_x - gaussian.potential_x, network.conjugate_y - gaussian.conjugate_y)
+    slack = 0.1 * error if np.isfinite(error) else 0.0
+    return int(np.argmax(semi_duals <= semi_duals.min() + slack))
+
+
+def _is_usable(score: Score, gaussian: Score) -> bool:
+    error = _standard_error(score.energy_x - gaussian.energy_x, score.energy_y - gaussian.energy_y)
+    worse = score.energy_distance - gaussian.energy_distance > 2 * error
+    return bool(np.isfinite(score.semi_dual)) and score.residual < CONVERGED and not worse
 
 
 def _standard_error(x: Array, y: Array) -> float:

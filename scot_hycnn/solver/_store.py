@@ -101,6 +101,7 @@ def _network(state: Mapping[str, Any]) -> HyCNN:
         temperature=_entry(state, "temperature", float),
         quadratic_skip=_entry(state, "quadratic_skip", bool),
         strong_convexity=_entry(state, "strong_convexity", float),
+        output_scale=_entry(state, "output_scale", float),
     )
 
 

@@ -1,0 +1,94 @@
+"""Rows of a benchmark: measured one by one, kept in a CSV, resumed after an interruption, printed as a table."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, str]:
+    """What the figures depend on, beside the code."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = names[0] if names else processor
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {
+        "processor": f"{processor}, {os.cpu_count()} cores",
+        "threads": str(torch.get_num_threads()),
+        "device": device,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "scot-hycnn": version("scot-hycnn"),
+    }
+
+
+def run(
+    name: str,
+    cases: Iterable[Mapping[str, object]],
+    measure: Callable[..., Mapping[str, object]],
+    *,
+    fresh: bool = False,
+) -> pd.DataFrame:
+    """Measure each case that results/<name>.csv does not hold yet, and write every row as soon as it is there.
+
+    Parameters
+    ----------
+    name
+        Name of the CSV.
+    cases
+        Keyword arguments of ``measure``; they identify a row.
+    measure
+        Returns the measured columns of a case.
+    fresh
+        Forget what the CSV holds.
+
+    Returns
+    -------
+    All rows of the given cases.
+    """
+    path = RESULTS / f"{name}.csv"
+    if fresh:
+        path.unlink(missing_ok=True)
+    rows: list[dict[str, object]] = pd.read_csv(path, dtype=str).to_dict("records") if path.exists() else []
+    cases = [{key: str(value) for key, value in case.items()} | {"_": case} for case in cases]
+    wanted = []
+    for case in tqdm(cases, desc=name, disable=None):
+        arguments = case.pop("_")
+        done = next((row for row in rows if all(row.get(key) == value for key, value in case.items())), None)
+        if done is None:
+            started = time.perf_counter()
+            measured = dict(measure(**arguments))  # type: ignore[arg-type]
+            measured.setdefault("seconds", round(time.perf_counter() - started, 2))
+            done = case | {key: _short(value) for key, value in measured.items()} | machine()
+            rows.append(done)
+            path.parent.mkdir(exist_ok=True)
+            pd.DataFrame(rows).to_csv(path, index=False)
+        wanted.append(done)
+    return pd.DataFrame(wanted).apply(_numeric)
+
+
+def show(table: pd.DataFrame) -> None:
+    """Print a table, with the machine under it."""
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    print(" | ".join(f"{key} {value}" for key, value in machine().items()))
+
+
+def _short(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _numeric(column: pd.Series) -> pd.Series:
+    converted = pd.to_numeric(column, errors="coerce")
+    return column if converted.isna().any() else converted
