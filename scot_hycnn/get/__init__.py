@@ -1,1 +1,9 @@
-"""get."""
+"""Results of a fit in forms that other tools take."""
+
+from __future__ import annotations
+
+from ._history import history
+from ._model import model
+from ._transported import transported
+
+__all__ = ["history", "model", "transported"]

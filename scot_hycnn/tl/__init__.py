@@ -1,1 +1,8 @@
-"""tl."""
+"""Tools that work on AnnData, as scanpy's do: in place, results in slots."""
+
+from __future__ import annotations
+
+from ._hycnn_ot import hycnn_ot
+from ._transport import transport
+
+__all__ = ["hycnn_ot", "transport"]

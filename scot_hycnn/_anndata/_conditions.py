@@ -1,0 +1,197 @@
+"""Which cells are source and which are target: from condition labels to row numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Rows = NDArray[np.intp]
+
+# More labels than these make an error message unreadable.
+_SHOWN_LABELS = 20
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Cells of one condition.
+
+    Parameters
+    ----------
+    label
+        Its name as the user knows it.
+    rows
+        Their row numbers in the AnnData, ascending: names may be duplicated, positions are not.
+    """
+
+    label: str
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Source and targets.
+
+    Parameters
+    ----------
+    groupby
+        Column of obs that holds the labels; None where the labels are names of boolean columns.
+    source, targets
+        The conditions, without a cell in common.
+    """
+
+    groupby: str | None
+    source: Condition
+    targets: tuple[Condition, ...]
+
+
+def find_conditions(
+    obs: pd.DataFrame, source_key: Hashable, target_key: Hashable | Sequence[Hashable], groupby: str | None
+) -> Conditions:
+    """Resolve the labels; see :func:`scot_hycnn.tl.hycnn_ot` for the rules.
+
+    Raises
+    ------
+    ValueError
+        If a label or column does not exist, is ambiguous, or source and target share cells.
+    """
+    targets = list(target_key) if isinstance(target_key, (list, tuple)) else [target_key]
+    if not targets:
+        raise ValueError("target_key is an empty list; name at least one condition to transport to.")
+    keys = [("source_key", source_key), *(("target_key", label) for label in targets)]
+    if groupby is None and all(is_mask(obs, label) for _, label in keys):
+        source, *others = (Condition(str(label), _mask_rows(obs[label])) for _, label in keys)
+    else:
+        groupby = _choose_column(obs, keys) if groupby is None else _check_column(obs, groupby)
+        source, *others = (_condition(obs, groupby, name, label) for name, label in keys)
+    _check_disjoint(source, others)
+    return Conditions(groupby, source, tuple(others))
+
+
+def labelled_rows(obs: pd.DataFrame, groupby: str | None, label: str) -> Rows | None:
+    """Rows of the cells with this label, or None where obs does not know the column or the label."""
+    if groupby is None:
+        return _mask_rows(obs[label]) if is_mask(obs, label) else None
+    if groupby not in obs:
+        return None
+    matches = _matches(label, _labels(obs[groupby]))
+    return _rows_with(obs[groupby], matches[0]) if len(matches) == 1 else None
+
+
+def mask_rows(obs: pd.DataFrame, mask_obs: str | NDArray[np.bool_] | pd.Series[bool]) -> NDArray[np.bool_]:
+    """Boolean array (n_obs,) from a column's name or an array.
+
+    Raises
+    ------
+    ValueError
+        If it is neither a boolean column nor a boolean array with one value a cell.
+    """
+    if isinstance(mask_obs, str):
+        if not is_mask(obs, mask_obs):
+            raise ValueError(
+                f"mask_obs={mask_obs!r} is not a boolean column of adata.obs; "
+                f"it has the boolean columns {[name for name in obs if is_mask(obs, name)]}."
+            )
+        mask_obs = obs[mask_obs]
+    mask = np.asarray(mask_obs)
+    if isinstance(mask_obs, pd.Series) and pd.api.types.is_bool_dtype(mask_obs):
+        mask = mask_obs.fillna(value=False).to_numpy(dtype=bool)
+    if mask.dtype != np.bool_ or mask.shape != (len(obs),):
+        raise ValueError(
+            f"mask_obs has shape {mask.shape} and dtype {mask.dtype}; it needs one boolean for each of the "
+            f"{len(obs)} cells, or the name of a boolean column of adata.obs."
+        )
+    return mask
+
+
+def is_mask(obs: pd.DataFrame, name: Hashable) -> bool:
+    """Whether obs has a boolean column of that name."""
+    return isinstance(name, str) and name in obs and pd.api.types.is_bool_dtype(obs[name].dtype)
+
+
+def _condition(obs: pd.DataFrame, groupby: str, name: str, label: Hashable) -> Condition:
+    labels = _labels(obs[groupby])
+    matches = _matches(label, labels)
+    if len(matches) != 1:
+        raise ValueError(f"{name}={label!r} is not a category of adata.obs[{groupby!r}]; it has {_listed(labels)}.")
+    return Condition(str(matches[0]), _rows_with(obs[groupby], matches[0]))
+
+
+def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]]) -> str:
+    """Find the one column of labels that holds them all."""
+    columns = {str(name): _labels(obs[name]) for name in obs if _holds_labels(obs[name])}
+    n_found = {name: sum(len(_matches(key, labels)) == 1 for _, key in keys) for name, labels in columns.items()}
+    full = [name for name, n in n_found.items() if n == len(keys)]
+    if len(full) == 1:
+        return full[0]
+    wanted = [label for _, label in keys]
+    if full:
+        raise ValueError(f"{_listed(wanted)} are labels in several columns of adata.obs; pass groupby= one of {full}.")
+    partial = [name for name, n in n_found.items() if n] or list(columns)
+    if len(partial) == 1:
+        return partial[0]  # the label that it lacks gets the precise message
+    shown = "; ".join(f"{name!r} with {_listed(columns[name])}" for name in partial)
+    raise ValueError(
+        f"No column of adata.obs holds all of {_listed(wanted)}. "
+        + (f"Candidates are {shown}." if partial else "It has no categorical or string columns.")
+    )
+
+
+def _check_column(obs: pd.DataFrame, groupby: str) -> str:
+    if groupby not in obs:
+        raise ValueError(f"groupby={groupby!r} is not a column of adata.obs; it has {_listed(list(obs))}.")
+    return groupby
+
+
+def _check_disjoint(source: Condition, targets: list[Condition]) -> None:
+    labels = [target.label for target in targets]
+    if source.label in labels:
+        raise ValueError(f"source_key and target_key are both {source.label!r}; a map needs two different conditions.")
+    twice = [label for label in labels if labels.count(label) > 1]
+    if twice:
+        raise ValueError(f"target_key names {twice[0]!r} more than once; name each condition once.")
+    for target in targets:
+        n_shared = len(np.intersect1d(source.rows, target.rows))
+        if n_shared:  # only masks can overlap
+            raise ValueError(
+                f"{n_shared} cells are in both adata.obs[{source.label!r}] and adata.obs[{target.label!r}]; "
+                "source and target need different cells."
+            )
+
+
+def _holds_labels(column: pd.Series[Any]) -> bool:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return not pd.api.types.is_bool_dtype(column.cat.categories)
+    if column.dtype == object:
+        return pd.api.types.infer_dtype(column, skipna=True) != "boolean"
+    return isinstance(column.dtype, pd.StringDtype)
+
+
+def _labels(column: pd.Series[Any]) -> list[Any]:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.categories.tolist()
+    labels: list[Any] = column.dropna().unique().tolist()
+    return labels
+
+
+def _matches(label: Hashable, labels: list[Any]) -> list[Any]:
+    """Labels equal to this one; else those that print as it does, since files and shells turn 1 into '1'."""
+    return [other for other in labels if other == label] or [other for other in labels if str(other) == str(label)]
+
+
+def _rows_with(column: pd.Series[Any], label: Any) -> Rows:
+    return _mask_rows(column == label)
+
+
+def _mask_rows(mask: pd.Series[bool]) -> Rows:
+    return np.flatnonzero(mask.fillna(value=False).to_numpy(dtype=bool))
+
+
+def _listed(labels: Sequence[Any]) -> str:
+    rest = len(labels) - _SHOWN_LABELS
+    shown = str(list(labels[:_SHOWN_LABELS]))
+    return f"{shown} and {rest} more" if rest > 0 else shown

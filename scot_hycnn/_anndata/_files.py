@@ -1,0 +1,103 @@
+"""AnnData files: .h5ad and .zarr by their suffix, written whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import anndata
+import h5py
+from anndata import AnnData
+
+SUFFIXES = (".h5ad", ".zarr")
+
+
+def read_file(path: Path) -> AnnData:
+    """Read a file into memory.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If its suffix is unknown or it cannot be read.
+    """
+    _check_readable(path)
+    try:
+        return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
+    except (OSError, KeyError, anndata.io.IORegistryError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as AnnData: {error}") from error
+
+
+def read_uns(path: Path) -> AnnData:
+    """Read nothing but uns, which holds the fits: quick for a file of any size.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If its suffix is unknown or it cannot be read.
+    """
+    _check_readable(path)
+    try:
+        if path.suffix == ".h5ad":
+            with h5py.File(path, "r") as file:
+                uns: Any = anndata.io.read_elem(file["uns"])
+        else:
+            import zarr  # noqa: PLC0415 - optional in anndata
+
+            uns = anndata.io.read_elem(zarr.open_group(path, mode="r")["uns"])
+    except (OSError, KeyError, anndata.io.IORegistryError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as AnnData: {error}") from error
+    return AnnData(uns=uns)
+
+
+def check_writable(path: Path, *, overwrite: bool) -> None:
+    """Check a path before the work whose result it is to take.
+
+    Raises
+    ------
+    FileNotFoundError
+        If its folder does not exist.
+    ValueError
+        If its suffix is unknown, or something is there already and ``overwrite`` is not set.
+    """
+    _check_suffix(path)
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"The folder of {str(path)!r} does not exist; create it first.")
+    if path.exists() and not overwrite:
+        raise ValueError(f"{str(path)!r} exists; choose another name, or pass --overwrite to replace it.")
+
+
+def write_file(adata: AnnData, path: Path, *, overwrite: bool) -> None:
+    """Write beside the target, then rename: the path never holds half a file.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`check_writable`.
+    """
+    check_writable(path, overwrite=overwrite)
+    with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as folder:
+        part = Path(folder) / path.name
+        if path.suffix == ".h5ad":
+            adata.write_h5ad(part)
+        else:
+            adata.write_zarr(part)
+        if path.is_dir():  # a zarr store; a folder cannot be renamed onto another
+            shutil.move(path, Path(folder) / "replaced")
+        part.replace(path)
+
+
+def _check_readable(path: Path) -> None:
+    _check_suffix(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{str(path)!r} must end in .h5ad or .zarr, which says its format.")

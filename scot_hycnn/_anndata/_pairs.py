@@ -1,0 +1,198 @@
+"""Cells to fit a map between: everything that can be wrong with the input is said here."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from ._conditions import Condition, Rows, find_conditions, labelled_rows, mask_rows
+from ._representation import (
+    Coordinates,
+    Representation,
+    check_finite,
+    find_representation,
+    find_same_representation,
+    is_finite,
+    read_coordinates,
+)
+from ._slots import check_slots, slugs
+from ._stored import StoredFit
+
+Mask: TypeAlias = "str | NDArray[np.bool_] | pd.Series[bool]"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Coordinates of one condition's cells.
+
+    Parameters
+    ----------
+    label, slug
+        The condition's name, and the form of it that slots carry.
+    rows
+        Row numbers in the AnnData, shape (n,).
+    coordinates
+        Shape (n, d), finite.
+    is_training
+        Which of them a fit may see (mask_obs), shape (n,).
+    """
+
+    label: str
+    slug: str
+    rows: Rows
+    coordinates: Coordinates
+    is_training: NDArray[np.bool_]
+
+    @property
+    def training(self) -> Coordinates:
+        """Coordinates that a fit may see."""
+        return self.coordinates[self.is_training]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Source cells and those of each target, in one representation."""
+
+    groupby: str | None
+    rep: Representation
+    source: Cells
+    targets: tuple[Cells, ...]
+
+
+def read_pairs(
+    adata: AnnData,
+    source_key: Hashable,
+    target_key: Hashable | Sequence[Hashable],
+    *,
+    groupby: str | None,
+    use_rep: str | None,
+    n_pcs: int | None,
+    mask_obs: Mask | None,
+    key: str,
+    fill: str,
+) -> Pairs:
+    """Read what a fit needs; see :func:`scot_hycnn.tl.hycnn_ot` for the parameters.
+
+    Cells outside ``mask_obs`` are read too, to be transported, but not those without finite coordinates.
+
+    Returns
+    -------
+    Arrays that share no memory with the AnnData.
+
+    Raises
+    ------
+    ValueError
+        If labels, representation, mask or keys do not fit the AnnData, or coordinates of training cells are not
+        finite.
+    """
+    conditions = find_conditions(adata.obs, source_key, target_key, groupby)
+    rep = find_representation(adata, use_rep, n_pcs)
+    check_slots(adata, key, fill, rep.name)
+    allowed = np.ones(adata.n_obs, dtype=bool) if mask_obs is None else mask_rows(adata.obs, mask_obs)
+    labels = slugs([target.label for target in conditions.targets])
+    return Pairs(
+        conditions.groupby,
+        rep,
+        _read_cells(adata, conditions.source, "", rep, allowed),
+        tuple(
+            _read_cells(adata, target, slug, rep, allowed)
+            for target, slug in zip(conditions.targets, labels, strict=True)
+        ),
+    )
+
+
+def _read_cells(
+    adata: AnnData, condition: Condition, slug: str, rep: Representation, allowed: NDArray[np.bool_]
+) -> Cells:
+    coordinates = read_coordinates(adata, rep, condition.rows)
+    finite, is_training = is_finite(coordinates), allowed[condition.rows]
+    check_finite(adata, rep, condition.rows[is_training], finite[is_training])
+    return Cells(condition.label, slug, condition.rows[finite], coordinates[finite], is_training[finite])
+
+
+@dataclass(frozen=True)
+class NewCells:
+    """Cells that a fitted map is to move.
+
+    Parameters
+    ----------
+    rows
+        Row numbers in the AnnData, shape (n,).
+    coordinates
+        Shape (n, d), finite.
+    rep
+        Their space.
+    """
+
+    rows: Rows
+    coordinates: Coordinates
+    rep: Representation
+
+
+def read_new_cells(
+    adata: AnnData,
+    fit: StoredFit | None,
+    label: str | None,
+    *,
+    n_dims: int,
+    use_rep: str | None,
+    mask_obs: Mask | None,
+    same_file: bool,
+    key: str,
+    fill: str,
+) -> NewCells:
+    """Read the cells that a fitted map is to move.
+
+    Parameters
+    ----------
+    adata
+        Any cells.
+    fit
+        Where the map comes from; None for a map without AnnData.
+    label
+        The condition to move, if the AnnData knows it; None for all cells.
+    n_dims
+        Dimension of the map.
+    use_rep, mask_obs
+        See :func:`scot_hycnn.tl.transport`.
+    same_file
+        Whether the fit is stored in this AnnData.
+    key, fill
+        Where results will go.
+
+    Raises
+    ------
+    ValueError
+        If the representation is missing or not the map's, mask or keys do not fit, or a value is not finite.
+    """
+    if fit is None:
+        here = find_representation(adata, use_rep, None)
+        if here.n_dims != n_dims:
+            raise ValueError(
+                f"The map takes {n_dims} dimensions and {here.name!r} has {here.n_dims}: name the right representation "
+                "with use_rep, or pass the AnnData that the map comes from as model."
+            )
+        fitted = Representation(here.name, n_dims, "")
+    else:
+        fitted = fit.rep
+        if use_rep not in (None, fitted.name):
+            raise ValueError(
+                f"use_rep={use_rep!r}, but the map was fitted on {fitted.name!r}; put the cells' coordinates in that "
+                f"space into adata.obsm[{fitted.name!r}]."
+            )
+    rep = find_same_representation(adata, fitted, same_file=same_file)
+    check_slots(adata, key, fill, rep.name)
+    labelled = None if fit is None or label is None else labelled_rows(adata.obs, fit.groupby, label)
+    if mask_obs is not None:
+        rows = np.flatnonzero(mask_rows(adata.obs, mask_obs))
+    else:
+        rows = np.arange(adata.n_obs) if labelled is None else labelled
+    coordinates = read_coordinates(adata, rep, rows)
+    check_finite(adata, rep, rows, is_finite(coordinates))
+    return NewCells(rows, coordinates, rep)

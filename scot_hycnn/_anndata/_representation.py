@@ -1,0 +1,211 @@
+"""Coordinates of cells: which representation, its rows as an array, and how to recognise it again."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+
+from ._conditions import Rows
+
+Coordinates = NDArray[np.floating[Any]]  # (cells, dimensions)
+
+# scanpy's key for principal components, and the one that its newer versions use.
+_PCA = ("X_pca", "pca")
+
+
+@dataclass(frozen=True)
+class Representation:
+    """The space that a map lives in.
+
+    Parameters
+    ----------
+    name
+        Key of obsm, or 'X'.
+    n_dims
+        Number of its first columns that are used.
+    fingerprint
+        SHA-256 of what gives the columns their meaning: loadings and names of the genes for principal
+        components, names of the genes for 'X'. Empty where nothing does (other representations).
+    """
+
+    name: str
+    n_dims: int
+    fingerprint: str
+
+
+def find_representation(adata: AnnData, use_rep: str | None, n_pcs: int | None) -> Representation:
+    """Find the representation that the user means.
+
+    Raises
+    ------
+    ValueError
+        If it does not exist, or has fewer than ``n_pcs`` columns.
+    """
+    name = _choose_name(adata, use_rep)
+    n_columns = adata.n_vars if name == "X" else _table(adata, name).shape[1]
+    if n_pcs is not None and name == "X":
+        raise ValueError(f"n_pcs={n_pcs} takes the first components, and use_rep='X' has none; leave n_pcs out.")
+    if n_pcs is not None and not 1 <= n_pcs <= n_columns:
+        raise ValueError(f"n_pcs={n_pcs}, but adata.obsm[{name!r}] has {n_columns} columns; use at most these.")
+    n_dims = n_columns if n_pcs is None else int(n_pcs)
+    return Representation(name, n_dims, _fingerprint(adata, name, n_dims))
+
+
+def find_same_representation(adata: AnnData, fitted: Representation, *, same_file: bool) -> Representation:
+    """Find the representation that a map was fitted in, and check that it means the same here.
+
+    Parameters
+    ----------
+    adata
+        Cells to transport.
+    fitted
+        The space of the map.
+    same_file
+        Whether the map comes from this AnnData: then an unknown fingerprint is no news.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, too narrow, or made of other loadings or genes.
+
+    Warns
+    -----
+    UserWarning
+        If there is nothing to check the meaning of the columns by.
+    """
+    aliases = _PCA if fitted.name in _PCA else (fitted.name,)
+    name = next((alias for alias in (fitted.name, *aliases) if alias == "X" or alias in adata.obsm), None)
+    if name is None:
+        raise ValueError(
+            f"The map was fitted on adata.obsm[{fitted.name!r}], which these cells lack: project them onto the "
+            f"training representation first; adata.obsm has {list(adata.obsm)}."
+        )
+    found = find_representation(adata, name, None)
+    # The fit may have used the first columns of a wider table (n_pcs); for genes there is no such choice.
+    if found.n_dims < fitted.n_dims or (name == "X" and found.n_dims != fitted.n_dims):
+        raise ValueError(
+            f"The map was fitted in {fitted.n_dims} dimensions of {fitted.name!r}, and these cells have "
+            f"{found.n_dims}: project them onto the training representation first."
+        )
+    here = Representation(name, fitted.n_dims, _fingerprint(adata, name, fitted.n_dims))
+    _check_fingerprint(fitted, here, same_file=same_file)
+    return here
+
+
+def read_coordinates(adata: AnnData, rep: Representation, rows: Rows) -> Coordinates:
+    """Read the coordinates of some cells.
+
+    Returns
+    -------
+    Shape (len(rows), n_dims), float32 or float64, contiguous; a copy.
+
+    Raises
+    ------
+    ValueError
+        If they are not numbers.
+    """
+    values: Any
+    if rep.name == "X":
+        values = adata[rows].X  # from a file, these rows and no others
+    else:
+        table = _table(adata, rep.name)
+        values = table.iloc[rows, : rep.n_dims] if isinstance(table, pd.DataFrame) else table[rows, : rep.n_dims]
+    dense = np.asarray(values.toarray() if issparse(values) else values)
+    if dense.dtype.kind not in "fiub":
+        raise ValueError(
+            f"The representation {rep.name!r} holds values of dtype {dense.dtype}; only numbers can be transported."
+        )
+    kind = np.float32 if dense.dtype in (np.float16, np.float32) else np.float64
+    return np.array(dense, dtype=kind, order="C")
+
+
+def is_finite(coordinates: Coordinates) -> NDArray[np.bool_]:
+    """Which cells, shape (n,), have only finite coordinates."""
+    return np.asarray(np.isfinite(coordinates).all(axis=1))
+
+
+def check_finite(adata: AnnData, rep: Representation, rows: Rows, finite: NDArray[np.bool_]) -> None:
+    """Name the cells whose coordinates are not finite.
+
+    Raises
+    ------
+    ValueError
+        If there are any.
+    """
+    bad = rows[~finite]
+    if len(bad):
+        first = ", ".join(repr(str(name)) for name in adata.obs_names[bad[:5]])
+        raise ValueError(
+            f"The representation {rep.name!r} has NaN or infinite values in {len(bad)} of {len(rows)} cells: "
+            f"{first}{' ...' if len(bad) > 5 else ''}. Impute them, or leave these cells out with mask_obs."
+        )
+
+
+def feature_names(adata: AnnData, rep: Representation) -> list[str]:
+    """Names of the columns: genes for 'X', the table's own if it has some, else PC1, PC2 ..."""
+    if rep.name == "X":
+        return [str(name) for name in adata.var_names]
+    table = _table(adata, rep.name)
+    if isinstance(table, pd.DataFrame):
+        return [str(name) for name in table.columns[: rep.n_dims]]
+    prefix = "PC" if rep.name in _PCA else rep.name.removeprefix("X_")
+    return [f"{prefix}{i + 1}" for i in range(rep.n_dims)]
+
+
+def _choose_name(adata: AnnData, use_rep: str | None) -> str:
+    has = f"adata.obsm has {list(adata.obsm)}"
+    if use_rep is None:
+        name = next((name for name in _PCA if name in adata.obsm), None)
+        if name is None:
+            raise ValueError(f"No principal components: run sc.pp.pca(adata) first, or pass use_rep; {has}.")
+        return name
+    if use_rep != "X" and use_rep not in adata.obsm:
+        advice = "; run sc.pp.pca(adata) first" if use_rep in _PCA else ""
+        raise ValueError(f"use_rep={use_rep!r} is not in adata.obsm{advice}; {has}, and use_rep='X' takes adata.X.")
+    if use_rep == "X" and adata.X is None:
+        raise ValueError(f"use_rep='X', but adata.X is empty; {has}.")
+    return use_rep
+
+
+def _table(adata: AnnData, name: str) -> Any:
+    table: Any = adata.obsm[name]
+    # Sparse matrices of the COO kind and others cannot be indexed by row.
+    return table.tocsr() if issparse(table) else table
+
+
+def _fingerprint(adata: AnnData, name: str, n_dims: int) -> str:
+    digest = hashlib.sha256("\n".join(map(str, adata.var_names)).encode())
+    if name == "X":
+        return digest.hexdigest()
+    # sc.pp.pca writes X_pca with PCs, and with key_added the same key in obsm and varm.
+    loadings = {"X_pca": ("PCs",), "pca": ("pca", "PCs")}.get(name, (name,))
+    key = next((key for key in loadings if key in adata.varm), None)
+    if key is None:
+        return ""
+    digest.update(np.ascontiguousarray(np.asarray(adata.varm[key])[:, :n_dims], dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _check_fingerprint(fitted: Representation, here: Representation, *, same_file: bool) -> None:
+    if fitted.fingerprint and here.fingerprint:
+        if fitted.fingerprint != here.fingerprint:
+            raise ValueError(
+                f"{here.name!r} of these cells has other loadings or genes than the one that the map was fitted in, "
+                "so the columns mean different things: project these cells with the training cells' PCs "
+                "(the same genes, in the same order)."
+            )
+    elif not same_file:
+        warnings.warn(
+            f"Nothing says whether {here.name!r} of these cells is the space that the map was fitted in "
+            "(no loadings in adata.varm, or a map without AnnData); make sure that it is.",
+            UserWarning,
+            stacklevel=5,
+        )

@@ -1,0 +1,289 @@
+"""The one place that changes an AnnData: everything is ready before the first slot is assigned."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from ._conditions import Rows
+from ._pairs import Cells, NewCells, Pairs
+from ._representation import Coordinates, Representation, read_coordinates
+from ._slots import Slots
+from ._stored import REPORTS, SCHEMA_VERSION, read_fit
+
+_VERSIONS = ("scot-hycnn", "torch", "anndata", "scanpy", "numpy")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit found for one target.
+
+    Parameters
+    ----------
+    state
+        ``TransportMap.to_dict()``.
+    moved
+        T(x) of the source cells, shape (n, d).
+    std
+        The ensemble's standard deviation, shape (n,).
+    inverse
+        The inverse map of the target cells, shape (m, d), if wanted.
+    """
+
+    state: Mapping[str, Any]
+    moved: Coordinates
+    std: Coordinates
+    inverse: Coordinates | None = None
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Cells that a stored map has moved.
+
+    Parameters
+    ----------
+    cells
+        Which, and where they were.
+    points
+        Where they are now, shape (n, d).
+    std
+        The ensemble's standard deviation, shape (n,); None for the inverse map.
+    """
+
+    cells: NewCells
+    points: Coordinates
+    std: Coordinates | None
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """Everything that is about to be assigned, at full height.
+
+    Parameters
+    ----------
+    adata
+        Where to.
+    rep
+        The space of the points.
+    fill
+        'nan' or 'identity': what rows of other cells hold.
+    """
+
+    adata: AnnData
+    rep: Representation
+    fill: str
+    obsm: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    obs: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    uns: dict[str, Any] = field(default_factory=dict)
+
+    def add_points(self, name: str, rows: Rows, points: Coordinates) -> None:
+        if self.fill == "identity":
+            everyone = np.arange(self.adata.n_obs)
+            full = read_coordinates(self.adata, self.rep, everyone).astype(np.float32)
+        else:
+            full = np.full((self.adata.n_obs, self.rep.n_dims), np.nan, dtype=np.float32)
+        full[rows] = points
+        self.obsm[name] = full
+
+    def add_column(self, name: str, rows: Rows, values: Coordinates) -> None:
+        self.obs[name] = np.full(self.adata.n_obs, np.nan, dtype=np.float32)
+        self.obs[name][rows] = values
+
+    def add_forward(self, slots: Slots, cells: Cells | NewCells, points: Coordinates, std: Coordinates) -> None:
+        self.add_points(slots.moved, cells.rows, points)
+        self.add_column(slots.displacement, cells.rows, np.linalg.norm(points - cells.coordinates, axis=1))
+        self.add_column(slots.std, cells.rows, std)
+
+    def __str__(self) -> str:
+        lines = (
+            f"    {', '.join(map(repr, getattr(self, slot)))} (adata.{slot})"
+            for slot in ("obsm", "obs", "uns")
+            if getattr(self, slot)
+        )
+        return "added\n" + "\n".join(lines)
+
+
+def claim(adata: AnnData, *, copy: bool) -> AnnData:
+    """Return the AnnData that results go into: itself, or a copy in memory.
+
+    Raises
+    ------
+    TypeError
+        If it is no AnnData.
+    ValueError
+        If it cannot hold results.
+    """
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"adata is of type {type(adata).__name__}; an AnnData is needed.")
+    if copy:
+        return adata.to_memory() if adata.isbacked else adata.copy()
+    if adata.isbacked and adata.is_view:
+        raise ValueError(
+            "adata is a view of a file-backed AnnData and cannot hold results: "
+            "make it an AnnData of its own first with adata = adata.to_memory(), or pass copy=True."
+        )
+    return adata
+
+
+def write_fit(adata: AnnData, pairs: Pairs, fits: Sequence[Fitted], *, key: str, fill: str) -> str:
+    """Write a fit and the cells that it moved; see the table in :func:`scot_hycnn.tl.hycnn_ot`.
+
+    Parameters
+    ----------
+    adata
+        Where ``pairs`` were read from.
+    pairs
+        The cells.
+    fits
+        One a target, in their order.
+    key
+        Stem of all keys.
+    fill
+        'nan' or 'identity': what rows of other cells hold.
+
+    Returns
+    -------
+    What was added, for the log.
+
+    Warns
+    -----
+    UserWarning
+        If slots are replaced.
+    """
+    changes = _Changes(adata, pairs.rep, fill, uns={key: _describe(pairs, fits)})
+    for target, fit in zip(pairs.targets, fits, strict=True):
+        slots = Slots.named(key, target.slug if len(fits) > 1 else "")
+        changes.add_forward(slots, pairs.source, fit.moved, fit.std)
+        if fit.inverse is not None:
+            changes.add_points(slots.inverse, target.rows, fit.inverse)
+    _commit(changes, stale=_slots_of_previous_fit(adata, key))
+    return str(changes)
+
+
+def write_moved(adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: str) -> str:
+    """Write cells that stored maps have moved, into the slots that a fit would use.
+
+    Parameters
+    ----------
+    adata
+        Where the cells were read from.
+    moved
+        Suffix of the slots (a slug, or empty) to cells. Without ``std`` they go to the inverse map's slot.
+    key
+        Stem of all keys.
+    fill
+        'nan' or 'identity': what rows of other cells hold.
+
+    Returns
+    -------
+    What was added, for the log.
+
+    Warns
+    -----
+    UserWarning
+        If slots are replaced.
+    """
+    (rep,) = {entry.cells.rep for entry in moved.values()}
+    changes = _Changes(adata, rep, fill)
+    for suffix, entry in moved.items():
+        slots = Slots.named(key, suffix)
+        if entry.std is None:
+            changes.add_points(slots.inverse, entry.cells.rows, entry.points)
+        else:
+            changes.add_forward(slots, entry.cells, entry.points, entry.std)
+    _commit(changes, stale=[])
+    return str(changes)
+
+
+def _describe(pairs: Pairs, fits: Sequence[Fitted]) -> dict[str, Any]:
+    """Contents of uns: str-keyed dicts of arrays, strings, numbers and bools, which is what files can hold."""
+    slugs = [target.slug for target in pairs.targets]
+    states = dict(zip(slugs, (fit.state for fit in fits), strict=True))
+    described = {
+        "schema_version": SCHEMA_VERSION,
+        "source": pairs.source.label,
+        "targets": {target.slug: target.label for target in pairs.targets},
+        "rep": {
+            "name": pairs.rep.name,
+            "n_dims": pairs.rep.n_dims,
+            "fingerprint": pairs.rep.fingerprint,
+        },
+        "params": _shared([state["params"] for state in states.values()]),
+        **{report: {slug: state[report] for slug, state in states.items()} for report in REPORTS},
+        "models": {
+            slug: {name: value for name, value in state.items() if name not in REPORTS}
+            for slug, state in states.items()
+        },
+        "versions": {name.replace("-", "_"): version(name) for name in _VERSIONS},
+    }
+    if pairs.groupby is not None:
+        described["groupby"] = pairs.groupby
+    return described
+
+
+def _shared(params: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Parameters that have one value in all fits."""
+    first, *others = params
+    return {
+        name: value
+        for name, value in first.items()
+        if all(name in other and np.array_equal(other[name], value) for other in others)
+    }
+
+
+def _slots_of_previous_fit(adata: AnnData, key: str) -> list[str]:
+    """Keys that a fit under the same name has left: beside a new fit they would be read as its results."""
+    try:
+        previous = read_fit(adata, key)
+    except ValueError:
+        return []
+    slots = [previous.slots(slug) for slug in previous.targets]
+    return [name for s in slots for name in (s.moved, s.inverse, s.displacement, s.std)]
+
+
+def _commit(changes: _Changes, *, stale: Sequence[str]) -> None:
+    """Assign everything, or nothing."""
+    adata = changes.adata
+    _warn_of_replaced(changes, stale)
+    if adata.is_view:
+        adata._init_as_actual(adata.copy())  # noqa: SLF001 - as scanpy does; assigning to a view would warn
+    obs, obsm, uns = adata.obs, dict(adata.obsm), dict(adata.uns)
+    kept = obs.drop(columns=[name for name in (*stale, *changes.obs) if name in obs])
+    try:
+        # One concatenation: hundreds of single columns would fragment the frame.
+        adata.obs = pd.concat([kept, pd.DataFrame(changes.obs, index=obs.index)], axis=1)
+        for name in stale:
+            adata.obsm.pop(name, None)
+        adata.obsm.update(changes.obsm)
+        adata.uns.update(changes.uns)
+    except BaseException:
+        adata.obs = obs
+        for mapping, before in ((adata.obsm, obsm), (adata.uns, uns)):
+            mapping.clear()
+            mapping.update(before)
+        raise
+
+
+def _warn_of_replaced(changes: _Changes, stale: Sequence[str]) -> None:
+    replaced = [
+        f"{name!r} (adata.{slot})"
+        for slot, names in (
+            ("obsm", {**changes.obsm, **dict.fromkeys(stale)}),
+            ("obs", {**changes.obs, **dict.fromkeys(stale)}),
+            ("uns", changes.uns),
+        )
+        for name in names
+        if name in getattr(changes.adata, slot)
+    ]
+    if replaced:
+        warnings.warn(
+            f"Replacing {', '.join(replaced)}; pass key_added to keep both results.", UserWarning, stacklevel=5
+        )

@@ -1,0 +1,197 @@
+"""Fit transport maps between conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from scanpy import logging as logg
+
+from scot_hycnn import solver as _solver
+from scot_hycnn._anndata import Cells, Fitted, Mask, Pairs, claim, read_pairs, write_fit
+from scot_hycnn.solver._device import resolve_device
+
+from ._seed import seed_of
+
+
+def hycnn_ot(
+    adata: AnnData,
+    source_key: Hashable,
+    target_key: Hashable | Sequence[Hashable],
+    *,
+    groupby: str | None = None,
+    use_rep: str | None = None,
+    n_pcs: int | None = None,
+    mask_obs: Mask | None = None,
+    potential: str = "hycnn",
+    solver: str = "amortized",
+    hidden: Sequence[int] = (48, 48, 48, 48),
+    max_steps: int = 400,
+    batch_size: int = 256,
+    lr: float = 2e-2,
+    weight_decay: float = 1.0,
+    n_ensemble: int = 4,
+    validation_fraction: float = 0.1,
+    inverse: bool = False,
+    fill: str = "nan",
+    device: str = "auto",
+    rng: int | np.random.Generator | None = 0,
+    progress: bool | None = None,
+    key_added: str | None = None,
+    copy: bool = False,
+) -> AnnData | None:
+    r"""Fit the optimal transport map from source to target cells, and move the source cells by it.
+
+    The cells of the two conditions are unpaired. The map :math:`T = \nabla f` is the gradient of a convex function f,
+    the one that carries the source distribution to the target's at the least mean squared displacement; an ensemble
+    of hyper input convex neural networks learns f. :func:`scot_hycnn.solver.fit` says how.
+
+    Parameters
+    ----------
+    adata
+        Annotated cells of both conditions, with a representation such as principal components. ``X`` is not needed.
+    source_key
+        Label of the source condition, for instance ``'control'``.
+    target_key
+        Label of the target condition. A list fits one map for each of its labels.
+    groupby
+        Column of ``obs`` that holds the labels, of any type. None takes the one categorical or string column that
+        holds them all; or, if all labels are names of boolean columns, these columns as masks.
+    use_rep
+        Key of ``obsm``, or ``'X'`` for the expression values. None takes ``'X_pca'``, or ``'pca'``.
+    n_pcs
+        Use the first so many columns of it only.
+    mask_obs
+        Fit on these cells only: a boolean array, or the name of a boolean column of ``obs``. Source cells
+        outside are moved by the map all the same, unless their coordinates are NaN.
+    potential
+        ``'hycnn'``, or ``'gaussian'`` for the closed-form map between two Gaussians alone.
+    solver
+        Training method: ``'amortized'``.
+    hidden
+        Width of each hidden layer.
+    max_steps
+        Training steps.
+    batch_size
+        Source and target cells in each step, for each member of the ensemble.
+    lr
+        Learning rate at its top.
+    weight_decay
+        Pull of the networks towards the Gaussian map.
+    n_ensemble
+        Networks, trained side by side and averaged.
+    validation_fraction
+        Part of the cells held out of training for the choice between networks and Gaussian map.
+    inverse
+        Also move the target cells back to the source, by the inverse map.
+    fill
+        What rows of other cells hold: ``'nan'``, or ``'identity'`` for their own coordinates.
+    device
+        ``'auto'``, ``'cpu'``, ``'cuda'`` ...
+    rng
+        Seed, or a generator that gives one. The same seed gives the same result.
+    progress
+        Show a bar; None shows it in a terminal if the fit takes more than a second.
+    key_added
+        Stem of all keys below; None means ``'hycnn_ot'``.
+    copy
+        Return a changed copy instead of changing ``adata``.
+
+    Returns
+    -------
+    None, or the copy. These slots are written, after everything has succeeded; ``_<slug>`` is left out if there is one
+    target, and is otherwise the target's label with every character but letters, digits and ``_.-`` replaced.
+
+    ``adata.obsm['X_hycnn_ot_<slug>']``
+        T(x) of the source cells, float32, shape (n_obs, d), in the units of the representation.
+    ``adata.obs['hycnn_ot_displacement_<slug>']``, ``adata.obs['hycnn_ot_std_<slug>']``
+        Length of T(x) - x, and the standard deviation of T(x) over the ensemble, in the same units; NaN for others.
+    ``adata.obsm['X_hycnn_ot_inverse_<slug>']``
+        Target cells moved back, if ``inverse``.
+    ``adata.uns['hycnn_ot']``
+        ``source`` and ``targets`` (slug to label), ``groupby``, ``rep``, ``params``, ``history``, ``validation``,
+        ``certificate``, ``status`` (the last four by slug), ``versions``, ``schema_version``, and the maps
+        themselves, ``models``. It survives .h5ad and .zarr, and :func:`scot_hycnn.tl.transport` works from it.
+
+    Raises
+    ------
+    TypeError
+        If ``adata`` is no AnnData.
+    ValueError
+        If a label, column, representation or option does not exist or does not fit, source and target are the same,
+        there are too few cells, or coordinates are not finite. The AnnData is then as it was.
+
+    Warns
+    -----
+    UserWarning
+        If slots are replaced, or the fit kept the Gaussian map.
+
+    References
+    ----------
+    Hundrieser, Kong & Schmidt-Hieber (2026), arXiv:2604.26942 (HyCNN). Brenier (1991), Comm. Pure Appl. Math. 44,
+    375-417 (the map is a gradient).
+
+    Examples
+    --------
+    >>> import scot_hycnn as sh
+    >>> adata = sh.datasets.pbmc_planted(n_cells=400)
+    >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=5, potential="gaussian")
+    >>> adata.obsm["X_hycnn_ot"].shape
+    (400, 5)
+    >>> adata.uns["hycnn_ot"]["source"], adata.uns["hycnn_ot"]["targets"]
+    ('control', {'IFN-beta': 'IFN-beta'})
+    """
+    adata = claim(adata, copy=copy)
+    key = "hycnn_ot" if key_added is None else key_added
+    pairs = read_pairs(
+        adata,
+        source_key,
+        target_key,
+        groupby=groupby,
+        use_rep=use_rep,
+        n_pcs=n_pcs,
+        mask_obs=mask_obs,
+        key=key,
+        fill=fill,
+    )
+    settings = {
+        "potential": potential,
+        "solver": solver,
+        "hidden": tuple(hidden),
+        "max_steps": max_steps,
+        "batch_size": batch_size,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "n_ensemble": n_ensemble,
+        "validation_fraction": validation_fraction,
+        "device": str(resolve_device(device)),
+        "rng": seed_of(rng),
+        "progress": progress,
+    }
+    start = logg.info(_announce(pairs, settings))
+    fits = [_fit(pairs, target, settings, inverse=inverse) for target in pairs.targets]
+    added = write_fit(adata, pairs, fits, key=key, fill=fill)
+    logg.info("    finished", time=start, deep=added)
+    return adata if copy else None
+
+
+def _announce(pairs: Pairs, settings: dict[str, Any]) -> str:
+    place = "boolean columns of adata.obs" if pairs.groupby is None else f"adata.obs[{pairs.groupby!r}]"
+    targets = ", ".join(f"{target.label!r} ({len(target.training)})" for target in pairs.targets)
+    return (
+        f"fitting transport from {pairs.source.label!r} ({len(pairs.source.training)} cells) to {targets} of {place}, "
+        f"on {pairs.rep.n_dims} dimensions of {pairs.rep.name!r}, on {settings['device']}"
+    )
+
+
+def _fit(pairs: Pairs, target: Cells, settings: dict[str, Any], *, inverse: bool) -> Fitted:
+    try:
+        fitted = _solver.fit(pairs.source.training, target.training, **settings)
+    except ValueError as error:
+        if len(pairs.targets) > 1:
+            error.add_note(f"This was for target_key={target.label!r}.")
+        raise
+    moved, std = fitted.transport(pairs.source.coordinates, return_std=True)
+    return Fitted(fitted.to_dict(), moved, std, fitted.inverse(target.coordinates) if inverse else None)
