@@ -66,12 +66,7 @@ class Gaussian:
         """
         x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         mean_x, mean_y = x.mean(0), y.mean(0)
-        covariance_x, covariance_y = (_covariance(a - m) for a, m in ((x, mean_x), (y, mean_y)))
-        # A component that never varies would make the map singular. The floor is one for both clouds, so such a
-        # component is only shifted.
-        floor = 1e-6 * max(np.trace(covariance_x), np.trace(covariance_y)) / len(mean_x) + np.finfo(float).tiny
-        ridge = floor * np.eye(len(mean_x))
-        return cls(mean_x, mean_y, covariance_x + ridge, covariance_y + ridge)
+        return cls(mean_x, mean_y, _covariance(x - mean_x), _covariance(y - mean_y))
 
     @property
     def matrix(self) -> Array:
@@ -93,12 +88,12 @@ class Gaussian:
 
 
 def _covariance(centred: Array) -> Array:
-    # Ledoit-Wolf squares its input's fourth moments: unit scale keeps values of 1e8 or 1e-8 in range.
-    scale = np.sqrt(np.mean(centred**2))
-    if scale == 0:
-        return np.zeros((centred.shape[1], centred.shape[1]))
+    # Unit scale keeps the fourth moments that Ledoit-Wolf takes in range where values are 1e8 or 1e-8.
+    scale = float(np.sqrt(np.mean(centred**2))) or 1.0
     covariance, _ = ledoit_wolf(centred / scale, assume_centered=True)
-    return np.asarray(covariance * scale**2, dtype=np.float64)
+    # A component that never varies would make the map singular; with a floor it is only shifted.
+    floor = 1e-6 * np.trace(covariance) / len(covariance) or 1.0
+    return np.asarray((covariance + floor * np.eye(len(covariance))) * scale**2, dtype=np.float64)
 
 
 def _symmetric_power(matrix: Array, *exponents: float) -> list[Array]:

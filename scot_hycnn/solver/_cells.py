@@ -104,7 +104,9 @@ class Cells:
         )
         shift = self.coordinates.mean_x - self.coordinates.mean_y
         spread = (xi**2).sum(1).mean() + (eta**2).sum(1).mean()
-        return float(shift @ shift + 2 * shift @ (xi.mean(0) - eta.mean(0)) + spread - 2 * semi_dual)
+        estimate = shift @ shift + 2 * shift @ (xi.mean(0) - eta.mean(0)) + spread - 2 * semi_dual
+        # Sampling noise can push an estimate near zero below it.
+        return max(float(estimate), 0.0)
 
     def batch(self, n_maps: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Random training cells, drawn with replacement for each map: shape (K, size, d) twice."""
