@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._files import SUFFIXES, check_writable, read_file, read_uns, write_file
 from ._pairs import Cells, Mask, NewCells, Pairs, read_new_cells, read_pairs
-from ._results import Results, read_results
+from ._results import Results, read_embedding, read_results
 from ._slots import slugs
 from ._stored import StoredFit, read_fit
 from ._write import Fitted, Moved, claim, write_fit, write_moved
@@ -21,6 +21,7 @@ __all__ = [
     "StoredFit",
     "check_writable",
     "claim",
+    "read_embedding",
     "read_file",
     "read_fit",
     "read_new_cells",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,10 @@ def write_file(adata: AnnData, path: Path, *, overwrite: bool) -> None:
         if path.suffix == ".h5ad":
             adata.write_h5ad(part)
         else:
-            adata.write_zarr(part)
+            with warnings.catch_warnings():
+                # anndata announces a change of its default format; both formats read back the same.
+                warnings.filterwarnings("ignore", message="Writing zarr v2")
+                adata.write_zarr(part)
         if path.is_dir():  # a zarr store; a folder cannot be renamed onto another
             shutil.move(path, Path(folder) / "replaced")
         part.replace(path)

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
-from scipy.sparse import issparse
 
 from ._conditions import Rows
 
@@ -118,7 +117,7 @@ def read_coordinates(adata: AnnData, rep: Representation, rows: Rows) -> Coordin
     else:
         table = _table(adata, rep.name)
         values = table.iloc[rows, : rep.n_dims] if isinstance(table, pd.DataFrame) else table[rows, : rep.n_dims]
-    dense = np.asarray(values.toarray() if issparse(values) else values)
+    dense = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
     if dense.dtype.kind not in "fiub":
         raise ValueError(
             f"The representation {rep.name!r} holds values of dtype {dense.dtype}; only numbers can be transported."
@@ -178,7 +177,7 @@ def _choose_name(adata: AnnData, use_rep: str | None) -> str:
 def _table(adata: AnnData, name: str) -> Any:
     table: Any = adata.obsm[name]
     # Sparse matrices of the COO kind and others cannot be indexed by row.
-    return table.tocsr() if issparse(table) else table
+    return table.tocsr() if hasattr(table, "tocsr") else table
 
 
 def _fingerprint(adata: AnnData, name: str, n_dims: int) -> str:

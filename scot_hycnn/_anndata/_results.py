@@ -71,6 +71,24 @@ def read_results(adata: AnnData, key: str, target: str | None) -> Results:
     )
 
 
+def read_embedding(adata: AnnData, basis: str, rows: Rows) -> tuple[Coordinates, list[str]]:
+    """Read the first two columns of an embedding such as 'X_umap' (or 'umap'), and their names.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name, or it has one column.
+    """
+    name = next((name for name in (basis, f"X_{basis}") if name in adata.obsm), None)
+    if name is None:
+        raise ValueError(f"basis={basis!r} is not in adata.obsm; it has {list(adata.obsm)}.")
+    if adata.obsm[name].shape[1] < 2:
+        raise ValueError(f"basis={basis!r} has {adata.obsm[name].shape[1]} column; a plot needs two.")
+    stem = name.removeprefix("X_")
+    stem = {"pca": "PC", "umap": "UMAP", "tsne": "tSNE"}.get(stem, stem)
+    return read_coordinates(adata, Representation(name, 2, ""), rows), [f"{stem}1", f"{stem}2"]
+
+
 def _labelled(adata: AnnData, groupby: str | None, label: str) -> Rows:
     rows = labelled_rows(adata.obs, groupby, label)
     if rows is None or not np.size(rows):

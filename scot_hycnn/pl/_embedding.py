@@ -1,0 +1,121 @@
+"""Source, predicted and observed cells in a plane."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import matplotlib.pyplot as plt
+import numpy as np
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scot_hycnn._anndata import Results, read_results
+
+from ._colors import BACKGROUND, OBSERVED, PREDICTED, SOURCE, CellColors, cell_colors
+from ._positions import Positions, positions
+from ._scatter import add_legend, explain, label, scatter
+from ._show import finish
+
+
+def embedding(
+    adata: AnnData,
+    key: str = "hycnn_ot",
+    *,
+    target: str | None = None,
+    basis: str | None = None,
+    color: str | None = None,
+    n_neighbors: int = 30,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Axes | list[Axes] | Figure | None:
+    """Draw source, predicted and observed cells: predicted ones should lie where observed ones do.
+
+    Parameters
+    ----------
+    adata
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
+    key
+        Where it lies in ``uns``.
+    target
+        Label of the target condition; may be None if there is one.
+    basis
+        Embedding in ``obsm``, for instance ``'umap'``, in which predicted cells are placed by their nearest
+        neighbours. None draws the first two dimensions of the representation.
+    color
+        Column of ``obs`` to colour cells by; predicted cells have the colour of their source cell. None colours
+        the three kinds of cells.
+    n_neighbors
+        Neighbours that place a predicted cell in an embedding.
+    ax
+        Draw all cells over each other here; None draws three panels side by side, with the other cells in grey.
+    show
+        Show the figure and return None; None follows ``scanpy.settings.autoshow``.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The list of axes if ``show`` is False (the axes if ``ax`` is given), the figure if ``return_fig``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such fit, target, embedding or column, several targets and none named, slots are gone, or
+        ``color`` is to colour cells that lie over each other.
+
+    Examples
+    --------
+    >>> import scot_hycnn as sh
+    >>> adata = sh.datasets.pbmc_planted(n_cells=400)
+    >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=5, potential="gaussian")
+    >>> [ax.get_title() for ax in sh.pl.embedding(adata, show=False)]
+    ['control (source)', 'control → IFN-beta (predicted)', 'IFN-beta (observed)']
+    """
+    if ax is not None and color is not None:
+        raise ValueError("color and ax do not go together: over each other, only the kinds of cells can be told apart.")
+    results = read_results(adata, key, target)
+    colors = None if color is None else cell_colors(adata, color)
+    place = positions(adata, results, basis, n_neighbors)
+    if ax is not None:
+        _overlay(ax, place, results)
+        return cast("Axes | Figure | None", finish(ax, show=show, return_fig=return_fig))
+    _, panels = plt.subplots(1, 3, figsize=(10, 3.4), sharex=True, sharey=True, layout="constrained")
+    axes = list(panels)
+    _side_by_side(axes, place, results, colors)
+    return cast("list[Axes] | Figure | None", finish(axes, show=show, return_fig=return_fig))
+
+
+def _kinds(results: Results) -> tuple[str, str, str]:
+    return (
+        f"{results.source} (source)",
+        f"{results.source} → {results.target} (predicted)",
+        f"{results.target} (observed)",
+    )
+
+
+def _overlay(ax: Axes, place: Positions, results: Results) -> None:
+    everyone = (place.x, place.predicted, place.y)
+    palette = (SOURCE, PREDICTED, OBSERVED)
+    colors = np.repeat(palette, [len(points) for points in everyone])
+    scatter(ax, np.concatenate(everyone), colors, n_total=len(colors), alpha=0.5)
+    label(ax, place.names)
+    add_legend(ax, dict(zip(_kinds(results), palette, strict=True)))
+
+
+def _side_by_side(axes: list[Axes], place: Positions, results: Results, colors: CellColors | None) -> None:
+    everyone = np.concatenate([place.x, place.predicted, place.y])
+    panels = (
+        (place.x, results.source_rows, SOURCE),
+        (place.predicted, results.source_rows, PREDICTED),
+        (place.y, results.target_rows, OBSERVED),
+    )
+    for ax, title, (points, rows, own) in zip(axes, _kinds(results), panels, strict=True):
+        scatter(ax, everyone, BACKGROUND, n_total=len(everyone), alpha=0.5)
+        scatter(ax, points, own if colors is None else colors.each[rows], n_total=len(everyone))
+        label(ax, place.names)
+        ax.label_outer()
+        ax.set_title(title, fontsize="medium")
+    if colors is not None:
+        explain(axes[-1], colors)

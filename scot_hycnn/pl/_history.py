@@ -1,0 +1,82 @@
+"""Course of a fit."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import matplotlib.pyplot as plt
+import numpy as np
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scot_hycnn._anndata import read_fit
+
+from ._show import finish
+
+
+def history(
+    adata: AnnData,
+    key: str = "hycnn_ot",
+    *,
+    target: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Axes | Figure | None:
+    """Draw the score of the networks on validation cells against training steps, and the Gaussian map as a dashed line.
+
+    The score is the semi-dual value J minus the Gaussian map's, a mean over the ensemble with its standard error as a
+    band: a curve below the line has found structure that no Gaussian map has.
+
+    Parameters
+    ----------
+    adata
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
+    key
+        Where it lies in ``uns``.
+    target
+        Label of the target condition; None draws one curve a target.
+    ax
+        Draw here.
+    show
+        Show the figure and return None; None follows ``scanpy.settings.autoshow``.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The axes if ``show`` is False, the figure if ``return_fig``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such fit or target, or nothing was trained.
+
+    Examples
+    --------
+    >>> import scot_hycnn as sh
+    >>> adata = sh.datasets.pbmc_planted(n_cells=400)
+    >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=3, max_steps=20, hidden=(8, 8), n_ensemble=2)
+    >>> ax = sh.pl.history(adata, show=False)
+    """
+    fit = read_fit(adata, key)
+    curves = {fit.targets[slug]: fit.models[slug]["history"] for slug in fit.slugs(target)}
+    curves = {label: columns for label, columns in curves.items() if "J_minus_gaussian" in columns}
+    if not curves:
+        raise ValueError("There is no history: the Gaussian map (potential='gaussian') is not trained.")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
+    for label, columns in curves.items():
+        gap, error = columns["J_minus_gaussian"], columns["J_error"]
+        (line,) = ax.plot(columns["step"], gap, marker="o", markersize=3, label=label)
+        ax.fill_between(columns["step"], gap - error, gap + error, color=line.get_color(), alpha=0.2, linewidth=0)
+    ax.axhline(0, color="black", linestyle="--", linewidth=1, label="Gaussian map")
+    ax.set(xlabel="step", ylabel="validation J, above Gaussian map")
+    # The first steps can be far above everything that follows.
+    gaps = np.concatenate([columns["J_minus_gaussian"] for columns in curves.values()])
+    if gaps.max() > 20 * max(abs(gaps.min()), np.finfo(float).tiny):
+        ax.set_yscale("symlog", linthresh=max(abs(gaps.min()), 1e-3))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize="small")
+    return cast("Axes | Figure | None", finish(ax, show=show, return_fig=return_fig))

@@ -1,0 +1,124 @@
+"""Arrows from source cells to where the map moves them."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import matplotlib.pyplot as plt
+import numpy as np
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scot_hycnn._anndata import read_results
+
+from ._colors import OBSERVED, SOURCE, cell_colors
+from ._positions import Points, positions
+from ._scatter import add_legend, explain, label, scatter
+from ._show import finish
+
+# A mean of fewer cells says more about these cells than about the region.
+_MIN_CELLS = 3
+
+
+def transport(
+    adata: AnnData,
+    key: str = "hycnn_ot",
+    *,
+    target: str | None = None,
+    basis: str | None = None,
+    color: str | None = None,
+    n_grid: int = 20,
+    n_neighbors: int = 30,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Axes | Figure | None:
+    """Draw the map as arrows: each from the mean position of source cells in a square to where they go on average.
+
+    Parameters
+    ----------
+    adata
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
+    key
+        Where it lies in ``uns``.
+    target
+        Label of the target condition; may be None if there is one.
+    basis
+        Embedding in ``obsm``, for instance ``'umap'``. Predicted cells are placed by their nearest neighbours, so
+        arrows show the direction of a response and not its size. None draws the first two dimensions of the
+        representation, in which arrows are exact.
+    color
+        Column of ``obs`` to colour cells by, with scanpy's palette if there is one; None colours the conditions.
+    n_grid
+        Squares along each axis. Squares with fewer than 3 source cells get no arrow.
+    n_neighbors
+        Neighbours that place a predicted cell in an embedding.
+    ax
+        Draw here.
+    show
+        Show the figure and return None; None follows ``scanpy.settings.autoshow``.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The axes if ``show`` is False, the figure if ``return_fig``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such fit, target, embedding or column, several targets and none named, or slots are gone.
+
+    Examples
+    --------
+    >>> import scot_hycnn as sh
+    >>> adata = sh.datasets.pbmc_planted(n_cells=400)
+    >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=5, potential="gaussian")
+    >>> ax = sh.pl.transport(adata, color="cell_type", show=False)
+    """
+    results = read_results(adata, key, target)
+    colors = None if color is None else cell_colors(adata, color)
+    place = positions(adata, results, basis, n_neighbors)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+    rows = np.concatenate([results.source_rows, results.target_rows])
+    condition = np.repeat([SOURCE, OBSERVED], [len(place.x), len(place.y)])
+    cells = np.concatenate([place.x, place.y])
+    scatter(ax, cells, condition if colors is None else colors.each[rows], n_total=len(cells), alpha=0.5)
+    starts, ends = _arrows(place.x, place.predicted, n_grid)
+    ax.quiver(
+        *starts.T,
+        *(ends - starts).T,
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        width=0.004,
+        color="black",
+        edgecolor="white",
+        linewidth=0.4,
+        zorder=3,
+    )
+    ax.update_datalim(ends)
+    ax.autoscale_view()
+    label(ax, place.names)
+    ax.set_title(f"{results.source} → {results.target}")
+    if colors is None:
+        add_legend(ax, {results.source: SOURCE, results.target: OBSERVED})
+    else:
+        explain(ax, colors)
+    return cast("Axes | Figure | None", finish(ax, show=show, return_fig=return_fig))
+
+
+def _arrows(x: Points, predicted: Points, n_grid: int) -> tuple[Points, Points]:
+    """Mean start and mean end of the cells in each square, shape (arrows, 2) each."""
+    low, high = x.min(axis=0), x.max(axis=0)
+    width = np.where(high > low, high - low, 1) / n_grid
+    squares = np.minimum((x - low) // width, n_grid - 1)
+    _, square, n_cells = np.unique(squares, axis=0, return_inverse=True, return_counts=True)
+    starts, ends = (
+        np.stack([np.bincount(square.ravel(), points[:, i]) / n_cells for i in range(2)], axis=1)
+        for points in (x, predicted)
+    )
+    enough = n_cells >= _MIN_CELLS
+    return starts[enough], ends[enough]
