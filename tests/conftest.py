@@ -7,8 +7,11 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+import torch
 
 mpl.use("Agg")
+# Workers run side by side, one core each; threads that wait for each other's core would slow both many times.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
