@@ -27,8 +27,8 @@ def main() -> None:
     seconds = time.perf_counter() - started
 
     print(compare(adata).to_string(float_format=lambda value: f"{value:.3f}"))
-    validation = adata.uns["hycnn_ot"]["validation"]
-    print(f"\nFitted in {seconds:.0f} s. Blend with the Gaussian map: a = {blend(validation)}.")
+    blend = sh.get.model(adata).blend
+    print(f"\nFitted in {seconds:.0f} s; blend with the Gaussian map a = {blend} (0 is that map, 1 the networks alone).")
 
     FOLDER.mkdir(exist_ok=True)
     sc.pp.neighbors(adata, random_state=0)
@@ -61,11 +61,6 @@ def compare(adata: sc.AnnData) -> pd.DataFrame:
             for name, predicted in predictions.items()
         }
     ).T
-
-
-def blend(validation: dict) -> float:
-    """The blend of the only target."""
-    return next(iter(validation.values()))["blend"] if "blend" not in validation else validation["blend"]
 
 
 if __name__ == "__main__":
