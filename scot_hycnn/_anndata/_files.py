@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,8 @@ def read_file(path: Path) -> AnnData:
     ValueError
         If its suffix is unknown or it cannot be read.
     """
-    _check_readable(path)
-    try:
+    with _reading(path):
         return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
-    except (OSError, KeyError, anndata.io.IORegistryError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as AnnData: {error}") from error
 
 
 def read_uns(path: Path) -> AnnData:
@@ -42,8 +41,7 @@ def read_uns(path: Path) -> AnnData:
     ValueError
         If its suffix is unknown or it cannot be read.
     """
-    _check_readable(path)
-    try:
+    with _reading(path):
         if path.suffix == ".h5ad":
             with h5py.File(path, "r") as file:
                 uns: Any = anndata.io.read_elem(file["uns"])
@@ -51,8 +49,6 @@ def read_uns(path: Path) -> AnnData:
             import zarr  # noqa: PLC0415 - optional in anndata
 
             uns = anndata.io.read_elem(zarr.open_group(path, mode="r")["uns"])
-    except (OSError, KeyError, anndata.io.IORegistryError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as AnnData: {error}") from error
     return AnnData(uns=uns)
 
 
@@ -96,10 +92,15 @@ def write_file(adata: AnnData, path: Path, *, overwrite: bool) -> None:
         part.replace(path)
 
 
-def _check_readable(path: Path) -> None:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     _check_suffix(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file {str(path)!r}.")
+    try:
+        yield
+    except Exception as error:  # a damaged file can make its reader raise anything
+        raise ValueError(f"{str(path)!r} cannot be read as AnnData: {type(error).__name__}: {error}") from error
 
 
 def _check_suffix(path: Path) -> None:

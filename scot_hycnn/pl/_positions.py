@@ -59,4 +59,4 @@ def positions(adata: AnnData, results: Results, basis: str | None, n_neighbors: 
         plane[neighbors.kneighbors(points, return_distance=False)].mean(axis=1)
         for points in (results.x, results.predicted)
     )
-    return Positions(x, x + after - before, y, names)
+    return Positions(x, x + (after - before), y, names)

@@ -1,0 +1,185 @@
+"""Figures: the artists that a reader is to see, and scanpy's conventions."""
+
+from __future__ import annotations
+
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.quiver import Quiver
+
+import scot_hycnn as sh
+
+pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
+PLOTS = [sh.pl.transport, sh.pl.embedding, sh.pl.history]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    adata = sh.datasets.pbmc_planted(n_cells=400)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="solver.fit")  # so short a fit may keep the Gaussian map
+        sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=5, max_steps=20, hidden=(8, 8), n_ensemble=2)
+    # Any embedding serves; a real UMAP takes seconds.
+    adata.obsm["X_umap"] = np.tanh(adata.obsm["X_pca"][:, :2] / 10)
+    return adata
+
+
+@pytest.fixture
+def adata(fitted):
+    yield fitted.copy()
+    plt.close("all")
+
+
+def quiver(ax):
+    return next(artist for artist in ax.get_children() if isinstance(artist, Quiver))
+
+
+@pytest.fixture
+def autoshow():
+    before = sc.settings.autoshow
+    yield lambda value: setattr(sc.settings, "autoshow", value)
+    sc.settings.autoshow = before
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_what_is_returned(adata, plot, monkeypatch, autoshow):
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(1))
+    assert plot(adata, show=True) is None
+    assert len(shown) == 1
+    assert isinstance(plot(adata, return_fig=True), Figure)
+    autoshow(False)
+    axes = plot(adata)
+    assert all(isinstance(ax, plt.Axes) for ax in (axes if isinstance(axes, list) else [axes]))
+    autoshow(True)
+    assert plot(adata) is None
+    assert len(shown) == 2
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_given_axes_are_used(adata, plot):
+    figure, ax = plt.subplots()
+    assert plot(adata, ax=ax, show=False) is ax
+    assert plot(adata, ax=ax, return_fig=True) is figure
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_drawing_changes_nothing(adata, plot):
+    before = adata.copy()
+    plot(adata, show=False)
+    assert list(adata.uns) == list(before.uns)
+    assert list(adata.obsm) == list(before.obsm)
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+
+
+def test_arrows_are_mean_displacements(adata):
+    arrows = quiver(sh.pl.transport(adata, n_grid=1, show=False))
+    control = (adata.obs["condition"] == "control").to_numpy()
+    x, moved = adata.obsm["X_pca"][control, :2], adata.obsm["X_hycnn_ot"][control, :2]
+    np.testing.assert_allclose(arrows.get_offsets(), x.mean(0)[None], rtol=1e-5)
+    np.testing.assert_allclose([arrows.U[0], arrows.V[0]], (moved - x).mean(0), rtol=1e-4)
+
+
+def test_arrows_on_an_embedding_point_the_right_way(adata):
+    exact = quiver(sh.pl.transport(adata, n_grid=1, show=False))
+    umap = quiver(sh.pl.transport(adata, n_grid=1, basis="umap", show=False))
+    assert umap.U[0] * exact.U[0] > 0
+
+
+def test_a_cell_that_stays_keeps_its_place(adata):
+    control = (adata.obs["condition"] == "control").to_numpy()
+    adata.obsm["X_hycnn_ot"][control] = adata.obsm["X_pca"][control, :5]
+    arrows = quiver(sh.pl.transport(adata, basis="X_umap", show=False))
+    np.testing.assert_array_equal(arrows.U, 0)
+    np.testing.assert_array_equal(arrows.V, 0)
+
+
+def test_scanpys_palette_is_used(adata):
+    names = adata.obs["cell_type"].cat.categories
+    palette = [to_hex(plt.get_cmap("tab20")(i)) for i in range(len(names))]
+    adata.uns["cell_type_colors"] = palette
+    ax = sh.pl.transport(adata, color="cell_type", show=False)
+    legend = ax.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == names.tolist()
+    assert [to_hex(handle.get_color()) for handle in legend.legend_handles] == palette
+    drawn = {to_hex(color) for color in ax.collections[0].get_facecolors()}
+    assert drawn <= set(palette)
+
+
+@pytest.mark.parametrize("n", [3, 9, 15, 40])
+def test_any_number_of_categories(adata, n):
+    labels = pd.Series(np.arange(adata.n_obs) % n, index=adata.obs_names).astype("category")
+    labels.iloc[:5] = None
+    adata.obs["group"] = labels
+    legend = sh.pl.transport(adata, color="group", show=False).get_legend()
+    assert len({handle.get_color() for handle in legend.legend_handles}) == n
+
+
+def test_numbers_get_a_colour_bar(adata):
+    figure = sh.pl.transport(adata, color="hycnn_ot_displacement", return_fig=True)
+    assert figure.axes[1].get_ylabel() == "hycnn_ot_displacement"
+
+
+def test_embedding_panels_and_overlay(adata):
+    panels = sh.pl.embedding(adata, color="cell_type", basis="umap", show=False)
+    assert [ax.get_title() for ax in panels] == [
+        "control (source)",
+        "control → IFN-beta (predicted)",
+        "IFN-beta (observed)",
+    ]
+    assert [len(ax.collections[1].get_offsets()) for ax in panels] == [200, 200, 200]
+    assert panels[0].get_xlabel() == "UMAP1"
+    _, ax = plt.subplots()
+    sh.pl.embedding(adata, ax=ax, show=False)
+    assert len(ax.collections[0].get_offsets()) == 600
+    assert len({to_hex(color) for color in ax.collections[0].get_facecolors()}) == 3
+
+
+def test_history_shows_the_gaussian_map(adata):
+    ax = sh.pl.history(adata, show=False)
+    curve, baseline = ax.get_lines()
+    table = sh.get.history(adata)
+    np.testing.assert_array_equal(curve.get_xdata(), table["step"])
+    np.testing.assert_array_equal(curve.get_ydata(), table["J_minus_gaussian"])
+    assert baseline.get_linestyle() == "--"
+    assert set(baseline.get_ydata()) == {0}
+
+
+def test_drawn_from_a_file(adata, tmp_path):
+    adata.write_h5ad(tmp_path / "fit.h5ad")
+    back = sc.read_h5ad(tmp_path / "fit.h5ad")
+    for plot in PLOTS:
+        plot(back, show=False)
+
+
+@pytest.mark.parametrize(
+    ("plot", "options", "message"),
+    [
+        (sh.pl.transport, {"key": "foo"}, "no fit 'foo'"),
+        (sh.pl.transport, {"basis": "tsne"}, r"basis='tsne' is not in adata.obsm; it has \['X_pca'"),
+        (sh.pl.transport, {"basis": "line"}, "basis='line' has 1 column; a plot needs two"),
+        (sh.pl.transport, {"color": "nix"}, r"color='nix' is not a column of adata.obs; it has \['condition'"),
+        (sh.pl.embedding, {"target": "IL-2"}, "target='IL-2' is not a target"),
+        (sh.pl.embedding, {"ax": 1, "color": "cell_type"}, "color and ax do not go together"),
+        (sh.pl.history, {"key": "foo"}, "no fit 'foo'"),
+    ],
+)
+def test_bad_input(adata, plot, options, message):
+    adata.obsm["line"] = adata.obsm["X_pca"][:, :1]
+    with pytest.raises(ValueError, match=message):
+        plot(adata, show=False, **options)
+
+
+def test_one_dimension_and_no_training(adata):
+    sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=1, potential="gaussian", key_added="line")
+    with pytest.raises(ValueError, match="has one dimension; pass basis"):
+        sh.pl.transport(adata, "line", show=False)
+    sh.pl.transport(adata, "line", basis="umap", show=False)
+    with pytest.raises(ValueError, match="There is no history: the Gaussian map"):
+        sh.pl.history(adata, "line", show=False)
