@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any
+from dataclasses import asdict
 
 import numpy as np
 from anndata import AnnData
@@ -12,6 +12,7 @@ from scanpy import logging as logg
 from scot_hycnn import solver as _solver
 from scot_hycnn._anndata import Cells, Fitted, Mask, Pairs, claim, read_pairs, write_fit
 from scot_hycnn.solver._device import resolve_device
+from scot_hycnn.solver._settings import Settings
 
 from ._seed import seed_of
 
@@ -156,39 +157,52 @@ def hycnn_ot(
         key=key,
         fill=fill,
     )
-    settings = {
-        "potential": potential,
-        "solver": solver,
-        "hidden": tuple(hidden),
-        "max_steps": max_steps,
-        "batch_size": batch_size,
-        "lr": lr,
-        "weight_decay": weight_decay,
-        "n_ensemble": n_ensemble,
-        "validation_fraction": validation_fraction,
-        "device": str(resolve_device(device)),
-        "rng": seed_of(rng),
-        "progress": progress,
-    }
+    settings = Settings(
+        potential=potential,
+        solver=solver,
+        hidden=tuple(hidden),
+        max_steps=max_steps,
+        batch_size=batch_size,
+        lr=lr,
+        weight_decay=weight_decay,
+        n_ensemble=n_ensemble,
+        validation_fraction=validation_fraction,
+        device=str(resolve_device(device)),
+        rng=seed_of(rng),
+    )
     start = logg.info(_announce(pairs, settings))
-    fits = [_fit(pairs, target, settings, inverse=inverse) for target in pairs.targets]
+    fits = [_fit(pairs, target, settings, inverse=inverse, progress=progress) for target in pairs.targets]
     added = write_fit(adata, pairs, fits, key=key, fill=fill)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
 
 
-def _announce(pairs: Pairs, settings: dict[str, Any]) -> str:
+def _announce(pairs: Pairs, settings: Settings) -> str:
     place = "boolean columns of adata.obs" if pairs.groupby is None else f"adata.obs[{pairs.groupby!r}]"
     targets = ", ".join(f"{target.label!r} ({len(target.training)})" for target in pairs.targets)
     return (
         f"fitting transport from {pairs.source.label!r} ({len(pairs.source.training)} cells) to {targets} of {place}, "
-        f"on {pairs.rep.n_dims} dimensions of {pairs.rep.name!r}, on {settings['device']}"
+        f"on {pairs.rep.n_dims} dimensions of {pairs.rep.name!r}, on {settings.device}{_expected(pairs, settings)}"
     )
 
 
-def _fit(pairs: Pairs, target: Cells, settings: dict[str, Any], *, inverse: bool) -> Fitted:
+def _expected(pairs: Pairs, settings: Settings) -> str:
+    if settings.potential == "gaussian":
+        return ""
+    seconds = len(pairs.targets) * _solver.expected_seconds(
+        pairs.rep.n_dims,
+        hidden=settings.hidden,
+        max_steps=settings.max_steps,
+        batch_size=settings.batch_size,
+        n_ensemble=settings.n_ensemble,
+        device=settings.device,
+    )
+    return f", about {seconds:.0f} s" if seconds < 100 else f", about {seconds / 60:.0f} min"
+
+
+def _fit(pairs: Pairs, target: Cells, settings: Settings, *, inverse: bool, progress: bool | None) -> Fitted:
     try:
-        fitted = _solver.fit(pairs.source.training, target.training, **settings)
+        fitted = _solver.fit(pairs.source.training, target.training, **asdict(settings), progress=progress)
     except ValueError as error:
         if len(pairs.targets) > 1:
             error.add_note(f"This was for target_key={target.label!r}.")

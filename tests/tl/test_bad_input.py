@@ -127,6 +127,7 @@ CASES = {
     "potential": (None, {"potential": "mlp"}, "potential='mlp' is unknown"),
     "solver": (None, {"solver": "magic"}, "solver='magic' is unknown"),
     "device": (None, {"device": "tpu"}, "device='tpu'"),
+    "hidden": (None, {"hidden": ()}, r"hidden=\(\) must be one or more widths"),
     "steps": (None, {"max_steps": 0}, "max_steps=0"),
 }
 
