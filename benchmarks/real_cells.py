@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--responses", nargs="*", default=list(RESPONSES), choices=list(RESPONSES))
     parser.add_argument("--splits", type=int, default=1, help="repetitions of the 5 folds")
-    parser.add_argument("--max-steps", type=int, default=500)
+    parser.add_argument("--max-steps", type=int, default=400)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--quick", action="store_true", help="one response, two folds, under two minutes")
     parser.add_argument("--fresh", action="store_true", help="measure again what the CSV holds")

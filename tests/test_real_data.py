@@ -59,9 +59,7 @@ def test_bodenmiller_proteins_and_a_label_with_a_slash(real_data: Path, tmp_path
     # The file is sorted, so rows are drawn.
     part = np.random.default_rng(0).random(adata.n_obs)
     training, held_out = part < 0.3, part > 0.9
-    sh.tl.hycnn_ot(
-        adata, "unstimulated", "PMA/Ionomycin", use_rep="X", mask_obs=training, max_steps=250, n_ensemble=1
-    )
+    sh.tl.hycnn_ot(adata, "unstimulated", "PMA/Ionomycin", use_rep="X", mask_obs=training, max_steps=250, n_ensemble=1)
     source = (adata.obs["condition"] == "unstimulated").to_numpy()
     x, y = (np.asarray(adata.X[rows & held_out]) for rows in (source, ~source))
     train_x, train_y = (np.asarray(adata.X[rows & training]) for rows in (source, ~source))

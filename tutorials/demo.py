@@ -28,7 +28,9 @@ def main() -> None:
 
     print(compare(adata).to_string(float_format=lambda value: f"{value:.3f}"))
     blend = sh.get.model(adata).blend
-    print(f"\nFitted in {seconds:.0f} s; blend with the Gaussian map a = {blend} (0 is that map, 1 the networks alone).")
+    print(
+        f"\nFitted in {seconds:.0f} s; blend with the Gaussian map a = {blend} (0 is that map, 1 the networks alone)."
+    )
 
     FOLDER.mkdir(exist_ok=True)
     sc.pp.neighbors(adata, random_state=0)

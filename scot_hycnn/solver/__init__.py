@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ._cost import expected_seconds
+from ._device import resolve_device
 from ._fit import fit
 from ._map import TransportMap
+from ._settings import Settings
 
-__all__ = ["TransportMap", "expected_seconds", "fit"]
+__all__ = ["Settings", "TransportMap", "expected_seconds", "fit", "resolve_device"]

@@ -21,6 +21,12 @@ def resolve_device(name: str) -> torch.device:
     ------
     ValueError
         If PyTorch knows no such device or has none here: there is no silent fall-back to the CPU.
+
+    Examples
+    --------
+    >>> from scot_hycnn import solver
+    >>> solver.resolve_device("cpu")
+    device(type='cpu')
     """
     present = ["cpu"]
     if torch.backends.mps.is_available():

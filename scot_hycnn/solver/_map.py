@@ -23,7 +23,7 @@ from ._selection import Blended
 Array = NDArray[np.float32]
 
 # Rows whose hidden layers stay in a core's cache: the fastest of 128 to 4096.
-BLOCK_ROWS = 256
+BLOCK_ROWS = 512
 
 
 @dataclass(frozen=True)

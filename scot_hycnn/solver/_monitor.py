@@ -1,8 +1,9 @@
-"""What is looked at during training: validation J, the best state of each member, and whether to go on."""
+"""What is looked at during training: validation J of the ensemble, its best state, and whether to go on."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,14 +15,45 @@ from scot_hycnn.potentials import HyCNN
 from ._amortized import State
 from ._cells import Cells
 from ._conjugate import refine
+from ._selection import SLACK, Blended
 
-# Enough cells to see whether a member is on its way; the final choice uses all validation cells.
+# Enough cells to see where training is; the final choice uses all validation cells.
 CHECK_CELLS = 512
 CHECK_REFINEMENTS = 15
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """The ensemble at one check.
+
+    Parameters
+    ----------
+    theta
+        Parameters, shape (K, P).
+    potential_x, conjugate_y
+        Mean potential at source cells and its conjugate at target cells, less the Gaussian map's, cell by cell:
+        differences between snapshots then have small standard errors.
+    """
+
+    theta: Tensor
+    potential_x: Tensor
+    conjugate_y: Tensor
+
+    @property
+    def semi_dual(self) -> Tensor:
+        """J, less the Gaussian map's; infinite if not a number."""
+        return (self.potential_x.mean() + self.conjugate_y.mean()).nan_to_num(nan=torch.inf)
+
+    def minus(self, other: Snapshot) -> tuple[Tensor, Tensor]:
+        """Difference in J, and its standard error."""
+        x, y = self.potential_x - other.potential_x, self.conjugate_y - other.conjugate_y
+        return self.semi_dual - other.semi_dual, (x.var() / len(x) + y.var() / len(y)).sqrt().nan_to_num(nan=0.0)
+
+
 class Monitor:
-    """Watches K members on validation cells, at checks between steps.
+    """Watches the ensemble on validation cells, at checks between steps.
+
+    The ensemble is judged, not its members: averaged potentials overfit later than each of them.
 
     Parameters
     ----------
@@ -37,61 +69,55 @@ class Monitor:
         self._scale = cells.coordinates.scale
         self._started = time.perf_counter()
         self._rows: list[dict[str, float]] = []
-        self._best: tuple[Tensor, Tensor] | None = None
-        self._last: tuple[Tensor, Tensor, Tensor] | None = None
+        self._gaussian = Snapshot(self._x[:0], torch.zeros_like(self._x[:, 0]), torch.zeros_like(self._y[:, 0]))
+        self._best = self._last = self._gaussian
         self.clearly_worse_than_gaussian = False
 
-    @torch.no_grad()
     def check(self, step: int, state: State, losses: tuple[Tensor, Tensor]) -> None:
-        """Score the averaged parameters of every member; the only place in training that waits for the device."""
-        f, g = (self._network.weights(network.average) for network in (state.f, state.g))
-        n_maps = len(state.f.average)
-        x, y = (cells.expand(n_maps, -1, -1) for cells in (self._x, self._y))
-        x_hat, residual = refine(
-            lambda z: self._network.gradient(f, z), y, self._network.gradient(g, y), CHECK_REFINEMENTS
-        )
-        # Differences from the Gaussian potential |x|^2/2, cell by cell, so that their standard error is small.
-        potential = self._network.value(f, x) - 0.5 * x.square().sum(-1)
-        conjugate = (x_hat * y).sum(-1) - self._network.value(f, x_hat) - 0.5 * y.square().sum(-1)
-        j = potential.mean(1) + conjugate.mean(1)
-        error = (potential.mean(0).var() / len(self._x) + conjugate.mean(0).var() / len(self._y)).sqrt()
-        self.clearly_worse_than_gaussian = not bool(j.mean() < 3 * error)
-        self._remember(state.f.average.clone(), j.nan_to_num(nan=torch.inf), error)
+        """Score the averaged parameters; the only place in training that waits for the device."""
+        self._last, residual = self._snapshot(state)
+        if not self._rows or self._last.semi_dual < self._best.semi_dual:
+            self._best = self._last
+        j, error = self._last.minus(self._gaussian)
+        self.clearly_worse_than_gaussian = not bool(j < 3 * error)
         self._rows.append(
             {
                 "step": step,
                 "seconds": time.perf_counter() - self._started,
                 "loss_f": float(losses[0].mean()) / self._scale,
                 "loss_g": float(losses[1].mean()),
-                "J_minus_gaussian": float(j.mean()) / self._scale,
+                "J_minus_gaussian": float(j) / self._scale,
                 "J_error": float(error) / self._scale,
-                "residual": float(residual.mean()),
+                "residual": residual,
             }
         )
 
-    def _remember(self, theta: Tensor, j: Tensor, error: Tensor) -> None:
-        self._last = theta, j, error
-        if self._best is None:
-            self._best = theta, j
-            return
-        best_theta, best_j = self._best
-        better = j < best_j
-        self._best = torch.where(better.unsqueeze(1), theta, best_theta), torch.where(better, j, best_j)
-
     def selected(self) -> Tensor:
-        """The last state of each member, or its best where the last J is worse by more than a standard error.
+        """Parameters of the check of lowest J; of the last one where that is as good.
 
-        The annealed end is usually better than the check of lowest J, which partly is luck; but not after a failure.
+        With few cells networks overfit long before the last step, and after a failure the end is worthless. Where J is
+        flat the annealed end is the better map: as good means within SLACK standard errors of the difference.
 
         Returns
         -------
         theta, shape (K, P).
         """
-        if self._best is None or self._last is None:
-            raise RuntimeError("selected() was called before the first check.")
-        (best_theta, best_j), (theta, j, error) = self._best, self._last
-        back = ~(j <= best_j + error.nan_to_num(nan=0.0))
-        return torch.where(back.unsqueeze(1), best_theta, theta)
+        worse, error = self._last.minus(self._best)
+        return self._last.theta if worse <= SLACK * error else self._best.theta
+
+    @torch.no_grad()
+    def _snapshot(self, state: State) -> tuple[Snapshot, float]:
+        f, g = (
+            Blended(self._network, self._network.weights(network.average), blend=1.0) for network in (state.f, state.g)
+        )
+        x, y = self._x, self._y
+        x_hat, residual = refine(lambda z: f.gradient(z[0])[None], y[None], g.gradient(y)[None], CHECK_REFINEMENTS)
+        snapshot = Snapshot(
+            state.f.average.clone(),
+            f.value(x) - 0.5 * x.square().sum(-1),
+            (x_hat[0] * y).sum(-1) - f.value(x_hat[0]) - 0.5 * y.square().sum(-1),
+        )
+        return snapshot, float(residual.mean())
 
     @property
     def history(self) -> dict[str, NDArray[np.float64]]:

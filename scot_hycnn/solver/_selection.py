@@ -20,6 +20,10 @@ Array = NDArray[np.float64]
 # The grid includes 0, the Gaussian map itself: a fit can always fall back on it.
 BLENDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 
+# Differences in J of so many standard errors are no evidence: of two such candidates the one that is better on other
+# grounds is taken.
+SLACK = 0.1
+
 # Mean residual |y - grad f(x)| up to which conjugates count as solved, in clouds of unit variance. (At a kink of f the
 # gradient jumps and a single residual stays large although f* is right: so the mean, not the maximum.)
 CONVERGED = 0.1
@@ -157,7 +161,7 @@ def choose(scores: list[Score]) -> int:
     J is convex in the blend, unbiased on unseen cells, and sees small errors in many dimensions, to which the energy
     distance is blind. The energy distance has a veto: a blend that is worse than the Gaussian map by more than two
     standard errors of the difference is out. So is one whose conjugates did not converge, since its J is too small.
-    Among blends within a tenth of a standard error of the smallest J the one nearest to the Gaussian map is taken.
+    Among blends within SLACK standard errors of the smallest J the one nearest to the Gaussian map is taken.
 
     Parameters
     ----------
@@ -168,7 +172,7 @@ def choose(scores: list[Score]) -> int:
     semi_duals = np.array([score.semi_dual if _is_usable(score, gaussian) else np.inf for score in scores])
     semi_duals[0] = gaussian.semi_dual
     error = _standard_error(network.potential_x - gaussian.potential_x, network.conjugate_y - gaussian.conjugate_y)
-    slack = 0.1 * error if np.isfinite(error) else 0.0
+    slack = SLACK * error if np.isfinite(error) else 0.0
     return int(np.argmax(semi_duals <= semi_duals.min() + slack))
 
 

@@ -11,8 +11,7 @@ from scanpy import logging as logg
 
 from scot_hycnn import solver as _solver
 from scot_hycnn._anndata import Cells, Fitted, Mask, Pairs, claim, read_pairs, write_fit
-from scot_hycnn.solver._device import resolve_device
-from scot_hycnn.solver._settings import Settings
+from scot_hycnn.solver import Settings, resolve_device
 
 from ._seed import seed_of
 

@@ -33,9 +33,7 @@ def test_checksum_and_size():
 
 
 def test_readme_states_the_shape(committed):
-    assert f"{committed.n_obs} cells x {committed.n_vars} genes" in (DATA / "README.md").read_text(
-        encoding="utf-8"
-    )
+    assert f"{committed.n_obs} cells x {committed.n_vars} genes" in (DATA / "README.md").read_text(encoding="utf-8")
 
 
 def test_annotation_is_regenerated(committed, regenerated):

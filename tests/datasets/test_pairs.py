@@ -130,9 +130,7 @@ def test_potential_is_convex_on_segments(seed, t):
 def test_transport_is_the_gradient_of_the_potential(seed):
     f = random_potential(seed)
     x, step = 2 * np.random.default_rng(seed).normal(size=(8, 4)), 1e-5
-    numeric = np.stack(
-        [(f.potential(x + e) - f.potential(x - e)) / (2 * step) for e in step * np.eye(4)], axis=1
-    )
+    numeric = np.stack([(f.potential(x + e) - f.potential(x - e)) / (2 * step) for e in step * np.eye(4)], axis=1)
     np.testing.assert_allclose(f.transport(x), numeric, atol=1e-7)
 
 

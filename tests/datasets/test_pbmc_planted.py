@@ -177,10 +177,7 @@ def test_stored_truth_is_the_gradient(control, x, truth):
 def test_transport_is_the_gradient_of_the_potential(control, x):
     response, points, step = planted_response(control), x[:100], 1e-4
     numeric = np.stack(
-        [
-            (response.potential(points + e) - response.potential(points - e)) / (2 * step)
-            for e in step * np.eye(30)
-        ],
+        [(response.potential(points + e) - response.potential(points - e)) / (2 * step) for e in step * np.eye(30)],
         axis=1,
     )
     np.testing.assert_allclose(response.transport(points), numeric, atol=1e-5)

@@ -1,0 +1,71 @@
+"""Options of a fit, each checked before anything is computed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from scot_hycnn.solver._settings import Settings
+
+GOOD = {
+    "potential": "hycnn",
+    "solver": "amortized",
+    "hidden": (8, 8),
+    "max_steps": 10,
+    "batch_size": 32,
+    "lr": 0.01,
+    "weight_decay": 0.0,
+    "n_ensemble": 2,
+    "validation_fraction": 0.1,
+    "device": "cpu",
+    "rng": 0,
+}
+
+
+def test_good_options_pass():
+    assert Settings(**GOOD).hidden == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"), [("potential", r"\['hycnn', 'gaussian'\]"), ("solver", r"\['amortized'\]")]
+)
+@pytest.mark.parametrize("value", ["icnn", "", None, 3])
+def test_an_unknown_name_lists_the_choices(name, choices, value):
+    with pytest.raises(ValueError, match=rf"{name}={value!r} is unknown; choose one of {choices}"):
+        Settings(**(GOOD | {name: value}))
+
+
+@pytest.mark.parametrize("name", ["max_steps", "batch_size", "n_ensemble"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "10", True, None, math.nan])
+def test_counts_are_whole_numbers_of_one_or_more(name, value):
+    with pytest.raises(ValueError, match=rf"{name}={value!r} must be a whole number of 1 or more"):
+        Settings(**(GOOD | {name: value}))
+
+
+@pytest.mark.parametrize("value", [(), (0,), (8, -1), (8, 2.5), ("8",), (True,)])
+def test_hidden_is_widths(value):
+    with pytest.raises(ValueError, match=r"hidden=.* must be one or more widths"):
+        Settings(**(GOOD | {"hidden": value}))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"lr": 0.0}, {"lr": -1}, {"lr": math.nan}, {"lr": math.inf}]
+    + [{"weight_decay": value} for value in (-0.1, math.nan, math.inf)],
+)
+def test_rates_are_positive_and_finite(options):
+    with pytest.raises(ValueError, match=r"must be positive and weight_decay=.* not negative"):
+        Settings(**(GOOD | options))
+
+
+@pytest.mark.parametrize("value", [0, -0.1, 0.51, 1, math.nan])
+def test_the_validation_fraction_lies_between_zero_and_a_half(value):
+    with pytest.raises(ValueError, match=rf"validation_fraction={value!r} must lie in \(0, 0.5\]"):
+        Settings(**(GOOD | {"validation_fraction": value}))
+
+
+@pytest.mark.parametrize("value", [-1, 0.5, "0", None, True])
+def test_the_seed_is_a_whole_number(value):
+    with pytest.raises(ValueError, match=rf"rng={value!r} must be a whole number of 0 or more, the seed"):
+        Settings(**(GOOD | {"rng": value}))
