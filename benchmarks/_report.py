@@ -61,7 +61,9 @@ def run(
     path = RESULTS / f"{name}.csv"
     if fresh:
         path.unlink(missing_ok=True)
-    rows: list[dict[str, object]] = pd.read_csv(path, dtype=str).to_dict("records") if path.exists() else []
+    rows: list[dict[str, object]] = (
+        pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if path.exists() else []
+    )
     cases = [{key: str(value) for key, value in case.items()} | {"_": case} for case in cases]
     wanted = []
     for case in tqdm(cases, desc=name, disable=None):

@@ -64,11 +64,11 @@ def fold(response: str, split: int, number: int) -> tuple[np.ndarray, np.ndarray
     return tuple(cells[rows[is_source[rows] == wanted]] for rows in (train, test) for wanted in (True, False))
 
 
-def measure(response: str, split: int, number: int, max_steps: int) -> dict[str, object]:
+def measure(response: str, split: int, number: int, n_ensemble: int | None, max_steps: int | None) -> dict[str, object]:
     """Fit one fold and return the energy distances."""
     x, y, x_held, y_held = fold(response, split, number)
     started = time.perf_counter()
-    fitted = solver.fit(x, y, max_steps=max_steps, rng=number)
+    fitted = solver.fit(x, y, n_ensemble=n_ensemble, max_steps=max_steps, rng=number)
     seconds = time.perf_counter() - started
     gaussian = solver.fit(x, y, potential="gaussian")
     return {
@@ -87,7 +87,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--responses", nargs="*", default=list(RESPONSES), choices=list(RESPONSES))
     parser.add_argument("--splits", type=int, default=1, help="repetitions of the 5 folds")
-    parser.add_argument("--max-steps", type=int, default=400)
+    parser.add_argument("--n-ensemble", type=int, help="members; the default suits cells and dimensions")
+    parser.add_argument("--max-steps", type=int, help="the default suits the members")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--quick", action="store_true", help="one response, two folds, under two minutes")
     parser.add_argument("--fresh", action="store_true", help="measure again what the CSV holds")
@@ -100,7 +101,13 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     sc.settings.verbosity = 0
     cases = [
-        {"response": response, "split": split, "number": number, "max_steps": options.max_steps}
+        {
+            "response": response,
+            "split": split,
+            "number": number,
+            "n_ensemble": options.n_ensemble,
+            "max_steps": options.max_steps,
+        }
         for response in options.responses
         for split in range(options.splits)
         for number in range(n_folds)

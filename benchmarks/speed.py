@@ -62,7 +62,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     sizes = [20_000] if options.quick else [50_000, 200_000, 800_000]
-    cases = [{"n_dims": 50, "n_ensemble": k, "n_cells": n} for k in (1, 4) for n in sizes]
+    cases = [{"n_dims": 50, "n_ensemble": k, "n_cells": n} for k in (1, 2, 4) for n in sizes]
     name = "speed_quick" if options.quick else "speed"
     show(run(name, cases, measure, fresh=options.fresh or options.quick))
     repeats = 3 if options.quick else 7

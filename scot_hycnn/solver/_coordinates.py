@@ -51,12 +51,12 @@ class Coordinates:
         """d."""
         return len(self.mean_x)
 
-    def source(self, x: Array) -> Array:
+    def source(self, x: NDArray[np.floating]) -> Array:
         """Balanced coordinates of source points, (n, d) to (n, d)."""
         balanced: Array = (x - self.mean_x) @ self.matrix.T
         return balanced
 
-    def target(self, y: Array) -> Array:
+    def target(self, y: NDArray[np.floating]) -> Array:
         """Balanced coordinates of target points, (m, d) to (m, d)."""
         return np.asarray(np.linalg.solve(self.matrix.T, (y - self.mean_y).T).T * self.scale, dtype=np.float64)
 

@@ -36,11 +36,11 @@ def fit(
     potential: str = "hycnn",
     solver: str = "amortized",
     hidden: tuple[int, ...] = (48, 48, 48, 48),
-    max_steps: int = 400,
+    max_steps: int | None = None,
     batch_size: int = 256,
     lr: float = 2e-2,
     weight_decay: float = 1.0,
-    n_ensemble: int = 4,
+    n_ensemble: int | None = None,
     validation_fraction: float = 0.1,
     device: str = "auto",
     rng: int = 0,
@@ -65,7 +65,8 @@ def fit(
     hidden
         Width of each hidden layer.
     max_steps
-        Training steps. Training ends before only where the Gaussian map is clearly better.
+        Training steps; None shares 1600 among the members, at least 400 each. Training ends before only where the
+        Gaussian map is clearly better.
     batch_size
         Source cells and target cells in each step, for each member.
     lr
@@ -73,7 +74,8 @@ def fit(
     weight_decay
         Pull of the network towards the Gaussian map.
     n_ensemble
-        Members, trained as one batch and averaged.
+        Members, trained as one batch and averaged. None takes two if the smaller cloud has 100 cells or more for each
+        dimension, else four.
     validation_fraction
         Part of the cells held out of training for the choice of the blend.
     device
@@ -113,7 +115,10 @@ def fit(
     >>> bool(np.abs(transport_map.transport(x) - x - [3.0, 0.0]).mean() < 0.5)
     True
     """
-    settings = Settings(
+    x, y = check_cells(x, y)
+    settings = Settings.for_cells(
+        min(len(x), len(y)),
+        x.shape[1],
         potential=potential,
         solver=solver,
         hidden=tuple(hidden),
@@ -127,9 +132,7 @@ def fit(
         rng=rng,
     )
     started = time.perf_counter()
-    cells = Cells.prepare(
-        *check_cells(x, y), validation_fraction, np.random.default_rng(rng), torch.device(settings.device)
-    )
+    cells = Cells.prepare(x, y, validation_fraction, np.random.default_rng(rng), torch.device(settings.device))
     # In balanced coordinates |x|^2/2 is the Gaussian map: training starts close to it.
     network = HyCNN(cells.coordinates.n_dims, settings.hidden, strong_convexity=0.9, output_scale=0.3)
     if settings.potential == "gaussian":
@@ -160,9 +163,9 @@ def _train(network: HyCNN, settings: Settings, cells: Cells, progress: bool | No
     state = method.init(network, settings.n_ensemble, generator)
     monitor = Monitor(network, cells)
     check_every = max(settings.max_steps // 10, 1)
-    hidden_bar = "CI" in os.environ or None if progress is None else not progress
+    hidden_bar, delay = ("CI" in os.environ or None, 1) if progress is None else (not progress, 0)
     n_steps, hopeless = 0, False
-    with tqdm(total=settings.max_steps, desc="HyCNN-OT", unit="step", delay=1, disable=hidden_bar) as bar:
+    with tqdm(total=settings.max_steps, desc="HyCNN-OT", unit="step", delay=delay, disable=hidden_bar) as bar:
         for step in range(settings.max_steps):
             x, y = cells.batch(settings.n_ensemble, settings.batch_size, generator)
             losses = method.step(network, state, x, y, cosine(step, settings.max_steps))

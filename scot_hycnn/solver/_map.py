@@ -131,7 +131,7 @@ class TransportMap:
         Raises
         ------
         ValueError
-            If x has another dimension, is not finite, or t lies outside [0, 1].
+            If x has another dimension, is not finite, t lies outside [0, 1], or batch_size is below 1.
 
         References
         ----------
@@ -165,7 +165,7 @@ class TransportMap:
         Raises
         ------
         ValueError
-            If y has another dimension or is not finite.
+            If y has another dimension or is not finite, or batch_size is below 1.
         """
         return self._inverted(self._check(y, "y"), batch_size).astype(np.float32)
 
@@ -232,9 +232,11 @@ class TransportMap:
         Raises
         ------
         ValueError
-            If the cells have another dimension or are not finite.
+            If the cells have another dimension, are not finite, or are fewer than two.
         """
-        x, y = self._check(x, "x"), self._check(y, "y")
+        x, y = self._check(x, "x").astype(np.float64), self._check(y, "y").astype(np.float64)
+        if len(x) < 2 or len(y) < 2:
+            raise ValueError(f"certify takes at least two cells of each kind; it was given {len(x)} and {len(y)}.")
         pairs = np.random.default_rng(rng).integers(len(x), size=(2, max(len(x), 1000)))
         a, b = x[pairs[:, pairs[0] != pairs[1]]]
         # The linear part <m_y, x> of f has no gap, and far from the origin would drown the rest in rounding.
@@ -309,14 +311,19 @@ class TransportMap:
         """
         return cls.from_dict(_store.load(Path(path)), device=device)
 
-    def _check(self, cells: ArrayLike, name: str) -> NDArray[np.float64]:
-        cells = np.asarray(cells, dtype=np.float64)
-        if cells.ndim != 2 or cells.shape[1] != self.n_dims:
+    def _check(self, cells: ArrayLike, name: str) -> NDArray[np.floating]:
+        """The cells as an array of floats, not copied if they are one: there may be millions."""
+        cells = np.asarray(cells)
+        if cells.ndim != 2 or cells.shape[1] != self.n_dims or cells.dtype.kind not in "fiub":
             raise ValueError(
-                f"{name} has shape {cells.shape}; this map was fitted in {self.n_dims} dimensions and takes "
-                f"(n, {self.n_dims})."
+                f"{name} has shape {cells.shape} and dtype {cells.dtype}; this map was fitted in {self.n_dims} "
+                f"dimensions and takes numbers of shape (n, {self.n_dims})."
             )
-        finite = np.isfinite(cells).all(1)
+        if cells.dtype.kind != "f":
+            cells = cells.astype(np.float64)
+        # A sum is finite where all its terms are, and needs no copy as large as the cells.
+        with np.errstate(invalid="ignore", over="ignore"):
+            finite = np.isfinite(cells.sum(1, dtype=np.float64))
         if not finite.all():
             raise ValueError(
                 f"{name} has NaN or infinite values in {int((~finite).sum())} of {len(cells)} rows, the first in "
@@ -324,11 +331,11 @@ class TransportMap:
             )
         return cells
 
-    def _tensor(self, points: NDArray[np.float64]) -> Tensor:
+    def _tensor(self, points: NDArray[np.floating]) -> Tensor:
         return torch.as_tensor(points, dtype=torch.float32, device=self.device)
 
     def _by_block(
-        self, points: NDArray[np.float64], function: Callable[[NDArray[np.float64]], Tensor]
+        self, points: NDArray[np.floating], function: Callable[[NDArray[np.floating]], Tensor]
     ) -> NDArray[np.float64]:
         out = np.empty(len(points))
         for rows in _blocks(len(points), BLOCK_ROWS):
@@ -340,7 +347,7 @@ class TransportMap:
         return np.concatenate([self._map(x[rows], with_spread=False)[0] for rows in _blocks(len(x), BLOCK_ROWS)])
 
     @torch.inference_mode()
-    def _map(self, x: NDArray[np.float64], *, with_spread: bool) -> tuple[NDArray[np.float64], Any]:
+    def _map(self, x: NDArray[np.floating], *, with_spread: bool) -> tuple[NDArray[np.float64], Any]:
         """T(x) of one block, and the members' spread around it."""
         points = self._tensor(self.coordinates.source(x))
         if self.blend == 0:
@@ -354,27 +361,29 @@ class TransportMap:
         apart = (members - mean) @ self._tensor(self.coordinates.matrix / self.coordinates.scale)
         return moved, self.blend * _numpy(apart.square().sum(-1).mean(0).sqrt())
 
-    def _inverted(self, y: NDArray[np.float64], batch_size: int = BLOCK_ROWS) -> NDArray[np.float64]:
+    def _inverted(self, y: NDArray[np.floating], batch_size: int = BLOCK_ROWS) -> NDArray[np.float64]:
         """T^-1(y) in double precision."""
         blocks = [_numpy(self._maximisers(y[rows])[0]) for rows in _blocks(len(y), batch_size)]
-        return self.coordinates.invert_source(np.concatenate(blocks)) if blocks else y
+        return self.coordinates.invert_source(np.concatenate(blocks)) if blocks else np.empty((0, self.n_dims))
 
     @torch.inference_mode()
-    def _value(self, x: NDArray[np.float64]) -> Tensor:
+    def _value(self, x: NDArray[np.floating]) -> Tensor:
         return self._f.value(self._tensor(self.coordinates.source(x)))
 
     @torch.inference_mode()
-    def _maximisers(self, y: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
+    def _maximisers(self, y: NDArray[np.floating]) -> tuple[Tensor, Tensor]:
         targets = self._tensor(self.coordinates.target(y))
         return self._f.maximisers(targets)[0], targets
 
     @torch.inference_mode()
-    def _conjugate(self, y: NDArray[np.float64]) -> Tensor:
+    def _conjugate(self, y: NDArray[np.floating]) -> Tensor:
         maximisers, targets = self._maximisers(y)
         return (maximisers * targets).sum(-1) - self._f.value(maximisers)
 
 
 def _blocks(n_rows: int, size: int) -> list[slice]:
+    if size < 1:
+        raise ValueError(f"batch_size={size} must be 1 or more.")
     return [slice(start, start + size) for start in range(0, n_rows, size)]
 
 
@@ -383,4 +392,4 @@ def _mean_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def _numpy(values: Tensor) -> NDArray[np.float64]:
-    return np.asarray(values.double().cpu())
+    return np.asarray(values.cpu().double())  # in this order: MPS has no doubles

@@ -20,6 +20,9 @@ from ._selection import SLACK, Blended
 # Enough cells to see where training is; the final choice uses all validation cells.
 CHECK_CELLS = 512
 CHECK_REFINEMENTS = 15
+# Mean residual from which a check is a failure, in clouds of unit variance. Few refinements leave 0.2 where a sound
+# potential is sharp (W2 benchmark, D = 32); after a blow-up residuals are as large as the clouds and grow.
+FAILED = 1.0
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,24 @@ class Snapshot:
     potential_x, conjugate_y
         Mean potential at source cells and its conjugate at target cells, less the Gaussian map's, cell by cell:
         differences between snapshots then have small standard errors.
+    residual
+        Mean residual of the conjugates.
     """
 
     theta: Tensor
     potential_x: Tensor
     conjugate_y: Tensor
+    residual: float
 
     @property
     def semi_dual(self) -> Tensor:
-        """J, less the Gaussian map's; infinite if not a number."""
-        return (self.potential_x.mean() + self.conjugate_y.mean()).nan_to_num(nan=torch.inf)
+        """J, less the Gaussian map's; infinite after a failure.
+
+        Conjugates that did not converge are too small, after a blow-up without bound: that J would beat every other.
+        """
+        j = self.potential_x.mean() + self.conjugate_y.mean()
+        sound = self.residual < FAILED and bool(j.isfinite() & self.theta.isfinite().all())
+        return j if sound else torch.full_like(j, torch.inf)
 
     def minus(self, other: Snapshot) -> tuple[Tensor, Tensor]:
         """Difference in J, and its standard error."""
@@ -69,17 +80,19 @@ class Monitor:
         self._scale = cells.coordinates.scale
         self._started = time.perf_counter()
         self._rows: list[dict[str, float]] = []
-        self._gaussian = Snapshot(self._x[:0], torch.zeros_like(self._x[:, 0]), torch.zeros_like(self._y[:, 0]))
+        self._gaussian = Snapshot(self._x[:0], torch.zeros_like(self._x[:, 0]), torch.zeros_like(self._y[:, 0]), 0.0)
         self._best = self._last = self._gaussian
         self.clearly_worse_than_gaussian = False
 
     def check(self, step: int, state: State, losses: tuple[Tensor, Tensor]) -> None:
         """Score the averaged parameters; the only place in training that waits for the device."""
-        self._last, residual = self._snapshot(state)
+        self._last = self._snapshot(state)
         if not self._rows or self._last.semi_dual < self._best.semi_dual:
             self._best = self._last
         j, error = self._last.minus(self._gaussian)
-        self.clearly_worse_than_gaussian = not bool(j < 3 * error)
+        # A failure says nothing of the states before it.
+        judged, its_error = (j, error) if j.isfinite() else self._best.minus(self._gaussian)
+        self.clearly_worse_than_gaussian = not bool(judged < 3 * its_error)
         self._rows.append(
             {
                 "step": step,
@@ -88,7 +101,7 @@ class Monitor:
                 "loss_g": float(losses[1].mean()),
                 "J_minus_gaussian": float(j) / self._scale,
                 "J_error": float(error) / self._scale,
-                "residual": residual,
+                "residual": self._last.residual,
             }
         )
 
@@ -100,24 +113,26 @@ class Monitor:
 
         Returns
         -------
-        theta, shape (K, P).
+        theta, shape (K, P), finite.
         """
         worse, error = self._last.minus(self._best)
-        return self._last.theta if worse <= SLACK * error else self._best.theta
+        theta = self._last.theta if worse <= SLACK * error else self._best.theta
+        # If every check failed, no state is good and the Gaussian map is kept; zeros are a network that can be stored.
+        return theta if theta.isfinite().all() else torch.zeros_like(theta)
 
     @torch.no_grad()
-    def _snapshot(self, state: State) -> tuple[Snapshot, float]:
+    def _snapshot(self, state: State) -> Snapshot:
         f, g = (
             Blended(self._network, self._network.weights(network.average), blend=1.0) for network in (state.f, state.g)
         )
         x, y = self._x, self._y
         x_hat, residual = refine(lambda z: f.gradient(z[0])[None], y[None], g.gradient(y)[None], CHECK_REFINEMENTS)
-        snapshot = Snapshot(
+        return Snapshot(
             state.f.average.clone(),
             f.value(x) - 0.5 * x.square().sum(-1),
             (x_hat[0] * y).sum(-1) - f.value(x_hat[0]) - 0.5 * y.square().sum(-1),
+            float(residual.mean()),
         )
-        return snapshot, float(residual.mean())
 
     @property
     def history(self) -> dict[str, NDArray[np.float64]]:

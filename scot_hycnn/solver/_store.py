@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialise
 
 from scot_hycnn.potentials import HyCNN
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 _METADATA_KEY = "scot_hycnn"
+_CHECKSUM_KEY = "sha256"
 # What the map reports about its fit, beside what it needs to act.
 _REPORTS = ("params", "history", "validation", "certificate")
 
@@ -57,18 +58,13 @@ def from_dict(state: Mapping[str, Any]) -> dict[str, Any]:
         )
     network = _network(_entry(state, "network", dict))
     coordinates = _coordinates(_entry(state, "coordinates", dict), network.n_dims)
-    theta = np.asarray(_entry(state, "theta", np.asarray), dtype=np.float32)
-    if theta.ndim != 2 or len(theta) < 1 or theta.shape[1] != network.n_parameters or not np.isfinite(theta).all():
-        raise ValueError(
-            f"A saved map's theta must be finite, of shape (members, {network.n_parameters}); it has shape "
-            f"{theta.shape}. The map is damaged: fit again."
-        )
+    theta = _theta(_entry(state, "theta", np.asarray), network.n_parameters)
     blend = _entry(state, "blend", float)
     if not 0 <= blend <= 1:
         raise ValueError(f"A saved map's blend must lie in [0, 1]; it is {blend}. The map is damaged: fit again.")
     return {
         "network": network,
-        "theta": torch.tensor(theta),
+        "theta": theta,
         "coordinates": coordinates,
         "blend": blend,
         "w2_squared": _entry(state, "w2_squared", float),
@@ -83,7 +79,7 @@ def _entry(state: Mapping[str, Any], name: str, kind: Any) -> Any:
         raise ValueError(f"A saved map needs the entry {name!r}, which is missing. The map is damaged: fit again.")
     try:
         return kind(state[name])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(
             f"A saved map's entry {name!r} cannot be read as {kind.__name__}; it is of type "
             f"{type(state[name]).__name__}. The map is damaged: fit again."
@@ -105,6 +101,16 @@ def _network(state: Mapping[str, Any]) -> HyCNN:
     )
 
 
+def _theta(array: Any, n_parameters: int) -> torch.Tensor:
+    fits = array.dtype.kind == "f" and array.ndim == 2 and len(array) >= 1 and array.shape[1] == n_parameters
+    if not fits or not np.isfinite(array).all():
+        raise ValueError(
+            f"A saved map's theta must be finite floats of shape (members, {n_parameters}); it has shape "
+            f"{array.shape} and dtype {array.dtype}. The map is damaged: fit again."
+        )
+    return torch.tensor(array, dtype=torch.float32)
+
+
 def _coordinates(state: Mapping[str, Any], n_dims: int) -> Coordinates:
     arrays = {}
     for name, shape in (("mean_x", (n_dims,)), ("mean_y", (n_dims,)), ("matrix", (n_dims, n_dims))):
@@ -124,15 +130,26 @@ def _coordinates(state: Mapping[str, Any], n_dims: int) -> Coordinates:
 def save(state: dict[str, Any], path: Path) -> None:
     """Write a map's dictionary: arrays as tensors, the rest as JSON in the header. Whole or not at all."""
     arrays: dict[str, Any] = {}
-    plain = _separate(state, "", arrays)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    os.close(handle)
+    text = json.dumps(_separate(state, "", arrays))
+    metadata = {_METADATA_KEY: text, _CHECKSUM_KEY: _checksum(text, arrays)}
+    # Not by tempfile or save_file, whose files nobody but their owner may read.
+    temporary = path.with_name(f"{path.name}.{uuid4().hex}.partial")
     try:
-        save_file(arrays, temporary, metadata={_METADATA_KEY: json.dumps(plain)})
-        Path(temporary).replace(path)
+        temporary.write_bytes(serialise(arrays, metadata=metadata))
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def _checksum(text: str, arrays: Mapping[str, Any]) -> str:
+    """Of all that a file holds: a flipped bit in a weight would otherwise pass for a map."""
+    checksum = sha256(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        checksum.update(f"{name} {array.dtype} {array.shape}".encode())
+        checksum.update(array.tobytes())
+    return checksum.hexdigest()
 
 
 def _separate(state: Mapping[str, Any], prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
@@ -154,17 +171,27 @@ def load(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"There is no file {str(path)!r}; TransportMap.save(path) writes one.")
     try:
         with safe_open(path, framework="numpy") as file:
-            state = json.loads((file.metadata() or {})[_METADATA_KEY])
-            for name in file.keys():  # noqa: SIM118 - not a dict
-                *parents, key = name.split("/")
-                inner = state
-                for parent in parents:
-                    inner = inner[parent]
-                inner[key] = file.get_tensor(name)
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        text = metadata[_METADATA_KEY]
+        if metadata[_CHECKSUM_KEY] != _checksum(text, arrays):
+            raise ValueError("its checksum is not that of its content")  # noqa: TRY301 - one sentence for all damage
+        state = _together(json.loads(text), arrays)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{str(path)!r} is not a map that scot_hycnn saved, or is damaged ({type(error).__name__}: {error})."
         ) from None
     if not isinstance(state, dict):
         raise ValueError(f"{str(path)!r} is not a map that scot_hycnn saved: its header holds no dictionary.")  # noqa: TRY004
+    return state
+
+
+def _together(state: dict[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Put arrays back where _separate took them from."""
+    for name, array in arrays.items():
+        *parents, key = name.split("/")
+        inner = state
+        for parent in parents:
+            inner = inner[parent]
+        inner[key] = array
     return state

@@ -28,11 +28,11 @@ def hycnn_ot(
     potential: str = "hycnn",
     solver: str = "amortized",
     hidden: Sequence[int] = (48, 48, 48, 48),
-    max_steps: int = 400,
+    max_steps: int | None = None,
     batch_size: int = 256,
     lr: float = 2e-2,
     weight_decay: float = 1.0,
-    n_ensemble: int = 4,
+    n_ensemble: int | None = None,
     validation_fraction: float = 0.1,
     inverse: bool = False,
     fill: str = "nan",
@@ -73,7 +73,7 @@ def hycnn_ot(
     hidden
         Width of each hidden layer.
     max_steps
-        Training steps.
+        Training steps; None shares 1600 among the networks, at least 400 each.
     batch_size
         Source and target cells in each step, for each member of the ensemble.
     lr
@@ -81,7 +81,8 @@ def hycnn_ot(
     weight_decay
         Pull of the networks towards the Gaussian map.
     n_ensemble
-        Networks, trained side by side and averaged.
+        Networks, trained side by side and averaged. None takes two if every condition has 100 cells or more for each
+        dimension, else four.
     validation_fraction
         Part of the cells held out of training for the choice between networks and Gaussian map.
     inverse
@@ -156,7 +157,9 @@ def hycnn_ot(
         key=key,
         fill=fill,
     )
-    settings = Settings(
+    settings = Settings.for_cells(
+        min(len(cells.training) for cells in (pairs.source, *pairs.targets)),
+        pairs.rep.n_dims,
         potential=potential,
         solver=solver,
         hidden=tuple(hidden),

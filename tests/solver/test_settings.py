@@ -23,6 +23,10 @@ GOOD = {
 }
 
 
+def for_cells(n_cells, n_dims, **options):
+    return Settings.for_cells(n_cells, n_dims, **(GOOD | options))
+
+
 def test_good_options_pass():
     assert Settings(**GOOD).hidden == (8, 8)
 
@@ -69,3 +73,18 @@ def test_the_validation_fraction_lies_between_zero_and_a_half(value):
 def test_the_seed_is_a_whole_number(value):
     with pytest.raises(ValueError, match=rf"rng={value!r} must be a whole number of 0 or more, the seed"):
         Settings(**(GOOD | {"rng": value}))
+
+
+@pytest.mark.parametrize(("n_cells", "n_dims", "n_ensemble"), [(20, 2, 4), (4999, 50, 4), (5000, 50, 2), (100, 1, 2)])
+def test_many_cells_a_dimension_take_fewer_members_for_longer(n_cells, n_dims, n_ensemble):
+    settings = for_cells(n_cells, n_dims, n_ensemble=None, max_steps=None)
+    assert (settings.n_ensemble, settings.max_steps) == (n_ensemble, 1600 // n_ensemble)
+
+
+def test_what_the_user_says_stays():
+    assert for_cells(100, 1, n_ensemble=3, max_steps=7).max_steps == 7
+    assert for_cells(100, 1, n_ensemble=1, max_steps=None).max_steps == 1600
+    assert for_cells(100, 1, n_ensemble=16, max_steps=None).max_steps == 400
+    assert for_cells(20, 10, n_ensemble=None, max_steps=7).n_ensemble == 4
+    with pytest.raises(ValueError, match="n_ensemble=0 must be a whole number"):
+        for_cells(100, 1, n_ensemble=0, max_steps=None)
