@@ -37,7 +37,7 @@ def resolve_device(name: str) -> torch.device:
         return torch.device(present[0])
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise ValueError(f"device={name!r} is unknown; choose 'auto' or one of {present}.") from None
     if device.type not in present:
         raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -121,7 +121,7 @@ def fit(
         x.shape[1],
         potential=potential,
         solver=solver,
-        hidden=tuple(hidden),
+        hidden=hidden,
         max_steps=max_steps,
         batch_size=batch_size,
         lr=lr,
@@ -209,8 +209,8 @@ def _finish(
         device=params["device"],
     )
     sample = slice(CERTIFICATE_CELLS)
-    fitted.certificate.update(fitted.certify(cells.x_validation_original[sample], cells.y_validation_original[sample]))
-    return fitted
+    certificate = fitted.certify(cells.x_validation_original[sample], cells.y_validation_original[sample])
+    return replace(fitted, certificate=certificate)
 
 
 def _status(params: dict[str, Any], trained: Trained, chosen: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -18,7 +19,7 @@ from scot_hycnn.potentials import HyCNN
 from . import _store
 from ._coordinates import Coordinates
 from ._device import resolve_device
-from ._selection import Blended
+from ._selection import Blended, as_numpy
 
 Array = NDArray[np.float32]
 
@@ -26,7 +27,7 @@ Array = NDArray[np.float32]
 BLOCK_ROWS = 512
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TransportMap:
     r"""Optimal transport map :math:`T = \nabla f` of a fitted convex potential f.
 
@@ -137,8 +138,8 @@ class TransportMap:
         ----------
         McCann (1997), Adv. Math. 128, 153-179 (displacement interpolation).
         """
-        if not 0 <= t <= 1:
-            raise ValueError(f"t={t} is outside [0, 1]: 0 is the source, 1 the transported cells.")
+        if not isinstance(t, Real) or not 0 <= t <= 1:
+            raise ValueError(f"t={t!r} is outside [0, 1]: 0 is the source, 1 the transported cells.")
         x = self._check(x, "x")
         moved = np.empty(x.shape, dtype=np.float32)
         std = np.zeros(len(x), dtype=np.float32)
@@ -339,7 +340,7 @@ class TransportMap:
     ) -> NDArray[np.float64]:
         out = np.empty(len(points))
         for rows in _blocks(len(points), BLOCK_ROWS):
-            out[rows] = _numpy(function(points[rows]))
+            out[rows] = as_numpy(function(points[rows]))
         return out
 
     def _mapped(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -351,19 +352,19 @@ class TransportMap:
         """T(x) of one block, and the members' spread around it."""
         points = self._tensor(self.coordinates.source(x))
         if self.blend == 0:
-            return self.coordinates.invert_target(_numpy(points)), 0.0
+            return self.coordinates.invert_target(as_numpy(points)), 0.0
         members = self._f.member_gradients(points)
         mean = members.mean(0)
-        moved = self.coordinates.invert_target(_numpy(torch.lerp(points, mean, self.blend)))
+        moved = self.coordinates.invert_target(as_numpy(torch.lerp(points, mean, self.blend)))
         if not with_spread:
             return moved, 0.0
         # In original coordinates a difference d of balanced targets is d B / c.
         apart = (members - mean) @ self._tensor(self.coordinates.matrix / self.coordinates.scale)
-        return moved, self.blend * _numpy(apart.square().sum(-1).mean(0).sqrt())
+        return moved, self.blend * as_numpy(apart.square().sum(-1).mean(0).sqrt())
 
     def _inverted(self, y: NDArray[np.floating], batch_size: int = BLOCK_ROWS) -> NDArray[np.float64]:
         """T^-1(y) in double precision."""
-        blocks = [_numpy(self._maximisers(y[rows])[0]) for rows in _blocks(len(y), batch_size)]
+        blocks = [as_numpy(self._maximisers(y[rows])[0]) for rows in _blocks(len(y), batch_size)]
         return self.coordinates.invert_source(np.concatenate(blocks)) if blocks else np.empty((0, self.n_dims))
 
     @torch.inference_mode()
@@ -389,7 +390,3 @@ def _blocks(n_rows: int, size: int) -> list[slice]:
 
 def _mean_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.sqrt(((a - b) ** 2).sum(1)).mean())
-
-
-def _numpy(values: Tensor) -> NDArray[np.float64]:
-    return np.asarray(values.cpu().double())  # in this order: MPS has no doubles

@@ -142,16 +142,16 @@ def score_blends(
         f = Blended(network, weights, blend)
         start, residual = f.maximisers(y, start)
         conjugate = (start * y).sum(-1) - f.value(start)
-        moved = torch.as_tensor(cells.coordinates.invert_target(_numpy(torch.lerp(x, mapped, blend))))
+        moved = torch.as_tensor(cells.coordinates.invert_target(as_numpy(torch.lerp(x, mapped, blend))))
         between = torch.cdist(moved, targets, compute_mode="donot_use_mm_for_euclid_dist")
         within = _mean_distance_to_others(moved)
         energy = 2 * between.mean() - within.mean() - self_distance.mean()
         scores.append(
             Score(
-                _numpy(f.value(x)) / cells.coordinates.scale,
-                _numpy(conjugate) / cells.coordinates.scale,
-                _numpy(2 * between.mean(1) - 2 * within),
-                _numpy(2 * between.mean(0)),
+                as_numpy(f.value(x)) / cells.coordinates.scale,
+                as_numpy(conjugate) / cells.coordinates.scale,
+                as_numpy(2 * between.mean(1) - 2 * within),
+                as_numpy(2 * between.mean(0)),
                 float(energy),
                 float(residual.mean()),
             )
@@ -204,5 +204,6 @@ def _mean_distance_to_others(points: Tensor) -> Tensor:
     return distances.sum(1) / (len(points) - 1)
 
 
-def _numpy(values: Tensor) -> Array:
+def as_numpy(values: Tensor) -> Array:
+    """The values in double precision, on the CPU."""
     return np.asarray(values.cpu().double())  # in this order: MPS has no doubles

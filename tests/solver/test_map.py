@@ -48,7 +48,7 @@ def test_time_runs_from_the_cells_to_their_images(fitted):
     assert start.dtype == middle.dtype == end.dtype == np.float32
 
 
-@pytest.mark.parametrize("t", [-0.1, 1.1, math.nan, math.inf])
+@pytest.mark.parametrize("t", [-0.1, 1.1, math.nan, math.inf, None])
 def test_other_times_are_an_error(t):
     with pytest.raises(ValueError, match=rf"t={t} is outside \[0, 1\]"):
         drawn_map().transport(X, t)

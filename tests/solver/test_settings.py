@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from scot_hycnn.solver._settings import Settings
@@ -47,7 +48,7 @@ def test_counts_are_whole_numbers_of_one_or_more(name, value):
         Settings(**(GOOD | {name: value}))
 
 
-@pytest.mark.parametrize("value", [(), (0,), (8, -1), (8, 2.5), ("8",), (True,)])
+@pytest.mark.parametrize("value", [(), (0,), (8, -1), (8, 2.5), ("8",), (True,), 48])
 def test_hidden_is_widths(value):
     with pytest.raises(ValueError, match=r"hidden=.* must be one or more widths"):
         Settings(**(GOOD | {"hidden": value}))
@@ -55,12 +56,18 @@ def test_hidden_is_widths(value):
 
 @pytest.mark.parametrize(
     "options",
-    [{"lr": 0.0}, {"lr": -1}, {"lr": math.nan}, {"lr": math.inf}]
-    + [{"weight_decay": value} for value in (-0.1, math.nan, math.inf)],
+    [{"lr": value} for value in (0.0, -1, math.nan, math.inf, 1e39, "a", None)]
+    + [{"weight_decay": value} for value in (-0.1, math.nan, math.inf, "a", None)],
 )
 def test_rates_are_positive_and_finite(options):
-    with pytest.raises(ValueError, match=r"must be positive and weight_decay=.* not negative"):
+    with pytest.raises(ValueError, match=r"lr=.* must be a positive number|weight_decay=.* must be a number, not neg"):
         Settings(**(GOOD | options))
+
+
+def test_numbers_of_numpy_become_plain():
+    settings = Settings(**(GOOD | {"hidden": np.array([8, 8]), "max_steps": np.int64(5), "lr": np.float32(0.5)}))
+    assert settings.hidden == (8, 8)
+    assert [type(value) for value in (*settings.hidden, settings.max_steps, settings.lr)] == [int, int, int, float]
 
 
 @pytest.mark.parametrize("value", [0, -0.1, 0.51, 1, math.nan])
