@@ -192,8 +192,7 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _stop(error: Exception) -> None:
-    sentences = (str(error), *getattr(error, "__notes__", ()))
-    print("error:", " ".join(" ".join(sentences).split()), file=sys.stderr)
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
     raise SystemExit(2)
 
 

@@ -6,7 +6,7 @@ from ._files import SUFFIXES, check_writable, read_file, read_uns, write_file
 from ._pairs import Cells, Mask, NewCells, Pairs, read_new_cells, read_pairs
 from ._results import Results, read_embedding, read_results
 from ._slots import slugs
-from ._stored import StoredFit, read_fit
+from ._stored import StoredFit, fit_of_origin, read_fit
 from ._write import Fitted, Moved, claim, write_fit, write_moved
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "StoredFit",
     "check_writable",
     "claim",
+    "fit_of_origin",
     "read_embedding",
     "read_file",
     "read_fit",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,8 +79,17 @@ def labelled_rows(obs: pd.DataFrame, groupby: str | None, label: str) -> Rows | 
         return _mask_rows(obs[label]) if is_mask(obs, label) else None
     if groupby not in obs:
         return None
-    matches = _matches(label, _labels(obs[groupby]))
-    return _rows_with(obs[groupby], matches[0]) if len(matches) == 1 else None
+    labels = _labels(obs[groupby])
+    matches = _matches(label, labels)
+    if len(matches) == 1:
+        return _rows_with(obs[groupby], matches[0])
+    warnings.warn(
+        f"adata.obs[{groupby!r}] has no label {label!r}, which the map is for, but {_listed(labels)}: all cells are "
+        "moved. Pass mask_obs to choose some.",
+        UserWarning,
+        stacklevel=5,
+    )
+    return None
 
 
 def mask_rows(obs: pd.DataFrame, mask_obs: str | NDArray[np.bool_] | pd.Series[bool]) -> NDArray[np.bool_]:
@@ -97,6 +107,11 @@ def mask_rows(obs: pd.DataFrame, mask_obs: str | NDArray[np.bool_] | pd.Series[b
                 f"it has the boolean columns {[name for name in obs if is_mask(obs, name)]}."
             )
         mask_obs = obs[mask_obs]
+    if isinstance(mask_obs, pd.Series) and not mask_obs.index.equals(obs.index):
+        raise ValueError(
+            "mask_obs is a Series whose index is not adata.obs_names in their order, so its values would go to other "
+            "cells; pass mask_obs.reindex(adata.obs_names), or an array."
+        )
     mask = np.asarray(mask_obs)
     if isinstance(mask_obs, pd.Series) and pd.api.types.is_bool_dtype(mask_obs):
         mask = mask_obs.fillna(value=False).to_numpy(dtype=bool)
@@ -179,8 +194,22 @@ def _labels(column: pd.Series[Any]) -> list[Any]:
 
 
 def _matches(label: Hashable, labels: list[Any]) -> list[Any]:
-    """Labels equal to this one; else those that print as it does, since files and shells turn 1 into '1'."""
-    return [other for other in labels if other == label] or [other for other in labels if str(other) == str(label)]
+    """Labels equal to this one; else those that print as it does, or are the same number.
+
+    Files and shells turn 1 into '1', and pandas turns 1 into 1.0 where a value is missing.
+    """
+    return (
+        [other for other in labels if other == label]
+        or [other for other in labels if str(other) == str(label)]
+        or [other for other in labels if _as_number(other) == _as_number(label)]
+    )
+
+
+def _as_number(label: Any) -> float:
+    try:
+        return float(label)
+    except (TypeError, ValueError):
+        return float("nan")
 
 
 def _rows_with(column: pd.Series[Any], label: Any) -> Rows:

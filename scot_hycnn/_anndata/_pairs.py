@@ -24,6 +24,9 @@ from ._representation import (
 from ._slots import check_slots, slugs
 from ._stored import StoredFit
 
+# A fit refuses fewer cells, or fewer than twice the dimensions: no covariance, and nothing to validate on.
+LEAST_CELLS = 20
+
 Mask: TypeAlias = "str | NDArray[np.bool_] | pd.Series[bool]"
 
 
@@ -96,15 +99,25 @@ def read_pairs(
     check_slots(adata, key, fill, rep.name)
     allowed = np.ones(adata.n_obs, dtype=bool) if mask_obs is None else mask_rows(adata.obs, mask_obs)
     labels = slugs([target.label for target in conditions.targets])
-    return Pairs(
-        conditions.groupby,
-        rep,
-        _read_cells(adata, conditions.source, "", rep, allowed),
-        tuple(
-            _read_cells(adata, target, slug, rep, allowed)
-            for target, slug in zip(conditions.targets, labels, strict=True)
-        ),
+    source, *targets = (
+        _read_cells(adata, condition, slug, rep, allowed)
+        for condition, slug in zip((conditions.source, *conditions.targets), ("", *labels), strict=True)
     )
+    for cells in (source, *targets):
+        _check_number(cells, conditions.groupby, rep, is_masked=mask_obs is not None)
+    return Pairs(conditions.groupby, rep, source, tuple(targets))
+
+
+def _check_number(cells: Cells, groupby: str | None, rep: Representation, *, is_masked: bool) -> None:
+    """All conditions before any is fitted: the last of many must not end hours of work."""
+    n_cells, needed = len(cells.training), max(LEAST_CELLS, 2 * rep.n_dims)
+    if n_cells < needed:
+        where = "boolean columns of adata.obs" if groupby is None else f"adata.obs[{groupby!r}]"
+        fewer = "Use another representation" if rep.name == "X" else "Use fewer components (n_pcs)"
+        raise ValueError(
+            f"{cells.label!r} of {where} has {n_cells} cells{' in mask_obs' if is_masked else ''}; at least {needed} "
+            f"are needed ({LEAST_CELLS}, and twice the {rep.n_dims} dimensions of {rep.name!r}). {fewer} or more cells."
+        )
 
 
 def _read_cells(
@@ -193,6 +206,9 @@ def read_new_cells(
         rows = np.flatnonzero(mask_rows(adata.obs, mask_obs))
     else:
         rows = np.arange(adata.n_obs) if labelled is None else labelled
+    if not len(rows):
+        why = f"no cell is {label!r}" if mask_obs is None else "mask_obs is False everywhere"
+        raise ValueError(f"There is nothing to move: {why}.")
     coordinates = read_coordinates(adata, rep, rows)
     check_finite(adata, rep, rows, is_finite(coordinates))
     return NewCells(rows, coordinates, rep)

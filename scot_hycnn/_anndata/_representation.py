@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,11 @@ def find_representation(adata: AnnData, use_rep: str | None, n_pcs: int | None) 
     n_columns = adata.n_vars if name == "X" else _table(adata, name).shape[1]
     if n_pcs is not None and name == "X":
         raise ValueError(f"n_pcs={n_pcs} takes the first components, and use_rep='X' has none; leave n_pcs out.")
-    if n_pcs is not None and not 1 <= n_pcs <= n_columns:
-        raise ValueError(f"n_pcs={n_pcs}, but adata.obsm[{name!r}] has {n_columns} columns; use at most these.")
+    is_whole = isinstance(n_pcs, Integral) and not isinstance(n_pcs, bool)
+    if n_pcs is not None and not (is_whole and 1 <= n_pcs <= n_columns):
+        raise ValueError(
+            f"n_pcs={n_pcs!r} must be a whole number from 1 to {n_columns}, the columns of adata.obsm[{name!r}]."
+        )
     n_dims = n_columns if n_pcs is None else int(n_pcs)
     return Representation(name, n_dims, _fingerprint(adata, name, n_dims))
 
@@ -198,8 +202,9 @@ def _check_fingerprint(fitted: Representation, here: Representation, *, same_fil
         if fitted.fingerprint != here.fingerprint:
             raise ValueError(
                 f"{here.name!r} of these cells has other loadings or genes than the one that the map was fitted in, "
-                "so the columns mean different things: project these cells with the training cells' PCs "
-                "(the same genes, in the same order)."
+                "so its columns may mean something else: project these cells with the training cells' PCs (the same "
+                "genes, in the same order). If only genes were removed after the fit, and the coordinates are still "
+                "the same, apply sh.get.model(adata).transport to them."
             )
     elif not same_file:
         warnings.warn(

@@ -8,7 +8,14 @@ import numpy as np
 from anndata import AnnData
 
 from ._conditions import Rows, labelled_rows
-from ._representation import Coordinates, Representation, feature_names, is_finite, read_coordinates
+from ._representation import (
+    Coordinates,
+    Representation,
+    feature_names,
+    find_same_representation,
+    is_finite,
+    read_coordinates,
+)
 from ._stored import read_fit
 
 
@@ -47,14 +54,15 @@ def read_results(adata: AnnData, key: str, target: str | None) -> Results:
     Raises
     ------
     ValueError
-        If there is no such fit or target, or its slots or labels are gone.
+        If there is no such fit or target, its slots or labels are gone, or the representation is another.
     """
     fit = read_fit(adata, key)
     slug = fit.slug(target)
     slot = fit.slots(slug).moved
     if slot not in adata.obsm:
         raise ValueError(f"adata.obsm lacks {slot!r}; run sh.tl.transport(adata, {key!r}) to write it again.")
-    x_rows, source, moved = _labelled(adata, fit.groupby, fit.source), fit.rep, Representation(slot, fit.rep.n_dims, "")
+    source, moved = find_same_representation(adata, fit.rep, same_file=True), Representation(slot, fit.rep.n_dims, "")
+    x_rows = _labelled(adata, fit.groupby, fit.source)
     y_rows = _labelled(adata, fit.groupby, fit.targets[slug])
     predicted, y = read_coordinates(adata, moved, x_rows), read_coordinates(adata, source, y_rows)
     has_both, has_y = is_finite(predicted), is_finite(y)

@@ -45,10 +45,11 @@ def check_slots(adata: AnnData, key: str, fill: str, rep_name: str) -> None:
     """
     if fill not in FILLS:
         raise ValueError(f"fill={fill!r} is unknown; choose one of {list(FILLS)}.")
-    if not key or "/" in key:
+    if not isinstance(key, str) or not key or "/" in key:
         raise ValueError(f"key_added={key!r} is no valid key: files need one that is not empty and has no '/'.")
-    if Slots.named(key, "").moved == rep_name:
-        raise ValueError(f"key_added={key!r} would replace the representation {rep_name!r}; choose another.")
+    moved = Slots.named(key, "").moved
+    if moved in (rep_name, "X_pca"):
+        raise ValueError(f"key_added={key!r} would replace the representation {moved!r}; choose another.")
     if key in adata.uns and not is_fit(adata.uns[key]):
         raise ValueError(
             f"key_added={key!r} would replace adata.uns[{key!r}], which scot_hycnn did not write; choose another."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,11 @@ class StoredFit:
             )
         return found
 
+    def origin(self, slug: str) -> dict[str, Any]:
+        """What a map on its own has to carry to be applied to the right cells; see :func:`fit_of_origin`."""
+        column = {} if self.groupby is None else {"groupby": self.groupby}
+        return {"source": self.source, "target": self.targets[slug], "rep": asdict(self.rep), **column}
+
     def slots(self, slug: str) -> Slots:
         """Where this target's results are."""
         return Slots.named(self.key, self.suffix(slug))
@@ -82,6 +87,30 @@ class StoredFit:
     def suffix(self, slug: str) -> str:
         """Part of the slots' keys that tells targets apart: none if there is one."""
         return slug if len(self.targets) > 1 else ""
+
+
+def fit_of_origin(origin: Mapping[str, Any], key: str) -> StoredFit:
+    """Return the fit that a map on its own came from, without its models.
+
+    Raises
+    ------
+    ValueError
+        If the origin is incomplete.
+    """
+    stored = _Entries("The map's origin", origin)
+    return StoredFit(
+        key=key,
+        groupby=stored.text("groupby") if "groupby" in origin else None,
+        source=stored.text("source"),
+        targets={"": stored.text("target")},
+        rep=_representation(stored.entries("rep")),
+        params={},
+        models={},
+    )
+
+
+def _representation(rep: _Entries) -> Representation:
+    return Representation(rep.text("name"), rep.integer("n_dims"), rep.text("fingerprint"))
 
 
 def read_fit(adata: AnnData, key: str) -> StoredFit:
@@ -94,8 +123,8 @@ def read_fit(adata: AnnData, key: str) -> StoredFit:
     """
     fits = [name for name, value in adata.uns.items() if is_fit(value)]
     if key not in fits:
-        others = f"it has the fits {fits}: pass key= one of them" if fits else "it has no fits"
-        raise ValueError(f"adata.uns has no fit {key!r}; {others}. Run sh.tl.hycnn_ot first.")
+        what = f"the fits {fits}: pass key= one of them" if fits else "no fits. Run sh.tl.hycnn_ot first"
+        raise ValueError(f"adata.uns has no fit {key!r}; it has {what}.")
     stored = _Entries(f"adata.uns[{key!r}]", adata.uns[key])
     version = stored.integer("schema_version")
     if not 1 <= version <= SCHEMA_VERSION:
@@ -103,7 +132,7 @@ def read_fit(adata: AnnData, key: str) -> StoredFit:
             f"adata.uns[{key!r}] has schema version {version}; this scot_hycnn reads versions 1 to {SCHEMA_VERSION}. "
             "Update scot_hycnn, or fit again."
         )
-    rep, targets = stored.entries("rep"), stored.entries("targets")
+    targets = stored.entries("targets")
     if not targets.content:
         raise ValueError(f"{targets.name} names no target: the fit is damaged, run sh.tl.hycnn_ot again.")
     return StoredFit(
@@ -111,7 +140,7 @@ def read_fit(adata: AnnData, key: str) -> StoredFit:
         groupby=stored.text("groupby") if "groupby" in stored.content else None,
         source=stored.text("source"),
         targets={slug: targets.text(slug) for slug in targets.content},
-        rep=Representation(rep.text("name"), rep.integer("n_dims"), rep.text("fingerprint")),
+        rep=_representation(stored.entries("rep")),
         params=dict(stored.entries("params").content),
         models={slug: _model(stored, slug) for slug in targets.content},
     )

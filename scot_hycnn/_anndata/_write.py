@@ -158,7 +158,8 @@ def write_fit(adata: AnnData, pairs: Pairs, fits: Sequence[Fitted], *, key: str,
     UserWarning
         If slots are replaced.
     """
-    changes = _Changes(adata, pairs.rep, fill, uns={key: _describe(pairs, fits)})
+    options = {"fill": fill, "inverse": any(fit.inverse is not None for fit in fits)}
+    changes = _Changes(adata, pairs.rep, fill, uns={key: _describe(pairs, fits, options)})
     for target, fit in zip(pairs.targets, fits, strict=True):
         slots = Slots.named(key, target.slug if len(fits) > 1 else "")
         changes.add_forward(slots, pairs.source, fit.moved, fit.std)
@@ -203,7 +204,7 @@ def write_moved(adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: s
     return str(changes)
 
 
-def _describe(pairs: Pairs, fits: Sequence[Fitted]) -> dict[str, Any]:
+def _describe(pairs: Pairs, fits: Sequence[Fitted], options: Mapping[str, Any]) -> dict[str, Any]:
     """Contents of uns: str-keyed dicts of arrays, strings, numbers and bools, which is what files can hold."""
     slugs = [target.slug for target in pairs.targets]
     states = dict(zip(slugs, (fit.state for fit in fits), strict=True))
@@ -216,7 +217,9 @@ def _describe(pairs: Pairs, fits: Sequence[Fitted]) -> dict[str, Any]:
             "n_dims": pairs.rep.n_dims,
             "fingerprint": pairs.rep.fingerprint,
         },
-        "params": _shared([state["params"] for state in states.values()]),
+        "params": _shared([state["params"] for state in states.values()]) | dict(options),
+        "n_training": {"source": len(pairs.source.training)}
+        | {target.slug: len(target.training) for target in pairs.targets},
         **{report: {slug: state[report] for slug, state in states.items()} for report in REPORTS},
         "models": {
             slug: {name: value for name, value in state.items() if name not in REPORTS}

@@ -44,4 +44,5 @@ def model(adata: AnnData, key: str = "hycnn_ot", target: str | None = None) -> T
     from scot_hycnn.solver import TransportMap  # noqa: PLC0415 - torch only when a map is wanted
 
     fit = read_fit(adata, key)
-    return TransportMap.from_dict(fit.models[fit.slug(target)])
+    slug = fit.slug(target)
+    return TransportMap.from_dict({**fit.models[slug], "origin": fit.origin(slug)})

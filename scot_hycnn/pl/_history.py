@@ -26,8 +26,8 @@ def history(
 ) -> Axes | Figure | None:
     """Draw the score of the networks on validation cells against training steps, and the Gaussian map as a dashed line.
 
-    The score is the semi-dual value J minus the Gaussian map's, a mean over the ensemble with its standard error as a
-    band: a curve below the line has found structure that no Gaussian map has.
+    The score is the semi-dual value J of the averaged networks minus the Gaussian map's, with its standard error over
+    the validation cells as a band: a curve below the line has found structure that no Gaussian map has.
 
     Parameters
     ----------
@@ -70,9 +70,11 @@ def history(
     for label, columns in curves.items():
         gap, error = columns["J_minus_gaussian"], columns["J_error"]
         (line,) = ax.plot(columns["step"], gap, marker="o", markersize=3, label=label)
-        ax.fill_between(columns["step"], gap - error, gap + error, color=line.get_color(), alpha=0.2, linewidth=0)
+        ax.fill_between(
+            columns["step"], gap - error, gap + error, color=line.get_color(), alpha=0.25 / len(curves), linewidth=0
+        )
     ax.axhline(0, color="black", linestyle="--", linewidth=1, label="Gaussian map")
-    ax.set(xlabel="step", ylabel="validation J, above Gaussian map")
+    ax.set(xlabel="step", ylabel="J less the Gaussian map's\n(validation cells, lower is better)")
     # The first steps can be far above everything that follows.
     gaps = np.concatenate([columns["J_minus_gaussian"] for columns in curves.values()])
     if gaps.max() > 20 * max(abs(gaps.min()), np.finfo(float).tiny):

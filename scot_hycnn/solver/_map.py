@@ -57,6 +57,9 @@ class TransportMap:
         Scores on validation cells, the Gaussian map's beside the chosen one's.
     certificate
         How far the map is what it claims to be; see :meth:`certify`.
+    origin
+        Where it comes from, if from an AnnData: labels, column and representation of the cells, by which
+        :func:`scot_hycnn.tl.transport` recognises those that it is for.
     device
         Where the networks are evaluated.
 
@@ -81,6 +84,7 @@ class TransportMap:
     history: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)
     certificate: dict[str, float] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
 
     @property

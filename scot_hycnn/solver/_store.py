@@ -40,6 +40,7 @@ def to_dict(fitted: TransportMap) -> dict[str, Any]:
         "blend": fitted.blend,
         "w2_squared": fitted.w2_squared,
         "status": fitted.status,
+        **({"origin": fitted.origin} if fitted.origin else {}),
         **{name: _plain(getattr(fitted, name)) for name in _REPORTS},
     }
 
@@ -69,6 +70,7 @@ def from_dict(state: Mapping[str, Any]) -> dict[str, Any]:
         "blend": blend,
         "w2_squared": _entry(state, "w2_squared", float),
         "status": _entry(state, "status", str),
+        "origin": dict(_entry(state, "origin", dict)) if "origin" in state else {},
         **{name: dict(_entry(state, name, dict)) for name in _REPORTS},
     }
 

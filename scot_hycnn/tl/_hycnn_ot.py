@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict
 
@@ -109,6 +110,7 @@ def hycnn_ot(
         T(x) of the source cells, float32, shape (n_obs, d), in the units of the representation.
     ``adata.obs['hycnn_ot_displacement_<slug>']``, ``adata.obs['hycnn_ot_std_<slug>']``
         Length of T(x) - x, and the standard deviation of T(x) over the ensemble, in the same units; NaN for others.
+        The standard deviation is 0 where the fit kept the Gaussian map, which has no ensemble: it is no certainty.
     ``adata.obsm['X_hycnn_ot_inverse_<slug>']``
         Target cells moved back, if ``inverse``.
     ``adata.uns['hycnn_ot']``
@@ -162,7 +164,7 @@ def hycnn_ot(
         pairs.rep.n_dims,
         potential=potential,
         solver=solver,
-        hidden=tuple(hidden),
+        hidden=hidden,
         max_steps=max_steps,
         batch_size=batch_size,
         lr=lr,
@@ -203,11 +205,11 @@ def _expected(pairs: Pairs, settings: Settings) -> str:
 
 
 def _fit(pairs: Pairs, target: Cells, settings: Settings, *, inverse: bool, progress: bool | None) -> Fitted:
-    try:
+    with warnings.catch_warnings():
+        # Said again below, with the condition's name and at the caller's line.
+        warnings.filterwarnings("ignore", r"solver\.fit", UserWarning)
         fitted = _solver.fit(pairs.source.training, target.training, **asdict(settings), progress=progress)
-    except ValueError as error:
-        if len(pairs.targets) > 1:
-            error.add_note(f"This was for target_key={target.label!r}.")
-        raise
+    if not fitted.ok:
+        warnings.warn(f"solver.fit to {target.label!r} {fitted.status}", UserWarning, stacklevel=4)
     moved, std = fitted.transport(pairs.source.coordinates, return_std=True)
     return Fitted(fitted.to_dict(), moved, std, fitted.inverse(target.coordinates) if inverse else None)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from anndata import AnnData
 
-from scot_hycnn._anndata import SUFFIXES, StoredFit, read_fit, read_uns
+from scot_hycnn._anndata import SUFFIXES, StoredFit, fit_of_origin, read_fit, read_uns
 from scot_hycnn.solver import TransportMap
 
 Model: TypeAlias = AnnData | TransportMap | str | Path
@@ -16,7 +16,7 @@ Model: TypeAlias = AnnData | TransportMap | str | Path
 def open_maps(
     adata: AnnData, model: Model | None, key: str, target: str | None
 ) -> tuple[StoredFit | None, dict[str, TransportMap]]:
-    """Return the fit that the maps belong to, None if they come without one, and the maps by slug.
+    """Return the fit that the maps come from, None for a map of arrays, and the maps by slug.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def open_maps(
     if isinstance(model, TransportMap):
         if target is not None:
             raise ValueError(f"target={target!r} chooses among the maps of an AnnData; model is a single map.")
-        return None, {"": model}
+        return fit_of_origin(model.origin, key) if model.origin else None, {"": model}
     if model is not None and not isinstance(model, AnnData):
         raise TypeError(
             f"model is of type {type(model).__name__}; it takes a TransportMap, an AnnData that holds a fit, or a path."

@@ -102,7 +102,6 @@ def transport(
     adata = claim(adata, copy=copy)
     key_added = key if key_added is None else key_added
     fit, maps = open_maps(adata, model, key, target)
-    start = logg.info(f"transporting cells, {direction}")
     moved = {}
     for slug, transport_map in maps.items():
         cells = read_new_cells(
@@ -116,6 +115,7 @@ def transport(
             key=key_added,
             fill=fill,
         )
+        start = logg.info(f"transporting {len(cells.rows)} of {adata.n_obs} cells, {direction}")
         moved[slug if fit is None else fit.suffix(slug)] = _move(cells, transport_map, direction, t)
     added = write_moved(adata, moved, key=key_added, fill=fill)
     logg.info("    finished", time=start, deep=added)

@@ -98,11 +98,23 @@ def test_several_targets_have_slugs(cells):
     np.testing.assert_array_equal(alone.obsm["X_alone"], cells.obsm["X_hycnn_ot_IFN-beta"])
 
 
-def test_the_failing_target_is_named(cells):
+def test_a_small_target_is_named_before_anything_is_fitted(cells, monkeypatch):
+    monkeypatch.setattr("scot_hycnn.solver.fit", None)
     cells.obs["condition"] = cells.obs["condition"].cat.add_categories("rare").fillna("rare")
-    with pytest.raises(ValueError, match="10 cells") as caught:
+    with pytest.raises(ValueError, match=r"'rare' of adata.obs\['condition'\] has 10 cells; at least 20 are needed"):
         fitted(cells, "control", ["IFN-beta", "rare"])
-    assert "target_key='rare'" in caught.value.__notes__[0]
+
+
+def test_each_target_that_keeps_the_gaussian_map_is_named(cells):
+    labels = cells.obs["condition"].astype(object).fillna("control")
+    labels.iloc[np.flatnonzero(labels == "IFN-beta")[::2]] = "other"
+    cells.obs["condition"] = labels
+    with pytest.warns(UserWarning, match="solver.fit to") as caught:
+        sh.tl.hycnn_ot(cells, "control", ["IFN-beta", "other"], lr=1e30, max_steps=3, hidden=(4,))
+    texts = [str(warning.message) for warning in caught]
+    assert [text.split("'")[1] for text in texts] == ["IFN-beta", "other"]
+    assert all("kept the Gaussian map" in text for text in texts)
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 LABELS = {

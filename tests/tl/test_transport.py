@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
+
 import anndata
 import numpy as np
 import pytest
@@ -78,8 +81,25 @@ def test_without_the_label_all_cells_move(fit, new_cells, change):
         del others.obs["condition"]
     else:
         others = others[(others.obs["condition"] != "control").to_numpy()].copy()
-    sh.tl.transport(others, model=fit)
+    message = r"has no label 'control', which the map is for, but \['IFN-beta'\]: all cells are moved"
+    with nullcontext() if change == "no column" else pytest.warns(UserWarning, match=message):
+        sh.tl.transport(others, model=fit)
     assert np.isfinite(others.obsm["X_hycnn_ot"]).all()
+
+
+def test_numbers_are_the_same_label_in_any_type(fit, new_cells):
+    others = new_cells(20, seed=5)
+    is_control = (others.obs["condition"] == "control").to_numpy()
+    fit.uns["hycnn_ot"]["source"] = "0"
+    others.obs["condition"] = np.where(is_control, 0.0, 10.0)
+    sh.tl.transport(others, model=fit)
+    np.testing.assert_array_equal(np.isfinite(others.obsm["X_hycnn_ot"]).all(1), is_control)
+
+
+def test_no_cell_to_move_is_an_error(fit, new_cells, unchanged):
+    others = new_cells(20, seed=5)
+    with unchanged(others), pytest.raises(ValueError, match="nothing to move: mask_obs is False everywhere"):
+        sh.tl.transport(others, model=fit, mask_obs=np.zeros(others.n_obs, dtype=bool))
 
 
 def test_mask_obs_overrides_labels(fit):
@@ -90,7 +110,7 @@ def test_mask_obs_overrides_labels(fit):
 
 def test_a_map_in_memory_or_in_a_file(fit, new_cells, tmp_path):
     others = new_cells(20, seed=5)
-    sh.tl.transport(others, model=fit, key_added="a", mask_obs=np.ones(50, dtype=bool))
+    sh.tl.transport(others, model=fit, key_added="a")
     transport_map = sh.get.model(fit)
     transport_map.save(tmp_path / "map.safetensors")
     for key, model in (
@@ -98,10 +118,24 @@ def test_a_map_in_memory_or_in_a_file(fit, new_cells, tmp_path):
         ("c", tmp_path / "map.safetensors"),
         ("d", str(tmp_path / "map.safetensors")),
     ):
-        with pytest.warns(UserWarning, match="Nothing says whether 'X_pca' of these cells is the space") as caught:
-            sh.tl.transport(others, model=model, key_added=key)
-        assert caught[0].filename == __file__
+        sh.tl.transport(others, model=model, key_added=key)
         np.testing.assert_array_equal(others.obsm[f"X_{key}"], others.obsm["X_a"])
+
+
+def test_a_map_of_arrays_moves_all_cells_and_says_what_it_cannot_know(fit, new_cells):
+    others = new_cells(20, seed=5)
+    bare = replace(sh.get.model(fit), origin={})
+    with pytest.warns(UserWarning, match="Nothing says whether 'X_pca' of these cells is the space") as caught:
+        sh.tl.transport(others, model=bare)
+    assert caught[0].filename == __file__
+    np.testing.assert_array_equal(others.obsm["X_hycnn_ot"], bare.transport(others.obsm["X_pca"]))
+
+
+def test_a_map_on_its_own_refuses_other_loadings(fit, new_cells, unchanged):
+    others = new_cells(20, seed=5)
+    others.varm["PCs"] = -others.varm["PCs"]
+    with unchanged(others), pytest.raises(ValueError, match="other loadings or genes"):
+        sh.tl.transport(others, model=sh.get.model(fit))
 
 
 def test_several_targets(cells):
@@ -186,7 +220,7 @@ CASES = {
     "key": (
         None,
         {"key": "foo"},
-        r"no fit 'foo'; it has the fits \['hycnn_ot'\]: pass key=.* Run sh.tl.hycnn_ot first",
+        r"no fit 'foo'; it has the fits \['hycnn_ot'\]: pass key= one of them",
     ),
     "no fit": (lambda adata: adata.uns.clear(), {}, "it has no fits. Run sh.tl.hycnn_ot first"),
     "target": (None, {"target": "IL-2"}, r"target='IL-2' is not a target of .* it has \['IFN-beta'\]"),
@@ -229,7 +263,8 @@ def test_models_that_are_none(fit, unchanged, tmp_path):
         ({"model": tmp_path / "bad.safetensors"}, ValueError, "is not a map"),
         ({"model": tmp_path / "bad.h5ad"}, ValueError, "cannot be read as AnnData"),
         ({"model": transport_map, "target": "IFN-beta"}, ValueError, "model is a single map"),
-        ({"model": transport_map, "use_rep": "wide"}, ValueError, "takes 3 dimensions and 'wide' has 5"),
+        ({"model": transport_map, "use_rep": "wide"}, ValueError, "use_rep='wide', but the map was fitted on 'X_pca'"),
+        ({"model": replace(transport_map, origin={}), "use_rep": "wide"}, ValueError, "takes 3 dimensions and 'wide'"),
     ]
     for options, error, message in cases:
         with unchanged(wide), pytest.raises(error, match=message):
