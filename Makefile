@@ -8,8 +8,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 demo: .venv/demo
 	$(BIN)/python tutorials/demo.py
 
+# One thread a worker: two workers with two threads each on two cores are several times slower.
 test: .venv/test
-	$(BIN)/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
 lint: .venv/dev
 	$(BIN)/ruff check .

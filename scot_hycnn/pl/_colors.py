@@ -46,15 +46,18 @@ def cell_colors(adata: AnnData, color: str) -> CellColors:
     Raises
     ------
     ValueError
-        If there is no such column.
+        If there is no such column, or it holds no finite number.
     """
     if color not in adata.obs:
         raise ValueError(f"color={color!r} is not a column of adata.obs; it has {list(adata.obs)}.")
     column = adata.obs[color]
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         values = column.to_numpy(dtype=float)
-        scale = Normalize(np.nanmin(values), np.nanmax(values))
-        each = [BACKGROUND if np.isnan(v) else to_hex(mpl.colormaps["viridis"](scale(v))) for v in values]
+        finite = np.isfinite(values)
+        if not finite.any():
+            raise ValueError(f"color={color!r} has no finite value in adata.obs; choose another column.")
+        scale = Normalize(values[finite].min(), values[finite].max())
+        each = [to_hex(mpl.colormaps["viridis"](scale(v))) if np.isfinite(v) else BACKGROUND for v in values]
         return CellColors(color, np.array(each), {}, scale)
     categories = column.astype("category").cat
     palette = _palette(adata, color, len(categories.categories))

@@ -36,8 +36,8 @@ class Positions:
 def positions(adata: AnnData, results: Results, basis: str | None, n_neighbors: int) -> Positions:
     """Find the cells' positions in an embedding, or in the first two dimensions of the representation.
 
-    An embedding such as UMAP has no place for new cells. There a point of the representation is projected to the mean
-    position of its nearest source and target cells, and a predicted cell is drawn at the source cell's own position
+    An embedding such as UMAP has no place for new cells. There a point of the representation is projected to the median
+    position of its nearest source and target cells (a mean would lie in the void between two clusters), and a predicted cell is drawn at the source cell's own position
     plus the difference of the two projections: a cell that does not move keeps its place.
 
     Raises
@@ -56,7 +56,7 @@ def positions(adata: AnnData, results: Results, basis: str | None, n_neighbors: 
     neighbors = NearestNeighbors(n_neighbors=min(n_neighbors, len(known))).fit(known)
     plane = np.concatenate([x, y])
     before, after = (
-        plane[neighbors.kneighbors(points, return_distance=False)].mean(axis=1)
+        np.median(plane[neighbors.kneighbors(points, return_distance=False)], axis=1)
         for points in (results.x, results.predicted)
     )
     return Positions(x, x + (after - before), y, names)

@@ -45,10 +45,11 @@ def add_legend(ax: Axes, entries: dict[str, str], title: str | None = None) -> N
     )
 
 
-def explain(ax: Axes, colors: CellColors) -> None:
-    """Legend for categories, colour bar for numbers."""
+def explain(ax: Axes, colors: CellColors, others: dict[str, str] | None = None) -> None:
+    """Legend for categories, colour bar for numbers; ``others`` names what is drawn in one colour beside them."""
+    others = others or {}
     if colors.scale is None:
-        add_legend(ax, colors.legend, colors.name)
+        add_legend(ax, colors.legend | {f"({name} cells)": color for name, color in others.items()}, colors.name)
         return
     figure = ax.get_figure()
     assert figure is not None

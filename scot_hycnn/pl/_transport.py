@@ -6,19 +6,22 @@ from typing import cast
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scot_hycnn._anndata import read_results
 
-from ._colors import OBSERVED, SOURCE, cell_colors
+from ._colors import BACKGROUND, OBSERVED, SOURCE, cell_colors
 from ._positions import Points, positions
 from ._scatter import add_legend, explain, label, scatter
 from ._show import finish
 
-# A mean of fewer cells says more about these cells than about the region.
-_MIN_CELLS = 3
+# A median of fewer cells says more about these cells than about the region.
+_MIN_CELLS = 5
+# Arrows shorter than this part of the figure's diagonal would be specks: these cells stay.
+_MIN_LENGTH = 0.01
 
 
 def transport(
@@ -34,7 +37,7 @@ def transport(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Draw the map as arrows: each from the mean position of source cells in a square to where they go on average.
+    """Draw the map as arrows: each from the median position of source cells in a square to that of where they go.
 
     Parameters
     ----------
@@ -49,9 +52,10 @@ def transport(
         arrows show the direction of a response and not its size. None draws the first two dimensions of the
         representation, in which arrows are exact.
     color
-        Column of ``obs`` to colour cells by, with scanpy's palette if there is one; None colours the conditions.
+        Column of ``obs`` to colour source cells by, with scanpy's palette if there is one, over target cells in grey;
+        None colours the conditions.
     n_grid
-        Squares along each axis. Squares with fewer than 3 source cells get no arrow.
+        Squares along each axis. Squares with fewer than 5 source cells, or whose cells stay, get no arrow.
     n_neighbors
         Neighbours that place a predicted cell in an embedding.
     ax
@@ -68,7 +72,8 @@ def transport(
     Raises
     ------
     ValueError
-        If there is no such fit, target, embedding or column, several targets and none named, or slots are gone.
+        If there is no such fit, target, embedding or column, several targets and none named, slots are gone, or a
+        number is below 1.
 
     Examples
     --------
@@ -77,15 +82,22 @@ def transport(
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=5, potential="gaussian")
     >>> ax = sh.pl.transport(adata, color="cell_type", show=False)
     """
+    for name, value in (("n_grid", n_grid), ("n_neighbors", n_neighbors)):
+        if value < 1:
+            raise ValueError(f"{name}={value} must be 1 or more.")
     results = read_results(adata, key, target)
     colors = None if color is None else cell_colors(adata, color)
     place = positions(adata, results, basis, n_neighbors)
     if ax is None:
         _, ax = plt.subplots(figsize=(6, 4), layout="constrained")
-    rows = np.concatenate([results.source_rows, results.target_rows])
-    condition = np.repeat([SOURCE, OBSERVED], [len(place.x), len(place.y)])
-    cells = np.concatenate([place.x, place.y])
-    scatter(ax, cells, condition if colors is None else colors.each[rows], n_total=len(cells), alpha=0.5)
+    n_total = len(place.x) + len(place.y)
+    if colors is None:
+        condition = np.repeat([SOURCE, OBSERVED], [len(place.x), len(place.y)])
+        scatter(ax, np.concatenate([place.x, place.y]), condition, n_total=n_total, alpha=0.5)
+    else:
+        # Target cells beneath, so that a reader sees whether the arrows lead to them.
+        scatter(ax, place.y, BACKGROUND, n_total=n_total, alpha=1.0)
+        scatter(ax, place.x, colors.each[results.source_rows], n_total=n_total, alpha=0.7)
     starts, ends = _arrows(place.x, place.predicted, n_grid)
     ax.quiver(
         *starts.T,
@@ -93,10 +105,10 @@ def transport(
         angles="xy",
         scale_units="xy",
         scale=1,
-        width=0.004,
+        width=0.005,
         color="black",
         edgecolor="white",
-        linewidth=0.4,
+        linewidth=0.5,
         zorder=3,
     )
     ax.update_datalim(ends)
@@ -106,19 +118,19 @@ def transport(
     if colors is None:
         add_legend(ax, {results.source: SOURCE, results.target: OBSERVED})
     else:
-        explain(ax, colors)
+        explain(ax, colors, others={results.target: BACKGROUND})
     return cast("Axes | Figure | None", finish(ax, show=show, return_fig=return_fig))
 
 
 def _arrows(x: Points, predicted: Points, n_grid: int) -> tuple[Points, Points]:
-    """Mean start and mean end of the cells in each square, shape (arrows, 2) each."""
+    """Median start and end of the cells in each square, shape (arrows, 2) each: a few that jump draw no arrow."""
     low, high = x.min(axis=0), x.max(axis=0)
     width = np.where(high > low, high - low, 1) / n_grid
     squares = np.minimum((x - low) // width, n_grid - 1)
-    _, square, n_cells = np.unique(squares, axis=0, return_inverse=True, return_counts=True)
-    starts, ends = (
-        np.stack([np.bincount(square.ravel(), points[:, i]) / n_cells for i in range(2)], axis=1)
-        for points in (x, predicted)
-    )
-    enough = n_cells >= _MIN_CELLS
-    return starts[enough], ends[enough]
+    _, square = np.unique(squares, axis=0, return_inverse=True)
+    middle = pd.DataFrame(np.hstack([x, predicted])).groupby(square.ravel()).agg(["median", "size"])
+    enough = middle[0, "size"] >= _MIN_CELLS
+    starts, ends = (middle.loc[enough, [(i, "median"), (i + 1, "median")]].to_numpy() for i in (0, 2))
+    diagonal = np.linalg.norm(np.ptp(np.concatenate([x, predicted]), axis=0))
+    drawn = np.linalg.norm(ends - starts, axis=1) > _MIN_LENGTH * diagonal
+    return starts[drawn], ends[drawn]

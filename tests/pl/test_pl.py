@@ -78,12 +78,43 @@ def test_drawing_changes_nothing(adata, plot):
     pd.testing.assert_frame_equal(adata.obs, before.obs)
 
 
-def test_arrows_are_mean_displacements(adata):
+def test_arrows_join_medians(adata):
     arrows = quiver(sh.pl.transport(adata, n_grid=1, show=False))
     control = (adata.obs["condition"] == "control").to_numpy()
     x, moved = adata.obsm["X_pca"][control, :2], adata.obsm["X_hycnn_ot"][control, :2]
-    np.testing.assert_allclose(arrows.get_offsets(), x.mean(0)[None], rtol=1e-5)
-    np.testing.assert_allclose([arrows.U[0], arrows.V[0]], (moved - x).mean(0), rtol=1e-4)
+    np.testing.assert_allclose(arrows.get_offsets(), np.median(x, 0)[None], rtol=1e-5)
+    expected = np.median(moved, 0) - np.median(x, 0)
+    np.testing.assert_allclose([arrows.U[0], arrows.V[0]], expected, rtol=1e-4)
+
+
+def test_cells_that_stay_get_no_arrow(adata):
+    moved = adata.copy()
+    moved.obsm["X_hycnn_ot"] = np.where(np.isnan(adata.obsm["X_hycnn_ot"]), np.nan, adata.obsm["X_pca"][:, :5])
+    assert len(quiver(sh.pl.transport(moved, show=False)).U) == 0
+    assert len(quiver(sh.pl.transport(adata, show=False)).U) > 0
+
+
+def test_target_cells_lie_in_grey_beneath_coloured_source_cells(adata):
+    ax = sh.pl.transport(adata, color="cell_type", show=False)
+    beneath, above = ax.collections[:2]
+    assert len(beneath.get_offsets()) == (adata.obs["condition"] == "IFN-beta").sum()
+    assert len(above.get_offsets()) == (adata.obs["condition"] == "control").sum()
+    assert "(IFN-beta cells)" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize("name", ["n_grid", "n_neighbors"])
+def test_numbers_below_one_are_an_error(adata, name):
+    with pytest.raises(ValueError, match=f"{name}=0 must be 1 or more"):
+        sh.pl.transport(adata, show=False, **{name: 0})
+
+
+def test_a_colour_needs_a_finite_number(adata):
+    adata = adata.copy()
+    adata.obs["nothing"] = np.nan
+    with pytest.raises(ValueError, match="color='nothing' has no finite value"):
+        sh.pl.transport(adata, color="nothing", show=False)
+    adata.obs["nothing"] = np.where(np.arange(adata.n_obs) == 3, np.inf, 1.0)
+    sh.pl.transport(adata, color="nothing", show=False)
 
 
 def test_arrows_on_an_embedding_point_the_right_way(adata):
@@ -96,8 +127,7 @@ def test_a_cell_that_stays_keeps_its_place(adata):
     control = (adata.obs["condition"] == "control").to_numpy()
     adata.obsm["X_hycnn_ot"][control] = adata.obsm["X_pca"][control, :5]
     arrows = quiver(sh.pl.transport(adata, basis="X_umap", show=False))
-    np.testing.assert_array_equal(arrows.U, 0)
-    np.testing.assert_array_equal(arrows.V, 0)
+    assert len(arrows.U) == 0
 
 
 def test_scanpys_palette_is_used(adata):
@@ -106,9 +136,9 @@ def test_scanpys_palette_is_used(adata):
     adata.uns["cell_type_colors"] = palette
     ax = sh.pl.transport(adata, color="cell_type", show=False)
     legend = ax.get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == names.tolist()
-    assert [to_hex(handle.get_color()) for handle in legend.legend_handles] == palette
-    drawn = {to_hex(color) for color in ax.collections[0].get_facecolors()}
+    assert [text.get_text() for text in legend.get_texts()] == [*names, "(IFN-beta cells)"]
+    assert [to_hex(handle.get_color()) for handle in legend.legend_handles][:-1] == palette
+    drawn = {to_hex(color) for color in ax.collections[1].get_facecolors()}
     assert drawn <= set(palette)
 
 
@@ -118,7 +148,7 @@ def test_any_number_of_categories(adata, n):
     labels.iloc[:5] = None
     adata.obs["group"] = labels
     legend = sh.pl.transport(adata, color="group", show=False).get_legend()
-    assert len({handle.get_color() for handle in legend.legend_handles}) == n
+    assert len({handle.get_color() for handle in legend.legend_handles[:-1]}) == n
 
 
 def test_numbers_get_a_colour_bar(adata):
