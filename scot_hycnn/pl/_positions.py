@@ -36,9 +36,10 @@ class Positions:
 def positions(adata: AnnData, results: Results, basis: str | None, n_neighbors: int) -> Positions:
     """Find the cells' positions in an embedding, or in the first two dimensions of the representation.
 
-    An embedding such as UMAP has no place for new cells. There a point of the representation is projected to the median
-    position of its nearest source and target cells (a mean would lie in the void between two clusters), and a predicted cell is drawn at the source cell's own position
-    plus the difference of the two projections: a cell that does not move keeps its place.
+    An embedding such as UMAP has no place for new cells. There a point of the representation is projected to the
+    median position of its nearest source and target cells (a mean would lie in the void between two clusters), and a
+    predicted cell is drawn at the source cell's own position plus the difference of the two projections: a cell that
+    does not move keeps its place.
 
     Raises
     ------
