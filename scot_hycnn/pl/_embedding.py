@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scot_hycnn._anndata import Results, read_results
 
 from ._colors import BACKGROUND, OBSERVED, PREDICTED, SOURCE, CellColors, cell_colors
-from ._positions import Positions, positions
+from ._positions import Positions, check_counts, positions
 from ._scatter import add_legend, explain, label, scatter
 from ._show import finish
 
@@ -44,8 +44,9 @@ def embedding(
         Embedding in ``obsm``, for instance ``'umap'``, in which predicted cells are placed by their nearest
         neighbours. None draws the first two dimensions of the representation.
     color
-        Column of ``obs`` to colour cells by; predicted cells have the colour of their source cell. None colours
-        the three kinds of cells.
+        Column of ``obs`` to colour cells by: categories, with scanpy's palette if there is one, or numbers, such as
+        ``'hycnn_ot_displacement'``; predicted cells have the colour of their source cell, and cells without a finite
+        value are grey. None colours the three kinds of cells.
     n_neighbors
         Neighbours that place a predicted cell in an embedding.
     ax
@@ -62,8 +63,9 @@ def embedding(
     Raises
     ------
     ValueError
-        If there is no such fit, target, embedding or column, several targets and none named, slots are gone, or
-        ``color`` is to colour cells that lie over each other.
+        If there is no such fit, target, embedding or column, several targets and none named, slots are gone,
+        ``color`` has no finite value or is to colour cells that lie over each other, or ``n_neighbors`` is not a whole
+        number of 1 or more.
 
     Examples
     --------
@@ -75,6 +77,7 @@ def embedding(
     """
     if ax is not None and color is not None:
         raise ValueError("color and ax do not go together: over each other, only the kinds of cells can be told apart.")
+    check_counts(n_neighbors=n_neighbors)
     results = read_results(adata, key, target)
     colors = None if color is None else cell_colors(adata, color)
     place = positions(adata, results, basis, n_neighbors)
@@ -101,7 +104,7 @@ def _overlay(ax: Axes, place: Positions, results: Results) -> None:
     colors = np.repeat(palette, [len(points) for points in everyone])
     scatter(ax, np.concatenate(everyone), colors, n_total=len(colors), alpha=0.5)
     label(ax, place.names)
-    add_legend(ax, dict(zip(_kinds(results), palette, strict=True)))
+    add_legend(ax, dict(zip(_kinds(results), palette, strict=True)), inside=True)
 
 
 def _side_by_side(axes: list[Axes], place: Positions, results: Results, colors: CellColors | None) -> None:
@@ -118,4 +121,4 @@ def _side_by_side(axes: list[Axes], place: Positions, results: Results, colors: 
         ax.label_outer()
         ax.set_title(title, fontsize="medium")
     if colors is not None:
-        explain(axes[-1], colors)
+        explain(axes[-1], colors, inside=False)

@@ -61,3 +61,16 @@ def positions(adata: AnnData, results: Results, basis: str | None, n_neighbors: 
         for points in (results.x, results.predicted)
     )
     return Positions(x, x + (after - before), y, names)
+
+
+def check_counts(**counts: object) -> None:
+    """Check numbers that count something.
+
+    Raises
+    ------
+    ValueError
+        If one is not a whole number of 1 or more.
+    """
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"{name}={value!r} must be a whole number of 1 or more.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +12,11 @@ from numpy.typing import NDArray
 
 from ._colors import CellColors
 from ._positions import Points
+
+# As many as fit beside a map of usual height.
+_LEGEND_ROWS = 16
+# More entries than these are written smaller where they lie over cells.
+_FEW = 6
 
 
 def scatter(ax: Axes, points: Points, color: str | NDArray[np.str_], *, n_total: int, alpha: float = 0.7) -> None:
@@ -27,30 +34,46 @@ def label(ax: Axes, names: list[str]) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def add_legend(ax: Axes, entries: dict[str, str], title: str | None = None) -> None:
-    """Explain colours at the right of the axes, where no cell is hidden."""
+def add_legend(ax: Axes, entries: dict[str, str], title: str | None = None, *, inside: bool) -> None:
+    """Explain colours within the axes if they are a user's, else at their right, in a figure widened to hold it.
+
+    Beside the axes of a user may be another panel, which a legend outside would cover.
+    """
     handles = [
-        Line2D([], [], linestyle="", marker="o", color=color, label=text, markersize=6)
+        Line2D([], [], linestyle="", marker="o", color=color, label=text, markersize=4 if inside else 6)
         for text, color in entries.items()
     ]
-    ax.legend(
-        handles=handles,
-        title=title,
-        loc="center left",
-        bbox_to_anchor=(1.0, 0.5),
-        frameon=False,
-        fontsize="small",
-        title_fontsize="small",
-        ncols=1 + len(handles) // 16,
+    size = "small" if not inside else "x-small" if len(handles) <= _FEW else "xx-small"
+    place: dict[str, Any] = (
+        {"loc": "best", "framealpha": 0.7, "handletextpad": 0.1, "labelspacing": 0.2, "borderpad": 0.3}
+        if inside
+        else {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "frameon": False}
     )
+    ncols = 1 + (len(handles) - 1) // _LEGEND_ROWS
+    legend = ax.legend(handles=handles, title=title, fontsize=size, title_fontsize=size, ncols=ncols, **place)
+    if not inside:
+        _widen(ax, legend.get_window_extent().width)
 
 
-def explain(ax: Axes, colors: CellColors, others: dict[str, str] | None = None) -> None:
+def explain(ax: Axes, colors: CellColors, others: dict[str, str] | None = None, *, inside: bool) -> None:
     """Legend for categories, colour bar for numbers; ``others`` names what is drawn in one colour beside them."""
-    others = others or {}
+    beside = {f"({name} cells)": color for name, color in (others or {}).items()}
     if colors.scale is None:
-        add_legend(ax, colors.legend | {f"({name} cells)": color for name, color in others.items()}, colors.name)
+        add_legend(ax, colors.legend | beside, colors.name, inside=inside)
         return
     figure = ax.get_figure()
     assert figure is not None
-    figure.colorbar(mpl.cm.ScalarMappable(colors.scale, "viridis"), ax=ax, label=colors.name, shrink=0.7)
+    bar = figure.colorbar(mpl.cm.ScalarMappable(colors.scale, "viridis"), ax=ax, label=colors.name, shrink=0.7)
+    if not inside:
+        extent = bar.ax.get_tightbbox()
+        assert extent is not None
+        _widen(ax, extent.width)
+    if beside:
+        add_legend(ax, beside, inside=True)
+
+
+def _widen(ax: Axes, pixels: float) -> None:
+    """Make room in a figure of our own, so that what is beside the map does not take its place."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.set_figwidth(figure.get_figwidth() + pixels / figure.dpi)

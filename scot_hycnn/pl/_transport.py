@@ -11,10 +11,10 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scot_hycnn._anndata import read_results
+from scot_hycnn._anndata import Results, read_results
 
-from ._colors import BACKGROUND, OBSERVED, SOURCE, cell_colors
-from ._positions import Points, positions
+from ._colors import BACKGROUND, OBSERVED, SOURCE, CellColors, cell_colors
+from ._positions import Points, Positions, check_counts, positions
 from ._scatter import add_legend, explain, label, scatter
 from ._show import finish
 
@@ -52,14 +52,15 @@ def transport(
         arrows show the direction of a response and not its size. None draws the first two dimensions of the
         representation, in which arrows are exact.
     color
-        Column of ``obs`` to colour source cells by, with scanpy's palette if there is one, over target cells in grey;
-        None colours the conditions.
+        Column of ``obs`` to colour source cells by, over target cells in grey: categories, with scanpy's palette if
+        there is one, or numbers, such as ``'hycnn_ot_displacement'`` and ``'hycnn_ot_std'``. Cells without a finite
+        value are grey. None colours the conditions.
     n_grid
         Squares along each axis. Squares with fewer than 5 source cells, or whose cells stay, get no arrow.
     n_neighbors
         Neighbours that place a predicted cell in an embedding.
     ax
-        Draw here.
+        Draw here, with the legend inside.
     show
         Show the figure and return None; None follows ``scanpy.settings.autoshow``.
     return_fig
@@ -72,8 +73,8 @@ def transport(
     Raises
     ------
     ValueError
-        If there is no such fit, target, embedding or column, several targets and none named, slots are gone, or a
-        number is below 1.
+        If there is no such fit, target, embedding or column, several targets and none named, slots are gone,
+        ``color`` has no finite value, or ``n_grid`` or ``n_neighbors`` is not a whole number of 1 or more.
 
     Examples
     --------
@@ -82,23 +83,37 @@ def transport(
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=5, potential="gaussian")
     >>> ax = sh.pl.transport(adata, color="cell_type", show=False)
     """
-    for name, value in (("n_grid", n_grid), ("n_neighbors", n_neighbors)):
-        if value < 1:
-            raise ValueError(f"{name}={value} must be 1 or more.")
+    check_counts(n_grid=n_grid, n_neighbors=n_neighbors)
     results = read_results(adata, key, target)
     colors = None if color is None else cell_colors(adata, color)
     place = positions(adata, results, basis, n_neighbors)
+    inside = ax is not None
     if ax is None:
-        _, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+        _, ax = plt.subplots(figsize=(4.4, 4), layout="constrained")
+    _draw_cells(ax, place, results, colors)
+    starts, ends = _arrows(place.x, place.predicted, n_grid)
+    _draw_arrows(ax, starts, ends)
+    label(ax, place.names)
+    ax.set_title(f"{results.source} → {results.target}")
+    if colors is None:
+        add_legend(ax, {results.source: SOURCE, results.target: OBSERVED}, inside=inside)
+    else:
+        explain(ax, colors, others={results.target: BACKGROUND}, inside=inside)
+    return cast("Axes | Figure | None", finish(ax, show=show, return_fig=return_fig))
+
+
+def _draw_cells(ax: Axes, place: Positions, results: Results, colors: CellColors | None) -> None:
     n_total = len(place.x) + len(place.y)
     if colors is None:
         condition = np.repeat([SOURCE, OBSERVED], [len(place.x), len(place.y)])
         scatter(ax, np.concatenate([place.x, place.y]), condition, n_total=n_total, alpha=0.5)
-    else:
-        # Target cells beneath, so that a reader sees whether the arrows lead to them.
-        scatter(ax, place.y, BACKGROUND, n_total=n_total, alpha=1.0)
-        scatter(ax, place.x, colors.each[results.source_rows], n_total=n_total, alpha=0.7)
-    starts, ends = _arrows(place.x, place.predicted, n_grid)
+        return
+    # Target cells beneath, so that a reader sees whether the arrows lead to them.
+    scatter(ax, place.y, BACKGROUND, n_total=n_total, alpha=1.0)
+    scatter(ax, place.x, colors.each[results.source_rows], n_total=n_total, alpha=0.7)
+
+
+def _draw_arrows(ax: Axes, starts: Points, ends: Points) -> None:
     ax.quiver(
         *starts.T,
         *(ends - starts).T,
@@ -113,13 +128,6 @@ def transport(
     )
     ax.update_datalim(ends)
     ax.autoscale_view()
-    label(ax, place.names)
-    ax.set_title(f"{results.source} → {results.target}")
-    if colors is None:
-        add_legend(ax, {results.source: SOURCE, results.target: OBSERVED})
-    else:
-        explain(ax, colors, others={results.target: BACKGROUND})
-    return cast("Axes | Figure | None", finish(ax, show=show, return_fig=return_fig))
 
 
 def _arrows(x: Points, predicted: Points, n_grid: int) -> tuple[Points, Points]:

@@ -102,10 +102,13 @@ def test_target_cells_lie_in_grey_beneath_coloured_source_cells(adata):
     assert "(IFN-beta cells)" in [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-@pytest.mark.parametrize("name", ["n_grid", "n_neighbors"])
-def test_numbers_below_one_are_an_error(adata, name):
-    with pytest.raises(ValueError, match=f"{name}=0 must be 1 or more"):
-        sh.pl.transport(adata, show=False, **{name: 0})
+@pytest.mark.parametrize("value", [0, -1, 2.5, True, "many"])
+@pytest.mark.parametrize(
+    ("plot", "name"), [(sh.pl.transport, "n_grid"), (sh.pl.transport, "n_neighbors"), (sh.pl.embedding, "n_neighbors")]
+)
+def test_counts_are_checked(adata, plot, name, value):
+    with pytest.raises(ValueError, match=f"{name}={value!r} must be a whole number of 1 or more"):
+        plot(adata, show=False, **{name: value})
 
 
 def test_a_colour_needs_a_finite_number(adata):
@@ -151,6 +154,41 @@ def test_any_number_of_categories(adata, n):
     assert len({handle.get_color() for handle in legend.legend_handles[:-1]}) == n
 
 
+def box(artist):
+    artist.get_figure(root=True).draw_without_rendering()
+    return artist.get_window_extent()
+
+
+def contains(outer, inner):
+    corners = inner.corners()
+    return (corners >= outer.min - 1).all() and (corners <= outer.max + 1).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"color": "cell_type"}, {"color": "hycnn_ot_displacement"}])
+def test_the_legend_lies_within_axes_of_the_user(adata, options):
+    _, (ax, neighbor) = plt.subplots(1, 2, figsize=(9, 4))
+    sh.pl.transport(adata, ax=ax, show=False, **options)
+    assert contains(box(ax), box(ax.get_legend()))
+    sh.pl.embedding(adata, ax=neighbor, show=False)
+    assert contains(box(neighbor), box(neighbor.get_legend()))
+
+
+@pytest.mark.parametrize("n", [2, 40])
+def test_a_legend_widens_the_figure_and_not_narrows_the_map(adata, n):
+    adata.obs["group"] = pd.Categorical([f"a rather long name of group {i % n}" for i in range(adata.n_obs)])
+    ax = sh.pl.transport(adata, color="group", show=False)
+    whole = ax.get_figure().bbox
+    map_, legend = box(ax), box(ax.get_legend())
+    assert contains(whole, legend)
+    assert contains(whole, ax.title.get_window_extent())
+    assert legend.x0 >= map_.x1
+    assert map_.width > 0.95 * map_.height
+    panels = sh.pl.embedding(adata, color="group", show=False)
+    boxes = [box(ax) for ax in panels]
+    assert contains(panels[0].get_figure().bbox, box(panels[-1].get_legend()))
+    assert min(panel.width for panel in boxes) > 0.8 * boxes[0].height
+
+
 def test_numbers_get_a_colour_bar(adata):
     figure = sh.pl.transport(adata, color="hycnn_ot_displacement", return_fig=True)
     assert figure.axes[1].get_ylabel() == "hycnn_ot_displacement"
@@ -169,6 +207,25 @@ def test_embedding_panels_and_overlay(adata):
     sh.pl.embedding(adata, ax=ax, show=False)
     assert len(ax.collections[0].get_offsets()) == 600
     assert len({to_hex(color) for color in ax.collections[0].get_facecolors()}) == 3
+
+
+def test_a_colour_bar_and_grey_cells_are_both_explained(adata):
+    ax = sh.pl.transport(adata, color="hycnn_ot_displacement", show=False)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["(IFN-beta cells)"]
+    assert box(ax).width > 0.95 * box(ax).height
+
+
+def test_bands_of_several_targets_are_fainter(adata):
+    labels = adata.obs["condition"].astype(str)
+    labels.iloc[np.flatnonzero(labels == "IFN-beta")[::2]] = "other"
+    adata.obs["condition"] = labels
+    options = {"n_pcs": 3, "max_steps": 10, "hidden": (6, 6), "n_ensemble": 2}
+    sh.tl.hycnn_ot(adata, "control", ["IFN-beta", "other"], key_added="two", **options)
+    two, one = (sh.pl.history(adata, key, show=False) for key in ("two", "hycnn_ot"))
+    assert len(two.collections) == 2
+    assert max(band.get_alpha() for band in two.collections) < one.collections[0].get_alpha()
+    assert "lower is better" in one.get_ylabel()
+    assert "Gaussian map" in one.get_ylabel()
 
 
 def test_history_shows_the_gaussian_map(adata):
