@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._files import SUFFIXES, check_writable, read_file, read_uns, write_file
 from ._pairs import Cells, Mask, NewCells, Pairs, read_new_cells, read_pairs
 from ._results import Results, read_embedding, read_results
-from ._slots import slugs
+from ._slots import check_absent, slugs
 from ._stored import StoredFit, fit_of_origin, read_fit
 from ._write import Fitted, Moved, claim, write_fit, write_moved
 
@@ -19,6 +19,7 @@ __all__ = [
     "Pairs",
     "Results",
     "StoredFit",
+    "check_absent",
     "check_writable",
     "claim",
     "fit_of_origin",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,17 +78,13 @@ def labelled_rows(obs: pd.DataFrame, groupby: str | None, label: str) -> Rows | 
         return _mask_rows(obs[label]) if is_mask(obs, label) else None
     if groupby not in obs:
         return None
-    labels = _labels(obs[groupby])
-    matches = _matches(label, labels)
-    if len(matches) == 1:
-        return _rows_with(obs[groupby], matches[0])
-    warnings.warn(
-        f"adata.obs[{groupby!r}] has no label {label!r}, which the map is for, but {_listed(labels)}: all cells are "
-        "moved. Pass mask_obs to choose some.",
-        UserWarning,
-        stacklevel=5,
-    )
-    return None
+    matches = _matches(label, _labels(obs[groupby]))
+    return _rows_with(obs[groupby], matches[0]) if len(matches) == 1 else None
+
+
+def listed_labels(obs: pd.DataFrame, groupby: str) -> str:
+    """Labels of a column, for a message."""
+    return _listed(_labels(obs[groupby]))
 
 
 def mask_rows(obs: pd.DataFrame, mask_obs: str | NDArray[np.bool_] | pd.Series[bool]) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,7 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Condition, Rows, find_conditions, labelled_rows, mask_rows
+from ._conditions import Condition, Rows, find_conditions, labelled_rows, listed_labels, mask_rows
 from ._representation import (
     Coordinates,
     Representation,
@@ -21,8 +22,8 @@ from ._representation import (
     is_finite,
     read_coordinates,
 )
-from ._slots import check_slots, slugs
-from ._stored import StoredFit
+from ._slots import check_foreign, check_slots, slugs
+from ._stored import StoredFit, slots_of_previous_fit
 
 # A fit refuses fewer cells, or fewer than twice the dimensions: no covariance, and nothing to validate on.
 LEAST_CELLS = 20
@@ -99,6 +100,9 @@ def read_pairs(
     check_slots(adata, key, fill, rep.name)
     allowed = np.ones(adata.n_obs, dtype=bool) if mask_obs is None else mask_rows(adata.obs, mask_obs)
     labels = slugs([target.label for target in conditions.targets])
+    known = slots_of_previous_fit(adata, key)
+    if known or key not in adata.uns:  # a damaged fit may be replaced, and its slots are not known
+        check_foreign(adata, key, labels if len(labels) > 1 else [""], known)
     source, *targets = (
         _read_cells(adata, condition, slug, rep, allowed)
         for condition, slug in zip((conditions.source, *conditions.targets), ("", *labels), strict=True)
@@ -201,10 +205,17 @@ def read_new_cells(
             )
     rep = find_same_representation(adata, fitted, same_file=same_file)
     check_slots(adata, key, fill, rep.name)
-    labelled = None if fit is None or label is None else labelled_rows(adata.obs, fit.groupby, label)
     if mask_obs is not None:
         rows = np.flatnonzero(mask_rows(adata.obs, mask_obs))
     else:
+        labelled = None if fit is None or label is None else labelled_rows(adata.obs, fit.groupby, label)
+        if labelled is None and fit is not None and fit.groupby in adata.obs:
+            warnings.warn(
+                f"adata.obs[{fit.groupby!r}] has no label {label!r}, which the map is for, but "
+                f"{listed_labels(adata.obs, str(fit.groupby))}: all cells are moved. Pass mask_obs to choose some.",
+                UserWarning,
+                stacklevel=3,
+            )
         rows = np.arange(adata.n_obs) if labelled is None else labelled
     if not len(rows):
         why = f"no cell is {label!r}" if mask_obs is None else "mask_obs is False everywhere"

@@ -50,7 +50,12 @@ def find_representation(adata: AnnData, use_rep: str | None, n_pcs: int | None) 
         If it does not exist, or has fewer than ``n_pcs`` columns.
     """
     name = _choose_name(adata, use_rep)
-    n_columns = adata.n_vars if name == "X" else _table(adata, name).shape[1]
+    shape = adata.shape if name == "X" else _table(adata, name).shape
+    if len(shape) != 2:
+        raise ValueError(
+            f"adata.obsm[{name!r}] has shape {shape}; a representation is a table of cells and dimensions."
+        )
+    n_columns = shape[1]
     if n_pcs is not None and name == "X":
         raise ValueError(f"n_pcs={n_pcs} takes the first components, and use_rep='X' has none; leave n_pcs out.")
     is_whole = isinstance(n_pcs, Integral) and not isinstance(n_pcs, bool)

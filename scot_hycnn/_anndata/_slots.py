@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from anndata import AnnData
@@ -48,11 +48,53 @@ def check_slots(adata: AnnData, key: str, fill: str, rep_name: str) -> None:
     if not isinstance(key, str) or not key or "/" in key:
         raise ValueError(f"key_added={key!r} is no valid key: files need one that is not empty and has no '/'.")
     moved = Slots.named(key, "").moved
-    if moved in (rep_name, "X_pca"):
+    if key in ("X_pca", "pca") or moved in (rep_name, "X_pca"):
         raise ValueError(f"key_added={key!r} would replace the representation {moved!r}; choose another.")
     if key in adata.uns and not is_fit(adata.uns[key]):
         raise ValueError(
             f"key_added={key!r} would replace adata.uns[{key!r}], which scot_hycnn did not write; choose another."
+        )
+
+
+def check_absent(adata: AnnData, key: str, suffixes: Iterable[str]) -> None:
+    """Refuse to put cells on their way where the full prediction is.
+
+    Raises
+    ------
+    ValueError
+        If a slot exists.
+    """
+    for suffix in suffixes:
+        slot = Slots.named(key, suffix).moved
+        if slot in adata.obsm:
+            raise ValueError(
+                f"Cells on their way (t below 1) would replace the full prediction {slot!r} and be read as predicted; "
+                f"pass key_added, for instance key_added='{key}_half'."
+            )
+
+
+def check_foreign(adata: AnnData, key: str, suffixes: Iterable[str], known: Collection[str]) -> None:
+    """Refuse to replace what no fit under this key has written.
+
+    Raises
+    ------
+    ValueError
+        If a slot exists that is not among the ``known`` ones.
+    """
+    names = [Slots.named(key, suffix) for suffix in suffixes]
+    foreign = [
+        f"{name!r} (adata.{slot})"
+        for slot, keys in (
+            ("obsm", [name for slots in names for name in (slots.moved, slots.inverse)]),
+            ("obs", [name for slots in names for name in (slots.displacement, slots.std)]),
+        )
+        for name in keys
+        if name in getattr(adata, slot) and name not in known
+    ]
+    if foreign:
+        raise ValueError(
+            f"key_added={key!r} would replace {', '.join(foreign)}, which no fit of this key wrote; pass another "
+            "key_added, or delete them."
         )
 
 

@@ -146,6 +146,16 @@ def read_fit(adata: AnnData, key: str) -> StoredFit:
     )
 
 
+def slots_of_previous_fit(adata: AnnData, key: str) -> list[str]:
+    """Keys that a fit under the same name has left: beside a new fit they would be read as its results."""
+    try:
+        previous = read_fit(adata, key)
+    except ValueError:
+        return []
+    slots = [previous.slots(slug) for slug in previous.targets]
+    return [name for s in slots for name in (s.moved, s.inverse, s.displacement, s.std)]
+
+
 def _model(stored: _Entries, slug: str) -> dict[str, Any]:
     reports = {
         report: stored.entries(report).text(slug)

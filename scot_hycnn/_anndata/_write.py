@@ -17,7 +17,7 @@ from ._conditions import Rows
 from ._pairs import Cells, NewCells, Pairs
 from ._representation import Coordinates, Representation, read_coordinates
 from ._slots import Slots
-from ._stored import REPORTS, SCHEMA_VERSION, read_fit
+from ._stored import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
 
 _VERSIONS = ("scot-hycnn", "torch", "anndata", "scanpy", "numpy")
 
@@ -165,7 +165,7 @@ def write_fit(adata: AnnData, pairs: Pairs, fits: Sequence[Fitted], *, key: str,
         changes.add_forward(slots, pairs.source, fit.moved, fit.std)
         if fit.inverse is not None:
             changes.add_points(slots.inverse, target.rows, fit.inverse)
-    _commit(changes, stale=_slots_of_previous_fit(adata, key))
+    _commit(changes, stale=slots_of_previous_fit(adata, key))
     return str(changes)
 
 
@@ -240,16 +240,6 @@ def _shared(params: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for name, value in first.items()
         if all(name in other and np.array_equal(other[name], value) for other in others)
     }
-
-
-def _slots_of_previous_fit(adata: AnnData, key: str) -> list[str]:
-    """Keys that a fit under the same name has left: beside a new fit they would be read as its results."""
-    try:
-        previous = read_fit(adata, key)
-    except ValueError:
-        return []
-    slots = [previous.slots(slug) for slug in previous.targets]
-    return [name for s in slots for name in (s.moved, s.inverse, s.displacement, s.std)]
 
 
 def _commit(changes: _Changes, *, stale: Sequence[str]) -> None:

@@ -175,7 +175,9 @@ def hycnn_ot(
         rng=seed_of(rng),
     )
     start = logg.info(_announce(pairs, settings))
-    fits = [_fit(pairs, target, settings, inverse=inverse, progress=progress) for target in pairs.targets]
+    fits = []
+    for target in pairs.targets:  # no comprehension: it is a stack level in some versions of Python
+        fits.append(_fit(pairs, target, settings, inverse=inverse, progress=progress))  # noqa: PERF401
     added = write_fit(adata, pairs, fits, key=key, fill=fill)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
@@ -210,6 +212,6 @@ def _fit(pairs: Pairs, target: Cells, settings: Settings, *, inverse: bool, prog
         warnings.filterwarnings("ignore", r"solver\.fit", UserWarning)
         fitted = _solver.fit(pairs.source.training, target.training, **asdict(settings), progress=progress)
     if not fitted.ok:
-        warnings.warn(f"solver.fit to {target.label!r} {fitted.status}", UserWarning, stacklevel=4)
+        warnings.warn(f"solver.fit to {target.label!r} {fitted.status}", UserWarning, stacklevel=3)
     moved, std = fitted.transport(pairs.source.coordinates, return_std=True)
     return Fitted(fitted.to_dict(), moved, std, fitted.inverse(target.coordinates) if inverse else None)

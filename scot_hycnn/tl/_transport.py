@@ -5,7 +5,7 @@ from __future__ import annotations
 from anndata import AnnData
 from scanpy import logging as logg
 
-from scot_hycnn._anndata import Mask, Moved, NewCells, StoredFit, claim, read_new_cells, write_moved
+from scot_hycnn._anndata import Mask, Moved, NewCells, StoredFit, check_absent, claim, read_new_cells, write_moved
 from scot_hycnn.solver import TransportMap
 
 from ._models import Model, open_maps
@@ -53,7 +53,8 @@ def transport(
     fill
         What rows of other cells hold: ``'nan'``, or ``'identity'`` for their own coordinates.
     key_added
-        Stem of the keys; None means ``key``.
+        Stem of the keys; None means ``key``. Part of the way (``t`` below 1) needs a stem of its own where a full
+        prediction is, which :mod:`scot_hycnn.get` and :mod:`scot_hycnn.pl` would otherwise take it for.
     copy
         Return a changed copy instead of changing ``adata``.
 
@@ -68,7 +69,7 @@ def transport(
     FileNotFoundError
         If ``model`` is a path to nothing.
     TypeError
-        If ``adata`` or ``model`` is of another type.
+        If ``adata``, ``key`` or ``model`` is of another type.
     ValueError
         If there is no such fit or target, the representation is not the one of the map, or an option or value
         does not fit. The AnnData is then as it was.
@@ -99,15 +100,20 @@ def transport(
         raise ValueError(f"direction={direction!r} is unknown; choose one of {list(DIRECTIONS)}.")
     if direction == "inverse" and t != 1:
         raise ValueError(f"t={t} goes with direction='forward' only; leave it out.")
+    if isinstance(key, AnnData):
+        raise TypeError("The second argument, key, is an AnnData; pass it as model=.")
     adata = claim(adata, copy=copy)
-    key_added = key if key_added is None else key_added
     fit, maps = open_maps(adata, model, key, target)
+    if t != 1 and key_added is None:
+        check_absent(adata, key, [slug if fit is None else fit.suffix(slug) for slug in maps])
+    key_added = key if key_added is None else key_added
     moved = {}
     for slug, transport_map in maps.items():
+        label = _label(fit, slug, direction)
         cells = read_new_cells(
             adata,
             fit,
-            _label(fit, slug, direction),
+            label,
             n_dims=transport_map.n_dims,
             use_rep=use_rep,
             mask_obs=mask_obs,
@@ -115,7 +121,10 @@ def transport(
             key=key_added,
             fill=fill,
         )
-        start = logg.info(f"transporting {len(cells.rows)} of {adata.n_obs} cells, {direction}")
+        start = logg.info(
+            f"transporting {len(cells.rows)} of {adata.n_obs} cells"
+            f"{'' if label is None else f' by the map of {label!r}'}, {direction}, on {transport_map.device}"
+        )
         moved[slug if fit is None else fit.suffix(slug)] = _move(cells, transport_map, direction, t)
     added = write_moved(adata, moved, key=key_added, fill=fill)
     logg.info("    finished", time=start, deep=added)

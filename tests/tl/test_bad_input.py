@@ -66,6 +66,20 @@ def foreign(adata):
     adata.uns["mine"] = {"a": 1}
 
 
+def foreign_slots(adata):
+    adata.obsm["X_mine"] = np.zeros((adata.n_obs, 2))
+    adata.obs["mine_std"] = 1.0
+
+
+def cube(adata):
+    adata.obsm["cube"] = np.zeros((adata.n_obs, 3, 2))
+
+
+def pca_by_its_newer_name(adata):
+    adata.obsm["scvi"] = adata.obsm.pop("X_pca")
+    adata.obsm["pca"] = adata.obsm["scvi"].copy()
+
+
 def many_labels(adata):
     adata.obs["condition"] = pd.Categorical([f"c{i}" for i in range(adata.n_obs)])
 
@@ -120,7 +134,7 @@ CASES = {
     "pcs of X": (None, {"n_pcs": 2, "use_rep": "X"}, "leave n_pcs out"),
     "NaN": (bad_cells(np.nan), {}, r"NaN or infinite values in 7 of 60 cells: ('bad\d+', ){4}'bad\d+' \.\.\."),
     "infinite": (bad_cells(np.inf), {}, "NaN or infinite values in 7 of 60 cells"),
-    "few cells": (keep_few, {}, "5 cells"),
+    "few cells": (keep_few, {}, r"'control' of adata.obs\['condition'\] has 5 cells; at least 20 are needed"),
     "masked to few": (
         None,
         {"mask_obs": np.arange(130) < 10},
@@ -138,6 +152,19 @@ CASES = {
         {"key_added": "mine"},
         r"would replace adata.uns\['mine'\], which scot_hycnn did not write",
     ),
+    "foreign slots": (
+        foreign_slots,
+        {"key_added": "mine"},
+        r"would replace 'X_mine' \(adata.obsm\), 'mine_std' \(adata.obs\), which no fit of this key wrote",
+    ),
+    "the PCA's newer name as key": (
+        pca_by_its_newer_name,
+        {"key_added": "pca", "use_rep": "scvi"},
+        "key_added='pca' would replace the representation",
+    ),
+    "cube": (cube, {"use_rep": "cube"}, r"adata.obsm\['cube'\] has shape \(130, 3, 2\)"),
+    "true pcs": (None, {"n_pcs": True}, "n_pcs=True must be a whole number"),
+    "pcs below none": (None, {"n_pcs": -1}, "n_pcs=-1 must be a whole number"),
     "potential": (None, {"potential": "mlp"}, "potential='mlp' is unknown"),
     "solver": (None, {"solver": "magic"}, "solver='magic' is unknown"),
     "device": (None, {"device": "tpu"}, "device='tpu'"),
@@ -160,6 +187,11 @@ def test_missing_cuda_is_said(cells, unchanged, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with unchanged(cells), pytest.raises(ValueError, match="device='cuda' is not available"):
         sh.tl.hycnn_ot(cells, "control", "IFN-beta", device="cuda")
+
+
+def test_randomness_of_no_kind(cells, unchanged):
+    with unchanged(cells), pytest.raises(TypeError, match=r"rng=1\.5 is of type float; it takes a whole number"):
+        sh.tl.hycnn_ot(cells, "control", "IFN-beta", rng=1.5)
 
 
 def test_no_anndata():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 
 import anndata
 import numpy as np
 import pytest
+import scanpy as sc
 
 import scot_hycnn as sh
 
@@ -273,8 +276,40 @@ def test_models_that_are_none(fit, unchanged, tmp_path):
 
 def test_replacing_warns(fit):
     with pytest.warns(UserWarning, match=r"Replacing 'X_hycnn_ot' \(adata.obsm\)") as caught:
-        sh.tl.transport(fit, t=0.5)
+        sh.tl.transport(fit)
     assert caught[0].filename == __file__
+
+
+def test_half_way_never_passes_for_the_prediction(fit, new_cells, unchanged):
+    with unchanged(fit), pytest.raises(ValueError, match=r"full prediction 'X_hycnn_ot'.*key_added='hycnn_ot_half'"):
+        sh.tl.transport(fit, t=0.5)
+    others = new_cells(20, seed=5)
+    sh.tl.transport(others, model=fit, t=0.5)
+    assert "X_hycnn_ot" in others.obsm
+
+
+def test_a_missing_label_is_said_once_at_the_callers_line_and_not_where_a_mask_chooses(fit, new_cells):
+    others = new_cells(20, seed=5)
+    others.obs["condition"] = others.obs["condition"].cat.rename_categories({"control": "Control"})
+    sh.tl.transport(others, model=fit, mask_obs=np.ones(50, dtype=bool), key_added="masked")
+    with pytest.warns(UserWarning, match=r"\['Control', 'IFN-beta'\]: all cells are moved") as caught:
+        sh.tl.transport(others, model=fit)
+    assert caught[0].filename == __file__
+
+
+def test_the_log_says_which_cells(fit, capsys):
+    before = sc.settings.verbosity, sc.settings.logfile
+    sc.settings.verbosity, sc.settings.logfile = 3, sys.stderr
+    try:
+        sh.tl.transport(fit, key_added="new")
+    finally:
+        sc.settings.verbosity, sc.settings.logfile = before
+    assert re.search(r"transporting 60 of 130 cells by the map of 'control', forward, on \w+", capsys.readouterr().err)
+
+
+def test_an_anndata_in_the_place_of_the_key(fit, new_cells):
+    with pytest.raises(TypeError, match="key, is an AnnData; pass it as model="):
+        sh.tl.transport(new_cells(20, seed=5), fit)
 
 
 def test_copy_and_backed(fit, unchanged, tmp_path):
