@@ -1,8 +1,12 @@
-"""Convex potentials: value and explicit gradient, batched over K maps."""
+"""Potentials: value and explicit gradient, batched over K maps. All are convex but the MLP and the soft ICNN."""
 
 from __future__ import annotations
 
 from ._gaussian import Gaussian
+from ._groupmax import GroupMax
 from ._hycnn import HyCNN
+from ._icnn import ICNN
+from ._mlp import MLP
+from ._potential import Potential, Weights
 
-__all__ = ["Gaussian", "HyCNN"]
+__all__ = ["ICNN", "MLP", "Gaussian", "GroupMax", "HyCNN", "Potential", "Weights"]

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from scot_hycnn.potentials import HyCNN
+from scot_hycnn.potentials import Potential
 
 
 class AveragedAdam:
@@ -26,9 +26,8 @@ class AveragedAdam:
     betas
         Adam's decay rates of the two moments.
     weight_decay
-        Decoupled decay of the weights that multiply x (W, Q and w), a unit of learning rate. Without them the
-        potential is q|x|^2/2, the Gaussian map up to scale: decay pulls towards the simple answer. Decaying the free
-        parameters of V, v and tau instead would pull these away from zero, since softplus(0) = 0.69.
+        Decoupled decay, a unit of learning rate, of the weights that the potential names: those that multiply x.
+        Without them it is q|x|^2/2, the Gaussian map up to scale: decay pulls towards the simple answer.
     max_norm
         Largest norm of one map's gradient.
     averaging
@@ -37,7 +36,7 @@ class AveragedAdam:
 
     def __init__(
         self,
-        potential: HyCNN,
+        potential: Potential,
         n_maps: int,
         generator: torch.Generator,
         *,
@@ -52,17 +51,17 @@ class AveragedAdam:
         self._adam = torch.optim.Adam([self.theta], betas=betas)
         self._decayed = torch.cat(
             [
-                torch.full((math.prod(shape),), weight_decay if name[0] in "WQw" else 0.0, device=generator.device)
+                torch.full(
+                    (math.prod(shape),), weight_decay if potential.decays(name) else 0.0, device=generator.device
+                )
                 for name, shape in potential.shapes.items()
             ]
         )
         self._max_norm, self._averaging, self._n_updates = max_norm, averaging, 0
 
     @torch.no_grad()
-    def update(self, loss: Tensor, lr: float) -> None:
-        """Descend by one step on ``loss``, shape (K,)."""
-        with torch.enable_grad():
-            (grad,) = torch.autograd.grad(loss.sum(), self.theta)
+    def update(self, grad: Tensor, lr: float) -> None:
+        """Descend by one step along the gradient ``grad``, shape (K, P), which is used up."""
         norm = grad.norm(dim=1, keepdim=True)
         grad *= (self._max_norm / (norm + 1e-9)).clamp_max(1.0)
         bad = ~norm.isfinite()

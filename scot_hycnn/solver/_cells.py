@@ -63,6 +63,8 @@ class Cells:
         Validation cells in them.
     x_validation_original, y_validation_original
         The same validation cells as they were given.
+    gaussian_x, gaussian_y
+        The Gaussian map's potential at the source and its conjugate at the target validation cells.
     """
 
     coordinates: Coordinates
@@ -72,24 +74,56 @@ class Cells:
     y_validation: Tensor
     x_validation_original: Array
     y_validation_original: Array
+    gaussian_x: Tensor
+    gaussian_y: Tensor
 
     @classmethod
-    def prepare(cls, x: Array, y: Array, fraction: float, rng: np.random.Generator, device: torch.device) -> Cells:
+    def prepare(cls, x: Array, y: Array, fraction: float, *, rng: int, device: str) -> Cells:
         """Split both clouds and balance them by the training cells' Gaussian map."""
-        (x, x_validation), (y, y_validation) = (split(cells, fraction, rng) for cells in (x, y))
+        generator = np.random.default_rng(rng)
+        (x, x_validation), (y, y_validation) = (split(cells, fraction, generator) for cells in (x, y))
         coordinates = Coordinates.from_gaussian(Gaussian.fit(x, y))
 
         def tensor(cells: Array) -> Tensor:
             return torch.as_tensor(cells, dtype=torch.float32, device=device)
 
+        xi, eta = tensor(coordinates.source(x_validation)), tensor(coordinates.target(y_validation))
         return cls(
             coordinates,
             tensor(coordinates.source(x)),
             tensor(coordinates.target(y)),
-            tensor(coordinates.source(x_validation)),
-            tensor(coordinates.target(y_validation)),
+            xi,
+            eta,
             x_validation,
             y_validation,
+            0.5 * xi.square().sum(1),
+            0.5 * eta.square().sum(1),
+        )
+
+    def centred(self) -> Cells:
+        """The same cells in their own coordinates but for the means, for methods that are to be seen without ours."""
+        balanced = self.coordinates
+        own = Coordinates(balanced.mean_x, balanced.mean_y, np.eye(balanced.n_dims), 1.0)
+
+        def tensor(cells: Array) -> Tensor:
+            return torch.as_tensor(cells, dtype=torch.float32, device=self.x.device)
+
+        def source(x: Tensor) -> Tensor:
+            return tensor(own.source(balanced.invert_source(np.asarray(x.cpu().double()))))
+
+        def target(y: Tensor) -> Tensor:
+            return tensor(own.target(balanced.invert_target(np.asarray(y.cpu().double()))))
+
+        return Cells(
+            own,
+            source(self.x),
+            target(self.y),
+            source(self.x_validation),
+            target(self.y_validation),
+            self.x_validation_original,
+            self.y_validation_original,
+            self.gaussian_x / balanced.scale,
+            self.gaussian_y / balanced.scale,
         )
 
     def w2_squared(self, semi_dual: float) -> float:

@@ -4,42 +4,33 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike
 from tqdm.auto import tqdm
 
-from scot_hycnn.potentials import HyCNN
+from scot_hycnn.potentials import Potential
 
-from ._amortized import Amortized
 from ._cells import Cells, check_cells
+from ._choices import GAUSSIAN, RECIPES, make_method, make_network
 from ._device import resolve_device
 from ._map import TransportMap
 from ._monitor import Monitor
-from ._schedule import cosine
-from ._selection import BLENDS, Score, choose, score_blends
+from ._outcome import Trained, finish
 from ._settings import Settings
-
-# Cells on which the certificate is measured: enough to see a fault, few enough to take well under a second.
-CERTIFICATE_CELLS = 200
 
 
 def fit(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    potential: str = "hycnn",
+    potential: str | Potential = "hycnn",
     solver: str = "amortized",
-    hidden: tuple[int, ...] = (48, 48, 48, 48),
+    hidden: tuple[int, ...] | None = None,
     max_steps: int | None = None,
     batch_size: int = 256,
-    lr: float = 2e-2,
-    weight_decay: float = 1.0,
+    lr: float | None = None,
+    weight_decay: float | None = None,
     n_ensemble: int | None = None,
     validation_fraction: float = 0.1,
     device: str = "auto",
@@ -59,23 +50,28 @@ def fit(
     y
         Target cells, shape (m, d).
     potential
-        ``'hycnn'``, or ``'gaussian'`` for the closed-form Gaussian map alone.
+        Family of convex functions: ``'hycnn'``; with another temperature ``'hycnn-max'``, ``'hycnn-fixed'``,
+        ``'hycnn-cyclic'``; for comparison ``'groupmax'``, ``'icnn'`` (softplus), ``'icnn-relu'``,
+        ``'icnn-leaky-relu'``, ``'icnn-soft'``, ``'icnn-quadratic'`` and ``'mlp'`` (the last and ``'icnn-soft'`` are not
+        convex). ``'gaussian'`` is the closed-form Gaussian map alone. Or a potential from
+        :mod:`scot_hycnn.potentials`, of the cells' dimension.
     solver
-        Training method: ``'amortized'``.
+        Training method: ``'amortized'``; ``'minimax'`` (Makkuva et al. 2020), ``'w2gn'`` (Korotin et al. 2021) or
+        ``'enot'`` (Buzun et al. 2024) in the same coordinates and loop; or ``'paper'``, the HyCNN paper's minimax as
+        it was published, without our coordinates and our fall-back on the Gaussian map.
     hidden
-        Width of each hidden layer.
+        Width of each hidden layer; None takes four of 48.
     max_steps
-        Training steps; None shares 1600 among the members, at least 400 each. Training ends before only where the
-        Gaussian map is clearly better.
+        Training steps. None takes what suits cells and members. Training ends before only where the Gaussian map is
+        clearly better.
     batch_size
         Source cells and target cells in each step, for each member.
     lr
-        Learning rate at its top.
+        Learning rate at its top; None takes the training method's.
     weight_decay
-        Pull of the network towards the Gaussian map.
+        Pull of the network towards the Gaussian map; None takes the training method's.
     n_ensemble
-        Members, trained as one batch and averaged. None takes two if the smaller cloud has 100 cells or more for each
-        dimension, else four.
+        Members, trained as one batch and averaged. None takes what suits the cells.
     validation_fraction
         Part of the cells held out of training for the choice of the blend.
     device
@@ -132,33 +128,21 @@ def fit(
         rng=rng,
     )
     started = time.perf_counter()
-    cells = Cells.prepare(x, y, validation_fraction, np.random.default_rng(rng), torch.device(settings.device))
-    # In balanced coordinates |x|^2/2 is the Gaussian map: training starts close to it.
-    network = HyCNN(cells.coordinates.n_dims, settings.hidden, strong_convexity=0.9, output_scale=0.3)
-    if settings.potential == "gaussian":
-        trained = Trained(network.init(1, torch.Generator().manual_seed(rng)), keep_gaussian=True)
-    else:
+    cells = Cells.prepare(x, y, settings.validation_fraction, rng=settings.rng, device=settings.device)
+    network = make_network(settings.potential, settings.solver, x.shape[1], settings.hidden)
+    if settings.potential == GAUSSIAN:
+        trained = Trained(network.init(1, torch.Generator().manual_seed(settings.rng)), cells, keep_gaussian=True)
+    elif RECIPES[settings.solver].balanced:
         trained = _train(network, settings, cells, progress)
-    blends = BLENDS[:1] if trained.keep_gaussian else BLENDS
-    scores = score_blends(network, network.weights(trained.theta.to(settings.device)), cells, blends)
-    settings_and_cost = asdict(settings) | {"n_steps": trained.n_steps, "seconds": time.perf_counter() - started}
-    return _finish(network, cells, trained, scores, settings_and_cost)
+    else:
+        trained = _train(network, settings, cells.centred(), progress)
+    return finish(network, trained, cells, settings, started)
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What the loop hands on: parameters, shape (K, P), and what happened on the way."""
-
-    theta: Tensor
-    keep_gaussian: bool
-    n_steps: int = 0
-    history: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    n_bad_gradients: int = 0
-
-
-def _train(network: HyCNN, settings: Settings, cells: Cells, progress: bool | None) -> Trained:
-    """The loop: draw a batch, take a step, look at validation cells now and then."""
-    method = Amortized(lr=settings.lr, weight_decay=settings.weight_decay)
+def _train(network: Potential, settings: Settings, cells: Cells, progress: bool | None) -> Trained:
+    """The loop: take a step on fresh batches, look at validation cells now and then."""
+    balanced = RECIPES[settings.solver].balanced
+    method = make_method(settings.solver, settings.lr, settings.weight_decay)
     generator = torch.Generator(device=settings.device).manual_seed(settings.rng)
     state = method.init(network, settings.n_ensemble, generator)
     monitor = Monitor(network, cells)
@@ -167,62 +151,26 @@ def _train(network: HyCNN, settings: Settings, cells: Cells, progress: bool | No
     n_steps, hopeless = 0, False
     with tqdm(total=settings.max_steps, desc="HyCNN-OT", unit="step", delay=delay, disable=hidden_bar) as bar:
         for step in range(settings.max_steps):
-            x, y = cells.batch(settings.n_ensemble, settings.batch_size, generator)
-            losses = method.step(network, state, x, y, cosine(step, settings.max_steps))
+            for parameters in (state.f, state.g):
+                network.at_step(parameters.theta, step, settings.max_steps)
+            losses = method.step(
+                network,
+                state,
+                lambda: cells.batch(settings.n_ensemble, settings.batch_size, generator),
+                method.rate(step, settings.max_steps),
+            )
             n_steps = step + 1
             bar.update()
             if n_steps % check_every == 0 or n_steps == settings.max_steps:
                 monitor.check(n_steps, state, losses)
-                hopeless = monitor.clearly_worse_than_gaussian and 2 * n_steps >= settings.max_steps
+                hopeless = balanced and monitor.clearly_worse_than_gaussian and 2 * n_steps >= settings.max_steps
                 if hopeless:
                     break
-    return Trained(monitor.selected(), hopeless, n_steps, monitor.history, int(state.f.n_bad_gradients.sum()))
-
-
-def _finish(
-    network: HyCNN, cells: Cells, trained: Trained, scores: list[Score], params: dict[str, Any]
-) -> TransportMap:
-    """Blend, measure, and say what happened."""
-    chosen = choose(scores)
-    score, gaussian = scores[chosen], scores[0]
-    status = _status(params, trained, chosen)
-    if status != "ok":
-        warnings.warn(f"solver.fit {status}", UserWarning, stacklevel=3)
-    fitted = TransportMap(
-        network=network,
-        theta=trained.theta.cpu(),
-        coordinates=cells.coordinates,
-        blend=BLENDS[chosen],
-        w2_squared=cells.w2_squared(score.semi_dual),
-        status=status,
-        params=params,
-        history=trained.history,
-        validation={
-            "blend": BLENDS[chosen],
-            "J": score.semi_dual,
-            "J_gaussian": gaussian.semi_dual,
-            "energy_distance": score.energy_distance,
-            "energy_distance_gaussian": gaussian.energy_distance,
-            "n_source": len(cells.x_validation),
-            "n_target": len(cells.y_validation),
-        },
-        device=params["device"],
+    return Trained(
+        monitor.selected() if balanced else monitor.last(),
+        cells,
+        keep_gaussian=hopeless,
+        n_steps=n_steps,
+        history=monitor.history,
+        n_bad_gradients=int(state.f.n_bad_gradients.sum()),
     )
-    sample = slice(CERTIFICATE_CELLS)
-    certificate = fitted.certify(cells.x_validation_original[sample], cells.y_validation_original[sample])
-    return replace(fitted, certificate=certificate)
-
-
-def _status(params: dict[str, Any], trained: Trained, chosen: int) -> str:
-    sentences = []
-    if trained.n_bad_gradients:
-        sentences.append(
-            f"met {trained.n_bad_gradients} non-finite gradients in {trained.n_steps} steps, which were skipped."
-        )
-    if chosen == 0 and params["potential"] != "gaussian":
-        early = f" after {trained.n_steps} steps" if trained.n_steps < params["max_steps"] else ""
-        sentences.append(
-            f"kept the Gaussian map: on validation cells the network was not better{early}. This is the right answer "
-            "where the response is close to linear, or cells are few."
-        )
-    return " ".join(sentences) or "ok"

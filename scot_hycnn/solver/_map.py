@@ -14,9 +14,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from scot_hycnn.potentials import HyCNN
+from scot_hycnn.potentials import Potential
 
 from . import _store
+from ._certificate import certificate
 from ._coordinates import Coordinates
 from ._device import resolve_device
 from ._selection import Blended, as_numpy
@@ -74,7 +75,7 @@ class TransportMap:
     (200, 2)
     """
 
-    network: HyCNN
+    network: Potential
     theta: Tensor
     coordinates: Coordinates
     blend: float
@@ -172,7 +173,7 @@ class TransportMap:
         ValueError
             If y has another dimension or is not finite, or batch_size is below 1.
         """
-        return self._inverted(self._check(y, "y"), batch_size).astype(np.float32)
+        return self.inverted(self._check(y, "y"), batch_size).astype(np.float32)
 
     def potential(self, x: ArrayLike) -> NDArray[np.float64]:
         """f(x), up to the constant that makes it comparable with :meth:`conjugate`.
@@ -192,7 +193,7 @@ class TransportMap:
             If x has another dimension or is not finite.
         """
         x = self._check(x, "x")
-        return self._by_block(x, self._value) / self.coordinates.scale + x @ self.coordinates.mean_y
+        return self.centred_potential(x) + x @ self.coordinates.mean_y
 
     def conjugate(self, y: ArrayLike) -> NDArray[np.float64]:
         """f*(y) = max_x <x, y> - f(x).
@@ -212,8 +213,7 @@ class TransportMap:
             If y has another dimension or is not finite.
         """
         y = self._check(y, "y")
-        shifted = (y - self.coordinates.mean_y) @ self.coordinates.mean_x
-        return self._by_block(y, self._conjugate) / self.coordinates.scale + shifted
+        return self.centred_conjugate(y) + (y - self.coordinates.mean_y) @ self.coordinates.mean_x
 
     def certify(self, x: ArrayLike, y: ArrayLike, *, rng: int = 0) -> dict[str, float]:
         r"""Measure how far the map is what it claims to be, on given cells.
@@ -232,7 +232,10 @@ class TransportMap:
         ``convexity_gap``: largest :math:`f(\frac{x + x'}2) - \frac{f(x) + f(x')}2` over random pairs (convex: not above
         rounding). ``monotonicity``: smallest :math:`\langle T(x) - T(x'), x - x'\rangle/|x - x'|^2` (convex: not
         below 0). ``fenchel_residual``: mean :math:`|y - T(T^{-1}(y))|`. ``cycle_error``: mean
-        :math:`|x - T^{-1}(T(x))|`. All in the units of the representation.
+        :math:`|x - T^{-1}(T(x))|`. ``w2_squared``: the dual's value :math:`E|X|^2 + E|Y|^2 - 2J(f)` on these cells. On
+        cells that the fit has not seen its expectation is a lower bound of :math:`W_2^2` for every f, and equal to it
+        for the optimal one; ``w2_squared_error`` is its standard error. ``transport_cost``: mean :math:`|T(x) - x|^2`,
+        which is :math:`W_2^2` if T is optimal. All in the units of the representation, or their square.
 
         Raises
         ------
@@ -242,19 +245,7 @@ class TransportMap:
         x, y = self._check(x, "x").astype(np.float64), self._check(y, "y").astype(np.float64)
         if len(x) < 2 or len(y) < 2:
             raise ValueError(f"certify takes at least two cells of each kind; it was given {len(x)} and {len(y)}.")
-        pairs = np.random.default_rng(rng).integers(len(x), size=(2, max(len(x), 1000)))
-        a, b = x[pairs[:, pairs[0] != pairs[1]]]
-        # The linear part <m_y, x> of f has no gap, and far from the origin would drown the rest in rounding.
-        ends, middle = self._by_block(np.concatenate([a, b]), self._value), self._by_block((a + b) / 2, self._value)
-        gap = (middle - ends.reshape(2, -1).mean(0)) / self.coordinates.scale
-        moved = self._mapped(a) - self._mapped(b)
-        squared = np.maximum(((a - b) ** 2).sum(1), np.finfo(float).tiny)
-        return {
-            "convexity_gap": float(gap.max()),
-            "monotonicity": float(((moved * (a - b)).sum(1) / squared).min()),
-            "fenchel_residual": _mean_distance(y, self._mapped(self._inverted(y))),
-            "cycle_error": _mean_distance(x, self._inverted(self._mapped(x))),
-        }
+        return certificate(self, x, y, rng)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that the map holds, as str-keyed dicts of arrays, strings, numbers and bools."""
@@ -339,6 +330,14 @@ class TransportMap:
     def _tensor(self, points: NDArray[np.floating]) -> Tensor:
         return torch.as_tensor(points, dtype=torch.float32, device=self.device)
 
+    def centred_potential(self, x: NDArray[np.floating]) -> NDArray[np.float64]:
+        """f(x) without its linear part <m_y, x>, unchecked, shape (n,)."""
+        return self._by_block(x, self._value) / self.coordinates.scale
+
+    def centred_conjugate(self, y: NDArray[np.floating]) -> NDArray[np.float64]:
+        """f*(y) without its linear part <y - m_y, m_x>, unchecked, shape (m,)."""
+        return self._by_block(y, self._conjugate) / self.coordinates.scale
+
     def _by_block(
         self, points: NDArray[np.floating], function: Callable[[NDArray[np.floating]], Tensor]
     ) -> NDArray[np.float64]:
@@ -347,8 +346,8 @@ class TransportMap:
             out[rows] = as_numpy(function(points[rows]))
         return out
 
-    def _mapped(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """T(x) in double precision."""
+    def mapped(self, x: NDArray[np.floating]) -> NDArray[np.float64]:
+        """T(x) in double precision, unchecked."""
         return np.concatenate([self._map(x[rows], with_spread=False)[0] for rows in _blocks(len(x), BLOCK_ROWS)])
 
     @torch.inference_mode()
@@ -366,8 +365,8 @@ class TransportMap:
         apart = (members - mean) @ self._tensor(self.coordinates.matrix / self.coordinates.scale)
         return moved, self.blend * as_numpy(apart.square().sum(-1).mean(0).sqrt())
 
-    def _inverted(self, y: NDArray[np.floating], batch_size: int = BLOCK_ROWS) -> NDArray[np.float64]:
-        """T^-1(y) in double precision."""
+    def inverted(self, y: NDArray[np.floating], batch_size: int = BLOCK_ROWS) -> NDArray[np.float64]:
+        """T^-1(y) in double precision, unchecked."""
         blocks = [as_numpy(self._maximisers(y[rows])[0]) for rows in _blocks(len(y), batch_size)]
         return self.coordinates.invert_source(np.concatenate(blocks)) if blocks else np.empty((0, self.n_dims))
 
@@ -390,7 +389,3 @@ def _blocks(n_rows: int, size: int) -> list[slice]:
     if size < 1:
         raise ValueError(f"batch_size={size} must be 1 or more.")
     return [slice(start, start + size) for start in range(0, n_rows, size)]
-
-
-def _mean_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    return float(np.sqrt(((a - b) ** 2).sum(1)).mean())

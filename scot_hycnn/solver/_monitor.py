@@ -10,18 +10,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scot_hycnn.potentials import HyCNN
+from scot_hycnn.potentials import Potential
 
-from ._amortized import State
 from ._cells import Cells
 from ._conjugate import refine
+from ._method import State
 from ._selection import SLACK, Blended
 
 # Enough cells to see where training is; the final choice uses all validation cells.
 CHECK_CELLS = 512
 CHECK_REFINEMENTS = 15
-# Mean residual from which a check is a failure, in clouds of unit variance. Few refinements leave 0.2 where a sound
-# potential is sharp (W2 benchmark, D = 32); after a blow-up residuals are as large as the clouds and grow.
+# Mean residual from which a check is a failure, in standard deviations of the target. Few refinements leave 0.2 where
+# a sound potential is sharp (W2 benchmark, D = 32); after a blow-up residuals are as large as the clouds and grow.
 FAILED = 1.0
 
 
@@ -37,7 +37,7 @@ class Snapshot:
         Mean potential at source cells and its conjugate at target cells, less the Gaussian map's, cell by cell:
         differences between snapshots then have small standard errors.
     residual
-        Mean residual of the conjugates.
+        Mean residual of the conjugates, in standard deviations of the target.
     """
 
     theta: Tensor
@@ -74,9 +74,11 @@ class Monitor:
         Validation cells come from here.
     """
 
-    def __init__(self, network: HyCNN, cells: Cells) -> None:
+    def __init__(self, network: Potential, cells: Cells) -> None:
         self._network = network
         self._x, self._y = (c[:CHECK_CELLS] for c in (cells.x_validation, cells.y_validation))
+        self._gaussian_x, self._gaussian_y = cells.gaussian_x[:CHECK_CELLS], cells.gaussian_y[:CHECK_CELLS]
+        self._spread = float(self._y.var(0).mean().sqrt()) or 1.0  # one point
         self._scale = cells.coordinates.scale
         self._started = time.perf_counter()
         self._rows: list[dict[str, float]] = []
@@ -116,9 +118,11 @@ class Monitor:
         theta, shape (K, P), finite.
         """
         worse, error = self._last.minus(self._best)
-        theta = self._last.theta if worse <= SLACK * error else self._best.theta
-        # If every check failed, no state is good and the Gaussian map is kept; zeros are a network that can be stored.
-        return theta if theta.isfinite().all() else torch.zeros_like(theta)
+        return _storable(self._last.theta if worse <= SLACK * error else self._best.theta)
+
+    def last(self) -> Tensor:
+        """Parameters of the last check, shape (K, P), finite."""
+        return _storable(self._last.theta)
 
     @torch.no_grad()
     def _snapshot(self, state: State) -> Snapshot:
@@ -129,9 +133,9 @@ class Monitor:
         x_hat, residual = refine(lambda z: f.gradient(z[0])[None], y[None], g.gradient(y)[None], CHECK_REFINEMENTS)
         return Snapshot(
             state.f.average.clone(),
-            f.value(x) - 0.5 * x.square().sum(-1),
-            (x_hat[0] * y).sum(-1) - f.value(x_hat[0]) - 0.5 * y.square().sum(-1),
-            float(residual.mean()),
+            f.value(x) - self._gaussian_x,
+            (x_hat[0] * y).sum(-1) - f.value(x_hat[0]) - self._gaussian_y,
+            float(residual.mean()) / self._spread,
         )
 
     @property
@@ -139,3 +143,8 @@ class Monitor:
         """One column for each quantity, one row for each check."""
         names = self._rows[0] if self._rows else {}
         return {name: np.array([row[name] for row in self._rows]) for name in names}
+
+
+def _storable(theta: Tensor) -> Tensor:
+    """If every check failed, no state is good and the Gaussian map is kept; zeros are a network that can be stored."""
+    return theta if theta.isfinite().all() else torch.zeros_like(theta)

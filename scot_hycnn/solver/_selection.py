@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scot_hycnn.potentials import HyCNN
+from scot_hycnn.potentials import Potential
 
 from ._cells import Cells
 from ._conjugate import solve
@@ -49,14 +49,14 @@ class Blended:
         a in [0, 1].
     """
 
-    network: HyCNN
+    network: Potential
     weights: dict[str, Tensor]
     blend: float
 
     @property
     def n_members(self) -> int:
         """K."""
-        return len(self.weights["w"])
+        return len(self.weights["v"])
 
     def member_gradients(self, x: Tensor) -> Tensor:
         """Gradients of the K members at the same points, (n, d) to (K, n, d)."""
@@ -114,7 +114,7 @@ class Score:
 
 @torch.no_grad()
 def score_blends(
-    network: HyCNN, weights: dict[str, Tensor], cells: Cells, blends: Sequence[float] = BLENDS
+    network: Potential, weights: dict[str, Tensor], cells: Cells, blends: Sequence[float] = BLENDS
 ) -> list[Score]:
     """Score blends on validation cells.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any, Self
 
-POTENTIALS = ("hycnn", "gaussian")
-SOLVERS = ("amortized",)
+from scot_hycnn.potentials import Potential
+
+from ._choices import POTENTIALS, RECIPES
 
 # Beyond what a step in float32 can hold.
 MOST = 1e38
@@ -20,6 +21,7 @@ LEAST_STEPS = 400
 # (W2 benchmark with 5,000 and 20,000 cells, closed-form maps, Kang, Bodenmiller: by up to half of the error). With
 # fewer cells networks overfit, and the average of four is better (W2 benchmark D = 32 with 2,000 cells, planted PBMCs).
 MANY_CELLS_PER_DIMENSION = 100
+HIDDEN = (48, 48, 48, 48)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Settings:
         If a name is unknown or a number out of range; the message has the choices or the range.
     """
 
-    potential: str
+    potential: str | Potential
     solver: str
     hidden: tuple[int, ...]
     max_steps: int
@@ -46,9 +48,20 @@ class Settings:
 
     @classmethod
     def for_cells(
-        cls, n_cells: int, n_dims: int, *, n_ensemble: int | None, max_steps: int | None, **options: Any
+        cls,
+        n_cells: int,
+        n_dims: int,
+        *,
+        solver: str,
+        potential: str | Potential,
+        hidden: Iterable[int] | None,
+        n_ensemble: int | None,
+        max_steps: int | None,
+        lr: float | None,
+        weight_decay: float | None,
+        **options: Any,
     ) -> Self:
-        """Settings with members and steps that suit the data, where they are None.
+        """Settings with what suits the data and the training method, where they are None.
 
         Parameters
         ----------
@@ -56,23 +69,46 @@ class Settings:
             Cells of the smaller cloud.
         n_dims
             Dimension d of the representation.
-        n_ensemble, max_steps, options
+        solver, potential, hidden, n_ensemble, max_steps, lr, weight_decay, options
             Options of the fit.
 
         Returns
         -------
         The settings, every option with its value.
         """
+        recipe = RECIPES[_choice("solver", solver, tuple(RECIPES))]
+        if isinstance(potential, Potential):
+            _check_own(potential, n_dims, hidden)
+            hidden = potential.hidden
         if n_ensemble is None:
-            n_ensemble = 2 if n_cells >= MANY_CELLS_PER_DIMENSION * n_dims else 4
+            many = n_cells >= MANY_CELLS_PER_DIMENSION * n_dims
+            n_ensemble = recipe.options.get("n_ensemble", 2 if many else 4)
         if max_steps is None:
-            max_steps = max(MEMBER_STEPS // n_ensemble, LEAST_STEPS) if _is_whole(n_ensemble, least=1) else LEAST_STEPS
-        return cls(n_ensemble=n_ensemble, max_steps=max_steps, **options)
+            suited = max(MEMBER_STEPS // n_ensemble, LEAST_STEPS) if _is_whole(n_ensemble, least=1) else LEAST_STEPS
+            max_steps = recipe.options.get("max_steps", suited)
+        return cls(
+            potential=potential,
+            solver=solver,
+            hidden=HIDDEN if hidden is None else hidden,  # type: ignore[arg-type]  # checked below
+            n_ensemble=n_ensemble,
+            max_steps=max_steps,
+            lr=recipe.method.lr if lr is None else lr,
+            weight_decay=recipe.method.weight_decay if weight_decay is None else weight_decay,
+            **options,
+        )
+
+    def options(self) -> dict[str, Any]:
+        """Every option by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def report(self) -> dict[str, Any]:
+        """Every option as plain numbers and strings."""
+        return self.options() | {"potential": str(self.potential)}
 
     def __post_init__(self) -> None:
-        for name, choices in (("potential", POTENTIALS), ("solver", SOLVERS)):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {list(choices)}.")
+        _choice("solver", self.solver, tuple(RECIPES))
+        if not isinstance(self.potential, Potential):
+            _choice("potential", self.potential, POTENTIALS)
         for name, least in (("max_steps", 1), ("batch_size", 1), ("n_ensemble", 1), ("rng", 0)):
             if not _is_whole(getattr(self, name), least=least):
                 seed = ", the seed" if name == "rng" else ""
@@ -98,6 +134,20 @@ class Settings:
     def _become_plain(self, name: str, kind: type) -> None:
         """NumPy's numbers would not survive as JSON."""
         object.__setattr__(self, name, kind(getattr(self, name)))
+
+
+def _choice(name: str, value: object, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}={value!r} is unknown; choose one of {list(choices)}.")
+    return value
+
+
+def _check_own(potential: Potential, n_dims: int, hidden: Iterable[int] | None) -> None:
+    """A potential that the user made."""
+    if potential.n_dims != n_dims:
+        raise ValueError(f"potential has n_dims={potential.n_dims}, and the cells have {n_dims} dimensions.")
+    if hidden is not None:
+        raise ValueError(f"hidden={hidden!r} goes with a potential's name; {potential} has its own. Leave hidden out.")
 
 
 def _is_whole(value: object, *, least: int) -> bool:

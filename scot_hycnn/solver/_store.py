@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
-from scot_hycnn.potentials import HyCNN
+from scot_hycnn.potentials import ICNN, MLP, GroupMax, HyCNN, Potential
 
 from ._coordinates import Coordinates
 
 if TYPE_CHECKING:
     from ._map import TransportMap
 
-SCHEMA_VERSION = 1
+# 1: HyCNN only. 2: the network's family is named.
+SCHEMA_VERSION = 2
+_FAMILIES: dict[str, type[Potential]] = {family.__name__: family for family in (HyCNN, GroupMax, ICNN, MLP)}
 _METADATA_KEY = "scot_hycnn"
 _CHECKSUM_KEY = "sha256"
 # What the map reports about its fit, beside what it needs to act.
@@ -34,7 +36,11 @@ def to_dict(fitted: TransportMap) -> dict[str, Any]:
     """See TransportMap.to_dict."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "network": {**asdict(fitted.network), "hidden": np.asarray(fitted.network.hidden)},
+        "network": {
+            "family": type(fitted.network).__name__,
+            **asdict(fitted.network),
+            "hidden": np.asarray(fitted.network.hidden),
+        },
         "theta": fitted.theta.numpy(),
         "coordinates": asdict(fitted.coordinates),
         "blend": fitted.blend,
@@ -57,7 +63,7 @@ def from_dict(state: Mapping[str, Any]) -> dict[str, Any]:
             f"This map has schema version {version}; this scot_hycnn reads versions 1 to {SCHEMA_VERSION}. "
             "Update scot_hycnn, or fit again."
         )
-    network = _network(_entry(state, "network", dict))
+    network = _network(_entry(state, "network", dict), version)
     coordinates = _coordinates(_entry(state, "coordinates", dict), network.n_dims)
     theta = _theta(_entry(state, "theta", np.asarray), network.n_parameters)
     blend = _entry(state, "blend", float)
@@ -88,19 +94,19 @@ def _entry(state: Mapping[str, Any], name: str, kind: Any) -> Any:
         ) from None
 
 
-def _network(state: Mapping[str, Any]) -> HyCNN:
+def _network(state: Mapping[str, Any], version: int) -> Potential:
+    name = _entry(state, "family", str) if version > 1 else "HyCNN"
+    if name not in _FAMILIES:
+        raise ValueError(f"A saved map's network is of family {name!r}; this scot_hycnn knows {list(_FAMILIES)}.")
     hidden = np.asarray(_entry(state, "hidden", np.asarray))
     if hidden.ndim != 1 or hidden.dtype.kind not in "iu":
         raise ValueError(f"A saved map's 'hidden' must be a list of widths; it is {hidden!r}. Fit again.")
-    return HyCNN(
-        n_dims=_entry(state, "n_dims", int),
-        hidden=tuple(int(width) for width in hidden),
-        gate=_entry(state, "gate", str),
-        temperature=_entry(state, "temperature", float),
-        quadratic_skip=_entry(state, "quadratic_skip", bool),
-        strong_convexity=_entry(state, "strong_convexity", float),
-        output_scale=_entry(state, "output_scale", float),
-    )
+    options = {
+        field.name: _entry(state, field.name, type(field.default))
+        for field in fields(_FAMILIES[name])
+        if field.name not in ("n_dims", "hidden") and (version > 1 or field.name in state)
+    }
+    return _FAMILIES[name](n_dims=_entry(state, "n_dims", int), hidden=tuple(int(width) for width in hidden), **options)
 
 
 def _theta(array: Any, n_parameters: int) -> torch.Tensor:

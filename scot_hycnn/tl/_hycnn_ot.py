@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict
 
 import numpy as np
 from anndata import AnnData
@@ -28,11 +27,11 @@ def hycnn_ot(
     mask_obs: Mask | None = None,
     potential: str = "hycnn",
     solver: str = "amortized",
-    hidden: Sequence[int] = (48, 48, 48, 48),
+    hidden: Sequence[int] | None = None,
     max_steps: int | None = None,
     batch_size: int = 256,
-    lr: float = 2e-2,
-    weight_decay: float = 1.0,
+    lr: float | None = None,
+    weight_decay: float | None = None,
     n_ensemble: int | None = None,
     validation_fraction: float = 0.1,
     inverse: bool = False,
@@ -68,19 +67,20 @@ def hycnn_ot(
         Fit on these cells only: a boolean array, or the name of a boolean column of ``obs``. Source cells
         outside are moved by the map all the same, unless their coordinates are NaN.
     potential
-        ``'hycnn'``, or ``'gaussian'`` for the closed-form map between two Gaussians alone.
+        Family of convex functions: ``'hycnn'``, others for comparison, or ``'gaussian'`` for the closed-form map
+        between two Gaussians alone; :func:`scot_hycnn.solver.fit` has the list.
     solver
-        Training method: ``'amortized'``.
+        Training method: ``'amortized'``, or for comparison ``'minimax'``, ``'w2gn'``, ``'enot'``, ``'paper'``.
     hidden
-        Width of each hidden layer.
+        Width of each hidden layer; None takes four of 48.
     max_steps
-        Training steps; None shares 1600 among the networks, at least 400 each.
+        Training steps; None takes what suits cells and networks.
     batch_size
         Source and target cells in each step, for each member of the ensemble.
     lr
-        Learning rate at its top.
+        Learning rate at its top; None takes the training method's.
     weight_decay
-        Pull of the networks towards the Gaussian map.
+        Pull of the networks towards the Gaussian map; None takes the training method's.
     n_ensemble
         Networks, trained side by side and averaged. None takes two if every condition has 100 cells or more for each
         dimension, else four.
@@ -210,7 +210,7 @@ def _fit(pairs: Pairs, target: Cells, settings: Settings, *, inverse: bool, prog
     with warnings.catch_warnings():
         # Said again below, with the condition's name and at the caller's line.
         warnings.filterwarnings("ignore", r"solver\.fit", UserWarning)
-        fitted = _solver.fit(pairs.source.training, target.training, **asdict(settings), progress=progress)
+        fitted = _solver.fit(pairs.source.training, target.training, **settings.options(), progress=progress)
     if not fitted.ok:
         warnings.warn(f"solver.fit to {target.label!r} {fitted.status}", UserWarning, stacklevel=3)
     moved, std = fitted.transport(pairs.source.coordinates, return_std=True)

@@ -347,8 +347,19 @@ def test_an_unknown_gate_lists_the_choices():
         HyCNN(n_dims=2, gate="mean")
 
 
-@pytest.mark.parametrize("name", ["temperature", "strong_convexity", "output_scale"])
+@pytest.mark.parametrize("name", ["temperature", "output_scale"])
 @pytest.mark.parametrize("value", [0.0, -1.0])
 def test_scales_must_be_positive(name, value):
     with pytest.raises(ValueError, match=rf"{name}={value}.* must be positive"):
         HyCNN(n_dims=2, **{name: value})
+
+
+def test_strong_convexity_is_not_negative_and_zero_leaves_it_out():
+    with pytest.raises(ValueError, match=r"strong_convexity=-1\.0 not negative"):
+        HyCNN(n_dims=2, strong_convexity=-1.0)
+    assert "q" not in HyCNN(n_dims=2, strong_convexity=0.0).shapes
+
+
+def test_an_unknown_annealing_lists_the_choices():
+    with pytest.raises(ValueError, match="annealing='slow' is unknown; choose 'learned', 'fixed' or 'cyclic'"):
+        HyCNN(n_dims=2, annealing="slow")

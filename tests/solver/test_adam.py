@@ -10,6 +10,7 @@ import torch
 from scot_hycnn.potentials import HyCNN
 from scot_hycnn.potentials._parameters import unpack
 from scot_hycnn.solver._adam import AveragedAdam
+from scot_hycnn.solver._method import descend
 
 NETWORK = HyCNN(n_dims=2, hidden=(4, 4))
 
@@ -23,7 +24,7 @@ def test_it_descends_to_the_minimum_of_each_maps_loss():
     adam = optimiser()
     target = torch.tensor([0.0, 1.0, -1.0]).unsqueeze(1)
     for _ in range(600):
-        adam.update((adam.theta - target).square().mean(1), 0.01)
+        descend((adam.theta - target).square().mean(1), 0.01, adam)
     torch.testing.assert_close(adam.theta.detach(), target.expand_as(adam.theta), atol=0.05, rtol=0)
 
 
@@ -32,8 +33,8 @@ def test_a_map_that_explodes_does_not_touch_its_neighbours(bad):
     clean, spoiled = optimiser(), optimiser()
     for step in range(5):
         weight = torch.tensor([1.0, bad if step == 2 else 1.0, 1.0])
-        clean.update(clean.theta.square().sum(1), 0.01)
-        spoiled.update(spoiled.theta.square().sum(1) * weight, 0.01)
+        descend(clean.theta.square().sum(1), 0.01, clean)
+        descend(spoiled.theta.square().sum(1) * weight, 0.01, spoiled)
     assert spoiled.theta.isfinite().all()
     assert spoiled.average.isfinite().all()
     assert torch.equal(clean.theta[[0, 2]], spoiled.theta[[0, 2]])
@@ -45,7 +46,7 @@ def test_clipping_is_each_maps_own():
     """The second moment remembers the clipped gradient: a huge loss must not silence later steps of its map."""
     adam = optimiser(n_maps=2)
     slopes = torch.ones_like(adam.theta) * torch.tensor([[1e6], [1e-3]])
-    adam.update((adam.theta * slopes).sum(1), 0.01)
+    descend((adam.theta * slopes).sum(1), 0.01, adam)
     norms = adam.theta.grad.norm(dim=1)
     assert float(norms[0]) == pytest.approx(1, rel=1e-3)
     assert float(norms[1]) == pytest.approx(1e-3 * math.sqrt(NETWORK.n_parameters), rel=1e-3)
@@ -54,7 +55,7 @@ def test_clipping_is_each_maps_own():
 def test_decay_shrinks_the_weights_on_x_and_no_others():
     adam = optimiser(weight_decay=0.5)
     before = {name: value.clone() for name, value in unpack(adam.theta.detach(), NETWORK.shapes).items()}
-    adam.update((adam.theta * 0).sum(1), 0.1)
+    descend((adam.theta * 0).sum(1), 0.1, adam)
     for name, value in unpack(adam.theta.detach(), NETWORK.shapes).items():
         factor = 0.95 if name[0] in "WQw" else 1.0
         torch.testing.assert_close(value, before[name] * factor, msg=name)
@@ -64,7 +65,7 @@ def test_the_average_forgets_the_start_and_follows_the_iterates():
     adam = optimiser(n_maps=1)
     start = adam.average.clone()
     for _ in range(300):
-        adam.update((adam.theta - 5).square().mean(1), 0.05)
+        descend((adam.theta - 5).square().mean(1), 0.05, adam)
     settled = adam.theta.detach()
     assert (adam.average - settled).abs().max() < 0.2
     assert (adam.average - start).abs().min() > 1

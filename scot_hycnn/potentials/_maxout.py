@@ -1,0 +1,119 @@
+"""Convex networks of maxout gates: two branches a unit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
+
+from ._gate import smooth_max
+from ._network import Network
+from ._parameters import inverse_softplus, log_normal, unpack
+from ._potential import Weights
+from ._temperature import cyclic
+
+
+@dataclass(frozen=True)
+class Maxout(Network):
+    r"""The gate :math:`m(a, b) = \max(a, b)`, or smoothly :math:`m(a, b) = \tau\log(e^{a/\tau} + e^{b/\tau})`.
+
+    Parameters
+    ----------
+    n_dims, hidden, quadratic_skip, strong_convexity, output_scale
+        As for every network.
+    gate
+        ``'smooth'`` or ``'max'``.
+    temperature
+        :math:`\tau` of the smooth gate at the start.
+    annealing
+        What becomes of it in training: ``'learned'``, one for each layer; ``'fixed'``; or ``'cyclic'``, the paper's
+        schedule for d = 2.
+    """
+
+    branches: ClassVar[int] = 2
+
+    gate: Literal["smooth", "max"] = "smooth"
+    temperature: float = 1.0
+    annealing: Literal["learned", "fixed", "cyclic"] = "learned"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gate not in ("smooth", "max"):
+            raise ValueError(f"gate={self.gate!r} is unknown; choose 'smooth' or 'max'.")
+        if self.annealing not in ("learned", "fixed", "cyclic"):
+            raise ValueError(f"annealing={self.annealing!r} is unknown; choose 'learned', 'fixed' or 'cyclic'.")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature={self.temperature} must be positive.")
+
+    def _more_shapes(self) -> dict[str, tuple[int, ...]]:
+        tau = {"tau": (1, len(self.hidden))} if self.gate == "smooth" else {}
+        return tau | super()._more_shapes()
+
+    def _draw(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Paper, sec. 2.2 and app. C; Q and tau are ours."""
+        device = generator.device
+        if name == "tau":
+            return inverse_softplus(torch.full(shape, self.temperature, device=device))
+        if name[0] in "WwQ":
+            # Q is as strong as the later skips: at a tenth of that, T = 4x^3 stayed a linear map for 400 steps.
+            scale = (1.0 if name == "W0" else 0.5) / math.sqrt(self.n_dims)
+            return torch.randn(shape, generator=generator, device=device) * scale
+        h = self._fan_in(name)
+        if name[0] == "b":
+            bias = -math.sqrt(h / (2 * math.pi * h + 2 * math.pi - 2)) if h else 0.0
+            return torch.full(shape, bias, device=device)
+        mean = math.sqrt(1 / (h**2 + (1 - 1 / math.pi) * h))
+        return log_normal(shape, mean, 1 / (4 * h), generator)
+
+    def weights(self, theta: Tensor) -> Weights:
+        r"""Named weights of the function: those that must be positive for convexity are so here.
+
+        Temperatures are gone from them: :math:`\tau\,m(a/\tau, b/\tau)` is the gate of temperature
+        :math:`\tau` if m is that of temperature 1, so each layer's weights carry them as scales, once for all points.
+
+        Parameters
+        ----------
+        theta
+            Free parameters, shape (K, P), as :meth:`init` draws them.
+
+        Returns
+        -------
+        Tensors by name, each with leading dimension K. Autograd leads back to theta.
+        """
+        weights = super().weights(theta)
+        if self.gate == "smooth":
+            tau = F.softplus(weights.pop("tau"))
+            self._absorb_temperatures(weights, tau if self.annealing == "learned" else tau.detach())
+        return weights
+
+    def _absorb_temperatures(self, weights: Weights, tau: Tensor) -> None:
+        taus = tau.split(1, dim=-1)
+        for layer, t in enumerate(taus):
+            for name in (f"W{layer}", f"b{layer}"):
+                if name in weights:
+                    weights[name] = weights[name] / t
+            if layer:
+                weights[f"V{layer}"] = weights[f"V{layer}"] * (taus[layer - 1] / t)
+        weights["v"] = weights["v"] * taus[-1]
+        if self.quadratic_skip:
+            weights["Q"] = weights["Q"] / taus[0].sqrt()
+
+    def at_step(self, theta: Tensor, step: int, max_steps: int) -> None:
+        if self.gate == "smooth" and self.annealing == "cyclic":
+            tau = torch.tensor(self.temperature * cyclic(step, max_steps))
+            with torch.no_grad():
+                unpack(theta, self.shapes)["tau"].fill_(float(inverse_softplus(tau)))
+
+    def _gate(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = a.chunk(2, dim=-1)
+        if self.gate == "max":
+            return torch.maximum(first, second), (first >= second).to(a.dtype)
+        return smooth_max(first, second)
+
+    def _back(self, u: Tensor, slopes: Tensor) -> Tensor:
+        first = u * slopes
+        return torch.cat([first, u - first], dim=-1)

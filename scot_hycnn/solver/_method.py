@@ -1,0 +1,107 @@
+"""What every training method has: two potentials that Adam moves, a way to start, and a step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scot_hycnn.potentials import Potential
+
+from ._adam import AveragedAdam
+from ._schedule import cosine
+
+# Draws a batch of source and target cells in balanced coordinates: shape (K, batch, d) twice.
+Draw = Callable[[], tuple[Tensor, Tensor]]
+Losses = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class State:
+    """What training changes: the potential f and its approximate conjugate g, for K maps."""
+
+    f: AveragedAdam
+    g: AveragedAdam
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """A way to train f, with its hyperparameters.
+
+    Parameters
+    ----------
+    lr
+        Learning rate at the top of its schedule.
+    weight_decay
+        Pull towards the Gaussian map; see AveragedAdam.
+    betas
+        Adam's decay rates.
+    max_norm
+        Largest gradient norm of a map.
+    averaging
+        Decay rate of the average over steps, which is what training returns; 0 returns the last step.
+    warm_up
+        Steps in which the learning rate rises.
+    """
+
+    lr: float = 2e-2
+    weight_decay: float = 1.0
+    betas: tuple[float, float] = (0.5, 0.9)
+    max_norm: float = 1.0
+    averaging: float = 0.98
+    warm_up: int = 50
+
+    def init(self, potential: Potential, n_maps: int, generator: torch.Generator) -> State:
+        """Draw both networks of K maps."""
+        f, g = (
+            AveragedAdam(
+                potential,
+                n_maps,
+                generator,
+                betas=self.betas,
+                weight_decay=self.weight_decay,
+                max_norm=self.max_norm,
+                averaging=self.averaging,
+            )
+            for _ in range(2)
+        )
+        return State(f, g)
+
+    @abstractmethod
+    def step(self, potential: Potential, state: State, draw: Draw, lr: float) -> Losses:
+        """Train by one step.
+
+        Parameters
+        ----------
+        potential
+            Architecture of f and g.
+        state
+            Their parameters; updated in place.
+        draw
+            Gives a fresh batch at each call.
+        lr
+            Learning rate of this step.
+
+        Returns
+        -------
+        Losses of f and g, shape (K,) each, still on the device.
+        """
+
+    def rate(self, step: int, max_steps: int) -> float:
+        """Learning rate at a step."""
+        return self.lr * cosine(step, max_steps, warm_up=self.warm_up)
+
+
+def descend(loss: Tensor, lr: float, *parameters: AveragedAdam) -> None:
+    """One Adam step on the loss, shape (K,), of each of the parameters: gradients first, then all updates."""
+    gradients = torch.autograd.grad(loss.sum(), [adam.theta for adam in parameters])
+    for adam, gradient in zip(parameters, gradients, strict=True):
+        adam.update(gradient, lr)
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Mean over a batch of <a, b>: (K, n, d) twice to (K,)."""
+    return (a * b).sum(-1).mean(1)

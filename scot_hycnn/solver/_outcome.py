@@ -1,0 +1,137 @@
+"""From trained parameters to the map that a fit returns: blend, measure, and say what happened."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scot_hycnn.potentials import Potential
+
+from ._cells import Cells
+from ._choices import GAUSSIAN, RECIPES
+from ._map import TransportMap
+from ._selection import BLENDS, Score, choose, score_blends
+from ._settings import Settings
+
+# Cells on which the certificate is measured: enough to see a fault, few enough to take well under a second.
+CERTIFICATE_CELLS = 200
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the loop hands on.
+
+    Parameters
+    ----------
+    theta
+        Parameters, shape (K, P).
+    cells
+        The cells in the coordinates of training.
+    keep_gaussian
+        Whether the Gaussian map was clearly better.
+    n_steps, history, n_bad_gradients
+        What happened on the way.
+    """
+
+    theta: Tensor
+    cells: Cells
+    keep_gaussian: bool
+    n_steps: int = 0
+    history: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    n_bad_gradients: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The blend that is taken, and its score beside the Gaussian map's."""
+
+    blend: float
+    score: Score
+    gaussian: Score
+
+
+def finish(network: Potential, trained: Trained, cells: Cells, settings: Settings, started: float) -> TransportMap:
+    """Blend, measure, and say what happened.
+
+    Parameters
+    ----------
+    network
+        Architecture of the members.
+    trained
+        From the loop.
+    cells
+        The cells in balanced coordinates.
+    settings
+        Options of the fit.
+    started
+        When it began, by time.perf_counter.
+
+    Returns
+    -------
+    The map, with its certificate.
+    """
+    choice = _choose(network, trained, cells, settings)
+    params = settings.report() | {"n_steps": trained.n_steps, "seconds": time.perf_counter() - started}
+    status = _status(settings, trained, choice)
+    if status != "ok":
+        warnings.warn(f"solver.fit {status}", UserWarning, stacklevel=3)
+    fitted = TransportMap(
+        network=network,
+        theta=trained.theta.cpu(),
+        coordinates=trained.cells.coordinates,
+        blend=choice.blend,
+        w2_squared=cells.w2_squared(choice.score.semi_dual),
+        status=status,
+        params=params,
+        history=trained.history,
+        validation={
+            "blend": choice.blend,
+            "J": choice.score.semi_dual,
+            "J_gaussian": choice.gaussian.semi_dual,
+            "energy_distance": choice.score.energy_distance,
+            "energy_distance_gaussian": choice.gaussian.energy_distance,
+            "n_source": len(cells.x_validation),
+            "n_target": len(cells.y_validation),
+        },
+        device=settings.device,
+    )
+    sample = slice(CERTIFICATE_CELLS)
+    certificate = fitted.certify(cells.x_validation_original[sample], cells.y_validation_original[sample])
+    return replace(fitted, certificate=certificate)
+
+
+def _choose(network: Potential, trained: Trained, cells: Cells, settings: Settings) -> Choice:
+    weights = network.weights(trained.theta.to(torch.device(settings.device)))
+    if RECIPES[settings.solver].balanced or settings.potential == GAUSSIAN:
+        scores = score_blends(network, weights, cells, BLENDS[:1] if trained.keep_gaussian else BLENDS)
+        chosen = choose(scores)
+        return Choice(BLENDS[chosen], scores[chosen], scores[0])
+    (gaussian,) = score_blends(network, weights, cells, BLENDS[:1])
+    (alone,) = score_blends(network, weights, trained.cells, (1.0,))
+    return Choice(1.0, alone, gaussian)
+
+
+def _status(settings: Settings, trained: Trained, choice: Choice) -> str:
+    sentences = []
+    if trained.n_bad_gradients:
+        sentences.append(
+            f"met {trained.n_bad_gradients} non-finite gradients in {trained.n_steps} steps, which were skipped."
+        )
+    if choice.blend == 0 and settings.potential != GAUSSIAN:
+        early = f" after {trained.n_steps} steps" if trained.n_steps < settings.max_steps else ""
+        sentences.append(
+            f"kept the Gaussian map: on validation cells the network was not better{early}. This is the right answer "
+            "where the response is close to linear, or cells are few."
+        )
+    if not RECIPES[settings.solver].balanced and not choice.score.semi_dual < choice.gaussian.semi_dual:
+        sentences.append(
+            f"gave a map that is not better than the Gaussian one on validation cells; solver={settings.solver!r} does "
+            "not fall back on it."
+        )
+    return " ".join(sentences) or "ok"
