@@ -55,7 +55,7 @@ class TransportMap:
     history
         Columns of equal length, one row for each check during training.
     validation
-        Scores on validation cells, the Gaussian map's beside the chosen one's.
+        Scores on validation cells, the Gaussian map's beside the chosen one's, and of every blend.
     certificate
         How far the map is what it claims to be; see :meth:`certify`.
     origin
@@ -83,7 +83,7 @@ class TransportMap:
     status: str = "ok"
     params: dict[str, Any] = field(default_factory=dict)
     history: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    validation: dict[str, float] = field(default_factory=dict)
+    validation: dict[str, Any] = field(default_factory=dict)
     certificate: dict[str, float] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"

@@ -16,7 +16,7 @@ from scot_hycnn.potentials import Potential
 from ._cells import Cells
 from ._choices import GAUSSIAN, RECIPES
 from ._map import TransportMap
-from ._selection import BLENDS, Score, choose, score_blends
+from ._selection import BLENDS, Score, by_blend, choose, score_blends
 from ._settings import Settings
 
 # Cells on which the certificate is measured: enough to see a fault, few enough to take well under a second.
@@ -49,11 +49,26 @@ class Trained:
 
 @dataclass(frozen=True)
 class Choice:
-    """The blend that is taken, and its score beside the Gaussian map's."""
+    """The blends that were scored, the Gaussian map first, and which of them is taken."""
 
-    blend: float
-    score: Score
-    gaussian: Score
+    blends: tuple[float, ...]
+    scores: list[Score]
+    chosen: int
+
+    @property
+    def blend(self) -> float:
+        """The blend that is taken."""
+        return self.blends[self.chosen]
+
+    @property
+    def score(self) -> Score:
+        """Its score."""
+        return self.scores[self.chosen]
+
+    @property
+    def gaussian(self) -> Score:
+        """The Gaussian map's."""
+        return self.scores[0]
 
 
 def finish(network: Potential, trained: Trained, cells: Cells, settings: Settings, started: float) -> TransportMap:
@@ -98,6 +113,7 @@ def finish(network: Potential, trained: Trained, cells: Cells, settings: Setting
             "energy_distance_gaussian": choice.gaussian.energy_distance,
             "n_source": len(cells.x_validation),
             "n_target": len(cells.y_validation),
+            **by_blend(choice.scores, choice.blends),
         },
         device=settings.device,
     )
@@ -109,12 +125,12 @@ def finish(network: Potential, trained: Trained, cells: Cells, settings: Setting
 def _choose(network: Potential, trained: Trained, cells: Cells, settings: Settings) -> Choice:
     weights = network.weights(trained.theta.to(torch.device(settings.device)))
     if RECIPES[settings.solver].balanced or settings.potential == GAUSSIAN:
-        scores = score_blends(network, weights, cells, BLENDS[:1] if trained.keep_gaussian else BLENDS)
-        chosen = choose(scores)
-        return Choice(BLENDS[chosen], scores[chosen], scores[0])
-    (gaussian,) = score_blends(network, weights, cells, BLENDS[:1])
-    (alone,) = score_blends(network, weights, trained.cells, (1.0,))
-    return Choice(1.0, alone, gaussian)
+        blends = BLENDS[:1] if trained.keep_gaussian else BLENDS
+        scores = score_blends(network, weights, cells, blends)
+        return Choice(blends, scores, choose(scores))
+    gaussian = score_blends(network, weights, cells, (0.0,))
+    alone = score_blends(network, weights, trained.cells, (1.0,))
+    return Choice((0.0, 1.0), gaussian + alone, 1)
 
 
 def _status(settings: Settings, trained: Trained, choice: Choice) -> str:

@@ -185,13 +185,41 @@ def choose(scores: list[Score]) -> int:
     return int(np.argmax(semi_duals <= semi_duals.min() + slack))
 
 
+@np.errstate(invalid="ignore", over="ignore")
+def by_blend(scores: Sequence[Score], blends: Sequence[float]) -> dict[str, Array]:
+    """Scores as columns, one row a blend, with the standard errors of their differences from the Gaussian map's.
+
+    Parameters
+    ----------
+    scores
+        The first is the Gaussian map's.
+    blends
+        One for each score.
+
+    Returns
+    -------
+    ``blends``, ``J_by_blend``, ``J_error_by_blend``, ``energy_distance_by_blend``, ``energy_error_by_blend``.
+    """
+    gaussian = scores[0]
+    return {
+        "blends": np.array(blends),
+        "J_by_blend": np.array([score.semi_dual for score in scores]),
+        "J_error_by_blend": np.array([_semi_dual_error(score, gaussian) for score in scores]),
+        "energy_distance_by_blend": np.array([score.energy_distance for score in scores]),
+        "energy_error_by_blend": np.array([_energy_error(score, gaussian) for score in scores]),
+    }
+
+
 def _semi_dual_error(score: Score, gaussian: Score) -> float:
     return _standard_error(score.potential_x - gaussian.potential_x, score.conjugate_y - gaussian.conjugate_y)
 
 
+def _energy_error(score: Score, gaussian: Score) -> float:
+    return _standard_error(score.energy_x - gaussian.energy_x, score.energy_y - gaussian.energy_y)
+
+
 def _is_usable(score: Score, gaussian: Score) -> bool:
-    error = _standard_error(score.energy_x - gaussian.energy_x, score.energy_y - gaussian.energy_y)
-    as_good = score.energy_distance - gaussian.energy_distance <= 2 * error
+    as_good = score.energy_distance - gaussian.energy_distance <= 2 * _energy_error(score, gaussian)
     return bool(np.isfinite(score.semi_dual) and score.residual < CONVERGED and as_good)
 
 
