@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -38,6 +39,8 @@ class Amortized(Method):
     Amos (2023), "On amortizing convex conjugates for optimal transport", ICLR: amortised prediction, then
     refinement, with a regression loss for g. Makkuva et al. (2020), ICML: the semi-dual over two convex networks.
     """
+
+    gradients_per_step: ClassVar[int] = 17
 
     n_refinements: int = 5
 

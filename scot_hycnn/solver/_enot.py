@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +44,8 @@ class ENOT(Method):
     transport", NeurIPS (arXiv:2403.03777), the expectile-regularised dual and its algorithm 1, here for
     :math:`c = \frac12|x - y|^2` and in terms of the convex potentials.
     """
+
+    gradients_per_step: ClassVar[int] = 11
 
     expectile: float = 0.99
     expectile_weight: float = 0.3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -39,6 +40,8 @@ class Minimax(Method):
     Makkuva, Taghvaei, Oh & Lee (2020), "Optimal transport mapping via input convex neural networks", ICML, theorem
     3.3 and algorithm 1; arXiv:2604.26942, app. D.3, algorithm 1 (with the signs of the two updates exchanged there).
     """
+
+    gradients_per_step: ClassVar[int] = 38
 
     n_inner: int = 5
     double_backward: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from scot_hycnn.potentials import Potential
 
@@ -32,6 +33,8 @@ class W2GN(Method):
     Korotin, Egiazarian, Asadulaev, Safin & Burnaev (2021), "Wasserstein-2 generative networks", ICLR: the cycle
     regularised dual of sec. 4.
     """
+
+    gradients_per_step: ClassVar[int] = 14
 
     cycle_weight: float = 3.0
 

@@ -193,16 +193,9 @@ def _announce(pairs: Pairs, settings: Settings) -> str:
 
 
 def _expected(pairs: Pairs, settings: Settings) -> str:
-    if settings.potential == "gaussian":
+    seconds = len(pairs.targets) * _solver.expected_seconds(pairs.rep.n_dims, settings)
+    if not seconds:
         return ""
-    seconds = len(pairs.targets) * _solver.expected_seconds(
-        pairs.rep.n_dims,
-        hidden=settings.hidden,
-        max_steps=settings.max_steps,
-        batch_size=settings.batch_size,
-        n_ensemble=settings.n_ensemble,
-        device=settings.device,
-    )
     return f", about {seconds:.0f} s" if seconds < 100 else f", about {seconds / 60:.0f} min"
 
 

@@ -82,16 +82,22 @@ def test_the_seed_is_a_whole_number(value):
         Settings(**(GOOD | {"rng": value}))
 
 
-@pytest.mark.parametrize(("n_cells", "n_dims", "n_ensemble"), [(20, 2, 4), (4999, 50, 4), (5000, 50, 2), (100, 1, 2)])
-def test_many_cells_a_dimension_take_fewer_members_for_longer(n_cells, n_dims, n_ensemble):
+@pytest.mark.parametrize(("n_cells", "max_steps"), [(20, 600), (1800, 600), (5000, 990), (20_000, 1980), (10**7, 2000)])
+@pytest.mark.parametrize("n_dims", [1, 50])
+def test_more_cells_are_trained_on_for_longer(n_cells, n_dims, max_steps):
     settings = for_cells(n_cells, n_dims, n_ensemble=None, max_steps=None)
-    assert (settings.n_ensemble, settings.max_steps) == (n_ensemble, 1600 // n_ensemble)
+    assert (settings.n_ensemble, settings.max_steps) == (4, pytest.approx(max_steps, abs=15))
 
 
 def test_what_the_user_says_stays():
     assert for_cells(100, 1, n_ensemble=3, max_steps=7).max_steps == 7
-    assert for_cells(100, 1, n_ensemble=1, max_steps=None).max_steps == 1600
-    assert for_cells(100, 1, n_ensemble=16, max_steps=None).max_steps == 400
+    assert for_cells(100, 1, n_ensemble=1, max_steps=None).max_steps == 600
     assert for_cells(20, 10, n_ensemble=None, max_steps=7).n_ensemble == 4
     with pytest.raises(ValueError, match="n_ensemble=0 must be a whole number"):
         for_cells(100, 1, n_ensemble=0, max_steps=None)
+
+
+def test_the_papers_preset_brings_its_own_steps_and_rates():
+    preset = Settings.for_cells(20_000, 16, solver="paper", batch_size=256, validation_fraction=0.1, device="cpu", rng=0)
+    assert (preset.max_steps, preset.n_ensemble, preset.lr, preset.weight_decay) == (1000, 1, 1e-2, 0.0)
+    assert preset.hidden == (48, 48, 48, 48)
