@@ -139,7 +139,7 @@ def test_splitting_leaves_the_cells_untouched():
 @pytest.fixture
 def cells():
     x, y = normal(0, 600, 3) * [1, 2, 3] + 5, normal(1, 400, 3) - 2
-    return Cells.prepare(x, y, 0.25, rng(), torch.device("cpu"))
+    return Cells.prepare(x, y, 0.25, rng=0, device="cpu")
 
 
 def test_validation_cells_take_no_part_in_the_coordinates(cells):

@@ -185,8 +185,11 @@ def test_cells_that_cannot_be_fitted(x, y, match):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"potential": "icnn"}, r"potential='icnn' is unknown; choose one of \['hycnn', 'gaussian'\]"),
-        ({"solver": "minimax"}, r"solver='minimax' is unknown; choose one of \['amortized'\]"),
+        ({"potential": "cnn"}, r"potential='cnn' is unknown; choose one of \['hycnn', .*, 'mlp', 'gaussian'\]"),
+        (
+            {"solver": "sinkhorn"},
+            r"'sinkhorn' is unknown; choose one of \['amortized', 'minimax', 'w2gn', 'enot', 'paper'\]",
+        ),
         ({"hidden": ()}, r"hidden=\(\) must be one or more widths"),
         ({"hidden": [8, 0]}, r"hidden=\[8, 0\] must be one or more widths"),
         ({"max_steps": 0}, "max_steps=0 must be a whole number of 1 or more"),

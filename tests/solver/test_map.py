@@ -156,12 +156,14 @@ def test_the_map_is_monotone(fitted):
 
 # ---- the certificate
 
-CERTIFIED = {"convexity_gap", "monotonicity", "fenchel_residual", "cycle_error"}
+# What the origin and the distance between the clouds have no part in, and what they have.
+OF_THE_SHAPE = {"convexity_gap", "monotonicity", "fenchel_residual", "cycle_error"}
+OF_THE_DISTANCE = {"w2_squared", "w2_squared_error", "transport_cost"}
 
 
 def test_a_convex_potential_passes(fitted):
     certificate = fitted.certify(X, Y)
-    assert set(certificate) == CERTIFIED
+    assert set(certificate) == OF_THE_SHAPE | OF_THE_DISTANCE
     assert certificate["convexity_gap"] <= 0
     assert certificate["monotonicity"] > 0
     assert max(certificate["fenchel_residual"], certificate["cycle_error"]) < 0.01
@@ -190,8 +192,28 @@ def test_a_potential_that_is_not_convex_is_found_out():
 def test_a_certificate_does_not_drown_in_the_distance_from_the_origin(shift):
     plain = drawn_map()
     coordinates = replace(plain.coordinates, mean_x=plain.coordinates.mean_x + shift)
-    certificate = replace(plain, coordinates=coordinates).certify(X + shift, Y)
-    assert certificate == pytest.approx(plain.certify(X, Y), rel=1e-3, abs=1e-5)
+    certificate, expected = replace(plain, coordinates=coordinates).certify(X + shift, Y), plain.certify(X, Y)
+    for name in OF_THE_SHAPE:
+        assert certificate[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-5), name
+
+
+@pytest.mark.parametrize("shift", [0, 1e3, 1e6])
+def test_squared_distances_grow_with_the_shift_as_they_must(shift):
+    """|X + s - Y|^2 = |X - Y|^2 + 2 <s, X - Y> + |s|^2 in every mean, for any coupling and for the dual."""
+    plain, s = drawn_map(), np.full(N_DIMS, shift)
+    coordinates = replace(plain.coordinates, mean_x=plain.coordinates.mean_x + s)
+    certificate, at_home = replace(plain, coordinates=coordinates).certify(X + s, Y), plain.certify(X, Y)
+    dual = at_home["w2_squared"] + 2 * s @ (X.mean(0) - Y.mean(0)) + s @ s
+    assert certificate["w2_squared"] == pytest.approx(dual, rel=1e-9)
+    moved = plain.mapped(X)
+    cost = at_home["transport_cost"] + 2 * s @ (X - moved).mean(0) + s @ s
+    assert certificate["transport_cost"] == pytest.approx(cost, rel=1e-9)
+    xi, eta = X - plain.coordinates.mean_x, Y - plain.coordinates.mean_y
+    between = coordinates.mean_x - coordinates.mean_y
+    of_x = (xi**2).sum(1) + 2 * xi @ between - 2 * plain.centred_potential(X)
+    of_y = (eta**2).sum(1) - 2 * eta @ between - 2 * plain.centred_conjugate(Y)
+    error = math.sqrt(of_x.var(ddof=1) / len(X) + of_y.var(ddof=1) / len(Y))
+    assert certificate["w2_squared_error"] == pytest.approx(error, rel=1e-6)
 
 
 # ---- input errors

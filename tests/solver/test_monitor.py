@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from scot_hycnn.potentials import HyCNN
-from scot_hycnn.solver._amortized import State
 from scot_hycnn.solver._cells import Cells
+from scot_hycnn.solver._method import State
 from scot_hycnn.solver._monitor import Monitor, Snapshot
 from scot_hycnn.solver._selection import CONVERGED, SLACK, score_blends
 
@@ -23,7 +23,7 @@ LOSSES = (torch.tensor([1.0, 3.0]), torch.tensor([2.0, 4.0]))
 def cells():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(500, 2)) * 3, rng.normal(size=(500, 2)) + 1
-    return Cells.prepare(x, y, 0.4, rng, torch.device("cpu"))
+    return Cells.prepare(x, y, 0.4, rng=0, device="cpu")
 
 
 @pytest.fixture

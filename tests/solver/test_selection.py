@@ -73,7 +73,7 @@ def test_maximisers_have_the_wanted_gradient(blend):
 def cells():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(400, 3)) * [1, 2, 3] + 5, 3 * rng.standard_gamma(2, size=(300, 3))
-    return Cells.prepare(x, y, 0.25, rng, torch.device("cpu"))
+    return Cells.prepare(x, y, 0.25, rng=0, device="cpu")
 
 
 @pytest.fixture(scope="module")

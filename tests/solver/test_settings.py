@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 
 import numpy as np
 import pytest
 
+from scot_hycnn.potentials import ICNN
 from scot_hycnn.solver._settings import Settings
 
 GOOD = {
@@ -32,13 +35,28 @@ def test_good_options_pass():
     assert Settings(**GOOD).hidden == (8, 8)
 
 
-@pytest.mark.parametrize(
-    ("name", "choices"), [("potential", r"\['hycnn', 'gaussian'\]"), ("solver", r"\['amortized'\]")]
-)
-@pytest.mark.parametrize("value", ["icnn", "", None, 3])
-def test_an_unknown_name_lists_the_choices(name, choices, value):
-    with pytest.raises(ValueError, match=rf"{name}={value!r} is unknown; choose one of {choices}"):
-        Settings(**(GOOD | {name: value}))
+CHOICES = {
+    "potential": [
+        *("hycnn", "hycnn-max", "hycnn-fixed", "hycnn-cyclic", "groupmax"),
+        *("icnn", "icnn-relu", "icnn-leaky-relu", "icnn-soft", "icnn-quadratic", "mlp", "gaussian"),
+    ],
+    "solver": ["amortized", "minimax", "w2gn", "enot", "paper"],
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("value", ["cnn", "HyCNN", "", None, 3])
+def test_an_unknown_name_lists_the_choices(name, value):
+    sentence = f"{name}={value!r} is unknown; choose one of {CHOICES[name]}."
+    for make in (lambda: Settings(**(GOOD | {name: value})), lambda: for_cells(100, 2, **{name: value})):
+        with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+            make()
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_every_choice_is_one(name):
+    for value in CHOICES[name]:
+        assert getattr(Settings(**(GOOD | {name: value})), name) == value
 
 
 @pytest.mark.parametrize("name", ["max_steps", "batch_size", "n_ensemble"])
@@ -98,6 +116,52 @@ def test_what_the_user_says_stays():
 
 
 def test_the_papers_preset_brings_its_own_steps_and_rates():
-    preset = Settings.for_cells(20_000, 16, solver="paper", batch_size=256, validation_fraction=0.1, device="cpu", rng=0)
+    preset = Settings.for_cells(
+        20_000, 16, solver="paper", batch_size=256, validation_fraction=0.1, device="cpu", rng=0
+    )
     assert (preset.max_steps, preset.n_ensemble, preset.lr, preset.weight_decay) == (1000, 1, 1e-2, 0.0)
     assert preset.hidden == (48, 48, 48, 48)
+
+
+def test_a_training_method_has_its_own_rates():
+    """None takes the method's, and a number stays."""
+    usual = for_cells(100, 2, solver="minimax", lr=None, weight_decay=None)
+    paper = for_cells(100, 2, solver="paper", lr=None, weight_decay=None)
+    assert (usual.lr, usual.weight_decay) == (0.02, 1.0)
+    assert (paper.lr, paper.weight_decay) == (0.01, 0.0)
+    assert for_cells(100, 2, solver="paper", lr=0.5, weight_decay=2.0).lr == 0.5
+    assert for_cells(100, 2, solver="paper", lr=0.5, weight_decay=2.0).weight_decay == 2
+
+
+# ---- a potential of the user's
+
+
+OWN = ICNN(n_dims=3, hidden=(7, 5), activation="relu")
+
+
+def test_a_potential_brings_its_widths():
+    settings = for_cells(100, 3, potential=OWN, hidden=None)
+    assert settings.potential is OWN
+    assert settings.hidden == (7, 5)
+
+
+def test_a_potential_of_other_dimensions_is_an_error():
+    with pytest.raises(ValueError, match=r"^potential has n_dims=3, and the cells have 2 dimensions\.$"):
+        for_cells(100, 2, potential=OWN, hidden=None)
+
+
+@pytest.mark.parametrize("hidden", [(7, 5), [8], ()])
+def test_widths_beside_a_potential_are_an_error(hidden):
+    sentence = f"hidden={hidden!r} goes with a potential's name; {OWN} has its own. Leave hidden out."
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        for_cells(100, 3, potential=OWN, hidden=hidden)
+
+
+@pytest.mark.parametrize("potential", ["hycnn", OWN])
+def test_the_report_is_every_option_as_plain_numbers_and_strings(potential):
+    settings = for_cells(100, 3, potential=potential, hidden=None)
+    report = settings.report()
+    assert set(report) == set(settings.options()) == set(GOOD)
+    assert report["potential"] == str(potential)
+    assert settings.options()["potential"] == potential
+    assert json.loads(json.dumps(report)) == report | {"hidden": list(settings.hidden)}

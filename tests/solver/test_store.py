@@ -6,13 +6,17 @@ import json
 import math
 import stat
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from scot_hycnn.potentials import ICNN, MLP, Gaussian, GroupMax, HyCNN
 from scot_hycnn.solver import TransportMap, _store, fit
+from scot_hycnn.solver._coordinates import Coordinates
 
 OPTIONS = {"hidden": (8, 8), "max_steps": 20, "batch_size": 64, "n_ensemble": 2, "device": "cpu"}
 pytestmark = pytest.mark.filterwarnings("ignore:solver.fit kept the Gaussian map")
@@ -24,6 +28,15 @@ def normal(seed, *shape):
 
 X = normal(0, 200, 2)
 REPORTS = ("params", "history", "validation", "certificate")
+NETWORKS = [
+    HyCNN(2, (5, 4)),
+    HyCNN(2, (4,), gate="max", quadratic_skip=False, output_scale=0.3),
+    HyCNN(2, (5, 4), temperature=0.3, annealing="cyclic"),
+    GroupMax(2, (5, 4), annealing="fixed", quadratic_skip=True),
+    ICNN(2, (5, 4), activation="leaky_relu"),
+    ICNN(2, (5, 4), constraint="soft", temperature=0.1, quadratic_skip=True),
+    MLP(2, (5, 4), activation="relu", strong_convexity=0.7),
+]
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +117,43 @@ def test_the_file_is_read_without_running_anything(path):
         assert json.loads(file.metadata()["scot_hycnn"])["schema_version"] == _store.SCHEMA_VERSION
 
 
+@pytest.mark.parametrize("network", NETWORKS, ids=str)
+def test_every_family_comes_back_with_all_its_options(network, tmp_path):
+    theta = network.init(2, torch.Generator().manual_seed(0))
+    coordinates = Coordinates.from_gaussian(Gaussian.fit(X, 2 * X + 1))
+    drawn = TransportMap(network, theta, coordinates, 0.5, w2_squared=1.0)
+    drawn.save(tmp_path / "map")
+    for rebuilt in (TransportMap.load(tmp_path / "map"), TransportMap.from_dict(drawn.to_dict())):
+        assert rebuilt.network == network
+        assert_same(drawn, rebuilt)
+
+
+def test_a_family_of_another_program_is_named(state):
+    with pytest.raises(
+        ValueError, match=r"of family 'Net'; this scot_hycnn knows \['HyCNN', 'GroupMax', 'ICNN', 'MLP'\]"
+    ):
+        TransportMap.from_dict(state | {"network": state["network"] | {"family": "Net"}})
+
+
+def test_a_file_of_schema_version_1_moves_cells_as_it_did_then():
+    """Written by commit b640745, as are the numbers: HyCNN was the only family, and the temperature always learned."""
+    fitted = TransportMap.load(Path(__file__).parent / "fixtures" / "version_1.safetensors", device="cpu")
+    assert fitted.network == HyCNN(2, (3, 2), strong_convexity=0.9, output_scale=0.3)
+    assert (fitted.blend, fitted.theta.shape) == (0.5, (2, fitted.network.n_parameters))
+    assert fitted.origin == {"source": "control", "target": "drug", "groupby": "condition"}
+    assert fitted.params["potential"] == "hycnn"
+    cells = np.array([[0.0, 0.0], [1.0, -2.0], [-0.5, 3.0]])
+    moved = fitted.transport(cells)
+    then = [[1.0826764, 1.0438626], [4.6406226, -6.3067689], [-0.3596178, 12.0617638]]
+    np.testing.assert_allclose(moved, then, rtol=1e-5)
+    np.testing.assert_allclose(fitted.inverse(moved), cells, atol=1e-5)
+    np.testing.assert_allclose(fitted.potential(cells), [0.54990078, 8.71143234, 20.19797793], rtol=1e-5)
+    np.testing.assert_allclose(fitted.conjugate(moved), [-0.54990079, 8.54272846, 16.16712379], rtol=1e-5)
+    # Saved again it is of the new version.
+    assert fitted.to_dict()["schema_version"] == 2
+    assert_same(fitted, TransportMap.from_dict(fitted.to_dict(), device="cpu"))
+
+
 # ---- damaged dictionaries
 
 
@@ -121,7 +171,9 @@ def test_every_entry_is_needed(state):
 
 @pytest.mark.parametrize("version", [0, -1, _store.SCHEMA_VERSION + 1, 99])
 def test_a_schema_version_that_is_not_known(state, version):
-    with pytest.raises(ValueError, match=rf"has schema version {version}; this scot_hycnn reads versions 1 to 1"):
+    with pytest.raises(
+        ValueError, match=rf"has schema version {version}; this scot_hycnn reads versions 1 to {_store.SCHEMA_VERSION}"
+    ):
         TransportMap.from_dict(state | {"schema_version": version})
 
 
@@ -198,6 +250,7 @@ def test_damaged_entries(state, name, value, match):
         ("hidden", [], "'hidden' must be a list of widths"),
         ("hidden", [8.5], "'hidden' must be a list of widths"),
         ("gate", "swing", "gate='swing' is unknown"),
+        ("annealing", "slow", "annealing='slow' is unknown"),
         ("temperature", -1, "must be positive"),
         ("temperature", "warm", "entry 'temperature' cannot be read as float"),
     ],
@@ -279,8 +332,8 @@ def test_a_header_without_a_dictionary(path):
 
 
 def test_a_file_of_a_newer_schema(state, path):
-    _store.save(state | {"schema_version": 2}, path)
-    with pytest.raises(ValueError, match=r"has schema version 2; .* Update scot_hycnn, or fit again"):
+    _store.save(state | {"schema_version": 3}, path)
+    with pytest.raises(ValueError, match=r"has schema version 3; .* Update scot_hycnn, or fit again"):
         TransportMap.load(path)
 
 
