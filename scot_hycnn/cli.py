@@ -63,13 +63,13 @@ def fit(
     potential: Annotated[str, typer.Option(help="hycnn, icnn, groupmax, mlp, gaussian ...")] = "hycnn",
     solver: Annotated[str, typer.Option(help="amortized, minimax, w2gn, enot or paper.")] = "amortized",
     hidden: Annotated[str | None, typer.Option(help="Width of each hidden layer. [default: 48,48,48,48]")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Training steps. [default: from cells and members]")] = None,
-    batch_size: Annotated[int, typer.Option(help="Cells in each step.")] = 256,
+    max_steps: Annotated[int | None, typer.Option(help="Training steps. [default: from cells]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Cells in each step. [default: from cells]")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate. [default: the method's]")] = None,
     weight_decay: Annotated[
         float | None, typer.Option(help="Pull towards the Gaussian map. [default: the method's]")
     ] = None,
-    n_ensemble: Annotated[int | None, typer.Option(help="Networks. [default: from cells and dimensions]")] = None,
+    n_ensemble: Annotated[int | None, typer.Option(help="Networks. [default: 4]")] = None,
     validation_fraction: Annotated[float, typer.Option(help="Part of the cells held out of training.")] = 0.1,
     inverse: Annotated[bool, typer.Option("--inverse", help="Also move target cells back.")] = False,
     fill: Annotated[str, typer.Option(help="Rows of other cells: nan or identity.")] = "nan",

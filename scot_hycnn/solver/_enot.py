@@ -47,8 +47,12 @@ class ENOT(Method):
 
     gradients_per_step: ClassVar[int] = 11
 
+    # Faster, or clipped harder, the regulariser's noise wins: W2 benchmark D = 16, 63 % error against 7.6.
+    lr: float = 5e-3
+    weight_decay: float = 0.0
+    max_norm: float = 10.0
     expectile: float = 0.99
-    expectile_weight: float = 0.3
+    expectile_weight: float = 0.1
 
     def step(self, potential: Potential, state: State, draw: Draw, lr: float) -> Losses:
         x, y = draw()

@@ -28,7 +28,7 @@ def fit(
     solver: str = "amortized",
     hidden: tuple[int, ...] | None = None,
     max_steps: int | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     lr: float | None = None,
     weight_decay: float | None = None,
     n_ensemble: int | None = None,
@@ -62,16 +62,16 @@ def fit(
     hidden
         Width of each hidden layer; None takes four of 48.
     max_steps
-        Training steps. None takes what suits cells and members. Training ends before only where the Gaussian map is
-        clearly better.
+        Training steps; None takes what suits the cells, 600 to 1,200. Training ends before only where the Gaussian
+        map is clearly better.
     batch_size
-        Source cells and target cells in each step, for each member.
+        Source cells and target cells in each step, for each member; None takes what suits the cells.
     lr
         Learning rate at its top; None takes the training method's.
     weight_decay
         Pull of the network towards the Gaussian map; None takes the training method's.
     n_ensemble
-        Members, trained as one batch and averaged. None takes what suits the cells.
+        Members, trained as one batch and averaged; None takes four.
     validation_fraction
         Part of the cells held out of training for the choice of the blend.
     device

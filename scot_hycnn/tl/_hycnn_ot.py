@@ -29,7 +29,7 @@ def hycnn_ot(
     solver: str = "amortized",
     hidden: Sequence[int] | None = None,
     max_steps: int | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     lr: float | None = None,
     weight_decay: float | None = None,
     n_ensemble: int | None = None,
@@ -74,16 +74,15 @@ def hycnn_ot(
     hidden
         Width of each hidden layer; None takes four of 48.
     max_steps
-        Training steps; None takes what suits cells and networks.
+        Training steps; None takes what suits the cells, 600 to 1,200.
     batch_size
-        Source and target cells in each step, for each member of the ensemble.
+        Source and target cells in each step, for each network; None takes what suits the cells.
     lr
         Learning rate at its top; None takes the training method's.
     weight_decay
         Pull of the networks towards the Gaussian map; None takes the training method's.
     n_ensemble
-        Networks, trained side by side and averaged. None takes two if every condition has 100 cells or more for each
-        dimension, else four.
+        Networks, trained side by side and averaged; None takes four.
     validation_fraction
         Part of the cells held out of training for the choice between networks and Gaussian map.
     inverse

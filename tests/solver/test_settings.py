@@ -100,11 +100,16 @@ def test_the_seed_is_a_whole_number(value):
         Settings(**(GOOD | {"rng": value}))
 
 
-@pytest.mark.parametrize(("n_cells", "max_steps"), [(20, 600), (1800, 600), (5000, 990), (20_000, 1980), (10**7, 2000)])
+@pytest.mark.parametrize(("n_cells", "max_steps"), [(20, 600), (1800, 600), (5000, 990), (20_000, 1200), (10**7, 1200)])
 @pytest.mark.parametrize("n_dims", [1, 50])
 def test_more_cells_are_trained_on_for_longer(n_cells, n_dims, max_steps):
     settings = for_cells(n_cells, n_dims, n_ensemble=None, max_steps=None)
     assert (settings.n_ensemble, settings.max_steps) == (4, pytest.approx(max_steps, abs=15))
+
+
+@pytest.mark.parametrize(("n_cells", "batch_size"), [(20, 256), (9999, 256), (10_000, 512), (10**7, 512)])
+def test_many_cells_are_taken_in_larger_batches(n_cells, batch_size):
+    assert for_cells(n_cells, 5, batch_size=None).batch_size == batch_size
 
 
 def test_what_the_user_says_stays():
@@ -116,10 +121,9 @@ def test_what_the_user_says_stays():
 
 
 def test_the_papers_preset_brings_its_own_steps_and_rates():
-    preset = Settings.for_cells(
-        20_000, 16, solver="paper", batch_size=256, validation_fraction=0.1, device="cpu", rng=0
-    )
-    assert (preset.max_steps, preset.n_ensemble, preset.lr, preset.weight_decay) == (1000, 1, 1e-2, 0.0)
+    preset = Settings.for_cells(20_000, 16, solver="paper", validation_fraction=0.1, device="cpu", rng=0)
+    assert (preset.max_steps, preset.n_ensemble, preset.batch_size) == (1000, 1, 256)
+    assert (preset.lr, preset.weight_decay) == (1e-2, 0.0)
     assert preset.hidden == (48, 48, 48, 48)
 
 
