@@ -13,6 +13,10 @@ from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
 from ._parameters import inverse_softplus, unpack
 from ._potential import Potential, Weights
 
+_SIGNS = {"+": 1.0, "-": -1.0, "0": 0.0}
+# Keeps the free parameter of a weight that starts near zero finite.
+_LEAST_SLOPE = 1e-6
+
 
 @dataclass(frozen=True)
 class Network(Potential):
@@ -38,6 +42,10 @@ class Network(Potential):
     output_scale
         Factor of v and w at the start. 1 is the families' own initialisation; with a smaller one, and q near 1, f
         starts near :math:`|x|^2/2`.
+    monotone
+        One character a dimension: ``'+'`` where f must not fall, ``'-'`` where it must not rise, ``'0'`` where it is
+        free; empty for no constraint. All weights on a constrained dimension are softpluses with that sign, and it is
+        left out of Q and q, whose slopes change their sign. (A string, since that is what every file format keeps.)
     """
 
     # Columns of a for each unit: a maxout gate has two branches.
@@ -47,6 +55,7 @@ class Network(Potential):
     quadratic_skip: bool = False
     strong_convexity: float = 0.1
     output_scale: float = 1.0
+    monotone: str = ""
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -60,6 +69,13 @@ class Network(Potential):
                 f"output_scale={self.output_scale} must be positive, and strong_convexity={self.strong_convexity} "
                 "not negative."
             )
+        if self.monotone and (len(self.monotone) != self.n_dims or not set(self.monotone) <= set(_SIGNS)):
+            raise ValueError(
+                f"monotone={self.monotone!r} must be empty, or one of '+', '-' and '0' for each of the {self.n_dims} "
+                "dimensions."
+            )
+        if self.monotone and not self.convex:
+            raise ValueError(f"monotone={self.monotone!r} needs positive weights between layers; {name} has others.")
 
     @abstractmethod
     def _gate(self, a: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,7 +123,11 @@ class Network(Potential):
             return inverse_softplus(torch.full(shape, self.strong_convexity, device=generator.device))
         drawn = self._draw(name, shape, generator)
         scaled = drawn * self.output_scale if name in ("v", "w") else drawn
-        return inverse_softplus(scaled) if self._positive(name) else scaled
+        if self._positive(name):
+            return inverse_softplus(scaled)
+        if self.monotone and name[0] in "Ww":
+            return torch.where(self._signs(name, drawn) == 0, scaled, inverse_softplus(scaled.abs() + _LEAST_SLOPE))
+        return scaled
 
     @abstractmethod
     def _draw(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -137,8 +157,20 @@ class Network(Potential):
         return name[0] in "WQw"
 
     def weights(self, theta: Tensor) -> Weights:
-        free = unpack(theta, self.shapes)
-        return {name: F.softplus(w) if self._positive(name) else w for name, w in free.items()}
+        weights = {name: F.softplus(w) if self._positive(name) else w for name, w in unpack(theta, self.shapes).items()}
+        return {name: self._with_sign(name, w) for name, w in weights.items()} if self.monotone else weights
+
+    def _with_sign(self, name: str, w: Tensor) -> Tensor:
+        """A weight as the monotone dimensions let it be."""
+        signs = self._signs(name, w)
+        if name[0] in "Ww":
+            return torch.where(signs == 0, w, signs * F.softplus(w))
+        return w * (signs == 0) if name[0] in "Qq" else w
+
+    def _signs(self, name: str, w: Tensor) -> Tensor:
+        """Sign that each dimension asks for, along the axis of w that runs over dimensions: the last of w and q."""
+        signs = torch.tensor([_SIGNS[sign] for sign in self.monotone], dtype=w.dtype, device=w.device)
+        return signs if name in ("w", "q") else signs.unsqueeze(1)
 
     def value(self, weights: Weights, x: Tensor) -> Tensor:
         z, _, _ = self._layers(weights, x)
@@ -146,7 +178,7 @@ class Network(Potential):
         if self.input_skips:
             out = out + x @ weights["w"].mT
         if self.strong_convexity:
-            out = out + 0.5 * weights["q"] * x.square().sum(-1, keepdim=True)
+            out = out + 0.5 * (weights["q"] * x.square()).sum(-1, keepdim=True)
         return out.squeeze(-1)
 
     def gradient(self, weights: Weights, x: Tensor) -> Tensor:

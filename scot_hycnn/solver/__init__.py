@@ -6,6 +6,7 @@ from ._cost import expected_seconds
 from ._device import resolve_device
 from ._fit import fit
 from ._map import TransportMap
+from ._regression import ConvexRegressor
 from ._settings import Settings
 
-__all__ = ["Settings", "TransportMap", "expected_seconds", "fit", "resolve_device"]
+__all__ = ["ConvexRegressor", "Settings", "TransportMap", "expected_seconds", "fit", "resolve_device"]
