@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
@@ -31,6 +32,8 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "scot-hycnn": version("scot-hycnn"),
+        "ott-jax": version("ott-jax") if "ott" in sys.modules else "",
+        "jax": version("jax") if "jax" in sys.modules else "",
     }
 
 
@@ -61,22 +64,19 @@ def run(
     path = RESULTS / f"{name}.csv"
     if fresh:
         path.unlink(missing_ok=True)
-    rows: list[dict[str, object]] = (
-        pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if path.exists() else []
-    )
     cases = [{key: str(value) for key, value in case.items()} | {"_": case} for case in cases]
     wanted = []
     for case in tqdm(cases, desc=name, disable=None):
         arguments = case.pop("_")
-        done = next((row for row in rows if all(row.get(key) == value for key, value in case.items())), None)
+        done = next((row for row in _rows(path) if all(row.get(key) == value for key, value in case.items())), None)
         if done is None:
             started = time.perf_counter()
             measured = dict(measure(**arguments))  # type: ignore[arg-type]
             measured.setdefault("seconds", round(time.perf_counter() - started, 2))
             done = case | {key: _short(value) for key, value in measured.items()} | machine()
-            rows.append(done)
             path.parent.mkdir(exist_ok=True)
-            pd.DataFrame(rows).to_csv(path, index=False)
+            # Read anew: another run may have added rows meanwhile.
+            pd.DataFrame([*_rows(path), done]).to_csv(path, index=False)
         wanted.append(done)
     return pd.DataFrame(wanted).apply(_numeric)
 
@@ -84,7 +84,34 @@ def run(
 def show(table: pd.DataFrame) -> None:
     """Print a table, with the machine under it."""
     print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
-    print(" | ".join(f"{key} {value}" for key, value in machine().items()))
+    print(" | ".join(f"{key} {value}" for key, value in machine().items() if value))
+
+
+def wide(table: pd.DataFrame, rows: list[str], column: str = "error") -> pd.DataFrame:
+    """Mean and standard deviation over seeds, one row a task and one column a method.
+
+    Parameters
+    ----------
+    table
+        Rows of a benchmark, with columns method and ``column``.
+    rows
+        Columns that make a task.
+    column
+        What is averaged.
+
+    Returns
+    -------
+    Text: 'mean ± sd', or the mean alone where there is one seed.
+    """
+
+    def text(values: pd.Series) -> str:
+        return f"{values.mean():.4g}" + (f" ± {values.std():.2g}" if len(values) > 1 else "")
+
+    return table.pivot_table(index=rows, columns="method", values=column, aggfunc=text, sort=False)
+
+
+def _rows(path: Path) -> list[dict[str, object]]:
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if path.exists() else []
 
 
 def _short(value: object) -> str:

@@ -1,0 +1,133 @@
+"""The methods that the benchmarks compare, by name: ours 'potential/solver', those of other packages, and baselines."""
+
+from __future__ import annotations
+
+import functools
+import time
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from _clouds import Cells, Clouds
+
+from scot_hycnn import solver
+
+Transport = Callable[[Cells], Cells]
+BASELINES = ("identity", "gaussian")
+PEERS = ("entropic", "monge-gap", "ott-enot", "ott-enot-1e-3", "ott-w2-icnn", "ott-w2-mlp")
+# The HyCNN paper's grid for the entropic map, and a hundredth of the mean cost.
+EPSILONS = {"entropic-0.1": 0.1, "entropic-1": 1.0, "entropic-10": 10.0, "entropic-mean": None}
+# What a method of another package may take where no marks are given: seconds, or for the Monge gap the paper's steps.
+SECONDS, MONGE_STEPS = 60.0, 1000
+# The HyCNN paper compares its networks of width 48 with others of width 64.
+WIDTHS = {"icnn": 64, "mlp": 64}
+
+
+def ours(potentials: Sequence[str], solvers: Sequence[str]) -> list[str]:
+    """Names of every potential with every training method."""
+    return [f"{potential}/{method}" for method in solvers for potential in potentials]
+
+
+def fit(
+    method: str, x: Cells, y: Cells, *, rng: int, max_steps: int | None = None, n_ensemble: int | None = None
+) -> solver.TransportMap:
+    """Fit one of our methods, without its warning that it kept the Gaussian map."""
+    potential, _, training = method.partition("/")
+    if potential == "gaussian":
+        return solver.fit(x, y, potential="gaussian", rng=rng)
+    width = WIDTHS.get(potential.partition("-")[0])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "solver.fit", UserWarning)
+        return solver.fit(
+            x,
+            y,
+            potential=potential,
+            solver=training,
+            hidden=(width,) * 4 if width else None,
+            max_steps=max_steps,
+            n_ensemble=n_ensemble,
+            rng=rng,
+            progress=False,
+        )
+
+
+def train_peer(
+    method: str,
+    x: Cells,
+    y: Cells,
+    seen: Callable[[float, int, Transport], None],
+    *,
+    marks: Sequence[float],
+    rng: int,
+    max_steps: int | None = None,
+) -> float:
+    """Train a method of another package, look at its map at the marks, and return the seconds of compilation."""
+    import _peers
+
+    trainers = {
+        "monge-gap": _peers.monge_gap,
+        "ott-enot": _peers.enot,
+        "ott-enot-1e-3": functools.partial(_peers.enot, lr=1e-3),
+        "ott-w2-icnn": _peers.w2_icnn,
+        "ott-w2-mlp": _peers.w2_mlp,
+        **{name: functools.partial(_peers.entropic, epsilon=epsilon) for name, epsilon in EPSILONS.items()},
+    }
+    clock = _peers.Clock(marks, seen, max_steps)
+    trainers[method](_peers.Problem(x, y, clock, rng))
+    return clock.compiling
+
+
+def check_peers(methods: Sequence[str]) -> None:
+    """Say that the extra 'bench' is missing before anything is measured, not after."""
+    if not {*PEERS, *EPSILONS}.isdisjoint(methods):
+        import _peers  # noqa: F401
+
+
+def score(metric: Callable[[Cells, Cells], float], moved: Cells, truth: Cells) -> float:
+    """The metric; infinite where training diverged."""
+    moved = np.asarray(moved)
+    return metric(moved, truth) if np.isfinite(moved).all() else float("inf")
+
+
+def error_after(
+    method: str,
+    clouds: Clouds,
+    metric: Callable[[Cells, Cells], float],
+    *,
+    rng: int,
+    n_ensemble: int | None = None,
+    max_steps: int | None = None,
+    times: float = 1.0,
+) -> dict[str, object]:
+    """Train any of the methods and score its map on test cells whose true images are known.
+
+    A method of another package trains for SECONDS, the Monge gap for the paper's 1000 steps; of the entropic maps the
+    best counts. ``times`` multiplies the steps that ours has by default.
+    """
+    x, y, x_test, y_test = clouds
+    if method == "identity":
+        return {"error": score(metric, x_test, y_test), "seconds": 0.0}
+    if method in PEERS:
+        names = list(EPSILONS) if method == "entropic" else [method]
+        looks: list[dict[str, object]] = []
+        for name in names:
+            train_peer(
+                name,
+                x,
+                y,
+                lambda seconds, steps, transport, name=name: looks.append(
+                    {"error": score(metric, transport(x_test), y_test), "seconds": seconds, "steps": steps, "as": name}
+                ),
+                marks=(SECONDS,),
+                rng=rng,
+                max_steps=MONGE_STEPS if method == "monge-gap" else None,
+            )
+        return min(looks, key=lambda look: look["error"])
+    if times != 1:
+        default = fit(method, x, y, rng=rng, n_ensemble=n_ensemble, max_steps=max_steps).params["max_steps"]
+        max_steps = round(times * default)
+    started = time.perf_counter()
+    fitted = fit(method, x, y, rng=rng, n_ensemble=n_ensemble, max_steps=max_steps)
+    seconds = time.perf_counter() - started
+    error = score(metric, fitted.transport(x_test), y_test)
+    return {"error": error, "blend": fitted.blend, "steps": fitted.params["n_steps"], "seconds": seconds}
