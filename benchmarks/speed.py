@@ -134,6 +134,7 @@ def main() -> None:
         options.tasks, options.budgets = ["scale-50"], [1.0, 2.5]
         peers = ["ott-enot"] if importlib.util.find_spec("ott") else []
         options.methods = ["gaussian", *OURS, *peers]
+    check_peers(options.methods)
     torch.set_num_threads(1)
     cases = []
     for task in options.tasks:
