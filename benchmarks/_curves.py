@@ -23,6 +23,7 @@ STYLES = {
     "hycnn/enot": ("our ENOT", "#CC79A7", "-"),
     "hycnn/paper": ("HyCNN paper's loop", "#D55E00", "-"),
     "ott-enot": ("ENOT (OTT)", "#CC79A7", "--"),
+    "ott-enot-1e-3": ("ENOT (OTT), rate .001", "#56B4E9", "--"),
     "ott-w2-icnn": ("W2NeuralDual, ICNN (OTT)", "#000000", "--"),
     "ott-w2-mlp": ("W2NeuralDual, MLP (OTT)", "#D55E00", "--"),
     "monge-gap": ("Monge gap (OTT)", "#009E73", "--"),

@@ -14,7 +14,7 @@ from scot_hycnn import solver
 
 Transport = Callable[[Cells], Cells]
 BASELINES = ("identity", "gaussian")
-PEERS = ("entropic", "monge-gap", "ott-enot", "ott-w2-icnn", "ott-w2-mlp")
+PEERS = ("entropic", "monge-gap", "ott-enot", "ott-enot-1e-3", "ott-w2-icnn", "ott-w2-mlp")
 # The HyCNN paper's grid for the entropic map, and a hundredth of the mean cost.
 EPSILONS = {"entropic-0.1": 0.1, "entropic-1": 1.0, "entropic-10": 10.0, "entropic-mean": None}
 # What a method of another package may take where no marks are given: seconds, or for the Monge gap the paper's steps.
@@ -67,6 +67,7 @@ def train_peer(
     trainers = {
         "monge-gap": _peers.monge_gap,
         "ott-enot": _peers.enot,
+        "ott-enot-1e-3": functools.partial(_peers.enot, lr=1e-3),
         "ott-w2-icnn": _peers.w2_icnn,
         "ott-w2-mlp": _peers.w2_mlp,
         **{name: functools.partial(_peers.entropic, epsilon=epsilon) for name, epsilon in EPSILONS.items()},
