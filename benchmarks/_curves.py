@@ -23,13 +23,15 @@ STYLES = {
     "hycnn/enot": ("our ENOT", "#CC79A7", "-"),
     "hycnn/paper": ("HyCNN paper's loop", "#D55E00", "-"),
     "ott-enot": ("ENOT (OTT)", "#CC79A7", "--"),
-    "ott-enot-1e-3": ("ENOT (OTT), rate .001", "#56B4E9", "--"),
+    "ott-enot-1e-3": ("ENOT (OTT), rate .001", "#CC79A7", "-."),
     "ott-w2-icnn": ("W2NeuralDual, ICNN (OTT)", "#000000", "--"),
     "ott-w2-mlp": ("W2NeuralDual, MLP (OTT)", "#D55E00", "--"),
     "monge-gap": ("Monge gap (OTT)", "#009E73", "--"),
     "entropic": ("entropic map (OTT)", "#E69F00", "--"),
     "gaussian": ("Gaussian map", "#777777", ":"),
 }
+# Errors above it would press all other lines together.
+HIGHEST = 100.0
 TITLES = {
     "w2-16": "Wasserstein-2 benchmark, 16 dimensions, 20,000 cells",
     "scale-50": "T = s∘x, 50 dimensions, 5,000 cells",
@@ -62,6 +64,7 @@ def draw(table: pd.DataFrame, tasks: Mapping[str, str], as_it_comes: float) -> N
 
 def _panel(axes: Axes, rows: pd.DataFrame, as_it_comes: float) -> None:
     ends = {}
+    above = []
     right = rows["seconds"].max()
     for method, (label, colour, line) in STYLES.items():
         mine = rows[rows["method"] == method]
@@ -73,12 +76,18 @@ def _panel(axes: Axes, rows: pd.DataFrame, as_it_comes: float) -> None:
             continue
         # Entropic maps of several epsilons: the best that a budget allows.
         curve = mine.sort_values(["budget", "error"]).drop_duplicates("budget").sort_values("seconds")
+        if curve["error"].min() > HIGHEST:
+            above.append(f"{label}: {curve['error'].min():,.0f}")
+            continue
         width = 2.4 if method == "hycnn/amortized" else 1.3
         axes.plot(curve["seconds"], curve["error"], line, color=colour, linewidth=width, zorder=2 + width)
         default = curve[curve["budget"] == as_it_comes]
         axes.plot(default["seconds"], default["error"], "o", color=colour, markersize=3 + width, zorder=9)
         ends[label] = (*curve[["seconds", "error"]].iloc[-1], colour)
     axes.set(xscale="log", yscale="log")
+    axes.set_ylim(top=min(axes.get_ylim()[1], HIGHEST))
+    if above:
+        axes.text(0.02, 0.99, "above: " + "; ".join(above), transform=axes.transAxes, va="top", size=8)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     for axis in (axes.xaxis, axes.yaxis):
