@@ -36,7 +36,10 @@ class LeastSquares:
     weight_decay: tuple[float, ...]
 
     def train(self, network: Potential, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Minimise the mean of (f(x) - y)^2.
+        """Minimise the variance of f(x) - y, which is the mean square at the best intercept.
+
+        Solved for, the intercept costs no steps: learned, it is what holds the networks up, since they are positive
+        sums and must lower all biases to offset the mean of a quadratic.
 
         Parameters
         ----------
@@ -69,7 +72,7 @@ class LeastSquares:
             network.at_step(adam.theta, step, self.max_steps)
             batch = draw()
             error = network.value(network.weights(adam.theta), x[batch]) - y[batch]
-            (gradient,) = torch.autograd.grad(error.square().mean(1).sum(), [adam.theta])
+            (gradient,) = torch.autograd.grad(error.var(1, correction=0).sum(), [adam.theta])
             lr = self.lr * cosine(step, self.max_steps)
             adam.update(gradient, lr)
             with torch.no_grad():

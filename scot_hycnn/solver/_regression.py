@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -24,6 +25,8 @@ Array = NDArray[np.float64]
 CONVEX_FAMILIES = tuple(name for name in FAMILIES if name not in ("mlp", "icnn-soft"))
 # With fewer points than these every decay counts the same.
 LEAST_HELD_OUT = 10
+# Points whose hidden layers are in memory at a time.
+BLOCK = 4096
 # Penalties of the linear part; the best for points left out one at a time is taken.
 RIDGE = np.logspace(-2, 4, 13)
 
@@ -182,8 +185,7 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         shape (n,), in the units of y.
         """
         z, weights = self._prepared(X)
-        with torch.no_grad():
-            members = self.network_.value(weights, _for_all(z, weights)).numpy()
+        members = _in_blocks(self.network_.value, weights, z).numpy()
         values: Array = self.weights_ @ members + z.numpy() @ self.slope_ + self.intercept_
         return self.y_mean_ + self._sign * self.y_scale_ * values
 
@@ -200,8 +202,7 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         shape (n, d), in units of y for each unit of X.
         """
         z, weights = self._prepared(X)
-        with torch.no_grad():
-            members = self.network_.gradient(weights, _for_all(z, weights)).numpy()
+        members = _in_blocks(self.network_.gradient, weights, z).numpy()
         gradients: Array = np.tensordot(self.weights_, members, 1) + self.slope_
         return self._sign * self.y_scale_ * gradients / self.x_scale_
 
@@ -246,16 +247,15 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
                 f"Training met non-finite numbers in {int(n_bad.max())} of {self.max_steps} steps; take a smaller lr "
                 f"than {self.lr} or fewer layers than {len(self.hidden)}."
             )
-        shares = np.full(len(levels), 1 / len(levels))
-        self.intercept_ = 0.0
+        values = _in_blocks(self.network_.value, self.network_.weights(theta.detach()), z).double().cpu().numpy()
+        target = t.double().cpu().numpy()
+        shares = np.full(len(theta), 1 / len(theta))
         if n_held_out >= LEAST_HELD_OUT:
-            with torch.no_grad():
-                weights = self.network_.weights(theta)
-                members = self.network_.value(weights, _for_all(z[held_out], weights))
-            predicted = members.view(len(levels), self.n_ensemble, -1).mean(1).T.double().cpu().numpy()
-            stacked = LinearRegression(positive=True).fit(predicted, t[held_out].double().cpu().numpy())
-            shares, self.intercept_ = stacked.coef_, float(stacked.intercept_)
-        shares = np.repeat(shares, self.n_ensemble) / self.n_ensemble
+            rows = held_out.cpu().numpy()
+            means = values[:, rows].reshape(len(levels), self.n_ensemble, -1).mean(1)
+            stacked = LinearRegression(positive=True).fit(means.T, target[rows])
+            shares = np.repeat(stacked.coef_, self.n_ensemble) / self.n_ensemble
+        self.intercept_ = float((target - shares @ values).mean())
         self.theta_, self.weights_ = theta.cpu().numpy()[shares > 0], shares[shares > 0]
 
     def _check_options(self) -> None:
@@ -286,9 +286,12 @@ def _slope(z: Array, t: Array, monotone: str) -> Array:
     return slope
 
 
-def _for_all(z: torch.Tensor, weights: Weights) -> torch.Tensor:
-    """The same points for each network, shape (K, n, d)."""
-    return z.expand(len(weights["v"]), -1, -1)
+@torch.no_grad()
+def _in_blocks(
+    function: Callable[[Weights, torch.Tensor], torch.Tensor], weights: Weights, z: torch.Tensor
+) -> torch.Tensor:
+    """A function of each network at the same points, shape (n, d), with bounded memory: shape (K, n, ...)."""
+    return torch.cat([function(weights, block.expand(len(weights["v"]), -1, -1)) for block in z.split(BLOCK)], dim=1)
 
 
 def _scale(x: Any) -> Array:
