@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from _clouds import Clouds, closed_form, w2_benchmark
 from _curves import draw
-from _methods import EPSILONS, PEERS, check_peers, fit, ours, score, train_peer
+from _methods import ALL_CELLS, EPSILONS, PEERS, check_peers, fit, ours, score, train_peer
 from _report import run, show
 
 from scot_hycnn import metrics
@@ -34,7 +34,7 @@ OURS = (
     *ours(["hycnn", "icnn-relu", "icnn-quadratic"], ["amortized"]),
     *ours(["hycnn"], ["minimax", "w2gn", "enot", "paper"]),
 )
-OTHERS = (*EPSILONS, *PEERS[1:])
+OTHERS = (*EPSILONS, ALL_CELLS, *PEERS[1:])
 # What is measured, and on how many cells.
 TASKS = {"w2-16": ("L2-UVP, %", 20_000), "scale-50": ("squared error", 5000)}
 FEW, MANY = 20, 100  # steps of the two fits from which the steps a budget allows are reckoned
