@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="measure again what the CSV holds")
     options = parser.parse_args()
     if options.quick:
-        options.tasks, options.seeds = ["scale-10", "sign-10"], 1
+        options.tasks, options.seeds, options.max_steps = ["scale-10", "sign-10"], 1, options.max_steps or 400
     check_peers(options.peers)
     torch.set_num_threads(options.threads)
     methods = [*BASELINES, *ours(options.potentials, options.solvers), *options.peers]

@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="measure again what the CSV holds")
     options = parser.parse_args()
     if options.quick:
-        options.dims, options.seeds = [2, 16], 1
+        options.dims, options.seeds, options.max_steps = [2, 16], 1, options.max_steps or 400
     check_peers(options.peers)
     torch.set_num_threads(options.threads)
     trained = ours(options.potentials, options.solvers)
