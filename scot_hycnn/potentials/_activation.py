@@ -30,7 +30,8 @@ def activate(name: str, temperature: float, a: Tensor) -> tuple[Tensor, Tensor]:
     constant almost everywhere.
     """
     if name == "softplus":
-        return F.softplus(a, beta=1 / temperature), torch.sigmoid(a / temperature)
+        # PyTorch's own threshold of 20 puts a step of 2e-9 into the function, which double precision sees.
+        return F.softplus(a, beta=1 / temperature, threshold=50), torch.sigmoid(a / temperature)
     leak = LEAK if name == "leaky_relu" else 0.0
-    slope = torch.where(a > 0, 1.0, leak).to(a.dtype)
+    slope = torch.full_like(a, leak).masked_fill_(a > 0, 1.0)
     return a * slope, slope
