@@ -14,7 +14,7 @@ from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from scot_hycnn.potentials import Potential, Weights
+from scot_hycnn.potentials import GroupMax, HyCNN, Potential, Weights
 
 from ._choices import FAMILIES
 from ._device import resolve_device
@@ -23,6 +23,10 @@ from ._least_squares import LeastSquares
 Array = NDArray[np.float64]
 # Families that are convex by construction.
 CONVEX_FAMILIES = tuple(name for name in FAMILIES if name not in ("mlp", "icnn-soft"))
+# Networks start near a small multiple of |x|^2, and learn what is to be added to it.
+START: dict[str, Any] = {"strong_convexity": 0.3, "output_scale": 0.1, "quadratic_skip": False}
+# Maxout gates start nearly sharp: from a temperature of 1, kinks (f4 = |x|_1) took several times the steps.
+TEMPERATURE = 0.1
 # With fewer points than these every decay counts the same.
 LEAST_HELD_OUT = 10
 # Points whose hidden layers are in memory at a time.
@@ -116,11 +120,11 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         monotonic_cst: ArrayLike | None = None,
         potential: str = "hycnn",
         hidden: tuple[int, ...] = (48, 48, 48, 48),
-        max_steps: int = 1000,
+        max_steps: int = 2000,
         batch_size: int = 256,
-        lr: float = 1e-2,
-        weight_decay: float | tuple[float, ...] = (0.5, 2.0, 8.0, 32.0),
-        n_ensemble: int = 4,
+        lr: float = 2e-2,
+        weight_decay: float | tuple[float, ...] = (0.0, 0.25, 1.0, 4.0, 16.0),
+        n_ensemble: int = 2,
         validation_fraction: float = 0.1,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -219,7 +223,7 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     def _network(self, n_dims: int) -> Potential:
         family, options = FAMILIES[self.potential]
-        start = {"strong_convexity": 0.3, "output_scale": 0.1, "quadratic_skip": False}
+        start = START | ({"temperature": TEMPERATURE} if issubclass(family, (HyCNN, GroupMax)) else {})
         return family(n_dims, tuple(self.hidden), **start | options | {"monotone": self._monotone(n_dims)})
 
     def _monotone(self, n_dims: int) -> str:

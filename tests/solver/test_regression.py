@@ -80,6 +80,38 @@ def test_a_constant_target_is_met_exactly():
     np.testing.assert_allclose(regressor.predict(X), 7.0, atol=1e-9)
 
 
+@pytest.mark.parametrize("shape", ["convex", "concave"])
+def test_a_linear_target_is_found(shape):
+    X, _ = noise()
+    y = X @ [1.0, -0.5, 20.0]
+    regressor = ConvexRegressor(shape=shape, **QUICK).fit(X, y)
+    np.testing.assert_allclose(regressor.gradient(X), np.tile([1.0, -0.5, 20.0], (len(X), 1)), rtol=0.02)
+
+
+def test_pure_noise_is_not_fitted():
+    """Networks that predict held-out points no better than a plane get no share, or a small one."""
+    X, y = noise(n=400)
+    regressor = ConvexRegressor(**QUICK | {"max_steps": 300}).fit(X, y)
+    assert np.std(regressor.predict(X)) < 0.4 * np.std(y)
+
+
+def test_few_points_and_one_decay():
+    X, y = noise(n=8)
+    regressor = ConvexRegressor(weight_decay=1.0, **QUICK).fit(X, y)
+    assert regressor.weights_.tolist() == [0.5, 0.5]
+    assert np.isfinite(regressor.predict(X)).all()
+
+
+@pytest.mark.parametrize("random_state", range(3))
+def test_32_layers_train(random_state):
+    """Without clipping the first steps explode, and Adam's memory of them stops the lower layers for good."""
+    X = np.random.default_rng(random_state).uniform(-1, 1, size=(400, 5))
+    y = (X**2).sum(1)
+    options = QUICK | {"hidden": (16,) * 32, "weight_decay": 0.0, "n_ensemble": 1, "random_state": random_state}
+    regressor = ConvexRegressor(**options | {"max_steps": 150}).fit(X[:300], y[:300])
+    assert regressor.score(X[300:], y[300:]) > 0.8
+
+
 def test_the_gradient_is_that_of_the_prediction():
     X, y = noise()
     regressor = ConvexRegressor(**QUICK).fit(X, y)
@@ -121,7 +153,9 @@ def test_a_constant_feature_does_no_harm():
         ({"batch_size": 2.5}, "batch_size=2.5 must be a whole number"),
         ({"n_ensemble": True}, "n_ensemble=True must be a whole number"),
         ({"lr": 0.0}, "lr=0.0 must be a positive number"),
-        ({"weight_decay": -1.0}, "weight_decay=-1.0 must be a number of 0 or more"),
+        ({"weight_decay": (1.0, -1.0)}, r"weight_decay=\(1.0, -1.0\) must be a number of 0 or more, or several"),
+        ({"weight_decay": ()}, "must be a number of 0 or more, or several"),
+        ({"validation_fraction": 1.0}, r"validation_fraction=1.0 must be a number in \[0, 1\)"),
         ({"hidden": ()}, "one hidden layer"),
         ({"device": "abacus"}, "device='abacus' is unknown"),
     ],
