@@ -23,8 +23,10 @@ from ._least_squares import LeastSquares
 Array = NDArray[np.float64]
 # Families that are convex by construction.
 CONVEX_FAMILIES = tuple(name for name in FAMILIES if name not in ("mlp", "icnn-soft"))
-# Networks start near a small multiple of |x|^2, and learn what is to be added to it.
-START: dict[str, Any] = {"strong_convexity": 0.3, "output_scale": 0.1, "quadratic_skip": False}
+# Networks start near the best multiple of |x|^2, which is nearly all there is to many functions of many features, and
+# learn what is to be added to it. It stays above this, so that it can be learned.
+LEAST_CURVATURE = 0.01
+START: dict[str, Any] = {"output_scale": 0.1, "quadratic_skip": False}
 # Maxout gates start nearly sharp: from a temperature of 1, kinks (f4 = |x|_1) took several times the steps.
 TEMPERATURE = 0.1
 # With fewer points than these every decay counts the same.
@@ -171,8 +173,9 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         generator = torch.Generator(device=resolve_device(self.device)).manual_seed(seed)
         z, t = (points - self.x_mean_) / self.x_scale_, self._sign * (values - self.y_mean_) / (self.y_scale_ or 1.0)
-        self.network_ = self._network(z.shape[1])
-        self.slope_ = _slope(z, t, self._monotone(z.shape[1]))
+        monotone = self._monotone(z.shape[1])
+        self.slope_, curvature = _quadratic(z, t, monotone)
+        self.network_ = self._network(z.shape[1], monotone, curvature)
         self._train(_tensor(z, generator.device), _tensor(t - z @ self.slope_, generator.device), generator)
         return self
 
@@ -221,10 +224,14 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         z = torch.from_numpy((points - self.x_mean_) / self.x_scale_)
         return z, self.network_.weights(torch.from_numpy(self.theta_).double())
 
-    def _network(self, n_dims: int) -> Potential:
+    def _network(self, n_dims: int, monotone: str, curvature: float) -> Potential:
         family, options = FAMILIES[self.potential]
-        start = START | ({"temperature": TEMPERATURE} if issubclass(family, (HyCNN, GroupMax)) else {})
-        return family(n_dims, tuple(self.hidden), **start | options | {"monotone": self._monotone(n_dims)})
+        start = (
+            {"strong_convexity": curvature, "monotone": monotone}
+            | START
+            | ({"temperature": TEMPERATURE} if issubclass(family, (HyCNN, GroupMax)) else {})
+        )
+        return family(n_dims, tuple(self.hidden), **start | options)
 
     def _monotone(self, n_dims: int) -> str:
         """The constraint on the network, whose sign is turned for a concave function."""
@@ -281,13 +288,15 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
                 raise ValueError(f"{name}={getattr(self, name)!r} {allowed}.")
 
 
-def _slope(z: Array, t: Array, monotone: str) -> Array:
-    """Slope of a ridge regression, shape (d,), on the features that are not monotone."""
+def _quadratic(z: Array, t: Array, monotone: str) -> tuple[Array, float]:
+    """Slope a, shape (d,), and curvature q of the ridge regression on z and |z|^2/2, of features not monotone."""
     free = np.array([sign == "0" for sign in monotone] or [True] * z.shape[1])
     slope = np.zeros(z.shape[1])
-    if free.any():
-        slope[free] = RidgeCV(RIDGE).fit(z[:, free], t).coef_
-    return slope
+    if not free.any():
+        return slope, LEAST_CURVATURE
+    ridge = RidgeCV(RIDGE).fit(np.column_stack([z[:, free], (z[:, free] ** 2).sum(1) / 2]), t)
+    slope[free] = ridge.coef_[:-1]
+    return slope, max(float(ridge.coef_[-1]), LEAST_CURVATURE)
 
 
 @torch.no_grad()
