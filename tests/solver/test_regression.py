@@ -104,12 +104,12 @@ def test_few_points_and_one_decay():
 
 @pytest.mark.parametrize("random_state", range(3))
 def test_32_layers_train(random_state):
-    """Without clipping the first steps explode, and Adam's memory of them stops the lower layers for good."""
+    """Without clipping and warm-up, seed 0 reaches 0.09: the first steps explode, and Adam remembers them."""
     X = np.random.default_rng(random_state).uniform(-1, 1, size=(400, 5))
-    y = (X**2).sum(1)
+    y = np.abs(X[:, 0])
     options = QUICK | {"hidden": (16,) * 32, "weight_decay": 0.0, "n_ensemble": 1, "random_state": random_state}
     regressor = ConvexRegressor(**options | {"max_steps": 150}).fit(X[:300], y[:300])
-    assert regressor.score(X[300:], y[300:]) > 0.8
+    assert regressor.score(X[300:], y[300:]) > 0.9
 
 
 def test_the_gradient_is_that_of_the_prediction():
