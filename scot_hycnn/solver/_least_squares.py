@@ -63,9 +63,10 @@ class LeastSquares:
             generator,
             betas=(0.9, 0.999),
             weight_decay=0.0,
-            # With 32 layers, Adam's first full step moves every weight by lr at once: the loss went from 1.3 to 20, the
-            # gradient's norm from 1 to 89 (first layer: .04 to 27). The second moment remembers that for thousands of
-            # steps, and the lower layers, whose gradients are .003 by then, stand still. Clipping alone cures it.
+            # With 32 layers (f1, d = 50) Adam's first full step moves every weight by lr at once: loss rises from 1.3
+            # to 20, the gradient's norm from 1 to 89 (first layer: .04 to 27). The second moment remembers that for a
+            # thousand steps, and the lower layers, whose gradients are .003 by then, stand still. After 60 steps the
+            # test error was 2.87, with clipping alone 1.12, with warm-up alone 2.08.
             max_norm=1.0,
             averaging=0.98,
         )
