@@ -165,7 +165,7 @@ CASES = {
     "cube": (cube, {"use_rep": "cube"}, r"adata.obsm\['cube'\] has shape \(130, 3, 2\)"),
     "true pcs": (None, {"n_pcs": True}, "n_pcs=True must be a whole number"),
     "pcs below none": (None, {"n_pcs": -1}, "n_pcs=-1 must be a whole number"),
-    "potential": (None, {"potential": "mlp"}, "potential='mlp' is unknown"),
+    "potential": (None, {"potential": "forest"}, "potential='forest' is unknown"),
     "solver": (None, {"solver": "magic"}, "solver='magic' is unknown"),
     "device": (None, {"device": "tpu"}, "device='tpu'"),
     "hidden": (None, {"hidden": ()}, r"hidden=\(\) must be one or more widths"),
