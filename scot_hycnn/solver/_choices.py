@@ -16,7 +16,8 @@ from ._w2gn import W2GN
 # The closed-form map between two Gaussians: nothing is trained.
 GAUSSIAN = "gaussian"
 
-# Of the paper's temperatures .1, 1 and 10 the sharpest: in balanced coordinates smoother ones stay near the Gaussian map.
+# Of the paper's temperatures .1, 1 and 10 the sharpest: in balanced coordinates smoother ones stay near the Gaussian
+# map (ICNN on T = x + sign x, d = 10).
 SHARP = {"temperature": 0.1}
 # Name to class and options. Those beside 'hycnn' are the systems of arXiv:2604.26942, in our solver.
 FAMILIES: dict[str, tuple[type[Potential], dict[str, Any]]] = {
