@@ -16,6 +16,7 @@ FIGURE = Path(__file__).parent.parent / "docs" / "speed.png"
 # Name in the figure, colour (Okabe & Ito 2008), line. Solid: ours; dashed: other packages.
 STYLES = {
     "hycnn/amortized": ("HyCNN-OT", "#0072B2", "-"),
+    "hycnn/amortized/1": ("HyCNN-OT, one network", "#0072B2", ":"),
     "icnn-relu/amortized": ("ICNN in our solver", "#56B4E9", "-"),
     "icnn-quadratic/amortized": ("ICNN, quadratic skip, in our solver", "#000000", "-"),
     "hycnn/minimax": ("our minimax", "#009E73", "-"),

@@ -1,4 +1,7 @@
-"""The methods that the benchmarks compare, by name: ours 'potential/solver', those of other packages, and baselines."""
+"""The methods that the benchmarks compare, by name.
+
+Ours are 'potential/solver', or 'potential/solver/1' for a single network instead of the default ensemble.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,9 @@ def fit(
     method: str, x: Cells, y: Cells, *, rng: int, max_steps: int | None = None, n_ensemble: int | None = None
 ) -> solver.TransportMap:
     """Fit one of our methods, without its warning that it kept the Gaussian map."""
-    potential, _, training = method.partition("/")
-    if potential == "gaussian":
+    if method == "gaussian":
         return solver.fit(x, y, potential="gaussian", rng=rng)
+    potential, training, *single = method.split("/")
     width = WIDTHS.get(potential.partition("-")[0])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "solver.fit", UserWarning)
@@ -47,7 +50,8 @@ def fit(
             solver=training,
             hidden=(width,) * 4 if width else None,
             max_steps=max_steps,
-            n_ensemble=n_ensemble,
+            n_ensemble=1 if single else n_ensemble,
+            batch_size=256 if single else None,
             rng=rng,
             progress=False,
         )

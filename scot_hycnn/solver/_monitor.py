@@ -15,11 +15,13 @@ from scot_hycnn.potentials import Potential
 from ._cells import Cells
 from ._conjugate import refine
 from ._method import State
-from ._selection import SLACK, Blended
+from ._selection import Blended
 
 # Enough cells to see where training is; the final choice uses all validation cells.
 CHECK_CELLS = 512
 CHECK_REFINEMENTS = 15
+# Of two checks whose J differ by so many standard errors the later, annealed one is taken.
+SLACK = 0.1
 # Mean residual from which a check is a failure, in standard deviations of the target. Few refinements leave 0.2 where
 # a sound potential is sharp (W2 benchmark, D = 32); after a blow-up residuals are as large as the clouds and grow.
 FAILED = 1.0

@@ -20,9 +20,6 @@ Array = NDArray[np.float64]
 # The grid includes 0, the Gaussian map itself: a fit can always fall back on it.
 BLENDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 
-# Differences in J of so many standard errors are no evidence: of two such candidates the one that is better on other
-# grounds is taken.
-SLACK = 0.1
 # Standard errors by which J must be below the Gaussian map's before that is given up. With none, fits to 20-300 cells
 # of one Gaussian cloud had up to eight times the Gaussian map's error; with one never more than 1.02 times, and
 # nonlinear maps were found as before from 100 cells on.
@@ -167,22 +164,21 @@ def choose(scores: list[Score]) -> int:
     distance is blind. The Gaussian map (blend 0) is kept unless the smallest J is below its own by EVIDENCE standard
     errors of the difference. The energy distance has a veto: a blend that is worse than the Gaussian map by more than
     two standard errors of the difference is out. So is one whose conjugates did not converge, since its J is too
-    small. Among blends within SLACK standard errors of the smallest J the one nearest to the Gaussian map is taken.
+    small. (Taking the blend nearest to the Gaussian map among those of about the same J cost up to 19 % of the error on
+    the planted PBMCs, and gained nothing elsewhere.)
 
     Parameters
     ----------
     scores
         One for each of BLENDS, or a beginning of it.
     """
-    gaussian, network = scores[0], scores[-1]
+    gaussian = scores[0]
     semi_duals = np.array([score.semi_dual if _is_usable(score, gaussian) else np.inf for score in scores])
     semi_duals[0] = gaussian.semi_dual
     best = int(np.argmin(semi_duals))
     if not semi_duals[best] < gaussian.semi_dual - EVIDENCE * _semi_dual_error(scores[best], gaussian):
         return 0
-    error = _semi_dual_error(network, gaussian)
-    slack = SLACK * error if np.isfinite(error) else 0.0
-    return int(np.argmax(semi_duals <= semi_duals.min() + slack))
+    return best
 
 
 @np.errstate(invalid="ignore", over="ignore")

@@ -12,8 +12,8 @@ import torch
 from scot_hycnn.potentials import HyCNN
 from scot_hycnn.solver._cells import Cells
 from scot_hycnn.solver._method import State
-from scot_hycnn.solver._monitor import Monitor, Snapshot
-from scot_hycnn.solver._selection import CONVERGED, SLACK, score_blends
+from scot_hycnn.solver._monitor import SLACK, Monitor, Snapshot
+from scot_hycnn.solver._selection import CONVERGED, score_blends
 
 NETWORK = HyCNN(n_dims=2, hidden=(8, 8), strong_convexity=0.9, output_scale=0.3)
 LOSSES = (torch.tensor([1.0, 3.0]), torch.tensor([2.0, 4.0]))

@@ -11,7 +11,16 @@ import torch
 from scot_hycnn.metrics import energy_distance
 from scot_hycnn.potentials import HyCNN
 from scot_hycnn.solver._cells import Cells
-from scot_hycnn.solver._selection import BLENDS, CONVERGED, EVIDENCE, SLACK, Blended, Score, choose, score_blends
+from scot_hycnn.solver._selection import (
+    BLENDS,
+    CONVERGED,
+    EVIDENCE,
+    Blended,
+    Score,
+    by_blend,
+    choose,
+    score_blends,
+)
 
 NETWORK = HyCNN(n_dims=3, hidden=(8, 8), strong_convexity=0.5)
 WEIGHTS = NETWORK.weights(NETWORK.init(2, torch.Generator().manual_seed(0)))
@@ -176,12 +185,8 @@ def test_an_energy_distance_that_is_not_finite_is_out(bad):
     assert choose([score(0), score(-1, energy_spread=bad)]) == 0
 
 
-def test_within_the_slack_the_blend_nearest_to_the_gaussian_map_is_taken():
-    """The unit is the standard error of the difference between network and Gaussian map."""
-    slack = SLACK * float(np.sqrt(NOISE.var(ddof=1) / len(NOISE)))
-    for excess, expected in ((0.9, 1), (1.1, 2)):
-        scores = [score(0), score(-1 + excess * slack), score(-1), score(-1 + slack / 2, spread=1)]
-        assert choose(scores) == expected
+def test_the_smallest_semi_dual_wins_however_small_the_lead():
+    assert choose([score(0), score(-1 + 1e-9), score(-1), score(-1 + 1e-9, spread=1)]) == 2
 
 
 def test_the_gaussian_map_is_given_up_for_a_standard_error_only():
@@ -192,3 +197,27 @@ def test_the_gaussian_map_is_given_up_for_a_standard_error_only():
 
 def test_a_single_score_is_chosen():
     assert choose([score(3)]) == 0
+
+
+# ---- what is kept of the scores
+
+
+def test_columns_have_a_row_for_each_blend(cells, scores):
+    columns = by_blend(scores, BLENDS)
+    assert {len(column) for column in columns.values()} == {len(BLENDS)}
+    assert columns["blends"].tolist() == list(BLENDS)
+    np.testing.assert_array_equal(columns["J_by_blend"], [score.semi_dual for score in scores])
+    np.testing.assert_array_equal(columns["energy_distance_by_blend"], [score.energy_distance for score in scores])
+
+
+def test_errors_are_those_of_the_difference_from_the_gaussian_map(scores):
+    """Cell by cell, source and target apart; of the Gaussian map from itself there is none."""
+    columns, gaussian = by_blend(scores, BLENDS), scores[0]
+    for name, of_x, of_y in (("J", "potential_x", "conjugate_y"), ("energy", "energy_x", "energy_y")):
+        expected = []
+        for score in scores:
+            apart = [getattr(score, part) - getattr(gaussian, part) for part in (of_x, of_y)]
+            expected.append(math.sqrt(sum(values.var(ddof=1) / len(values) for values in apart)))
+        np.testing.assert_allclose(columns[f"{name}_error_by_blend"], expected)
+        assert columns[f"{name}_error_by_blend"][0] == 0
+        assert (columns[f"{name}_error_by_blend"][1:] > 0).all()
