@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import doctest
 import importlib
 import inspect
@@ -173,6 +174,48 @@ def test_everything_public_is_documented_and_typed(name):
             p.name for p in signature.parameters.values() if p.annotation is p.empty and p.name not in ("self", "cls")
         ]
         assert not untyped
+
+
+def fields_of(thing) -> list[str]:
+    """Parameters of a dataclass, or of the class that says how it is made."""
+    return [field.name for field in dataclasses.fields(thing) if field.init] if dataclasses.is_dataclass(thing) else []
+
+
+CLASSES = {name: thing for name, thing in CALLABLES.items() if inspect.isclass(thing)}
+# An alias of a dict, and the options that fit documents.
+WITHOUT_PARAMETERS = {"potentials.Weights", "solver.Settings"}
+
+
+@pytest.mark.parametrize("name", [name for name in CLASSES if name not in WITHOUT_PARAMETERS])
+def test_classes_document_what_they_are_made_of(name):
+    thing = CLASSES[name]
+    assert "__doc__" in vars(thing)  # its own, not its base's
+    assert "Parameters" in sections(thing.__doc__)
+    if not inspect.isabstract(thing):
+        assert "Examples" in sections(thing.__doc__)
+    for field in fields_of(thing):
+        assert re.search(rf"^\s*(\w+, )*{field}(, \w+)*$", thing.__doc__, flags=re.MULTILINE), field
+
+
+@pytest.mark.parametrize("name", [name for name in CLASSES if name.startswith("potentials.")])
+def test_potentials_name_their_source(name):
+    thing = CLASSES[name]
+    if name != "potentials.Weights" and not inspect.isabstract(thing):
+        assert "References" in sections(thing.__doc__)
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name.startswith("potentials.")])
+def test_methods_of_potentials_document_their_parameters(name):
+    """On the method itself, or on that of the base which it fills in."""
+    function, (_, class_name, method) = FUNCTIONS[name], name.split(".")
+    documented = inspect.getdoc(getattr(CLASSES[f"potentials.{class_name}"], method))
+    parameters = [parameter for parameter in inspect.signature(function).parameters if parameter not in ("self", "cls")]
+    if len(parameters) > 1:
+        assert {"Parameters", "Returns"} <= sections(documented) or inspect.signature(
+            function
+        ).return_annotation == "None"
+    for parameter in parameters:
+        assert re.search(rf"\b{parameter}\b", documented), parameter
 
 
 WITH_EXAMPLES = [

@@ -20,7 +20,7 @@ class GroupMax(Maxout):
 
     Parameters
     ----------
-    n_dims, hidden, quadratic_skip, strong_convexity, output_scale, gate, temperature, annealing
+    n_dims, hidden, quadratic_skip, strong_convexity, output_scale, monotone, gate, temperature, annealing
         As for :class:`HyCNN`; here without quadratic skip unless asked for.
 
     References

@@ -39,6 +39,9 @@ class HyCNN(Maxout):
     output_scale
         Factor of v and w at the start. 1 is the paper's initialisation; with a smaller one, and q near 1, f starts
         near :math:`|x|^2/2`.
+    monotone
+        One character a dimension: ``'+'`` where f must not fall, ``'-'`` where it must not rise, ``'0'`` where it is
+        free; empty for no constraint.
     gate
         ``'smooth'`` or ``'max'``.
     temperature

@@ -40,6 +40,9 @@ class ICNN(Network):
         q at the start; 0 for no such term.
     output_scale
         Factor of v and w at the start.
+    monotone
+        One character a dimension: ``'+'`` where f must not fall, ``'-'`` where it must not rise, ``'0'`` where it is
+        free; empty for no constraint.
     activation
         ``'softplus'``, ``'relu'`` or ``'leaky_relu'`` (0.2 below zero).
     temperature

@@ -23,7 +23,7 @@ class Maxout(Network):
 
     Parameters
     ----------
-    n_dims, hidden, quadratic_skip, strong_convexity, output_scale
+    n_dims, hidden, quadratic_skip, strong_convexity, output_scale, monotone
         As for every network.
     gate
         ``'smooth'`` or ``'max'``.

@@ -33,6 +33,8 @@ class MLP(Network):
         q at the start; 0 for no such term.
     output_scale
         Factor of v at the start.
+    monotone
+        Must be empty: the weights between layers have no sign.
     activation
         ``'softplus'``, ``'relu'`` or ``'leaky_relu'`` (0.2 below zero).
     temperature

@@ -124,13 +124,18 @@ def finish(network: Potential, trained: Trained, cells: Cells, settings: Setting
 
 def _choose(network: Potential, trained: Trained, cells: Cells, settings: Settings) -> Choice:
     weights = network.weights(trained.theta.to(torch.device(settings.device)))
-    if RECIPES[settings.solver].balanced or settings.potential == GAUSSIAN:
+    if _falls_back(settings):
         blends = BLENDS[:1] if trained.keep_gaussian else BLENDS
         scores = score_blends(network, weights, cells, blends)
         return Choice(blends, scores, choose(scores))
     gaussian = score_blends(network, weights, cells, (0.0,))
     alone = score_blends(network, weights, trained.cells, (1.0,))
     return Choice((0.0, 1.0), gaussian + alone, 1)
+
+
+def _falls_back(settings: Settings) -> bool:
+    """Whether the Gaussian map is kept where the network is not better."""
+    return RECIPES[settings.solver].balanced or settings.potential == GAUSSIAN
 
 
 def _status(settings: Settings, trained: Trained, choice: Choice) -> str:
@@ -145,7 +150,8 @@ def _status(settings: Settings, trained: Trained, choice: Choice) -> str:
             f"kept the Gaussian map: on validation cells the network was not better{early}. This is the right answer "
             "where the response is close to linear, or cells are few."
         )
-    if not RECIPES[settings.solver].balanced and not choice.score.semi_dual < choice.gaussian.semi_dual:
+    # Not by J, which is infinite where the network's gradient does not reach every target cell.
+    if not _falls_back(settings) and not choice.score.energy_distance < choice.gaussian.energy_distance:
         sentences.append(
             f"gave a map that is not better than the Gaussian one on validation cells; solver={settings.solver!r} does "
             "not fall back on it."

@@ -17,6 +17,7 @@ from scot_hycnn.potentials import Gaussian
 from scot_hycnn.solver import TransportMap, _fit, fit
 from scot_hycnn.solver._amortized import Amortized
 from scot_hycnn.solver._cells import split
+from scot_hycnn.solver._selection import BLENDS
 
 QUICK = {"hidden": (16, 16), "max_steps": 40, "batch_size": 64, "lr": 0.1, "n_ensemble": 2, "device": "cpu"}
 TRAINED = QUICK | {"hidden": (8, 8), "max_steps": 150, "batch_size": 128, "lr": 0.02}
@@ -403,6 +404,19 @@ def test_params_hold_every_option_and_the_cost(potential):
     assert fitted.params["rng"] == 5
     assert fitted.params["device"] == fitted.device != "auto"
     assert fitted.params["seconds"] > 0
+
+
+def test_validation_has_the_score_of_every_blend_and_of_the_one_that_is_taken():
+    fitted = fit(normal(0, 3000), bent(1, 3000), **QUICK)
+    validation = fitted.validation
+    assert validation["blends"].tolist() == list(BLENDS)
+    taken = list(BLENDS).index(fitted.blend)
+    assert taken > 0
+    assert validation["J"] == validation["J_by_blend"][taken]
+    assert validation["J_gaussian"] == validation["J_by_blend"][0]
+    assert validation["energy_distance"] == validation["energy_distance_by_blend"][taken]
+    assert validation["energy_distance_gaussian"] == validation["energy_distance_by_blend"][0]
+    assert {len(column) for name, column in validation.items() if name.endswith("_by_blend")} == {len(BLENDS)}
 
 
 def test_the_certificate_is_measured():
