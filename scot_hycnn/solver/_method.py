@@ -45,7 +45,7 @@ class Method(ABC):
     averaging
         Decay rate of the average over steps, which is what training returns; 0 returns the last step.
     warm_up
-        Steps in which the learning rate rises.
+        Steps in which the learning rate rises; at most a tenth of all.
     """
 
     # About so many gradients of its batch does a step cost, from d = 5 to 50 and one to four members on one core.
@@ -95,8 +95,8 @@ class Method(ABC):
         """
 
     def rate(self, step: int, max_steps: int) -> float:
-        """Learning rate at a step."""
-        return self.lr * cosine(step, max_steps, warm_up=self.warm_up)
+        """Learning rate at a step; a short run has a short warm-up."""
+        return self.lr * cosine(step, max_steps, warm_up=max(min(self.warm_up, max_steps // 10), 1))
 
 
 def descend(loss: Tensor, lr: float, *parameters: AveragedAdam) -> None:
