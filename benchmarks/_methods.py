@@ -24,6 +24,8 @@ EPSILONS = {"entropic-0.1": 0.1, "entropic-1": 1.0, "entropic-10": 10.0, "entrop
 ALL_CELLS = "entropic-mean-all"
 # What a method of another package may take where no marks are given: seconds, or for the Monge gap the paper's steps.
 SECONDS, MONGE_STEPS = 60.0, 1000
+# One network in little time: after 146 steps this rate is at 6 % where the default is at 14 % (W2 benchmark, D = 16).
+HURRIED_RATE = 0.04
 # The HyCNN paper compares its networks of width 48 with others of width 64.
 WIDTHS = {"icnn": 64, "mlp": 64}
 
@@ -52,6 +54,7 @@ def fit(
             max_steps=max_steps,
             n_ensemble=1 if single else n_ensemble,
             batch_size=256 if single else None,
+            lr=HURRIED_RATE if single else None,
             rng=rng,
             progress=False,
         )
