@@ -22,14 +22,15 @@ CONVEX = [
         [
             *((family, {"gate": gate}) for family in (HyCNN, GroupMax) for gate in ("smooth", "max")),
             *((ICNN, {"activation": activation}) for activation in ("softplus", "relu", "leaky_relu")),
+            *((family, {"monotone": monotone}) for family in (HyCNN, ICNN) for monotone in ("+-", "-0")),
         ],
     )
 ]
 
 
-def functions(size=30):
+def functions(size=30, of=tuple(CONVEX)):
     """A network of a convex family, with parameters from tiny to very large: training could reach no others."""
-    return st.sampled_from(CONVEX).flatmap(
+    return st.sampled_from(of).flatmap(
         lambda f: st.tuples(st.just(f), arrays(np.float64, (1, f.n_parameters), elements=st.floats(-size, size)))
     )
 
@@ -60,9 +61,9 @@ def test_gradient_is_monotone_with_modulus_q(function, ends):
     a, b = torch.from_numpy(ends)[:, None]
     apart = a - b
     product = ((f.gradient(weights, a) - f.gradient(weights, b)) * apart).sum(-1)
-    q = weights["q"].squeeze() if f.strong_convexity else 0.0
+    modulus = weights["q"] if f.strong_convexity else torch.zeros(1)
     rounding = 1e-12 * (largest_terms(f, weights, a) + largest_terms(f, weights, b)) * apart.norm(dim=-1)
-    assert (product >= q * apart.square().sum(-1) - rounding).all()
+    assert (product >= (modulus * apart.square()).sum(-1) - rounding).all()
 
 
 @settings(max_examples=200, deadline=None)
@@ -76,13 +77,23 @@ def test_the_gradient_is_a_subgradient(function, ends):
     assert (rise >= (f.gradient(weights, a) * (b - a)).sum(-1) - rounding).all()
 
 
+@settings(max_examples=200, deadline=None)
+@given(functions(of=[f for f in CONVEX if f.monotone]), segment_ends)
+def test_monotone_dimensions_are_monotone(function, ends):
+    f, weights = function[0], function[0].weights(torch.from_numpy(function[1]))
+    slope = f.gradient(weights, torch.from_numpy(ends[:1]))
+    for index, sign in enumerate(f.monotone):
+        if sign != "0":
+            assert (slope[..., index] * (1 if sign == "+" else -1) >= 0).all()
+
+
 @settings(max_examples=100, deadline=None)
 @given(functions())
 def test_weights_that_carry_convexity_are_positive(function):
     f, theta = function
     weights = f.weights(torch.from_numpy(theta))
     for name in {"V1", "v", "q"} & set(weights):
-        assert (weights[name] > 0).all(), name
+        assert ((weights[name] > 0) | (f.monotone != "" and name == "q")).all(), name
     assert all(weight.isfinite().all() for weight in weights.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -25,12 +26,14 @@ def every_network():
             for constraint in ("hard", "soft"):
                 yield ICNN(**common, activation=activation, constraint=constraint, temperature=0.5)
             yield MLP(**common, activation=activation, temperature=0.5)
+        for family in (HyCNN, GroupMax, ICNN):
+            yield family(**common, monotone="+0-")
 
 
 def label(f):
     skip, q = "-Q" if f.quadratic_skip else "", "-q" if f.strong_convexity else ""
     gate = getattr(f, "gate", "") or f"{f.activation}-{getattr(f, 'constraint', '')}"
-    return f"{type(f).__name__}-{f.hidden}-{gate}{skip}{q}"
+    return f"{type(f).__name__}-{f.hidden}-{gate}{skip}{q}{f.monotone}"
 
 
 NETWORKS = list(every_network())
@@ -63,12 +66,24 @@ class Plain:
 
     def __init__(self, f, theta):
         self.f = f
-        self.p = {name: value[0].numpy() for name, value in unpack(theta[None], f.shapes).items()}
+        self.p = {name: value[0].numpy().copy() for name, value in unpack(theta[None], f.shapes).items()}
         free = isinstance(f, MLP) or getattr(f, "constraint", "hard") == "soft"
         for name in self.p:
             if name in ("q", "tau") or (name[0] in "Vv" and not free):
                 self.p[name] = np.logaddexp(0, self.p[name])
         self.input_skips = isinstance(f, (HyCNN, ICNN))
+        self.signs = {index: {"+": 1, "-": -1}[sign] for index, sign in enumerate(f.monotone) if sign != "0"}
+        self.constrain()
+
+    def constrain(self):
+        """What multiplies a monotone dimension has its sign, and is 0 where the slope would change its sign."""
+        for index, sign in self.signs.items():
+            for name in self.p:
+                row = self.p[name][..., index] if name == "w" else self.p[name][index : index + 1]
+                if name[0] in "Ww":
+                    row[:] = sign * np.logaddexp(0, row)
+                elif name == "Q":
+                    row[:] = 0
 
     def value(self, x):
         f, p, z = self.f, self.p, x
@@ -78,7 +93,7 @@ class Plain:
         if self.input_skips:
             out += p["w"][0] @ x
         if f.strong_convexity:
-            out += p["q"][0, 0] / 2 * (x @ x)
+            out += p["q"][0, 0] / 2 * sum(x_i**2 for index, x_i in enumerate(x) if index not in self.signs)
         return out
 
     def unit(self, layer, j, x, z):
@@ -160,7 +175,10 @@ def test_every_parameter_matters(f):
     """Each parameter moves the value somewhere: none is drawn and then forgotten. (Single maps may have dead units.)"""
     theta, x = draw(f, n_maps=20).requires_grad_(), points(f, n_maps=20)
     (grad,) = torch.autograd.grad(f.value(f.weights(theta), x).square().sum(), theta)
-    assert (grad != 0).any(0).all()
+    for name, slope in unpack((grad != 0).any(0, keepdim=True), f.shapes).items():
+        # A monotone dimension has no squares.
+        of_free = [sign not in "+-" for sign in f.monotone or "000"]
+        assert torch.equal(slope[0].all(1), torch.tensor(of_free)) if name == "Q" else slope.all(), name
 
 
 @every
@@ -263,7 +281,11 @@ def test_output_scale_shrinks_the_last_layer_alone(f):
     weights, shrunk = (g.weights(g.init(2, torch.Generator().manual_seed(0)).double()) for g in (f, small))
     for name, value in weights.items():
         torch.testing.assert_close(
-            shrunk[name], value / 4 if name in ("v", "w") else value, rtol=1e-4, atol=1e-7, msg=name
+            # Slopes with a sign stay a little above zero, which has no inverse softplus.
+            shrunk[name],
+            value / 4 if name in ("v", "w") else value,
+            rtol=1e-4,
+            atol=2e-6 if f.monotone else 1e-7,
         )
 
 
@@ -271,7 +293,8 @@ def test_output_scale_shrinks_the_last_layer_alone(f):
 def test_strong_convexity_starts_as_told(f):
     weights = f.weights(f.init(2, torch.Generator().manual_seed(0)))
     if f.strong_convexity:
-        torch.testing.assert_close(weights["q"], torch.full((2, 1, 1), f.strong_convexity))
+        free = [0.0 if sign in "+-" else f.strong_convexity for sign in f.monotone] or [f.strong_convexity]
+        torch.testing.assert_close(weights["q"], torch.tensor(free).expand(2, 1, -1))
 
 
 @every
@@ -280,7 +303,8 @@ def test_a_unit_more_of_strong_convexity_is_a_unit_slope_more(f):
     weak, strong = (type(f)(**{**vars(f), "strong_convexity": q}) for q in (0.5, 1.5))
     x = points(f).float()
     at_weak, at_strong = (g.gradient(g.weights(g.init(1, torch.Generator().manual_seed(0))), x) for g in (weak, strong))
-    torch.testing.assert_close(at_strong - at_weak, x, rtol=1e-5, atol=1e-5)
+    free = torch.tensor([sign not in "+-" for sign in f.monotone or "000"])
+    torch.testing.assert_close(at_strong - at_weak, x * free, rtol=1e-5, atol=1e-5)
 
 
 @some
@@ -340,6 +364,21 @@ def test_an_unknown_activation_lists_the_choices(family):
         ValueError, match=r"^activation='elu' is unknown; choose one of \['relu', 'leaky_relu', 'softplus'\]\.$"
     ):
         family(n_dims=2, activation="elu")
+
+
+@pytest.mark.parametrize("family", [HyCNN, GroupMax, ICNN])
+@pytest.mark.parametrize("monotone", ["+", "+-0", "+x", "  "])
+def test_monotone_has_a_sign_for_each_dimension(family, monotone):
+    sentence = f"monotone={monotone!r} must be empty, or one of '+', '-' and '0' for each of the 2 dimensions."
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        family(n_dims=2, monotone=monotone)
+
+
+@pytest.mark.parametrize(("family", "options"), [(MLP, {}), (ICNN, {"constraint": "soft"})])
+def test_only_positive_weights_between_layers_can_be_monotone(family, options):
+    match = rf"^monotone='\+0' needs positive weights between layers; {family.__name__} has others\.$"
+    with pytest.raises(ValueError, match=match):
+        family(n_dims=2, monotone="+0", **options)
 
 
 def test_an_unknown_constraint_lists_the_choices():

@@ -43,9 +43,8 @@ def test_every_method_finds_a_translation(solver):
 
 
 @pytest.mark.parametrize("solver", RECIPES)
-@pytest.mark.parametrize(("name", "n_dims"), [("sign", 2), ("logsumexp", 3)])
-def test_every_method_finds_a_nonlinear_map(solver, name, n_dims):
-    pair = brenier_pair(name, n_dims, 1000)
+def test_every_method_finds_a_nonlinear_map(solver):
+    pair = brenier_pair("sign", 3, 1000)
     fitted = fit(pair.x, pair.y, solver=solver, **(TRAINED | {"max_steps": STEPS[solver]}))
     error = map_mse(fitted.transport(pair.x_test), pair.y_test)
     assert fitted.ok
