@@ -88,7 +88,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, as_it_comes: float) -> None:
     axes.set(xscale="log", yscale="log")
     axes.set_ylim(top=min(axes.get_ylim()[1], HIGHEST))
     if above:
-        axes.text(0.02, 0.99, "above: " + "; ".join(above), transform=axes.transAxes, va="top", size=8)
+        axes.text(0.02, 0.02, "above: " + "; ".join(above), transform=axes.transAxes, size=8)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     for axis in (axes.xaxis, axes.yaxis):
