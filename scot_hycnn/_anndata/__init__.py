@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._evaluation import EVALUATION_COLUMNS, evaluation_slot, read_evaluation
 from ._files import SUFFIXES, check_writable, read_file, read_uns, write_file
 from ._pairs import Cells, Mask, NewCells, Pairs, read_new_cells, read_pairs
 from ._results import Results, read_embedding, read_results
@@ -10,6 +11,7 @@ from ._stored import StoredFit, fit_of_origin, read_fit
 from ._write import Fitted, Moved, claim, write_fit, write_moved
 
 __all__ = [
+    "EVALUATION_COLUMNS",
     "SUFFIXES",
     "Cells",
     "Fitted",
@@ -22,8 +24,10 @@ __all__ = [
     "check_absent",
     "check_writable",
     "claim",
+    "evaluation_slot",
     "fit_of_origin",
     "read_embedding",
+    "read_evaluation",
     "read_file",
     "read_fit",
     "read_new_cells",

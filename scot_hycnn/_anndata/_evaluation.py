@@ -1,0 +1,62 @@
+"""Scores of predictions, as they lie in uns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+_LABELS = ("target", "group", "method", "metric")
+_NUMBERS = ("value", "low", "high")
+_COUNTS = ("n_source", "n_target")
+EVALUATION_COLUMNS = (*_LABELS, *_NUMBERS, *_COUNTS)
+
+
+def evaluation_slot(key: str) -> str:
+    """Key of uns under which the scores of the fit ``key`` lie."""
+    return f"{key}_evaluation"
+
+
+def read_evaluation(adata: AnnData, key: str) -> pd.DataFrame:
+    """Read the scores that :func:`scot_hycnn.tl.evaluate` has stored.
+
+    Returns
+    -------
+    One row a target, group, method and metric: ``target``, ``group``, ``method`` and ``metric`` as strings, ``value``
+    with its interval ``low`` to ``high`` (NaN where there is none), ``n_source`` and ``n_target`` cells.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or they are damaged.
+    """
+    slot = evaluation_slot(key)
+    if slot not in adata.uns:
+        found = [name.removesuffix("_evaluation") for name in adata.uns if name.endswith("_evaluation")]
+        has = f"it has those of {found}: pass key= one of them" if found else "run sh.tl.evaluate first"
+        raise ValueError(f"adata.uns has no evaluation {slot!r}; {has}.")
+    content: Any = adata.uns[slot]
+    if not isinstance(content, Mapping):
+        raise _damaged(slot, f"is of type {type(content).__name__} instead of a dict")
+    lacking = [name for name in EVALUATION_COLUMNS if name not in content]
+    if lacking:
+        raise _damaged(slot, f"lacks {lacking}")
+    columns = {name: np.asarray(content[name]) for name in EVALUATION_COLUMNS}
+    shapes = {name: column.shape for name, column in columns.items()}
+    if len(set(shapes.values())) != 1 or columns["value"].ndim != 1:
+        raise _damaged(slot, f"has columns of different shapes ({shapes})")
+    if not len(columns["value"]):
+        raise _damaged(slot, "has no rows")
+    for name in (*_NUMBERS, *_COUNTS):
+        if columns[name].dtype.kind not in "fiu":
+            raise _damaged(slot, f"has {name!r} of dtype {columns[name].dtype} instead of numbers")
+    # Strings come back from files as objects, or of a dtype that casts to no other.
+    labels = {name: [str(label) for label in columns[name].tolist()] for name in _LABELS}
+    return pd.DataFrame({**columns, **labels})
+
+
+def _damaged(slot: str, what: str) -> ValueError:
+    return ValueError(f"adata.uns[{slot!r}] {what}: it is damaged, run sh.tl.evaluate again.")
