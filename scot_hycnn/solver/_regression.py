@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from scot_hycnn.potentials import GroupMax, HyCNN, Potential, Weights
 
+from ._checks import is_whole
 from ._choices import FAMILIES
 from ._device import resolve_device
 from ._least_squares import LeastSquares
@@ -274,9 +275,8 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {list(choices)}.")
         for name in ("max_steps", "batch_size", "n_ensemble"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number of 1 or more.")
+            if not is_whole(getattr(self, name), least=1):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be a whole number of 1 or more.")
         for name, allowed, within in (
             ("lr", "must be a positive number", lambda value: 0 < value < math.inf),
             ("weight_decay", "must be a number of 0 or more, or several", lambda value: 0 <= value < math.inf),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Self
 
 from scot_hycnn.potentials import Potential
 
+from ._checks import is_whole
 from ._choices import POTENTIALS, RECIPES
 
 # Beyond what a step in float32 can hold.
@@ -110,12 +111,12 @@ class Settings:
         if not isinstance(self.potential, Potential):
             _choice("potential", self.potential, POTENTIALS)
         for name, least in (("max_steps", 1), ("batch_size", 1), ("n_ensemble", 1), ("rng", 0)):
-            if not _is_whole(getattr(self, name), least=least):
+            if not is_whole(getattr(self, name), least=least):
                 seed = ", the seed" if name == "rng" else ""
                 raise ValueError(f"{name}={getattr(self, name)!r} must be a whole number of {least} or more{seed}.")
             self._become_plain(name, int)
         widths = self.hidden if isinstance(self.hidden, Iterable) else ()
-        if not (widths := tuple(widths)) or not all(_is_whole(width, least=1) for width in widths):
+        if not (widths := tuple(widths)) or not all(is_whole(width, least=1) for width in widths):
             raise ValueError(f"hidden={self.hidden!r} must be one or more widths, each a whole number of 1 or more.")
         object.__setattr__(self, "hidden", tuple(int(width) for width in widths))
         for name, low, allowed in (
@@ -148,10 +149,6 @@ def _check_own(potential: Potential, n_dims: int, hidden: Iterable[int] | None) 
         raise ValueError(f"potential has n_dims={potential.n_dims}, and the cells have {n_dims} dimensions.")
     if hidden is not None:
         raise ValueError(f"hidden={hidden!r} goes with a potential's name; {potential} has its own. Leave hidden out.")
-
-
-def _is_whole(value: object, *, least: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) < 2**63
 
 
 def _is_real(value: object) -> bool:
