@@ -45,7 +45,7 @@ class HyCNN(Maxout):
     gate
         ``'smooth'`` or ``'max'``.
     temperature
-        :math:`\tau` of the smooth gate at the start.
+        :math:`\tau` of the smooth gate at the start. It counts as 1e-6 where it is below.
     annealing
         What becomes of it in training: ``'learned'``, one for each layer; ``'fixed'``; or ``'cyclic'``, the paper's
         schedule for d = 2.

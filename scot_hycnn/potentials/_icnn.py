@@ -9,15 +9,14 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from ._activation import ACTIVATIONS, activate
-from ._network import Network
+from ._one_branch import OneBranch
 from ._parameters import log_normal
 from ._potential import Weights
 
 
 @final
 @dataclass(frozen=True)
-class ICNN(Network):
+class ICNN(OneBranch):
     r"""Convex function of one-branch layers with input skips.
 
     .. math::
@@ -67,18 +66,12 @@ class ICNN(Network):
     torch.Size([1, 100, 5])
     """
 
-    activation: Literal["softplus", "relu", "leaky_relu"] = "softplus"
-    temperature: float = 1.0
     constraint: Literal["hard", "soft"] = "hard"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation={self.activation!r} is unknown; choose one of {list(ACTIVATIONS)}.")
         if self.constraint not in ("hard", "soft"):
             raise ValueError(f"constraint={self.constraint!r} is unknown; choose 'hard' or 'soft'.")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature={self.temperature} must be positive.")
 
     @property
     def convex(self) -> bool:
@@ -113,9 +106,3 @@ class ICNN(Network):
         """
         negative = [w.clamp_max(0).square().sum((1, 2)) for name, w in weights.items() if name[0] in "Vv"]
         return torch.stack(negative).sum(0)
-
-    def _gate(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        return activate(self.activation, self.temperature, a)
-
-    def _back(self, u: Tensor, slopes: Tensor) -> Tensor:
-        return u * slopes

@@ -16,23 +16,14 @@ from ._parameters import inverse_softplus, log_normal, unpack
 from ._potential import Weights
 from ._temperature import cyclic
 
+# The gate is a sharp maximum there. Weights are divided by temperatures, and slopes by their squares: a softplus that
+# training drives towards 0 would make them infinite in float32.
+_LEAST_TEMPERATURE = 1e-6
+
 
 @dataclass(frozen=True)
 class Maxout(Network):
-    r"""The gate :math:`m(a, b) = \max(a, b)`, or smoothly :math:`m(a, b) = \tau\log(e^{a/\tau} + e^{b/\tau})`.
-
-    Parameters
-    ----------
-    n_dims, hidden, quadratic_skip, strong_convexity, output_scale, monotone
-        As for every network.
-    gate
-        ``'smooth'`` or ``'max'``.
-    temperature
-        :math:`\tau` of the smooth gate at the start.
-    annealing
-        What becomes of it in training: ``'learned'``, one for each layer; ``'fixed'``; or ``'cyclic'``, the paper's
-        schedule for d = 2.
-    """
+    """Its gate is the larger of two branches, or smoothly so. Options: see :class:`HyCNN`."""
 
     branches: ClassVar[int] = 2
 
@@ -86,7 +77,7 @@ class Maxout(Network):
         """
         weights = super().weights(theta)
         if self.gate == "smooth":
-            tau = F.softplus(weights.pop("tau"))
+            tau = F.softplus(weights.pop("tau")).clamp_min(_LEAST_TEMPERATURE)
             self._absorb_temperatures(weights, tau if self.annealing == "learned" else tau.detach())
         return weights
 

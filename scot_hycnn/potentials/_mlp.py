@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from ._activation import ACTIVATIONS, activate
-from ._network import Network
+from ._one_branch import OneBranch
 
 
 @final
 @dataclass(frozen=True)
-class MLP(Network):
+class MLP(OneBranch):
     r"""Function :math:`f(x) = v \cdot z_L + \tfrac{q}{2}|x|^2`, :math:`z_{l+1} = \sigma(V_l z_l + b_{l+1})`.
 
     Not convex: its gradient is no optimal transport map in general, and conjugates have many local maximisers. It is
@@ -56,16 +55,6 @@ class MLP(Network):
 
     input_skips: ClassVar[bool] = False
 
-    activation: Literal["softplus", "relu", "leaky_relu"] = "softplus"
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation={self.activation!r} is unknown; choose one of {list(ACTIVATIONS)}.")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature={self.temperature} must be positive.")
-
     @property
     def convex(self) -> bool:
         return False
@@ -81,9 +70,3 @@ class MLP(Network):
             return torch.randn(shape, generator=generator, device=generator.device) / math.sqrt(self.n_dims)
         bound = 1 / math.sqrt(self._fan_in(name) if name[0] != "W" and self._fan_in(name) else self.n_dims)
         return (2 * torch.rand(shape, generator=generator, device=generator.device) - 1) * bound
-
-    def _gate(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        return activate(self.activation, self.temperature, a)
-
-    def _back(self, u: Tensor, slopes: Tensor) -> Tensor:
-        return u * slopes

@@ -28,24 +28,8 @@ class Network(Potential):
     with :math:`(Qx)^2` added to the first layer's :math:`a`, if asked for. A family says what its gate is, whether V
     and v are positive, whether it has the skips W_l (l > 0) and w from the input, and how it starts.
 
-    Parameters
-    ----------
-    n_dims
-        Dimension d of the cells' representation.
-    hidden
-        Width of each hidden layer.
-    quadratic_skip
-        Whether the first layer has the terms :math:`(Qx)^2`.
-    strong_convexity
-        q at the start. It is learned and stays positive, so the convex conjugate is finite and has one maximiser.
-        0: there is no such term.
-    output_scale
-        Factor of v and w at the start. 1 is the families' own initialisation; with a smaller one, and q near 1, f
-        starts near :math:`|x|^2/2`.
-    monotone
-        One character a dimension: ``'+'`` where f must not fall, ``'-'`` where it must not rise, ``'0'`` where it is
-        free; empty for no constraint. All weights on a constrained dimension are softpluses with that sign, and it is
-        left out of Q and q, whose slopes change their sign. (A string, since that is what every file format keeps.)
+    Options: see :class:`HyCNN`. All weights on a monotone dimension are softpluses with its sign, and it is left out of
+    Q and q, whose slopes change their sign. (The option is a string, since that is what every file format keeps.)
     """
 
     # Columns of a for each unit: a maxout gate has two branches.

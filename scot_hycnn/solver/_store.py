@@ -16,8 +16,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
-from scot_hycnn.potentials import ICNN, MLP, GroupMax, HyCNN, Potential
+from scot_hycnn.potentials import Potential
 
+from ._choices import FAMILIES
 from ._coordinates import Coordinates
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 # 1: HyCNN only. 2: the network's family is named.
 SCHEMA_VERSION = 2
-_FAMILIES: dict[str, type[Potential]] = {family.__name__: family for family in (HyCNN, GroupMax, ICNN, MLP)}
+_FAMILIES = {family.__name__: family for family, _ in FAMILIES.values()}
 _METADATA_KEY = "scot_hycnn"
 _CHECKSUM_KEY = "sha256"
 # What the map reports about its fit, beside what it needs to act.

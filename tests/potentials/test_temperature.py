@@ -146,6 +146,24 @@ def test_the_max_gate_has_no_temperature(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("free", [-20.0, -50.0, -105.0, -1e4])
+def test_a_temperature_that_training_drives_to_zero_leaves_the_sharp_maximum(family, free):
+    """From -105 on its softplus is 0 in float32, and from -50 on the slopes are infinite, but for the floor."""
+    f, sharp = (family(n_dims=3, hidden=(5, 4), gate=gate) for gate in ("smooth", "max"))
+    theta = f.init(2, torch.Generator().manual_seed(0))
+    named = unpack(theta, f.shapes)
+    named["tau"].fill_(free)
+    of_sharp = sharp.weights(torch.cat([value.flatten(1) for name, value in named.items() if name != "tau"], dim=1))
+    x = torch.randn(2, 20, 3, generator=torch.Generator().manual_seed(1))
+    weights = f.weights(theta.requires_grad_())
+    value, gradient = f.value(weights, x), f.gradient(weights, x)
+    torch.testing.assert_close(value, sharp.value(of_sharp, x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gradient, sharp.gradient(of_sharp, x), rtol=1e-4, atol=1e-4)
+    (slopes,) = torch.autograd.grad(value.sum() + gradient.square().sum(), theta)
+    assert slopes.isfinite().all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_temperature_starts_where_it_is_told(family):
     f = family(n_dims=3, hidden=(5, 4), temperature=0.3)
     torch.testing.assert_close(taus(f, f.init(2, torch.Generator().manual_seed(0))), torch.full((2, 1, 2), 0.3))

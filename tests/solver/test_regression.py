@@ -150,6 +150,7 @@ def test_a_constant_feature_does_no_harm():
         ({"monotonic_cst": [1, 0]}, "must have a -1, 0 or 1 for each of the 3 features"),
         ({"monotonic_cst": [1, 0, 2]}, "must have a -1, 0 or 1 for each of the 3 features"),
         ({"max_steps": 0}, "max_steps=0 must be a whole number of 1 or more"),
+        ({"max_steps": 2**63}, "max_steps=9223372036854775808 must be a whole number of 1 or more"),
         ({"batch_size": 2.5}, "batch_size=2.5 must be a whole number"),
         ({"n_ensemble": True}, "n_ensemble=True must be a whole number"),
         ({"lr": 0.0}, "lr=0.0 must be a positive number"),
