@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 Rows = NDArray[np.intp]
+# Cells to choose: a boolean column of obs by name, or its values.
+Mask: TypeAlias = "str | NDArray[np.bool_] | pd.Series[bool]"
 
 # More labels than these make an error message unreadable.
 _SHOWN_LABELS = 20
@@ -121,6 +123,25 @@ def mask_rows(obs: pd.DataFrame, mask_obs: str | NDArray[np.bool_] | pd.Series[b
 def is_mask(obs: pd.DataFrame, name: Hashable) -> bool:
     """Whether obs has a boolean column of that name."""
     return isinstance(name, str) and name in obs and pd.api.types.is_bool_dtype(obs[name].dtype)
+
+
+def group_labels(obs: pd.DataFrame, group_key: str, rows: Rows) -> NDArray[np.str_]:
+    """Group of each of these cells, by name; shape (len(rows),).
+
+    Raises
+    ------
+    ValueError
+        If there is no such column, or it is empty for some of them.
+    """
+    if group_key not in obs:
+        raise ValueError(f"group_key={group_key!r} is not a column of adata.obs; it has {list(obs)}.")
+    column = obs[group_key].iloc[rows]
+    if n_empty := int(column.isna().sum()):
+        raise ValueError(
+            f"adata.obs[{group_key!r}] is empty for {n_empty} of {len(rows)} cells to fit on, the first "
+            f"{obs.index[rows[column.isna().to_numpy()][0]]!r}; name their group, or leave them out with mask_obs."
+        )
+    return column.astype(str).to_numpy(dtype=str)
 
 
 def _condition(obs: pd.DataFrame, groupby: str, name: str, label: Hashable) -> Condition:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Condition, Rows, find_conditions, labelled_rows, listed_labels, mask_rows
+from ._conditions import (
+    Condition,
+    Mask,
+    Rows,
+    find_conditions,
+    group_labels,
+    labelled_rows,
+    listed_labels,
+    mask_rows,
+)
 from ._representation import (
     Coordinates,
     Representation,
@@ -24,11 +31,10 @@ from ._representation import (
 )
 from ._slots import check_foreign, check_slots, slugs
 from ._stored import StoredFit, slots_of_previous_fit
+from ._training import check_representation_is_blind, training_rows
 
 # A fit refuses fewer cells, or fewer than twice the dimensions: no covariance, and nothing to validate on.
 LEAST_CELLS = 20
-
-Mask: TypeAlias = "str | NDArray[np.bool_] | pd.Series[bool]"
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,9 @@ class Cells:
     coordinates
         Shape (n, d), finite.
     is_training
-        Which of them a fit may see (mask_obs), shape (n,).
+        Which of them a fit may see (mask_obs, split_key), shape (n,).
+    groups
+        Group of each training cell, if group_key names a column.
     """
 
     label: str
@@ -52,6 +60,7 @@ class Cells:
     rows: Rows
     coordinates: Coordinates
     is_training: NDArray[np.bool_]
+    groups: NDArray[np.str_] | None = None
 
     @property
     def training(self) -> Coordinates:
@@ -61,12 +70,20 @@ class Cells:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Source cells and those of each target, in one representation."""
+    """Source cells and those of each target, in one representation, and the columns that say what they are."""
 
     groupby: str | None
     rep: Representation
     source: Cells
     targets: tuple[Cells, ...]
+    split_key: str | None = None
+    group_key: str | None = None
+
+    def groups_with(self, target: Cells) -> tuple[NDArray[np.str_], NDArray[np.str_]] | None:
+        """Groups of the training cells of source and target."""
+        if self.source.groups is None or target.groups is None:
+            return None
+        return self.source.groups, target.groups
 
 
 def read_pairs(
@@ -78,12 +95,14 @@ def read_pairs(
     use_rep: str | None,
     n_pcs: int | None,
     mask_obs: Mask | None,
+    split_key: str | None,
+    group_key: str | None,
     key: str,
     fill: str,
 ) -> Pairs:
     """Read what a fit needs; see :func:`scot_hycnn.tl.hycnn_ot` for the parameters.
 
-    Cells outside ``mask_obs`` are read too, to be transported, but not those without finite coordinates.
+    Cells outside the training cells are read too, to be transported, but not those without finite coordinates.
 
     Returns
     -------
@@ -98,18 +117,19 @@ def read_pairs(
     conditions = find_conditions(adata.obs, source_key, target_key, groupby)
     rep = find_representation(adata, use_rep, n_pcs)
     check_slots(adata, key, fill, rep.name)
-    allowed = np.ones(adata.n_obs, dtype=bool) if mask_obs is None else mask_rows(adata.obs, mask_obs)
+    allowed = training_rows(adata.obs, split_key, mask_obs)
+    check_representation_is_blind(adata, rep.name, split_key)
     labels = slugs([target.label for target in conditions.targets])
     known = slots_of_previous_fit(adata, key)
     if known or key not in adata.uns:  # a damaged fit may be replaced, and its slots are not known
         check_foreign(adata, key, labels if len(labels) > 1 else [""], known)
     source, *targets = (
-        _read_cells(adata, condition, slug, rep, allowed)
+        _read_cells(adata, condition, slug, rep, allowed=allowed, group_key=group_key)
         for condition, slug in zip((conditions.source, *conditions.targets), ("", *labels), strict=True)
     )
     for cells in (source, *targets):
-        _check_number(cells, conditions.groupby, rep, is_masked=mask_obs is not None)
-    return Pairs(conditions.groupby, rep, source, tuple(targets))
+        _check_number(cells, conditions.groupby, rep, is_masked=not allowed.all())
+    return Pairs(conditions.groupby, rep, source, tuple(targets), split_key, group_key)
 
 
 def _check_number(cells: Cells, groupby: str | None, rep: Representation, *, is_masked: bool) -> None:
@@ -119,18 +139,25 @@ def _check_number(cells: Cells, groupby: str | None, rep: Representation, *, is_
         where = "boolean columns of adata.obs" if groupby is None else f"adata.obs[{groupby!r}]"
         fewer = "Use another representation" if rep.name == "X" else "Use fewer components (n_pcs)"
         raise ValueError(
-            f"{cells.label!r} of {where} has {n_cells} cells{' in mask_obs' if is_masked else ''}; at least {needed} "
+            f"{cells.label!r} of {where} has {n_cells} cells{' to fit on' if is_masked else ''}; at least {needed} "
             f"are needed ({LEAST_CELLS}, and twice the {rep.n_dims} dimensions of {rep.name!r}). {fewer} or more cells."
         )
 
 
 def _read_cells(
-    adata: AnnData, condition: Condition, slug: str, rep: Representation, allowed: NDArray[np.bool_]
+    adata: AnnData,
+    condition: Condition,
+    slug: str,
+    rep: Representation,
+    *,
+    allowed: NDArray[np.bool_],
+    group_key: str | None,
 ) -> Cells:
     coordinates = read_coordinates(adata, rep, condition.rows)
     finite, is_training = is_finite(coordinates), allowed[condition.rows]
     check_finite(adata, rep, condition.rows[is_training], finite[is_training])
-    return Cells(condition.label, slug, condition.rows[finite], coordinates[finite], is_training[finite])
+    groups = None if group_key is None else group_labels(adata.obs, group_key, condition.rows[is_training])
+    return Cells(condition.label, slug, condition.rows[finite], coordinates[finite], is_training[finite], groups)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ class Slots:
     ----------
     moved, inverse
         Keys of obsm.
-    displacement, std
+    displacement, std, out_of_support
         Keys of obs.
     """
 
@@ -27,12 +27,19 @@ class Slots:
     inverse: str
     displacement: str
     std: str
+    out_of_support: str
+
+    @property
+    def columns(self) -> tuple[str, str, str]:
+        """Those of obs."""
+        return self.displacement, self.std, self.out_of_support
 
     @classmethod
     def named(cls, key: str, slug: str) -> Slots:
         """Keys under ``key``; ``slug`` is empty if there is one target only."""
         suffix = f"_{slug}" if slug else ""
-        return cls(f"X_{key}{suffix}", f"X_{key}_inverse{suffix}", f"{key}_displacement{suffix}", f"{key}_std{suffix}")
+        columns = (f"{key}_{name}{suffix}" for name in ("displacement", "std", "out_of_support"))
+        return cls(f"X_{key}{suffix}", f"X_{key}_inverse{suffix}", *columns)
 
 
 def check_slots(adata: AnnData, key: str, fill: str, rep_name: str) -> None:
@@ -86,7 +93,7 @@ def check_foreign(adata: AnnData, key: str, suffixes: Iterable[str], known: Coll
         f"{name!r} (adata.{slot})"
         for slot, keys in (
             ("obsm", [name for slots in names for name in (slots.moved, slots.inverse)]),
-            ("obs", [name for slots in names for name in (slots.displacement, slots.std)]),
+            ("obs", [name for slots in names for name in slots.columns]),
         )
         for name in keys
         if name in getattr(adata, slot) and name not in known

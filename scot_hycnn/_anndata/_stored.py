@@ -153,7 +153,7 @@ def slots_of_previous_fit(adata: AnnData, key: str) -> list[str]:
     except ValueError:
         return []
     slots = [previous.slots(slug) for slug in previous.targets]
-    return [name for s in slots for name in (s.moved, s.inverse, s.displacement, s.std)]
+    return [name for s in slots for name in (s.moved, s.inverse, *s.columns)]
 
 
 def _model(stored: _Entries, slug: str) -> dict[str, Any]:

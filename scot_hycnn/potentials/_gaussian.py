@@ -46,7 +46,9 @@ class Gaussian:
     covariance_y: Array
 
     @classmethod
-    def fit(cls, x: ArrayLike, y: ArrayLike) -> Gaussian:
+    def fit(
+        cls, x: ArrayLike, y: ArrayLike, *, weights_x: ArrayLike | None = None, weights_y: ArrayLike | None = None
+    ) -> Gaussian:
         """Estimate means and covariances, these with Ledoit-Wolf shrinkage.
 
         Parameters
@@ -55,6 +57,8 @@ class Gaussian:
             Source cells, shape (n, d).
         y
             Target cells, shape (m, d).
+        weights_x, weights_y
+            Weight of each cell, shape (n,) and (m,), not negative; None counts all the same.
 
         Returns
         -------
@@ -65,8 +69,8 @@ class Gaussian:
         Ledoit & Wolf (2004), J. Multivariate Anal. 88, 365-411.
         """
         x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        mean_x, mean_y = x.mean(0), y.mean(0)
-        return cls(mean_x, mean_y, _covariance(x - mean_x), _covariance(y - mean_y))
+        (mean_x, covariance_x), (mean_y, covariance_y) = _moments(x, weights_x), _moments(y, weights_y)
+        return cls(mean_x, mean_y, covariance_x, covariance_y)
 
     @property
     def matrix(self) -> Array:
@@ -85,6 +89,17 @@ class Gaussian:
     def gradient(self, x: ArrayLike) -> Array:
         """T(x), shape (n, d), for x of shape (n, d)."""
         return self.mean_y + (np.asarray(x, dtype=np.float64) - self.mean_x) @ self.matrix
+
+
+def _moments(cells: Array, weights: ArrayLike | None) -> tuple[Array, Array]:
+    if weights is None:
+        mean = cells.mean(0)
+        return mean, _covariance(cells - mean)
+    share: Array = np.asarray(weights, dtype=np.float64)
+    share = share / share.sum()
+    weighted_mean: Array = share @ cells
+    # Rows of this length have the weighted covariance, and fourth moments by which heavy weights mean more shrinkage.
+    return weighted_mean, _covariance(np.sqrt(len(cells) * share)[:, None] * (cells - weighted_mean))
 
 
 def _covariance(centred: Array) -> Array:

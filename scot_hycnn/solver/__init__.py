@@ -5,8 +5,17 @@ from __future__ import annotations
 from ._cost import expected_seconds
 from ._device import resolve_device
 from ._fit import fit
+from ._groups import check_groups
 from ._map import TransportMap
 from ._regression import ConvexRegressor
 from ._settings import Settings
 
-__all__ = ["ConvexRegressor", "Settings", "TransportMap", "expected_seconds", "fit", "resolve_device"]
+__all__ = [
+    "ConvexRegressor",
+    "Settings",
+    "TransportMap",
+    "check_groups",
+    "expected_seconds",
+    "fit",
+    "resolve_device",
+]

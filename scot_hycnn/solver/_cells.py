@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor
 from scot_hycnn.potentials import Gaussian
 
 from ._coordinates import Coordinates
+from ._groups import Groups, Strata
+from ._support import N_POINTS, Support
 
 Array = NDArray[np.float64]
 
@@ -65,6 +67,10 @@ class Cells:
         The same validation cells as they were given.
     gaussian_x, gaussian_y
         The Gaussian map's potential at the source and its conjugate at the target validation cells.
+    all_cells
+        Balanced coordinates from the validation cells too: the Gaussian map that is kept where no network is better.
+    strata_x, strata_y
+        How batches are drawn from the training cells; None draws all cells alike.
     """
 
     coordinates: Coordinates
@@ -76,28 +82,43 @@ class Cells:
     y_validation_original: Array
     gaussian_x: Tensor
     gaussian_y: Tensor
+    all_cells: Coordinates
+    strata_x: Strata | None = None
+    strata_y: Strata | None = None
 
     @classmethod
-    def prepare(cls, x: Array, y: Array, fraction: float, *, rng: int, device: str) -> Cells:
-        """Split both clouds and balance them by the training cells' Gaussian map."""
+    def prepare(
+        cls, x: Array, y: Array, fraction: float, *, rng: int, device: str, groups: Groups | None = None
+    ) -> Cells:
+        """Split both clouds and balance them by the training cells' Gaussian map; with groups in their proportions."""
         generator = np.random.default_rng(rng)
-        (x, x_validation), (y, y_validation) = (split(cells, fraction, generator) for cells in (x, y))
-        coordinates = Coordinates.from_gaussian(Gaussian.fit(x, y))
+        if groups is None:
+            (x_train, x_held), (y_train, y_held) = (split(cells, fraction, generator) for cells in (x, y))
+            strata: list[Strata] = []
+            balanced, all_cells = _balanced(x_train, y_train), _balanced(x, y)
+        else:
+            in_x, in_y = groups.hold_out(fraction, MAX_VALIDATION_CELLS, generator)
+            x_train, x_held, y_train, y_held = x[~in_x], x[in_x], y[~in_y], y[in_y]
+            seen = groups.take(~in_x, ~in_y)
+            strata = [Strata.of(cloud, seen.proportions, device) for cloud in (seen.x, seen.y)]
+            balanced, all_cells = _balanced(x_train, y_train, *seen.weights), _balanced(x, y, *groups.weights)
+        xi, eta = (
+            torch.as_tensor(cells, dtype=torch.float32, device=device)
+            for cells in (balanced.source(x_train), balanced.target(y_train))
+        )
+        return cls(balanced, xi, eta, *_seen_by(balanced, x_held, y_held, device), all_cells, *strata)
 
-        def tensor(cells: Array) -> Tensor:
-            return torch.as_tensor(cells, dtype=torch.float32, device=device)
-
-        xi, eta = tensor(coordinates.source(x_validation)), tensor(coordinates.target(y_validation))
-        return cls(
-            coordinates,
-            tensor(coordinates.source(x)),
-            tensor(coordinates.target(y)),
-            xi,
-            eta,
-            x_validation,
-            y_validation,
-            0.5 * xi.square().sum(1),
-            0.5 * eta.square().sum(1),
+    def validated_on(self, x: Array, y: Array) -> Cells:
+        """The same training cells, with others to validate on."""
+        xi, eta, *_, gaussian_x, gaussian_y = _seen_by(self.coordinates, x, y, str(self.x.device))
+        return replace(
+            self,
+            x_validation=xi,
+            y_validation=eta,
+            x_validation_original=x,
+            y_validation_original=y,
+            gaussian_x=gaussian_x,
+            gaussian_y=gaussian_y,
         )
 
     def centred(self) -> Cells:
@@ -124,7 +145,20 @@ class Cells:
             self.y_validation_original,
             self.gaussian_x / balanced.scale,
             self.gaussian_y / balanced.scale,
+            self.all_cells,
+            self.strata_x,
+            self.strata_y,
         )
+
+    def support(self, coordinates: Coordinates, *, rng: int) -> Support:
+        """What the map knows of where it was trained, in its coordinates."""
+        generator = torch.Generator().manual_seed(rng)
+        rows = torch.randperm(len(self.x), generator=generator)[:N_POINTS]
+        points = coordinates.source(
+            self.coordinates.invert_source(np.asarray(self.x[rows.to(self.x.device)].cpu().double()))
+        )
+        validation = coordinates.source(self.x_validation_original)
+        return Support.of(*(torch.as_tensor(cells, dtype=torch.float32) for cells in (points, validation)))
 
     def w2_squared(self, semi_dual: float) -> float:
         r"""Squared Wasserstein-2 distance from J on validation cells, in centred coordinates.
@@ -145,10 +179,29 @@ class Cells:
     def batch(self, n_maps: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Random training cells, drawn with replacement for each map: shape (K, size, d) twice."""
         x, y = (
-            cells[torch.randint(len(cells), (n_maps, size), generator=generator, device=cells.device)]
-            for cells in (self.x, self.y)
+            cells[
+                torch.randint(len(cells), (n_maps, size), generator=generator, device=cells.device)
+                if strata is None
+                else strata.draw((n_maps, size), generator)
+            ]
+            for cells, strata in ((self.x, self.strata_x), (self.y, self.strata_y))
         )
         return x, y
+
+
+def _balanced(x: Array, y: Array, weights_x: Array | None = None, weights_y: Array | None = None) -> Coordinates:
+    return Coordinates.from_gaussian(Gaussian.fit(x, y, weights_x=weights_x, weights_y=weights_y))
+
+
+def _seen_by(
+    coordinates: Coordinates, x: Array, y: Array, device: str
+) -> tuple[Tensor, Tensor, Array, Array, Tensor, Tensor]:
+    """Validation cells in balanced coordinates, as they were given, and what the Gaussian map makes of them."""
+    xi, eta = (
+        torch.as_tensor(cells, dtype=torch.float32, device=device)
+        for cells in (coordinates.source(x), coordinates.target(y))
+    )
+    return xi, eta, x, y, 0.5 * xi.square().sum(1), 0.5 * eta.square().sum(1)
 
 
 def split(cells: Array, fraction: float, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -21,6 +21,7 @@ from ._certificate import certificate
 from ._coordinates import Coordinates
 from ._device import resolve_device
 from ._selection import Blended, as_numpy
+from ._support import Support
 
 Array = NDArray[np.float32]
 
@@ -58,6 +59,8 @@ class TransportMap:
         Scores on validation cells, the Gaussian map's beside the chosen one's, and of every blend.
     certificate
         How far the map is what it claims to be; see :meth:`certify`.
+    support
+        Where its training cells were; see :meth:`out_of_support`. None in maps of older versions.
     origin
         Where it comes from, if from an AnnData: labels, column and representation of the cells, by which
         :func:`scot_hycnn.tl.transport` recognises those that it is for.
@@ -85,6 +88,7 @@ class TransportMap:
     history: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
     certificate: dict[str, float] = field(default_factory=dict)
+    support: Support | None = None
     origin: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
 
@@ -105,16 +109,34 @@ class TransportMap:
 
     @overload
     def transport(
-        self, x: ArrayLike, t: float = ..., *, return_std: Literal[False] = ..., batch_size: int = ...
+        self,
+        x: ArrayLike,
+        t: float = ...,
+        *,
+        return_std: Literal[False] = ...,
+        fallback: bool = ...,
+        batch_size: int = ...,
     ) -> Array: ...
 
     @overload
     def transport(
-        self, x: ArrayLike, t: float = ..., *, return_std: Literal[True], batch_size: int = ...
+        self,
+        x: ArrayLike,
+        t: float = ...,
+        *,
+        return_std: Literal[True],
+        fallback: bool = ...,
+        batch_size: int = ...,
     ) -> tuple[Array, Array]: ...
 
     def transport(
-        self, x: ArrayLike, t: float = 1.0, *, return_std: bool = False, batch_size: int = BLOCK_ROWS
+        self,
+        x: ArrayLike,
+        t: float = 1.0,
+        *,
+        return_std: bool = False,
+        fallback: bool = False,
+        batch_size: int = BLOCK_ROWS,
     ) -> Array | tuple[Array, Array]:
         r"""Move source cells along the displacement interpolation :math:`(1 - t)\,x + t\,T(x)`.
 
@@ -126,6 +148,10 @@ class TransportMap:
             Time in [0, 1]: 0 leaves the cells where they are, 1 is T.
         return_std
             Also return the ensemble's standard deviation.
+        fallback
+            Go over to the Gaussian map away from the training source cells: :math:`T_{Gauss} + s(x)\,(T - T_{Gauss})`
+            with s = 1 where :meth:`out_of_support` is below 1, and 0 from 2 on. **This map is no longer the gradient
+            of a convex function**, since s depends on x; without it T is.
         batch_size
             Rows of a block.
 
@@ -137,7 +163,8 @@ class TransportMap:
         Raises
         ------
         ValueError
-            If x has another dimension, is not finite, t lies outside [0, 1], or batch_size is below 1.
+            If x has another dimension, is not finite, t lies outside [0, 1], batch_size is below 1, or ``fallback``
+            is asked of a map that does not know its training cells (of an older version).
 
         References
         ----------
@@ -146,10 +173,11 @@ class TransportMap:
         if not isinstance(t, Real) or not 0 <= t <= 1:
             raise ValueError(f"t={t!r} is outside [0, 1]: 0 is the source, 1 the transported cells.")
         x = self._check(x, "x")
+        support = self._known_support() if fallback else None
         moved = np.empty(x.shape, dtype=np.float32)
         std = np.zeros(len(x), dtype=np.float32)
         for rows in _blocks(len(x), batch_size):
-            mapped, spread = self._map(x[rows], with_spread=return_std)
+            mapped, spread = self._map(x[rows], with_spread=return_std, support=support)
             moved[rows] = (1 - t) * x[rows] + t * mapped
             std[rows] = t * spread
         return (moved, std) if return_std else moved
@@ -174,6 +202,39 @@ class TransportMap:
             If y has another dimension or is not finite, or batch_size is below 1.
         """
         return self.inverted(self._check(y, "y"), batch_size).astype(np.float32)
+
+    def out_of_support(self, x: ArrayLike) -> Array:
+        """How far cells are from the source cells that the map was trained on.
+
+        Parameters
+        ----------
+        x
+            Cells, shape (n, d).
+
+        Returns
+        -------
+        float32, shape (n,): the mean distance to the ten nearest of (at most 1,000) training source cells, in balanced
+        coordinates, divided by what 95 % of unseen source cells stay below. Values above 1 are unusual; what the map
+        says there is extrapolation.
+
+        Raises
+        ------
+        ValueError
+            If x has another dimension or is not finite, or the map is of an older version that did not keep training
+            cells.
+        """
+        x, support = self._check(x, "x"), self._known_support()
+        return self._by_block(x, lambda block: support.score(self._tensor(self.coordinates.source(block)))).astype(
+            np.float32
+        )
+
+    def _known_support(self) -> Support:
+        if self.support is None:
+            raise ValueError(
+                "This map does not know where its training cells were: a version of scot_hycnn before 0.2 made it. Fit "
+                "again for out-of-support scores and fallback."
+            )
+        return self.support
 
     def potential(self, x: ArrayLike) -> NDArray[np.float64]:
         """f(x), up to the constant that makes it comparable with :meth:`conjugate`.
@@ -351,19 +412,22 @@ class TransportMap:
         return np.concatenate([self._map(x[rows], with_spread=False)[0] for rows in _blocks(len(x), BLOCK_ROWS)])
 
     @torch.inference_mode()
-    def _map(self, x: NDArray[np.floating], *, with_spread: bool) -> tuple[NDArray[np.float64], Any]:
+    def _map(
+        self, x: NDArray[np.floating], *, with_spread: bool, support: Support | None = None
+    ) -> tuple[NDArray[np.float64], Any]:
         """T(x) of one block, and the members' spread around it."""
         points = self._tensor(self.coordinates.source(x))
         if self.blend == 0:
             return self.coordinates.invert_target(as_numpy(points)), 0.0
         members = self._f.member_gradients(points)
         mean = members.mean(0)
-        moved = self.coordinates.invert_target(as_numpy(torch.lerp(points, mean, self.blend)))
+        blend = self.blend * (torch.ones(1) if support is None else support.trust(points)).unsqueeze(-1).to(points)
+        moved = self.coordinates.invert_target(as_numpy(torch.lerp(points, mean, blend)))
         if not with_spread:
             return moved, 0.0
         # In original coordinates a difference d of balanced targets is d B / c.
         apart = (members - mean) @ self._tensor(self.coordinates.matrix / self.coordinates.scale)
-        return moved, self.blend * as_numpy(apart.square().sum(-1).mean(0).sqrt())
+        return moved, as_numpy(blend[:, 0] * apart.square().sum(-1).mean(0).sqrt())
 
     def inverted(self, y: NDArray[np.floating], batch_size: int = BLOCK_ROWS) -> NDArray[np.float64]:
         """T^-1(y) in double precision, unchecked."""

@@ -15,6 +15,7 @@ from scot_hycnn.potentials import Potential
 
 from ._cells import Cells
 from ._choices import GAUSSIAN, RECIPES
+from ._leave_out import LeftOut
 from ._map import TransportMap
 from ._selection import BLENDS, Score, by_blend, choose, score_blends
 from ._settings import Settings
@@ -35,6 +36,8 @@ class Trained:
         The cells in the coordinates of training.
     keep_gaussian
         Whether the Gaussian map was clearly better.
+    left_out
+        How blends did on groups that were left out, if that is what the choice is to be made on.
     n_steps, history, n_bad_gradients
         What happened on the way.
     """
@@ -42,6 +45,7 @@ class Trained:
     theta: Tensor
     cells: Cells
     keep_gaussian: bool
+    left_out: LeftOut | None = None
     n_steps: int = 0
     history: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     n_bad_gradients: int = 0
@@ -71,7 +75,13 @@ class Choice:
         return self.scores[0]
 
 
-def finish(network: Potential, trained: Trained, cells: Cells, settings: Settings, started: float) -> TransportMap:
+def finish(
+    network: Potential,
+    trained: Trained,
+    cells: Cells,
+    settings: Settings,
+    started: float,
+) -> TransportMap:
     """Blend, measure, and say what happened.
 
     Parameters
@@ -92,14 +102,19 @@ def finish(network: Potential, trained: Trained, cells: Cells, settings: Setting
     The map, with its certificate.
     """
     choice = _choose(network, trained, cells, settings)
+    if trained.left_out is not None and len(choice.blends) > 1:
+        choice = replace(choice, chosen=trained.left_out.choose())
     params = settings.report() | {"n_steps": trained.n_steps, "seconds": time.perf_counter() - started}
     status = _status(settings, trained, choice)
     if status != "ok":
-        warnings.warn(f"solver.fit {status}", UserWarning, stacklevel=3)
+        warnings.warn(f"solver.fit {status}", UserWarning, stacklevel=4)
+    # Where no network stands in its way, the Gaussian map gains from the validation cells.
+    coordinates = cells.all_cells if choice.blend == 0 else trained.cells.coordinates
     fitted = TransportMap(
         network=network,
         theta=trained.theta.cpu(),
-        coordinates=trained.cells.coordinates,
+        coordinates=coordinates,
+        support=trained.cells.support(coordinates, rng=settings.rng),
         blend=choice.blend,
         w2_squared=cells.w2_squared(choice.score.semi_dual),
         status=status,
@@ -114,6 +129,7 @@ def finish(network: Potential, trained: Trained, cells: Cells, settings: Setting
             "n_source": len(cells.x_validation),
             "n_target": len(cells.y_validation),
             **by_blend(choice.scores, choice.blends),
+            **({} if trained.left_out is None else trained.left_out.by_blend()),
         },
         device=settings.device,
     )
@@ -145,9 +161,10 @@ def _status(settings: Settings, trained: Trained, choice: Choice) -> str:
             f"met {trained.n_bad_gradients} non-finite gradients in {trained.n_steps} steps, which were skipped."
         )
     if choice.blend == 0 and settings.potential != GAUSSIAN:
+        held = "groups left out of training" if trained.left_out is not None else "validation cells"
         early = f" after {trained.n_steps} steps" if trained.n_steps < settings.max_steps else ""
         sentences.append(
-            f"kept the Gaussian map: on validation cells the network was not better{early}. This is the right answer "
+            f"kept the Gaussian map: on {held} the network was not better{early}. This is the right answer "
             "where the response is close to linear, or cells are few."
         )
     # Not by J, which is infinite where the network's gradient does not reach every target cell.

@@ -12,6 +12,7 @@ from scot_hycnn.potentials import Potential
 
 from ._checks import is_whole
 from ._choices import POTENTIALS, RECIPES
+from ._groups import WEIGHTINGS
 
 # Beyond what a step in float32 can hold.
 MOST = 1e38
@@ -25,6 +26,8 @@ LEAST_STEPS, MOST_STEPS = 600, 1200
 # Batches: with 20,000 cells 512 in half the steps are better (D = 16: 1.33 against 1.55 %), with 5,000 they are not.
 BATCH_SIZE, MANY_CELLS, BATCH_SIZE_OF_MANY = 256, 10_000, 512
 HIDDEN = (48, 48, 48, 48)
+# What the choice between networks and Gaussian map is made on.
+LEAVE_OUT = ("cells", "groups")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Settings:
     validation_fraction: float
     device: str
     rng: int
+    group_weights: str = "sqrt"
+    leave_out: str = "cells"
 
     @classmethod
     def for_cells(
@@ -107,9 +112,7 @@ class Settings:
         return self.options() | {"potential": str(self.potential)}
 
     def __post_init__(self) -> None:
-        _choice("solver", self.solver, tuple(RECIPES))
-        if not isinstance(self.potential, Potential):
-            _choice("potential", self.potential, POTENTIALS)
+        self._check_choices()
         for name, least in (("max_steps", 1), ("batch_size", 1), ("n_ensemble", 1), ("rng", 0)):
             if not is_whole(getattr(self, name), least=least):
                 seed = ", the seed" if name == "rng" else ""
@@ -131,6 +134,18 @@ class Settings:
                 f"validation_fraction={self.validation_fraction!r} must lie in (0, 0.5]: the choice of the blend needs "
                 "cells that training has not seen."
             )
+
+    def _check_choices(self) -> None:
+        _choice("solver", self.solver, tuple(RECIPES))
+        _choice("group_weights", self.group_weights, tuple(WEIGHTINGS))
+        _choice("leave_out", self.leave_out, LEAVE_OUT)
+        if self.leave_out == "groups" and not RECIPES[self.solver].balanced:
+            raise ValueError(
+                f"leave_out='groups' chooses between network and Gaussian map, and solver={self.solver!r} keeps the "
+                "network always; choose another solver, or leave_out='cells'."
+            )
+        if not isinstance(self.potential, Potential):
+            _choice("potential", self.potential, POTENTIALS)
 
     def _become_plain(self, name: str, kind: type) -> None:
         """NumPy's numbers would not survive as JSON."""

@@ -20,12 +20,13 @@ from scot_hycnn.potentials import Potential
 
 from ._choices import FAMILIES
 from ._coordinates import Coordinates
+from ._support import Support
 
 if TYPE_CHECKING:
     from ._map import TransportMap
 
-# 1: HyCNN only. 2: the network's family is named.
-SCHEMA_VERSION = 2
+# 1: HyCNN only. 2: the network's family is named. 3: training cells, for out-of-support scores.
+SCHEMA_VERSION = 3
 _FAMILIES = {family.__name__: family for family, _ in FAMILIES.values()}
 _METADATA_KEY = "scot_hycnn"
 _CHECKSUM_KEY = "sha256"
@@ -35,8 +36,10 @@ _REPORTS = ("params", "history", "validation", "certificate")
 
 def to_dict(fitted: TransportMap) -> dict[str, Any]:
     """See TransportMap.to_dict."""
+    support = fitted.support
     return {
-        "schema_version": SCHEMA_VERSION,
+        # A map that does not know its training cells is one of version 2, and stays it.
+        "schema_version": SCHEMA_VERSION if support is not None else 2,
         "network": {
             "family": type(fitted.network).__name__,
             **asdict(fitted.network),
@@ -48,6 +51,7 @@ def to_dict(fitted: TransportMap) -> dict[str, Any]:
         "w2_squared": fitted.w2_squared,
         "status": fitted.status,
         **({"origin": fitted.origin} if fitted.origin else {}),
+        **({} if support is None else {"support": {"points": support.points.numpy(), "scale": support.scale}}),
         **{name: _plain(getattr(fitted, name)) for name in _REPORTS},
     }
 
@@ -78,6 +82,7 @@ def from_dict(state: Mapping[str, Any]) -> dict[str, Any]:
         "w2_squared": _entry(state, "w2_squared", float),
         "status": _entry(state, "status", str),
         "origin": dict(_entry(state, "origin", dict)) if "origin" in state else {},
+        "support": _support(_entry(state, "support", dict), network.n_dims) if version > 2 else None,
         **{name: dict(_entry(state, name, dict)) for name in _REPORTS},
     }
 
@@ -134,6 +139,17 @@ def _coordinates(state: Mapping[str, Any], n_dims: int) -> Coordinates:
     if not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"A saved map's scale must be positive; it is {scale}. The map is damaged: fit again.")
     return Coordinates(scale=scale, **arrays)
+
+
+def _support(state: Mapping[str, Any], n_dims: int) -> Support:
+    points, scale = np.asarray(_entry(state, "points", np.asarray)), _entry(state, "scale", float)
+    fits = points.dtype.kind == "f" and points.ndim == 2 and points.shape[1] == n_dims and len(points) > 0
+    if not fits or not np.isfinite(points).all() or not (math.isfinite(scale) and scale > 0):
+        raise ValueError(
+            f"A saved map's training cells must be finite floats of shape (n, {n_dims}) with a positive scale; they "
+            f"have shape {points.shape} and dtype {points.dtype}, scale {scale}. The map is damaged: fit again."
+        )
+    return Support(torch.tensor(points, dtype=torch.float32), scale)
 
 
 def save(state: dict[str, Any], path: Path) -> None:

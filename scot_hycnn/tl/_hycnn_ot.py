@@ -25,6 +25,10 @@ def hycnn_ot(
     use_rep: str | None = None,
     n_pcs: int | None = None,
     mask_obs: Mask | None = None,
+    split_key: str | None = None,
+    group_key: str | None = None,
+    group_weights: str = "sqrt",
+    leave_out: str = "cells",
     potential: str = "hycnn",
     solver: str = "amortized",
     hidden: Sequence[int] | None = None,
@@ -34,6 +38,7 @@ def hycnn_ot(
     weight_decay: float | None = None,
     n_ensemble: int | None = None,
     validation_fraction: float = 0.1,
+    fallback: bool = False,
     inverse: bool = False,
     fill: str = "nan",
     device: str = "auto",
@@ -66,6 +71,19 @@ def hycnn_ot(
     mask_obs
         Fit on these cells only: a boolean array, or the name of a boolean column of ``obs``. Source cells
         outside are moved by the map all the same, unless their coordinates are NaN.
+    split_key
+        Column of ``obs`` as :func:`scot_hycnn.pp.split` writes it: fit on cells labelled ``'train'`` only. With
+        ``mask_obs`` too, on those in both. :func:`scot_hycnn.metrics.evaluate` then looks at the others.
+    group_key
+        Column of ``obs`` with groups of cells, such as cell types. Groups then have the same proportions in source and
+        target, so that a shift of their proportions between the conditions is not taken for a response. Cells of
+        groups with fewer than five cells in either condition are not fitted on.
+    group_weights
+        Proportion of a group, from its share of the cells, averaged over both conditions: ``'sqrt'``, its root, so
+        that large groups do not drown small ones; ``'equal'``; or ``'observed'``, the share itself.
+    leave_out
+        What the choice between networks and Gaussian map is made on: ``'cells'``, for more cells like these; or
+        ``'groups'`` of ``group_key``, each left out of a fit of its own, for cells of types that are not among these.
     potential
         Family of convex functions: ``'hycnn'``, others for comparison, or ``'gaussian'`` for the closed-form map
         between two Gaussians alone; :func:`scot_hycnn.solver.fit` has the list.
@@ -85,6 +103,9 @@ def hycnn_ot(
         Networks, trained side by side and averaged; None takes four.
     validation_fraction
         Part of the cells held out of training for the choice between networks and Gaussian map.
+    fallback
+        Go over to the Gaussian map where a cell is far from the training source cells (out-of-support score from 1 to
+        2). The map as a whole is then not the gradient of a convex function.
     inverse
         Also move the target cells back to the source, by the inverse map.
     fill
@@ -110,6 +131,9 @@ def hycnn_ot(
     ``adata.obs['hycnn_ot_displacement_<slug>']``, ``adata.obs['hycnn_ot_std_<slug>']``
         Length of T(x) - x, and the standard deviation of T(x) over the ensemble, in the same units; NaN for others.
         The standard deviation is 0 where the fit kept the Gaussian map, which has no ensemble: it is no certainty.
+    ``adata.obs['hycnn_ot_out_of_support_<slug>']``
+        Distance of a source cell from those that the map was trained on; 95 % of unseen cells of the same kind are
+        below 1. See :meth:`scot_hycnn.solver.TransportMap.out_of_support`.
     ``adata.obsm['X_hycnn_ot_inverse_<slug>']``
         Target cells moved back, if ``inverse``.
     ``adata.uns['hycnn_ot']``
@@ -155,6 +179,8 @@ def hycnn_ot(
         use_rep=use_rep,
         n_pcs=n_pcs,
         mask_obs=mask_obs,
+        split_key=split_key,
+        group_key=group_key,
         key=key,
         fill=fill,
     )
@@ -170,14 +196,17 @@ def hycnn_ot(
         weight_decay=weight_decay,
         n_ensemble=n_ensemble,
         validation_fraction=validation_fraction,
+        group_weights=group_weights,
+        leave_out=leave_out,
         device=str(resolve_device(device)),
         rng=seed_of(rng),
     )
+    _check_groups(pairs, settings)
     start = logg.info(_announce(pairs, settings))
     fits = []
     for target in pairs.targets:  # no comprehension: it is a stack level in some versions of Python
-        fits.append(_fit(pairs, target, settings, inverse=inverse, progress=progress))  # noqa: PERF401
-    added = write_fit(adata, pairs, fits, key=key, fill=fill)
+        fits.append(_fit(pairs, target, settings, inverse=inverse, fallback=fallback, progress=progress))  # noqa: PERF401
+    added = write_fit(adata, pairs, fits, key=key, fill=fill, fallback=fallback)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
 
@@ -193,17 +222,46 @@ def _announce(pairs: Pairs, settings: Settings) -> str:
 
 def _expected(pairs: Pairs, settings: Settings) -> str:
     seconds = len(pairs.targets) * _solver.expected_seconds(pairs.rep.n_dims, settings)
+    seconds *= 3.5 if settings.leave_out == "groups" else 1  # five more fits of half of the members
     if not seconds:
         return ""
     return f", about {seconds:.0f} s" if seconds < 100 else f", about {seconds / 60:.0f} min"
 
 
-def _fit(pairs: Pairs, target: Cells, settings: Settings, *, inverse: bool, progress: bool | None) -> Fitted:
+def _check_groups(pairs: Pairs, settings: Settings) -> None:
+    """All targets before any is fitted."""
+    if pairs.group_key is None:
+        if settings.leave_out == "groups":
+            raise ValueError("leave_out='groups' needs group_key, the column of adata.obs that holds the groups.")
+        return
+    for target in pairs.targets:
+        shapes = pairs.source.training.shape, target.training.shape
+        groups = pairs.groups_with(target)
+        shared = _solver.check_groups(groups, *shapes)
+        rest = sorted({label for cloud in groups or () for label in cloud.tolist()} - set(shared))
+        if rest:
+            logg.warning(
+                f"the map to {target.label!r} is not fitted on cells of {rest} (adata.obs[{pairs.group_key!r}]), which "
+                "are too few in source or target"
+            )
+
+
+def _fit(
+    pairs: Pairs, target: Cells, settings: Settings, *, inverse: bool, fallback: bool, progress: bool | None
+) -> Fitted:
     with warnings.catch_warnings():
         # Said again below, with the condition's name and at the caller's line.
         warnings.filterwarnings("ignore", r"solver\.fit", UserWarning)
-        fitted = _solver.fit(pairs.source.training, target.training, **settings.options(), progress=progress)
+        fitted = _solver.fit(
+            pairs.source.training,
+            target.training,
+            groups=pairs.groups_with(target),
+            **settings.options(),
+            progress=progress,
+        )
     if not fitted.ok:
         warnings.warn(f"solver.fit to {target.label!r} {fitted.status}", UserWarning, stacklevel=3)
-    moved, std = fitted.transport(pairs.source.coordinates, return_std=True)
-    return Fitted(fitted.to_dict(), moved, std, fitted.inverse(target.coordinates) if inverse else None)
+    x = pairs.source.coordinates
+    moved, std = fitted.transport(x, return_std=True, fallback=fallback)
+    back = fitted.inverse(target.coordinates) if inverse else None
+    return Fitted(fitted.to_dict(), moved, std, fitted.out_of_support(x), back)

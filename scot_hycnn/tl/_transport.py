@@ -21,6 +21,7 @@ def transport(
     model: Model | None = None,
     direction: str = "forward",
     t: float = 1.0,
+    fallback: bool = False,
     use_rep: str | None = None,
     mask_obs: Mask | None = None,
     fill: str = "nan",
@@ -44,6 +45,9 @@ def transport(
         ``'forward'`` moves source cells by T, ``'inverse'`` target cells by :math:`T^{-1}`.
     t
         Part of the way, in [0, 1]: :math:`(1-t)\,x + t\,T(x)`, the displacement interpolation. Forward only.
+    fallback
+        Go over to the Gaussian map where a cell is far from the training source cells; see
+        :func:`scot_hycnn.tl.hycnn_ot`. Forward only.
     use_rep
         Representation, for a ``model`` that comes without AnnData. Otherwise the fit knows.
     mask_obs
@@ -61,7 +65,8 @@ def transport(
     Returns
     -------
     None, or the copy. The slots are those of :func:`scot_hycnn.tl.hycnn_ot`, without ``uns``:
-    ``obsm['X_hycnn_ot_<slug>']``, ``obs['hycnn_ot_displacement_<slug>']`` and ``obs['hycnn_ot_std_<slug>']``;
+    ``obsm['X_hycnn_ot_<slug>']``, ``obs['hycnn_ot_displacement_<slug>']``, ``obs['hycnn_ot_std_<slug>']`` and
+    ``obs['hycnn_ot_out_of_support_<slug>']``;
     ``obsm['X_hycnn_ot_inverse_<slug>']`` if inverse.
 
     Raises
@@ -100,6 +105,8 @@ def transport(
         raise ValueError(f"direction={direction!r} is unknown; choose one of {list(DIRECTIONS)}.")
     if direction == "inverse" and t != 1:
         raise ValueError(f"t={t} goes with direction='forward' only; leave it out.")
+    if direction == "inverse" and fallback:
+        raise ValueError("fallback=True goes with direction='forward' only; leave it out.")
     if isinstance(key, AnnData):
         raise TypeError("The second argument, key, is an AnnData; pass it as model=.")
     adata = claim(adata, copy=copy)
@@ -125,7 +132,7 @@ def transport(
             f"transporting {len(cells.rows)} of {adata.n_obs} cells"
             f"{'' if label is None else f' by the map of {label!r}'}, {direction}, on {transport_map.device}"
         )
-        moved[slug if fit is None else fit.suffix(slug)] = _move(cells, transport_map, direction, t)
+        moved[slug if fit is None else fit.suffix(slug)] = _move(cells, transport_map, direction, t, fallback)
     added = write_moved(adata, moved, key=key_added, fill=fill)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
@@ -137,8 +144,9 @@ def _label(fit: StoredFit | None, slug: str, direction: str) -> str | None:
     return fit.source if direction == "forward" else fit.targets[slug]
 
 
-def _move(cells: NewCells, transport_map: TransportMap, direction: str, t: float) -> Moved:
+def _move(cells: NewCells, transport_map: TransportMap, direction: str, t: float, fallback: bool) -> Moved:
     if direction == "inverse":
         return Moved(cells, transport_map.inverse(cells.coordinates), None)
-    points, std = transport_map.transport(cells.coordinates, t, return_std=True)
-    return Moved(cells, points, std)
+    x = cells.coordinates
+    points, std = transport_map.transport(x, t, return_std=True, fallback=fallback)
+    return Moved(cells, points, std, None if transport_map.support is None else transport_map.out_of_support(x))

@@ -22,6 +22,8 @@ GOOD = {
     "weight_decay": 0.0,
     "n_ensemble": 2,
     "validation_fraction": 0.1,
+    "group_weights": "sqrt",
+    "leave_out": "cells",
     "device": "cpu",
     "rng": 0,
 }
@@ -41,6 +43,8 @@ CHOICES = {
         *("icnn", "icnn-relu", "icnn-leaky-relu", "icnn-soft", "icnn-quadratic", "mlp", "gaussian"),
     ],
     "solver": ["amortized", "minimax", "w2gn", "enot", "paper"],
+    "group_weights": ["sqrt", "equal", "observed"],
+    "leave_out": ["cells", "groups"],
 }
 
 

@@ -149,9 +149,23 @@ def test_a_file_of_schema_version_1_moves_cells_as_it_did_then():
     np.testing.assert_allclose(fitted.inverse(moved), cells, atol=1e-5)
     np.testing.assert_allclose(fitted.potential(cells), [0.54990078, 8.71143234, 20.19797793], rtol=1e-5)
     np.testing.assert_allclose(fitted.conjugate(moved), [-0.54990079, 8.54272846, 16.16712379], rtol=1e-5)
-    # Saved again it is of the new version.
+    # Saved again it is of the version that named the family; the newer one keeps training cells, which it has not.
     assert fitted.to_dict()["schema_version"] == 2
     assert_same(fitted, TransportMap.from_dict(fitted.to_dict(), device="cpu"))
+
+
+def test_a_file_of_schema_version_2_moves_cells_as_it_did_then():
+    """Written by commit 8533000, as are the numbers: maps did not know where their training cells were."""
+    fitted = TransportMap.load(Path(__file__).parent / "fixtures" / "version_2.safetensors", device="cpu")
+    then = [[-0.1363367, 0.33072427], [3.06023026, -5.11534071], [-1.69207442, 6.68395996]]
+    assert (fitted.blend, type(fitted.network).__name__, fitted.support) == (1.0, "ICNN", None)
+    cells = np.array([[0.0, 0.0], [1.0, -2.0], [-0.5, 3.0]])
+    np.testing.assert_allclose(fitted.transport(cells), then, rtol=1e-5)
+    assert fitted.to_dict()["schema_version"] == 2
+    with pytest.raises(ValueError, match=r"does not know where its training cells were: .* Fit again"):
+        fitted.out_of_support(cells)
+    with pytest.raises(ValueError, match=r"does not know where its training cells were"):
+        fitted.transport(cells, fallback=True)
 
 
 # ---- damaged dictionaries
@@ -332,8 +346,8 @@ def test_a_header_without_a_dictionary(path):
 
 
 def test_a_file_of_a_newer_schema(state, path):
-    _store.save(state | {"schema_version": 3}, path)
-    with pytest.raises(ValueError, match=r"has schema version 3; .* Update scot_hycnn, or fit again"):
+    _store.save(state | {"schema_version": 4}, path)
+    with pytest.raises(ValueError, match=r"has schema version 4; .* Update scot_hycnn, or fit again"):
         TransportMap.load(path)
 
 
