@@ -2,40 +2,90 @@
 
 from __future__ import annotations
 
+from ._conditions import Mask, labelled_rows, listed_labels
+from ._counts import check_counts
+from ._embedding import (
+    N_NEIGHBORS,
+    check_projection,
+    describe_projection,
+    embedding_axes,
+    find_embedding,
+    place_predicted,
+    projection_name,
+    projection_stem,
+    read_embedding,
+    read_projection,
+)
 from ._evaluation import EVALUATION_COLUMNS, evaluation_slot, read_evaluation
+from ._features import Features, Values, has_genes_decoded, read_dimensions, read_genes
 from ._files import SUFFIXES, check_writable, read_file, read_uns, write_file
-from ._pairs import Cells, Mask, NewCells, Pairs, read_new_cells, read_pairs
-from ._results import Results, read_embedding, read_results
+from ._genes import BLOCK_ROWS, Decoder, Genes, find_genes, has_genes, row_blocks
+from ._layers import check_layer, write_layers
+from ._pairs import Cells, NewCells, Pairs, read_new_cells, read_pairs
+from ._results import Prediction, Results, read_prediction, read_results
 from ._slots import check_absent, slugs
 from ._stored import StoredFit, fit_of_origin, read_fit
-from ._write import Fitted, Moved, claim, write_fit, write_moved
+from ._training import TEST, TRAIN, training_rows
+from ._write import Fitted, Moved, Placed, claim, write_fit, write_moved, write_projections
 
 __all__ = [
+    "BLOCK_ROWS",
     "EVALUATION_COLUMNS",
+    "N_NEIGHBORS",
     "SUFFIXES",
+    "TEST",
+    "TRAIN",
     "Cells",
+    "Decoder",
+    "Features",
     "Fitted",
+    "Genes",
     "Mask",
     "Moved",
     "NewCells",
     "Pairs",
+    "Placed",
+    "Prediction",
     "Results",
     "StoredFit",
+    "Values",
     "check_absent",
+    "check_counts",
+    "check_layer",
+    "check_projection",
     "check_writable",
     "claim",
+    "describe_projection",
+    "embedding_axes",
     "evaluation_slot",
+    "find_embedding",
+    "find_genes",
     "fit_of_origin",
+    "has_genes",
+    "has_genes_decoded",
+    "labelled_rows",
+    "listed_labels",
+    "place_predicted",
+    "projection_name",
+    "projection_stem",
+    "read_dimensions",
     "read_embedding",
     "read_evaluation",
     "read_file",
     "read_fit",
+    "read_genes",
     "read_new_cells",
     "read_pairs",
+    "read_prediction",
+    "read_projection",
     "read_results",
     "read_uns",
+    "row_blocks",
     "slugs",
+    "training_rows",
     "write_file",
     "write_fit",
+    "write_layers",
     "write_moved",
+    "write_projections",
 ]

@@ -16,7 +16,7 @@ from ._representation import (
     is_finite,
     read_coordinates,
 )
-from ._stored import read_fit
+from ._stored import StoredFit, read_fit
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,49 @@ class Results:
     predicted: Coordinates
     y: Coordinates
 
+    @property
+    def moved(self) -> Prediction:
+        """Source cells and where they went."""
+        return Prediction(self.rep, self.source_rows, self.x, self.predicted)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Source cells and where they went.
+
+    Parameters
+    ----------
+    rep
+        The space of the coordinates.
+    rows
+        Row numbers in the AnnData, shape (n,).
+    x, points
+        Where the cells were and are, shape (n, d), finite.
+    """
+
+    rep: Representation
+    rows: Rows
+    x: Coordinates
+    points: Coordinates
+
+
+def read_prediction(adata: AnnData, fit: StoredFit, slug: str) -> Prediction:
+    """Read the source cells that the map to one target has moved.
+
+    Raises
+    ------
+    ValueError
+        If slots or labels are gone, or the representation is another.
+    """
+    slot = fit.slots(slug).moved
+    if slot not in adata.obsm:
+        raise ValueError(f"adata.obsm lacks {slot!r}; run sh.tl.transport(adata, {fit.key!r}) to write it again.")
+    source, moved = find_same_representation(adata, fit.rep, same_file=True), Representation(slot, fit.rep.n_dims, "")
+    rows = _labelled(adata, fit.groupby, fit.source)
+    points = read_coordinates(adata, moved, rows)
+    finite = is_finite(points)
+    return Prediction(source, rows[finite], read_coordinates(adata, source, rows[finite]), points[finite])
+
 
 def read_results(adata: AnnData, key: str, target: str | None) -> Results:
     """Read one target's cells.
@@ -58,43 +101,21 @@ def read_results(adata: AnnData, key: str, target: str | None) -> Results:
     """
     fit = read_fit(adata, key)
     slug = fit.slug(target)
-    slot = fit.slots(slug).moved
-    if slot not in adata.obsm:
-        raise ValueError(f"adata.obsm lacks {slot!r}; run sh.tl.transport(adata, {key!r}) to write it again.")
-    source, moved = find_same_representation(adata, fit.rep, same_file=True), Representation(slot, fit.rep.n_dims, "")
-    x_rows = _labelled(adata, fit.groupby, fit.source)
+    moved = read_prediction(adata, fit, slug)
     y_rows = _labelled(adata, fit.groupby, fit.targets[slug])
-    predicted, y = read_coordinates(adata, moved, x_rows), read_coordinates(adata, source, y_rows)
-    has_both, has_y = is_finite(predicted), is_finite(y)
+    y = read_coordinates(adata, moved.rep, y_rows)
+    has_y = is_finite(y)
     return Results(
         source=fit.source,
         target=fit.targets[slug],
-        rep=source,
-        names=feature_names(adata, source),
-        source_rows=x_rows[has_both],
+        rep=moved.rep,
+        names=feature_names(adata, moved.rep),
+        source_rows=moved.rows,
         target_rows=y_rows[has_y],
-        x=read_coordinates(adata, source, x_rows[has_both]),
-        predicted=predicted[has_both],
+        x=moved.x,
+        predicted=moved.points,
         y=y[has_y],
     )
-
-
-def read_embedding(adata: AnnData, basis: str, rows: Rows) -> tuple[Coordinates, list[str]]:
-    """Read the first two columns of an embedding such as 'X_umap' (or 'umap'), and their names.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name, or it has one column.
-    """
-    name = next((name for name in (basis, f"X_{basis}") if name in adata.obsm), None)
-    if name is None:
-        raise ValueError(f"basis={basis!r} is not in adata.obsm; it has {list(adata.obsm)}.")
-    if adata.obsm[name].shape[1] < 2:
-        raise ValueError(f"basis={basis!r} has {adata.obsm[name].shape[1]} column; a plot needs two.")
-    stem = name.removeprefix("X_")
-    stem = {"pca": "PC", "umap": "UMAP", "tsne": "tSNE"}.get(stem, stem)
-    return read_coordinates(adata, Representation(name, 2, ""), rows), [f"{stem}1", f"{stem}2"]
 
 
 def _labelled(adata: AnnData, groupby: str | None, label: str) -> Rows:

@@ -34,6 +34,8 @@ class Fitted:
         T(x) of the source cells, shape (n, d).
     std
         The ensemble's standard deviation, shape (n,).
+    out_of_support
+        Distance from the training cells, shape (n,).
     inverse
         The inverse map of the target cells, shape (m, d), if wanted.
     """
@@ -41,6 +43,7 @@ class Fitted:
     state: Mapping[str, Any]
     moved: Coordinates
     std: Coordinates
+    out_of_support: Coordinates
     inverse: Coordinates | None = None
 
 
@@ -56,11 +59,33 @@ class Moved:
         Where they are now, shape (n, d).
     std
         The ensemble's standard deviation, shape (n,); None for the inverse map.
+    out_of_support
+        Distance from the training cells, shape (n,); None for maps that do not know them.
     """
 
     cells: NewCells
     points: Coordinates
     std: Coordinates | None
+    out_of_support: Coordinates | None = None
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Predicted cells in an embedding.
+
+    Parameters
+    ----------
+    rows
+        The cells, shape (n,).
+    positions
+        Where they are, shape (n, columns of the embedding).
+    origin
+        What the positions were made of.
+    """
+
+    rows: Rows
+    positions: Coordinates
+    origin: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -97,10 +122,12 @@ class _Changes:
         self.obs[name] = np.full(self.adata.n_obs, np.nan, dtype=np.float32)
         self.obs[name][rows] = values
 
-    def add_forward(self, slots: Slots, cells: Cells | NewCells, points: Coordinates, std: Coordinates) -> None:
+    def add_forward(self, slots: Slots, cells: Cells | NewCells, points: Coordinates, **columns: Any) -> None:
         self.add_points(slots.moved, cells.rows, points)
         self.add_column(slots.displacement, cells.rows, np.linalg.norm(points - cells.coordinates, axis=1))
-        self.add_column(slots.std, cells.rows, std)
+        for name, values in columns.items():
+            if values is not None:
+                self.add_column(getattr(slots, name), cells.rows, values)
 
     def __str__(self) -> str:
         lines = (
@@ -133,7 +160,7 @@ def claim(adata: AnnData, *, copy: bool) -> AnnData:
     return adata
 
 
-def write_fit(adata: AnnData, pairs: Pairs, fits: Sequence[Fitted], *, key: str, fill: str) -> str:
+def write_fit(adata: AnnData, pairs: Pairs, fits: Sequence[Fitted], *, key: str, fill: str, **options: Any) -> str:
     """Write a fit and the cells that it moved; see the table in :func:`scot_hycnn.tl.hycnn_ot`.
 
     Parameters
@@ -148,6 +175,8 @@ def write_fit(adata: AnnData, pairs: Pairs, fits: Sequence[Fitted], *, key: str,
         Stem of all keys.
     fill
         'nan' or 'identity': what rows of other cells hold.
+    options
+        Others to record.
 
     Returns
     -------
@@ -158,11 +187,13 @@ def write_fit(adata: AnnData, pairs: Pairs, fits: Sequence[Fitted], *, key: str,
     UserWarning
         If slots are replaced.
     """
-    options = {"fill": fill, "inverse": any(fit.inverse is not None for fit in fits)}
+    options = {"fill": fill, "inverse": any(fit.inverse is not None for fit in fits), **options}
+    columns = {"split_key": pairs.split_key, "group_key": pairs.group_key}
+    options |= {name: column for name, column in columns.items() if column is not None}
     changes = _Changes(adata, pairs.rep, fill, uns={key: _describe(pairs, fits, options)})
     for target, fit in zip(pairs.targets, fits, strict=True):
         slots = Slots.named(key, target.slug if len(fits) > 1 else "")
-        changes.add_forward(slots, pairs.source, fit.moved, fit.std)
+        changes.add_forward(slots, pairs.source, fit.moved, std=fit.std, out_of_support=fit.out_of_support)
         if fit.inverse is not None:
             changes.add_points(slots.inverse, target.rows, fit.inverse)
     _commit(changes, stale=slots_of_previous_fit(adata, key))
@@ -199,7 +230,35 @@ def write_moved(adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: s
         if entry.std is None:
             changes.add_points(slots.inverse, entry.cells.rows, entry.points)
         else:
-            changes.add_forward(slots, entry.cells, entry.points, entry.std)
+            changes.add_forward(slots, entry.cells, entry.points, std=entry.std, out_of_support=entry.out_of_support)
+    _commit(changes, stale=[])
+    return str(changes)
+
+
+def write_projections(adata: AnnData, placed: Mapping[str, Placed], *, embedding: Representation) -> str:
+    """Write predicted cells in an embedding.
+
+    Parameters
+    ----------
+    adata
+        Where the cells were read from.
+    placed
+        Name, key of uns, to cells; positions go to ``obsm['X_<name>']``.
+    embedding
+        Of the positions.
+
+    Returns
+    -------
+    What was added, for the log.
+
+    Warns
+    -----
+    UserWarning
+        If slots are replaced.
+    """
+    changes = _Changes(adata, embedding, "nan", uns={name: dict(cells.origin) for name, cells in placed.items()})
+    for name, cells in placed.items():
+        changes.add_points(f"X_{name}", cells.rows, cells.positions)
     _commit(changes, stale=[])
     return str(changes)
 

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from ._deg import deg
+from ._displacement import displacement
 from ._embedding import embedding
+from ._evaluation import evaluation
 from ._history import history
+from ._marginals import marginals
+from ._mean_scatter import mean_scatter
 from ._transport import transport
 
-__all__ = ["embedding", "history", "transport"]
+__all__ = [
+    "deg",
+    "displacement",
+    "embedding",
+    "evaluation",
+    "history",
+    "marginals",
+    "mean_scatter",
+    "transport",
+]

@@ -10,10 +10,10 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scot_hycnn._anndata import Results, read_results
+from scot_hycnn._anndata import Results, check_counts, read_results
 
 from ._colors import BACKGROUND, OBSERVED, PREDICTED, SOURCE, CellColors, cell_colors
-from ._positions import Positions, check_counts, positions
+from ._positions import Positions, positions
 from ._scatter import add_legend, explain, label, scatter
 from ._show import finish
 
@@ -25,7 +25,7 @@ def embedding(
     target: str | None = None,
     basis: str | None = None,
     color: str | None = None,
-    n_neighbors: int = 30,
+    n_neighbors: int | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -41,14 +41,15 @@ def embedding(
     target
         Label of the target condition; may be None if there is one.
     basis
-        Embedding in ``obsm``, for instance ``'umap'``, in which predicted cells are placed by their nearest
-        neighbours. None draws the first two dimensions of the representation.
+        Embedding in ``obsm``, for instance ``'umap'``, in which predicted cells are placed as by
+        :func:`scot_hycnn.tl.project`. None draws the first two dimensions of the representation.
     color
         Column of ``obs`` to colour cells by: categories, with scanpy's palette if there is one, or numbers, such as
         ``'hycnn_ot_displacement'``; predicted cells have the colour of their source cell, and cells without a finite
         value are grey. None colours the three kinds of cells.
     n_neighbors
-        Neighbours that place a predicted cell in an embedding.
+        Measured cells that place a predicted one in an embedding; None takes the positions that
+        :func:`scot_hycnn.tl.project` has stored, or its default.
     ax
         Draw all cells over each other here; None draws three panels side by side, with the other cells in grey.
     show
@@ -77,10 +78,11 @@ def embedding(
     """
     if ax is not None and color is not None:
         raise ValueError("color and ax do not go together: over each other, only the kinds of cells can be told apart.")
-    check_counts(n_neighbors=n_neighbors)
+    if n_neighbors is not None:
+        check_counts(n_neighbors=n_neighbors)
     results = read_results(adata, key, target)
     colors = None if color is None else cell_colors(adata, color)
-    place = positions(adata, results, basis, n_neighbors)
+    place = positions(adata, results, key, basis=basis, n_neighbors=n_neighbors)
     if ax is not None:
         _overlay(ax, place, results)
         return cast("Axes | Figure | None", finish(ax, show=show, return_fig=return_fig))

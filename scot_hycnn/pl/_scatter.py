@@ -52,7 +52,7 @@ def add_legend(ax: Axes, entries: dict[str, str], title: str | None = None, *, i
     ncols = 1 + (len(handles) - 1) // _LEGEND_ROWS
     legend = ax.legend(handles=handles, title=title, fontsize=size, title_fontsize=size, ncols=ncols, **place)
     if not inside:
-        _widen(ax, legend.get_window_extent().width)
+        widen(ax, legend.get_window_extent().width)
 
 
 def explain(ax: Axes, colors: CellColors, others: dict[str, str] | None = None, *, inside: bool) -> None:
@@ -67,12 +67,12 @@ def explain(ax: Axes, colors: CellColors, others: dict[str, str] | None = None, 
     if not inside:
         extent = bar.ax.get_tightbbox()
         assert extent is not None
-        _widen(ax, extent.width)
+        widen(ax, extent.width)
     if beside:
         add_legend(ax, beside, inside=True)
 
 
-def _widen(ax: Axes, pixels: float) -> None:
+def widen(ax: Axes, pixels: float) -> None:
     """Make room in a figure of our own, so that what is beside the map does not take its place."""
     figure = ax.get_figure(root=True)
     assert figure is not None

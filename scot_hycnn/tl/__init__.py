@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ._decode import decode
 from ._hycnn_ot import hycnn_ot
+from ._project import project
 from ._transport import transport
 
-__all__ = ["hycnn_ot", "transport"]
+__all__ = ["decode", "hycnn_ot", "project", "transport"]

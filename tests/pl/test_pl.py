@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import warnings
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
 
 import scot_hycnn as sh
+from scot_hycnn.pl._field import _field
 
 pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
-PLOTS = [sh.pl.transport, sh.pl.embedding, sh.pl.history]
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    adata = sh.datasets.pbmc_planted(n_cells=400)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="solver.fit")  # so short a fit may keep the Gaussian map
-        sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=5, max_steps=20, hidden=(8, 8), n_ensemble=2)
-    # Any embedding serves; a real UMAP takes seconds.
-    adata.obsm["X_umap"] = np.tanh(adata.obsm["X_pca"][:, :2] / 10)
-    return adata
-
-
-@pytest.fixture
-def adata(fitted):
-    yield fitted.copy()
-    plt.close("all")
+PLOTS = [
+    sh.pl.transport,
+    sh.pl.embedding,
+    sh.pl.history,
+    partial(sh.pl.marginals, names="PC1"),
+    sh.pl.mean_scatter,
+    partial(sh.pl.displacement, groupby="cell_type"),
+    partial(sh.pl.evaluation, metrics="trace_ratio"),
+    sh.pl.deg,
+]
 
 
 def quiver(ax):
@@ -75,7 +69,12 @@ def test_drawing_changes_nothing(adata, plot):
     plot(adata, show=False)
     assert list(adata.uns) == list(before.uns)
     assert list(adata.obsm) == list(before.obsm)
+    assert list(adata.layers) == list(before.layers)
     pd.testing.assert_frame_equal(adata.obs, before.obs)
+
+
+def test_every_plot_is_here():
+    assert {getattr(plot, "func", plot).__name__ for plot in PLOTS} == set(sh.pl.__all__)
 
 
 def test_arrows_join_medians(adata):
@@ -131,6 +130,67 @@ def test_a_cell_that_stays_keeps_its_place(adata):
     adata.obsm["X_hycnn_ot"][control] = adata.obsm["X_pca"][control, :5]
     arrows = quiver(sh.pl.transport(adata, basis="X_umap", show=False))
     assert len(arrows.U) == 0
+
+
+def streams(ax):
+    """Pieces of the lines, shape (pieces, 2 ends, 2)."""
+    lines = [artist for artist in ax.collections if isinstance(artist, LineCollection)]
+    return np.array([segment for line in lines for segment in line.get_segments()]).reshape(-1, 2, 2)
+
+
+def test_streams_follow_the_cells(adata, control):
+    """A shift by one vector: every stream goes along it, from the source cells to the predicted ones."""
+    shift = np.array([12.0, 5, 0, 0, 0], np.float32)
+    adata.obsm["X_hycnn_ot"][control] = adata.obsm["X_pca"][control, :5] + shift
+    pieces = streams(sh.pl.transport(adata, style="streams", show=False))
+    assert len(pieces) > 50
+    along = pieces[:, 1] - pieces[:, 0]
+    along = along[np.linalg.norm(along, axis=1) > 1e-9]
+    np.testing.assert_allclose(along[:, 1] / along[:, 0], 5 / 12, rtol=1e-3)
+    starts = adata.obsm["X_pca"][control, :2]
+    assert pieces.reshape(-1, 2).max(axis=0)[0] > starts.max(axis=0)[0]
+    assert (pieces.reshape(-1, 2) >= starts.min(axis=0) - 1).all()
+
+
+def test_no_streams_where_cells_stay(adata, control):
+    adata.obsm["X_hycnn_ot"][control] = adata.obsm["X_pca"][control, :5]
+    assert len(streams(sh.pl.transport(adata, style="streams", show=False))) == 0
+
+
+@pytest.mark.parametrize(("n", "drawn"), [(4, False), (5, True)])
+def test_no_streams_where_few_cells_pass(n, drawn):
+    """Cells that leave a cloud of others on a way of their own; squares on that way."""
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    x[:n] = 0
+    predicted = x + np.where(np.arange(200) < n, 20.0, 0)[:, None] * [1, 0]
+    centers, field = _field(x, predicted, 20)
+    beyond = ~field.mask[:, :, centers[0] > 9]
+    assert beyond.any() == drawn
+    # Smoothing spreads sums and counts alike: the mean is the cells' own displacement.
+    np.testing.assert_allclose(field[0, :, centers[0] > 9].compressed(), 20.0)
+
+
+def test_the_stored_projection_is_drawn(adata, control):
+    sh.tl.project(adata)
+    # A mark that no projection would give: all predicted cells at one place.
+    adata.obsm["X_umap_hycnn_ot"][control] = [3.0, 4.0]
+    arrow = quiver(sh.pl.transport(adata, basis="umap", n_grid=1, show=False))
+    np.testing.assert_allclose(arrow.get_offsets()[0] + [arrow.U[0], arrow.V[0]], [3, 4], rtol=1e-5)
+    drawn = sh.pl.embedding(adata, basis="umap", show=False)[1].collections[1].get_offsets()
+    np.testing.assert_array_equal(drawn, np.tile([3.0, 4.0], (200, 1)))
+    fresh = quiver(sh.pl.transport(adata, basis="umap", n_grid=1, n_neighbors=5, show=False))
+    assert abs(fresh.get_offsets()[0] + [fresh.U[0], fresh.V[0]]).max() < 1
+
+
+def test_a_projection_of_another_fit_is_not_drawn(adata, control):
+    sh.tl.project(adata)
+    adata.obsm["X_umap_hycnn_ot"][control] = [3.0, 4.0]
+    adata.obsm["X_hycnn_ot"][control, 0] += 1
+    with pytest.warns(UserWarning, match="'X_umap_hycnn_ot'.* was made from another fit or embedding") as record:
+        ax = sh.pl.transport(adata, basis="umap", n_grid=1, show=False)
+    assert record[0].filename == __file__
+    arrow = quiver(ax)
+    assert abs(arrow.get_offsets()[0] + [arrow.U[0], arrow.V[0]]).max() < 1
 
 
 def test_scanpys_palette_is_used(adata):
@@ -252,6 +312,8 @@ def test_drawn_from_a_file(adata, tmp_path):
         (sh.pl.transport, {"basis": "tsne"}, r"basis='tsne' is not in adata.obsm; it has \['X_pca'"),
         (sh.pl.transport, {"basis": "line"}, "basis='line' has 1 column; a plot needs two"),
         (sh.pl.transport, {"color": "nix"}, r"color='nix' is not a column of adata.obs; it has \['condition'"),
+        (sh.pl.transport, {"style": "waves"}, r"style='waves' is unknown; choose one of \['arrows', 'streams'\]"),
+        (sh.pl.transport, {"basis": "holes"}, r"'holes'\] has no finite position for 3 of 200 cells"),
         (sh.pl.embedding, {"target": "IL-2"}, "target='IL-2' is not a target"),
         (sh.pl.embedding, {"ax": 1, "color": "cell_type"}, "color and ax do not go together"),
         (sh.pl.history, {"key": "foo"}, "no fit 'foo'"),
@@ -259,6 +321,7 @@ def test_drawn_from_a_file(adata, tmp_path):
 )
 def test_bad_input(adata, plot, options, message):
     adata.obsm["line"] = adata.obsm["X_pca"][:, :1]
+    adata.obsm["holes"] = np.where(np.arange(adata.n_obs)[:, None] < 3, np.nan, adata.obsm["X_umap"])
     with pytest.raises(ValueError, match=message):
         plot(adata, show=False, **options)
 

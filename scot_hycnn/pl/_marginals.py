@@ -1,0 +1,190 @@
+"""Distributions of single features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from scot_hycnn._anndata import Features, Results, check_counts, read_dimensions, read_genes, read_results
+
+from ._colors import OBSERVED, PREDICTED, SOURCE
+from ._panels import check_one_panel, grid
+from ._show import finish
+
+# Panels where the user names no features.
+_ROWS = 2
+# Of a few extreme cells a panel would be all there is to see; so many of each side, in percent, are left out of it.
+_TAIL = 0.1
+# A bar so many times as high as the next, such as the cells without a gene's transcripts, is cut.
+_SPIKE = 3
+_FAINT = 0.35
+
+Samples = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+
+def marginals(
+    adata: AnnData,
+    key: str = "hycnn_ot",
+    target: str | None = None,
+    *,
+    names: Sequence[str] | str | None = None,
+    layer: str | None = None,
+    n_cols: int = 4,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Axes | list[Axes] | Figure | None:
+    """Draw the distribution of single features in source, predicted and observed cells.
+
+    The line of predicted cells should follow the area of observed ones. Histograms share their bins, and show any
+    distribution as it is; triangles mark the means. Where one bar is far higher than all others, as that of the cells
+    without a gene's transcripts, the axis ends below its top, and the fractions of the three kinds of cells stand
+    beside it.
+
+    Parameters
+    ----------
+    adata
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
+    key
+        Where it lies in ``uns``.
+    target
+        Label of the target condition; may be None if there is one.
+    names
+        Features: dimensions of the representation ('PC1', or proteins) or genes, which need the layer that
+        :func:`scot_hycnn.tl.decode` writes. None takes the dimensions whose means differ most between source and
+        observed cells, in units of their standard deviation; two rows of panels.
+    layer
+        Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
+    n_cols
+        Panels in a row.
+    ax
+        Draw here, if there is one name.
+    show
+        Show the figure and return None; None follows ``scanpy.settings.autoshow``.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The list of axes if ``show`` is False (the axes if ``ax`` is given), the figure if ``return_fig``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such fit, target or feature, several targets and none named, slots or a layer of genes are gone,
+        ``ax`` is given for several features, or ``n_cols`` is not a whole number of 1 or more.
+
+    Examples
+    --------
+    >>> import scot_hycnn as sh
+    >>> adata = sh.datasets.pbmc_planted(n_cells=400)
+    >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", potential="gaussian")
+    >>> sh.tl.decode(adata)
+    >>> [ax.get_title() for ax in sh.pl.marginals(adata, names=["PC1", "ISG20"], show=False)]
+    ['PC1', 'ISG20']
+    """
+    check_counts(n_cols=n_cols)
+    results = read_results(adata, key, target)
+    names = [names] if isinstance(names, str) else names
+    samples = _largest_shifts(results, _ROWS * n_cols) if names is None else _named(adata, results, key, layer, names)
+    check_one_panel(ax, len(samples), f"names={list(samples)}")
+    figure, axes = (None, [ax]) if ax is not None else grid(len(samples), n_cols, (2.3, 1.9))
+    for i, (panel, (name, kinds)) in enumerate(zip(axes, samples.items(), strict=True)):
+        _draw(panel, kinds)
+        panel.set_title(name, fontsize="medium")
+        panel.set_ylabel("fraction of cells" if i % n_cols == 0 else "")
+    handles = _legend(results)
+    if figure is None:
+        axes[0].legend(handles=handles, fontsize="x-small", framealpha=0.7)
+        return cast("Axes | Figure | None", finish(axes[0], show=show, return_fig=return_fig))
+    n_legend_cols = min(4, 2 * min(n_cols, len(axes)))
+    figure.legend(handles=handles, loc="outside upper center", ncols=n_legend_cols, frameon=False, fontsize="small")
+    return cast("list[Axes] | Figure | None", finish(axes, show=show, return_fig=return_fig))
+
+
+def _legend(results: Results) -> list[Patch | Line2D]:
+    return [
+        Patch(color=SOURCE, alpha=_FAINT, label=f"{results.source} (source)"),
+        Line2D([], [], color=PREDICTED, label="predicted"),
+        Patch(color=OBSERVED, alpha=_FAINT, label=f"{results.target} (observed)"),
+        Line2D([], [], linestyle="", marker="^", color="0.4", label="mean"),
+    ]
+
+
+def _largest_shifts(results: Results, n: int) -> dict[str, Samples]:
+    x, y = results.x, results.y
+    spread = np.sqrt((x.var(axis=0) + y.var(axis=0)) / 2)
+    shift = np.abs(y.mean(axis=0) - x.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    top = np.argsort(-shift, kind="stable")[:n].tolist()
+    return _columns(read_dimensions(results), top)
+
+
+def _named(adata: AnnData, results: Results, key: str, layer: str | None, names: Sequence[str]) -> dict[str, Samples]:
+    dimensions = read_dimensions(results)
+    genes = [name for name in names if name not in dimensions.names]
+    unknown = [name for name in genes if name not in adata.var_names]
+    if unknown or not names:
+        raise ValueError(
+            f"names={list(names)}: {unknown} are neither dimensions of {results.rep.name!r}, {dimensions.names[:3]} "
+            "..., nor genes in adata.var_names."
+        )
+    found = _find(dimensions, [name for name in names if name in dimensions.names])
+    if genes:
+        found |= _find(read_genes(adata, results, key, layer), genes)
+    return {name: found[name] for name in names}
+
+
+def _find(features: Features, names: Sequence[str]) -> dict[str, Samples]:
+    return _columns(features, [features.names.index(name) for name in names])
+
+
+def _columns(features: Features, which: list[int]) -> dict[str, Samples]:
+    kinds = [values.columns(which) for values in (features.source, features.predicted, features.observed)]
+    return {features.names[i]: (kinds[0][:, k], kinds[1][:, k], kinds[2][:, k]) for k, i in enumerate(which)}
+
+
+def _draw(ax: Axes, samples: Samples) -> None:
+    pooled = np.concatenate(samples)
+    low, high = np.percentile(pooled, [_TAIL, 100 - _TAIL])
+    n_bins = int(np.clip(np.sqrt(min(map(len, samples))), 12, 40))
+    edges = np.histogram_bin_edges(pooled, n_bins, range=(low, high))
+    source, predicted, observed = (np.histogram(values, edges)[0] / len(values) for values in samples)
+    ax.stairs(source, edges, fill=True, color=SOURCE, alpha=_FAINT, linewidth=0)
+    ax.stairs(observed, edges, fill=True, color=OBSERVED, alpha=_FAINT, linewidth=0)
+    ax.stairs(predicted, edges, color=PREDICTED, linewidth=1.4)
+    for values, color, face, zorder in zip(
+        samples, (SOURCE, PREDICTED, OBSERVED), (SOURCE, "none", OBSERVED), (4, 5, 4), strict=True
+    ):
+        ax.plot(values.mean(), 0, "^", color=face, markeredgecolor=color, clip_on=False, zorder=zorder)
+    ax.set_ylim(bottom=0)
+    _cut_spike(ax, edges, (source, predicted, observed))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.locator_params(nbins=4)
+
+
+def _cut_spike(ax: Axes, edges: NDArray[np.float64], fractions: Samples) -> None:
+    """End the axis below a bar that would flatten all others, and say how high it is."""
+    highest = np.max(fractions, axis=0)
+    spike, rest = int(highest.argmax()), float(np.sort(highest)[-2])
+    if highest[spike] <= _SPIKE * rest or not rest:
+        return
+    ax.set_ylim(top=1.3 * rest)
+    for line, (values, color) in enumerate(zip(fractions, (SOURCE, PREDICTED, OBSERVED), strict=True)):
+        ax.annotate(
+            f"{values[spike]:.0%}",
+            (edges[spike + 1], 1),
+            (3, -9 * line),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            va="top",
+            color=color,
+            fontsize="x-small",
+        )

@@ -1,0 +1,116 @@
+"""Predicted cells on an embedding."""
+
+from __future__ import annotations
+
+from anndata import AnnData
+from scanpy import logging as logg
+
+from scot_hycnn._anndata import (
+    N_NEIGHBORS,
+    Placed,
+    check_counts,
+    check_projection,
+    claim,
+    describe_projection,
+    find_embedding,
+    place_predicted,
+    projection_name,
+    projection_stem,
+    read_fit,
+    read_results,
+    write_projections,
+)
+
+
+def project(
+    adata: AnnData,
+    basis: str = "umap",
+    key: str = "hycnn_ot",
+    *,
+    target: str | None = None,
+    n_neighbors: int = N_NEIGHBORS,
+    key_added: str | None = None,
+    copy: bool = False,
+) -> AnnData | None:
+    r"""Place predicted cells on an existing embedding such as a UMAP.
+
+    An embedding is fitted to measured cells and has no place for others. A predicted cell gets the mean position of
+    the measured source and target cells that are nearest to it in the space of the map, weighted by one over their
+    distance: inverse distance weighting. A cell that the map leaves where it was keeps its own position.
+
+    Parameters
+    ----------
+    adata
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` and the embedding.
+    basis
+        Embedding in ``obsm``: ``'umap'`` means ``'X_umap'``. All its columns are used.
+    key
+        Where the fit lies in ``uns``.
+    target
+        Label of the target condition; None takes all targets of the fit.
+    n_neighbors
+        Measured cells that place a predicted one.
+    key_added
+        Stem of the keys; None means ``'<basis>_<key>'``, under which :mod:`scot_hycnn.pl` finds the positions.
+    copy
+        Return a changed copy instead of changing ``adata``.
+
+    Returns
+    -------
+    None, or the copy. Written are (``_<slug>`` is left out if there is one target)
+
+    ``adata.obsm['X_umap_hycnn_ot_<slug>']``
+        Positions of the predicted cells in the rows of their source cells, float32, shape (n_obs, columns); NaN for
+        other cells. ``sc.pl.embedding(adata, 'umap_hycnn_ot_<slug>')`` draws them.
+    ``adata.uns['umap_hycnn_ot_<slug>']``
+        ``basis``, ``n_neighbors``, and a ``fingerprint`` of fit and embedding: :mod:`scot_hycnn.pl` leaves positions
+        alone that are older than either.
+
+    Raises
+    ------
+    TypeError
+        If ``adata`` is no AnnData.
+    ValueError
+        If there is no such fit, target or embedding, measured cells have no position, ``n_neighbors`` is not a whole
+        number of 1 or more, or the keys are taken by something else. The AnnData is then as it was.
+
+    Warns
+    -----
+    UserWarning
+        If slots are replaced.
+
+    References
+    ----------
+    Shepard (1968), A two-dimensional interpolation function for irregularly-spaced data, Proc. 23rd ACM National
+    Conference, 517-524.
+
+    Examples
+    --------
+    >>> import scot_hycnn as sh
+    >>> adata = sh.datasets.pbmc_planted(n_cells=400)
+    >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=5, potential="gaussian")
+    >>> adata.obsm["X_umap"] = adata.obsm["X_pca"][:, :2]  # in place of sc.pp.neighbors(adata); sc.tl.umap(adata)
+    >>> sh.tl.project(adata)
+    >>> adata.obsm["X_umap_hycnn_ot"].shape
+    (400, 2)
+    """
+    check_counts(n_neighbors=n_neighbors)
+    adata = claim(adata, copy=copy)
+    fit = read_fit(adata, key)
+    embedding = find_embedding(adata, basis)
+    stem = projection_stem(embedding, key) if key_added is None else key_added
+    labels = {projection_name(adata, stem, key, fit.targets[slug]): fit.targets[slug] for slug in fit.slugs(target)}
+    for name in labels:
+        check_projection(adata, name)
+    start = logg.info(f"placing predicted cells in {embedding.name!r}")
+    placed = {}
+    for name, label in labels.items():
+        results = read_results(adata, key, label)
+        placed[name] = Placed(
+            results.source_rows,
+            place_predicted(adata, results, embedding, n_neighbors),
+            describe_projection(adata, results, embedding, n_neighbors),
+        )
+    added = write_projections(adata, placed, embedding=embedding)
+    logg.info("    finished", time=start, deep=added)
+    return adata if copy else None

@@ -1,0 +1,94 @@
+"""Changes of genes: which, how large, in which group."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_ind
+
+import scot_hycnn as sh
+
+pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
+
+
+@pytest.fixture
+def genes(adata):
+    return adata.X.toarray().astype(float)
+
+
+def ticks(axis):
+    return [text.get_text() for text in axis.get_ticklabels()]
+
+
+def test_the_genes_of_the_largest_t(adata, control, genes):
+    ax = sh.pl.deg(adata, n_genes=8, show=False)
+    with np.errstate(all="ignore"):  # genes that no cell has
+        t = np.nan_to_num(ttest_ind(genes[~control], genes[control], equal_var=False).statistic)
+    top = np.argsort(-abs(t))[:8]
+    change = genes[~control].mean(0) - genes[control].mean(0)
+    wanted = top[np.argsort(-change[top])]
+    assert ticks(ax.yaxis) == adata.var_names[wanted].tolist()
+    observed, predicted = (line for line in ax.get_lines() if len(line.get_xdata()) == 8)
+    np.testing.assert_allclose(observed.get_xdata(), change[wanted], rtol=1e-4)
+    np.testing.assert_allclose(predicted.get_xdata(), 0.5, rtol=1e-4)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["observed", "predicted"]
+
+
+def test_named_genes_in_their_order(adata):
+    ax = sh.pl.deg(adata, names=["ISG20", "CD74"], show=False)
+    assert ticks(ax.yaxis) == ["ISG20", "CD74"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first is on top
+
+
+def test_heat_maps_hold_the_change_in_each_group(adata, control, genes):
+    names = ["ISG20", "CD74", "LY6E"]
+    observed, predicted = sh.pl.deg(adata, groupby="cell_type", names=names, show=False)
+    monocytes = (adata.obs["cell_type"] == "CD14+ Monocyte").to_numpy()
+    which = adata.var_names.get_indexer(names)
+    change = genes[monocytes & ~control].mean(0)[which] - genes[monocytes & control].mean(0)[which]
+    shown = observed.images[0].get_array()
+    label = f"CD14+ Monocyte ({(monocytes & control).sum()}, {(monocytes & ~control).sum()})"
+    row = ticks(observed.yaxis).index(label)
+    np.testing.assert_allclose(shown[row], change, rtol=1e-4)
+    np.testing.assert_allclose(predicted.images[0].get_array(), 0.5, rtol=1e-3)
+    assert ticks(predicted.xaxis) == names
+    assert (observed.get_title(), predicted.get_title()) == ("observed", "predicted")
+
+
+def test_heat_maps_share_a_scale_around_zero(adata):
+    axes = sh.pl.deg(adata, groupby="cell_type", show=False)
+    low, high = axes[0].images[0].get_clim()
+    assert axes[1].images[0].get_clim() == (low, high)
+    assert low == -high
+    assert axes[0].get_figure().axes[-1].get_ylabel() == "change of mean expression"
+
+
+def test_genes_that_never_vary(adata, control):
+    adata.X = np.zeros(adata.shape, np.float32)
+    adata.layers["hycnn_ot"][control] = 0
+    axes = sh.pl.deg(adata, groupby="cell_type", n_genes=3, show=False)
+    assert ticks(axes[1].xaxis) == adata.var_names[:3].tolist()
+    # One that differs without any spread is the first.
+    adata.X[~control, 7] = 1
+    assert ticks(sh.pl.deg(adata, n_genes=3, show=False).yaxis)[0] == adata.var_names[7]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"names": ["ISG20", "NOGENE"]}, r"names=\['ISG20', 'NOGENE'\]: \['NOGENE'\] are not among the 765 genes"),
+        ({"names": []}, r"names=\[\]: \[\] are not among"),
+        ({"n_genes": 0}, "n_genes=0 must be a whole number of 1 or more"),
+        ({"groupby": "cell_type", "ax": 1}, "ax takes one panel, and groupby='cell_type' makes 2"),
+        ({"groupby": "nix"}, "groupby='nix' is not a column"),
+    ],
+)
+def test_bad_input(adata, options, message):
+    with pytest.raises(ValueError, match=message):
+        sh.pl.deg(adata, show=False, **options)
+
+
+def test_components_are_no_genes(adata):
+    del adata.layers["hycnn_ot"]
+    with pytest.raises(ValueError, match=r"Predicted genes: adata.layers lacks 'hycnn_ot'. Run sh.tl.decode"):
+        sh.pl.deg(adata, show=False)

@@ -1,0 +1,152 @@
+"""Scores: points, intervals, floor, scale and words."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
+
+import scot_hycnn as sh
+
+pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
+
+METHODS = ["identity", "mean shift", "Gaussian map", "HyCNN-OT"]
+
+
+def points(ax):
+    return [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.get_lines()]
+
+
+def lines(ax):
+    """Intervals and floors."""
+    return [line.get_segments()[0] for line in ax.collections if isinstance(line, LineCollection)]
+
+
+def ticks(ax):
+    return [text.get_text() for text in ax.get_yticklabels()]
+
+
+def test_methods_with_their_intervals(adata, scores):
+    axes = sh.pl.evaluation(adata, metrics=["energy_distance", "trace_ratio"], show=False)
+    wanted = [(value, place) for place, value in enumerate(list(scores["energy_distance"].values())[:-1])]
+    assert points(axes[0]) == wanted
+    assert ticks(axes[0]) == METHODS
+    assert ticks(axes[1]) == [""] * 4
+    assert axes[0].get_ylim()[0] > axes[0].get_ylim()[1]  # from top to bottom
+    floor, *intervals = lines(axes[0])
+    assert floor[:, 0].tolist() == [scores["energy_distance"]["floor"]] * 2
+    for (value, place), interval in zip(wanted, intervals, strict=True):
+        np.testing.assert_allclose(interval, [[value - 0.01, place], [value + 0.01, place]])
+    written = [text.get_text() for text in axes[0].texts]
+    assert written == ["floor", "7.07", "0.667", "0.031", "\N{MINUS SIGN}0.0035"]
+
+
+def test_axes_say_what_is_good(adata):
+    axes = sh.pl.evaluation(adata, show=False)
+    assert [ax.get_xlabel() for ax in axes] == [
+        "energy distance\n← smaller is better",
+        "Pearson Δ\nlarger is better, 1 is perfect →",
+        "trace ratio\n1 is perfect",
+    ]
+    adata.uns["hycnn_ot_evaluation"]["metric"][:] = "mmd"
+    adata.uns["hycnn_ot_evaluation"]["metric"][-5:] = "brand_new"
+    axes = sh.pl.evaluation(adata, group="T cells", show=False)
+    assert [ax.get_xlabel() for ax in axes] == ["MMD\n← smaller is better", "brand new"]
+
+
+def test_every_metric_of_the_package_is_known(adata):
+    names = [name for name in sh.metrics.__all__ if name != "evaluate"]
+    for name in names:
+        adata.uns["hycnn_ot_evaluation"]["metric"] = np.array([name] * 45)
+        assert "\n" in sh.pl.evaluation(adata, ax=plt.figure().add_subplot(), show=False).get_xlabel(), name
+        plt.close("all")
+
+
+def test_a_score_a_hundred_times_the_best_leaves_the_rest_readable(adata):
+    distance, ratio = sh.pl.evaluation(adata, metrics=["energy_distance", "trace_ratio"], show=False)
+    assert distance.get_xscale() == "symlog"
+    assert ratio.get_xscale() == "linear"
+    distance.get_figure().draw_without_rendering()
+    places = distance.transAxes.inverted().transform(distance.transData.transform(points(distance)))[:, 0]
+    assert -np.diff(places).max() > 0.1  # everyone apart
+    labels = [text.get_text() for text in distance.get_xticklabels()]
+    assert labels == ["0", "0.01", "0.1", "1", "\N{MINUS SIGN}0.01"]
+    boxes = sorted((text.get_window_extent() for text in distance.get_xticklabels()), key=lambda box: box.x0)
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+
+
+def test_what_is_not_defined_is_said(adata):
+    (ax,) = sh.pl.evaluation(adata, metrics="pearson_delta", show=False)
+    assert "not defined" in [text.get_text() for text in ax.texts]
+    assert len(points(ax)) == 3
+
+
+def test_scores_without_intervals(adata):
+    for end in ("low", "high"):
+        adata.uns["hycnn_ot_evaluation"][end][:] = np.nan
+    (ax,) = sh.pl.evaluation(adata, metrics="energy_distance", show=False)
+    assert ax.get_xscale() == "symlog"
+    ax.get_figure().draw_without_rendering()
+    assert len(points(ax)) == 4
+
+
+@pytest.mark.parametrize("group", [None, ["B cells", "T cells"]])
+def test_groups_are_told_apart_by_place_and_methods_by_colour(adata, group):
+    figure = sh.pl.evaluation(adata, group=group, return_fig=True)
+    ax = figure.axes[0]
+    assert ticks(ax) == ["B cells", "T cells"]
+    places = [place for _, place in points(ax)]
+    assert places == [0, 1, 2, 3, 5, 6, 7, 8]
+    colors = [to_hex(line.get_color()) for line in ax.get_lines()]
+    assert colors[:4] == colors[4:]
+    assert len(set(colors)) == 4
+    legend = figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == METHODS
+    assert [to_hex(handle.get_color()) for handle in legend.legend_handles] == colors[:4]
+    _, own = plt.subplots()
+    sh.pl.evaluation(adata, group=group, metrics="trace_ratio", ax=own, show=False)
+    assert [text.get_text() for text in own.get_legend().get_texts()] == METHODS
+
+
+def test_all_cells_where_there_are_no_groups(adata, new_scores):
+    adata.uns["hycnn_ot_evaluation"] = new_scores(groups=("all",))
+    axes = sh.pl.evaluation(adata, group=None, show=False)
+    assert ticks(axes[0]) == METHODS
+
+
+def test_other_methods_have_names_and_colours_too(adata):
+    method = adata.uns["hycnn_ot_evaluation"]["method"].astype("<U20")
+    method[method == "gaussian"] = "entropic_map"
+    adata.uns["hycnn_ot_evaluation"]["method"] = method
+    (ax,) = sh.pl.evaluation(adata, metrics="trace_ratio", show=False)
+    assert "entropic map" in ticks(ax)
+    assert len({line.get_color() for line in ax.get_lines()}) == 4
+
+
+def test_one_of_several_targets(adata, new_scores):
+    adata.uns["hycnn_ot_evaluation"] = new_scores(targets=("IFN-beta", "IL-2"))
+    with pytest.raises(ValueError, match=r"pass target= one of \['IFN-beta', 'IL-2'\]"):
+        sh.pl.evaluation(adata, show=False)
+    (ax,) = sh.pl.evaluation(adata, target="IL-2", metrics="trace_ratio", show=False)
+    assert len(points(ax)) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"key": "foo"}, r"no evaluation 'foo_evaluation'; it has those of \['hycnn_ot'\]"),
+        ({"target": "IL-2"}, r"target: \['IL-2'\] was not evaluated; there are \['IFN-beta'\]"),
+        ({"metrics": ["w2", "mmd"]}, r"metric: \['w2', 'mmd'\] was not evaluated; there are \['energy_distance', "),
+        ({"metrics": []}, r"metric: \[\] was not evaluated"),
+        ({"group": "NK"}, r"group: \['NK'\] was not evaluated; there are \['all', 'B cells', 'T cells'\]"),
+        ({"ax": 1}, "ax takes one panel, and metrics=.* makes 3"),
+        ({"n_cols": 0}, "n_cols=0 must be a whole number of 1 or more"),
+    ],
+)
+def test_bad_input(adata, options, message):
+    with pytest.raises(ValueError, match=message):
+        sh.pl.evaluation(adata, show=False, **options)

@@ -1,0 +1,117 @@
+"""Distributions: the numbers in the bars, and which features are drawn."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.patches import StepPatch
+
+import scot_hycnn as sh
+
+pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
+
+
+def bars(ax):
+    """Source, observed and predicted, in the order of drawing."""
+    return [patch.get_data() for patch in ax.patches if isinstance(patch, StepPatch)]
+
+
+def means(ax):
+    return [line.get_xdata()[0] for line in ax.get_lines()]
+
+
+def test_bars_are_fractions_of_cells(adata, control):
+    (ax,) = sh.pl.marginals(adata, names="PC1", show=False)
+    samples = adata.obsm["X_pca"][control, 0], adata.obsm["X_pca"][~control, 0], adata.obsm["X_hycnn_ot"][control, 0]
+    for (counts, edges, _), values in zip(bars(ax), samples, strict=True):
+        inside = values[(values >= edges[0]) & (values <= edges[-1])]
+        assert counts.sum() == pytest.approx(len(inside) / 200)
+        assert len(inside) >= 197  # the tails are left out
+        np.testing.assert_allclose(counts, np.histogram(values, edges)[0] / 200)
+    np.testing.assert_allclose(means(ax), [samples[0].mean(), samples[2].mean(), samples[1].mean()], rtol=1e-5)
+
+
+def test_genes_come_from_the_decoded_layer(adata, control):
+    axes = sh.pl.marginals(adata, names=["PC2", "ISG20"], show=False)
+    assert [ax.get_title() for ax in axes] == ["PC2", "ISG20"]
+    gene = adata[:, "ISG20"].X.toarray().ravel()
+    source, predicted, observed = means(axes[1])
+    assert source == pytest.approx(gene[control].mean(), rel=1e-5)
+    assert predicted == pytest.approx(gene[control].mean() + 0.5, rel=1e-5)
+    assert observed == pytest.approx(gene[~control].mean(), rel=1e-5)
+
+
+def test_measured_genes_of_another_layer(adata, control):
+    adata.layers["twice"] = adata.X * 2
+    (ax,) = sh.pl.marginals(adata, names="ISG20", layer="twice", show=False)
+    assert means(ax)[0] == pytest.approx(2 * adata[control, "ISG20"].X.mean(), rel=1e-5)
+
+
+def test_the_largest_shifts_are_drawn_if_none_are_named(adata, control):
+    x, y = adata.obsm["X_pca"][control, :5], adata.obsm["X_pca"][~control, :5]
+    shift = abs(y.mean(0) - x.mean(0)) / np.sqrt((x.var(0) + y.var(0)) / 2)
+    axes = sh.pl.marginals(adata, n_cols=2, show=False)
+    assert [ax.get_title() for ax in axes] == [f"PC{i + 1}" for i in np.argsort(-shift)[:4]]
+    assert [ax.get_ylabel() for ax in axes] == ["fraction of cells", "", "fraction of cells", ""]
+    assert len(axes[0].get_figure().axes) == 4
+
+
+def test_a_dimension_without_spread(adata):
+    adata.obsm["X_pca"][:, 1] = 2.0
+    adata.obsm["X_hycnn_ot"][:, 1] = 2.0
+    axes = sh.pl.marginals(adata, show=False)
+    assert [ax.get_title() for ax in axes][-1] == "PC2"
+
+
+def test_a_spike_is_cut_and_its_height_is_written(adata, control):
+    silent = np.flatnonzero((adata.X.toarray()[:, :] == 0).mean(axis=0) > 0.9)[0]
+    adata.layers["hycnn_ot"][control] = adata.X[control].toarray()
+    (ax,) = sh.pl.marginals(adata, names=adata.var_names[silent], show=False)
+    heights = [counts[0] for counts, _, _ in bars(ax)]
+    assert ax.get_ylim()[1] < min(heights)
+    written = [text.get_text() for text in ax.texts]
+    assert written == [f"{heights[i]:.0%}" for i in (0, 2, 1)]
+    (whole,) = sh.pl.marginals(adata, names="PC1", show=False)
+    assert not whole.texts
+    assert whole.get_ylim()[1] >= max(counts.max() for counts, _, _ in bars(whole))
+
+
+def test_one_legend_says_what_is_what(adata):
+    figure = sh.pl.marginals(adata, return_fig=True)
+    words = ["control (source)", "predicted", "IFN-beta (observed)", "mean"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == words
+    _, ax = plt.subplots()
+    sh.pl.marginals(adata, names=["PC1"], ax=ax, show=False)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == words
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"names": ["PC1", "NOGENE"]}, r"\['NOGENE'\] are neither dimensions of 'X_pca', \['PC1', 'PC2', 'PC3'\]"),
+        ({"names": []}, r"names=\[\]: \[\] are neither dimensions"),
+        ({"names": ["PC1", "PC2"], "ax": 1}, r"ax takes one panel, and names=\['PC1', 'PC2'\] makes 2"),
+        ({"names": "ISG20", "layer": "nix"}, "layer='nix' is not in adata.layers"),
+        ({"n_cols": 0}, "n_cols=0 must be a whole number of 1 or more"),
+        ({"key": "foo"}, "no fit 'foo'"),
+    ],
+)
+def test_bad_input(adata, options, message):
+    with pytest.raises(ValueError, match=message):
+        sh.pl.marginals(adata, show=False, **options)
+
+
+def test_genes_need_the_decoded_layer(adata, control):
+    adata.layers["hycnn_ot"][np.flatnonzero(control)[:7]] = np.nan
+    with pytest.raises(ValueError, match=r"adata.layers\['hycnn_ot'\] lacks 7 of the 200 predicted cells"):
+        sh.pl.marginals(adata, names="ISG20", show=False)
+    del adata.layers["hycnn_ot"]
+    with pytest.raises(ValueError, match=r"lacks 'hycnn_ot'. Run sh.tl.decode\(adata, 'hycnn_ot'\) first"):
+        sh.pl.marginals(adata, names="ISG20", show=False)
+
+
+def test_measured_genes_are_needed_too(adata):
+    adata.X = None
+    with pytest.raises(ValueError, match=r"adata.X is empty; pass the layer that holds the values"):
+        sh.pl.marginals(adata, names="ISG20", show=False)

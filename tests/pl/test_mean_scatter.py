@@ -1,0 +1,138 @@
+"""Means against means: values, R², names, and panels by group."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import scot_hycnn as sh
+from scot_hycnn.pl._names import add_names
+
+pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
+
+
+def names(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def test_points_are_means(adata, control):
+    ax = sh.pl.mean_scatter(adata, show=False)
+    source, predicted = (np.asarray(points.get_offsets()) for points in ax.collections)
+    genes = adata.X.toarray()
+    np.testing.assert_allclose(source, np.column_stack([genes[~control].mean(0), genes[control].mean(0)]), atol=1e-5)
+    np.testing.assert_allclose(predicted[:, 1], genes[control].mean(0) + 0.5, rtol=1e-4)
+    r2 = np.corrcoef(*source.T)[0, 1] ** 2  # predictions differ by a constant
+    assert ax.get_title() == f"control → IFN-beta\n$R^2$ = {r2:.3f} (source {r2:.3f})"
+    assert ax.get_ylabel() == "predicted mean expression"
+
+
+def test_r2_is_that_of_the_metrics(adata, control):
+    rng = np.random.default_rng(0)
+    adata.layers["hycnn_ot"][control] += rng.normal(size=(200, adata.n_vars)).cumsum(axis=0) / 10
+    ax = sh.pl.mean_scatter(adata, show=False)
+    wanted = sh.metrics.r2_mean(adata.layers["hycnn_ot"][control], adata.X[~control].toarray())
+    assert f"$R^2$ = {wanted:.3f} " in ax.get_title()
+    assert wanted < 0.999
+
+
+def test_genes_that_change_most_are_named(adata, control):
+    genes = adata.X.toarray()
+    change = abs(genes[~control].mean(0) - genes[control].mean(0))
+    ax = sh.pl.mean_scatter(adata, n_labels=5, show=False)
+    assert names(ax) == adata.var_names[np.argsort(-change)[:5]].tolist()
+    assert names(sh.pl.mean_scatter(adata, n_labels=0, show=False)) == []
+
+
+def test_dimensions_take_the_place_of_genes(adata, control):
+    del adata.layers["hycnn_ot"]
+    ax = sh.pl.mean_scatter(adata, show=False)
+    assert ax.get_xlabel() == "observed mean of X_pca"
+    assert sorted(names(ax)) == ["PC1", "PC2", "PC3", "PC4", "PC5"]
+    points = ax.collections[1].get_offsets()
+    np.testing.assert_allclose(points[:, 1], adata.obsm["X_hycnn_ot"][control].mean(0), rtol=1e-4)
+
+
+def test_a_map_of_genes_needs_no_layer(adata, control):
+    small = adata[:, :6].copy()
+    small.X = small.X.toarray()
+    sh.tl.hycnn_ot(small, "control", "IFN-beta", use_rep="X", potential="gaussian", key_added="genes")
+    ax = sh.pl.mean_scatter(small, "genes", show=False)
+    assert ax.get_xlabel() == "observed mean expression"
+    np.testing.assert_allclose(
+        ax.collections[1].get_offsets()[:, 1], small.obsm["X_genes"][control].mean(0), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_a_panel_a_group_with_cells_of_both_conditions(adata, control):
+    labels = adata.obs["cell_type"].astype(str)
+    labels[control & (labels == "Dendritic")] = "only control"
+    adata.obs["group"] = labels
+    axes = sh.pl.mean_scatter(adata, groupby="group", n_cols=3, show=False)
+    both = sorted(set(labels[control]) & set(labels[~control]))
+    assert "only control" not in both
+    n = [((labels == label) & control).sum() for label in both]
+    m = [((labels == label) & ~control).sum() for label in both]
+    titles = [ax.get_title().split("\n")[0] for ax in axes]
+    assert titles == [f"{label} ({a}, {b} cells)" for label, a, b in zip(both, n, m, strict=True)]
+    mean = adata[control & (labels == both[0]).to_numpy()].X.toarray().mean(0)
+    np.testing.assert_allclose(axes[0].collections[0].get_offsets()[:, 1], mean, atol=1e-5)
+    assert [bool(ax.get_ylabel()) for ax in axes[:4]] == [True, False, False, True]
+    assert all(ax.get_xlabel() for ax in axes[-3:])
+
+
+def test_means_without_spread_have_no_r2(adata, control):
+    adata.layers["hycnn_ot"][control] = 1.0
+    assert "$R^2$ = nan" in sh.pl.mean_scatter(adata, n_labels=0, show=False).get_title()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"groupby": "nix"}, r"groupby='nix' is not a column of adata.obs; it has \['condition'"),
+        ({"groupby": "hycnn_ot_std"}, "groupby='hycnn_ot_std' holds numbers; a column of labels is needed"),
+        ({"groupby": "nothing"}, r"No cell of the fit has a label in adata.obs\['nothing'\]"),
+        ({"groupby": "condition"}, r"No group .* both conditions: 'control' has \['control'\], 'IFN-beta' has"),
+        ({"groupby": "cell_type", "ax": 1}, "ax takes one panel, and groupby='cell_type' makes"),
+        ({"layer": "nix"}, "layer='nix' is not in adata.layers"),
+        ({"n_cols": 0}, "n_cols=0 must be a whole number of 1 or more"),
+        ({"n_labels": -1}, "n_labels=-1 must be a whole number of 0 or more"),
+    ],
+)
+def test_bad_input(adata, options, message):
+    adata.obs["nothing"] = np.array([None] * adata.n_obs, dtype=object)
+    with pytest.raises(ValueError, match=message):
+        sh.pl.mean_scatter(adata, show=False, **options)
+
+
+@pytest.mark.parametrize("n", [5, 20])
+@pytest.mark.parametrize("size", [3, 8])
+def test_names_do_not_overlap(n, size):
+    points = np.random.default_rng(0).normal(size=(n, 2)) * 0.2
+    figure, ax = plt.subplots(figsize=(size, size), layout="constrained")
+    ax.scatter(*points.T)
+    ax.set(xlim=(-1, 1), ylim=(-1, 1))
+    add_names(ax, points, [f"GENE{i}" for i in range(n)], points)
+    figure.draw_without_rendering()
+    boxes = [text.get_bbox_patch().get_window_extent() for text in ax.texts]
+    overlapping = sum(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert overlapping == 0 or (n, size) == (20, 3)  # more than there is room for
+    assert all(box.x0 >= ax.bbox.x0 and box.x1 <= ax.bbox.x1 for box in boxes)
+    plt.close(figure)
+
+
+def test_one_of_several_targets(adata, control):
+    labels = adata.obs["condition"].astype(str)
+    labels.iloc[np.flatnonzero(~control)[::2]] = "IL/2"
+    adata.obs["condition"] = labels
+    sh.tl.hycnn_ot(adata, "control", ["IFN-beta", "IL/2"], n_pcs=3, potential="gaussian", key_added="two")
+    sh.tl.decode(adata, "two")
+    with pytest.raises(ValueError, match=r"several targets; pass target= one of \['IFN-beta', 'IL/2'\]"):
+        sh.pl.mean_scatter(adata, "two", show=False)
+    ax = sh.pl.mean_scatter(adata, "two", "IL/2", show=False)
+    np.testing.assert_allclose(
+        ax.collections[1].get_offsets()[:, 1], adata.layers["two_IL_2"][control].mean(0), rtol=1e-3, atol=1e-5
+    )
+    for plot in (sh.pl.marginals, sh.pl.deg):
+        plot(adata, "two", "IL/2", names=["ISG20"], show=False)
+    sh.pl.displacement(adata, "two", "IL/2", groupby="cell_type", show=False)

@@ -1,0 +1,145 @@
+"""Predicted cells on an embedding: where they land, what is written, and what is refused."""
+
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pytest
+
+import scot_hycnn as sh
+
+
+@pytest.fixture
+def fitted(new_cells):
+    """The embedding is linear in the coordinates, so the right place of any point is known."""
+    adata = new_cells(n=200, d=3)
+    sh.tl.hycnn_ot(adata, "control", "IFN-beta", potential="gaussian")
+    adata.obsm["X_umap"] = (adata.obsm["X_pca"] @ np.array([[1.0, 0, 0], [0, 1, 1]]).T).astype(np.float32)
+    return adata
+
+
+@pytest.fixture
+def control(fitted):
+    return (fitted.obs["condition"] == "control").to_numpy()
+
+
+def test_predicted_cells_land_where_they_belong(fitted, control):
+    sh.tl.project(fitted)
+    placed, moved = fitted.obsm["X_umap_hycnn_ot"], fitted.obsm["X_hycnn_ot"]
+    right = moved[control] @ np.array([[1.0, 0, 0], [0, 1, 1]]).T
+    error = np.linalg.norm(placed[control] - right, axis=1)
+    distance = np.linalg.norm(fitted.obsm["X_umap"][control] - right, axis=1)
+    assert np.median(error) < 0.25 * np.median(distance)
+    assert placed.dtype == np.float32
+    assert np.isnan(placed[~control]).all()
+    assert fitted.uns["umap_hycnn_ot"]["basis"] == "X_umap"
+    assert fitted.uns["umap_hycnn_ot"]["n_neighbors"] == 5
+
+
+def test_the_place_is_the_mean_weighted_by_one_over_the_distance(fitted, control):
+    sh.tl.project(fitted, n_neighbors=3)
+    known = np.flatnonzero(fitted.obs["condition"].notna())
+    cell = np.flatnonzero(control)[7]
+    distance = np.linalg.norm(fitted.obsm["X_pca"][known] - fitted.obsm["X_hycnn_ot"][cell], axis=1)
+    nearest = np.argsort(distance)[:3]
+    weight = 1 / distance[nearest]
+    wanted = weight @ fitted.obsm["X_umap"][known[nearest]] / weight.sum()
+    np.testing.assert_allclose(fitted.obsm["X_umap_hycnn_ot"][cell], wanted, rtol=1e-4)
+
+
+def test_cells_that_stay_keep_their_place(fitted, control):
+    fitted.obsm["X_hycnn_ot"][control] = fitted.obsm["X_pca"][control]
+    sh.tl.project(fitted, "X_umap")
+    np.testing.assert_allclose(fitted.obsm["X_umap_hycnn_ot"][control], fitted.obsm["X_umap"][control], atol=1e-5)
+
+
+def test_all_columns_and_more_neighbours_than_cells(fitted, control):
+    fitted.obsm["X_umap3"] = fitted.obsm["X_pca"].copy()
+    sh.tl.project(fitted, "umap3", n_neighbors=100_000)
+    assert fitted.obsm["X_umap3_hycnn_ot"].shape == (fitted.n_obs, 3)
+    assert np.isfinite(fitted.obsm["X_umap3_hycnn_ot"][control]).all()
+
+
+def test_all_targets_or_one(new_cells):
+    adata = new_cells()
+    labels = adata.obs["condition"].astype(object)
+    labels.iloc[np.flatnonzero(labels == "IFN-beta")[::2]] = "IL/2"
+    adata.obs["condition"] = labels
+    sh.tl.hycnn_ot(adata, "control", ["IFN-beta", "IL/2"], potential="gaussian")
+    adata.obsm["X_umap"] = adata.obsm["X_pca"][:, :2]
+    one = sh.tl.project(adata, target="IL/2", copy=True)
+    assert [name for name in one.obsm if "umap_" in name] == ["X_umap_hycnn_ot_IL_2"]
+    sh.tl.project(adata)
+    both = ["umap_hycnn_ot_IFN-beta", "umap_hycnn_ot_IL_2"]
+    assert [name for name in adata.obsm if "umap_" in name] == [f"X_{name}" for name in both]
+    assert [name for name in adata.uns if "umap" in name] == both
+    np.testing.assert_array_equal(one.obsm["X_umap_hycnn_ot_IL_2"], adata.obsm["X_umap_hycnn_ot_IL_2"])
+    sh.pl.transport(adata, target="IL/2", basis="umap", show=False)
+
+
+def test_copy_leaves_the_original(fitted, unchanged):
+    with unchanged(fitted):
+        copied = sh.tl.project(fitted, key_added="place", copy=True)
+    assert "X_place" in copied.obsm
+    assert "place" in copied.uns
+
+
+def test_a_view_becomes_an_anndata_of_its_own(fitted):
+    view = fitted[:300]
+    sh.tl.project(view)
+    assert not view.is_view
+    assert "X_umap_hycnn_ot" in view.obsm
+    assert "X_umap_hycnn_ot" not in fitted.obsm
+
+
+def test_again_replaces_with_a_warning(fitted):
+    sh.tl.project(fitted)
+    with pytest.warns(
+        UserWarning, match=r"Replacing 'X_umap_hycnn_ot' \(adata.obsm\), 'umap_hycnn_ot' \(adata.uns\)"
+    ) as r:
+        sh.tl.project(fitted, n_neighbors=7)
+    assert r[0].filename == __file__
+    assert fitted.uns["umap_hycnn_ot"]["n_neighbors"] == 7
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+@pytest.mark.filterwarnings("ignore:Writing zarr v2")
+def test_a_file_holds_it(fitted, tmp_path, suffix):
+    sh.tl.project(fitted)
+    getattr(fitted, f"write_{suffix}")(tmp_path / f"fit.{suffix}")
+    back = getattr(anndata, f"read_{suffix}")(tmp_path / f"fit.{suffix}")
+    np.testing.assert_array_equal(back.obsm["X_umap_hycnn_ot"], fitted.obsm["X_umap_hycnn_ot"])
+    # Neither stale, which would warn, nor foreign, which would be refused.
+    sh.pl.transport(back, basis="umap", show=False)
+    with pytest.warns(UserWarning, match="Replacing"):
+        sh.tl.project(back)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"basis": "tsne"}, r"basis='tsne' is not in adata.obsm; it has \['X_pca', "),
+        ({"basis": "line"}, "basis='line' has 1 column; a plot needs two"),
+        ({"basis": "holes"}, r"adata.obsm\['holes'\] has no finite position for \d+ of 400 cells of the fit"),
+        ({"key": "foo"}, "no fit 'foo'"),
+        ({"target": "IL-2"}, "target='IL-2' is not a target"),
+        ({"n_neighbors": 0}, "n_neighbors=0 must be a whole number of 1 or more"),
+        ({"key_added": "a/b"}, "key_added='a/b' is no valid key"),
+        ({"key_added": ""}, "key_added='' is no valid key"),
+        ({"key_added": "umap"}, r"'X_umap' \(adata.obsm\) would be replaced, which sh.tl.project did not write"),
+        (
+            {"key_added": "hycnn_ot"},
+            r"'X_hycnn_ot' \(adata.obsm\) and 'hycnn_ot' \(adata.uns\) would be replaced",
+        ),
+    ],
+)
+def test_bad_input(fitted, unchanged, options, message):
+    fitted.obsm["line"] = fitted.obsm["X_pca"][:, :1]
+    fitted.obsm["holes"] = np.where(np.arange(fitted.n_obs)[:, None] < 5, np.nan, fitted.obsm["X_umap"])
+    with unchanged(fitted), pytest.raises(ValueError, match=message):
+        sh.tl.project(fitted, **options)
+
+
+def test_what_is_no_anndata(fitted):
+    with pytest.raises(TypeError, match="adata is of type ndarray; an AnnData is needed"):
+        sh.tl.project(fitted.obsm["X_pca"])
