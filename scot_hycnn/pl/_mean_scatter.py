@@ -120,7 +120,10 @@ def mean_scatter(
         panel.set_xlabel(f"observed {what}" if i + n_cols >= len(axes) else "")
         panel.set_ylabel(f"predicted {what}" if i % n_cols == 0 else "")
     axes[0].legend(loc="lower right", frameon=False, fontsize="small", handletextpad=0.1)
-    for panel, drawn_means in zip(axes, means, strict=True):  # once nothing moves any more
+    figure = axes[0].get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # names are placed once nothing moves any more
+    for panel, drawn_means in zip(axes, means, strict=True):
         _name_genes(panel, drawn_means, features.names, n_labels)
     drawn = axes if groupby is not None and ax is None else axes[0]
     return cast("Axes | list[Axes] | Figure | None", finish(drawn, show=show, return_fig=return_fig))

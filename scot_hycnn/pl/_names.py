@@ -28,7 +28,7 @@ def add_names(ax: Axes, points: Points, names: Sequence[str], others: Points) ->
     Parameters
     ----------
     ax
-        Drawn already: limits must not change any more.
+        Of a figure that has been drawn: a constrained layout settles then, and nothing must move any more.
     points
         Shape (n, 2).
     names
@@ -36,9 +36,6 @@ def add_names(ax: Axes, points: Points, names: Sequence[str], others: Points) ->
     others
         Points that had better stay visible, these among them, shape (m, 2).
     """
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    figure.draw_without_rendering()  # a constrained layout settles when it is drawn
     room = np.array(ax.get_window_extent().extents)
     covered = ax.transData.transform(others)
     legend = ax.get_legend()
@@ -55,6 +52,7 @@ def add_names(ax: Axes, points: Points, names: Sequence[str], others: Points) ->
             bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.5},
             arrowprops={"arrowstyle": "-", "color": "0.4", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 1.5},
         )
+        text.set_in_layout(False)  # within the axes anyhow
         taken.append(_move(text, place, room, taken, covered))
 
 

@@ -112,6 +112,7 @@ def test_names_do_not_overlap(n, size):
     figure, ax = plt.subplots(figsize=(size, size), layout="constrained")
     ax.scatter(*points.T)
     ax.set(xlim=(-1, 1), ylim=(-1, 1))
+    figure.draw_without_rendering()
     add_names(ax, points, [f"GENE{i}" for i in range(n)], points)
     figure.draw_without_rendering()
     boxes = [text.get_bbox_patch().get_window_extent() for text in ax.texts]
