@@ -168,6 +168,13 @@ def feature_names(adata: AnnData, rep: Representation) -> list[str]:
     return [f"{prefix}{i + 1}" for i in range(rep.n_dims)]
 
 
+def loadings_key(adata: AnnData, name: str) -> str | None:
+    """Key of varm that holds a representation's loadings, if there are any."""
+    # sc.pp.pca writes X_pca with PCs, and with key_added the same key in obsm and varm.
+    candidates = {"X_pca": ("PCs",), "pca": ("pca", "PCs")}.get(name, (name,))
+    return next((key for key in candidates if key in adata.varm), None)
+
+
 def _choose_name(adata: AnnData, use_rep: str | None) -> str:
     has = f"adata.obsm has {list(adata.obsm)}"
     if use_rep is None:
@@ -193,9 +200,7 @@ def _fingerprint(adata: AnnData, name: str, n_dims: int) -> str:
     digest = hashlib.sha256("\n".join(map(str, adata.var_names)).encode())
     if name == "X":
         return digest.hexdigest()
-    # sc.pp.pca writes X_pca with PCs, and with key_added the same key in obsm and varm.
-    loadings = {"X_pca": ("PCs",), "pca": ("pca", "PCs")}.get(name, (name,))
-    key = next((key for key in loadings if key in adata.varm), None)
+    key = loadings_key(adata, name)
     if key is None:
         return ""
     digest.update(np.ascontiguousarray(np.asarray(adata.varm[key])[:, :n_dims], dtype="<f4").tobytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._history import history
 from ._model import model
+from ._predicted import predicted
 from ._transported import transported
 
-__all__ = ["history", "model", "transported"]
+__all__ = ["history", "model", "predicted", "transported"]

@@ -8,7 +8,7 @@ from anndata import AnnData
 
 from scot_hycnn._anndata import read_results
 
-ROLES = ("source", "predicted", "observed")
+from ._stacked import stacked_obs
 
 
 def transported(adata: AnnData, key: str = "hycnn_ot", target: str | None = None) -> AnnData:
@@ -57,14 +57,8 @@ def transported(adata: AnnData, key: str = "hycnn_ot", target: str | None = None
     ((600, 5), {'source': 200, 'predicted': 200, 'observed': 200})
     """
     results = read_results(adata, key, target)
-    parts = (results.source_rows, results.source_rows, results.target_rows)
-    n_each = [len(rows) for rows in parts]
-    obs = adata.obs.iloc[np.concatenate(parts)].copy()
-    role = np.repeat(ROLES, n_each)
-    obs[f"{key}_role"] = pd.Categorical(role, categories=ROLES)
-    obs.index = [
-        f"{name}-predicted" if part == "predicted" else str(name) for name, part in zip(obs.index, role, strict=True)
-    ]
+    rows = {"source": results.source_rows, "predicted": results.source_rows, "observed": results.target_rows}
+    obs = stacked_obs(adata, key, rows)
     coordinates = np.concatenate([results.x, results.predicted, results.y]).astype(np.float32)
     stacked = AnnData(X=coordinates, obs=obs, var=pd.DataFrame(index=results.names))
     if results.rep.name != "X":

@@ -1,0 +1,65 @@
+"""Predicted expression as layers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+from anndata import AnnData
+
+from ._genes import Expression
+
+
+def check_layer(adata: AnnData, name: str, *, reads: str | None) -> None:
+    """Check where predicted expression is to go, before any work is done.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    name
+        Key of layers.
+    reads
+        The layer that measured expression comes from.
+
+    Raises
+    ------
+    ValueError
+        If it is no key, or stands for measured values.
+    """
+    if not name or "/" in name:
+        raise ValueError(f"key_added={name!r} is no valid key: files need one that is not empty and has no '/'.")
+    if name not in adata.layers:
+        return
+    before = adata.layers[name]
+    # Ours are dense and NaN where no cell is predicted, which no measured expression is.
+    is_ours = isinstance(before, np.ndarray) and before.dtype == np.float32 and np.isnan(before[:, :1]).any()
+    if name == reads or not is_ours:
+        raise ValueError(
+            f"key_added={name!r} would overwrite adata.layers[{name!r}], which holds other values than predicted ones; "
+            "choose another."
+        )
+
+
+def write_layers(adata: AnnData, layers: Mapping[str, Expression]) -> str:
+    """Write layers, shape (n_obs, n_vars) each.
+
+    Returns
+    -------
+    What was added, for the log.
+
+    Warns
+    -----
+    UserWarning
+        If layers are replaced.
+    """
+    names = ", ".join(map(repr, layers))
+    if any(name in adata.layers for name in layers):
+        warnings.warn(
+            f"Replacing {names} (adata.layers); pass key_added to keep both results.", UserWarning, stacklevel=3
+        )
+    if adata.is_view:
+        adata._init_as_actual(adata.copy())  # noqa: SLF001 - as scanpy does; assigning to a view would warn
+    adata.layers.update(layers)
+    return f"added\n    {names} (adata.layers)"

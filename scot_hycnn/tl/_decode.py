@@ -1,0 +1,126 @@
+"""Expression of predicted cells."""
+
+from __future__ import annotations
+
+import numpy as np
+from anndata import AnnData
+from scanpy import logging as logg
+
+from scot_hycnn._anndata import (
+    BLOCK_ROWS,
+    Decoder,
+    check_layer,
+    claim,
+    find_genes,
+    read_fit,
+    read_prediction,
+    write_layers,
+)
+
+
+def decode(
+    adata: AnnData,
+    key: str = "hycnn_ot",
+    *,
+    target: str | None = None,
+    layer: str | None = None,
+    decoder: Decoder | None = None,
+    clip: bool = False,
+    key_added: str | None = None,
+    block_size: int = BLOCK_ROWS,
+    copy: bool = False,
+) -> AnnData | None:
+    r"""Predict the expression of source cells after treatment, from where a map has moved them.
+
+    .. math:: x_{gene} + V\,(T(x) - x)
+
+    for principal components with loadings V: every cell keeps what the components do not see, so that a map that moves
+    nothing changes nothing. Genes that the PCA did not use (``mask_var``) have no loadings and keep their measured
+    values. Where a map was fitted on ``'X'``, or on a table whose columns are the genes, T(x) is the expression.
+
+    Parameters
+    ----------
+    adata
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`, and the expression that its representation was made from.
+    key
+        Where the fit lies in ``uns``.
+    target
+        Label of the target condition; None takes all targets of the fit.
+    layer
+        Key of ``layers`` with measured expression :math:`x_{gene}`, on the scale that the PCA was run on. None takes
+        the layer that ``uns['pca']['params']`` names, else ``X``; ``'X'`` takes ``X``.
+    decoder
+        Function of points (n, d), float32, that returns the expression of these cells (n, n_vars), such as the decoder
+        of scVI. Its result is taken as it is, in place of the formula above.
+    clip
+        Set negative values, which the formula may give, to 0. This raises the mean of genes with many zeros: leave it
+        off for means and for ranking genes.
+    key_added
+        Stem of the layers' names; None means ``key``.
+    block_size
+        Cells that are decoded at once; what is needed beyond the result grows with it.
+    copy
+        Return a changed copy instead of changing ``adata``.
+
+    Returns
+    -------
+    None, or the copy. ``adata.layers['hycnn_ot']`` (``'hycnn_ot_<slug>'`` if there are several targets, as in
+    :func:`scot_hycnn.tl.hycnn_ot`): predicted expression of the source cells, float32, dense, shape (n_obs, n_vars);
+    NaN for other cells and for source cells without a prediction.
+
+    Raises
+    ------
+    TypeError
+        If ``adata`` is no AnnData, or ``decoder`` no function.
+    ValueError
+        If there is no such fit, target or layer, slots or labels are gone, there is no way from the representation to
+        genes, values are not finite, a decoder returns another shape, or ``key_added`` names a layer of other values.
+        The AnnData is then as it was.
+
+    Warns
+    -----
+    UserWarning
+        If layers are replaced.
+
+    See Also
+    --------
+    scot_hycnn.get.predicted : source, predicted and observed cells as an AnnData of their own, without NaN.
+
+    References
+    ----------
+    Keeping the residual of each cell: Lotfollahi, Wolf & Theis (2019), Nature Methods 16 (vector arithmetic in latent
+    space), with a linear decoder.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import scot_hycnn as sh
+    >>> adata = sh.datasets.pbmc_planted(n_cells=400)
+    >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", potential="gaussian")
+    >>> sh.tl.decode(adata, clip=True)
+    >>> change = np.nanmean(adata.layers["hycnn_ot"], axis=0) - adata[:200].X.toarray().mean(axis=0)
+    >>> bool(change[adata.var_names == "ISG20"] > 0)
+    True
+    """
+    if block_size < 1:
+        raise ValueError(f"block_size={block_size} must be 1 or more.")
+    adata = claim(adata, copy=copy)
+    fit = read_fit(adata, key)
+    stem = key if key_added is None else key_added
+    moved = {"_".join(filter(None, (stem, fit.suffix(slug)))): slug for slug in fit.slugs(target)}
+    predictions = {name: read_prediction(adata, fit, slug) for name, slug in moved.items()}
+    genes = find_genes(adata, next(iter(predictions.values())).rep, layer=layer, decoder=decoder, clip=clip)
+    for name in predictions:
+        check_layer(adata, name, reads=genes.layer)
+    start = logg.info(f"predicting {adata.n_vars} genes{_unmoved(genes.loadings)}")
+    layers = {name: np.full(adata.shape, np.nan, dtype=np.float32) for name in predictions}
+    for name, cells in predictions.items():
+        genes.fill_predicted(layers[name], cells.rows, cells, block_size)
+    added = write_layers(adata, layers)
+    logg.info("    finished", time=start, deep=added)
+    return adata if copy else None
+
+
+def _unmoved(loadings: np.ndarray | None) -> str:
+    n_zero = 0 if loadings is None else int((loadings == 0).all(axis=1).sum())
+    return f", of which {n_zero} have no loadings and stay as measured" if n_zero else ""

@@ -1,0 +1,247 @@
+"""Predicted expression: the formula, what it must not touch, and sentences."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+import torch
+from scipy.sparse import csr_matrix
+
+import scot_hycnn as sh
+
+
+@pytest.fixture
+def fit(cells):
+    sh.tl.hycnn_ot(cells, "control", "IFN-beta", potential="gaussian")
+    return cells
+
+
+def is_source(adata):
+    return (adata.obs["condition"] == "control").to_numpy()
+
+
+def expected(adata, values, moved="X_hycnn_ot"):
+    """The formula, in double precision, of the source cells."""
+    rows = is_source(adata)
+    change = adata.obsm[moved][rows].astype(np.float64) - adata.obsm["X_pca"][rows]
+    return values[rows] + change @ adata.varm["PCs"].T
+
+
+def is_decoded(adata, layer, values):
+    rows = is_source(adata)
+    result = adata.layers[layer]
+    assert type(result) is np.ndarray
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result[rows], values, atol=1e-5)
+    assert np.isnan(result[~rows]).all()
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 1000])
+@pytest.mark.parametrize("kind", [np.asarray, csr_matrix, "float64"])
+def test_the_formula(fit, block_size, kind):
+    values = fit.X.copy()
+    fit.X = fit.X.astype(kind) if kind == "float64" else kind(fit.X)
+    sh.tl.decode(fit, block_size=block_size)
+    is_decoded(fit, "hycnn_ot", expected(fit, values))
+
+
+def test_a_map_that_moves_nothing_changes_nothing(fit):
+    fit.obsm["X_hycnn_ot"] = fit.obsm["X_pca"].copy()
+    sh.tl.decode(fit)
+    np.testing.assert_array_equal(fit.layers["hycnn_ot"][is_source(fit)], fit.X[is_source(fit)])
+
+
+def test_genes_without_loadings_stay_as_measured(fit, capsys):
+    fit.varm["PCs"][[1, 4]] = 0
+    fit.uns["hycnn_ot"]["rep"]["fingerprint"] = ""  # the fit was made on the others
+    before = sc.settings.verbosity, sc.settings.logfile
+    sc.settings.verbosity, sc.settings.logfile = 3, sys.stderr
+    try:
+        sh.tl.decode(fit)
+    finally:
+        sc.settings.verbosity, sc.settings.logfile = before
+    unmoved = (fit.layers["hycnn_ot"] == fit.X)[is_source(fit)].all(axis=0)
+    np.testing.assert_array_equal(np.flatnonzero(unmoved), [1, 4])
+    assert re.search(
+        r"predicting 6 genes, of which 2 have no loadings and stay as measured(.|\n)*added\n +'hycnn_ot' \(adata",
+        capsys.readouterr().err,
+    )
+
+
+def test_fewer_components_than_there_are(cells):
+    sh.tl.hycnn_ot(cells, "control", "IFN-beta", n_pcs=2, potential="gaussian")
+    sh.tl.decode(cells)
+    rows = is_source(cells)
+    change = cells.obsm["X_hycnn_ot"][rows] - cells.obsm["X_pca"][rows, :2]
+    is_decoded(cells, "hycnn_ot", cells.X[rows] + change @ cells.varm["PCs"][:, :2].T)
+
+
+def test_the_layer_that_the_pca_was_run_on(cells, unchanged):
+    cells.layers["log"] = np.log1p(cells.X)
+    sc.pp.pca(cells, n_comps=3, layer="log", svd_solver="arpack")
+    sh.tl.hycnn_ot(cells, "control", "IFN-beta", potential="gaussian")
+    sh.tl.decode(cells)
+    is_decoded(cells, "hycnn_ot", expected(cells, cells.layers["log"]))
+    sh.tl.decode(cells, layer="X", key_added="of_x")
+    is_decoded(cells, "of_x", expected(cells, cells.X))
+    sh.tl.decode(cells, layer="counts", key_added="of_counts")
+    is_decoded(cells, "of_counts", expected(cells, cells.layers["counts"]))
+    del cells.layers["log"]
+    with unchanged(cells), pytest.raises(ValueError, match=r"run on layer 'log', which adata.layers lacks.*layer='X'"):
+        sh.tl.decode(cells, key_added="new")
+
+
+def test_a_pca_under_another_key(cells):
+    cells.layers["log"] = np.log1p(cells.X)
+    sc.pp.pca(cells, n_comps=3, layer="log", svd_solver="arpack", key_added="mine")
+    sh.tl.hycnn_ot(cells, "control", "IFN-beta", use_rep="mine", potential="gaussian")
+    sh.tl.decode(cells)
+    rows = is_source(cells)
+    change = cells.obsm["X_hycnn_ot"][rows] - cells.obsm["mine"][rows]
+    is_decoded(cells, "hycnn_ot", cells.layers["log"][rows] + change @ cells.varm["mine"].T)
+
+
+def test_decoders_results_are_taken_as_they_are(fit):
+    seen = []
+
+    def decoder(points):
+        seen.append((points.dtype, len(points)))
+        return np.repeat(points, 2, axis=1) - 1.0
+
+    del fit.varm["PCs"]
+    sh.tl.decode(fit, decoder=decoder, block_size=25)
+    is_decoded(fit, "hycnn_ot", np.repeat(fit.obsm["X_hycnn_ot"][is_source(fit)], 2, axis=1) - 1)
+    assert seen == [(np.float32, 25), (np.float32, 25), (np.float32, 10)]
+    for kind in (torch.from_numpy, csr_matrix, pd.DataFrame):
+        sh.tl.decode(fit, decoder=lambda points, kind=kind: kind(decoder(points)), key_added=kind.__name__)
+        np.testing.assert_array_equal(fit.layers[kind.__name__], fit.layers["hycnn_ot"])
+
+
+def test_a_decoder_needs_no_expression(fit):
+    bare = anndata.AnnData(None, obs=fit.obs, var=fit.var, uns=fit.uns, obsm=dict(fit.obsm))
+    sh.tl.decode(bare, decoder=lambda points: np.repeat(points, 2, axis=1))
+    is_decoded(bare, "hycnn_ot", np.repeat(fit.obsm["X_hycnn_ot"][is_source(fit)], 2, axis=1))
+
+
+@pytest.mark.parametrize("decoder", [None, lambda points: np.repeat(points, 2, axis=1) - 1e3])
+def test_clip(fit, decoder):
+    sh.tl.decode(fit, decoder=decoder)
+    sh.tl.decode(fit, decoder=decoder, clip=True, key_added="clipped")
+    assert np.nanmin(fit.layers["hycnn_ot"]) < 0
+    np.testing.assert_array_equal(fit.layers["clipped"], np.maximum(fit.layers["hycnn_ot"], 0))
+
+
+def test_maps_of_expression_itself(cells):
+    sh.tl.hycnn_ot(cells, "control", "IFN-beta", use_rep="X", potential="gaussian", key_added="genes")
+    sh.tl.decode(cells, "genes")
+    np.testing.assert_array_equal(cells.layers["genes"], cells.obsm["X_genes"])
+    table = pd.DataFrame(cells.X, index=cells.obs_names, columns=cells.var_names)
+    cells.obsm["smoothed"] = table
+    sh.tl.hycnn_ot(cells, "control", "IFN-beta", use_rep="smoothed", potential="gaussian", key_added="table")
+    sh.tl.decode(cells, "table")
+    np.testing.assert_array_equal(cells.layers["table"], cells.obsm["X_table"])
+    with pytest.raises(ValueError, match="layer='counts' does not apply: the map was fitted on expression itself, 'X'"):
+        sh.tl.decode(cells, "genes", layer="counts")
+
+
+def test_several_targets(cells):
+    labels = cells.obs["condition"].astype(object).fillna("none")
+    labels.iloc[np.flatnonzero(labels == "IFN-beta")[::2]] = "BCR/FcR-XL"
+    cells.obs["condition"] = labels
+    sh.tl.hycnn_ot(cells, "control", ["BCR/FcR-XL", "IFN-beta"], potential="gaussian")
+    sh.tl.decode(cells)
+    for slug in ("BCR_FcR-XL", "IFN-beta"):
+        is_decoded(cells, f"hycnn_ot_{slug}", expected(cells, cells.X, f"X_hycnn_ot_{slug}"))
+    sh.tl.decode(cells, target="IFN-beta", key_added="one")
+    assert [name for name in cells.layers if "one" in name] == ["one_IFN-beta"]
+
+
+def test_only_cells_that_have_a_prediction(fit):
+    rows = np.flatnonzero(is_source(fit))
+    fit.obsm["X_hycnn_ot"][rows[:5]] = np.nan
+    sh.tl.decode(fit)
+    assert np.isnan(fit.layers["hycnn_ot"][rows[:5]]).all()
+    assert np.isfinite(fit.layers["hycnn_ot"][rows[5:]]).all()
+
+
+def test_target_cells_need_not_be_there(fit):
+    source = fit[is_source(fit)].copy()
+    sh.tl.decode(source)
+    np.testing.assert_allclose(source.layers["hycnn_ot"], expected(source, source.X), atol=1e-5)
+
+
+def test_copy_view_and_backed(fit, unchanged, tmp_path):
+    with unchanged(fit):
+        copied = sh.tl.decode(fit, copy=True)
+    view = fit[: fit.n_obs // 2]
+    sh.tl.decode(view)
+    assert not view.is_view
+    fit.write_h5ad(tmp_path / "fit.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "fit.h5ad", backed="r")
+    sh.tl.decode(backed, block_size=9)
+    np.testing.assert_array_equal(backed.layers["hycnn_ot"], copied.layers["hycnn_ot"])
+    backed.file.close()
+
+
+def test_replacing_warns(fit):
+    sh.tl.decode(fit)
+    with pytest.warns(UserWarning, match=r"Replacing 'hycnn_ot' \(adata.layers\)") as caught:
+        sh.tl.decode(fit)
+    assert caught[0].filename == __file__
+
+
+def spoil_x(adata):
+    adata.X[np.flatnonzero(is_source(adata))[3], 2] = np.nan
+
+
+def spoil_loadings(adata):
+    adata.varm["PCs"][0] = np.nan
+    adata.uns["hycnn_ot"]["rep"]["fingerprint"] = ""
+
+
+def text_layer(adata):
+    adata.layers["text"] = np.full(adata.shape, "a")
+
+
+CASES = {
+    "no fit": (None, {"key": "nix"}, r"no fit 'nix'; it has the fits \['hycnn_ot'\]"),
+    "target": (None, {"target": "IL-2"}, "target='IL-2' is not a target"),
+    "layer": (None, {"layer": "nix"}, r"layer='nix' is not in adata.layers; it has \['counts'\], and 'X' is adata.X"),
+    "text": (text_layer, {"layer": "text"}, r"adata.layers\['text'\] holds values of dtype <U1; expression is numbers"),
+    "no slot": (lambda a: a.obsm.pop("X_hycnn_ot"), {}, r"lacks 'X_hycnn_ot'; run sh.tl.transport\(adata"),
+    "loadings": (lambda a: a.varm.pop("PCs"), {}, r"No way from 'X_pca' to genes: adata.varm has \[\].*Pass decoder="),
+    "bad loadings": (spoil_loadings, {}, r"\['PCs'\] has shape \(6, 3\); finite loadings of 6 genes on 3"),
+    "no X": (lambda a: setattr(a, "X", None), {}, r"adata.X is empty; pass the layer that holds .* \['counts'\]"),
+    "NaN": (spoil_x, {}, r"adata.X has NaN or infinite values, the first in cell 'cell\d+'; impute them"),
+    "block_size": (None, {"block_size": 0}, "block_size=0 must be 1 or more"),
+    "slash": (None, {"key_added": "a/b"}, "key_added='a/b' is no valid key"),
+    "foreign": (None, {"key_added": "counts"}, r"overwrite adata.layers\['counts'\], which holds other values"),
+    "shape": (None, {"decoder": lambda p: p}, r"returned shape \(60, 3\) for points of shape \(60, 3\); .*\(60, 6\)"),
+    "decoded NaN": (None, {"decoder": lambda p: np.full((len(p), 6), np.nan)}, "infinite values for 60 of 60 cells"),
+    "no array": (None, {"decoder": lambda p: [object()] * len(p)}, "decoder returned list, which does not convert"),
+    "gradients": (
+        None,
+        {"decoder": lambda p: torch.tensor(p, requires_grad=True)},
+        "decoder returned Tensor, which does not convert to an array of numbers: .*grad",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_sentence_and_no_trace(fit, unchanged, case):
+    spoil, options, message = CASES[case]
+    if spoil:
+        spoil(fit)
+    with unchanged(fit), pytest.raises(ValueError, match=message):
+        sh.tl.decode(fit, **{"key_added": "new", **options})
+
+
+def test_a_decoder_that_is_no_function(fit, unchanged):
+    with unchanged(fit), pytest.raises(TypeError, match=r"decoder is of type str; it takes a function .*\(n, 6\)"):
+        sh.tl.decode(fit, decoder="scVI")
