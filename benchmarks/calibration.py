@@ -76,7 +76,7 @@ def draw(table: pd.DataFrame) -> None:
     import matplotlib.pyplot as plt
 
     tasks = list(dict.fromkeys(table["task"]))
-    figure, panels = plt.subplots(1, len(tasks), figsize=(3.2 * len(tasks), 3.3), layout="constrained", squeeze=False)
+    figure, panels = plt.subplots(1, len(tasks), figsize=(3.2 * len(tasks), 3.3), layout="compressed", squeeze=False)
     for axes, task in zip(panels[0], tasks, strict=True):
         rows = table[table["task"] == task]
         for _, row in rows.iterrows():
