@@ -36,15 +36,22 @@ def ours(potentials: Sequence[str], solvers: Sequence[str]) -> list[str]:
 
 
 def fit(
-    method: str, x: Cells, y: Cells, *, rng: int, max_steps: int | None = None, n_ensemble: int | None = None
+    method: str,
+    x: Cells,
+    y: Cells,
+    *,
+    rng: int,
+    max_steps: int | None = None,
+    n_ensemble: int | None = None,
+    **options: object,
 ) -> solver.TransportMap:
-    """Fit one of our methods, without its warning that it kept the Gaussian map."""
-    if method == "gaussian":
-        return solver.fit(x, y, potential="gaussian", rng=rng)
-    potential, training, *single = method.split("/")
-    width = WIDTHS.get(potential.partition("-")[0])
+    """Fit one of our methods, without its warnings, such as that it kept the Gaussian map."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "solver.fit", UserWarning)
+        if method == "gaussian":
+            return solver.fit(x, y, potential="gaussian", rng=rng, **options)
+        potential, training, *single = method.split("/")
+        width = WIDTHS.get(potential.partition("-")[0])
         return solver.fit(
             x,
             y,
@@ -57,6 +64,7 @@ def fit(
             lr=HURRIED_RATE if single else None,
             rng=rng,
             progress=False,
+            **options,
         )
 
 
@@ -79,6 +87,7 @@ def train_peer(
         "ott-enot-1e-3": functools.partial(_peers.enot, lr=1e-3),
         "ott-w2-icnn": _peers.w2_icnn,
         "ott-w2-mlp": _peers.w2_mlp,
+        "ot-cfm": _peers.ot_cfm,
         ALL_CELLS: functools.partial(_peers.entropic, epsilon=None, n_cells=20_000),
         **{name: functools.partial(_peers.entropic, epsilon=epsilon) for name, epsilon in EPSILONS.items()},
     }

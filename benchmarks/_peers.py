@@ -1,6 +1,7 @@
 """Other methods for the same question, each trained by its own package, with a clock that evaluation does not run on.
 
-They need the extra 'bench': OTT-JAX (Apache-2.0). One thread; for one core start Python under ``taskset``.
+They need the extra 'bench': OTT-JAX (Apache-2.0) and torchcfm (MIT). One thread; for one core start Python under
+``taskset``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 # Read when JAX is first imported.
@@ -31,6 +33,8 @@ try:
     from ott.problems.linear.linear_problem import LinearProblem
     from ott.solvers.linear.sinkhorn import Sinkhorn
     from ott.tools.sinkhorn_divergence import sinkdiv
+    from torchcfm import ExactOptimalTransportConditionalFlowMatcher
+    from torchcfm.models import MLP
 except ImportError as error:
     raise ImportError("The peers need the extra 'bench': pip install -c constraints.txt -e '.[bench]'.") from error
 
@@ -203,6 +207,38 @@ def entropic(problem: Problem, *, epsilon: float | None, n_cells: int = 5000) ->
         while True:
             problem.clock.tick((out.f, out.g), out.to_dual_potentials().transport, last=bool(out.converged))
             out = solve(linear, init=(out.f, out.g))
+
+
+def ot_cfm(problem: Problem, *, batch_size: int = 256, lr: float = 1e-3, n_steps: int = 100) -> None:
+    """Tong et al. 2024 by torchcfm: MLP of 3 x 256 (SELU), batches coupled exactly, the flow by the midpoint rule."""
+    # torchcfm draws from the global states.
+    np.random.seed(problem.rng)  # noqa: NPY002
+    torch.manual_seed(problem.rng)
+    velocity = MLP(problem.n_dims, w=256, time_varying=True)
+    optimizer = torch.optim.Adam(velocity.parameters(), lr=lr)
+    matcher = ExactOptimalTransportConditionalFlowMatcher(sigma=0.0)
+
+    def at(cells: torch.Tensor, time: float) -> torch.Tensor:
+        return velocity(torch.cat([cells, torch.full_like(cells[:, :1], time)], dim=1))
+
+    @torch.inference_mode()
+    def transport(cells: Cells) -> Cells:
+        moved = torch.as_tensor(cells, dtype=torch.float32)
+        for step in range(n_steps):
+            middle = moved + at(moved, step / n_steps) / (2 * n_steps)
+            moved = moved + at(middle, (step + 0.5) / n_steps) / n_steps
+        return moved.numpy()
+
+    generator = np.random.default_rng(problem.rng)
+    batches = (_batches(cells, batch_size, generator) for cells in (problem.x, problem.y))
+    with contextlib.suppress(Done):
+        for pair in zip(*batches, strict=True):
+            problem.clock.tick((), transport)
+            time, between, wanted = matcher.sample_location_and_conditional_flow(*map(torch.as_tensor, pair))
+            loss = (velocity(torch.cat([between, time[:, None]], dim=1)) - wanted).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
 
 
 def _batches(cells: Cells, size: int, generator: np.random.Generator) -> Iterator[Cells]:

@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 import torch
 from _clouds import closed_form, w2_benchmark
+from _folds import RESPONSES, fold
 from _report import run, show
-from real_cells import RESPONSES, fold
 
 from scot_hycnn import datasets, metrics, solver
 
@@ -41,8 +41,8 @@ Error = Callable[[solver.TransportMap], float]
 def cells(task: str, seed: int) -> tuple[np.ndarray, np.ndarray, Error]:
     """Source and target cells of a task, and the error of a map."""
     if task in RESPONSES:
-        x, y, x_held, y_held = fold(task, seed // 5, seed % 5)
-        return x, y, lambda fitted: metrics.energy_distance(fitted.transport(x_held), y_held)
+        held = fold(task, seed)
+        return held.x, held.y, lambda fitted: metrics.energy_distance(fitted.transport(held.x_held), held.y_held)
     if task == "planted":
         adata = datasets.pbmc_planted(rng=seed)
         source = (adata.obs["condition"] == "control").to_numpy()
