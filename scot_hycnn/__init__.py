@@ -7,7 +7,7 @@ from importlib.metadata import version
 from types import ModuleType
 
 __version__ = version("scot-hycnn")
-__all__ = ["__version__", "datasets", "get", "metrics", "pl", "solver", "tl"]
+__all__ = ["__version__", "datasets", "get", "metrics", "pl", "pp", "solver", "tl"]
 
 
 def __getattr__(name: str) -> ModuleType:

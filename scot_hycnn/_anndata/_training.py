@@ -1,0 +1,69 @@
+"""Which cells a computation may see."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from ._conditions import Mask, labelled_rows, listed_labels, mask_rows
+
+TRAIN, TEST = "train", "test"
+
+
+def training_rows(obs: pd.DataFrame, split_key: str | None, mask_obs: Mask | None) -> NDArray[np.bool_]:
+    """Boolean array (n_obs,) of the training cells.
+
+    Parameters
+    ----------
+    obs
+        Annotation of the cells.
+    split_key
+        Column as :func:`scot_hycnn.pp.split` writes it: cells labelled ``'train'`` are training cells.
+    mask_obs
+        Boolean column or array. With both, training cells are those in both; with neither, all are.
+
+    Raises
+    ------
+    ValueError
+        If the column, its label or the mask does not exist or does not fit.
+    """
+    allowed = np.ones(len(obs), dtype=bool) if mask_obs is None else mask_rows(obs, mask_obs)
+    if split_key is None:
+        return allowed
+    if split_key not in obs:
+        raise ValueError(
+            f"split_key={split_key!r} is not a column of adata.obs; it has {list(obs)}. Run sh.pp.split(adata) first."
+        )
+    rows = labelled_rows(obs, split_key, TRAIN)
+    if rows is None or not len(rows):
+        raise ValueError(
+            f"split_key={split_key!r}: no cell of adata.obs[{split_key!r}] is labelled {TRAIN!r}; it has "
+            f"{listed_labels(obs, split_key)}. sh.pp.split(adata) writes such a column."
+        )
+    training = np.zeros(len(obs), dtype=bool)
+    training[rows] = True
+    return np.asarray(training & allowed)
+
+
+def check_representation_is_blind(adata: AnnData, name: str, split_key: str | None) -> None:
+    """Warn where principal components have seen the cells that a split holds out.
+
+    Warns
+    -----
+    UserWarning
+        If ``uns`` says how the components were made, and it was not from this split's training cells.
+    """
+    made = adata.uns.get({"X_pca": "pca"}.get(name, name))
+    if split_key is None or not isinstance(made, dict) or not isinstance(made.get("params"), dict):
+        return
+    if made["params"].get("split_key") != split_key:
+        warnings.warn(
+            f"{name!r} was not fitted on the training cells of adata.obs[{split_key!r}] alone, so held-out cells leak "
+            f"into the fit; run sh.pp.pca(adata, split_key={split_key!r}) first.",
+            UserWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,224 @@
+"""Principal components of the training cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scanpy as sc
+from anndata import AnnData
+from numpy.typing import NDArray
+from scanpy import logging as logg
+from scipy import sparse
+
+from scot_hycnn._anndata import Mask, claim, training_rows
+
+from ._write import check_key, write
+
+_Matrix = Any  # (cells, genes), an array or a sparse matrix
+
+_BLOCK = 1000  # rows in float64 at a time; 20,000 dense genes are 160 MB
+
+
+def pca(
+    adata: AnnData,
+    n_comps: int = 50,
+    *,
+    split_key: str | None = None,
+    mask_obs: Mask | None = None,
+    layer: str | None = None,
+    mask_var: str | NDArray[np.bool_] | None = None,
+    key_added: str | None = None,
+    rng: int | np.random.Generator | None = 0,
+    copy: bool = False,
+) -> AnnData | None:
+    r"""Fit principal components on the training cells, and project all cells onto them.
+
+    .. math:: z = V^\top (x - \mu)
+
+    with loadings V and mean :math:`\mu` of the training cells alone: test cells change neither, nor the coordinates
+    of the training cells. ``sc.pp.pca`` on these cells finds V, without making sparse values dense.
+
+    Highly variable genes that were chosen on all cells have seen the test cells; choose them on the training cells
+    (``sc.pp.highly_variable_genes(adata[adata.obs['split'] == 'train'], inplace=False)``), or pass a fixed set.
+
+    Parameters
+    ----------
+    adata
+        Annotated cells, log-normalised.
+    n_comps
+        Number of components k, below the number of training cells and of genes.
+    split_key
+        Column of ``obs`` as :func:`scot_hycnn.pp.split` writes it: the cells labelled ``'train'`` are training cells.
+    mask_obs
+        Training cells, as a boolean array or the name of a boolean column of ``obs``. With ``split_key`` too, training
+        cells are those in both; with neither, all are, as in ``sc.pp.pca``.
+    layer
+        Key of ``layers`` to take in place of ``X``.
+    mask_var
+        Genes to use, as a boolean array or the name of a boolean column of ``var``. None uses
+        ``var['highly_variable']`` if it exists, else all genes.
+    key_added
+        Key of ``obsm``, ``varm`` and ``uns``, as in ``sc.pp.pca``; the mean then goes to ``var['<key_added>_mean']``.
+    rng
+        Seed of the start vector, or a generator that gives one.
+    copy
+        Return a changed copy instead of changing ``adata``.
+
+    Returns
+    -------
+    None, or the copy. The slots are those of ``sc.pp.pca``, and the mean:
+
+    ``adata.obsm['X_pca']``
+        Coordinates z of all cells, float32, shape (n_obs, k).
+    ``adata.varm['PCs']``
+        Loadings V, shape (n_vars, k); zero for genes that are not used.
+    ``adata.var['pca_mean']``
+        Mean of every gene over the training cells, float64: what a projection of new cells has to subtract. It lies in
+        ``var`` so that subsets of the genes keep theirs.
+    ``adata.uns['pca']``
+        ``variance``, ``variance_ratio`` of the training cells, shape (k,), and ``params``, with ``n_training`` and
+        ``split_key`` besides scanpy's.
+
+    Raises
+    ------
+    TypeError
+        If ``adata`` is no AnnData, or holds its values in a file or as a dask array.
+    ValueError
+        If a column or layer does not exist or does not fit, a value is not finite, or ``n_comps`` is too large for the
+        training cells. The AnnData is then as it was.
+
+    Warns
+    -----
+    UserWarning
+        If slots are replaced.
+
+    Examples
+    --------
+    >>> import scot_hycnn as sh
+    >>> adata = sh.datasets.pbmc_planted(n_cells=400)
+    >>> sh.pp.split(adata, stratify=["condition", "cell_type"])
+    >>> sh.pp.pca(adata, n_comps=10, split_key="split", key_added="X_train_pca")
+    >>> adata.obsm["X_train_pca"].shape, adata.uns["X_train_pca"]["params"]["n_training"]
+    ((400, 10), 320)
+    """
+    adata = claim(adata, copy=copy)
+    key = "X_pca" if key_added is None else key_added
+    check_key(key)
+    training = training_rows(adata.obs, split_key, mask_obs)
+    matrix = _read(adata, layer)
+    genes, mask = _choose_genes(adata.var, mask_var)
+    _check_n_comps(n_comps, int(training.sum()), int(genes.sum()))
+    _check_finite(adata, matrix)
+    n_training = int(training.sum())
+    start = logg.info(f"principal components of {n_training} training cells, for all {adata.n_obs} cells")
+    fitted, mean = _fit(matrix[training], n_comps, genes, mask, rng)
+    params = {**fitted.uns["pca"]["params"], "n_training": n_training}
+    params |= {name: value for name, value in {"layer": layer, "split_key": split_key}.items() if value is not None}
+    slots = {
+        "obsm": {key: _project(matrix, mean, fitted.varm["pca"])},
+        "varm": {key_added or "PCs": fitted.varm["pca"]},
+        "var": {f"{key_added or 'pca'}_mean": mean},
+        "uns": {key_added or "pca": {**fitted.uns["pca"], "params": params}},
+    }
+    write(adata, slots)
+    added = ", ".join(f"{name!r} (adata.{slot})" for slot, values in slots.items() for name in values)
+    logg.info("    finished", time=start, deep=f"added {added}")
+    return adata if copy else None
+
+
+def _read(adata: AnnData, layer: str | None) -> _Matrix:
+    if layer is not None and layer not in adata.layers:
+        raise ValueError(f"layer={layer!r} is not in adata.layers; it has {list(adata.layers)}.")
+    matrix: _Matrix = adata.X if layer is None else adata.layers[layer]
+    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    if matrix is None:
+        raise ValueError(f"{where} is empty; pass the layer that holds the values: {list(adata.layers)}.")
+    if not (sparse.issparse(matrix) or isinstance(matrix, np.ndarray)):
+        raise TypeError(
+            f"{where} is of type {type(matrix).__name__}; pca needs an array or a sparse matrix in memory: "
+            "adata = adata.to_memory()."
+        )
+    return matrix.tocsr() if hasattr(matrix, "tocsr") else matrix
+
+
+def _choose_genes(
+    var: pd.DataFrame, mask_var: str | NDArray[np.bool_] | None
+) -> tuple[NDArray[np.bool_], str | NDArray[np.bool_] | None]:
+    """Return the genes to use, shape (n_vars,), and the mask in the form that scanpy records."""
+    if mask_var is None:
+        if "highly_variable" not in var:
+            return np.ones(len(var), dtype=bool), None
+        mask_var = "highly_variable"
+    if isinstance(mask_var, str) and mask_var not in var:
+        raise ValueError(f"mask_var={mask_var!r} is not a column of adata.var; it has {list(var)}.")
+    values = var[mask_var] if isinstance(mask_var, str) else mask_var
+    genes = np.asarray(values)
+    is_shuffled = isinstance(values, pd.Series) and not values.index.equals(var.index)
+    if genes.dtype != np.bool_ or genes.shape != (len(var),) or is_shuffled:
+        raise ValueError(
+            f"mask_var has shape {genes.shape} and dtype {genes.dtype}; it needs one boolean for each of the "
+            f"{len(var)} genes, in their order, or the name of a boolean column of adata.var."
+        )
+    return genes, mask_var if isinstance(mask_var, str) else genes
+
+
+def _check_n_comps(n_comps: int, n_training: int, n_genes: int) -> None:
+    most = min(n_training, n_genes) - 1
+    if most < 1:
+        raise ValueError(f"PCA needs at least 2 training cells and 2 genes; there are {n_training} and {n_genes}.")
+    if not isinstance(n_comps, Integral) or isinstance(n_comps, bool) or not 1 <= n_comps <= most:
+        raise ValueError(
+            f"n_comps={n_comps!r} must be a whole number from 1 to {most}: {n_training} training cells and {n_genes} "
+            "genes have no more components."
+        )
+
+
+def _check_finite(adata: AnnData, matrix: _Matrix) -> None:
+    sums = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
+    bad = np.flatnonzero(~np.isfinite(sums))  # one NaN or infinite value is enough
+    if len(bad):
+        first = ", ".join(repr(str(name)) for name in adata.obs_names[bad[:5]])
+        raise ValueError(
+            f"The values have NaN or infinity in {len(bad)} of {adata.n_obs} cells: {first}"
+            f"{' ...' if len(bad) > 5 else ''}. Impute them, or take these cells out."
+        )
+
+
+def _fit(
+    values: _Matrix,
+    n_comps: int,
+    genes: NDArray[np.bool_],
+    mask: str | NDArray[np.bool_] | None,
+    rng: int | np.random.Generator | None,
+) -> tuple[AnnData, NDArray[np.float64]]:
+    """Return what scanpy finds on the training cells, under the key 'pca', and their mean."""
+    # Names of their own: those of the user may be duplicated.
+    names = pd.RangeIndex(values.shape[1]).astype(str)
+    var = pd.DataFrame({mask: genes} if isinstance(mask, str) else None, index=names)
+    fitted = AnnData(values, var=var)
+    seed = int(rng) if isinstance(rng, Integral) else int(np.random.default_rng(rng).integers(2**31))
+    sc.pp.pca(fitted, n_comps=n_comps, mask_var=mask, key_added="pca", random_state=seed)
+    # Sparse matrices of float32 add up in float32, whatever dtype is asked for.
+    total = sum(np.asarray(block.sum(axis=0)).ravel() for _, block in _blocks(values))
+    return fitted, np.asarray(total / values.shape[0])
+
+
+def _project(matrix: _Matrix, mean: NDArray[np.float64], loadings: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Coordinates of all cells, shape (n_obs, k)."""
+    basis = np.asarray(loadings, dtype=np.float64)
+    origin = mean @ basis
+    coordinates = np.empty((matrix.shape[0], basis.shape[1]), dtype=np.float32)
+    for rows, block in _blocks(matrix):
+        coordinates[rows] = block @ basis - origin
+    return coordinates
+
+
+def _blocks(matrix: _Matrix) -> Iterator[tuple[slice, _Matrix]]:
+    """Rows in float64, a part of them at a time."""
+    for start in range(0, matrix.shape[0], _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        yield rows, matrix[rows].astype(np.float64)
