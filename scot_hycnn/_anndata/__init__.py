@@ -16,10 +16,17 @@ from ._embedding import (
     read_embedding,
     read_projection,
 )
-from ._evaluation import EVALUATION_COLUMNS, evaluation_slot, read_evaluation
+from ._evaluation import (
+    EVALUATION_COLUMNS,
+    check_evaluation_slot,
+    evaluation_slot,
+    read_evaluation,
+    write_evaluation,
+)
 from ._features import Features, Values, has_genes_decoded, read_dimensions, read_genes
 from ._files import SUFFIXES, check_writable, read_file, read_uns, write_file
 from ._genes import BLOCK_ROWS, Decoder, Genes, find_genes, has_genes, row_blocks
+from ._held_out import HeldOut, groups_of_cells, held_out_cells, read_held_out
 from ._layers import check_layer, write_layers
 from ._pairs import Cells, NewCells, Pairs, read_new_cells, read_pairs
 from ._results import Prediction, Results, read_prediction, read_results
@@ -40,6 +47,7 @@ __all__ = [
     "Features",
     "Fitted",
     "Genes",
+    "HeldOut",
     "Mask",
     "Moved",
     "NewCells",
@@ -51,6 +59,7 @@ __all__ = [
     "Values",
     "check_absent",
     "check_counts",
+    "check_evaluation_slot",
     "check_layer",
     "check_projection",
     "check_writable",
@@ -61,8 +70,10 @@ __all__ = [
     "find_embedding",
     "find_genes",
     "fit_of_origin",
+    "groups_of_cells",
     "has_genes",
     "has_genes_decoded",
+    "held_out_cells",
     "labelled_rows",
     "listed_labels",
     "place_predicted",
@@ -74,6 +85,7 @@ __all__ = [
     "read_file",
     "read_fit",
     "read_genes",
+    "read_held_out",
     "read_new_cells",
     "read_pairs",
     "read_prediction",
@@ -83,6 +95,7 @@ __all__ = [
     "row_blocks",
     "slugs",
     "training_rows",
+    "write_evaluation",
     "write_file",
     "write_fit",
     "write_layers",

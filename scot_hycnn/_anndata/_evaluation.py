@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,49 @@ def read_evaluation(adata: AnnData, key: str) -> pd.DataFrame:
     # Strings come back from files as objects, or of a dtype that casts to no other.
     labels = {name: [str(label) for label in columns[name].tolist()] for name in _LABELS}
     return pd.DataFrame({**columns, **labels})
+
+
+def check_evaluation_slot(adata: AnnData, key: str) -> None:
+    """Check where scores are to go, before any work is done.
+
+    Raises
+    ------
+    ValueError
+        If ``key`` cannot be a key, or stands for something that is not ours to replace.
+    """
+    if not isinstance(key, str) or not key or "/" in key:
+        raise ValueError(f"key_added={key!r} is no valid key: files need one that is not empty and has no '/'.")
+    slot = evaluation_slot(key)
+    before: Any = adata.uns.get(slot, dict.fromkeys(EVALUATION_COLUMNS))
+    if not isinstance(before, Mapping) or "metric" not in before:
+        raise ValueError(
+            f"key_added={key!r} would replace adata.uns[{slot!r}], which scot_hycnn did not write; choose another."
+        )
+
+
+def write_evaluation(adata: AnnData, scores: pd.DataFrame, key: str) -> str:
+    """Write scores as plain arrays, which every file format holds.
+
+    Returns
+    -------
+    What was added, for the log.
+
+    Warns
+    -----
+    UserWarning
+        If scores are replaced.
+    """
+    slot = evaluation_slot(key)
+    if slot in adata.uns:
+        warnings.warn(
+            f"Replacing {slot!r} (adata.uns); pass key_added to keep both results.", UserWarning, stacklevel=3
+        )
+    if adata.is_view:
+        adata._init_as_actual(adata.copy())  # noqa: SLF001 - as scanpy does; assigning to a view would warn
+    numbers = {name: scores[name].to_numpy() for name in (*_NUMBERS, *_COUNTS)}
+    labels = {name: scores[name].to_numpy(dtype=np.str_) for name in _LABELS}
+    adata.uns[slot] = {**labels, **numbers}
+    return f"added\n    {slot!r} (adata.uns)"
 
 
 def _damaged(slot: str, what: str) -> ValueError:

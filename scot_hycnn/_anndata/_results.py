@@ -85,7 +85,7 @@ def read_prediction(adata: AnnData, fit: StoredFit, slug: str) -> Prediction:
     if slot not in adata.obsm:
         raise ValueError(f"adata.obsm lacks {slot!r}; run sh.tl.transport(adata, {fit.key!r}) to write it again.")
     source, moved = find_same_representation(adata, fit.rep, same_file=True), Representation(slot, fit.rep.n_dims, "")
-    rows = _labelled(adata, fit.groupby, fit.source)
+    rows = labelled_cells(adata, fit.groupby, fit.source)
     points = read_coordinates(adata, moved, rows)
     finite = is_finite(points)
     return Prediction(source, rows[finite], read_coordinates(adata, source, rows[finite]), points[finite])
@@ -102,7 +102,7 @@ def read_results(adata: AnnData, key: str, target: str | None) -> Results:
     fit = read_fit(adata, key)
     slug = fit.slug(target)
     moved = read_prediction(adata, fit, slug)
-    y_rows = _labelled(adata, fit.groupby, fit.targets[slug])
+    y_rows = labelled_cells(adata, fit.groupby, fit.targets[slug])
     y = read_coordinates(adata, moved.rep, y_rows)
     has_y = is_finite(y)
     return Results(
@@ -118,7 +118,7 @@ def read_results(adata: AnnData, key: str, target: str | None) -> Results:
     )
 
 
-def _labelled(adata: AnnData, groupby: str | None, label: str) -> Rows:
+def labelled_cells(adata: AnnData, groupby: str | None, label: str) -> Rows:
     rows = labelled_rows(adata.obs, groupby, label)
     if rows is None or not np.size(rows):
         where = f"adata.obs[{label!r}]" if groupby is None else f"adata.obs[{groupby!r}]"

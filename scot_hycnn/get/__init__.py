@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ._evaluation import evaluation
 from ._history import history
 from ._model import model
 from ._predicted import predicted
 from ._transported import transported
 
-__all__ = ["history", "model", "predicted", "transported"]
+__all__ = ["evaluation", "history", "model", "predicted", "transported"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._checks import Samples, check_samples
-from ._pairwise import mean_between, mean_within
+from ._checks import check_samples
+from ._pairwise import Distances, mean_between, mean_within
 
 
 def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
@@ -60,5 +60,6 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
     return 2 * mean_between(x_cells, y_cells, _root) - mean_within(x_cells, _root) - mean_within(y_cells, _root)
 
 
-def _root(squared: Samples) -> Samples:
-    return np.sqrt(squared, out=squared)
+def _root(squared: Distances) -> Distances:
+    root: Distances = np.sqrt(squared, out=squared)
+    return root

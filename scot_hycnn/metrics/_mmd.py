@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._checks import Samples, check_samples
-from ._pairwise import Elementwise, mean_between, mean_within
+from ._pairwise import Distances, Elementwise, mean_between, mean_within
 
 # CellOT, Bunne et al. 2023, evaluation: the mean over this grid of bandwidths.
-_CELLOT_GAMMAS = np.logspace(1, -3, 50)
+CELLOT_GAMMAS = np.logspace(1, -3, 50)
 
 
 def mmd(x: ArrayLike, y: ArrayLike, *, gamma: ArrayLike | None = None, unbiased: bool = True) -> float:
@@ -60,20 +60,22 @@ def mmd(x: ArrayLike, y: ArrayLike, *, gamma: ArrayLike | None = None, unbiased:
     1.2642
     """
     x_cells, y_cells = check_samples(x=x, y=y)
-    gammas = _CELLOT_GAMMAS if gamma is None else np.atleast_1d(np.asarray(gamma, dtype=np.float64))
+    gammas = CELLOT_GAMMAS if gamma is None else np.atleast_1d(np.asarray(gamma, dtype=np.float64))
     if gammas.size == 0 or not np.all(np.isfinite(gammas) & (gammas > 0)):
         raise ValueError(f"gamma={gamma!r}; it needs one or several finite values > 0.")
-    kernel = _mean_rbf(gammas)
+    kernel = mean_rbf(gammas)
     within_x, within_y = mean_within(x_cells, kernel), mean_within(y_cells, kernel)
     if not unbiased:
         within_x, within_y = _with_diagonal(within_x, len(x_cells)), _with_diagonal(within_y, len(y_cells))
     return within_x + within_y - 2 * mean_between(x_cells, y_cells, kernel)
 
 
-def _mean_rbf(gammas: Samples) -> Elementwise:
-    def kernel(squared: Samples) -> Samples:
+def mean_rbf(gammas: Samples) -> Elementwise:
+    """Mean of the kernels as a function of squared distances; in single precision where these are."""
+
+    def kernel(squared: Distances) -> Distances:
         total, term = np.zeros_like(squared), np.empty_like(squared)
-        for gamma in gammas:
+        for gamma in gammas.astype(squared.dtype):
             total += np.exp(np.multiply(squared, -gamma, out=term), out=term)
         total /= len(gammas)
         return total

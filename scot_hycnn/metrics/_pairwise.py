@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from ._checks import Samples
 
 # Elementwise function of squared Euclidean distances. It may overwrite its argument.
-Elementwise: TypeAlias = Callable[[Samples], Samples]
+Distances: TypeAlias = NDArray[np.floating[Any]]
+Elementwise: TypeAlias = Callable[[Distances], Distances]
 
 _BLOCK_ENTRIES = 2**18  # distances held at once: 2 MB of float64, which stays in a core's cache
 
@@ -22,19 +24,20 @@ def mean_between(x: Samples, y: Samples, function: Elementwise) -> float:
     Distances are summed coordinate by coordinate, not expanded into |x|² + |y|² - 2<x,y>, which loses half of
     the digits where cells are close to each other.
     """
-    total = sum(float(function(cdist(x[rows], y, "sqeuclidean")).sum()) for rows in _row_blocks(len(x), len(y)))
+    total = sum(float(function(cdist(x[rows], y, "sqeuclidean")).sum()) for rows in row_blocks(len(x), len(y)))
     return total / (len(x) * len(y))
 
 
 def mean_within(x: Samples, function: Elementwise) -> float:
     """Mean of ``function(|x_i - x_j|**2)`` over all pairs i != j (a U-statistic), each evaluated once."""
     total = 0.0
-    for rows in _row_blocks(len(x), len(x)):
+    for rows in row_blocks(len(x), len(x)):
         values = function(cdist(x[rows], x[rows.start :], "sqeuclidean"))
         total += float(np.triu(values, k=1).sum())
     return total / (len(x) * (len(x) - 1) / 2)
 
 
-def _row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
+def row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
+    """Slices of rows, of so many entries as stay in a core's cache."""
     size = max(1, _BLOCK_ENTRIES // n_columns)
     return (slice(start, start + size) for start in range(0, n_rows, size))

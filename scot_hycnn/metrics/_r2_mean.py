@@ -6,14 +6,16 @@ from numpy.typing import ArrayLike
 
 from ._checks import check_samples
 from ._pearson import pearson
+from ._welch import check_n_top, moments_of, top_genes, welch_t
 
 
-def r2_mean(predicted: ArrayLike, observed: ArrayLike) -> float:
+def r2_mean(
+    predicted: ArrayLike, observed: ArrayLike, control: ArrayLike | None = None, *, n_top: int | None = None
+) -> float:
     """R² of gene means: squared Pearson correlation, over genes, of mean predicted and observed expression.
 
     High for almost any prediction, since genes differ far more from each other than conditions do: report it
-    next to the identity's value, or use :func:`pearson_delta`. For the top differentially expressed genes,
-    pass those columns only.
+    next to the identity's value, on the genes that change most (``n_top``), or use :func:`pearson_delta`.
 
     Parameters
     ----------
@@ -22,17 +24,23 @@ def r2_mean(predicted: ArrayLike, observed: ArrayLike) -> float:
     observed
         Observed expression of target cells, shape (m, genes), m >= 2. They need not correspond to the rows of
         ``predicted``.
+    control
+        Observed expression of control cells, shape (k, genes), k >= 2; needed for ``n_top`` only.
+    n_top
+        Only the so many genes whose observed expression changes most against control, by the absolute value of
+        Welch's t; not those that do not change at all.
 
     Returns
     -------
-    R² between 0 and 1, without units. NaN if the mean of either is the same for all genes.
+    R² between 0 and 1, without units. NaN if the mean of either is the same for all genes, or none change.
 
     Raises
     ------
     TypeError
         If an array is sparse or not numeric.
     ValueError
-        If the numbers of columns differ or a value is not finite.
+        If the numbers of columns differ, a value is not finite, ``n_top`` is not from 2 to the number of columns, or
+        is given without ``control``.
 
     Notes
     -----
@@ -48,5 +56,13 @@ def r2_mean(predicted: ArrayLike, observed: ArrayLike) -> float:
     >>> round(r2_mean([[0, 1, 2], [0, 3, 4]], [[1, 3, 4], [1, 3, 4]]), 6)
     1.0
     """
-    predicted_cells, observed_cells = check_samples(predicted=predicted, observed=observed)
-    return pearson(predicted_cells.mean(axis=0), observed_cells.mean(axis=0)) ** 2
+    optional = {} if control is None else {"control": control}
+    predicted_cells, observed_cells, *others = check_samples(predicted=predicted, observed=observed, **optional)
+    means = predicted_cells.mean(axis=0), observed_cells.mean(axis=0)
+    if n_top is not None:
+        if not others:
+            raise ValueError(f"n_top={n_top} takes the genes that change against control; pass control as well.")
+        check_n_top(n_top, observed_cells.shape[1])
+        top = top_genes(welch_t(means[1], moments_of(observed_cells), moments_of(*others)), n_top)
+        means = means[0][top], means[1][top]
+    return pearson(*means) ** 2

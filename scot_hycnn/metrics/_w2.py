@@ -61,19 +61,43 @@ def w2(x: ArrayLike, y: ArrayLike, *, max_cells: int = 2000, rng: int | np.rando
     >>> round(w2(x, x + [3, 4]), 6)
     25.0
     """
+    x_cells, y_cells = check_samples(x=x, y=y)
+    check_max_cells(max_cells)
+    generator = np.random.default_rng(rng)
+    cost = cdist(draw(x_cells, max_cells, generator), draw(y_cells, max_cells, generator), "sqeuclidean")
+    return exact(cost)[0]
+
+
+def exact(cost: Samples) -> tuple[float, Samples, Samples]:
+    """Least cost of a coupling of uniform distributions, and Kantorovich potentials u, v, shapes (n,), (m,).
+
+    Raises
+    ------
+    ImportError
+        If POT is not installed.
+    """
     try:
         import ot  # noqa: PLC0415 - an extra, and half a second to import
     except ImportError as error:
         raise ImportError("w2 needs POT, which is not installed. Run: pip install 'scot-hycnn[ot]'") from error
-    x_cells, y_cells = check_samples(x=x, y=y)
+    value, report = ot.emd2([], [], cost, numItermax=_MAX_PIVOTS, log=True)  # empty weights are uniform ones
+    return float(value), report["u"], report["v"]
+
+
+def check_max_cells(max_cells: int) -> None:
+    """Refuse a limit that leaves no cloud.
+
+    Raises
+    ------
+    ValueError
+        If it is below 2.
+    """
     if max_cells < 2:
         raise ValueError(f"max_cells={max_cells}; at least 2 cells of each cloud are needed.")
-    generator = np.random.default_rng(rng)
-    cost = cdist(_draw(x_cells, max_cells, generator), _draw(y_cells, max_cells, generator), "sqeuclidean")
-    return float(ot.emd2([], [], cost, numItermax=_MAX_PIVOTS))  # empty weights are uniform ones
 
 
-def _draw(cells: Samples, max_cells: int, generator: np.random.Generator) -> Samples:
+def draw(cells: Samples, max_cells: int, generator: np.random.Generator) -> Samples:
+    """Cells, or so many of them at random."""
     if len(cells) <= max_cells:
         return cells
     return cells[generator.choice(len(cells), size=max_cells, replace=False)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ._decode import decode
+from ._evaluate import evaluate
 from ._hycnn_ot import hycnn_ot
 from ._project import project
 from ._transport import transport
 
-__all__ = ["decode", "hycnn_ot", "project", "transport"]
+__all__ = ["decode", "evaluate", "hycnn_ot", "project", "transport"]

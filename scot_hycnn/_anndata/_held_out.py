@@ -1,0 +1,162 @@
+"""Cells to evaluate a fit on."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from ._conditions import Mask, Rows, labelled_rows, listed_labels, mask_rows
+from ._representation import Coordinates, Representation, find_same_representation, is_finite, read_coordinates
+from ._results import labelled_cells
+from ._stored import StoredFit
+from ._training import TEST, TRAIN
+
+_Chosen = NDArray[np.bool_]  # (n_obs,)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Cells of source and one target that a fit is evaluated on.
+
+    Parameters
+    ----------
+    rep
+        The space of the coordinates.
+    source_rows, target_rows
+        Row numbers in the AnnData, ascending, shape (n,) and (m,).
+    x, y
+        Coordinates, shape (n, d) and (m, d), finite.
+    """
+
+    rep: Representation
+    source_rows: Rows
+    target_rows: Rows
+    x: Coordinates
+    y: Coordinates
+
+    def among(self, source: _Chosen, target: _Chosen) -> HeldOut:
+        """Some of the cells; boolean arrays (n,) and (m,)."""
+        return HeldOut(self.rep, self.source_rows[source], self.target_rows[target], self.x[source], self.y[target])
+
+
+def held_out_cells(adata: AnnData, fit: StoredFit, *, mask_obs: Mask | None, split_key: str | None) -> _Chosen:
+    """Choose the cells to evaluate on; see :func:`scot_hycnn.metrics.evaluate`.
+
+    Raises
+    ------
+    ValueError
+        If the column, its label or the mask does not exist or does not fit.
+
+    Warns
+    -----
+    UserWarning
+        If the fit has seen some of them.
+    """
+    recorded = fit.params.get("split_key")
+    if split_key is None and mask_obs is None:
+        split_key = recorded
+    if split_key is None and mask_obs is None:
+        warnings.warn(
+            f"All cells are evaluated, also those that the fit {fit.key!r} was made from, which flatters it. To hold "
+            "cells out: sh.pp.split(adata), sh.pp.pca(adata, split_key='split'), sh.tl.hycnn_ot(..., "
+            "split_key='split'), and evaluate again.",
+            UserWarning,
+            stacklevel=3,
+        )
+        return np.ones(adata.n_obs, dtype=bool)
+    chosen = np.ones(adata.n_obs, dtype=bool) if mask_obs is None else mask_rows(adata.obs, mask_obs)
+    if split_key is not None:
+        chosen = chosen & _test_cells(adata.obs, split_key)
+    n_seen = _n_seen(adata, fit, chosen, recorded)
+    if n_seen:
+        warnings.warn(
+            f"At least {n_seen} of the {int(chosen.sum())} evaluated cells are cells that the fit {fit.key!r} was made "
+            "from, which flatters it; evaluate on the cells that were held out of the fit.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return chosen
+
+
+def read_held_out(adata: AnnData, fit: StoredFit, slug: str, chosen: _Chosen) -> HeldOut:
+    """Read the chosen cells of source and one target. Those without finite coordinates are left out.
+
+    Raises
+    ------
+    ValueError
+        If labels are gone, or the representation is another.
+    """
+    rep = find_same_representation(adata, fit.rep, same_file=True)
+    parts = []
+    for label in (fit.source, fit.targets[slug]):
+        rows = labelled_cells(adata, fit.groupby, label)
+        rows = rows[chosen[rows]]
+        coordinates = read_coordinates(adata, rep, rows)
+        finite = is_finite(coordinates)
+        parts.append((rows[finite], coordinates[finite]))
+    (x_rows, x), (y_rows, y) = parts
+    return HeldOut(rep, x_rows, y_rows, x, y)
+
+
+def groups_of_cells(obs: pd.DataFrame, groupby: str | None) -> dict[str, _Chosen]:
+    """Label to cells of each group, after ``'all'`` with all cells.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column, or a group is called ``'all'``.
+    """
+    groups = {"all": np.ones(len(obs), dtype=bool)}
+    if groupby is None:
+        return groups
+    if groupby not in obs:
+        raise ValueError(f"groupby={groupby!r} is not a column of adata.obs; it has {list(obs)}.")
+    codes, labels = pd.factorize(obs[groupby], sort=True)  # cells without a label have code -1
+    for code, label in enumerate(labels):
+        if str(label) in groups:
+            raise ValueError(
+                f"adata.obs[{groupby!r}] has a group {str(label)!r}, which means all cells here, or stands for two "
+                "labels; rename it."
+            )
+        groups[str(label)] = np.asarray(codes == code)
+    return groups
+
+
+def _test_cells(obs: pd.DataFrame, split_key: str) -> _Chosen:
+    if split_key not in obs:
+        raise ValueError(
+            f"split_key={split_key!r} is not a column of adata.obs; it has {list(obs)}. Pass the cells to evaluate on "
+            "as mask_obs if they are no longer labelled."
+        )
+    rows = labelled_rows(obs, split_key, TEST)
+    if rows is None or not len(rows):
+        raise ValueError(
+            f"split_key={split_key!r}: no cell of adata.obs[{split_key!r}] is labelled {TEST!r}; it has "
+            f"{listed_labels(obs, split_key)}."
+        )
+    chosen = np.zeros(len(obs), dtype=bool)
+    chosen[rows] = True
+    return chosen
+
+
+def _n_seen(adata: AnnData, fit: StoredFit, chosen: _Chosen, split_key: str | None) -> int:
+    """How many of the chosen cells the fit has seen: by its split, else at least so many by their numbers."""
+    parts = {"source": fit.source, **fit.targets}
+    rows = {slug: labelled_cells(adata, fit.groupby, label) for slug, label in parts.items()}
+    if split_key is not None and split_key in adata.obs:
+        training = labelled_rows(adata.obs, split_key, TRAIN)
+        of_fit = np.concatenate(list(rows.values()))
+        return 0 if training is None else int(chosen[np.intersect1d(training, of_fit)].sum())
+    n_training: Any = adata.uns[fit.key].get("n_training", {})
+    n_seen = 0
+    for slug, cells in rows.items():
+        n = int(n_training.get(slug, 0))
+        if n <= len(cells):  # with fewer cells, these are not the ones that the fit was made from
+            n_seen += max(0, n + int(chosen[cells].sum()) - len(cells))
+    return n_seen

@@ -1,0 +1,98 @@
+"""Bootstrap over cells, by how often each cell is drawn: no cell is ever copied.
+
+Replicates are rows of counts. Row 0 draws every cell once, so that row 0 of a statistic is its value on the sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._checks import Samples
+from ._welch import Moments
+
+_NORMAL_95 = 1.96
+
+
+def draw_counts(n_cells: int, n_bootstrap: int, rng: np.random.Generator) -> Samples:
+    """How often each cell is drawn in each replicate, shape (1 + n_bootstrap, n_cells)."""
+    counts = np.ones((1 + n_bootstrap, n_cells))
+    for row in counts[1:]:
+        row[:] = np.bincount(rng.integers(n_cells, size=n_cells), minlength=n_cells)
+    return counts
+
+
+def interval(replicates: Samples, lowest: float, highest: float) -> tuple[float, float, float]:
+    """Value, and the value minus and plus 1.96 standard deviations of the replicates, within a statistic's range.
+
+    The standard interval (Efron & Tibshirani 1993, An introduction to the bootstrap, ch. 13). Quantiles would be off:
+    resampling adds noise to every mean, which lowers correlations and overlaps of genes.
+    """
+    value, others = float(replicates[0]), replicates[1:][np.isfinite(replicates[1:])]
+    if not np.isfinite(value) or len(others) < 2:
+        return value, np.nan, np.nan
+    half = _NORMAL_95 * float(others.std(ddof=1))
+    return value, max(value - half, lowest), min(value + half, highest)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Weighted sums over cells, which add up over blocks of them.
+
+    Parameters
+    ----------
+    weight
+        Number of cells, shape (replicates, 1).
+    first, second
+        Sums of values and of their squares, shape (replicates, features).
+    """
+
+    weight: Samples
+    first: Samples
+    second: Samples
+
+    @classmethod
+    def of(cls, counts: Samples, values: Samples) -> Sums:
+        """Sums over cells; counts (replicates, n) and values (n, features)."""
+        return cls(counts.sum(axis=1, keepdims=True), counts @ values, counts @ np.square(values))
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(self.weight + other.weight, self.first + other.first, self.second + other.second)
+
+    @property
+    def mean(self) -> Samples:
+        """Shape (replicates, features)."""
+        return self.first / self.weight
+
+    @property
+    def variance(self) -> Samples:
+        """With the divisor n - 1, shape (replicates, features)."""
+        return np.maximum(self.second - self.first * self.mean, 0) / (self.weight - 1)
+
+    @property
+    def moments(self) -> Moments:
+        """Mean, variance and number of cells."""
+        return self.mean, self.variance, self.weight
+
+
+def mean_between(values: Samples, x_counts: Samples, y_counts: Samples) -> Samples:
+    """Mean of values of pairs of cells of two clouds, (n, m), by replicate."""
+    total = ((x_counts @ values) * y_counts).sum(axis=1)
+    return np.asarray(total / (x_counts.sum(axis=1) * y_counts.sum(axis=1)))
+
+
+def mean_within(values: Samples, counts: Samples) -> Samples:
+    """Mean of values of pairs of different cells of one cloud, (n, n), by replicate.
+
+    Pairs of a cell with itself are left out, also where it was drawn more than once: their distance of zero is nobody's
+    distance, and would bias every replicate.
+    """
+    squares = np.square(counts)
+    total = ((counts @ values) * counts).sum(axis=1) - squares @ values.diagonal()
+    return np.asarray(total / (counts.sum(axis=1) ** 2 - squares.sum(axis=1)))
+
+
+def mean_of(potential: Samples, counts: Samples) -> Samples:
+    """Mean of values of cells, (n,), by replicate."""
+    return np.asarray((counts @ potential) / counts.sum(axis=1))

@@ -1,0 +1,105 @@
+"""Evaluation of a fit, stored beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+from anndata import AnnData
+from scanpy import logging as logg
+
+from scot_hycnn import metrics
+from scot_hycnn._anndata import Decoder, Mask, check_evaluation_slot, claim, write_evaluation
+
+
+def evaluate(
+    adata: AnnData,
+    key: str = "hycnn_ot",
+    *,
+    target: str | None = None,
+    groupby: str | None = None,
+    mask_obs: Mask | None = None,
+    split_key: str | None = None,
+    layer: str | None = None,
+    decoder: Decoder | None = None,
+    n_bootstrap: int = 100,
+    rng: int | np.random.Generator | None = 0,
+    key_added: str | None = None,
+    copy: bool = False,
+) -> AnnData | None:
+    """Score a fit on held-out cells beside baselines and floor, and keep the scores.
+
+    :func:`scot_hycnn.metrics.evaluate` says what is scored and how; :func:`scot_hycnn.get.evaluation` returns the
+    scores, :func:`scot_hycnn.pl.evaluation` draws them.
+
+    Parameters
+    ----------
+    adata
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
+    key
+        Where it lies in ``uns``.
+    target
+        Label of the target condition; None takes all targets of the fit.
+    groupby
+        Column of ``obs`` whose groups are scored too, besides all cells together.
+    mask_obs
+        Evaluate these cells only: a boolean array, or the name of a boolean column of ``obs``.
+    split_key
+        Column of ``obs`` whose ``'test'`` cells are evaluated; None takes the one that the fit was made with.
+    layer, decoder
+        Way from the representation to genes, as for :func:`scot_hycnn.tl.decode`.
+    n_bootstrap
+        Replicates of the bootstrap over cells; 0 for no intervals.
+    rng
+        Seed or generator of all that is random.
+    key_added
+        Stem of the key; None means ``key``.
+    copy
+        Return a changed copy instead of changing ``adata``.
+
+    Returns
+    -------
+    None, or the copy. ``adata.uns['hycnn_ot_evaluation']``: the columns of :func:`scot_hycnn.metrics.evaluate` as
+    arrays of equal length.
+
+    Raises
+    ------
+    TypeError
+        If ``adata`` is no AnnData, or ``decoder`` no function.
+    ValueError
+        As :func:`scot_hycnn.metrics.evaluate` says, or if ``key_added`` is no valid key or names something else than
+        an evaluation. The AnnData is then as it was.
+
+    Warns
+    -----
+    UserWarning
+        If evaluated cells are cells that the fit has seen, groups are left out, or scores are replaced.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import scot_hycnn as sh
+    >>> adata = sh.datasets.pbmc_planted(n_cells=400)
+    >>> train = np.random.default_rng(0).random(400) < 0.7
+    >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", mask_obs=train, n_pcs=5, potential="gaussian")
+    >>> sh.tl.evaluate(adata, mask_obs=~train, n_bootstrap=20)
+    >>> sorted(set(sh.get.evaluation(adata)["method"]))
+    ['floor', 'gaussian', 'hycnn_ot', 'identity', 'mean_shift']
+    """
+    adata = claim(adata, copy=copy)
+    stem = key if key_added is None else key_added
+    check_evaluation_slot(adata, stem)
+    start = logg.info(f"evaluating the fit {key!r}")
+    scores = metrics.evaluate(
+        adata,
+        key,
+        target=target,
+        groupby=groupby,
+        mask_obs=mask_obs,
+        split_key=split_key,
+        layer=layer,
+        decoder=decoder,
+        n_bootstrap=n_bootstrap,
+        rng=rng,
+    )
+    added = write_evaluation(adata, scores, stem)
+    logg.info("    finished", time=start, deep=added)
+    return adata if copy else None
