@@ -134,8 +134,9 @@ def slugs(labels: Sequence[str]) -> dict[str, str]:
     taken: set[str] = set()
     for label in labels:
         base = re.sub(r"[^A-Za-z0-9_.-]+", "_", label)[:80].strip("_.") or "target"
-        if base.lower().startswith("inverse"):
-            base = f"target_{base}"  # X_hycnn_ot_inverse_... holds the inverse maps
+        # X_hycnn_ot_inverse_... holds the inverse maps, and n_training counts the source's cells beside the targets'.
+        if base.lower().startswith("inverse") or base.lower() == "source":
+            base = f"target_{base}"
         slug, count = base, 1
         while slug.lower() in taken:
             count += 1

@@ -155,7 +155,7 @@ def _fit(x: Array, y: Array, labels: object, settings: Settings, progress: bool 
     network = make_network(settings.potential, settings.solver, x.shape[1], settings.hidden)
     groups = None
     if labels is not None:
-        x, y, groups = group_cells(x, y, labels, settings.group_weights)
+        x, y, groups = group_cells(x, y, labels, settings.group_weights, settings.leave_out)
     elif settings.leave_out == "groups":
         raise ValueError("leave_out='groups' needs groups: the group of each source and each target cell.")
     cells = Cells.prepare(x, y, settings.validation_fraction, rng=settings.rng, device=settings.device, groups=groups)

@@ -15,6 +15,11 @@ Array = NDArray[np.float64]
 
 # A group with fewer cells in either cloud says nothing of how the group moves.
 LEAST_CELLS = 5
+# Cells to validate on, if there are so many: from fewer a standard error says little.
+LEAST_HELD_OUT = 10
+# Fewer cells than these in a cloud give no energy distance worth having: such groups are trained on, and not left out.
+LEAST_JUDGED = 10
+LEAST_GROUPS_JUDGED = 3
 
 # Proportion of a group from its share of the cells, the mean over both clouds; up to one factor for all groups.
 WEIGHTINGS: dict[str, Callable[[Array], Array]] = {
@@ -86,7 +91,7 @@ class Groups:
         -------
         Boolean arrays, shape (n,) and (m,).
         """
-        total = min(fraction * min(len(self.x), len(self.y)), most)
+        total = min(max(fraction * min(len(self.x), len(self.y)), LEAST_HELD_OUT), most)
         taken = np.zeros(len(self.x), dtype=bool), np.zeros(len(self.y), dtype=bool)
         for k, proportion in enumerate(self.proportions):
             rows = [np.flatnonzero(cloud == k) for cloud in (self.x, self.y)]
@@ -132,7 +137,9 @@ class Strata:
         return self.order[self.start[k] + (within * self.size[k]).long().clamp(max=self.size[k] - 1)]
 
 
-def check_groups(labels: object, shape_x: tuple[int, int], shape_y: tuple[int, int]) -> list[str]:
+def check_groups(
+    labels: object, shape_x: tuple[int, int], shape_y: tuple[int, int], *, leave_out: str = "cells"
+) -> list[str]:
     """Check groups as :func:`scot_hycnn.solver.fit` will, before any work.
 
     Parameters
@@ -141,6 +148,8 @@ def check_groups(labels: object, shape_x: tuple[int, int], shape_y: tuple[int, i
         Group of each source and each target cell, a pair of arrays of shape (n,) and (m,).
     shape_x, shape_y
         Shapes of both clouds, (n, d) and (m, d).
+    leave_out
+        ``'groups'`` needs three groups with ten cells or more in both clouds.
 
     Returns
     -------
@@ -149,8 +158,8 @@ def check_groups(labels: object, shape_x: tuple[int, int], shape_y: tuple[int, i
     Raises
     ------
     ValueError
-        If there is not one label for each cell, fewer than two groups have five cells in both clouds, or these are
-        fewer than max(20, 2 d) cells.
+        If there is not one label for each cell, fewer than two groups have five cells in both clouds, these are
+        fewer than max(20, 2 d) cells, or there are too few groups to leave out.
 
     Examples
     --------
@@ -167,10 +176,16 @@ def check_groups(labels: object, shape_x: tuple[int, int], shape_y: tuple[int, i
             f"The groups {shared} that source and target share have {kept[0]} and {kept[1]} cells; at least {needed} "
             f"of each are needed in {shape_x[1]} dimensions."
         )
+    judged = shared_groups(of_x, of_y, LEAST_JUDGED)
+    if leave_out == "groups" and len(judged) < LEAST_GROUPS_JUDGED:
+        raise ValueError(
+            f"leave_out='groups' needs at least {LEAST_GROUPS_JUDGED} groups with {LEAST_JUDGED} cells or more in "
+            f"source and target; there are {judged}. Use leave_out='cells', or finer groups."
+        )
     return shared
 
 
-def group_cells(x: Array, y: Array, labels: object, weighting: str) -> tuple[Array, Array, Groups]:
+def group_cells(x: Array, y: Array, labels: object, weighting: str, leave_out: str) -> tuple[Array, Array, Groups]:
     """Cells of the groups that both clouds have, and these groups.
 
     Parameters
@@ -179,8 +194,8 @@ def group_cells(x: Array, y: Array, labels: object, weighting: str) -> tuple[Arr
         Source and target cells, shape (n, d) and (m, d).
     labels
         The group of each, a pair of arrays of shape (n,) and (m,).
-    weighting
-        Name of the proportions.
+    weighting, leave_out
+        Options of the fit.
 
     Returns
     -------
@@ -196,7 +211,7 @@ def group_cells(x: Array, y: Array, labels: object, weighting: str) -> tuple[Arr
     UserWarning
         If cells are left out.
     """
-    shared = check_groups(labels, x.shape, y.shape)
+    shared = check_groups(labels, x.shape, y.shape, leave_out=leave_out)
     of_x, of_y = _check_labels(labels, len(x), len(y))
     keep_x, keep_y = np.isin(of_x, shared), np.isin(of_y, shared)
     rest = sorted({*of_x[~keep_x].tolist(), *of_y[~keep_y].tolist()})
@@ -232,10 +247,10 @@ def _check_labels(groups: object, n: int, m: int) -> tuple[NDArray[np.str_], NDA
     return x, y
 
 
-def shared_groups(x: NDArray[np.str_], y: NDArray[np.str_]) -> list[str]:
-    """Groups with at least LEAST_CELLS cells in both clouds."""
+def shared_groups(x: NDArray[np.str_], y: NDArray[np.str_], least: int = LEAST_CELLS) -> list[str]:
+    """Groups with at least so many cells in both clouds."""
     counts = [dict(zip(*np.unique(cloud, return_counts=True), strict=True)) for cloud in (x, y)]
-    return [str(label) for label in counts[0] if all(count.get(label, 0) >= LEAST_CELLS for count in counts)]
+    return [str(label) for label in counts[0] if all(count.get(label, 0) >= least for count in counts)]
 
 
 def _labels(cloud: ArrayLike, size: int, name: str) -> NDArray[np.str_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
@@ -59,6 +59,8 @@ class TransportMap:
         Scores on validation cells, the Gaussian map's beside the chosen one's, and of every blend.
     certificate
         How far the map is what it claims to be; see :meth:`certify`.
+    gaussian
+        Balanced coordinates of the Gaussian map, where ``coordinates`` are others (``solver='paper'``); else None.
     support
         Where its training cells were; see :meth:`out_of_support`. None in maps of older versions.
     origin
@@ -88,6 +90,7 @@ class TransportMap:
     history: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
     certificate: dict[str, float] = field(default_factory=dict)
+    gaussian: Coordinates | None = None
     support: Support | None = None
     origin: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
@@ -173,7 +176,7 @@ class TransportMap:
         if not isinstance(t, Real) or not 0 <= t <= 1:
             raise ValueError(f"t={t!r} is outside [0, 1]: 0 is the source, 1 the transported cells.")
         x = self._check(x, "x")
-        support = self._known_support() if fallback else None
+        support = self._support_for_fallback() if fallback else None
         moved = np.empty(x.shape, dtype=np.float32)
         std = np.zeros(len(x), dtype=np.float32)
         for rows in _blocks(len(x), batch_size):
@@ -227,6 +230,24 @@ class TransportMap:
         return self._by_block(x, lambda block: support.score(self._tensor(self.coordinates.source(block)))).astype(
             np.float32
         )
+
+    def gaussian_map(self) -> TransportMap:
+        """The Gaussian map between the same cells: what this map is blended with, and the baseline to compare it with.
+
+        Returns
+        -------
+        A map with ``blend`` 0.
+        """
+        own = self.coordinates if self.gaussian is None else self.gaussian
+        return replace(self, blend=0.0, coordinates=own, gaussian=None, support=None)
+
+    def _support_for_fallback(self) -> Support:
+        if self.gaussian is not None:
+            raise ValueError(
+                "fallback=True goes over to the Gaussian map, which this map is not blended with: "
+                f"solver={self.params.get('solver')!r} trains without it. Choose another solver, or leave fallback out."
+            )
+        return self._known_support()
 
     def _known_support(self) -> Support:
         if self.support is None:

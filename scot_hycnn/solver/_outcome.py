@@ -17,7 +17,7 @@ from ._cells import Cells
 from ._choices import GAUSSIAN, RECIPES
 from ._leave_out import LeftOut
 from ._map import TransportMap
-from ._selection import BLENDS, Score, by_blend, choose, score_blends
+from ._selection import BLENDS, Score, by_blend, choose, is_usable, score_blends
 from ._settings import Settings
 
 # Cells on which the certificate is measured: enough to see a fault, few enough to take well under a second.
@@ -103,7 +103,9 @@ def finish(
     """
     choice = _choose(network, trained, cells, settings)
     if trained.left_out is not None and len(choice.blends) > 1:
-        choice = replace(choice, chosen=trained.left_out.choose())
+        # The networks that were judged on groups left out are others than this ensemble, which must be sound too.
+        chosen = trained.left_out.choose()
+        choice = replace(choice, chosen=chosen if is_usable(choice.scores[chosen], choice.gaussian) else 0)
     params = settings.report() | {"n_steps": trained.n_steps, "seconds": time.perf_counter() - started}
     status = _status(settings, trained, choice)
     if status != "ok":
@@ -115,6 +117,7 @@ def finish(
         theta=trained.theta.cpu(),
         coordinates=coordinates,
         support=trained.cells.support(coordinates, rng=settings.rng),
+        gaussian=None if _falls_back(settings) else cells.all_cells,
         blend=choice.blend,
         w2_squared=cells.w2_squared(choice.score.semi_dual),
         status=status,
@@ -133,8 +136,13 @@ def finish(
         },
         device=settings.device,
     )
-    sample = slice(CERTIFICATE_CELLS)
-    certificate = fitted.certify(cells.x_validation_original[sample], cells.y_validation_original[sample])
+    # At random: in the order of a file sorted by cell type the first ones would be of one type.
+    generator = np.random.default_rng(settings.rng)
+    sample = (
+        generator.permutation(each)[:CERTIFICATE_CELLS]
+        for each in (cells.x_validation_original, cells.y_validation_original)
+    )
+    certificate = fitted.certify(*sample)
     return replace(fitted, certificate=certificate)
 
 

@@ -175,7 +175,7 @@ def choose(scores: list[Score]) -> int:
         One for each of BLENDS, or a beginning of it.
     """
     gaussian = scores[0]
-    semi_duals = np.array([score.semi_dual if _is_usable(score, gaussian) else np.inf for score in scores])
+    semi_duals = np.array([score.semi_dual if is_usable(score, gaussian) else np.inf for score in scores])
     semi_duals[0] = gaussian.semi_dual
     best = int(np.argmin(semi_duals))
     if not semi_duals[best] < gaussian.semi_dual - EVIDENCE * _semi_dual_error(scores[best], gaussian):
@@ -216,7 +216,8 @@ def _energy_error(score: Score, gaussian: Score) -> float:
     return _standard_error(score.energy_x - gaussian.energy_x, score.energy_y - gaussian.energy_y)
 
 
-def _is_usable(score: Score, gaussian: Score) -> bool:
+def is_usable(score: Score, gaussian: Score) -> bool:
+    """Whether a blend's J can be believed, and its energy distance is not visibly worse than the Gaussian map's."""
     as_good = score.energy_distance - gaussian.energy_distance <= 2 * _energy_error(score, gaussian)
     return bool(np.isfinite(score.semi_dual) and score.residual < CONVERGED and as_good)
 

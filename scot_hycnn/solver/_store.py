@@ -51,6 +51,7 @@ def to_dict(fitted: TransportMap) -> dict[str, Any]:
         "w2_squared": fitted.w2_squared,
         "status": fitted.status,
         **({"origin": fitted.origin} if fitted.origin else {}),
+        **({} if fitted.gaussian is None else {"gaussian": asdict(fitted.gaussian)}),
         **({} if support is None else {"support": {"points": support.points.numpy(), "scale": support.scale}}),
         **{name: _plain(getattr(fitted, name)) for name in _REPORTS},
     }
@@ -82,6 +83,7 @@ def from_dict(state: Mapping[str, Any]) -> dict[str, Any]:
         "w2_squared": _entry(state, "w2_squared", float),
         "status": _entry(state, "status", str),
         "origin": dict(_entry(state, "origin", dict)) if "origin" in state else {},
+        "gaussian": _coordinates(_entry(state, "gaussian", dict), network.n_dims) if "gaussian" in state else None,
         "support": _support(_entry(state, "support", dict), network.n_dims) if version > 2 else None,
         **{name: dict(_entry(state, name, dict)) for name in _REPORTS},
     }

@@ -237,7 +237,7 @@ def _check_groups(pairs: Pairs, settings: Settings) -> None:
     for target in pairs.targets:
         shapes = pairs.source.training.shape, target.training.shape
         groups = pairs.groups_with(target)
-        shared = _solver.check_groups(groups, *shapes)
+        shared = _solver.check_groups(groups, *shapes, leave_out=settings.leave_out)
         rest = sorted({label for cloud in groups or () for label in cloud.tolist()} - set(shared))
         if rest:
             logg.warning(

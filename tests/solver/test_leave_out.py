@@ -122,7 +122,7 @@ def test_messages():
     with pytest.raises(ValueError, match="leave_out='groups' needs groups: the group of each source and each target"):
         fit(x, y, leave_out="groups", **QUICK)
     two = tuple(np.where(cloud < 2, "a", "b") for cloud in groups)
-    with pytest.raises(ValueError, match=r"at least three groups with 10 cells .* there are \['a', 'b'\]"):
+    with pytest.raises(ValueError, match=r"at least 3 groups with 10 cells .* there are \['a', 'b'\]"):
         fit(x, y, groups=two, leave_out="groups", **QUICK)
     with pytest.raises(ValueError, match="solver='paper' keeps the network always; choose another solver"):
         fit(x, y, groups=groups, leave_out="groups", solver="paper", device="cpu")

@@ -91,3 +91,21 @@ def test_one_point_many_times_is_its_own_support():
         fitted = fit(np.ones((40, 2)), np.ones((40, 2)) * 2, **QUICK)
     assert (fitted.out_of_support(np.ones((3, 2))) == 0).all()
     assert (fitted.out_of_support(np.ones((3, 2)) * 5) > 1).all()
+
+
+# ---- a map that is not blended with the Gaussian one
+
+
+@pytest.mark.filterwarnings("ignore:solver.fit gave a map that is not better")
+def test_the_papers_loop_knows_the_gaussian_map_and_has_no_fall_back(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(300, 2)) * [1, 3], rng.normal(size=(300, 2)) * [4, 1] + 2
+    fitted = fit(x, y, solver="paper", max_steps=10, hidden=(4, 4), device="cpu")
+    gaussian = fit(x, y, potential="gaussian", device="cpu")
+    fitted.save(tmp_path / "map.safetensors")
+    for each in (fitted, TransportMap.load(tmp_path / "map.safetensors", device="cpu")):
+        np.testing.assert_allclose(each.gaussian_map().transport(x), gaussian.transport(x), rtol=1e-5, atol=1e-5)
+        with pytest.raises(ValueError, match="not blended with: solver='paper' trains without it"):
+            each.transport(x, fallback=True)
+    assert gaussian.gaussian_map().blend == 0
+    np.testing.assert_array_equal(gaussian.gaussian_map().transport(x), gaussian.transport(x))
