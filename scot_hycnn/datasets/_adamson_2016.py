@@ -11,17 +11,17 @@ from ._download import fetch
 def adamson_2016() -> AnnData:
     """K562 cells in which genes of the unfolded protein response are repressed (CRISPRi Perturb-seq).
 
-    About a hundred perturbations, many of them with responses that resemble each other.
+    91 guide RNAs against 82 genes, many of them with responses that resemble each other.
 
     ``adamson_2016_upr_perturb_seq.h5ad`` is downloaded once, from the folder ``pertpy`` of the scverse example store to
     ``sc.settings.datasetdir``; a download that was cut off goes on where it ended. A file of this name in the folder
     that the environment variable ``SCOT_HYCNN_DATA`` names is taken instead. **The address is not verified by a
     checksum**, since none is published that we know of: the SHA-256 of the first download is kept beside the file, and
-    every later use compares it. pertpy documents the slots; sizes here are from there. Needs the extra ``datasets``.
+    every later use compares it. pertpy's documentation describes the file. Needs the extra ``datasets``.
 
     Returns
     -------
-    About 65,000 cells x 33,000 genes.
+    About 65,000 cells x genes.
 
     Raises
     ------

@@ -17,11 +17,11 @@ def norman_2019() -> AnnData:
     ``sc.settings.datasetdir``; a download that was cut off goes on where it ended. A file of this name in the folder
     that the environment variable ``SCOT_HYCNN_DATA`` names is taken instead. **The address is not verified by a
     checksum**, since none is published that we know of: the SHA-256 of the first download is kept beside the file, and
-    every later use compares it. pertpy documents the slots; sizes here are from there. Needs the extra ``datasets``.
+    every later use compares it. pertpy's documentation describes the file. Needs the extra ``datasets``.
 
     Returns
     -------
-    About 111,000 cells x 19,000 genes.
+    Cells x genes.
 
     Raises
     ------
