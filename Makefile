@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint type bench-quick clean
+.PHONY: demo test tutorials notebooks lint type bench-quick clean
 
 demo: .venv/demo
 	$(BIN)/python tutorials/demo.py
@@ -11,6 +11,14 @@ demo: .venv/demo
 # One thread a worker: two workers with two threads each on two cores are several times slower.
 test: .venv/test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+
+# Executes every tutorial and writes nothing.
+tutorials: .venv/test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m tutorial tests/test_tutorials.py
+
+# After a change of a tutorial, or of what its outputs depend on.
+notebooks: .venv/test
+	$(BIN)/python tutorials/execute.py
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -20,7 +28,7 @@ type: .venv/dev
 	$(BIN)/mypy
 
 bench-quick: .venv/test
-	for script in synthetic w2_benchmark real_cells selection regression approximation throughput speed shapes; do $(BIN)/python benchmarks/$$script.py --quick || exit 1; done
+	for script in synthetic w2_benchmark cells selection regression approximation throughput speed shapes; do $(BIN)/python benchmarks/$$script.py --quick || exit 1; done
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

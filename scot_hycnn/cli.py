@@ -132,7 +132,9 @@ def transport(
     target: Annotated[str | None, typer.Option(help="Label of the target condition. [default: all]")] = None,
     direction: Annotated[str, typer.Option(help="forward or inverse.")] = "forward",
     t: Annotated[float, typer.Option("--t", help="Part of the way, 0 to 1.")] = 1.0,
-    fallback: Annotated[bool, typer.Option("--fallback", help="Gaussian map far from the training cells.")] = False,
+    fallback: Annotated[
+        bool | None, typer.Option(help="Gaussian map far from the training cells. [default: as fitted]")
+    ] = None,
     use_rep: Annotated[str | None, typer.Option(help="Key of obsm, or X, for a .safetensors map.")] = None,
     mask_obs: Annotated[str | None, typer.Option(help="Boolean column of obs: move these cells.")] = None,
     fill: Annotated[str, typer.Option(help="Rows of other cells: nan or identity.")] = "nan",

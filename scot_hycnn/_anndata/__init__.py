@@ -32,7 +32,7 @@ from ._pairs import Cells, NewCells, Pairs, read_new_cells, read_pairs
 from ._results import Prediction, Results, read_prediction, read_results
 from ._slots import check_absent, slugs
 from ._stored import StoredFit, fit_of_origin, read_fit
-from ._training import TEST, TRAIN, training_rows
+from ._training import TEST, TRAIN, fingerprint, training_rows
 from ._write import Fitted, Moved, Placed, claim, write_fit, write_moved, write_projections
 
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "evaluation_slot",
     "find_embedding",
     "find_genes",
+    "fingerprint",
     "fit_of_origin",
     "groups_of_cells",
     "has_genes",

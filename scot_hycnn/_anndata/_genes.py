@@ -178,7 +178,13 @@ def has_genes(adata: AnnData, rep: Representation, *, layer: str | None, decoder
     """Whether there are loadings or a decoder, and expression that they change; or the columns are genes."""
     if decoder is None and columns_are_genes(adata, rep):
         return True
-    is_measured = adata.X is not None or find_layer(adata, rep, layer) is not None
+    try:
+        is_measured = adata.X is not None or find_layer(adata, rep, layer) is not None
+        find_layer(adata, rep, layer)
+    except ValueError:
+        if layer is not None:
+            raise
+        return False  # the layer that the components were made from is gone
     return is_measured and (decoder is not None or loadings_key(adata, rep.name) is not None)
 
 

@@ -15,7 +15,7 @@ from ._conditions import Mask, Rows, labelled_rows, listed_labels, mask_rows
 from ._representation import Coordinates, Representation, find_same_representation, is_finite, read_coordinates
 from ._results import labelled_cells
 from ._stored import StoredFit
-from ._training import TEST, TRAIN
+from ._training import TEST, TRAIN, fingerprint_of_split
 
 _Chosen = NDArray[np.bool_]  # (n_obs,)
 
@@ -150,6 +150,7 @@ def _n_seen(adata: AnnData, fit: StoredFit, chosen: _Chosen, split_key: str | No
     parts = {"source": fit.source, **fit.targets}
     rows = {slug: labelled_cells(adata, fit.groupby, label) for slug, label in parts.items()}
     if split_key is not None and split_key in adata.obs:
+        _check_split_is_the_fits(adata, fit, split_key)
         training = labelled_rows(adata.obs, split_key, TRAIN)
         of_fit = np.concatenate(list(rows.values()))
         return 0 if training is None else int(chosen[np.intersect1d(training, of_fit)].sum())
@@ -160,3 +161,17 @@ def _n_seen(adata: AnnData, fit: StoredFit, chosen: _Chosen, split_key: str | No
         if n <= len(cells):  # with fewer cells, these are not the ones that the fit was made from
             n_seen += max(0, n + int(chosen[cells].sum()) - len(cells))
     return n_seen
+
+
+def _check_split_is_the_fits(adata: AnnData, fit: StoredFit, split_key: str) -> None:
+    """Warn where the column was written anew after the fit: its test cells may be cells that the fit has seen."""
+    params = fit.params
+    if params.get("split_key") != split_key or params.get("n_obs") != adata.n_obs:
+        return
+    if params.get("split_fingerprint") != fingerprint_of_split(adata.obs, split_key):
+        warnings.warn(
+            f"adata.obs[{split_key!r}] has other training cells than when {fit.key!r} was fitted, so cells that "
+            "the fit has seen may be evaluated; run sh.tl.hycnn_ot again on this split.",
+            UserWarning,
+            stacklevel=6,
+        )

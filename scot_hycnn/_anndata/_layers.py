@@ -33,8 +33,9 @@ def check_layer(adata: AnnData, name: str, *, reads: str | None) -> None:
     if name not in adata.layers:
         return
     before = adata.layers[name]
-    # Ours are dense and NaN where no cell is predicted, which no measured expression is.
-    is_ours = isinstance(before, np.ndarray) and before.dtype == np.float32 and np.isnan(before[:, :1]).any()
+    # Ours are dense, named as the prediction that they decode, or NaN where no cell is predicted.
+    is_dense = isinstance(before, np.ndarray) and before.dtype == np.float32
+    is_ours = is_dense and (f"X_{name}" in adata.obsm or np.isnan(before[:, :1]).any())
     if name == reads or not is_ours:
         raise ValueError(
             f"key_added={name!r} would overwrite adata.layers[{name!r}], which holds other values than predicted ones; "

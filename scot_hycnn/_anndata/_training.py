@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 
 import numpy as np
@@ -49,6 +50,16 @@ def training_rows(obs: pd.DataFrame, split_key: str | None, mask_obs: Mask | Non
     return np.asarray(training & allowed)
 
 
+def fingerprint(names: pd.Index[str]) -> str:
+    """SHA-256 of the names of cells, by which the same choice of cells is known again."""
+    return hashlib.sha256("\n".join(map(str, names)).encode()).hexdigest()
+
+
+def fingerprint_of_split(obs: pd.DataFrame, split_key: str) -> str:
+    """Fingerprint of the training cells of a split."""
+    return fingerprint(obs.index[training_rows(obs, split_key, None)])
+
+
 def check_representation_is_blind(adata: AnnData, name: str, split_key: str | None) -> None:
     """Warn where principal components have seen the cells that a split holds out.
 
@@ -60,7 +71,7 @@ def check_representation_is_blind(adata: AnnData, name: str, split_key: str | No
     made = adata.uns.get({"X_pca": "pca"}.get(name, name))
     if split_key is None or not isinstance(made, dict) or not isinstance(made.get("params"), dict):
         return
-    if made["params"].get("split_key") != split_key:
+    if made["params"].get("training_fingerprint") != fingerprint_of_split(adata.obs, split_key):
         warnings.warn(
             f"{name!r} was not fitted on the training cells of adata.obs[{split_key!r}] alone, so held-out cells leak "
             f"into the fit; run sh.pp.pca(adata, split_key={split_key!r}) first.",

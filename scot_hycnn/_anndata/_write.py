@@ -14,10 +14,12 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from ._conditions import Rows
+from ._evaluation import evaluation_slot
 from ._pairs import Cells, NewCells, Pairs
 from ._representation import Coordinates, Representation, read_coordinates
 from ._slots import Slots
 from ._stored import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
+from ._training import fingerprint_of_split
 
 _VERSIONS = ("scot-hycnn", "torch", "anndata", "scanpy", "numpy")
 
@@ -190,13 +192,15 @@ def write_fit(adata: AnnData, pairs: Pairs, fits: Sequence[Fitted], *, key: str,
     options = {"fill": fill, "inverse": any(fit.inverse is not None for fit in fits), **options}
     columns = {"split_key": pairs.split_key, "group_key": pairs.group_key}
     options |= {name: column for name, column in columns.items() if column is not None}
+    if pairs.split_key is not None:
+        options |= {"split_fingerprint": fingerprint_of_split(adata.obs, pairs.split_key), "n_obs": adata.n_obs}
     changes = _Changes(adata, pairs.rep, fill, uns={key: _describe(pairs, fits, options)})
     for target, fit in zip(pairs.targets, fits, strict=True):
         slots = Slots.named(key, target.slug if len(fits) > 1 else "")
         changes.add_forward(slots, pairs.source, fit.moved, std=fit.std, out_of_support=fit.out_of_support)
         if fit.inverse is not None:
             changes.add_points(slots.inverse, target.rows, fit.inverse)
-    _commit(changes, stale=slots_of_previous_fit(adata, key))
+    _commit(changes, stale=_stale(adata, key))
     return str(changes)
 
 
@@ -225,13 +229,16 @@ def write_moved(adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: s
     """
     (rep,) = {entry.cells.rep for entry in moved.values()}
     changes = _Changes(adata, rep, fill)
+    # Genes that were decoded from other predicted cells.
+    decoded = [Slots.named(key, suffix).moved.removeprefix("X_") for suffix in moved]
+    stale = {"layers": [name for name in decoded if name in adata.layers and f"X_{name}" in adata.obsm]}
     for suffix, entry in moved.items():
         slots = Slots.named(key, suffix)
         if entry.std is None:
             changes.add_points(slots.inverse, entry.cells.rows, entry.points)
         else:
             changes.add_forward(slots, entry.cells, entry.points, std=entry.std, out_of_support=entry.out_of_support)
-    _commit(changes, stale=[])
+    _commit(changes, stale=stale)
     return str(changes)
 
 
@@ -259,7 +266,7 @@ def write_projections(adata: AnnData, placed: Mapping[str, Placed], *, embedding
     changes = _Changes(adata, embedding, "nan", uns={name: dict(cells.origin) for name, cells in placed.items()})
     for name, cells in placed.items():
         changes.add_points(f"X_{name}", cells.rows, cells.positions)
-    _commit(changes, stale=[])
+    _commit(changes, stale={})
     return str(changes)
 
 
@@ -301,38 +308,49 @@ def _shared(params: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _commit(changes: _Changes, *, stale: Sequence[str]) -> None:
+def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:
+    """What a previous fit under this key has left, by slot: beside a new fit it would be read as its results."""
+    names = slots_of_previous_fit(adata, key)
+    decoded = [name.removeprefix("X_") for name in names if name.startswith("X_")]
+    return {
+        "obsm": [name for name in names if name in adata.obsm],
+        "obs": [name for name in names if name in adata.obs],
+        "layers": [name for name in decoded if name in adata.layers],
+        "uns": [name for name in (evaluation_slot(key),) if names and name in adata.uns],
+    }
+
+
+def _commit(changes: _Changes, *, stale: Mapping[str, Sequence[str]]) -> None:
     """Assign everything, or nothing."""
     adata = changes.adata
     _warn_of_replaced(changes, stale)
     if adata.is_view:
         adata._init_as_actual(adata.copy())  # noqa: SLF001 - as scanpy does; assigning to a view would warn
-    obs, obsm, uns = adata.obs, dict(adata.obsm), dict(adata.uns)
-    kept = obs.drop(columns=[name for name in (*stale, *changes.obs) if name in obs])
+    obs, mappings = adata.obs, [adata.obsm, adata.uns, adata.layers]
+    before = [dict(mapping) for mapping in mappings]
+    kept = obs.drop(columns=[name for name in {*stale.get("obs", ()), *changes.obs} if name in obs])
     try:
         # One concatenation: hundreds of single columns would fragment the frame.
         adata.obs = pd.concat([kept, pd.DataFrame(changes.obs, index=obs.index)], axis=1)
-        for name in stale:
-            adata.obsm.pop(name, None)
+        for slot in ("obsm", "uns", "layers"):
+            for name in stale.get(slot, ()):
+                getattr(adata, slot).pop(name, None)
         adata.obsm.update(changes.obsm)
         adata.uns.update(changes.uns)
     except BaseException:
         adata.obs = obs
-        for mapping, before in ((adata.obsm, obsm), (adata.uns, uns)):
+        for mapping, content in zip(mappings, before, strict=True):
             mapping.clear()
-            mapping.update(before)
+            mapping.update(content)
         raise
 
 
-def _warn_of_replaced(changes: _Changes, stale: Sequence[str]) -> None:
+def _warn_of_replaced(changes: _Changes, stale: Mapping[str, Sequence[str]]) -> None:
+    new = {"obsm": changes.obsm, "obs": changes.obs, "layers": {}, "uns": changes.uns}
     replaced = [
         f"{name!r} (adata.{slot})"
-        for slot, names in (
-            ("obsm", {**changes.obsm, **dict.fromkeys(stale)}),
-            ("obs", {**changes.obs, **dict.fromkeys(stale)}),
-            ("uns", changes.uns),
-        )
-        for name in names
+        for slot, names in new.items()
+        for name in {**names, **dict.fromkeys(stale.get(slot, ()))}
         if name in getattr(changes.adata, slot)
     ]
     if replaced:

@@ -217,11 +217,10 @@ def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[s
     from scot_hycnn.solver import TransportMap  # noqa: PLC0415 - metrics of arrays need no torch
 
     fitted = TransportMap.from_dict(model)
-    gaussian = TransportMap.from_dict({**model, "blend": 0.0})
     points: dict[str, _Points] = {
         "identity": x,
         "mean_shift": x + (fitted.coordinates.mean_y - fitted.coordinates.mean_x),
-        "gaussian": gaussian.transport(x),
+        "gaussian": fitted.gaussian_map().transport(x),
         "hycnn_ot": fitted.transport(x, fallback=fallback),
     }
     return {method: moved.astype(np.float64) for method, moved in points.items()}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scanpy import logging as logg
 from scipy import sparse
 
-from scot_hycnn._anndata import Mask, claim, training_rows
+from scot_hycnn._anndata import Mask, claim, fingerprint, training_rows
 
 from ._write import check_key, write
 
@@ -80,8 +80,8 @@ def pca(
         Mean of every gene over the training cells, float64: what a projection of new cells has to subtract. It lies in
         ``var`` so that subsets of the genes keep theirs.
     ``adata.uns['pca']``
-        ``variance``, ``variance_ratio`` of the training cells, shape (k,), and ``params``, with ``n_training`` and
-        ``split_key`` besides scanpy's.
+        ``variance``, ``variance_ratio`` of the training cells, shape (k,), and ``params``, with ``n_training``,
+        ``training_fingerprint`` (of their names) and ``split_key`` besides scanpy's.
 
     Raises
     ------
@@ -117,6 +117,7 @@ def pca(
     start = logg.info(f"principal components of {n_training} training cells, for all {adata.n_obs} cells")
     fitted, mean = _fit(matrix[training], n_comps, genes, mask, rng)
     params = {**fitted.uns["pca"]["params"], "n_training": n_training}
+    params["training_fingerprint"] = fingerprint(adata.obs_names[training])
     params |= {name: value for name, value in {"layer": layer, "split_key": split_key}.items() if value is not None}
     slots = {
         "obsm": {key: _project(matrix, mean, fitted.varm["pca"])},

@@ -18,7 +18,8 @@ Array = NDArray[np.float64]
 # Fits to leave groups out in: with more groups than these several are left out at a time.
 MOST_FOLDS = 5
 # Standard errors over groups by which the mean J must be below the Gaussian map's. Groups are few and differ: with one,
-# a quarter of the network was taken on three of seven Kang types left out, and lost up to .013 of Pearson-delta.
+# a quarter of the network was taken on three of seven Kang types left out, and lost up to .013 of Pearson-delta; with
+# two on one of them.
 EVIDENCE = 2.0
 
 # The loop: the ensemble that it trains on some cells.

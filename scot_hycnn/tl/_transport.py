@@ -21,7 +21,7 @@ def transport(
     model: Model | None = None,
     direction: str = "forward",
     t: float = 1.0,
-    fallback: bool = False,
+    fallback: bool | None = None,
     use_rep: str | None = None,
     mask_obs: Mask | None = None,
     fill: str = "nan",
@@ -47,7 +47,7 @@ def transport(
         Part of the way, in [0, 1]: :math:`(1-t)\,x + t\,T(x)`, the displacement interpolation. Forward only.
     fallback
         Go over to the Gaussian map where a cell is far from the training source cells; see
-        :func:`scot_hycnn.tl.hycnn_ot`. Forward only.
+        :func:`scot_hycnn.tl.hycnn_ot`. Forward only; None does as the fit did.
     use_rep
         Representation, for a ``model`` that comes without AnnData. Otherwise the fit knows.
     mask_obs
@@ -132,7 +132,8 @@ def transport(
             f"transporting {len(cells.rows)} of {adata.n_obs} cells"
             f"{'' if label is None else f' by the map of {label!r}'}, {direction}, on {transport_map.device}"
         )
-        moved[slug if fit is None else fit.suffix(slug)] = _move(cells, transport_map, direction, t, fallback)
+        far = bool(fit is not None and fit.params.get("fallback", False)) if fallback is None else fallback
+        moved[slug if fit is None else fit.suffix(slug)] = _move(cells, transport_map, direction, t, far)
     added = write_moved(adata, moved, key=key_added, fill=fill)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None

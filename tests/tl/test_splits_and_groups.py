@@ -180,3 +180,80 @@ def test_fallback_goes_forward_only(genes):
     sh.tl.hycnn_ot(genes, "control", "drug", groupby="condition", use_rep="X", potential="gaussian")
     with pytest.raises(ValueError, match="fallback=True goes with direction='forward' only"):
         sh.tl.transport(genes, direction="inverse", fallback=True)
+
+
+# ---- what was computed from an earlier split or fit
+
+
+def test_another_split_under_the_same_name_is_told_by_its_cells(genes):
+    sh.pp.split(genes, stratify="condition")
+    sh.pp.pca(genes, n_comps=5, split_key="split")
+    fit = {"groupby": "condition", "split_key": "split", "potential": "gaussian"}
+    sh.tl.hycnn_ot(genes, "control", "drug", **fit)
+    sh.metrics.evaluate(genes, n_bootstrap=0)  # no warning
+    with pytest.warns(UserWarning, match="Replacing"):
+        sh.pp.split(genes, stratify="condition", rng=1)
+    with pytest.warns(
+        UserWarning, match=r"adata.obs\['split'\] has other training cells than when 'hycnn_ot' was fitted"
+    ):
+        sh.metrics.evaluate(genes, n_bootstrap=0)
+    with pytest.warns(UserWarning, match="'X_pca' was not fitted on the training cells"):
+        sh.tl.hycnn_ot(genes, "control", "drug", key_added="again", **fit)
+
+
+def test_components_of_the_same_cells_by_mask_are_no_leak(genes):
+    sh.pp.split(genes, stratify="condition")
+    sh.pp.pca(genes, n_comps=5, mask_obs=(genes.obs["split"] == "train").to_numpy())
+    sh.tl.hycnn_ot(genes, "control", "drug", groupby="condition", split_key="split", potential="gaussian")
+
+
+@pytest.mark.filterwarnings("ignore:All .* cells that .* has seen|ignore:.*has seen")
+def test_a_new_fit_takes_the_old_ones_genes_and_scores_away(genes):
+    sh.pp.pca(genes, n_comps=5)
+    sh.tl.hycnn_ot(genes, "control", "drug", groupby="condition", potential="gaussian")
+    sh.tl.decode(genes)
+    sh.tl.evaluate(genes, n_bootstrap=0)
+    assert "hycnn_ot" in genes.layers
+    with pytest.warns(UserWarning, match=r"'hycnn_ot' \(adata.layers\), .*'hycnn_ot_evaluation' \(adata.uns\)"):
+        sh.tl.hycnn_ot(genes, "control", "drug", groupby="condition", potential="gaussian", n_pcs=3)
+    assert "hycnn_ot" not in genes.layers
+    assert "hycnn_ot_evaluation" not in genes.uns
+    sh.tl.decode(genes)
+    with pytest.warns(UserWarning, match=r"Replacing .*'hycnn_ot' \(adata.layers\)"):
+        sh.tl.transport(genes)
+    assert "hycnn_ot" not in genes.layers
+
+
+def test_a_decoded_layer_without_other_cells_is_still_ours(genes):
+    sh.pp.pca(genes, n_comps=5)
+    sh.tl.hycnn_ot(genes, "control", "drug", groupby="condition", potential="gaussian")
+    sh.tl.decode(genes)
+    controls = genes[genes.obs["condition"] == "control"].copy()
+    with pytest.warns(UserWarning, match="Replacing 'hycnn_ot'"):
+        sh.tl.decode(controls)
+    assert np.isfinite(controls.layers["hycnn_ot"]).all()
+
+
+def test_transport_falls_back_as_the_fit_did(genes):
+    sh.tl.hycnn_ot(genes, "control", "drug", groupby="condition", use_rep="X", fallback=True, **FAST)
+    fitted = genes.obsm["X_hycnn_ot"].copy()
+    with pytest.warns(UserWarning, match="Replacing"):
+        sh.tl.transport(genes)
+    np.testing.assert_array_equal(genes.obsm["X_hycnn_ot"], fitted)
+
+
+def test_too_few_groups_to_leave_out_are_told_before_training(genes):
+    genes.obs["half"] = np.where(genes.obs["cell_type"] == "B", "a", "b")
+    with pytest.raises(
+        ValueError, match=r"needs at least 3 groups with 10 cells or more in source and target; there are"
+    ):
+        sh.tl.hycnn_ot(
+            genes,
+            "control",
+            "drug",
+            groupby="condition",
+            use_rep="X",
+            group_key="half",
+            leave_out="groups",
+            max_steps=10**6,
+        )
