@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,10 +103,6 @@ def finish(
     The map, with its certificate.
     """
     choice = _choose(network, trained, cells, settings)
-    if trained.left_out is not None and len(choice.blends) > 1:
-        # The networks that were judged on groups left out are others than this ensemble, which must be sound too.
-        chosen = trained.left_out.choose()
-        choice = replace(choice, chosen=chosen if is_usable(choice.scores[chosen], choice.gaussian) else 0)
     params = settings.report() | {"n_steps": trained.n_steps, "seconds": time.perf_counter() - started}
     status = _status(settings, trained, choice)
     if status != "ok":
@@ -123,17 +120,7 @@ def finish(
         status=status,
         params=params,
         history=trained.history,
-        validation={
-            "blend": choice.blend,
-            "J": choice.score.semi_dual,
-            "J_gaussian": choice.gaussian.semi_dual,
-            "energy_distance": choice.score.energy_distance,
-            "energy_distance_gaussian": choice.gaussian.energy_distance,
-            "n_source": len(cells.x_validation),
-            "n_target": len(cells.y_validation),
-            **by_blend(choice.scores, choice.blends),
-            **({} if trained.left_out is None else trained.left_out.by_blend()),
-        },
+        validation=_validation(trained, choice, cells),
         device=settings.device,
     )
     # At random: in the order of a file sorted by cell type the first ones would be of one type.
@@ -146,12 +133,31 @@ def finish(
     return replace(fitted, certificate=certificate)
 
 
+def _validation(trained: Trained, choice: Choice, cells: Cells) -> dict[str, Any]:
+    return {
+        "blend": choice.blend,
+        "J": choice.score.semi_dual,
+        "J_gaussian": choice.gaussian.semi_dual,
+        "energy_distance": choice.score.energy_distance,
+        "energy_distance_gaussian": choice.gaussian.energy_distance,
+        "n_source": len(cells.x_validation),
+        "n_target": len(cells.y_validation),
+        **by_blend(choice.scores, choice.blends),
+        **({} if trained.left_out is None else trained.left_out.by_blend()),
+    }
+
+
 def _choose(network: Potential, trained: Trained, cells: Cells, settings: Settings) -> Choice:
     weights = network.weights(trained.theta.to(torch.device(settings.device)))
     if _falls_back(settings):
         blends = BLENDS[:1] if trained.keep_gaussian else BLENDS
         scores = score_blends(network, weights, cells, blends)
-        return Choice(blends, scores, choose(scores))
+        chosen = choose(scores)
+        if trained.left_out is not None and not trained.keep_gaussian:
+            # The networks that were judged on groups left out are others than this ensemble, which must be sound too.
+            wanted = trained.left_out.choose()
+            chosen = wanted if is_usable(scores[wanted], scores[0]) else 0
+        return Choice(blends, scores, chosen)
     gaussian = score_blends(network, weights, cells, (0.0,))
     alone = score_blends(network, weights, trained.cells, (1.0,))
     return Choice((0.0, 1.0), gaussian + alone, 1)

@@ -207,7 +207,7 @@ def test_components_of_the_same_cells_by_mask_are_no_leak(genes):
     sh.tl.hycnn_ot(genes, "control", "drug", groupby="condition", split_key="split", potential="gaussian")
 
 
-@pytest.mark.filterwarnings("ignore:All .* cells that .* has seen|ignore:.*has seen")
+@pytest.mark.filterwarnings("ignore:All cells are evaluated")
 def test_a_new_fit_takes_the_old_ones_genes_and_scores_away(genes):
     sh.pp.pca(genes, n_comps=5)
     sh.tl.hycnn_ot(genes, "control", "drug", groupby="condition", potential="gaussian")
