@@ -110,8 +110,8 @@ sh.pl.evaluation(adata)
 
 # %% [markdown]
 # Much better than no change or a common shift. But not at the floor, and **the Gaussian map alone does at least as
-# well**. That is what we found for most cell types of these data: on a type it has not seen, a network has no advantage over a map
-# that only uses means and covariances. What it can do is harm, if nobody checks:
+# well**. That is what we found for most cell types of these data: on a type it has not seen, a network has no advantage
+# over a map that only uses means and covariances. What it can do is harm, if nobody checks:
 
 # %%
 sh.tl.evaluate(adata, "by_cells")

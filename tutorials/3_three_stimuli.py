@@ -145,8 +145,8 @@ figure.legend(legend.legend_handles, labels, loc="outside upper center", ncols=4
 plt.show()
 
 # %% [markdown]
-# Grey is the floor: how well one half of the observed cells agrees with the other half. HyCNN-OT reaches it for nearly
+# Grey is the floor: how well one half of the observed cells agrees with the other half. HyCNN-OT is within it for nearly
 # every type and stimulus. The Gaussian map is close behind for some and clearly worse for the T cells, whose response
 # to PMA/ionomycin and vanadate differs from cell to cell. For types that do not respond to B cell receptor
-# cross-linking, no change is as good an answer as any; for the IgM+ B cells, which respond most, nobody reaches the
-# floor. [Tutorial 4](4_evaluation.ipynb) explains how to read such figures, and how they can mislead.
+# cross-linking, no change is as good an answer as any; for the IgM+ B cells, which respond most, none is quite good
+# enough. [Tutorial 4](4_evaluation.ipynb) explains how to read such figures, and how they can mislead.
