@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import pickle
+from collections.abc import Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from anndata import AnnData
 
 mpl.use("Agg")
 # Workers run side by side, one core each; threads that wait for each other's core would slow both many times.
@@ -21,3 +28,42 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("SCOT_HYCNN_DATA is not set: it names the folder with the real data sets")
     return Path(folder)
+
+
+def content(adata: AnnData) -> dict[str, str]:
+    """A hash for every slot, so that a comparison names the ones that differ."""
+    slots = {"X": adata.X, "obs": adata.obs, "var": adata.var, "is_view": adata.is_view}
+    for name in ("layers", "obsm", "varm", "obsp", "varp", "uns"):
+        slots[name] = list(getattr(adata, name))
+        slots |= {f"{name}/{key}": value for key, value in getattr(adata, name).items()}
+    return {name: _hash(value) for name, value in slots.items()}
+
+
+def _hash(value: object) -> str:
+    if isinstance(value, Mapping):
+        value = {key: _hash(inner) for key, inner in value.items()}
+    elif isinstance(value, np.ndarray):
+        value = (value.dtype.str, value.shape, np.asarray(value).tobytes())
+    elif isinstance(value, pd.DataFrame):
+        kinds = {name: _kind(column) for name, column in value.items()}
+        value = value.index.tolist(), {name: (kinds[name], column.tolist()) for name, column in value.items()}
+        value = str(value)  # NaN prints the same, and is never equal to itself
+    return hashlib.sha256(pickle.dumps(value)).hexdigest()
+
+
+def _kind(column: pd.Series) -> str:
+    categories = [column.cat.categories.tolist(), column.cat.ordered] if column.dtype == "category" else ""
+    return f"{column.dtype} {categories}"
+
+
+@pytest.fixture
+def unchanged():
+    """Context manager that checks that an AnnData is byte for byte as it was."""
+
+    @contextmanager
+    def check(adata):
+        before = content(adata)
+        yield
+        assert content(adata) == before
+
+    return check

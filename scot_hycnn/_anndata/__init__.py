@@ -30,7 +30,7 @@ from ._held_out import HeldOut, groups_of_cells, held_out_cells, read_held_out
 from ._layers import check_layer, write_layers
 from ._pairs import Cells, NewCells, Pairs, read_new_cells, read_pairs
 from ._results import Prediction, Results, read_prediction, read_results
-from ._slots import check_absent, slugs
+from ._slots import check_absent, check_key, own, slugs
 from ._stored import StoredFit, fit_of_origin, read_fit
 from ._training import TEST, TRAIN, fingerprint, training_rows
 from ._write import Fitted, Moved, Placed, claim, write_fit, write_moved, write_projections
@@ -60,6 +60,7 @@ __all__ = [
     "check_absent",
     "check_counts",
     "check_evaluation_slot",
+    "check_key",
     "check_layer",
     "check_projection",
     "check_writable",
@@ -77,6 +78,7 @@ __all__ = [
     "held_out_cells",
     "labelled_rows",
     "listed_labels",
+    "own",
     "place_predicted",
     "projection_name",
     "projection_stem",

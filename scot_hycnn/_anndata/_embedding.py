@@ -14,6 +14,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from ._conditions import Rows
 from ._representation import Coordinates, Representation, is_finite, read_coordinates
 from ._results import Results
+from ._slots import check_key
 from ._stored import read_fit
 
 Origin: TypeAlias = dict[str, str | int]
@@ -107,8 +108,7 @@ def check_projection(adata: AnnData, name: str) -> None:
     ValueError
         If ``name`` cannot be a key, or something is there that is no projection.
     """
-    if not name or "/" in name:
-        raise ValueError(f"key_added={name!r} is no valid key: files need one that is not empty and has no '/'.")
+    check_key(name)
     if _stored(adata, name) is None:
         taken = [f"{f'X_{name}'!r} (adata.obsm)"] * (f"X_{name}" in adata.obsm)
         taken += [f"{name!r} (adata.uns)"] * (name in adata.uns)

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from ._slots import check_key, own
+
 _LABELS = ("target", "group", "method", "metric")
 _NUMBERS = ("value", "low", "high")
 _COUNTS = ("n_source", "n_target")
@@ -67,8 +69,7 @@ def check_evaluation_slot(adata: AnnData, key: str) -> None:
     ValueError
         If ``key`` cannot be a key, or stands for something that is not ours to replace.
     """
-    if not isinstance(key, str) or not key or "/" in key:
-        raise ValueError(f"key_added={key!r} is no valid key: files need one that is not empty and has no '/'.")
+    check_key(key)
     slot = evaluation_slot(key)
     before: Any = adata.uns.get(slot, dict.fromkeys(EVALUATION_COLUMNS))
     if not isinstance(before, Mapping) or "metric" not in before:
@@ -94,8 +95,7 @@ def write_evaluation(adata: AnnData, scores: pd.DataFrame, key: str) -> str:
         warnings.warn(
             f"Replacing {slot!r} (adata.uns); pass key_added to keep both results.", UserWarning, stacklevel=3
         )
-    if adata.is_view:
-        adata._init_as_actual(adata.copy())  # noqa: SLF001 - as scanpy does; assigning to a view would warn
+    own(adata)
     numbers = {name: scores[name].to_numpy() for name in (*_NUMBERS, *_COUNTS)}
     labels = {name: scores[name].to_numpy(dtype=np.str_) for name in _LABELS}
     adata.uns[slot] = {**labels, **numbers}

@@ -134,7 +134,7 @@ def has_genes_decoded(adata: AnnData, results: Results, key: str) -> bool:
 def decoded_layer(adata: AnnData, results: Results, key: str) -> str:
     """Key of the layer that :func:`scot_hycnn.tl.decode` writes for the results' target."""
     fit = read_fit(adata, key)
-    return "_".join(filter(None, (key, fit.suffix(fit.slug(results.target)))))
+    return fit.slots(fit.slug(results.target)).layer
 
 
 def _dense(values: Any) -> Numbers:

@@ -9,6 +9,7 @@ import numpy as np
 from anndata import AnnData
 
 from ._genes import Expression
+from ._slots import check_key, own
 
 
 def check_layer(adata: AnnData, name: str, *, reads: str | None) -> None:
@@ -28,8 +29,7 @@ def check_layer(adata: AnnData, name: str, *, reads: str | None) -> None:
     ValueError
         If it is no key, or stands for measured values.
     """
-    if not name or "/" in name:
-        raise ValueError(f"key_added={name!r} is no valid key: files need one that is not empty and has no '/'.")
+    check_key(name)
     if name not in adata.layers:
         return
     before = adata.layers[name]
@@ -60,7 +60,6 @@ def write_layers(adata: AnnData, layers: Mapping[str, Expression]) -> str:
         warnings.warn(
             f"Replacing {names} (adata.layers); pass key_added to keep both results.", UserWarning, stacklevel=3
         )
-    if adata.is_view:
-        adata._init_as_actual(adata.copy())  # noqa: SLF001 - as scanpy does; assigning to a view would warn
+    own(adata)
     adata.layers.update(layers)
     return f"added\n    {names} (adata.layers)"

@@ -120,7 +120,7 @@ def read_pairs(
     allowed = training_rows(adata.obs, split_key, mask_obs)
     check_representation_is_blind(adata, rep.name, split_key)
     labels = slugs([target.label for target in conditions.targets])
-    known = slots_of_previous_fit(adata, key)
+    known = [name for slots in slots_of_previous_fit(adata, key) for name in (*slots.tables, *slots.columns)]
     if known or key not in adata.uns:  # a damaged fit may be replaced, and its slots are not known
         check_foreign(adata, key, labels if len(labels) > 1 else [""], known)
     source, *targets = (

@@ -30,6 +30,16 @@ class Slots:
     out_of_support: str
 
     @property
+    def tables(self) -> tuple[str, str]:
+        """Those of obsm."""
+        return self.moved, self.inverse
+
+    @property
+    def layer(self) -> str:
+        """Key of layers, where :func:`scot_hycnn.tl.decode` puts genes of the moved cells."""
+        return self.moved.removeprefix("X_")
+
+    @property
     def columns(self) -> tuple[str, str, str]:
         """Those of obs."""
         return self.displacement, self.std, self.out_of_support
@@ -42,6 +52,24 @@ class Slots:
         return cls(f"X_{key}{suffix}", f"X_{key}_inverse{suffix}", *columns)
 
 
+def check_key(key: object) -> None:
+    """Refuse names that files cannot hold.
+
+    Raises
+    ------
+    ValueError
+        If ``key`` is no string, empty, or has a '/'.
+    """
+    if not isinstance(key, str) or not key or "/" in key:
+        raise ValueError(f"key_added={key!r} is no valid key: files need one that is not empty and has no '/'.")
+
+
+def own(adata: AnnData) -> None:
+    """Make a view an AnnData of its own, as scanpy does before it writes: assigning to a view would warn."""
+    if adata.is_view:
+        adata._init_as_actual(adata.copy())  # noqa: SLF001 - AnnData has no public name for it
+
+
 def check_slots(adata: AnnData, key: str, fill: str, rep_name: str) -> None:
     """Check where results are to go, before any work is done.
 
@@ -52,8 +80,7 @@ def check_slots(adata: AnnData, key: str, fill: str, rep_name: str) -> None:
     """
     if fill not in FILLS:
         raise ValueError(f"fill={fill!r} is unknown; choose one of {list(FILLS)}.")
-    if not isinstance(key, str) or not key or "/" in key:
-        raise ValueError(f"key_added={key!r} is no valid key: files need one that is not empty and has no '/'.")
+    check_key(key)
     moved = Slots.named(key, "").moved
     if key in ("X_pca", "pca") or moved in (rep_name, "X_pca"):
         raise ValueError(f"key_added={key!r} would replace the representation {moved!r}; choose another.")
@@ -92,7 +119,7 @@ def check_foreign(adata: AnnData, key: str, suffixes: Iterable[str], known: Coll
     foreign = [
         f"{name!r} (adata.{slot})"
         for slot, keys in (
-            ("obsm", [name for slots in names for name in (slots.moved, slots.inverse)]),
+            ("obsm", [name for slots in names for name in slots.tables]),
             ("obs", [name for slots in names for name in slots.columns]),
         )
         for name in keys

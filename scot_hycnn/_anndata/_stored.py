@@ -146,14 +146,13 @@ def read_fit(adata: AnnData, key: str) -> StoredFit:
     )
 
 
-def slots_of_previous_fit(adata: AnnData, key: str) -> list[str]:
-    """Keys that a fit under the same name has left: beside a new fit they would be read as its results."""
+def slots_of_previous_fit(adata: AnnData, key: str) -> list[Slots]:
+    """Slots that a fit under the same name has left: beside a new fit they would be read as its results."""
     try:
         previous = read_fit(adata, key)
     except ValueError:
         return []
-    slots = [previous.slots(slug) for slug in previous.targets]
-    return [name for s in slots for name in (s.moved, s.inverse, *s.columns)]
+    return [previous.slots(slug) for slug in previous.targets]
 
 
 def _model(stored: _Entries, slug: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ._conditions import Rows
 from ._evaluation import evaluation_slot
 from ._pairs import Cells, NewCells, Pairs
 from ._representation import Coordinates, Representation, read_coordinates
-from ._slots import Slots
+from ._slots import Slots, own
 from ._stored import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
 from ._training import fingerprint_of_split
 
@@ -230,8 +230,8 @@ def write_moved(adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: s
     (rep,) = {entry.cells.rep for entry in moved.values()}
     changes = _Changes(adata, rep, fill)
     # Genes that were decoded from other predicted cells.
-    decoded = [Slots.named(key, suffix).moved.removeprefix("X_") for suffix in moved]
-    stale = {"layers": [name for name in decoded if name in adata.layers and f"X_{name}" in adata.obsm]}
+    before = [Slots.named(key, suffix) for suffix in moved]
+    stale = {"layers": [slots.layer for slots in before if slots.layer in adata.layers and slots.moved in adata.obsm]}
     for suffix, entry in moved.items():
         slots = Slots.named(key, suffix)
         if entry.std is None:
@@ -310,22 +310,21 @@ def _shared(params: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:
     """What a previous fit under this key has left, by slot: beside a new fit it would be read as its results."""
-    names = slots_of_previous_fit(adata, key)
-    decoded = [name.removeprefix("X_") for name in names if name.startswith("X_")]
-    return {
-        "obsm": [name for name in names if name in adata.obsm],
-        "obs": [name for name in names if name in adata.obs],
-        "layers": [name for name in decoded if name in adata.layers],
-        "uns": [name for name in (evaluation_slot(key),) if names and name in adata.uns],
+    previous = slots_of_previous_fit(adata, key)
+    left = {
+        "obsm": [name for slots in previous for name in slots.tables],
+        "obs": [name for slots in previous for name in slots.columns],
+        "layers": [slots.layer for slots in previous],
+        "uns": [evaluation_slot(key)] if previous else [],
     }
+    return {slot: [name for name in names if name in getattr(adata, slot)] for slot, names in left.items()}
 
 
 def _commit(changes: _Changes, *, stale: Mapping[str, Sequence[str]]) -> None:
     """Assign everything, or nothing."""
     adata = changes.adata
     _warn_of_replaced(changes, stale)
-    if adata.is_view:
-        adata._init_as_actual(adata.copy())  # noqa: SLF001 - as scanpy does; assigning to a view would warn
+    own(adata)
     obs, mappings = adata.obs, [adata.obsm, adata.uns, adata.layers]
     before = [dict(mapping) for mapping in mappings]
     kept = obs.drop(columns=[name for name in {*stale.get("obs", ()), *changes.obs} if name in obs])

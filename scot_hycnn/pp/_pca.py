@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scanpy import logging as logg
 from scipy import sparse
 
-from scot_hycnn._anndata import Mask, claim, fingerprint, training_rows
+from scot_hycnn._anndata import Mask, check_key, claim, fingerprint, training_rows
 
-from ._write import check_key, write
+from ._write import write
 
 _Matrix = Any  # (cells, genes), an array or a sparse matrix
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scanpy import logging as logg
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
-from scot_hycnn._anndata import TEST, TRAIN, claim, labelled_rows, listed_labels
+from scot_hycnn._anndata import TEST, TRAIN, check_key, claim, labelled_rows, listed_labels
 
-from ._write import check_key, write
+from ._write import write
 
 _Codes = NDArray[np.intp]  # (cells,), numbers 0, 1 ... of groups or strata
 _Rows = NDArray[np.intp]

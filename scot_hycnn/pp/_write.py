@@ -1,4 +1,4 @@
-"""Where results go: checked before any work, assigned after all of it."""
+"""Where results go: assigned after all work."""
 
 from __future__ import annotations
 
@@ -8,17 +8,7 @@ from typing import Any
 
 from anndata import AnnData
 
-
-def check_key(key: object) -> None:
-    """Refuse names that files cannot hold.
-
-    Raises
-    ------
-    ValueError
-        If ``key`` is no string, empty, or has a '/'.
-    """
-    if not isinstance(key, str) or not key or "/" in key:
-        raise ValueError(f"key_added={key!r} is no valid key: files need one that is not empty and has no '/'.")
+from scot_hycnn._anndata import own
 
 
 def write(adata: AnnData, slots: Mapping[str, Mapping[str, Any]]) -> None:
@@ -43,8 +33,7 @@ def write(adata: AnnData, slots: Mapping[str, Mapping[str, Any]]) -> None:
         warnings.warn(
             f"Replacing {', '.join(replaced)}; pass key_added to keep both results.", UserWarning, stacklevel=3
         )
-    if adata.is_view:
-        adata._init_as_actual(adata.copy())  # noqa: SLF001 - as scanpy does; assigning to a view would warn
+    own(adata)
     for slot, values in slots.items():
         for key, value in values.items():
             getattr(adata, slot)[key] = value

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scot_hycnn.potentials import Gaussian
 
+from ._checks import least_cells
 from ._coordinates import Coordinates
 from ._groups import Groups, Strata
 from ._support import N_POINTS, Support
@@ -35,7 +36,7 @@ def check_cells(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
         raise ValueError(
             f"x (source) has {x.shape[1]} dimensions and y (target) {y.shape[1]}; both need the same representation."
         )
-    needed = max(20, 2 * x.shape[1])
+    needed = least_cells(x.shape[1])
     for name, cells in (("x (source)", x), ("y (target)", y)):
         if len(cells) < needed:
             raise ValueError(

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ._checks import least_cells
+
 Array = NDArray[np.float64]
 
 # A group with fewer cells in either cloud says nothing of how the group moves.
@@ -167,10 +169,22 @@ def check_groups(
     >>> solver.check_groups((["B"] * 9 + ["T"] * 20, ["B"] * 30 + ["T"] * 30 + ["NK"]), (29, 2), (61, 2))
     ['B', 'T']
     """
-    of_x, of_y = _check_labels(labels, shape_x[0], shape_y[0])
+    return _check(labels, shape_x, shape_y, leave_out)[2]
+
+
+def _check(
+    labels: object, shape_x: tuple[int, ...], shape_y: tuple[int, ...], leave_out: str
+) -> tuple[NDArray[np.str_], NDArray[np.str_], list[str]]:
+    """Labels of both clouds as strings, and the groups that both have; see :func:`check_groups`."""
+    of_x, of_y = _pair_of_labels(labels, shape_x[0], shape_y[0])
     shared = shared_groups(of_x, of_y)
+    if len(shared) < 2:
+        raise ValueError(
+            f"groups: {shared or 'no group'} has {LEAST_CELLS} cells or more in both clouds, and at least two groups "
+            f"are needed. The source has {_counts(of_x)} and the target {_counts(of_y)}."
+        )
     kept = [int(np.isin(cloud, shared).sum()) for cloud in (of_x, of_y)]
-    needed = max(20, 2 * shape_x[1])
+    needed = least_cells(shape_x[1])
     if min(kept) < needed:
         raise ValueError(
             f"The groups {shared} that source and target share have {kept[0]} and {kept[1]} cells; at least {needed} "
@@ -182,7 +196,7 @@ def check_groups(
             f"leave_out='groups' needs at least {LEAST_GROUPS_JUDGED} groups with {LEAST_JUDGED} cells or more in "
             f"source and target; there are {judged}. Use leave_out='cells', or finer groups."
         )
-    return shared
+    return of_x, of_y, shared
 
 
 def group_cells(x: Array, y: Array, labels: object, weighting: str, leave_out: str) -> tuple[Array, Array, Groups]:
@@ -211,8 +225,7 @@ def group_cells(x: Array, y: Array, labels: object, weighting: str, leave_out: s
     UserWarning
         If cells are left out.
     """
-    shared = check_groups(labels, x.shape, y.shape, leave_out=leave_out)
-    of_x, of_y = _check_labels(labels, len(x), len(y))
+    of_x, of_y, shared = _check(labels, x.shape, y.shape, leave_out)
     keep_x, keep_y = np.isin(of_x, shared), np.isin(of_y, shared)
     rest = sorted({*of_x[~keep_x].tolist(), *of_y[~keep_y].tolist()})
     if rest:
@@ -224,13 +237,13 @@ def group_cells(x: Array, y: Array, labels: object, weighting: str, leave_out: s
     return x[keep_x], y[keep_y], Groups.of(of_x[keep_x], of_y[keep_y], weighting)
 
 
-def _check_labels(groups: object, n: int, m: int) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+def _pair_of_labels(groups: object, n: int, m: int) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
     """Labels of both clouds as strings.
 
     Raises
     ------
     ValueError
-        If there is not one label for each cell, or fewer than two groups have LEAST_CELLS cells in both clouds.
+        If there is not one label for each cell.
     """
     pair = list(groups) if isinstance(groups, (tuple, list)) else []
     if len(pair) != 2:
@@ -238,12 +251,6 @@ def _check_labels(groups: object, n: int, m: int) -> tuple[NDArray[np.str_], NDA
             f"groups must be a pair: labels of the source cells and of the target cells; it is {groups!r}."
         )
     x, y = (_labels(cloud, size, name) for cloud, size, name in zip(pair, (n, m), ("source", "target"), strict=True))
-    shared = shared_groups(x, y)
-    if len(shared) < 2:
-        raise ValueError(
-            f"groups: {shared or 'no group'} has {LEAST_CELLS} cells or more in both clouds, and at least two groups "
-            f"are needed. The source has {_counts(x)} and the target {_counts(y)}."
-        )
     return x, y
 
 

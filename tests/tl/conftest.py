@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import pickle
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,26 +27,6 @@ def make_cells(n: int = 60, d: int = 3, *, seed: int = 0) -> AnnData:
     return adata
 
 
-def content(adata: AnnData) -> dict[str, str]:
-    """A hash for every slot, so that a comparison names the ones that differ."""
-    slots = {"X": adata.X, "obs": adata.obs, "var": adata.var, "is_view": adata.is_view}
-    for name in ("layers", "obsm", "varm", "obsp", "varp", "uns"):
-        slots[name] = list(getattr(adata, name))
-        slots |= {f"{name}/{key}": value for key, value in getattr(adata, name).items()}
-    return {name: _hash(value) for name, value in slots.items()}
-
-
-def _hash(value: object) -> str:
-    if isinstance(value, Mapping):
-        value = {key: _hash(inner) for key, inner in value.items()}
-    elif isinstance(value, np.ndarray):
-        value = (value.dtype.str, value.shape, np.asarray(value).tobytes())
-    elif isinstance(value, pd.DataFrame):
-        value = value.index.tolist(), {name: (str(column.dtype), column.tolist()) for name, column in value.items()}
-        value = str(value)  # NaN prints the same, and is never equal to itself
-    return hashlib.sha256(pickle.dumps(value)).hexdigest()
-
-
 @pytest.fixture
 def cells():
     return make_cells()
@@ -64,17 +40,3 @@ def fast():
 @pytest.fixture
 def new_cells():
     return make_cells
-
-
-@pytest.fixture
-def unchanged():
-    """Context manager that checks that an AnnData is byte for byte as it was."""
-    from contextlib import contextmanager
-
-    @contextmanager
-    def check(adata):
-        before = content(adata)
-        yield
-        assert content(adata) == before
-
-    return check
