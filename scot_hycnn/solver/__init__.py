@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._cost import expected_seconds
 from ._device import resolve_device
 from ._fit import fit
+from ._fit_many import fit_many
 from ._groups import check_groups
 from ._map import TransportMap
 from ._regression import ConvexRegressor
@@ -17,5 +18,6 @@ __all__ = [
     "check_groups",
     "expected_seconds",
     "fit",
+    "fit_many",
     "resolve_device",
 ]

@@ -19,10 +19,8 @@ class AveragedAdam:
     ----------
     potential
         The function whose parameters they are.
-    n_maps
-        K.
-    generator
-        Draws the initial parameters, on its device.
+    theta
+        Where they start, shape (K, P).
     betas
         Adam's decay rates of the two moments.
     weight_decay
@@ -37,23 +35,20 @@ class AveragedAdam:
     def __init__(
         self,
         potential: Potential,
-        n_maps: int,
-        generator: torch.Generator,
+        theta: Tensor,
         *,
         betas: tuple[float, float],
         weight_decay: float,
         max_norm: float,
         averaging: float,
     ) -> None:
-        self.theta = potential.init(n_maps, generator).requires_grad_()
-        self.average = self.theta.detach().clone()
-        self.n_bad_gradients = torch.zeros(n_maps, device=generator.device)
+        self.theta = theta.requires_grad_()
+        self.average = theta.detach().clone()
+        self.n_bad_gradients = torch.zeros(len(theta), device=theta.device)
         self._adam = torch.optim.Adam([self.theta], betas=betas)
         self._decayed = torch.cat(
             [
-                torch.full(
-                    (math.prod(shape),), weight_decay if potential.decays(name) else 0.0, device=generator.device
-                )
+                torch.full((math.prod(shape),), weight_decay if potential.decays(name) else 0.0, device=theta.device)
                 for name, shape in potential.shapes.items()
             ]
         )
@@ -72,3 +67,13 @@ class AveragedAdam:
         self._adam.step()
         self._n_updates += 1
         self.average.lerp_(self.theta, 1 - min(self._averaging, self._n_updates / (self._n_updates + 9)))
+
+    @torch.no_grad()
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the maps, shape (K,) of booleans; they do not notice."""
+        state = self._adam.state.pop(self.theta, {})
+        self.theta = self.theta.detach()[rows].requires_grad_()
+        self.average, self.n_bad_gradients = self.average[rows], self.n_bad_gradients[rows]
+        # Adam's moments have the shape of theta; its count of steps is one number.
+        self._adam.state[self.theta] = {name: value[rows] if value.ndim else value for name, value in state.items()}
+        self._adam.param_groups[0]["params"] = [self.theta]

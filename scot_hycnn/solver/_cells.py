@@ -23,10 +23,10 @@ Array = NDArray[np.float64]
 MAX_VALIDATION_CELLS = 2000
 
 
-def check_cells(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+def check_cells(x: ArrayLike, y: ArrayLike, *, target: str = "y (target)") -> tuple[Array, Array]:
     """Both clouds as float64 arrays, or a ValueError that says what is wrong."""
     x, y = (np.asarray(cells) for cells in (x, y))
-    for name, cells in (("x (source)", x), ("y (target)", y)):
+    for name, cells in (("x (source)", x), (target, y)):
         if cells.ndim != 2 or cells.shape[1] < 1 or cells.dtype.kind not in "fiub":
             raise ValueError(
                 f"{name} must be numbers of shape (cells, dimensions); it has shape {cells.shape} and dtype "
@@ -34,10 +34,10 @@ def check_cells(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
             )
     if x.shape[1] != y.shape[1]:
         raise ValueError(
-            f"x (source) has {x.shape[1]} dimensions and y (target) {y.shape[1]}; both need the same representation."
+            f"x (source) has {x.shape[1]} dimensions and {target} {y.shape[1]}; both need the same representation."
         )
     needed = least_cells(x.shape[1])
-    for name, cells in (("x (source)", x), ("y (target)", y)):
+    for name, cells in (("x (source)", x), (target, y)):
         if len(cells) < needed:
             raise ValueError(
                 f"{name} has {len(cells)} cells in {x.shape[1]} dimensions; at least {needed} are needed "
@@ -49,7 +49,7 @@ def check_cells(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
                 f"{name} has NaN or infinite values in {int(bad.sum())} of {len(cells)} rows, the first in row "
                 f"{int(np.argmax(bad))}; remove or impute them."
             )
-    return x.astype(np.float64), y.astype(np.float64)
+    return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,17 @@
-"""Fit a transport map between two clouds of points: the one training loop."""
+"""Fit a transport map between two clouds of points."""
 
 from __future__ import annotations
 
-import os
-import time
-from dataclasses import replace
+import warnings
 
-import torch
 from numpy.typing import ArrayLike
-from tqdm.auto import tqdm
 
 from scot_hycnn.potentials import Potential
 
-from ._cells import Array, Cells, check_cells
-from ._choices import GAUSSIAN, RECIPES, make_method, make_network
+from ._cells import check_cells
 from ._device import resolve_device
-from ._groups import group_cells
-from ._leave_out import leave_groups_out
 from ._map import TransportMap
-from ._monitor import Monitor
-from ._outcome import Trained, finish
-from ._selection import Blended
-from ._settings import Settings
+from ._maps import Task, fit_tasks
 
 
 def fit(
@@ -129,10 +119,9 @@ def fit(
     >>> bool(np.abs(transport_map.transport(x) - x - [3.0, 0.0]).mean() < 0.5)
     True
     """
-    x, y = check_cells(x, y)
-    settings = Settings.for_cells(
-        min(len(x), len(y)),
-        x.shape[1],
+    task = Task.of(
+        *check_cells(x, y),
+        groups,
         potential=potential,
         solver=solver,
         hidden=hidden,
@@ -147,65 +136,9 @@ def fit(
         device=str(resolve_device(device)),
         rng=rng,
     )
-    return _fit(x, y, groups, settings, progress)
-
-
-def _fit(x: Array, y: Array, labels: object, settings: Settings, progress: bool | None) -> TransportMap:
-    started = time.perf_counter()
-    network = make_network(settings.potential, settings.solver, x.shape[1], settings.hidden)
-    groups = None
-    if labels is not None:
-        x, y, groups = group_cells(x, y, labels, settings.group_weights, settings.leave_out)
-    elif settings.leave_out == "groups":
-        raise ValueError("leave_out='groups' needs groups: the group of each source and each target cell.")
-    cells = Cells.prepare(x, y, settings.validation_fraction, rng=settings.rng, device=settings.device, groups=groups)
-    if settings.potential == GAUSSIAN:
-        trained = Trained(network.init(1, torch.Generator().manual_seed(settings.rng)), cells, keep_gaussian=True)
-    elif RECIPES[settings.solver].balanced:
-        trained = _train(network, settings, cells, progress)
-    else:
-        trained = _train(network, settings, cells.centred(), progress)
-    if groups is not None and settings.leave_out == "groups" and not trained.keep_gaussian:
-
-        def train(fewer: Settings, fold: Cells) -> Blended:
-            return Blended(network, network.weights(_train(network, fewer, fold, progress).theta), blend=1.0)
-
-        trained = replace(trained, left_out=leave_groups_out(x, y, groups, settings, train))
-    return finish(network, trained, cells, settings, started)
-
-
-def _train(network: Potential, settings: Settings, cells: Cells, progress: bool | None) -> Trained:
-    """The loop: take a step on fresh batches, look at validation cells now and then."""
-    balanced = RECIPES[settings.solver].balanced
-    method = make_method(settings.solver, settings.lr, settings.weight_decay)
-    generator = torch.Generator(device=settings.device).manual_seed(settings.rng)
-    state = method.init(network, settings.n_ensemble, generator)
-    monitor = Monitor(network, cells)
-    check_every = max(settings.max_steps // 10, 1)
-    hidden_bar, delay = ("CI" in os.environ or None, 1) if progress is None else (not progress, 0)
-    n_steps, hopeless = 0, False
-    with tqdm(total=settings.max_steps, desc="HyCNN-OT", unit="step", delay=delay, disable=hidden_bar) as bar:
-        for step in range(settings.max_steps):
-            for parameters in (state.f, state.g):
-                network.at_step(parameters.theta, step, settings.max_steps)
-            losses = method.step(
-                network,
-                state,
-                lambda: cells.batch(settings.n_ensemble, settings.batch_size, generator),
-                method.rate(step, settings.max_steps),
-            )
-            n_steps = step + 1
-            bar.update()
-            if n_steps % check_every == 0 or n_steps == settings.max_steps:
-                monitor.check(n_steps, state, losses)
-                hopeless = balanced and monitor.clearly_worse_than_gaussian and 2 * n_steps >= settings.max_steps
-                if hopeless:
-                    break
-    return Trained(
-        monitor.selected() if balanced else monitor.last(),
-        cells,
-        keep_gaussian=hopeless,
-        n_steps=n_steps,
-        history=monitor.history,
-        n_bad_gradients=int(state.f.n_bad_gradients.sum()),
-    )
+    if task.left_out:
+        warnings.warn(f"solver.fit {task.left_out}", UserWarning, stacklevel=2)
+    ((_, fitted),) = fit_tasks([task], progress)
+    if not fitted.ok:
+        warnings.warn(f"solver.fit {fitted.status}", UserWarning, stacklevel=2)
+    return fitted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from ._checks import least_cells
 
 Array = NDArray[np.float64]
+Labels = tuple[NDArray[np.str_], NDArray[np.str_]]
 
 # A group with fewer cells in either cloud says nothing of how the group moves.
 LEAST_CELLS = 5
@@ -199,7 +199,15 @@ def _check(
     return of_x, of_y, shared
 
 
-def group_cells(x: Array, y: Array, labels: object, weighting: str, leave_out: str) -> tuple[Array, Array, Groups]:
+def groups_to_leave_out(
+    labels: object, shape_x: tuple[int, ...], shape_y: tuple[int, ...], leave_out: str
+) -> tuple[Labels, list[str]]:
+    """Labels of both clouds, checked as by :func:`check_groups`, and the groups that a fit leaves out."""
+    of_x, of_y, shared = _check(labels, shape_x, shape_y, leave_out)
+    return (of_x, of_y), sorted({*of_x.tolist(), *of_y.tolist()} - set(shared))
+
+
+def group_cells(x: Array, y: Array, labels: Labels, weighting: str) -> tuple[Array, Array, Groups]:
     """Cells of the groups that both clouds have, and these groups.
 
     Parameters
@@ -208,36 +216,20 @@ def group_cells(x: Array, y: Array, labels: object, weighting: str, leave_out: s
         Source and target cells, shape (n, d) and (m, d).
     labels
         The group of each, a pair of arrays of shape (n,) and (m,).
-    weighting, leave_out
-        Options of the fit.
+    weighting
+        One of WEIGHTINGS.
 
     Returns
     -------
     The cells that are kept, and their groups.
-
-    Raises
-    ------
-    ValueError
-        If there is not one label for each cell, or too few groups or cells are left.
-
-    Warns
-    -----
-    UserWarning
-        If cells are left out.
     """
-    of_x, of_y, shared = _check(labels, x.shape, y.shape, leave_out)
+    of_x, of_y = labels
+    shared = shared_groups(of_x, of_y)
     keep_x, keep_y = np.isin(of_x, shared), np.isin(of_y, shared)
-    rest = sorted({*of_x[~keep_x].tolist(), *of_y[~keep_y].tolist()})
-    if rest:
-        warnings.warn(
-            f"solver.fit left out the groups {rest}, which have fewer than {LEAST_CELLS} cells in source or target.",
-            UserWarning,
-            stacklevel=4,
-        )
     return x[keep_x], y[keep_y], Groups.of(of_x[keep_x], of_y[keep_y], weighting)
 
 
-def _pair_of_labels(groups: object, n: int, m: int) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+def _pair_of_labels(groups: object, n: int, m: int) -> Labels:
     """Labels of both clouds as strings.
 
     Raises

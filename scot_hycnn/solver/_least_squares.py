@@ -59,8 +59,7 @@ class LeastSquares:
         """
         adam = AveragedAdam(
             network,
-            len(self.weight_decay),
-            generator,
+            network.init(len(self.weight_decay), generator),
             betas=(0.9, 0.999),
             weight_decay=0.0,
             # With 32 layers (f1, d = 50) Adam's first full step moves every weight by lr at once: loss rises from 1.3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,8 +22,8 @@ MOST_FOLDS = 5
 # two on one of them.
 EVIDENCE = 2.0
 
-# The loop: the ensemble that it trains on some cells.
-Train = Callable[[Settings, Cells], Blended]
+# The loop: the ensembles that it trains, one on each of some clouds of cells.
+Train = Callable[[Settings, Sequence[Cells]], list[Blended]]
 
 
 @dataclass(frozen=True)
@@ -95,17 +95,9 @@ def leave_groups_out(x: Array, y: Array, groups: Groups, settings: Settings, tra
     generator = np.random.default_rng(settings.rng)
     fewer = replace(settings, n_ensemble=max(settings.n_ensemble // 2, 1))
     rows: dict[int, list[Score]] = {}
-    for fold in folds(groups):
-        out_x, out_y = np.isin(groups.x, fold), np.isin(groups.y, fold)
-        cells = Cells.prepare(
-            x[~out_x],
-            y[~out_y],
-            settings.validation_fraction,
-            rng=settings.rng,
-            device=settings.device,
-            groups=groups.take(~out_x, ~out_y),
-        )
-        ensemble = train(fewer, cells)
+    left_out = folds(groups)
+    clouds = [_without(fold, x, y, groups, settings) for fold in left_out]
+    for fold, cells, ensemble in zip(left_out, clouds, train(fewer, clouds), strict=True):
         for k in fold:
             own = (
                 generator.permutation(x[groups.x == k])[:MAX_VALIDATION_CELLS],
@@ -115,6 +107,19 @@ def leave_groups_out(x: Array, y: Array, groups: Groups, settings: Settings, tra
                 rows[int(k)] = score_blends(ensemble.network, ensemble.weights, cells.validated_on(*own))
     order = sorted(rows)
     return LeftOut(tuple(groups.labels[k] for k in order), tuple(rows[k] for k in order))
+
+
+def _without(fold: NDArray[np.intp], x: Array, y: Array, groups: Groups, settings: Settings) -> Cells:
+    """The cells of all other groups."""
+    in_x, in_y = ~np.isin(groups.x, fold), ~np.isin(groups.y, fold)
+    return Cells.prepare(
+        x[in_x],
+        y[in_y],
+        settings.validation_fraction,
+        rng=settings.rng,
+        device=settings.device,
+        groups=groups.take(in_x, in_y),
+    )
 
 
 def folds(groups: Groups) -> list[NDArray[np.intp]]:

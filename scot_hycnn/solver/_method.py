@@ -27,6 +27,11 @@ class State:
     f: AveragedAdam
     g: AveragedAdam
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the maps, shape (K,) of booleans."""
+        self.f.keep(rows)
+        self.g.keep(rows)
+
 
 @dataclass(frozen=True)
 class Method(ABC):
@@ -58,19 +63,19 @@ class Method(ABC):
     averaging: float = 0.98
     warm_up: int = 50
 
-    def init(self, potential: Potential, n_maps: int, generator: torch.Generator) -> State:
-        """Draw both networks of K maps."""
+    def init(self, potential: Potential, n_maps: int, *generators: torch.Generator) -> State:
+        """Draw both networks of so many maps by each of the generators."""
+        drawn = [[potential.init(n_maps, generator) for _ in range(2)] for generator in generators]
         f, g = (
             AveragedAdam(
                 potential,
-                n_maps,
-                generator,
+                torch.cat(thetas),
                 betas=self.betas,
                 weight_decay=self.weight_decay,
                 max_norm=self.max_norm,
                 averaging=self.averaging,
             )
-            for _ in range(2)
+            for thetas in zip(*drawn, strict=True)
         )
         return State(f, g)
 

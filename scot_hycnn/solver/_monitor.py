@@ -14,7 +14,7 @@ from scot_hycnn.potentials import Potential
 
 from ._cells import Cells
 from ._conjugate import refine
-from ._method import State
+from ._method import Losses
 from ._selection import Blended
 
 # Enough cells to see where training is; the final choice uses all validation cells.
@@ -87,16 +87,18 @@ class Monitor:
         self._gaussian = Snapshot(self._x[:0], torch.zeros_like(self._x[:, 0]), torch.zeros_like(self._y[:, 0]), 0.0)
         self._best = self._last = self._gaussian
         self.clearly_worse_than_gaussian = False
+        self.gain = 0.0
 
-    def check(self, step: int, state: State, losses: tuple[Tensor, Tensor]) -> None:
-        """Score the averaged parameters; the only place in training that waits for the device."""
-        self._last = self._snapshot(state)
+    def check(self, step: int, f: Tensor, g: Tensor, losses: Losses) -> None:
+        """Score the averaged parameters, shape (K, P) each; the only place in training that waits for the device."""
+        self._last = self._snapshot(f, g)
         if not self._rows or self._last.semi_dual < self._best.semi_dual:
             self._best = self._last
         j, error = self._last.minus(self._gaussian)
         # A failure says nothing of the states before it.
         judged, its_error = (j, error) if j.isfinite() else self._best.minus(self._gaussian)
         self.clearly_worse_than_gaussian = not bool(judged < 3 * its_error)
+        self.gain = float(judged) / self._scale
         self._rows.append(
             {
                 "step": step,
@@ -127,14 +129,12 @@ class Monitor:
         return _storable(self._last.theta)
 
     @torch.no_grad()
-    def _snapshot(self, state: State) -> Snapshot:
-        f, g = (
-            Blended(self._network, self._network.weights(network.average), blend=1.0) for network in (state.f, state.g)
-        )
+    def _snapshot(self, theta_f: Tensor, theta_g: Tensor) -> Snapshot:
+        f, g = (Blended(self._network, self._network.weights(theta), blend=1.0) for theta in (theta_f, theta_g))
         x, y = self._x, self._y
         x_hat, residual = refine(lambda z: f.gradient(z[0])[None], y[None], g.gradient(y)[None], CHECK_REFINEMENTS)
         return Snapshot(
-            state.f.average.clone(),
+            theta_f.clone(),
             f.value(x) - self._gaussian_x,
             (x_hat[0] * y).sum(-1) - f.value(x_hat[0]) - self._gaussian_y,
             float(residual.mean()) / self._spread,

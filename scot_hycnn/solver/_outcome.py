@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -76,13 +75,7 @@ class Choice:
         return self.scores[0]
 
 
-def finish(
-    network: Potential,
-    trained: Trained,
-    cells: Cells,
-    settings: Settings,
-    started: float,
-) -> TransportMap:
+def finish(network: Potential, trained: Trained, cells: Cells, settings: Settings, seconds: float) -> TransportMap:
     """Blend, measure, and say what happened.
 
     Parameters
@@ -95,18 +88,16 @@ def finish(
         The cells in balanced coordinates.
     settings
         Options of the fit.
-    started
-        When it began, by time.perf_counter.
+    seconds
+        What this map has taken so far.
 
     Returns
     -------
     The map, with its certificate.
     """
+    started = time.perf_counter()
     choice = _choose(network, trained, cells, settings)
-    params = settings.report() | {"n_steps": trained.n_steps, "seconds": time.perf_counter() - started}
-    status = _status(settings, trained, choice)
-    if status != "ok":
-        warnings.warn(f"solver.fit {status}", UserWarning, stacklevel=4)
+    seconds += time.perf_counter() - started
     # Where no network stands in its way, the Gaussian map gains from the validation cells.
     coordinates = cells.all_cells if choice.blend == 0 else trained.cells.coordinates
     fitted = TransportMap(
@@ -117,8 +108,8 @@ def finish(
         gaussian=None if _falls_back(settings) else cells.all_cells,
         blend=choice.blend,
         w2_squared=cells.w2_squared(choice.score.semi_dual),
-        status=status,
-        params=params,
+        status=_status(settings, trained, choice),
+        params=settings.report() | {"n_steps": trained.n_steps, "seconds": seconds},
         history=trained.history,
         validation=_validation(trained, choice, cells),
         device=settings.device,

@@ -20,8 +20,9 @@ MOST = 1e38
 # Members: with 20,000 cells four of 2,000 steps beat two of 3,000 (D = 16: 1.55 against 1.95 %) and two wider ones
 # (1.86 %), and with 2,000 cells four of 400 beat two of 800 (D = 32).
 N_ENSEMBLE = 4
-# Steps for n cells: STEPS_PER_ROOT sqrt(n). With more cells longer training goes on finding structure.
-STEPS_PER_ROOT = 14
+# Steps for n cells: STEPS_PER_ROOT sqrt(n). With more cells longer training goes on finding structure. In hundreds:
+# maps with the same steps train as one batch.
+STEPS_PER_ROOT, ROUND_STEPS = 14, 100
 LEAST_STEPS, MOST_STEPS = 600, 1200
 # Batches: with 20,000 cells 512 in half the steps are better (D = 16: 1.33 against 1.55 %), with 5,000 they are not.
 BATCH_SIZE, MANY_CELLS, BATCH_SIZE_OF_MANY = 256, 10_000, 512
@@ -48,9 +49,9 @@ class Settings:
     lr: float
     weight_decay: float
     n_ensemble: int
-    validation_fraction: float
     device: str
     rng: int
+    validation_fraction: float = 0.1
     group_weights: str = "sqrt"
     leave_out: str = "cells"
 
@@ -90,7 +91,8 @@ class Settings:
             _check_own(potential, n_dims, hidden)
             hidden = potential.hidden
         suited_batch = BATCH_SIZE_OF_MANY if n_cells >= MANY_CELLS else BATCH_SIZE
-        suited_steps = min(max(round(STEPS_PER_ROOT * math.sqrt(n_cells)), LEAST_STEPS), MOST_STEPS)
+        suited_steps = ROUND_STEPS * round(STEPS_PER_ROOT * math.sqrt(n_cells) / ROUND_STEPS)
+        suited_steps = min(max(suited_steps, LEAST_STEPS), MOST_STEPS)
         return cls(
             potential=potential,
             solver=solver,

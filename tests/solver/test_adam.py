@@ -17,7 +17,7 @@ NETWORK = HyCNN(n_dims=2, hidden=(4, 4))
 
 def optimiser(n_maps=3, **options):
     defaults = {"betas": (0.5, 0.9), "weight_decay": 0.0, "max_norm": 1.0, "averaging": 0.98}
-    return AveragedAdam(NETWORK, n_maps, torch.Generator().manual_seed(0), **(defaults | options))
+    return AveragedAdam(NETWORK, NETWORK.init(n_maps, torch.Generator().manual_seed(0)), **(defaults | options))
 
 
 def test_it_descends_to_the_minimum_of_each_maps_loss():

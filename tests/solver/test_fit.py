@@ -14,7 +14,7 @@ import torch
 from scot_hycnn.datasets import brenier_pair, gaussian_pair
 from scot_hycnn.metrics import map_mse
 from scot_hycnn.potentials import Gaussian
-from scot_hycnn.solver import TransportMap, _fit, fit
+from scot_hycnn.solver import TransportMap, _loop, fit
 from scot_hycnn.solver._amortized import Amortized
 from scot_hycnn.solver._selection import BLENDS
 
@@ -431,12 +431,12 @@ def verdicts(monkeypatch, *clearly_worse):
     """Let the monitor say this at its checks, in order."""
     said = iter(clearly_worse)
 
-    class Told(_fit.Monitor):
+    class Told(_loop.Monitor):
         def check(self, *args):
             super().check(*args)
             self.clearly_worse_than_gaussian = next(said)
 
-    monkeypatch.setattr(_fit, "Monitor", Told)
+    monkeypatch.setattr(_loop, "Monitor", Told)
 
 
 @pytest.mark.parametrize("first", [0, 4, 5, 8])

@@ -125,7 +125,7 @@ def test_the_network_is_not_misled_by_proportions_either():
 
 def test_validation_cells_have_the_proportions():
     x, y, of_x, of_y = three_types((600, 100, 50), (50, 100, 600), 0)
-    x, y, groups = group_cells(x, y, (of_x, of_y), "equal", "cells")
+    x, y, groups = group_cells(x, y, (of_x.astype(str), of_y.astype(str)), "equal")
     cells = Cells.prepare(x, y, 0.1, rng=0, device="cpu", groups=groups)
     for validation in (cells.x_validation_original, cells.y_validation_original):
         nearest = np.argmin(((validation[:, None] - [[0, 0], [8, 0], [0, 8]]) ** 2).sum(-1), axis=1)

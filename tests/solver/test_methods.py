@@ -383,8 +383,7 @@ def test_descend_takes_all_gradients_before_it_updates():
     first, second = (
         AveragedAdam(
             network,
-            1,
-            torch.Generator().manual_seed(seed),
+            network.init(1, torch.Generator().manual_seed(seed)),
             betas=(0.5, 0.9),
             weight_decay=0.0,
             max_norm=1e9,

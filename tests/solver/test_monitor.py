@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import torch
 
 from scot_hycnn.potentials import HyCNN
 from scot_hycnn.solver._cells import Cells
-from scot_hycnn.solver._method import State
 from scot_hycnn.solver._monitor import SLACK, Monitor, Snapshot
 from scot_hycnn.solver._selection import CONVERGED, score_blends
 
@@ -31,11 +29,6 @@ def monitor(cells):
     return Monitor(NETWORK, cells)
 
 
-def state_of(theta):
-    """What the monitor reads of a state: the averaged parameters of f and g."""
-    return State(*(SimpleNamespace(average=theta.clone()) for _ in range(2)))
-
-
 def drawn(strength, seed=0):
     """Two members that bend the Gaussian map, here the truth, the more the stronger they are."""
     network = HyCNN(n_dims=2, hidden=(8, 8), strong_convexity=1.0, output_scale=strength)
@@ -47,7 +40,7 @@ GOOD, FAIR, POOR = drawn(0.01), drawn(0.3), drawn(1.0)
 
 def check_all(monitor, *thetas):
     for step, theta in enumerate(thetas):
-        monitor.check(step + 1, state_of(theta), LOSSES)
+        monitor.check(step + 1, theta, theta, LOSSES)
     return monitor.history["J_minus_gaussian"]
 
 
@@ -87,9 +80,9 @@ def test_as_good_is_within_the_slack_of_the_difference(monitor, excess, expected
 
 
 def test_snapshots_do_not_follow_the_training(monitor):
-    state = state_of(GOOD)
-    monitor.check(1, state, LOSSES)
-    state.f.average.fill_(7)
+    theta = GOOD.clone()
+    monitor.check(1, theta, theta, LOSSES)
+    theta.fill_(7)
     assert torch.equal(monitor.selected(), GOOD)
 
 
@@ -131,7 +124,7 @@ def test_if_every_check_failed_the_parameters_are_finite_and_the_gaussian_map_is
 def test_only_what_is_clearly_worse_is_called_so(monitor):
     verdicts = []
     for theta in (GOOD * math.nan, POOR, POOR * math.nan, GOOD, POOR, GOOD * math.nan):
-        monitor.check(1, state_of(theta), LOSSES)
+        monitor.check(1, theta, theta, LOSSES)
         verdicts.append(monitor.clearly_worse_than_gaussian)
     assert verdicts == [True, True, True, False, True, False]
 
@@ -139,7 +132,7 @@ def test_only_what_is_clearly_worse_is_called_so(monitor):
 def test_history_has_a_row_for_each_check(monitor, cells):
     assert monitor.history == {}
     for step in (3, 6, 8):
-        monitor.check(step, state_of(FAIR), LOSSES)
+        monitor.check(step, FAIR, FAIR, LOSSES)
     history = monitor.history
     assert history["step"].tolist() == [3, 6, 8]
     assert {len(column) for column in history.values()} == {3}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from scot_hycnn.metrics import map_mse
 from scot_hycnn.potentials import Gaussian, HyCNN
 from scot_hycnn.solver import Settings, TransportMap, fit
 from scot_hycnn.solver._cells import Cells
-from scot_hycnn.solver._method import State
 from scot_hycnn.solver._minimax import Minimax
 from scot_hycnn.solver._monitor import Monitor
 from scot_hycnn.solver._selection import Blended, score_blends
@@ -209,7 +207,7 @@ def test_checks_and_scores_agree_in_the_cells_own_coordinates():
     centred, network = balanced.centred(), HyCNN(2, (8, 8), strong_convexity=1.0)
     theta = network.init(2, torch.Generator().manual_seed(0))
     monitor = Monitor(network, centred)
-    monitor.check(1, State(*(SimpleNamespace(average=theta) for _ in range(2))), (torch.zeros(2), torch.zeros(2)))
+    monitor.check(1, theta, theta, (torch.zeros(2), torch.zeros(2)))
     (gaussian,) = score_blends(network, network.weights(theta), balanced, (0.0,))
     (alone,) = score_blends(network, network.weights(theta), centred, (1.0,))
     (j,) = monitor.history["J_minus_gaussian"]

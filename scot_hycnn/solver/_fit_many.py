@@ -1,0 +1,113 @@
+"""Fit many transport maps from one source at once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from ._cells import check_cells
+from ._device import resolve_device
+from ._map import TransportMap
+from ._maps import Task, fit_tasks
+
+# So many numbers of maps fit into a sentence.
+_NAMED = 5
+
+
+def fit_many(
+    x: ArrayLike,
+    ys: Sequence[ArrayLike],
+    *,
+    groups: tuple[ArrayLike, Sequence[ArrayLike]] | None = None,
+    device: str = "auto",
+    rng: int = 0,
+    progress: bool | None = None,
+    **options: Any,
+) -> list[TransportMap]:
+    """Learn the optimal transport maps from x to each of many targets, in one training loop.
+
+    Each map is the one that :func:`fit` finds alone, up to rounding: its cells, its random numbers, its checks, its end
+    and its blend are its own. Only the arithmetic is shared, which costs less.
+
+    Parameters
+    ----------
+    x
+        Source cells, shape (n, d).
+    ys
+        Target cells of each map, shape (m_k, d).
+    groups
+        Group of each source cell, shape (n,), and for each target the groups of its cells, shape (m_k,).
+    device
+        'auto' (cuda, mps or cpu, the first there is) or a device's name.
+    rng
+        Seed of every map.
+    progress
+        Show a bar over maps; None shows it in a terminal if it takes more than a second.
+    options
+        Other options of :func:`fit`, for all maps. Those left out suit the cells of each.
+
+    Returns
+    -------
+    The fitted maps, in the order of ``ys``. A map that could not be trained is the Gaussian one, and its ``status``
+    says so; it does not stop the others.
+
+    Raises
+    ------
+    ValueError
+        Before any work, if there is no target, or for any of them what :func:`fit` says.
+
+    Warns
+    -----
+    UserWarning
+        Once for each thing that happened, with the numbers of the maps to which it did.
+
+    References
+    ----------
+    As for :func:`fit`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scot_hycnn import solver
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(300, 2))
+    >>> ys = [rng.normal(size=(200, 2)) + shift for shift in ([3, 0], [0, 3])]
+    >>> maps = solver.fit_many(x, ys, potential="gaussian")
+    >>> [fitted.transport(x).mean(0).argmax().item() for fitted in maps]
+    [0, 1]
+    """
+    if not len(ys):
+        raise ValueError("ys is empty: give the cells of at least one target.")
+    labels: list[Any] = [None] * len(ys)
+    if groups is not None:
+        if not isinstance(groups, (tuple, list)) or len(groups) != 2 or len(groups[1]) != len(ys):
+            raise ValueError(
+                f"groups must be a pair: labels of the source cells, and a sequence of labels for each of {len(ys)} "
+                "targets."
+            )
+        labels = [(groups[0], of_target) for of_target in groups[1]]
+    options |= {"device": str(resolve_device(device)), "rng": rng}
+    tasks = []
+    for number, (y, own) in enumerate(zip(ys, labels, strict=True)):
+        x, checked = check_cells(x, y, target=f"ys[{number}] (target)")
+        tasks.append(Task.of(x, checked, own, **options))
+    fitted = dict(fit_tasks(tasks, progress))
+    maps = [fitted[number] for number in range(len(tasks))]
+    for said, numbers in _by_message(tasks, maps).items():
+        named = ", ".join(map(str, numbers[:_NAMED])) + (" and others" if len(numbers) > _NAMED else "")
+        warnings.warn(
+            f"solver.fit_many, {len(numbers)} of {len(maps)} maps ({named}): {said}", UserWarning, stacklevel=2
+        )
+    return maps
+
+
+def _by_message(tasks: Sequence[Task], maps: Sequence[TransportMap]) -> dict[str, list[int]]:
+    """What is to be said, and of which maps."""
+    found: dict[str, list[int]] = {}
+    for number, (task, fitted) in enumerate(zip(tasks, maps, strict=True)):
+        for message in [*([task.left_out] if task.left_out else []), *([] if fitted.ok else [fitted.status])]:
+            found.setdefault(message, []).append(number)
+    return found
