@@ -33,19 +33,19 @@ class Fitted:
     state
         ``TransportMap.to_dict()``.
     moved
-        T(x) of the source cells, shape (n, d).
+        T(x) of the source cells, shape (n, d), if wanted.
     std
-        The ensemble's standard deviation, shape (n,).
+        The ensemble's standard deviation, shape (n,), with ``moved``.
     out_of_support
-        Distance from the training cells, shape (n,).
+        Distance from the training cells, shape (n,), with ``moved``.
     inverse
         The inverse map of the target cells, shape (m, d), if wanted.
     """
 
     state: Mapping[str, Any]
-    moved: Coordinates
-    std: Coordinates
-    out_of_support: Coordinates
+    moved: Coordinates | None = None
+    std: Coordinates | None = None
+    out_of_support: Coordinates | None = None
     inverse: Coordinates | None = None
 
 
@@ -197,7 +197,8 @@ def write_fit(adata: AnnData, pairs: Pairs, fits: Sequence[Fitted], *, key: str,
     changes = _Changes(adata, pairs.rep, fill, uns={key: _describe(pairs, fits, options)})
     for target, fit in zip(pairs.targets, fits, strict=True):
         slots = Slots.named(key, target.slug if len(fits) > 1 else "")
-        changes.add_forward(slots, pairs.source, fit.moved, std=fit.std, out_of_support=fit.out_of_support)
+        if fit.moved is not None:
+            changes.add_forward(slots, pairs.source, fit.moved, std=fit.std, out_of_support=fit.out_of_support)
         if fit.inverse is not None:
             changes.add_points(slots.inverse, target.rows, fit.inverse)
     _commit(changes, stale=_stale(adata, key))

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import torch
 
 from ._choices import GAUSSIAN, RECIPES, make_network
+from ._maps import maps_at_once
 from ._settings import Settings
 
 
-def expected_seconds(n_dims: int, settings: Settings) -> float:
-    """Time that :func:`scot_hycnn.solver.fit` will take, from a few gradients timed on the device.
+def expected_seconds(n_dims: int, *settings: Settings) -> float:
+    """Time that :func:`scot_hycnn.solver.fit_many` will take, from a few gradients timed on the device.
 
     Parameters
     ----------
     n_dims
         Dimension d of the representation.
     settings
-        Options of the fit.
+        Options of each fit.
 
     Returns
     -------
@@ -27,17 +29,25 @@ def expected_seconds(n_dims: int, settings: Settings) -> float:
     Examples
     --------
     >>> from scot_hycnn import solver
-    >>> options = {"batch_size": 64, "validation_fraction": 0.1, "device": "cpu", "rng": 0}
+    >>> options = {"batch_size": 64, "device": "cpu", "rng": 0}
     >>> settings = solver.Settings.for_cells(500, 10, max_steps=100, n_ensemble=1, **options)
     >>> solver.expected_seconds(10, settings) < 60
     True
     """
+    return sum(
+        _seconds_of_batch(n_dims, alike, min(n_maps, maps_at_once(alike))) * n_maps / min(n_maps, maps_at_once(alike))
+        for alike, n_maps in Counter(settings).items()
+    )
+
+
+def _seconds_of_batch(n_dims: int, settings: Settings, n_maps: int) -> float:
     if settings.potential == GAUSSIAN:
         return 0.0
     network = make_network(settings.potential, settings.solver, n_dims, settings.hidden)
     generator = torch.Generator(device=settings.device).manual_seed(0)
-    weights = network.weights(network.init(settings.n_ensemble, generator))
-    x = torch.zeros((settings.n_ensemble, settings.batch_size, n_dims), device=settings.device)
+    n_members = n_maps * settings.n_ensemble
+    weights = network.weights(network.init(n_members, generator))
+    x = torch.zeros((n_members, settings.batch_size, n_dims), device=settings.device)
     with torch.inference_mode():
         network.gradient(weights, x).sum().item()  # waits for the device
         started = time.perf_counter()

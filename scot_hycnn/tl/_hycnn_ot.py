@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -11,9 +12,12 @@ from scanpy import logging as logg
 
 from scot_hycnn import solver as _solver
 from scot_hycnn._anndata import Cells, Fitted, Mask, Pairs, claim, read_pairs, write_fit
-from scot_hycnn.solver import Settings, resolve_device
+from scot_hycnn.solver import Settings, TransportMap, resolve_device
 
 from ._seed import seed_of
+
+# So many labels fit into a sentence.
+_NAMED = 5
 
 
 def hycnn_ot(
@@ -39,6 +43,7 @@ def hycnn_ot(
     n_ensemble: int | None = None,
     validation_fraction: float = 0.1,
     fallback: bool = False,
+    predict: bool = True,
     inverse: bool = False,
     fill: str = "nan",
     device: str = "auto",
@@ -60,7 +65,8 @@ def hycnn_ot(
     source_key
         Label of the source condition, for instance ``'control'``.
     target_key
-        Label of the target condition. A list fits one map for each of its labels.
+        Label of the target condition. A list fits one map for each of its labels, all in one training loop; each map
+        is the one that a fit of its own gives.
     groupby
         Column of ``obs`` that holds the labels, of any type. None takes the one categorical or string column that
         holds them all; or, if all labels are names of boolean columns, these columns as masks.
@@ -106,6 +112,10 @@ def hycnn_ot(
     fallback
         Go over to the Gaussian map where a cell is far from the training source cells (out-of-support score from 1 to
         2). The map as a whole is then not the gradient of a convex function.
+    predict
+        Move the source cells and write where they end. False stores the maps alone: for hundreds of targets their
+        slots, each as tall as the AnnData, would take gigabytes; ``sh.tl.transport(adata, target=...)`` then moves the
+        cells for the targets that you want to look at.
     inverse
         Also move the target cells back to the source, by the inverse map.
     fill
@@ -184,83 +194,118 @@ def hycnn_ot(
         key=key,
         fill=fill,
     )
-    settings = Settings.for_cells(
-        min(len(cells.training) for cells in (pairs.source, *pairs.targets)),
-        pairs.rep.n_dims,
-        potential=potential,
-        solver=solver,
-        hidden=hidden,
-        max_steps=max_steps,
-        batch_size=batch_size,
-        lr=lr,
-        weight_decay=weight_decay,
-        n_ensemble=n_ensemble,
-        validation_fraction=validation_fraction,
-        group_weights=group_weights,
-        leave_out=leave_out,
-        device=str(resolve_device(device)),
-        rng=seed_of(rng),
-    )
-    _check_groups(pairs, settings)
+    options = {
+        "potential": potential,
+        "solver": solver,
+        "hidden": hidden,
+        "max_steps": max_steps,
+        "batch_size": batch_size,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "n_ensemble": n_ensemble,
+        "validation_fraction": validation_fraction,
+        "group_weights": group_weights,
+        "leave_out": leave_out,
+        "device": str(resolve_device(device)),
+        "rng": seed_of(rng),
+    }
+    settings = _settings(pairs, options, predict=predict, inverse=inverse)
     start = logg.info(_announce(pairs, settings))
+    maps = _fit(pairs, options, progress)
+    _warn(pairs, maps)
     fits = []
-    for target in pairs.targets:  # no comprehension: it is a stack level in some versions of Python
-        fits.append(_fit(pairs, target, settings, inverse=inverse, fallback=fallback, progress=progress))  # noqa: PERF401
+    for target, fitted in zip(pairs.targets, maps, strict=True):
+        fits.append(_moved(pairs, target, fitted, predict=predict, inverse=inverse, fallback=fallback))
     added = write_fit(adata, pairs, fits, key=key, fill=fill, fallback=fallback)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
 
 
-def _announce(pairs: Pairs, settings: Settings) -> str:
+def _settings(pairs: Pairs, options: dict[str, Any], *, predict: bool, inverse: bool) -> list[Settings]:
+    """Options of each target's map; everything that is wrong with them is said here, before any map is fitted."""
+    if inverse and not predict:
+        raise ValueError("inverse=True moves target cells and predict=False moves none; choose one of them.")
+    n_source, n_dims = len(pairs.source.training), pairs.rep.n_dims
+    settings = [Settings.for_cells(min(n_source, len(target.training)), n_dims, **options) for target in pairs.targets]
+    _check_groups(pairs, options["leave_out"])
+    return settings
+
+
+def _announce(pairs: Pairs, settings: Sequence[Settings]) -> str:
     place = "boolean columns of adata.obs" if pairs.groupby is None else f"adata.obs[{pairs.groupby!r}]"
-    targets = ", ".join(f"{target.label!r} ({len(target.training)})" for target in pairs.targets)
+    named = [f"{target.label!r} ({len(target.training)})" for target in pairs.targets]
+    targets = ", ".join(named) if len(named) <= _NAMED else f"{len(named)} targets ({', '.join(named[:_NAMED])} ...)"
     return (
         f"fitting transport from {pairs.source.label!r} ({len(pairs.source.training)} cells) to {targets} of {place}, "
-        f"on {pairs.rep.n_dims} dimensions of {pairs.rep.name!r}, on {settings.device}{_expected(pairs, settings)}"
+        f"on {pairs.rep.n_dims} dimensions of {pairs.rep.name!r}, on {settings[0].device}{_expected(pairs, settings)}"
     )
 
 
-def _expected(pairs: Pairs, settings: Settings) -> str:
-    seconds = len(pairs.targets) * _solver.expected_seconds(pairs.rep.n_dims, settings)
-    seconds *= 3.5 if settings.leave_out == "groups" else 1  # five more fits of half of the members
+def _expected(pairs: Pairs, settings: Sequence[Settings]) -> str:
+    seconds = _solver.expected_seconds(pairs.rep.n_dims, *settings)
+    seconds *= 3.5 if settings[0].leave_out == "groups" else 1  # five more fits of half of the members
     if not seconds:
         return ""
     return f", about {seconds:.0f} s" if seconds < 100 else f", about {seconds / 60:.0f} min"
 
 
-def _check_groups(pairs: Pairs, settings: Settings) -> None:
+def _check_groups(pairs: Pairs, leave_out: str) -> None:
     """All targets before any is fitted."""
     if pairs.group_key is None:
-        if settings.leave_out == "groups":
+        if leave_out == "groups":
             raise ValueError("leave_out='groups' needs group_key, the column of adata.obs that holds the groups.")
         return
+    few: dict[str, list[str]] = {}
     for target in pairs.targets:
         shapes = pairs.source.training.shape, target.training.shape
         groups = pairs.groups_with(target)
-        shared = _solver.check_groups(groups, *shapes, leave_out=settings.leave_out)
+        shared = _solver.check_groups(groups, *shapes, leave_out=leave_out)
         rest = sorted({label for cloud in groups or () for label in cloud.tolist()} - set(shared))
         if rest:
-            logg.warning(
-                f"the map to {target.label!r} is not fitted on cells of {rest} (adata.obs[{pairs.group_key!r}]), which "
-                "are too few in source or target"
-            )
-
-
-def _fit(
-    pairs: Pairs, target: Cells, settings: Settings, *, inverse: bool, fallback: bool, progress: bool | None
-) -> Fitted:
-    with warnings.catch_warnings():
-        # Said again below, with the condition's name and at the caller's line.
-        warnings.filterwarnings("ignore", r"solver\.fit", UserWarning)
-        fitted = _solver.fit(
-            pairs.source.training,
-            target.training,
-            groups=pairs.groups_with(target),
-            **settings.options(),
-            progress=progress,
+            few.setdefault(str(rest), []).append(target.label)
+    column = f"adata.obs[{pairs.group_key!r}]"
+    for left_out, labels in few.items():
+        logg.warning(
+            f"the map to {_several(labels)} is not fitted on cells of {left_out} ({column}), which are too few in "
+            "source or target"
         )
-    if not fitted.ok:
-        warnings.warn(f"solver.fit to {target.label!r} {fitted.status}", UserWarning, stacklevel=3)
+
+
+def _fit(pairs: Pairs, options: dict[str, Any], progress: bool | None) -> list[TransportMap]:
+    own = [pairs.groups_with(target) for target in pairs.targets]
+    groups = [pair for pair in own if pair is not None]
+    with warnings.catch_warnings():
+        # Said again by _warn, with the conditions' names and at the caller's line.
+        warnings.filterwarnings("ignore", r"solver\.fit", UserWarning)
+        return _solver.fit_many(
+            pairs.source.training,
+            [target.training for target in pairs.targets],
+            groups=(groups[0][0], [of_target for _, of_target in groups]) if groups else None,
+            progress=progress,
+            **options,
+        )
+
+
+def _warn(pairs: Pairs, maps: Sequence[TransportMap]) -> None:
+    """Say what happened, once for all targets to which it did."""
+    said: dict[str, list[str]] = {}
+    for target, fitted in zip(pairs.targets, maps, strict=True):
+        if not fitted.ok:
+            said.setdefault(fitted.status, []).append(target.label)
+    for status, labels in said.items():
+        warnings.warn(f"solver.fit to {_several(labels)} {status}", UserWarning, stacklevel=3)
+
+
+def _several(labels: Sequence[str]) -> str:
+    named = ", ".join(map(repr, labels[:_NAMED]))
+    return named if len(labels) <= _NAMED else f"{named} and {len(labels) - _NAMED} others"
+
+
+def _moved(
+    pairs: Pairs, target: Cells, fitted: TransportMap, *, predict: bool, inverse: bool, fallback: bool
+) -> Fitted:
+    if not predict:
+        return Fitted(fitted.to_dict())
     x = pairs.source.coordinates
     moved, std = fitted.transport(x, return_std=True, fallback=fallback)
     back = fitted.inverse(target.coordinates) if inverse else None

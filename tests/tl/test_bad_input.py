@@ -204,7 +204,7 @@ def test_a_failing_fit_leaves_no_trace(cells, unchanged, monkeypatch, error):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(_hycnn_ot._solver, "fit", fail)
+    monkeypatch.setattr(_hycnn_ot._solver, "fit_many", fail)
     with unchanged(cells), pytest.raises(error):
         sh.tl.hycnn_ot(cells, "control", "IFN-beta")
 
