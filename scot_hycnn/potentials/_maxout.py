@@ -95,7 +95,7 @@ class Maxout(Network):
 
     def at_step(self, theta: Tensor, step: int, max_steps: int) -> None:
         if self.gate == "smooth" and self.annealing == "cyclic":
-            tau = torch.tensor(self.temperature * cyclic(step, max_steps))
+            tau = torch.tensor(self.temperature * cyclic(step, max_steps), device="cpu")
             with torch.no_grad():
                 unpack(theta, self.shapes)["tau"].fill_(float(inverse_softplus(tau)))
 

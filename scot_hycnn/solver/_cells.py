@@ -154,12 +154,14 @@ class Cells:
     def support(self, coordinates: Coordinates, *, rng: int) -> Support:
         """What the map knows of where it was trained, in its coordinates."""
         generator = torch.Generator().manual_seed(rng)
-        rows = torch.randperm(len(self.x), generator=generator)[:N_POINTS]
+        rows = torch.randperm(len(self.x), generator=generator, device=generator.device)[:N_POINTS]
         points = coordinates.source(
             self.coordinates.invert_source(np.asarray(self.x[rows.to(self.x.device)].cpu().double()))
         )
         validation = coordinates.source(self.x_validation_original)
-        return Support.of(*(torch.as_tensor(cells, dtype=torch.float32) for cells in (points, validation)))
+        return Support.of(
+            *(torch.as_tensor(cells, dtype=torch.float32, device="cpu") for cells in (points, validation))
+        )
 
     def w2_squared(self, semi_dual: float) -> float:
         r"""Squared Wasserstein-2 distance from J on validation cells, in centred coordinates.

@@ -85,16 +85,16 @@ class LeastSquares:
 
     def _decay(self, network: Potential, theta: Tensor) -> Tensor:
         """Decay of each parameter, shape (K, P)."""
-        share = [_decaying(network, name, shape).flatten() for name, shape in network.shapes.items()]
+        share = [_decaying(network, name, shape, theta.device).flatten() for name, shape in network.shapes.items()]
         return torch.tensor(self.weight_decay, device=theta.device).unsqueeze(1) * torch.cat(share).to(theta)
 
 
-def _decaying(network: Potential, name: str, shape: tuple[int, ...]) -> Tensor:
+def _decaying(network: Potential, name: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
     """1 where a parameter decays, else 0. Those of a monotone dimension do not: zero is no softplus of zero."""
-    decaying = torch.full(shape, float(network.decays(name)))
+    decaying = torch.full(shape, float(network.decays(name)), device=device)
     monotone = getattr(network, "monotone", "")
     if monotone and name[0] in "Ww":
-        free = torch.tensor([sign == "0" for sign in monotone])
+        free = torch.tensor([sign == "0" for sign in monotone], device=device)
         decaying *= free if name == "w" else free.unsqueeze(1)
     return decaying
 

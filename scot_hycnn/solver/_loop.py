@@ -71,7 +71,7 @@ class _Batch:
         balanced, last = RECIPES[self._settings.solver].balanced, step == self._settings.max_steps
         may_stop = balanced and 2 * step >= self._settings.max_steps
         results, others = {}, []
-        stays = torch.ones(len(state.f.theta), dtype=torch.bool)
+        stays = torch.ones(len(state.f.theta), dtype=torch.bool, device=self._settings.device)
         for running, rows in self._rows():
             hopeless = may_stop and running.monitor.clearly_worse_than_gaussian
             if not (hopeless or last):
@@ -88,7 +88,7 @@ class _Batch:
             )
         self.going = others
         if results and others:
-            state.keep(stays.to(self._settings.device))
+            state.keep(stays)
         return results
 
     def _rows(self) -> list[tuple[_Running, slice]]:

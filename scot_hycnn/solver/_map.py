@@ -442,7 +442,8 @@ class TransportMap:
             return self.coordinates.invert_target(as_numpy(points)), 0.0
         members = self._f.member_gradients(points)
         mean = members.mean(0)
-        blend = self.blend * (torch.ones(1) if support is None else support.trust(points)).unsqueeze(-1).to(points)
+        trust = points.new_ones(1) if support is None else support.trust(points)
+        blend = self.blend * trust.unsqueeze(-1)
         moved = self.coordinates.invert_target(as_numpy(torch.lerp(points, mean, blend)))
         if not with_spread:
             return moved, 0.0

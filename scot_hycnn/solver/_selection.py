@@ -133,7 +133,7 @@ def score_blends(
     # Distances are taken in the original coordinates, where they have a meaning, on the CPU in double precision.
     # Centred, since matrix products, which are several times faster, lose what is far from the origin.
     centre = cells.coordinates.mean_y
-    targets = torch.as_tensor(cells.y_validation_original - centre)
+    targets = torch.from_numpy(cells.y_validation_original - centre)
     self_distance = _mean_distance_to_others(targets)
     scores = []
     start = y
@@ -141,7 +141,7 @@ def score_blends(
         f = Blended(network, weights, blend)
         start, residual = f.maximisers(y, start)
         conjugate = (start * y).sum(-1) - f.value(start)
-        moved = torch.as_tensor(cells.coordinates.invert_target(as_numpy(torch.lerp(x, mapped, blend))) - centre)
+        moved = torch.from_numpy(cells.coordinates.invert_target(as_numpy(torch.lerp(x, mapped, blend))) - centre)
         between = torch.cdist(moved, targets, compute_mode="use_mm_for_euclid_dist")
         within = _mean_distance_to_others(moved)
         energy = 2 * between.mean() - within.mean() - self_distance.mean()

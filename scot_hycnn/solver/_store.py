@@ -124,7 +124,7 @@ def _theta(array: Any, n_parameters: int) -> torch.Tensor:
             f"A saved map's theta must be finite floats of shape (members, {n_parameters}); it has shape "
             f"{array.shape} and dtype {array.dtype}. The map is damaged: fit again."
         )
-    return torch.tensor(array, dtype=torch.float32)
+    return torch.tensor(array, dtype=torch.float32, device="cpu")
 
 
 def _coordinates(state: Mapping[str, Any], n_dims: int) -> Coordinates:
@@ -151,7 +151,7 @@ def _support(state: Mapping[str, Any], n_dims: int) -> Support:
             f"A saved map's training cells must be finite floats of shape (n, {n_dims}) with a positive scale; they "
             f"have shape {points.shape} and dtype {points.dtype}, scale {scale}. The map is damaged: fit again."
         )
-    return Support(torch.tensor(points, dtype=torch.float32), scale)
+    return Support(torch.tensor(points, dtype=torch.float32, device="cpu"), scale)
 
 
 def save(state: dict[str, Any], path: Path) -> None:

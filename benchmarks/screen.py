@@ -1,0 +1,196 @@
+"""Many conditions at once: what a batch saves, what few cells allow, and a whole screen.
+
+choices: error with few cells a side, for members, steps, batch and network; maps of known truth by their squared error,
+real cells by the energy distance of held-out ones, both in units of the Gaussian map's (below 1 is better). batch:
+seconds of 16 conditions in one call and one after the other. screen: 200 conditions in one call, PBMCs with planted
+responses of all sizes (a fifth have none): seconds, memory, error against the truth and against the Gaussian map.
+
+    python benchmarks/screen.py
+    python benchmarks/screen.py --parts choices --n-cells 500 --choices 4x600/256/48x4 4x300/128/48x4
+    python benchmarks/screen.py --quick
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import resource
+import time
+import warnings
+
+import numpy as np
+import pandas as pd
+import torch
+from _report import run, show
+from selection import RESPONSES, SYNTHETIC, cells
+
+from scot_hycnn import datasets, metrics, solver
+
+# What is chosen from: members x steps / batch / widths.
+CHOICES = (
+    "4x600/256/48x4", "4x300/256/48x4", "4x600/128/48x4", "4x300/128/48x4", "2x600/256/48x4", "2x600/128/48x4",
+    "4x600/128/32x3", "4x300/128/32x3", "8x300/128/32x3",
+)  # fmt: skip
+TASKS = ("sign-10", "cubic-20", "logsumexp-10", "planted", "w2-16", "w2-32")
+REAL = ("kang_ifnb", "bodenmiller_pma", "bodenmiller_bcr")
+N_CONDITIONS, N_CELLS, N_DIMS = 200, 500, 30
+
+
+def options_of(choice: str) -> dict[str, object]:
+    """Options of a fit by a name of CHOICES; none by 'default'."""
+    if choice == "default":
+        return {}
+    training, batch, network = choice.split("/")
+    (members, steps), (width, depth) = (map(int, part.split("x")) for part in (training, network))
+    return {"n_ensemble": members, "max_steps": steps, "batch_size": int(batch), "hidden": (width,) * depth}
+
+
+def measure_choice(task: str, n_cells: int, choice: str, seed: int) -> dict[str, object]:
+    """Error of one choice with few cells, in units of the Gaussian map's."""
+    x, y, error = cells(task, seed)
+    rows = np.random.default_rng(seed)
+    x, y = (cloud[rows.permutation(len(cloud))[:n_cells]] for cloud in (x, y))
+    fitted = solver.fit(x, y, rng=seed, progress=False, **options_of(choice))
+    errors = {"error": error(fitted), "gaussian": error(fitted.gaussian_map())}
+    return errors | {
+        "relative": errors["error"] / errors["gaussian"],
+        "blend": fitted.blend,
+        "seconds": fitted.params["seconds"],
+    }
+
+
+@functools.cache
+def pbmcs(n_cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Untreated PBMCs in 30 principal components, and their cell types."""
+    adata = datasets.pbmc_planted(2 * n_cells, rng=0)
+    control = (adata.obs["condition"] == "control").to_numpy()
+    return adata.obsm["X_pca"][control].astype(float), adata.obs["cell_type"].to_numpy().astype(str)[control]
+
+
+def condition(number: int, points: np.ndarray, labels: np.ndarray) -> datasets.LogSumExpPotential:
+    """A response: some types move, each part of its cells, in a direction of its own; a fifth of conditions do not."""
+    generator = np.random.default_rng(number)
+    vectors, offsets = [np.zeros(points.shape[1])], [0.0]
+    n_moving = 0 if number % 5 == 0 else generator.integers(1, 4)
+    for label in generator.choice(np.unique(labels), n_moving, replace=False):
+        own = points[labels == label]
+        towards = own.mean(0) - points.mean(0) + generator.normal(size=points.shape[1]) * points.std(0)
+        direction, distance = towards / np.linalg.norm(towards), generator.uniform(1, 12)
+        vectors.append(distance * direction)
+        offsets.append(distance * float(np.quantile(own @ direction, generator.uniform(0.2, 0.8))))
+    return datasets.LogSumExpPotential(np.array(vectors), np.array(offsets), 3.0, quadratic=1.0)
+
+
+def screen(n_conditions: int, n_cells: int, n_dims: int, seed: int) -> tuple[np.ndarray, list, np.ndarray, list]:
+    """Source cells, target cells of each condition; other source cells, and where they truly go."""
+    points, labels = pbmcs(12_000)
+    generator = np.random.default_rng(seed)
+    x, held = (points[generator.choice(len(points), n_cells)] for _ in range(2))
+    responses = [condition(number, points, labels) for number in range(n_conditions)]
+    ys = [response.transport(points[generator.choice(len(points), n_cells)]) for response in responses]
+    truth = [response.transport(held) for response in responses]
+    first = slice(n_dims)
+    return x[:, first], [y[:, first] for y in ys], held[:, first], [moved[:, first] for moved in truth]
+
+
+def measure_screen(n_conditions: int, n_cells: int, n_dims: int, choice: str, seed: int) -> dict[str, object]:
+    """All conditions in one call."""
+    x, ys, held, truth = screen(n_conditions, n_cells, n_dims, seed)
+    before, started = _memory(), time.perf_counter()
+    maps = solver.fit_many(x, ys, rng=seed, progress=None, **options_of(choice))
+    seconds, after = time.perf_counter() - started, _memory()
+    error, gaussian = (
+        np.array([metrics.map_mse(one.transport(held), moved) for one, moved in zip(fits, truth, strict=True)])
+        for fits in (maps, [fitted.gaussian_map() for fitted in maps])
+    )
+    spread = np.array([y.var(0).sum() for y in ys])
+    return {
+        "seconds": seconds,
+        "megabytes": after - before,
+        "megabytes_of_process": after,
+        "error": (error / spread).mean(),
+        "gaussian": (gaussian / spread).mean(),
+        "n_networks": sum(fitted.blend > 0 for fitted in maps),
+        "n_above_gaussian": int((error > 1.02 * gaussian).sum()),
+        "worst_to_gaussian": (error / gaussian).max(),
+    }
+
+
+def measure_batch(n_conditions: int, n_cells: int, n_dims: int, choice: str, seed: int) -> dict[str, object]:
+    """Seconds of one call, and of as many single fits."""
+    x, ys, *_ = screen(n_conditions, n_cells, n_dims, seed)
+    options = {"n_ensemble": 1} if choice == "single" else {}
+    started = time.perf_counter()
+    together = solver.fit_many(x, ys, rng=seed, **options)
+    middle = time.perf_counter()
+    alone = [solver.fit(x, y, rng=seed, **options) for y in ys]
+    ended = time.perf_counter()
+    difference = [np.abs(a.transport(x) - b.transport(x)).mean() for a, b in zip(together, alone, strict=True)]
+    return {
+        "seconds": middle - started,
+        "seconds_of_single_fits": ended - middle,
+        "ratio": (middle - started) / (ended - middle),
+        "mean_difference": float(np.mean(difference)),
+        "same_blend": sum(a.blend == b.blend for a, b in zip(together, alone, strict=True)),
+    }
+
+
+def _memory() -> float:
+    """Most memory that the process has had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(part: str, task: str, n_cells: int, choice: str, seed: int) -> dict[str, object]:
+    """One row of any part; the task of the last two is conditions x dimensions."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "solver.fit", UserWarning)
+        if part == "choices":
+            return measure_choice(task, n_cells, choice, seed)
+        n_conditions, n_dims = map(int, task.split("x"))
+        measured = measure_screen if part == "screen" else measure_batch
+        return measured(n_conditions, n_cells, n_dims, choice, seed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    tasks = [*TASKS, *REAL] if "SCOT_HYCNN_DATA" in os.environ else [task for task in TASKS if task in SYNTHETIC]
+    parser.add_argument("--parts", nargs="*", default=["choices", "batch", "screen"])
+    parser.add_argument("--tasks", nargs="*", default=tasks, choices=[*TASKS, *RESPONSES])
+    parser.add_argument("--n-cells", nargs="*", type=int, default=[500], help="a side, for the choices")
+    parser.add_argument("--choices", nargs="*", default=["default", *CHOICES])
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--quick", action="store_true", help="few conditions and cells, under two minutes")
+    parser.add_argument("--fresh", action="store_true", help="measure again what the CSV holds")
+    options = parser.parse_args()
+    several, all_conditions = f"16x{N_DIMS}", f"{N_CONDITIONS}x{N_DIMS}"
+    batches, whole = (
+        [(several, 2000, choice) for choice in ("single", "default")],
+        [(all_conditions, N_CELLS, "default")],
+    )
+    if options.quick:
+        options.tasks, options.choices, options.seeds = ["logsumexp-10"], ["4x300/128/32x3"], 1
+        batches, whole = [("4x10", 200, "single")], [("8x10", 200, "default")]
+    torch.set_num_threads(options.threads)
+    few = [(task, n, choice) for task in options.tasks for n in options.n_cells for choice in options.choices]
+    parts = {"choices": few, "batch": batches, "screen": whole}
+    cases = [
+        {"part": part, "task": task, "n_cells": n_cells, "choice": choice, "seed": seed}
+        for part in options.parts
+        for task, n_cells, choice in parts[part]
+        for seed in range(options.seeds if part == "choices" else 1)
+    ]
+    table = run("screen_quick" if options.quick else "screen", cases, measure, fresh=options.fresh or options.quick)
+    for part, rows in table.groupby("part", sort=False):
+        if part == "choices":
+            rows = rows.assign(**{name: pd.to_numeric(rows[name]) for name in ("relative", "seconds")})
+            mean = rows.pivot_table(values="relative", index=["n_cells", "choice"], columns="task", sort=False)
+            seconds = rows.groupby(["n_cells", "choice"], sort=False)["seconds"].mean()
+            show(pd.concat([mean, mean.mean(axis=1).rename("mean"), seconds], axis=1).reset_index())
+        else:
+            show(rows.dropna(axis=1, how="all"))
+
+
+if __name__ == "__main__":
+    main()
