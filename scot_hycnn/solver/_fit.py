@@ -11,7 +11,8 @@ from scot_hycnn.potentials import Potential
 from ._cells import check_cells
 from ._device import resolve_device
 from ._map import TransportMap
-from ._maps import Task, fit_tasks
+from ._maps import fit_tasks
+from ._task import Task
 
 
 def fit(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from ._cells import check_cells
+from ._cluster import check_client, fit_on_cluster
 from ._device import resolve_device
 from ._map import TransportMap
-from ._maps import Task, fit_tasks
+from ._maps import fit_tasks
+from ._results import Results
+from ._task import Task
 
 # So many numbers of maps fit into a sentence.
 _NAMED = 5
@@ -25,6 +29,8 @@ def fit_many(
     device: str = "auto",
     rng: int = 0,
     progress: bool | None = None,
+    client: Any = None,
+    results: str | Path | None = None,
     **options: Any,
 ) -> list[TransportMap]:
     """Learn the optimal transport maps from x to each of many targets, in one training loop.
@@ -46,6 +52,13 @@ def fit_many(
         Seed of every map.
     progress
         Show a bar over maps; None shows it in a terminal if it takes more than a second.
+    client
+        A ``dask.distributed.Client`` (extra 'dask'): its workers fit the maps, in batches, and send them back. A batch
+        whose worker dies is fitted by another one. ``device`` is then each worker's; name ``'cuda'`` if they have GPUs,
+        since batches are then as large as suits one.
+    results
+        Folder for the finished maps, one .safetensors file each, named by a hash of cells and options: if the same call
+        is made again, after an interruption, only what is missing is fitted. With ``client`` all workers must reach it.
     options
         Other options of :func:`fit`, for all maps. Those left out suit the cells of each.
 
@@ -56,6 +69,10 @@ def fit_many(
 
     Raises
     ------
+    ImportError
+        If ``client`` is given and Dask is not installed.
+    TypeError
+        If ``client`` is something else, or an option is unknown.
     ValueError
         Before any work, if there is no target, or for any of them what :func:`fit` says.
 
@@ -89,12 +106,20 @@ def fit_many(
                 "targets."
             )
         labels = [(groups[0], of_target) for of_target in groups[1]]
-    options |= {"device": str(resolve_device(device)), "rng": rng}
+    if client is None:
+        device = str(resolve_device(device))
+    else:
+        check_client(client)
+    options |= {"device": device, "rng": rng}
     tasks = []
     for number, (y, own) in enumerate(zip(ys, labels, strict=True)):
         x, checked = check_cells(x, y, target=f"ys[{number}] (target)")
         tasks.append(Task.of(x, checked, own, **options))
-    fitted = dict(fit_tasks(tasks, progress))
+    kept = None if results is None else Results(results)
+    if client is None:
+        fitted = dict(fit_tasks(tasks, progress, kept))
+    else:
+        fitted = dict(fit_on_cluster(client, tasks, progress, kept))
     maps = [fitted[number] for number in range(len(tasks))]
     for said, numbers in _by_message(tasks, maps).items():
         named = ", ".join(map(str, numbers[:_NAMED])) + (" and others" if len(numbers) > _NAMED else "")

@@ -57,7 +57,7 @@ def test_maps_that_stop_early_and_the_expected_time_are_the_same_too():
         np.testing.assert_array_equal(fitted.transport(x), expected.transport(x))
 
 
-@pytest.mark.parametrize("options", [{}, {"monotone": [1, 0]}, {"shape": "concave"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"monotonic_cst": [1, 0]}, {"shape": "concave"}], ids=str)
 def test_regression_is_the_same_under_another_default_device(options):
     x, y = clouds()
     expected = ConvexRegressor(max_steps=5, random_state=0, device="cpu", **options).fit(x, y[:, 0]).predict(x)

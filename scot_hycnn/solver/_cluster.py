@@ -1,0 +1,90 @@
+"""Maps as independent jobs of a Dask cluster: each worker fits batches, and sends small weights back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ._cells import Array
+from ._device import resolve_device
+from ._groups import Labels
+from ._map import TransportMap
+from ._maps import batches, fit_tasks
+from ._progress import Progress
+from ._results import Results
+from ._settings import Settings
+from ._task import Task
+
+# What a worker needs for one map, beside the source cells: target cells, labels, options.
+Job = tuple[Array, Labels | None, Settings]
+
+
+def check_client(client: object) -> None:
+    """Refuse what is no client.
+
+    Raises
+    ------
+    ImportError
+        If Dask is not installed.
+    TypeError
+        If it is not a ``dask.distributed.Client``.
+    """
+    try:
+        from distributed import Client  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise ImportError("client= needs the extra 'dask': pip install 'scot-hycnn[dask]'.") from error
+    if not isinstance(client, Client):
+        raise TypeError(f"client={client!r} must be a dask.distributed.Client, such as Client(LocalCluster(...)).")
+
+
+def fit_on_cluster(
+    client: Any, tasks: Sequence[Task], progress: bool | None, results: Results | None
+) -> Iterator[tuple[int, TransportMap]]:
+    """Fit maps on the workers of a cluster.
+
+    Dask starts a batch again whose worker has died. With ``results``, a folder that all workers reach, finished maps of
+    an earlier run, and of a worker that died in the middle of a batch, are not fitted again.
+
+    Parameters
+    ----------
+    client
+        Of the cluster.
+    tasks
+        The maps to fit, all from the same source cells.
+    progress
+        Show a bar over maps.
+    results
+        Where finished maps are kept.
+
+    Yields
+    ------
+    Number of the task, and its map; in the order in which they are done.
+    """
+    import distributed  # noqa: PLC0415 - optional
+
+    as_completed: Any = distributed.as_completed
+    folder = None if results is None else results.folder.absolute()
+    # The source cells travel once to each worker, not with every batch.
+    x = client.scatter(tasks[0].x, broadcast=True, hash=False)
+    numbers = {}
+    for batch in batches([task.settings for task in tasks]):
+        jobs: list[Job] = [(tasks[number].y, tasks[number].labels, tasks[number].settings) for number in batch]
+        numbers[client.submit(_work, x, jobs, folder, pure=False)] = batch
+    with Progress([task.settings.max_steps for task in tasks], show=progress) as bar:
+        for future, states in as_completed(list(numbers), with_results=True):
+            for number, state in zip(numbers[future], states, strict=True):
+                bar.told(tasks[number].settings.max_steps)
+                yield number, TransportMap.from_dict(state)
+            future.release()
+
+
+def _work(x: Array, jobs: Sequence[Job], folder: Path | None) -> list[dict[str, Any]]:
+    """Fit a batch, on a worker."""
+    tasks = [
+        Task(x, y, labels, replace(settings, device=str(resolve_device(settings.device))))
+        for y, labels, settings in jobs
+    ]
+    fitted = dict(fit_tasks(tasks, progress=False, results=None if folder is None else Results(folder)))
+    return [fitted[number].to_dict() for number in range(len(tasks))]

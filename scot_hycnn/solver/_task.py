@@ -1,0 +1,65 @@
+"""What one map is to be fitted on, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from ._cells import Array
+from ._choices import make_network
+from ._groups import LEAST_CELLS, Groups, Labels, group_cells, groups_to_leave_out
+from ._settings import Settings
+
+
+@dataclass(frozen=True)
+class Task:
+    """One map to fit.
+
+    Parameters
+    ----------
+    x, y
+        Source and target cells, shape (n, d) and (m, d), checked.
+    labels
+        Group of each cell, or None.
+    settings
+        Options, every one with its value.
+    rest
+        Groups whose cells are left out, since they are too few.
+    """
+
+    x: Array
+    y: Array
+    labels: Labels | None
+    settings: Settings
+    rest: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, x: Array, y: Array, labels: Any, **options: Any) -> Self:
+        """Check options and groups, and give every option its value.
+
+        Raises
+        ------
+        ValueError
+            If an option is unknown or out of range, or groups are too few or not one for each cell.
+        """
+        settings = Settings.for_cells(min(len(x), len(y)), x.shape[1], **options)
+        make_network(settings.potential, settings.solver, x.shape[1], settings.hidden)
+        if labels is None:
+            if settings.leave_out == "groups":
+                raise ValueError("leave_out='groups' needs groups: the group of each source and each target cell.")
+            return cls(x, y, None, settings)
+        pair, rest = groups_to_leave_out(labels, x.shape, y.shape, settings.leave_out)
+        return cls(x, y, pair, settings, tuple(rest))
+
+    @property
+    def left_out(self) -> str:
+        """What to say of groups that are left out."""
+        if not self.rest:
+            return ""
+        return f"left out the groups {list(self.rest)}, which have fewer than {LEAST_CELLS} cells in source or target."
+
+    def cells(self) -> tuple[Array, Array, Groups | None]:
+        """Source cells, target cells and their groups, without those that are left out."""
+        if self.labels is None:
+            return self.x, self.y, None
+        return group_cells(self.x, self.y, self.labels, self.settings.group_weights)
