@@ -90,8 +90,15 @@ def screen(n_conditions: int, n_cells: int, n_dims: int, seed: int) -> tuple[np.
     responses = [condition(number, points, labels) for number in range(n_conditions)]
     ys = [response.transport(points[generator.choice(len(points), n_cells)]) for response in responses]
     truth = [response.transport(held) for response in responses]
-    first = slice(n_dims)
-    return x[:, first], [y[:, first] for y in ys], held[:, first], [moved[:, first] for moved in truth]
+
+    def in_dims(cells: np.ndarray) -> np.ndarray:
+        # Components beyond the thirtieth are noise that nothing moves.
+        return np.hstack([cells, generator.normal(size=(n_cells, max(n_dims - cells.shape[1], 0)))])[:, :n_dims]
+
+    x, held, ys = in_dims(x), in_dims(held), [in_dims(y) for y in ys]
+    moving = min(n_dims, points.shape[1])
+    moved = [np.hstack([target[:, :moving], held[:, moving:]]) for target in truth]
+    return x, ys, held, moved
 
 
 def measure_screen(n_conditions: int, n_cells: int, n_dims: int, choice: str, seed: int) -> dict[str, object]:
@@ -164,7 +171,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few conditions and cells, under two minutes")
     parser.add_argument("--fresh", action="store_true", help="measure again what the CSV holds")
     options = parser.parse_args()
-    several, all_conditions = f"16x{N_DIMS}", f"{N_CONDITIONS}x{N_DIMS}"
+    several, all_conditions = "16x50", f"{N_CONDITIONS}x{N_DIMS}"
     batches, whole = (
         [(several, 2000, choice) for choice in ("single", "default")],
         [(all_conditions, N_CELLS, "default")],
@@ -173,8 +180,8 @@ def main() -> None:
         options.tasks, options.choices, options.seeds = ["logsumexp-10"], ["4x300/128/32x3"], 1
         batches, whole = [("4x10", 200, "single")], [("8x10", 200, "default")]
     torch.set_num_threads(options.threads)
-    few = [(task, n, choice) for task in options.tasks for n in options.n_cells for choice in options.choices]
-    parts = {"choices": few, "batch": batches, "screen": whole}
+    few_cells = [(task, n, choice) for task in options.tasks for n in options.n_cells for choice in options.choices]
+    parts = {"choices": few_cells, "batch": batches, "screen": whole}
     cases = [
         {"part": part, "task": task, "n_cells": n_cells, "choice": choice, "seed": seed}
         for part in options.parts
@@ -184,9 +191,9 @@ def main() -> None:
     table = run("screen_quick" if options.quick else "screen", cases, measure, fresh=options.fresh or options.quick)
     for part, rows in table.groupby("part", sort=False):
         if part == "choices":
-            rows = rows.assign(**{name: pd.to_numeric(rows[name]) for name in ("relative", "seconds")})
-            mean = rows.pivot_table(values="relative", index=["n_cells", "choice"], columns="task", sort=False)
-            seconds = rows.groupby(["n_cells", "choice"], sort=False)["seconds"].mean()
+            few = rows.assign(**{name: pd.to_numeric(rows[name]) for name in ("relative", "seconds")})
+            mean = few.pivot_table(values="relative", index=["n_cells", "choice"], columns="task", sort=False)
+            seconds = few.groupby(["n_cells", "choice"], sort=False)["seconds"].mean()
             show(pd.concat([mean, mean.mean(axis=1).rename("mean"), seconds], axis=1).reset_index())
         else:
             show(rows.dropna(axis=1, how="all"))

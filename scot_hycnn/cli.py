@@ -83,6 +83,9 @@ def fit(
     fill: Annotated[str, typer.Option(help="Rows of other cells: nan or identity.")] = "nan",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder for finished maps: called again, only what is missing is fitted.")
+    ] = None,
     key_added: Annotated[str | None, typer.Option(help="Stem of all keys. [default: hycnn_ot]")] = None,
     progress: Annotated[bool | None, typer.Option(help="Show a bar. [default: in a terminal]")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
@@ -117,6 +120,7 @@ def fit(
         fill=fill,
         device=device,
         rng=seed,
+        results=results,
         progress=progress,
         key_added=key_added,
     )

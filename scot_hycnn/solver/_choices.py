@@ -68,7 +68,7 @@ RECIPES: dict[str, Recipe] = {
     "paper": Recipe(
         Minimax(lr=1e-2, weight_decay=0.0, max_norm=float("inf"), averaging=0.0, warm_up=1, double_backward=True),
         balanced=False,
-        options={"max_steps": 1000, "n_ensemble": 1, "batch_size": 256},
+        options={"max_steps": 1000, "n_ensemble": 1, "batch_size": 256, "hidden": (48, 48, 48, 48)},
     ),
 }
 # In balanced coordinates |x|^2/2 is the Gaussian map: training starts close to it.

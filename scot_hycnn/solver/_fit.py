@@ -58,7 +58,7 @@ def fit(
         ``'enot'`` (Buzun et al. 2024) in the same coordinates and loop; or ``'paper'``, the HyCNN paper's minimax as
         it was published, without our coordinates and our fall-back on the Gaussian map.
     hidden
-        Width of each hidden layer; None takes four of 48.
+        Width of each hidden layer; None takes four of 48, and three of 32 up to 1,000 cells.
     max_steps
         Training steps; None takes what suits the cells, 600 to 1,200. Training ends before only where the Gaussian
         map is clearly better.

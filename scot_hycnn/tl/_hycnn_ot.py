@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,8 @@ def hycnn_ot(
     device: str = "auto",
     rng: int | np.random.Generator | None = 0,
     progress: bool | None = None,
+    client: Any = None,
+    results: str | Path | None = None,
     key_added: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
@@ -96,7 +99,7 @@ def hycnn_ot(
     solver
         Training method: ``'amortized'``, or for comparison ``'minimax'``, ``'w2gn'``, ``'enot'``, ``'paper'``.
     hidden
-        Width of each hidden layer; None takes four of 48.
+        Width of each hidden layer; None takes four of 48, and three of 32 up to 1,000 cells.
     max_steps
         Training steps; None takes what suits the cells, 600 to 1,200.
     batch_size
@@ -126,6 +129,11 @@ def hycnn_ot(
         Seed, or a generator that gives one. The same seed gives the same result.
     progress
         Show a bar; None shows it in a terminal if the fit takes more than a second.
+    client
+        A ``dask.distributed.Client`` (extra 'dask'): its workers fit the maps. See
+        :func:`scot_hycnn.solver.fit_many`.
+    results
+        Folder for finished maps: an interrupted call, made again, fits only what is missing.
     key_added
         Stem of all keys below; None means ``'hycnn_ot'``.
     copy
@@ -206,12 +214,12 @@ def hycnn_ot(
         "validation_fraction": validation_fraction,
         "group_weights": group_weights,
         "leave_out": leave_out,
-        "device": str(resolve_device(device)),
+        "device": str(resolve_device(device)) if client is None else device,
         "rng": seed_of(rng),
     }
     settings = _settings(pairs, options, predict=predict, inverse=inverse)
-    start = logg.info(_announce(pairs, settings))
-    maps = _fit(pairs, options, progress)
+    start = logg.info(_announce(pairs, settings, on_cluster=client is not None))
+    maps = _fit(pairs, options, progress=progress, client=client, results=results)
     _warn(pairs, maps)
     fits = []
     for target, fitted in zip(pairs.targets, maps, strict=True):
@@ -231,13 +239,14 @@ def _settings(pairs: Pairs, options: dict[str, Any], *, predict: bool, inverse: 
     return settings
 
 
-def _announce(pairs: Pairs, settings: Sequence[Settings]) -> str:
+def _announce(pairs: Pairs, settings: Sequence[Settings], *, on_cluster: bool) -> str:
     place = "boolean columns of adata.obs" if pairs.groupby is None else f"adata.obs[{pairs.groupby!r}]"
     named = [f"{target.label!r} ({len(target.training)})" for target in pairs.targets]
     targets = ", ".join(named) if len(named) <= _NAMED else f"{len(named)} targets ({', '.join(named[:_NAMED])} ...)"
+    where = "the workers of a cluster" if on_cluster else f"{settings[0].device}{_expected(pairs, settings)}"
     return (
         f"fitting transport from {pairs.source.label!r} ({len(pairs.source.training)} cells) to {targets} of {place}, "
-        f"on {pairs.rep.n_dims} dimensions of {pairs.rep.name!r}, on {settings[0].device}{_expected(pairs, settings)}"
+        f"on {pairs.rep.n_dims} dimensions of {pairs.rep.name!r}, on {where}"
     )
 
 
@@ -271,7 +280,7 @@ def _check_groups(pairs: Pairs, leave_out: str) -> None:
         )
 
 
-def _fit(pairs: Pairs, options: dict[str, Any], progress: bool | None) -> list[TransportMap]:
+def _fit(pairs: Pairs, options: dict[str, Any], **how: Any) -> list[TransportMap]:
     own = [pairs.groups_with(target) for target in pairs.targets]
     groups = [pair for pair in own if pair is not None]
     with warnings.catch_warnings():
@@ -281,7 +290,7 @@ def _fit(pairs: Pairs, options: dict[str, Any], progress: bool | None) -> list[T
             pairs.source.training,
             [target.training for target in pairs.targets],
             groups=(groups[0][0], [of_target for _, of_target in groups]) if groups else None,
-            progress=progress,
+            **how,
             **options,
         )
 

@@ -46,7 +46,7 @@ def test_maps_with_other_defaults_train_apart_and_keep_their_order():
     rng = np.random.default_rng(0)
     x, ys = rng.normal(size=(12_000, 1)), [rng.normal(size=(n, 1)) + 1 for n in (12_000, 100, 11_000, 3000, 150)]
     maps = fit_many(x, ys, potential="gaussian")
-    assert [fitted.params["batch_size"] for fitted in maps] == [512, 256, 512, 256, 256]
+    assert [fitted.params["batch_size"] for fitted in maps] == [512, 128, 512, 256, 128]
     assert [fitted.params["max_steps"] for fitted in maps] == [1200, 600, 1200, 800, 600]
     for fitted, y in zip(maps, ys, strict=True):
         np.testing.assert_array_equal(fitted.transport(x), fit(x, y, potential="gaussian").transport(x))

@@ -111,9 +111,18 @@ def test_more_cells_are_trained_on_for_longer(n_cells, n_dims, max_steps):
     assert (settings.n_ensemble, settings.max_steps) == (4, pytest.approx(max_steps, abs=15))
 
 
-@pytest.mark.parametrize(("n_cells", "batch_size"), [(20, 256), (9999, 256), (10_000, 512), (10**7, 512)])
+@pytest.mark.parametrize(
+    ("n_cells", "batch_size"), [(20, 128), (1000, 128), (1001, 256), (9999, 256), (10_000, 512), (10**7, 512)]
+)
 def test_many_cells_are_taken_in_larger_batches(n_cells, batch_size):
     assert for_cells(n_cells, 5, batch_size=None).batch_size == batch_size
+
+
+@pytest.mark.parametrize(("n_cells", "hidden"), [(20, (32,) * 3), (1000, (32,) * 3), (1001, (48,) * 4)])
+def test_few_cells_have_smaller_networks(n_cells, hidden):
+    assert for_cells(n_cells, 5, hidden=None).hidden == hidden
+    assert for_cells(n_cells, 5, hidden=(7,)).hidden == (7,)
+    assert for_cells(n_cells, 5, hidden=None, solver="paper").hidden == (48,) * 4
 
 
 def test_what_the_user_says_stays():
