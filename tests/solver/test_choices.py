@@ -109,7 +109,8 @@ def test_the_papers_method_is_its_minimax():
     assert (method.weight_decay, method.max_norm, method.averaging) == (0.0, math.inf, 0.0)
     assert method.double_backward
     assert not RECIPES["paper"].balanced
-    assert RECIPES["paper"].options == {"max_steps": 1000, "n_ensemble": 1, "batch_size": 256}
+    expected = {"max_steps": 1000, "n_ensemble": 1, "batch_size": 256, "hidden": (48, 48, 48, 48)}
+    assert RECIPES["paper"].options == expected
 
 
 def test_the_papers_rate_falls_by_cosine_from_a_hundredth_without_warm_up():
