@@ -34,18 +34,17 @@ def expected_seconds(n_dims: int, *settings: Settings) -> float:
     >>> solver.expected_seconds(10, settings) < 60
     True
     """
-    return sum(
-        _seconds_of_batch(n_dims, alike, min(n_maps, maps_at_once(alike))) * n_maps / min(n_maps, maps_at_once(alike))
-        for alike, n_maps in Counter(settings).items()
-    )
+    return sum(_seconds(n_dims, alike, n_maps) for alike, n_maps in Counter(settings).items())
 
 
-def _seconds_of_batch(n_dims: int, settings: Settings, n_maps: int) -> float:
+def _seconds(n_dims: int, settings: Settings, n_maps: int) -> float:
+    """Of maps with the same options."""
     if settings.potential == GAUSSIAN:
         return 0.0
     network = make_network(settings.potential, settings.solver, n_dims, settings.hidden)
     generator = torch.Generator(device=settings.device).manual_seed(0)
-    n_members = n_maps * settings.n_ensemble
+    at_once = min(n_maps, maps_at_once(settings))
+    n_members = at_once * settings.n_ensemble
     weights = network.weights(network.init(n_members, generator))
     x = torch.zeros((n_members, settings.batch_size, n_dims), device=settings.device)
     with torch.inference_mode():
@@ -55,4 +54,5 @@ def _seconds_of_batch(n_dims: int, settings: Settings, n_maps: int) -> float:
             gradient = network.gradient(weights, x)
         gradient.sum().item()
     one = (time.perf_counter() - started) / 3
-    return settings.max_steps * RECIPES[settings.solver].method.gradients_per_step * one
+    of_a_batch = settings.max_steps * RECIPES[settings.solver].method.gradients_per_step * one
+    return of_a_batch * n_maps / at_once

@@ -32,17 +32,7 @@ class _Running:
 
 
 class _Batch:
-    """The maps that still train; members of the first come first in every tensor, then those of the second ...
-
-    Parameters
-    ----------
-    network
-        Architecture of the members.
-    settings
-        Options, the same for all maps.
-    clouds
-        The cells of each map.
-    """
+    """The maps that still train; members of the first come first in every tensor, then those of the second ..."""
 
     def __init__(self, network: Potential, settings: Settings, clouds: Sequence[Cells]) -> None:
         self._settings = settings

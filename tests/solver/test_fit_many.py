@@ -147,7 +147,7 @@ def test_a_map_that_meets_infinite_gradients_is_reported_and_the_others_finish(m
         alike(maps[number], alone[number], x)
 
 
-def test_the_seed_is_each_maps(monkeypatch):
+def test_the_seed_is_each_maps():
     x, y = normal(0), bent(1)
     first, again = fit_many(x, [y, y], **QUICK)
     torch.testing.assert_close(first.theta, again.theta, rtol=0, atol=1e-4)
