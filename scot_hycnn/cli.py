@@ -64,6 +64,7 @@ def fit(
     group_key: Annotated[
         str | None, typer.Option(help="Column of obs with groups to give the same proportions, such as cell types.")
     ] = None,
+    max_cells: Annotated[int | None, typer.Option(help="Fit on a sample of at most so many cells a side.")] = 100_000,
     group_weights: Annotated[str, typer.Option(help="Proportions: sqrt, equal or observed.")] = "sqrt",
     leave_out: Annotated[str, typer.Option(help="Choose the blend on cells, or on groups for unseen ones.")] = "cells",
     potential: Annotated[str, typer.Option(help="hycnn, icnn, groupmax, mlp, gaussian ...")] = "hycnn",
@@ -103,6 +104,7 @@ def fit(
         mask_obs=mask_obs,
         split_key=split_key,
         group_key=group_key,
+        max_cells=max_cells,
         group_weights=group_weights,
         leave_out=leave_out,
         potential=potential,

@@ -223,7 +223,7 @@ def test_without_typer(monkeypatch):
 def test_every_keyword_has_a_flag_with_its_default(command, tool):
     flags, keywords = (inspect.signature(f).parameters for f in (command, tool))
     renamed = {"source_key": "source", "target_key": "target", "rng": "seed"}
-    special = {"adata", "copy", "source_key", "target_key", "client"}
+    special = {"adata", "copy", "source_key", "target_key", "client", "output"}
     for name, keyword in keywords.items():
         if name not in special:
             assert flags[renamed.get(name, name)].default == keyword.default, name

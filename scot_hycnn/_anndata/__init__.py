@@ -28,12 +28,14 @@ from ._files import SUFFIXES, check_writable, read_file, read_uns, write_file
 from ._genes import BLOCK_ROWS, Decoder, Genes, find_genes, has_genes, row_blocks
 from ._held_out import HeldOut, groups_of_cells, held_out_cells, read_held_out
 from ._layers import check_layer, write_layers
-from ._pairs import Cells, NewCells, Pairs, read_new_cells, read_pairs
+from ._new_cells import NewCells, find_new_cells
+from ._pairs import Cells, Pairs, read_pairs
 from ._results import Prediction, Results, read_prediction, read_results
-from ._slots import check_absent, check_key, own, slugs
+from ._slots import Slots, check_absent, check_key, own, slugs
+from ._store import check_output, new_store
 from ._stored import StoredFit, fit_of_origin, read_fit
 from ._training import TEST, TRAIN, fingerprint, training_rows
-from ._write import Fitted, Moved, Placed, claim, write_fit, write_moved, write_projections
+from ._write import Fitted, Moved, Placed, append_moved, claim, write_fit, write_moved, write_projections
 
 __all__ = [
     "BLOCK_ROWS",
@@ -55,13 +57,16 @@ __all__ = [
     "Placed",
     "Prediction",
     "Results",
+    "Slots",
     "StoredFit",
     "Values",
+    "append_moved",
     "check_absent",
     "check_counts",
     "check_evaluation_slot",
     "check_key",
     "check_layer",
+    "check_output",
     "check_projection",
     "check_writable",
     "claim",
@@ -70,6 +75,7 @@ __all__ = [
     "evaluation_slot",
     "find_embedding",
     "find_genes",
+    "find_new_cells",
     "fingerprint",
     "fit_of_origin",
     "groups_of_cells",
@@ -78,6 +84,7 @@ __all__ = [
     "held_out_cells",
     "labelled_rows",
     "listed_labels",
+    "new_store",
     "own",
     "place_predicted",
     "projection_name",
@@ -89,7 +96,6 @@ __all__ = [
     "read_fit",
     "read_genes",
     "read_held_out",
-    "read_new_cells",
     "read_pairs",
     "read_prediction",
     "read_projection",

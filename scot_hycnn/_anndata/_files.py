@@ -46,9 +46,7 @@ def read_uns(path: Path) -> AnnData:
             with h5py.File(path, "r") as file:
                 uns: Any = anndata.io.read_elem(file["uns"])
         else:
-            import zarr  # noqa: PLC0415 - optional in anndata
-
-            uns = anndata.io.read_elem(zarr.open_group(path, mode="r")["uns"])
+            uns = anndata.io.read_elem(import_zarr().open_group(path, mode="r")["uns"])
     return AnnData(uns=uns)
 
 
@@ -78,8 +76,7 @@ def write_file(adata: AnnData, path: Path, *, overwrite: bool) -> None:
         As :func:`check_writable`.
     """
     check_writable(path, overwrite=overwrite)
-    with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as folder:
-        part = Path(folder) / path.name
+    with written_whole(path) as part:
         if path.suffix == ".h5ad":
             adata.write_h5ad(part)
         else:
@@ -88,8 +85,31 @@ def write_file(adata: AnnData, path: Path, *, overwrite: bool) -> None:
                 warnings.filterwarnings("ignore", message="Writing zarr v2")
                 adata.write_zarr(part)
         if path.is_dir():  # a zarr store; a folder cannot be renamed onto another
-            shutil.move(path, Path(folder) / "replaced")
+            shutil.move(path, part.parent / "replaced")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a path beside this one to write to; it is renamed when all is written, and removed if that fails."""
+    with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as folder:
+        part = Path(folder) / path.name
+        yield part
         part.replace(path)
+
+
+def import_zarr() -> Any:
+    """Import zarr, which is optional in older versions of anndata.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
+    try:
+        import zarr  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise ImportError(".zarr stores need zarr, which is not installed: pip install 'scot-hycnn[lazy]'") from error
+    return zarr
 
 
 @contextmanager

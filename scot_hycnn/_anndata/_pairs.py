@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import (
-    Condition,
-    Mask,
-    Rows,
-    find_conditions,
-    group_labels,
-    labelled_rows,
-    listed_labels,
-    mask_rows,
-)
+from ._conditions import Condition, Mask, Rows, find_conditions, group_labels
+from ._lazy import obs_columns
 from ._representation import (
     Coordinates,
     Representation,
     check_finite,
     find_representation,
-    find_same_representation,
     is_finite,
     read_coordinates,
 )
 from ._slots import check_foreign, check_slots, slugs
-from ._stored import StoredFit, slots_of_previous_fit
+from ._stored import slots_of_previous_fit
 from ._training import check_representation_is_blind, training_rows
 
 # A fit refuses fewer cells, or fewer than twice the dimensions: no covariance, and nothing to validate on.
@@ -50,7 +43,8 @@ class Cells:
     coordinates
         Shape (n, d), finite.
     is_training
-        Which of them a fit may see (mask_obs, split_key), shape (n,).
+        Which of them the fit is on: those that it may see (mask_obs, split_key), or a sample of these (max_cells);
+        shape (n,).
     groups
         Group of each training cell, if group_key names a column.
     """
@@ -63,9 +57,14 @@ class Cells:
     groups: NDArray[np.str_] | None = None
 
     @property
+    def n_training(self) -> int:
+        """How many the fit is on."""
+        return int(self.is_training.sum())
+
+    @property
     def training(self) -> Coordinates:
-        """Coordinates that a fit may see."""
-        return self.coordinates[self.is_training]
+        """Coordinates that the fit is on; not copied if they are all."""
+        return self.coordinates if self.is_training.all() else self.coordinates[self.is_training]
 
 
 @dataclass(frozen=True)
@@ -97,12 +96,16 @@ def read_pairs(
     mask_obs: Mask | None,
     split_key: str | None,
     group_key: str | None,
+    max_cells: int | None,
+    seed: int,
+    everyone: tuple[bool, bool],
     key: str,
     fill: str,
 ) -> Pairs:
     """Read what a fit needs; see :func:`scot_hycnn.tl.hycnn_ot` for the parameters.
 
-    Cells outside the training cells are read too, to be transported, but not those without finite coordinates.
+    Which cells is decided before any coordinates are read. ``everyone`` says whether all source cells and all target
+    cells are read, to be moved, or only those that the fit is on; those without finite coordinates are left out.
 
     Returns
     -------
@@ -114,139 +117,97 @@ def read_pairs(
         If labels, representation, mask or keys do not fit the AnnData, or coordinates of training cells are not
         finite.
     """
-    conditions = find_conditions(adata.obs, source_key, target_key, groupby)
+    obs = obs_columns(adata, groupby, *(name for name in (split_key, group_key, mask_obs) if isinstance(name, str)))
+    conditions = find_conditions(obs, source_key, target_key, groupby)
     rep = find_representation(adata, use_rep, n_pcs)
     check_slots(adata, key, fill, rep.name)
-    allowed = training_rows(adata.obs, split_key, mask_obs)
+    allowed = training_rows(obs, split_key, mask_obs)
     check_representation_is_blind(adata, rep.name, split_key)
     labels = slugs([target.label for target in conditions.targets])
     known = [name for slots in slots_of_previous_fit(adata, key) for name in (*slots.tables, *slots.columns)]
     if known or key not in adata.uns:  # a damaged fit may be replaced, and its slots are not known
         check_foreign(adata, key, labels if len(labels) > 1 else [""], known)
-    source, *targets = (
-        _read_cells(adata, condition, slug, rep, allowed=allowed, group_key=group_key)
-        for condition, slug in zip((conditions.source, *conditions.targets), ("", *labels), strict=True)
-    )
-    for cells in (source, *targets):
-        _check_number(cells, conditions.groupby, rep, is_masked=not allowed.all())
+    reader = _Reader(adata, obs, rep, allowed, _check_max_cells(max_cells, rep), seed, group_key)
+    for condition in (conditions.source, *conditions.targets):
+        _check_number(condition, allowed, conditions.groupby, rep)
+    source = reader.read(conditions.source, "", everyone=everyone[0])
+    targets = [
+        reader.read(condition, slug, everyone=everyone[1])
+        for condition, slug in zip(conditions.targets, labels, strict=True)
+    ]
     return Pairs(conditions.groupby, rep, source, tuple(targets), split_key, group_key)
 
 
-def _check_number(cells: Cells, groupby: str | None, rep: Representation, *, is_masked: bool) -> None:
+def _needed(rep: Representation) -> int:
+    return max(LEAST_CELLS, 2 * rep.n_dims)
+
+
+def _check_max_cells(max_cells: Any, rep: Representation) -> int | None:
+    if max_cells is None:
+        return None
+    if isinstance(max_cells, Integral) and not isinstance(max_cells, bool) and int(max_cells) >= _needed(rep):
+        return int(max_cells)
+    raise ValueError(
+        f"max_cells={max_cells!r} must be a whole number of at least {_needed(rep)} ({LEAST_CELLS}, and twice the "
+        f"{rep.n_dims} dimensions of {rep.name!r}), or None for all cells."
+    )
+
+
+def _check_number(condition: Condition, allowed: NDArray[np.bool_], groupby: str | None, rep: Representation) -> None:
     """All conditions before any is fitted: the last of many must not end hours of work."""
-    n_cells, needed = len(cells.training), max(LEAST_CELLS, 2 * rep.n_dims)
+    n_cells, needed = int(allowed[condition.rows].sum()), _needed(rep)
     if n_cells < needed:
         where = "boolean columns of adata.obs" if groupby is None else f"adata.obs[{groupby!r}]"
         fewer = "Use another representation" if rep.name == "X" else "Use fewer components (n_pcs)"
         raise ValueError(
-            f"{cells.label!r} of {where} has {n_cells} cells{' to fit on' if is_masked else ''}; at least {needed} "
-            f"are needed ({LEAST_CELLS}, and twice the {rep.n_dims} dimensions of {rep.name!r}). {fewer} or more cells."
+            f"{condition.label!r} of {where} has {n_cells} cells{'' if allowed.all() else ' to fit on'}; at least "
+            f"{needed} are needed ({LEAST_CELLS}, and twice the {rep.n_dims} dimensions of {rep.name!r}). {fewer} or "
+            "more cells."
         )
 
 
-def _read_cells(
-    adata: AnnData,
-    condition: Condition,
-    slug: str,
-    rep: Representation,
-    *,
-    allowed: NDArray[np.bool_],
-    group_key: str | None,
-) -> Cells:
-    coordinates = read_coordinates(adata, rep, condition.rows)
-    finite, is_training = is_finite(coordinates), allowed[condition.rows]
-    check_finite(adata, rep, condition.rows[is_training], finite[is_training])
-    groups = None if group_key is None else group_labels(adata.obs, group_key, condition.rows[is_training])
-    return Cells(condition.label, slug, condition.rows[finite], coordinates[finite], is_training[finite], groups)
-
-
 @dataclass(frozen=True)
-class NewCells:
-    """Cells that a fitted map is to move.
+class _Reader:
+    """Reads conditions one by one.
 
     Parameters
     ----------
-    rows
-        Row numbers in the AnnData, shape (n,).
-    coordinates
-        Shape (n, d), finite.
+    adata, obs
+        The cells, and their annotation in memory.
     rep
         Their space.
+    allowed
+        Which a fit may see, shape (n_obs,).
+    max_cells
+        How many of them it takes of one condition, at most.
+    seed
+        Of the sample.
+    group_key
+        Column of groups.
     """
 
-    rows: Rows
-    coordinates: Coordinates
+    adata: AnnData
+    obs: pd.DataFrame
     rep: Representation
+    allowed: NDArray[np.bool_]
+    max_cells: int | None
+    seed: int
+    group_key: str | None
 
+    def read(self, condition: Condition, slug: str, *, everyone: bool) -> Cells:
+        training = self._training(condition)
+        rows = condition.rows if everyone else training
+        coordinates = read_coordinates(self.adata, self.rep, rows)
+        finite, allowed = is_finite(coordinates), self.allowed[rows]
+        check_finite(self.adata, self.rep, rows[allowed], finite[allowed])
+        if not finite.all():
+            rows, coordinates = rows[finite], coordinates[finite]
+        groups = None if self.group_key is None else group_labels(self.obs, self.group_key, training)
+        return Cells(condition.label, slug, rows, coordinates, np.isin(rows, training), groups)
 
-def read_new_cells(
-    adata: AnnData,
-    fit: StoredFit | None,
-    label: str | None,
-    *,
-    n_dims: int,
-    use_rep: str | None,
-    mask_obs: Mask | None,
-    same_file: bool,
-    key: str,
-    fill: str,
-) -> NewCells:
-    """Read the cells that a fitted map is to move.
-
-    Parameters
-    ----------
-    adata
-        Any cells.
-    fit
-        Where the map comes from; None for a map without AnnData.
-    label
-        The condition to move, if the AnnData knows it; None for all cells.
-    n_dims
-        Dimension of the map.
-    use_rep, mask_obs
-        See :func:`scot_hycnn.tl.transport`.
-    same_file
-        Whether the fit is stored in this AnnData.
-    key, fill
-        Where results will go.
-
-    Raises
-    ------
-    ValueError
-        If the representation is missing or not the map's, mask or keys do not fit, or a value is not finite.
-    """
-    if fit is None:
-        here = find_representation(adata, use_rep, None)
-        if here.n_dims != n_dims:
-            raise ValueError(
-                f"The map takes {n_dims} dimensions and {here.name!r} has {here.n_dims}: name the right representation "
-                "with use_rep, or pass the AnnData that the map comes from as model."
-            )
-        fitted = Representation(here.name, n_dims, "")
-    else:
-        fitted = fit.rep
-        if use_rep not in (None, fitted.name):
-            raise ValueError(
-                f"use_rep={use_rep!r}, but the map was fitted on {fitted.name!r}; put the cells' coordinates in that "
-                f"space into adata.obsm[{fitted.name!r}]."
-            )
-    rep = find_same_representation(adata, fitted, same_file=same_file)
-    check_slots(adata, key, fill, rep.name)
-    if mask_obs is not None:
-        rows = np.flatnonzero(mask_rows(adata.obs, mask_obs))
-    else:
-        labelled = None if fit is None or label is None else labelled_rows(adata.obs, fit.groupby, label)
-        if labelled is None and fit is not None and fit.groupby in adata.obs:
-            warnings.warn(
-                f"adata.obs[{fit.groupby!r}] has no label {label!r}, which the map is for, but "
-                f"{listed_labels(adata.obs, str(fit.groupby))}: all cells are moved. Pass mask_obs to choose some.",
-                UserWarning,
-                stacklevel=3,
-            )
-        rows = np.arange(adata.n_obs) if labelled is None else labelled
-    if not len(rows):
-        why = f"no cell is {label!r}" if mask_obs is None else "mask_obs is False everywhere"
-        raise ValueError(f"There is nothing to move: {why}.")
-    coordinates = read_coordinates(adata, rep, rows)
-    check_finite(adata, rep, rows, is_finite(coordinates))
-    return NewCells(rows, coordinates, rep)
+    def _training(self, condition: Condition) -> Rows:
+        """Rows that the fit is on; each condition's are the same whichever others are fitted beside it."""
+        rows = condition.rows[self.allowed[condition.rows]]
+        if self.max_cells is None or len(rows) <= self.max_cells:
+            return rows
+        return np.sort(np.random.default_rng(self.seed).choice(rows, self.max_cells, replace=False))

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
 from ._conditions import Rows
+from ._lazy import in_memory
 
 Coordinates = NDArray[np.floating[Any]]  # (cells, dimensions)
+
+# Most that is read at once: 50,000 rows of 50 dimensions are 10 MB, and wide tables take fewer rows.
+MOST_ROWS, LEAST_ROWS, MOST_VALUES = 50_000, 1_000, 10_000_000
 
 # scanpy's key for principal components, and the one that its newer versions use.
 _PCA = ("X_pca", "pca")
@@ -109,7 +113,7 @@ def find_same_representation(adata: AnnData, fitted: Representation, *, same_fil
 
 
 def read_coordinates(adata: AnnData, rep: Representation, rows: Rows) -> Coordinates:
-    """Read the coordinates of some cells.
+    """Read the coordinates of some cells, from memory or a file, in blocks: beyond the result, memory is that of one.
 
     Returns
     -------
@@ -120,19 +124,26 @@ def read_coordinates(adata: AnnData, rep: Representation, rows: Rows) -> Coordin
     ValueError
         If they are not numbers.
     """
-    values: Any
-    if rep.name == "X":
-        values = adata[rows].X  # from a file, these rows and no others
-    else:
-        table = _table(adata, rep.name)
-        values = table.iloc[rows, : rep.n_dims] if isinstance(table, pd.DataFrame) else table[rows, : rep.n_dims]
-    dense = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
-    if dense.dtype.kind not in "fiub":
-        raise ValueError(
-            f"The representation {rep.name!r} holds values of dtype {dense.dtype}; only numbers can be transported."
-        )
-    kind = np.float32 if dense.dtype in (np.float16, np.float32) else np.float64
-    return np.array(dense, dtype=kind, order="C")
+    # Files are read forwards, each row once.
+    ascending, places = (rows, None) if (np.diff(rows) > 0).all() else np.unique(rows, return_inverse=True)
+    read, size = _reader(adata, rep), rows_at_once(rep)
+    coordinates = np.empty((0, rep.n_dims))
+    for start in range(0, max(len(ascending), 1), size):
+        block = read(ascending[start : start + size])
+        if block.dtype.kind not in "fiub":
+            raise ValueError(
+                f"The representation {rep.name!r} holds values of dtype {block.dtype}; only numbers can be transported."
+            )
+        if start == 0:
+            kind = np.float32 if block.dtype in (np.float16, np.float32) else np.float64
+            coordinates = np.empty((len(ascending), rep.n_dims), dtype=kind)
+        coordinates[start : start + size] = block
+    return coordinates if places is None else coordinates[places]
+
+
+def rows_at_once(rep: Representation) -> int:
+    """Rows that a block has in memory."""
+    return min(MOST_ROWS, max(LEAST_ROWS, MOST_VALUES // rep.n_dims))
 
 
 def is_finite(coordinates: Coordinates) -> NDArray[np.bool_]:
@@ -162,7 +173,7 @@ def feature_names(adata: AnnData, rep: Representation) -> list[str]:
     if rep.name == "X":
         return [str(name) for name in adata.var_names]
     table = _table(adata, rep.name)
-    if isinstance(table, pd.DataFrame):
+    if hasattr(table, "columns"):
         return [str(name) for name in table.columns[: rep.n_dims]]
     prefix = "PC" if rep.name in _PCA else rep.name.removeprefix("X_")
     return [f"{prefix}{i + 1}" for i in range(rep.n_dims)]
@@ -185,7 +196,7 @@ def _choose_name(adata: AnnData, use_rep: str | None) -> str:
     if use_rep != "X" and use_rep not in adata.obsm:
         advice = "; run sc.pp.pca(adata) first" if use_rep in _PCA else ""
         raise ValueError(f"use_rep={use_rep!r} is not in adata.obsm{advice}; {has}, and use_rep='X' takes adata.X.")
-    if use_rep == "X" and adata.X is None:
+    if use_rep == "X" and adata[:0].X is None:  # of no cell: X of a view of a file would be read
         raise ValueError(f"use_rep='X', but adata.X is empty; {has}.")
     return use_rep
 
@@ -196,6 +207,21 @@ def _table(adata: AnnData, name: str) -> Any:
     return table.tocsr() if hasattr(table, "tocsr") else table
 
 
+def _reader(adata: AnnData, rep: Representation) -> Callable[[Rows], NDArray[Any]]:
+    """Return what reads rows, given in ascending order."""
+    if rep.name == "X":
+        return lambda rows: _dense(adata[rows].X)  # from a file, these rows and no others
+    table = _table(adata, rep.name)
+    if hasattr(table, "iloc"):
+        return lambda rows: _dense(in_memory(table.iloc[rows]).iloc[:, : rep.n_dims])
+    return lambda rows: _dense(table[rows, : rep.n_dims])
+
+
+def _dense(values: Any) -> NDArray[Any]:
+    values = in_memory(values)
+    return np.asarray(values.toarray() if hasattr(values, "toarray") else values)
+
+
 def _fingerprint(adata: AnnData, name: str, n_dims: int) -> str:
     digest = hashlib.sha256("\n".join(map(str, adata.var_names)).encode())
     if name == "X":
@@ -203,7 +229,7 @@ def _fingerprint(adata: AnnData, name: str, n_dims: int) -> str:
     key = loadings_key(adata, name)
     if key is None:
         return ""
-    digest.update(np.ascontiguousarray(np.asarray(adata.varm[key])[:, :n_dims], dtype="<f4").tobytes())
+    digest.update(np.ascontiguousarray(np.asarray(in_memory(adata.varm[key]))[:, :n_dims], dtype="<f4").tobytes())
     return digest.hexdigest()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
+from ._lazy import in_memory
 from ._representation import Representation
 from ._slots import Slots, is_fit
 
@@ -125,7 +126,7 @@ def read_fit(adata: AnnData, key: str) -> StoredFit:
     if key not in fits:
         what = f"the fits {fits}: pass key= one of them" if fits else "no fits. Run sh.tl.hycnn_ot first"
         raise ValueError(f"adata.uns has no fit {key!r}; it has {what}.")
-    stored = _Entries(f"adata.uns[{key!r}]", adata.uns[key])
+    stored = _Entries(f"adata.uns[{key!r}]", in_memory(adata.uns[key]))
     version = stored.integer("schema_version")
     if not 1 <= version <= SCHEMA_VERSION:
         raise ValueError(

@@ -11,6 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from ._conditions import Mask, labelled_rows, listed_labels, mask_rows
+from ._lazy import obs_columns
 
 TRAIN, TEST = "train", "test"
 
@@ -71,7 +72,7 @@ def check_representation_is_blind(adata: AnnData, name: str, split_key: str | No
     made = adata.uns.get({"X_pca": "pca"}.get(name, name))
     if split_key is None or not isinstance(made, dict) or not isinstance(made.get("params"), dict):
         return
-    if made["params"].get("training_fingerprint") != fingerprint_of_split(adata.obs, split_key):
+    if made["params"].get("training_fingerprint") != fingerprint_of_split(obs_columns(adata, split_key), split_key):
         warnings.warn(
             f"{name!r} was not fitted on the training cells of adata.obs[{split_key!r}] alone, so held-out cells leak "
             f"into the fit; run sh.pp.pca(adata, split_key={split_key!r}) first.",

@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from ._conditions import Rows
 from ._evaluation import evaluation_slot
-from ._pairs import Cells, NewCells, Pairs
+from ._lazy import in_memory, obs_columns
+from ._new_cells import NewCells
+from ._pairs import Pairs
 from ._representation import Coordinates, Representation, read_coordinates
 from ._slots import Slots, own
+from ._store import Store
 from ._stored import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
 from ._training import fingerprint_of_split
 
@@ -56,9 +59,11 @@ class Moved:
     Parameters
     ----------
     cells
-        Which, and where they were.
+        Which.
     points
         Where they are now, shape (n, d).
+    displacement
+        How far they have moved, shape (n,); None for the inverse map.
     std
         The ensemble's standard deviation, shape (n,); None for the inverse map.
     out_of_support
@@ -67,7 +72,8 @@ class Moved:
 
     cells: NewCells
     points: Coordinates
-    std: Coordinates | None
+    displacement: Coordinates | None = None
+    std: Coordinates | None = None
     out_of_support: Coordinates | None = None
 
 
@@ -92,7 +98,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class _Changes:
-    """Everything that is about to be assigned, at full height.
+    """Everything that is about to be assigned, at full height or for one block of rows.
 
     Parameters
     ----------
@@ -102,34 +108,42 @@ class _Changes:
         The space of the points.
     fill
         'nan' or 'identity': what rows of other cells hold.
+    span
+        The rows.
     """
 
     adata: AnnData
     rep: Representation
     fill: str
+    span: range
     obsm: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     obs: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     uns: dict[str, Any] = field(default_factory=dict)
 
     def add_points(self, name: str, rows: Rows, points: Coordinates) -> None:
         if self.fill == "identity":
-            everyone = np.arange(self.adata.n_obs)
-            full = read_coordinates(self.adata, self.rep, everyone).astype(np.float32)
+            full = read_coordinates(self.adata, self.rep, np.array(self.span)).astype(np.float32, copy=False)
         else:
-            full = np.full((self.adata.n_obs, self.rep.n_dims), np.nan, dtype=np.float32)
-        full[rows] = points
+            full = np.full((len(self.span), self.rep.n_dims), np.nan, dtype=np.float32)
+        full[rows - self.span.start] = points
         self.obsm[name] = full
 
     def add_column(self, name: str, rows: Rows, values: Coordinates) -> None:
-        self.obs[name] = np.full(self.adata.n_obs, np.nan, dtype=np.float32)
-        self.obs[name][rows] = values
+        self.obs[name] = np.full(len(self.span), np.nan, dtype=np.float32)
+        self.obs[name][rows - self.span.start] = values
 
-    def add_forward(self, slots: Slots, cells: Cells | NewCells, points: Coordinates, **columns: Any) -> None:
-        self.add_points(slots.moved, cells.rows, points)
-        self.add_column(slots.displacement, cells.rows, np.linalg.norm(points - cells.coordinates, axis=1))
+    def add_forward(self, slots: Slots, rows: Rows, points: Coordinates, **columns: Coordinates | None) -> None:
+        self.add_points(slots.moved, rows, points)
         for name, values in columns.items():
             if values is not None:
-                self.add_column(getattr(slots, name), cells.rows, values)
+                self.add_column(getattr(slots, name), rows, values)
+
+    def add_moved(self, slots: Slots, moved: Moved) -> None:
+        if moved.displacement is None:
+            self.add_points(slots.inverse, moved.cells.rows, moved.points)
+        else:
+            columns = {"displacement": moved.displacement, "std": moved.std, "out_of_support": moved.out_of_support}
+            self.add_forward(slots, moved.cells.rows, moved.points, **columns)
 
     def __str__(self) -> str:
         lines = (
@@ -140,8 +154,8 @@ class _Changes:
         return "added\n" + "\n".join(lines)
 
 
-def claim(adata: AnnData, *, copy: bool) -> AnnData:
-    """Return the AnnData that results go into: itself, or a copy in memory.
+def claim(adata: AnnData, *, copy: bool, writes: bool = True) -> AnnData:
+    """Return the AnnData that results go into, if they do: itself, or a copy.
 
     Raises
     ------
@@ -154,7 +168,7 @@ def claim(adata: AnnData, *, copy: bool) -> AnnData:
         raise TypeError(f"adata is of type {type(adata).__name__}; an AnnData is needed.")
     if copy:
         return adata.to_memory() if adata.isbacked else adata.copy()
-    if adata.isbacked and adata.is_view:
+    if writes and adata.isbacked and adata.is_view:
         raise ValueError(
             "adata is a view of a file-backed AnnData and cannot hold results: "
             "make it an AnnData of its own first with adata = adata.to_memory(), or pass copy=True."
@@ -193,12 +207,17 @@ def write_fit(adata: AnnData, pairs: Pairs, fits: Sequence[Fitted], *, key: str,
     columns = {"split_key": pairs.split_key, "group_key": pairs.group_key}
     options |= {name: column for name, column in columns.items() if column is not None}
     if pairs.split_key is not None:
-        options |= {"split_fingerprint": fingerprint_of_split(adata.obs, pairs.split_key), "n_obs": adata.n_obs}
-    changes = _Changes(adata, pairs.rep, fill, uns={key: _describe(pairs, fits, options)})
+        options |= {
+            "split_fingerprint": fingerprint_of_split(obs_columns(adata, pairs.split_key), pairs.split_key),
+            "n_obs": adata.n_obs,
+        }
+    changes = _Changes(adata, pairs.rep, fill, range(adata.n_obs), uns={key: _describe(pairs, fits, options)})
     for target, fit in zip(pairs.targets, fits, strict=True):
         slots = Slots.named(key, target.slug if len(fits) > 1 else "")
         if fit.moved is not None:
-            changes.add_forward(slots, pairs.source, fit.moved, std=fit.std, out_of_support=fit.out_of_support)
+            displacement = np.linalg.norm(fit.moved - pairs.source.coordinates, axis=1)
+            measured = {"displacement": displacement, "std": fit.std, "out_of_support": fit.out_of_support}
+            changes.add_forward(slots, pairs.source.rows, fit.moved, **measured)
         if fit.inverse is not None:
             changes.add_points(slots.inverse, target.rows, fit.inverse)
     _commit(changes, stale=_stale(adata, key))
@@ -213,7 +232,7 @@ def write_moved(adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: s
     adata
         Where the cells were read from.
     moved
-        Suffix of the slots (a slug, or empty) to cells. Without ``std`` they go to the inverse map's slot.
+        Suffix of the slots (a slug, or empty) to cells. Without ``displacement`` they go to the inverse map's slot.
     key
         Stem of all keys.
     fill
@@ -229,18 +248,35 @@ def write_moved(adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: s
         If slots are replaced.
     """
     (rep,) = {entry.cells.rep for entry in moved.values()}
-    changes = _Changes(adata, rep, fill)
+    changes = _Changes(adata, rep, fill, range(adata.n_obs))
     # Genes that were decoded from other predicted cells.
     before = [Slots.named(key, suffix) for suffix in moved]
     stale = {"layers": [slots.layer for slots in before if slots.layer in adata.layers and slots.moved in adata.obsm]}
     for suffix, entry in moved.items():
-        slots = Slots.named(key, suffix)
-        if entry.std is None:
-            changes.add_points(slots.inverse, entry.cells.rows, entry.points)
-        else:
-            changes.add_forward(slots, entry.cells, entry.points, std=entry.std, out_of_support=entry.out_of_support)
+        changes.add_moved(Slots.named(key, suffix), entry)
     _commit(changes, stale=stale)
     return str(changes)
+
+
+def append_moved(store: Store, span: range, moved: Moved, *, slots: Slots, fill: str) -> None:
+    """Append a block of moved cells to a store.
+
+    Parameters
+    ----------
+    store
+        Where to.
+    span
+        Row numbers of the block.
+    moved
+        The cells among them.
+    slots
+        Names in the store.
+    fill
+        'nan' or 'identity': what rows of other cells hold.
+    """
+    changes = _Changes(moved.cells.adata, moved.cells.rep, fill, span)
+    changes.add_moved(slots, moved)
+    store.append(changes.obsm, changes.obs)
 
 
 def write_projections(adata: AnnData, placed: Mapping[str, Placed], *, embedding: Representation) -> str:
@@ -264,7 +300,9 @@ def write_projections(adata: AnnData, placed: Mapping[str, Placed], *, embedding
     UserWarning
         If slots are replaced.
     """
-    changes = _Changes(adata, embedding, "nan", uns={name: dict(cells.origin) for name, cells in placed.items()})
+    changes = _Changes(
+        adata, embedding, "nan", range(adata.n_obs), uns={name: dict(cells.origin) for name, cells in placed.items()}
+    )
     for name, cells in placed.items():
         changes.add_points(f"X_{name}", cells.rows, cells.positions)
     _commit(changes, stale={})
@@ -285,8 +323,8 @@ def _describe(pairs: Pairs, fits: Sequence[Fitted], options: Mapping[str, Any]) 
             "fingerprint": pairs.rep.fingerprint,
         },
         "params": _shared([state["params"] for state in states.values()]) | dict(options),
-        "n_training": {"source": len(pairs.source.training)}
-        | {target.slug: len(target.training) for target in pairs.targets},
+        "n_training": {"source": pairs.source.n_training}
+        | {target.slug: target.n_training for target in pairs.targets},
         **{report: {slug: state[report] for slug, state in states.items()} for report in REPORTS},
         "models": {
             slug: {name: value for name, value in state.items() if name not in REPORTS}
@@ -328,10 +366,12 @@ def _commit(changes: _Changes, *, stale: Mapping[str, Sequence[str]]) -> None:
     own(adata)
     obs, mappings = adata.obs, [adata.obsm, adata.uns, adata.layers]
     before = [dict(mapping) for mapping in mappings]
-    kept = obs.drop(columns=[name for name in {*stale.get("obs", ()), *changes.obs} if name in obs])
+    replaced = [name for name in {*stale.get("obs", ()), *changes.obs} if name in obs]
     try:
-        # One concatenation: hundreds of single columns would fragment the frame.
-        adata.obs = pd.concat([kept, pd.DataFrame(changes.obs, index=obs.index)], axis=1)
+        if replaced or changes.obs:
+            kept = in_memory(obs).drop(columns=replaced)
+            # One concatenation: hundreds of single columns would fragment the frame.
+            adata.obs = pd.concat([kept, pd.DataFrame(changes.obs, index=kept.index)], axis=1)
         for slot in ("obsm", "uns", "layers"):
             for name in stale.get(slot, ()):
                 getattr(adata, slot).pop(name, None)

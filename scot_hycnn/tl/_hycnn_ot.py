@@ -12,7 +12,7 @@ from anndata import AnnData
 from scanpy import logging as logg
 
 from scot_hycnn import solver as _solver
-from scot_hycnn._anndata import Cells, Fitted, Mask, Pairs, claim, read_pairs, write_fit
+from scot_hycnn._anndata import Fitted, Mask, Pairs, claim, read_pairs, write_fit
 from scot_hycnn.solver import Settings, TransportMap, resolve_device
 
 from ._seed import seed_of
@@ -32,6 +32,7 @@ def hycnn_ot(
     mask_obs: Mask | None = None,
     split_key: str | None = None,
     group_key: str | None = None,
+    max_cells: int | None = 100_000,
     group_weights: str = "sqrt",
     leave_out: str = "cells",
     potential: str = "hycnn",
@@ -65,6 +66,12 @@ def hycnn_ot(
     ----------
     adata
         Annotated cells of both conditions, with a representation such as principal components. ``X`` is not needed.
+        Cells may be in a file: ``anndata.read_h5ad(path, backed="r")``, ``anndata.experimental.read_lazy(path)`` (extra
+        'lazy'), or zarr and Dask arrays as the representation; rows are read in blocks. Results go into the object in
+        memory, not into the file. anndata cannot write a lazily read object: fit with ``predict=False``, keep the maps
+        by ``sh.get.model(adata, target=...).save(path)``, or all in a new
+        ``AnnData(uns={"hycnn_ot": adata.uns["hycnn_ot"]})``, and write moved cells by ``output`` of
+        :func:`scot_hycnn.tl.transport`.
     source_key
         Label of the source condition, for instance ``'control'``.
     target_key
@@ -87,6 +94,9 @@ def hycnn_ot(
         Column of ``obs`` with groups of cells, such as cell types. Groups then have the same proportions in source and
         target, so that a shift of their proportions between the conditions is not taken for a response. Cells of
         groups with fewer than five cells in either condition are not fitted on.
+    max_cells
+        Fit each condition on a random sample of at most so many of its training cells; None takes all. Of cells in a
+        file, only these are read, and those that are to be moved.
     group_weights
         Proportion of a group, from its share of the cells, averaged over both conditions: ``'sqrt'``, its root, so
         that large groups do not drown small ones; ``'equal'``; or ``'observed'``, the share itself.
@@ -189,20 +199,7 @@ def hycnn_ot(
     """
     adata = claim(adata, copy=copy)
     key = "hycnn_ot" if key_added is None else key_added
-    pairs = read_pairs(
-        adata,
-        source_key,
-        target_key,
-        groupby=groupby,
-        use_rep=use_rep,
-        n_pcs=n_pcs,
-        mask_obs=mask_obs,
-        split_key=split_key,
-        group_key=group_key,
-        key=key,
-        fill=fill,
-    )
-    options = {
+    options: dict[str, Any] = {
         "potential": potential,
         "solver": solver,
         "hidden": hidden,
@@ -217,13 +214,26 @@ def hycnn_ot(
         "device": str(resolve_device(device)) if client is None else device,
         "rng": seed_of(rng),
     }
+    pairs = read_pairs(
+        adata,
+        source_key,
+        target_key,
+        groupby=groupby,
+        use_rep=use_rep,
+        n_pcs=n_pcs,
+        mask_obs=mask_obs,
+        split_key=split_key,
+        group_key=group_key,
+        max_cells=max_cells,
+        seed=options["rng"],
+        everyone=(predict, inverse),
+        key=key,
+        fill=fill,
+    )
     settings = _settings(pairs, options, predict=predict, inverse=inverse)
     start = logg.info(_announce(pairs, settings, on_cluster=client is not None))
     maps = _fit(pairs, options, progress=progress, client=client, results=results)
-    _warn(pairs, maps)
-    fits = []
-    for target, fitted in zip(pairs.targets, maps, strict=True):
-        fits.append(_moved(pairs, target, fitted, predict=predict, inverse=inverse, fallback=fallback))
+    fits = _moved(pairs, maps, predict=predict, inverse=inverse, fallback=fallback)
     added = write_fit(adata, pairs, fits, key=key, fill=fill, fallback=fallback)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
@@ -233,19 +243,19 @@ def _settings(pairs: Pairs, options: dict[str, Any], *, predict: bool, inverse: 
     """Options of each target's map; everything that is wrong with them is said here, before any map is fitted."""
     if inverse and not predict:
         raise ValueError("inverse=True moves target cells and predict=False moves none; choose one of them.")
-    n_source, n_dims = len(pairs.source.training), pairs.rep.n_dims
-    settings = [Settings.for_cells(min(n_source, len(target.training)), n_dims, **options) for target in pairs.targets]
+    n_source, n_dims = pairs.source.n_training, pairs.rep.n_dims
+    settings = [Settings.for_cells(min(n_source, target.n_training), n_dims, **options) for target in pairs.targets]
     _check_groups(pairs, options["leave_out"])
     return settings
 
 
 def _announce(pairs: Pairs, settings: Sequence[Settings], *, on_cluster: bool) -> str:
     place = "boolean columns of adata.obs" if pairs.groupby is None else f"adata.obs[{pairs.groupby!r}]"
-    named = [f"{target.label!r} ({len(target.training)})" for target in pairs.targets]
+    named = [f"{target.label!r} ({target.n_training})" for target in pairs.targets]
     targets = ", ".join(named) if len(named) <= _NAMED else f"{len(named)} targets ({', '.join(named[:_NAMED])} ...)"
     where = "the workers of a cluster" if on_cluster else f"{settings[0].device}{_expected(pairs, settings)}"
     return (
-        f"fitting transport from {pairs.source.label!r} ({len(pairs.source.training)} cells) to {targets} of {place}, "
+        f"fitting transport from {pairs.source.label!r} ({pairs.source.n_training} cells) to {targets} of {place}, "
         f"on {pairs.rep.n_dims} dimensions of {pairs.rep.name!r}, on {where}"
     )
 
@@ -286,13 +296,15 @@ def _fit(pairs: Pairs, options: dict[str, Any], **how: Any) -> list[TransportMap
     with warnings.catch_warnings():
         # Said again by _warn, with the conditions' names and at the caller's line.
         warnings.filterwarnings("ignore", r"solver\.fit", UserWarning)
-        return _solver.fit_many(
+        maps = _solver.fit_many(
             pairs.source.training,
             [target.training for target in pairs.targets],
             groups=(groups[0][0], [of_target for _, of_target in groups]) if groups else None,
             **how,
             **options,
         )
+    _warn(pairs, maps)
+    return maps
 
 
 def _warn(pairs: Pairs, maps: Sequence[TransportMap]) -> None:
@@ -302,7 +314,7 @@ def _warn(pairs: Pairs, maps: Sequence[TransportMap]) -> None:
         if not fitted.ok:
             said.setdefault(fitted.status, []).append(target.label)
     for status, labels in said.items():
-        warnings.warn(f"solver.fit to {_several(labels)} {status}", UserWarning, stacklevel=3)
+        warnings.warn(f"solver.fit to {_several(labels)} {status}", UserWarning, stacklevel=4)
 
 
 def _several(labels: Sequence[str]) -> str:
@@ -310,12 +322,12 @@ def _several(labels: Sequence[str]) -> str:
     return named if len(labels) <= _NAMED else f"{named} and {len(labels) - _NAMED} others"
 
 
-def _moved(
-    pairs: Pairs, target: Cells, fitted: TransportMap, *, predict: bool, inverse: bool, fallback: bool
-) -> Fitted:
+def _moved(pairs: Pairs, maps: Sequence[TransportMap], *, predict: bool, inverse: bool, fallback: bool) -> list[Fitted]:
     if not predict:
-        return Fitted(fitted.to_dict())
-    x = pairs.source.coordinates
-    moved, std = fitted.transport(x, return_std=True, fallback=fallback)
-    back = fitted.inverse(target.coordinates) if inverse else None
-    return Fitted(fitted.to_dict(), moved, std, fitted.out_of_support(x), back)
+        return [Fitted(fitted.to_dict()) for fitted in maps]
+    x, fits = pairs.source.coordinates, []
+    for target, fitted in zip(pairs.targets, maps, strict=True):
+        moved, std = fitted.transport(x, return_std=True, fallback=fallback)
+        back = fitted.inverse(target.coordinates) if inverse else None
+        fits.append(Fitted(fitted.to_dict(), moved, std, fitted.out_of_support(x), back))
+    return fits

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
 from anndata import AnnData
 from scanpy import logging as logg
 
-from scot_hycnn._anndata import Mask, Moved, NewCells, StoredFit, check_absent, claim, read_new_cells, write_moved
+from scot_hycnn._anndata import (
+    Mask,
+    Moved,
+    NewCells,
+    Slots,
+    StoredFit,
+    append_moved,
+    check_absent,
+    check_output,
+    claim,
+    find_new_cells,
+    new_store,
+    write_moved,
+)
 from scot_hycnn.solver import TransportMap
 
 from ._models import Model, open_maps
@@ -26,6 +44,7 @@ def transport(
     mask_obs: Mask | None = None,
     fill: str = "nan",
     key_added: str | None = None,
+    output: str | Path | None = None,
     copy: bool = False,
 ) -> AnnData | None:
     r"""Move cells by a fitted map: cells of this or any other AnnData, all the way or part of it.
@@ -59,25 +78,30 @@ def transport(
     key_added
         Stem of the keys; None means ``key``. Part of the way (``t`` below 1) needs a stem of its own where a full
         prediction is, which :mod:`scot_hycnn.get` and :mod:`scot_hycnn.pl` would otherwise take it for.
+    output
+        Write the slots to a new .zarr store at this path instead, and leave ``adata`` as it is. Cells are read, moved
+        and written in blocks of rows, so that millions of them in a file need little memory.
     copy
         Return a changed copy instead of changing ``adata``.
 
     Returns
     -------
-    None, or the copy. The slots are those of :func:`scot_hycnn.tl.hycnn_ot`, without ``uns``:
-    ``obsm['X_hycnn_ot_<slug>']``, ``obs['hycnn_ot_displacement_<slug>']``, ``obs['hycnn_ot_std_<slug>']`` and
-    ``obs['hycnn_ot_out_of_support_<slug>']``;
-    ``obsm['X_hycnn_ot_inverse_<slug>']`` if inverse.
+    None, or the copy. The slots, of ``adata`` or of the store, which has the same cells, are those of
+    :func:`scot_hycnn.tl.hycnn_ot`, without ``uns``: ``obsm['X_hycnn_ot_<slug>']``,
+    ``obs['hycnn_ot_displacement_<slug>']``, ``obs['hycnn_ot_std_<slug>']`` and
+    ``obs['hycnn_ot_out_of_support_<slug>']``; ``obsm['X_hycnn_ot_inverse_<slug>']`` if inverse.
 
     Raises
     ------
     FileNotFoundError
-        If ``model`` is a path to nothing.
+        If ``model`` is a path to nothing, or the folder of ``output`` does not exist.
+    ImportError
+        If ``output`` is given and zarr is not installed.
     TypeError
         If ``adata``, ``key`` or ``model`` is of another type.
     ValueError
-        If there is no such fit or target, the representation is not the one of the map, or an option or value
-        does not fit. The AnnData is then as it was.
+        If there is no such fit or target, the representation is not the one of the map, an option or value
+        does not fit, or ``output`` exists. The AnnData is then as it was, and no store is left.
 
     Warns
     -----
@@ -100,6 +124,14 @@ def transport(
     >>> sh.tl.transport(others, model=adata, t=0.5, key_added="half")
     >>> others.obsm["X_half"].shape
     (60, 30)
+
+    To a store, which a notebook can open without reading it:
+
+    >>> import anndata, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sh.tl.transport(others, model=adata, output=f"{folder}/moved.zarr")
+    ...     anndata.read_zarr(f"{folder}/moved.zarr").obsm["X_hycnn_ot"].shape
+    (60, 30)
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"direction={direction!r} is unknown; choose one of {list(DIRECTIONS)}.")
@@ -109,15 +141,19 @@ def transport(
         raise ValueError("fallback=True goes with direction='forward' only; leave it out.")
     if isinstance(key, AnnData):
         raise TypeError("The second argument, key, is an AnnData; pass it as model=.")
-    adata = claim(adata, copy=copy)
+    if output is not None and copy:
+        raise ValueError("output= leaves adata as it is, so there is nothing to copy; leave copy out.")
+    path = None if output is None else check_output(output)
+    adata = claim(adata, copy=copy, writes=output is None)
     fit, maps = open_maps(adata, model, key, target)
-    if t != 1 and key_added is None:
+    if t != 1 and key_added is None and output is None:
         check_absent(adata, key, [slug if fit is None else fit.suffix(slug) for slug in maps])
     key_added = key if key_added is None else key_added
-    moved = {}
+    far = bool(fit is not None and fit.params.get("fallback", False)) if fallback is None else fallback
+    moves = {}
     for slug, transport_map in maps.items():
         label = _label(fit, slug, direction)
-        cells = read_new_cells(
+        cells = find_new_cells(
             adata,
             fit,
             label,
@@ -128,26 +164,70 @@ def transport(
             key=key_added,
             fill=fill,
         )
-        start = logg.info(
-            f"transporting {len(cells.rows)} of {adata.n_obs} cells"
-            f"{'' if label is None else f' by the map of {label!r}'}, {direction}, on {transport_map.device}"
-        )
-        far = bool(fit is not None and fit.params.get("fallback", False)) if fallback is None else fallback
-        moved[slug if fit is None else fit.suffix(slug)] = _move(cells, transport_map, direction, t, far)
-    added = write_moved(adata, moved, key=key_added, fill=fill)
+        moves[slug if fit is None else fit.suffix(slug)] = _Move(label, cells, transport_map, direction, t, far)
+    start = datetime.now(tz=UTC)
+    if path is None:
+        added = write_moved(adata, {suffix: move.whole() for suffix, move in moves.items()}, key=key_added, fill=fill)
+    else:
+        added = _write_store(adata, path, moves, key=key_added, fill=fill)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
+
+
+@dataclass(frozen=True)
+class _Move:
+    """One map and the cells that it is to move.
+
+    Parameters
+    ----------
+    label
+        Their condition.
+    cells
+        The cells.
+    transport_map
+        The map.
+    direction, t, fallback
+        How.
+    """
+
+    label: str | None
+    cells: NewCells
+    transport_map: TransportMap
+    direction: str
+    t: float
+    fallback: bool
+
+    def announce(self) -> None:
+        logg.info(
+            f"transporting {len(self.cells.rows)} of {self.cells.adata.n_obs} cells"
+            f"{'' if self.label is None else f' by the map of {self.label!r}'}, {self.direction}, on "
+            f"{self.transport_map.device}"
+        )
+
+    def whole(self) -> Moved:
+        self.announce()
+        return self.of(self.cells)
+
+    def of(self, cells: NewCells) -> Moved:
+        """Move some of the cells."""
+        x = cells.read()
+        if self.direction == "inverse":
+            return Moved(cells, self.transport_map.inverse(x))
+        points, std = self.transport_map.transport(x, self.t, return_std=True, fallback=self.fallback)
+        far = None if self.transport_map.support is None else self.transport_map.out_of_support(x)
+        return Moved(cells, points, np.linalg.norm(points - x, axis=1), std, far)
+
+
+def _write_store(adata: AnnData, path: Path, moves: dict[str, _Move], *, key: str, fill: str) -> str:
+    with new_store(adata, path) as store:
+        for suffix, move in moves.items():
+            move.announce()
+            for span, cells in move.cells.blocks():
+                append_moved(store, span, move.of(cells), slots=Slots.named(key, suffix), fill=fill)
+    return f"written to {str(path)!r}"
 
 
 def _label(fit: StoredFit | None, slug: str, direction: str) -> str | None:
     if fit is None:
         return None
     return fit.source if direction == "forward" else fit.targets[slug]
-
-
-def _move(cells: NewCells, transport_map: TransportMap, direction: str, t: float, fallback: bool) -> Moved:
-    if direction == "inverse":
-        return Moved(cells, transport_map.inverse(cells.coordinates), None)
-    x = cells.coordinates
-    points, std = transport_map.transport(x, t, return_std=True, fallback=fallback)
-    return Moved(cells, points, std, None if transport_map.support is None else transport_map.out_of_support(x))

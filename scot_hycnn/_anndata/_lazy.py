@@ -1,0 +1,37 @@
+"""What a lazily read AnnData stands for, in memory; neither Dask nor xarray is imported where nothing is lazy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from anndata import AnnData
+
+
+def in_memory(value: Any) -> Any:
+    """Read what stands for a file's content; anything else, and every entry of a dict that is, stays as it is."""
+    if hasattr(value, "to_memory"):  # tables of anndata, and its sparse matrices in files
+        return value.to_memory()
+    if isinstance(value, Mapping):
+        return {key: in_memory(entry) for key, entry in value.items()}
+    return value.compute() if hasattr(value, "compute") else value  # Dask arrays
+
+
+def obs_columns(adata: AnnData, *names: object) -> pd.DataFrame:
+    """Return obs as a DataFrame.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    names
+        Columns that are needed: where obs is in a file, no others are read. All are read if one is None, for a column
+        that has yet to be found, or does not exist, for the message that says which do.
+    """
+    obs: Any = adata.obs
+    if isinstance(obs, pd.DataFrame):
+        return obs
+    listed = list(dict.fromkeys(names))
+    frame: pd.DataFrame = (obs[listed] if all(name in obs for name in listed) else obs).to_memory()
+    return frame

@@ -1,0 +1,399 @@
+"""Cells in files and lazy arrays: the same result as in memory, from the rows that it needs and no others."""
+
+from __future__ import annotations
+
+import sys
+
+import anndata
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import zarr
+from anndata import AnnData
+from anndata.experimental import read_lazy
+
+import scot_hycnn as sh
+from scot_hycnn._anndata import _representation, _store
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:solver.fit"),
+    pytest.mark.filterwarnings("ignore:Writing zarr v2"),
+]
+TINY = {"max_steps": 4, "hidden": (4,), "n_ensemble": 1}
+LABELS = ("control", "IFN-beta")
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Everything takes several blocks."""
+    monkeypatch.setattr(_representation, "MOST_ROWS", 16)
+
+
+def as_is(adata, path):
+    return adata
+
+
+def frame(adata, path):
+    adata.obsm["X_pca"] = pd.DataFrame(adata.obsm["X_pca"], index=adata.obs_names, columns=list("abc"))
+    return adata
+
+
+def sparse(adata, path):
+    adata.obsm["X_pca"], adata.X = sp.csr_matrix(adata.obsm["X_pca"]), sp.csc_matrix(adata.X)
+    return adata
+
+
+def backed(adata, path):
+    adata.write_h5ad(path / "cells.h5ad")
+    return anndata.read_h5ad(path / "cells.h5ad", backed="r")
+
+
+def backed_sparse(adata, path):
+    adata.X = sp.csr_matrix(adata.X)
+    return backed(adata, path)
+
+
+def backed_by_gene(adata, path):
+    adata.X = sp.csc_matrix(adata.X)
+    return backed(adata, path)
+
+
+def zarr_arrays(adata, path):
+    sparse(adata, path).write_zarr(path / "sparse.zarr")
+    root = zarr.open_group(path / "sparse.zarr", mode="r")
+    dense = zarr.create_array(path / "x.zarr", data=adata.X.toarray(), chunks=(7, 6))
+    adata.X, adata.obsm["X_pca"] = dense, anndata.io.sparse_dataset(root["obsm/X_pca"])
+    return adata
+
+
+def zarr_table(adata, path):
+    adata.obsm["X_pca"] = zarr.create_array(path / "pca.zarr", data=adata.obsm["X_pca"], chunks=(7, 3))
+    return adata
+
+
+def dask_arrays(adata, path):
+    adata.X, adata.obsm["X_pca"] = (da.from_array(values, chunks=(11, -1)) for values in (adata.X, adata.obsm["X_pca"]))
+    return adata
+
+
+def lazy_h5ad(adata, path):
+    adata.write_h5ad(path / "cells.h5ad")
+    return read_lazy(path / "cells.h5ad")
+
+
+def lazy_zarr(adata, path):
+    adata.write_zarr(path / "cells.zarr")
+    return read_lazy(path / "cells.zarr")
+
+
+def lazy_frame(adata, path):
+    return lazy_h5ad(frame(adata, path), path)
+
+
+def lazy_sparse(adata, path):
+    return lazy_zarr(sparse(adata, path), path)
+
+
+def view_of_lazy(adata, path):
+    return lazy_zarr(adata, path)[:]
+
+
+IN_MEMORY = (as_is, frame, sparse)
+KINDS = (
+    *IN_MEMORY, backed, backed_sparse, backed_by_gene, zarr_arrays, zarr_table, dask_arrays, lazy_h5ad, lazy_zarr,
+    lazy_frame, lazy_sparse, view_of_lazy,
+)  # fmt: skip
+LAZY = (lazy_h5ad, lazy_zarr)
+
+
+def rows_of(adata, label):
+    return np.flatnonzero((adata.obs["condition"] == label).to_numpy())
+
+
+@pytest.mark.parametrize("use_rep", ["X_pca", "X"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_the_same_bits_as_in_memory(cells, tmp_path, kind, use_rep):
+    cells.obs["split"] = np.where(np.arange(cells.n_obs) % 4, "train", "test")
+    cells.obs["type"] = np.where(np.arange(cells.n_obs) % 3, "B cell", "T cell")
+    elsewhere = kind(cells.copy(), tmp_path)
+    some = {"split_key": "split", "group_key": "type", "max_cells": 30, **TINY}
+    for key, options in {"all": {"potential": "gaussian", "max_cells": None}, "some": some}.items():
+        for adata in (cells, elsewhere):
+            sh.tl.hycnn_ot(adata, *LABELS, groupby="condition", use_rep=use_rep, key_added=key, **options)
+        expected, found = (adata.uns[key] for adata in (cells, elsewhere))
+        assert found["n_training"] == expected["n_training"]
+        assert found["rep"] == expected["rep"]
+        for name in ("theta", "w2_squared"):
+            np.testing.assert_array_equal(found["models"]["IFN-beta"][name], expected["models"]["IFN-beta"][name])
+        np.testing.assert_array_equal(elsewhere.obsm[f"X_{key}"], cells.obsm[f"X_{key}"])
+        for name in ("displacement", "std", "out_of_support"):
+            pd.testing.assert_series_equal(elsewhere.obs[f"{key}_{name}"], cells.obs[f"{key}_{name}"])
+    if elsewhere.isbacked:
+        elsewhere.file.close()
+
+
+def sampled(adata, seed, **options):
+    sh.tl.hycnn_ot(adata, *LABELS, potential="gaussian", rng=seed, **{"max_cells": 25, "predict": False, **options})
+    stored = adata.uns["hycnn_ot"]
+    return stored["n_training"], stored["models"][next(iter(stored["models"]))]["coordinates"]["mean_x"]
+
+
+@pytest.mark.filterwarnings("ignore:Replacing")
+def test_the_cap_holds_and_the_seed_decides(cells):
+    n_training, mean = sampled(cells, 1)
+    assert n_training == {"source": 25, "IFN-beta": 25}
+    np.testing.assert_array_equal(sampled(cells, 1)[1], mean)
+    np.testing.assert_array_equal(sampled(cells, np.int64(1), predict=True, inverse=True)[1], mean)
+    assert np.isfinite(cells.obsm["X_hycnn_ot"]).all(1).sum() == 60  # all are moved
+    assert np.isfinite(cells.obsm["X_hycnn_ot_inverse"]).all(1).sum() == 60
+    assert (sampled(cells, 2)[1] != mean).all()
+    assert sampled(cells, 1, max_cells=None)[0] == sampled(cells, 1, max_cells=60)[0] == {"source": 60, "IFN-beta": 60}
+    np.testing.assert_array_equal(sampled(cells, 1, max_cells=60)[1], sampled(cells, 2, max_cells=None)[1])
+
+
+def test_the_sample_is_uniform_without_replacement(cells):
+    """Each of 60 cells is among 25 in 5/12 of 300 samples, give or take five standard deviations of a binomial."""
+    cells.obsm["X_pca"] = np.zeros((cells.n_obs, 3))
+    counts = np.zeros(cells.n_obs)
+    for seed in range(300):
+        rows = sample(cells, seed)
+        assert len(set(rows)) == 25
+        counts[rows] += 1
+    expected = 300 * 25 / 60
+    spread = np.sqrt(expected * 35 / 60)
+    assert (np.abs(counts[rows_of(cells, "control")] - expected) < 5 * spread).all()
+
+
+def sample(adata, seed):
+    from scot_hycnn._anndata import read_pairs
+
+    names = ("groupby", "use_rep", "n_pcs", "mask_obs", "split_key", "group_key")
+    options = {**dict.fromkeys(names), "max_cells": 25, "everyone": (False, False)}
+    return read_pairs(adata, *LABELS, seed=seed, key="hycnn_ot", fill="nan", **options).source.rows
+
+
+def test_a_condition_has_the_same_sample_whichever_are_fitted_beside_it(cells):
+    labels = cells.obs["condition"].astype(object)
+    labels.iloc[rows_of(cells, "IFN-beta")[:30]] = "other"
+    cells.obs["condition"] = labels
+    means = []
+    for targets in (["IFN-beta"], ["other", "IFN-beta"]):
+        options = {"max_cells": 25, "potential": "gaussian", "key_added": str(len(targets))}
+        sh.tl.hycnn_ot(cells, "control", targets, predict=False, **options)
+        coordinates = cells.uns[str(len(targets))]["models"]["IFN-beta"]["coordinates"]
+        means.append([coordinates["mean_x"], coordinates["mean_y"]])
+    np.testing.assert_array_equal(*means)
+
+
+class Recorder:
+    """An array that remembers which of its rows were read."""
+
+    def __init__(self, values):
+        self.values, self.rows = values, set()
+        self.shape, self.dtype, self.ndim = values.shape, values.dtype, values.ndim
+
+    def __getitem__(self, index):
+        self.rows |= set(np.arange(len(self.values))[index[0]].tolist())
+        return self.values[index]
+
+
+@pytest.mark.parametrize("predict", [False, True])
+def test_other_rows_are_not_read(cells, predict):
+    cells.obs["mask"] = np.arange(cells.n_obs) % 5 > 0
+    values = Recorder(cells.obsm["X_pca"].copy())
+    options = {"mask_obs": "mask", "potential": "gaussian", "predict": predict, "max_cells": 25}
+    recorded = cells.copy()
+    recorded.obsm["X_pca"] = da.from_array(values, chunks=(1, 3), meta=np.empty((0, 0), np.float32))
+    values.rows.clear()
+    sh.tl.hycnn_ot(recorded, *LABELS, **options)
+    masked = set(np.flatnonzero(cells.obs["mask"]).tolist())
+    source, target = (set(rows_of(cells, label).tolist()) for label in LABELS)
+    if predict:
+        assert values.rows & source == source
+    else:
+        assert len(values.rows & source) == 25
+        assert values.rows <= masked
+    assert len(values.rows & target) == 25
+    assert values.rows <= source | target
+    # NaN anywhere else makes no difference, which a fit on these rows would refuse.
+    rest = np.setdiff1d(np.arange(cells.n_obs), sorted(values.rows))
+    cells.obsm["X_pca"][rest] = np.nan
+    sh.tl.hycnn_ot(cells, *LABELS, **options)
+    np.testing.assert_array_equal(
+        *(adata.uns["hycnn_ot"]["models"]["IFN-beta"]["coordinates"]["matrix"] for adata in (cells, recorded))
+    )
+
+
+@pytest.mark.parametrize("kind", [backed, *LAZY], ids=lambda kind: kind.__name__)
+def test_maps_alone_touch_nothing_else(cells, tmp_path, kind):
+    adata = kind(cells, tmp_path)
+    obs = adata.obs
+    sh.tl.hycnn_ot(adata, *LABELS, predict=False, max_cells=30, **TINY)
+    assert adata.obs is obs or type(adata.obs) is type(obs)
+    assert set(adata.obsm) == {"X_pca"}
+    sh.get.model(adata).save(tmp_path / "map.safetensors")
+    AnnData(uns={"hycnn_ot": adata.uns["hycnn_ot"]}).write_h5ad(tmp_path / "maps.h5ad")
+    for key, name in {"one": "map.safetensors", "all": "maps.h5ad"}.items():
+        sh.tl.transport(cells, model=tmp_path / name, key_added=key)
+    assert np.isfinite(cells.obsm["X_one"][rows_of(cells, "control")]).all()
+    np.testing.assert_array_equal(cells.obsm["X_all"], cells.obsm["X_one"])
+    if adata.isbacked:
+        adata.file.close()
+
+
+@pytest.mark.parametrize("kind", LAZY, ids=lambda kind: kind.__name__)
+def test_a_stored_fit_is_read_lazily_too(cells, tmp_path, kind):
+    sh.tl.hycnn_ot(cells, *LABELS, **TINY)
+    adata = kind(cells, tmp_path)
+    sh.tl.transport(adata, key_added="again")
+    np.testing.assert_array_equal(adata.obsm["X_again"], cells.obsm["X_hycnn_ot"])
+    copied = sh.tl.transport(adata, key_added="copied", copy=True)
+    np.testing.assert_array_equal(copied.obsm["X_copied"], cells.obsm["X_hycnn_ot"])
+    assert "X_copied" not in adata.obsm
+
+
+def test_a_failure_leaves_obs_lazy(cells, tmp_path):
+    adata = lazy_zarr(cells, tmp_path)
+    kinds = type(adata.obs), set(adata.obsm), set(adata.uns)
+    with pytest.raises(ValueError, match="max_steps=0 must be a whole number"):
+        sh.tl.hycnn_ot(adata, *LABELS, max_steps=0)
+    assert (type(adata.obs), set(adata.obsm), set(adata.uns)) == kinds
+
+
+@pytest.mark.parametrize("value", [19, 0, -1, 2.5, "all", True])
+def test_max_cells_is_a_whole_number_that_suffices(cells, unchanged, value):
+    message = (
+        rf"max_cells={value!r} must be a whole number of at least 20 \(20, and twice the 3 dimensions of 'X_pca'\)"
+    )
+    with unchanged(cells), pytest.raises(ValueError, match=message):
+        sh.tl.hycnn_ot(cells, *LABELS, max_cells=value)
+
+
+@pytest.fixture
+def fit(cells):
+    labels = cells.obs["condition"].astype(object).fillna("none")
+    labels.iloc[rows_of(cells, "IFN-beta")[::2]] = "a/b"
+    cells.obs["condition"] = labels
+    sh.tl.hycnn_ot(cells, "control", ["IFN-beta", "a/b"], inverse=True, key_added="ot", **TINY)
+    return cells
+
+
+@pytest.mark.parametrize("kind", [as_is, backed, dask_arrays, *LAZY], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"fill": "identity", "t": 0.5, "target": "a/b", "key_added": "half"}, {"direction": "inverse"}],
+    ids=["forward", "identity", "inverse"],
+)
+def test_a_store_holds_the_slots(fit, tmp_path, kind, options):
+    expected = sh.tl.transport(fit, "ot", **{"key_added": "ot2", **options}, copy=True)
+    adata = kind(fit.copy(), tmp_path)
+    sh.tl.transport(adata, "ot", **{"key_added": "ot2", **options}, output=tmp_path / "moved.zarr")
+    assert set(adata.obsm) == set(fit.obsm)
+    stored, lazy = (read(tmp_path / "moved.zarr") for read in (anndata.read_zarr, read_lazy))
+    assert stored.obs_names.equals(fit.obs_names)
+    assert lazy.obs_names.equals(fit.obs_names)
+    assert set(stored.obsm) == set(expected.obsm) - set(fit.obsm)
+    assert set(stored.obs) == set(lazy.obs) == set(expected.obs) - set(fit.obs)
+    for name in stored.obsm:
+        found = stored.obsm[name]
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(lazy.obsm[name].compute(), found)
+        # Blocks of other sizes are summed in another order.
+        np.testing.assert_allclose(found, expected.obsm[name], rtol=1e-5, atol=1e-5)
+    for name in stored.obs:
+        np.testing.assert_allclose(stored.obs[name], expected.obs[name], rtol=1e-4, atol=1e-5)
+    assert sorted(path.name for path in tmp_path.glob("*moved*")) == ["moved.zarr"]
+
+
+def test_one_block_is_the_same_bits(fit, unchanged, tmp_path, monkeypatch):
+    monkeypatch.setattr(_representation, "MOST_ROWS", 1000)
+    with unchanged(fit):
+        sh.tl.transport(fit, "ot", output=str(tmp_path / "moved.zarr"))
+    stored = anndata.read_zarr(tmp_path / "moved.zarr")
+    for name in stored.obsm:
+        np.testing.assert_array_equal(stored.obsm[name], fit.obsm[name])
+    for name in stored.obs:
+        pd.testing.assert_series_equal(stored.obs[name], fit.obs[name])
+
+
+def test_chunks_are_blocks(fit, tmp_path):
+    sh.tl.transport(fit, "ot", target="a/b", output=tmp_path / "moved.zarr")
+    root = zarr.open_group(tmp_path / "moved.zarr", mode="r")
+    assert root["obsm/X_ot_a_b"].chunks == (16, 3)
+    assert root["obs/ot_std_a_b"].chunks == (16,)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("No space left on device")])
+def test_an_interrupted_write_leaves_nothing(fit, unchanged, tmp_path, monkeypatch, error):
+    append, calls = _store.Store.append, []
+
+    def fail(self, *arrays):
+        append(self, *arrays)
+        calls.append(len(list(tmp_path.iterdir())))
+        if len(calls) == 3:
+            raise error
+
+    monkeypatch.setattr(_store.Store, "append", fail)
+    with unchanged(fit), pytest.raises(error if isinstance(error, type) else type(error)):
+        sh.tl.transport(fit, "ot", output=tmp_path / "moved.zarr")
+    assert calls == [1, 1, 1]  # something was there
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_value_that_is_not_finite_leaves_nothing(fit, tmp_path):
+    row = rows_of(fit, "control")[-1]
+    fit.obsm["X_pca"][row] = np.nan
+    with pytest.raises(
+        ValueError, match=f"'X_pca' has NaN or infinite values in 1 of .* cells: '{fit.obs_names[row]}'"
+    ):
+        sh.tl.transport(fit, "ot", output=tmp_path / "moved.zarr")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_cannot_be(fit, unchanged, tmp_path, monkeypatch):
+    (tmp_path / "there.zarr").mkdir()
+    cases = [
+        ({"output": tmp_path / "moved.h5ad"}, ValueError, "moved.h5ad' must end in .zarr"),
+        ({"output": tmp_path / "there.zarr"}, ValueError, "there.zarr' exists; choose another name, or delete it"),
+        ({"output": tmp_path / "nix" / "moved.zarr"}, FileNotFoundError, "The folder of .* does not exist"),
+        ({"output": tmp_path / "moved.zarr", "copy": True}, ValueError, "nothing to copy; leave copy out"),
+    ]
+    for options, error, message in cases:
+        with unchanged(fit), pytest.raises(error, match=message):
+            sh.tl.transport(fit, "ot", **options)
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with unchanged(fit), pytest.raises(ImportError, match=r"pip install 'scot-hycnn\[lazy\]'"):
+        sh.tl.transport(fit, "ot", output=tmp_path / "moved.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == ["there.zarr"]
+
+
+def test_a_view_of_a_file_can_be_written_to_a_store(fit, tmp_path):
+    view = backed(fit, tmp_path)[:50]
+    sh.tl.transport(view, "ot", target="a/b", output=tmp_path / "moved.zarr")
+    assert anndata.read_zarr(tmp_path / "moved.zarr").n_obs == 50
+    view.file.close()
+
+
+def test_columns_that_are_not_needed_are_not_read(cells, tmp_path, monkeypatch):
+    adata = lazy_zarr(cells, tmp_path)
+    read = []
+    to_memory = type(adata.obs).to_memory
+    monkeypatch.setattr(type(adata.obs), "to_memory", lambda obs: read.append(list(obs)) or to_memory(obs))
+    sh.tl.hycnn_ot(adata, *LABELS, groupby="condition", potential="gaussian", predict=False)
+    assert read == [["condition"]]
+    with pytest.raises(
+        ValueError, match=r"split_key='nix' is not a column of adata.obs; it has \['condition', 'n_counts'"
+    ):
+        sh.tl.hycnn_ot(adata, *LABELS, groupby="condition", split_key="nix")
+
+
+@pytest.mark.parametrize("order", [[5, 2, 2, 40, 7], []], ids=["any order", "none"])
+@pytest.mark.parametrize("kind", [as_is, zarr_table, lazy_h5ad], ids=lambda kind: kind.__name__)
+def test_rows_come_in_the_order_that_was_asked_for(cells, tmp_path, kind, order):
+    expected, rows = cells.obsm["X_pca"].copy(), np.array(order, dtype=np.intp)
+    rep = _representation.Representation("X_pca", 2, "")
+    found = _representation.read_coordinates(kind(cells, tmp_path), rep, rows)
+    np.testing.assert_array_equal(found, expected[rows, :2])
+    assert found.dtype == np.float32
