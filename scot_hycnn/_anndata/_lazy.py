@@ -15,7 +15,8 @@ def in_memory(value: Any) -> Any:
         return value.to_memory()
     if isinstance(value, Mapping):
         return {key: in_memory(entry) for key, entry in value.items()}
-    return value.compute() if hasattr(value, "compute") else value  # Dask arrays
+    # Dask arrays. In this process' own threads: on a worker of a cluster the default would be a task that waits for it.
+    return value.compute(scheduler="threads") if hasattr(value, "compute") else value
 
 
 def obs_columns(adata: AnnData, *names: object) -> pd.DataFrame:

@@ -17,10 +17,12 @@ from ._lazy import obs_columns
 from ._representation import (
     Coordinates,
     Representation,
+    StoredRows,
     check_finite,
     find_representation,
     is_finite,
     read_coordinates,
+    stored_rows,
 )
 from ._slots import check_foreign, check_slots, slugs
 from ._stored import slots_of_previous_fit
@@ -41,7 +43,7 @@ class Cells:
     rows
         Row numbers in the AnnData, shape (n,).
     coordinates
-        Shape (n, d), finite.
+        Shape (n, d), finite; of cells in a file that are not to be moved, what reads them.
     is_training
         Which of them the fit is on: those that it may see (mask_obs, split_key), or a sample of these (max_cells);
         shape (n,).
@@ -52,7 +54,7 @@ class Cells:
     label: str
     slug: str
     rows: Rows
-    coordinates: Coordinates
+    coordinates: Coordinates | StoredRows
     is_training: NDArray[np.bool_]
     groups: NDArray[np.str_] | None = None
 
@@ -62,9 +64,11 @@ class Cells:
         return int(self.is_training.sum())
 
     @property
-    def training(self) -> Coordinates:
+    def training(self) -> Coordinates | StoredRows:
         """Coordinates that the fit is on; not copied if they are all."""
-        return self.coordinates if self.is_training.all() else self.coordinates[self.is_training]
+        if isinstance(self.coordinates, StoredRows) or self.is_training.all():
+            return self.coordinates
+        return self.coordinates[self.is_training]
 
 
 @dataclass(frozen=True)
@@ -196,13 +200,16 @@ class _Reader:
 
     def read(self, condition: Condition, slug: str, *, everyone: bool) -> Cells:
         training = self._training(condition)
+        groups = None if self.group_key is None else group_labels(self.obs, self.group_key, training)
+        in_file = None if everyone else stored_rows(self.adata, self.rep, training, condition.label)
+        if in_file is not None:
+            return Cells(condition.label, slug, training, in_file, np.ones(len(training), dtype=bool), groups)
         rows = condition.rows if everyone else training
         coordinates = read_coordinates(self.adata, self.rep, rows)
         finite, allowed = is_finite(coordinates), self.allowed[rows]
         check_finite(self.adata, self.rep, rows[allowed], finite[allowed])
         if not finite.all():
             rows, coordinates = rows[finite], coordinates[finite]
-        groups = None if self.group_key is None else group_labels(self.obs, self.group_key, training)
         return Cells(condition.label, slug, rows, coordinates, np.isin(rows, training), groups)
 
     def _training(self, condition: Condition) -> Rows:

@@ -112,6 +112,67 @@ def find_same_representation(adata: AnnData, fitted: Representation, *, same_fil
     return here
 
 
+@dataclass(frozen=True)
+class StoredRows:
+    """Coordinates of some cells that are in a file: an array-like that is read whenever it becomes an array.
+
+    Parameters
+    ----------
+    label
+        Whose they are.
+    rep
+        Their space.
+    table
+        What holds them: a Dask, zarr or HDF5 array.
+    rows
+        Their row numbers there, ascending, shape (n,).
+    """
+
+    label: str
+    rep: Representation
+    table: Any
+    rows: Rows
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and dimensions."""
+        return len(self.rows), self.rep.n_dims
+
+    @property
+    def size(self) -> int:
+        """How many numbers they are."""
+        return len(self.rows) * self.rep.n_dims
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Coordinates:
+        read = _table_reader(self.table, self.rep)
+        coordinates = _read_blocks(read, self.rep, self.rows)
+        bad = self.rows[~is_finite(coordinates)]
+        if len(bad):
+            raise ValueError(
+                f"The representation {self.rep.name!r} has NaN or infinite values in {len(bad)} of {len(self)} cells "
+                f"of {self.label!r}, the first in row {bad[0]}. Impute them, or leave these cells out with mask_obs."
+            )
+        return coordinates if dtype is None else coordinates.astype(dtype, copy=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Workers read from Dask's arrays; an open HDF5 file cannot go to them, so its values do.
+        if hasattr(self.table, "dask"):
+            return StoredRows, (self.label, self.rep, self.table, self.rows)
+        return np.asarray, (np.asarray(self),)
+
+
+def stored_rows(adata: AnnData, rep: Representation, rows: Rows, label: str) -> StoredRows | None:
+    """Coordinates of some cells without reading them, if they are in a file; ``rows`` ascend."""
+    if rep.name == "X":
+        return None
+    table = _table(adata, rep.name)
+    in_file = hasattr(table, "dask") or type(table).__module__.partition(".")[0] in ("h5py", "zarr")
+    return StoredRows(label, rep, table, rows) if in_file else None
+
+
 def read_coordinates(adata: AnnData, rep: Representation, rows: Rows) -> Coordinates:
     """Read the coordinates of some cells, from memory or a file, in blocks: beyond the result, memory is that of one.
 
@@ -126,19 +187,24 @@ def read_coordinates(adata: AnnData, rep: Representation, rows: Rows) -> Coordin
     """
     # Files are read forwards, each row once.
     ascending, places = (rows, None) if (np.diff(rows) > 0).all() else np.unique(rows, return_inverse=True)
-    read, size = _reader(adata, rep), rows_at_once(rep)
-    coordinates = np.empty((0, rep.n_dims))
-    for start in range(0, max(len(ascending), 1), size):
-        block = read(ascending[start : start + size])
+    coordinates = _read_blocks(_reader(adata, rep), rep, ascending)
+    return coordinates if places is None else coordinates[places]
+
+
+def _read_blocks(read: Callable[[Rows], NDArray[Any]], rep: Representation, rows: Rows) -> Coordinates:
+    """Read rows, which ascend."""
+    size, coordinates = rows_at_once(rep), np.empty((0, rep.n_dims))
+    for start in range(0, max(len(rows), 1), size):
+        block = read(rows[start : start + size])
         if block.dtype.kind not in "fiub":
             raise ValueError(
                 f"The representation {rep.name!r} holds values of dtype {block.dtype}; only numbers can be transported."
             )
         if start == 0:
             kind = np.float32 if block.dtype in (np.float16, np.float32) else np.float64
-            coordinates = np.empty((len(ascending), rep.n_dims), dtype=kind)
+            coordinates = np.empty((len(rows), rep.n_dims), dtype=kind)
         coordinates[start : start + size] = block
-    return coordinates if places is None else coordinates[places]
+    return coordinates
 
 
 def rows_at_once(rep: Representation) -> int:
@@ -211,7 +277,10 @@ def _reader(adata: AnnData, rep: Representation) -> Callable[[Rows], NDArray[Any
     """Return what reads rows, given in ascending order."""
     if rep.name == "X":
         return lambda rows: _dense(adata[rows].X)  # from a file, these rows and no others
-    table = _table(adata, rep.name)
+    return _table_reader(_table(adata, rep.name), rep)
+
+
+def _table_reader(table: Any, rep: Representation) -> Callable[[Rows], NDArray[Any]]:
     if hasattr(table, "iloc"):
         return lambda rows: _dense(in_memory(table.iloc[rows]).iloc[:, : rep.n_dims])
     return lambda rows: _dense(table[rows, : rep.n_dims])

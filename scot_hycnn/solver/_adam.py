@@ -42,10 +42,12 @@ class AveragedAdam:
         max_norm: float,
         averaging: float,
     ) -> None:
+        self._potential = potential
         self.theta = theta.requires_grad_()
         self.average = theta.detach().clone()
         self.n_bad_gradients = torch.zeros(len(theta), device=theta.device)
         self._adam = torch.optim.Adam([self.theta], betas=betas)
+        self._weight_decay = weight_decay
         self._decayed = torch.cat(
             [
                 torch.full((math.prod(shape),), weight_decay if potential.decays(name) else 0.0, device=theta.device)
@@ -67,6 +69,17 @@ class AveragedAdam:
         self._adam.step()
         self._n_updates += 1
         self.average.lerp_(self.theta, 1 - min(self._averaging, self._n_updates / (self._n_updates + 9)))
+
+    def rows(self, rows: slice) -> AveragedAdam:
+        """Some of the maps, before the first update."""
+        return AveragedAdam(
+            self._potential,
+            self.theta.detach()[rows].clone(),
+            betas=self._adam.defaults["betas"],
+            weight_decay=self._weight_decay,
+            max_norm=self._max_norm,
+            averaging=self._averaging,
+        )
 
     @torch.no_grad()
     def keep(self, rows: Tensor) -> None:

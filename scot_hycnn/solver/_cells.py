@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +19,15 @@ from ._groups import Groups, Strata
 from ._support import N_POINTS, Support
 
 Array = NDArray[np.float64]
+# Numbers of any kind, in an array or in what becomes one: it may be in a file, and there may be hundreds.
+Given = Any
 
 # Scoring costs n m distances; beyond this many cells the choice of a blend gains nothing.
 MAX_VALIDATION_CELLS = 2000
 
 
-def check_cells(x: ArrayLike, y: ArrayLike, *, target: str = "y (target)") -> tuple[Array, Array]:
-    """Both clouds as float64 arrays, or a ValueError that says what is wrong."""
+def check_cells(x: ArrayLike, y: ArrayLike, *, target: str = "y (target)") -> tuple[NDArray[Any], NDArray[Any]]:
+    """Both clouds as arrays, or a ValueError that says what is wrong."""
     x, y = (np.asarray(cells) for cells in (x, y))
     for name, cells in (("x (source)", x), (target, y)):
         if cells.ndim != 2 or cells.shape[1] < 1 or cells.dtype.kind not in "fiub":
@@ -49,7 +52,7 @@ def check_cells(x: ArrayLike, y: ArrayLike, *, target: str = "y (target)") -> tu
                 f"{name} has NaN or infinite values in {int(bad.sum())} of {len(cells)} rows, the first in row "
                 f"{int(np.argmax(bad))}; remove or impute them."
             )
-    return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    return x, y
 
 
 @dataclass(frozen=True)
@@ -179,13 +182,34 @@ class Cells:
         # Sampling noise can push an estimate near zero below it.
         return max(float(estimate), 0.0)
 
-    def batch(self, n_maps: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Random training cells, drawn with replacement for each map: shape (K, size, d) twice."""
+    def batch(
+        self, n_members: int, size: int, generator: torch.Generator, rows: range | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Random training cells, drawn with replacement for each member, of which some are wanted.
+
+        Parameters
+        ----------
+        n_members
+            For how many members cells are drawn.
+        size
+            Cells of each cloud for each of them.
+        generator
+            Source of randomness.
+        rows
+            For which of them cells are returned; None means all, K of them.
+
+        Returns
+        -------
+        Source and target cells, shape (K, size, d) each.
+        """
+        wanted = slice(None) if rows is None else slice(rows.start, rows.stop)
         x, y = (
             cells[
-                torch.randint(len(cells), (n_maps, size), generator=generator, device=cells.device)
-                if strata is None
-                else strata.draw((n_maps, size), generator)
+                (
+                    torch.randint(len(cells), (n_members, size), generator=generator, device=cells.device)
+                    if strata is None
+                    else strata.draw((n_members, size), generator)
+                )[wanted]
             ]
             for cells, strata in ((self.x, self.strata_x), (self.y, self.strata_y))
         )

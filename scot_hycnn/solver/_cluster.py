@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ._cells import Array
+from ._cells import Given
 from ._device import resolve_device
 from ._groups import Labels
 from ._map import TransportMap
@@ -18,7 +18,7 @@ from ._settings import Settings
 from ._task import Task
 
 # What a worker needs for one map, beside the source cells: target cells, labels, options.
-Job = tuple[Array, Labels | None, Settings]
+Job = tuple[Given, Labels | None, Settings]
 
 
 def check_client(client: object) -> None:
@@ -69,7 +69,7 @@ def fit_on_cluster(
     # The source cells travel once to each worker, not with every batch.
     x = client.scatter(tasks[0].x, broadcast=True, hash=False)
     numbers = {}
-    for batch in batches([task.settings for task in tasks]):
+    for batch in batches(tasks, n_threads=1):
         jobs: list[Job] = [(tasks[number].y, tasks[number].labels, tasks[number].settings) for number in batch]
         numbers[client.submit(_work, x, jobs, folder, pure=False)] = batch
     with Progress([task.settings.max_steps for task in tasks], show=progress) as bar:
@@ -80,7 +80,7 @@ def fit_on_cluster(
             future.release()
 
 
-def _work(x: Array, jobs: Sequence[Job], folder: Path | None) -> list[dict[str, Any]]:
+def _work(x: Given, jobs: Sequence[Job], folder: Path | None) -> list[dict[str, Any]]:
     """Fit a batch, on a worker."""
     tasks = [
         Task(x, y, labels, replace(settings, device=str(resolve_device(settings.device))))

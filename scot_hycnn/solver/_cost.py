@@ -10,6 +10,7 @@ import torch
 from ._choices import GAUSSIAN, RECIPES, make_network
 from ._maps import maps_at_once
 from ._settings import Settings
+from ._threads import in_threads, n_parts
 
 
 def expected_seconds(n_dims: int, *settings: Settings) -> float:
@@ -43,16 +44,23 @@ def _seconds(n_dims: int, settings: Settings, n_maps: int) -> float:
         return 0.0
     network = make_network(settings.potential, settings.solver, n_dims, settings.hidden)
     generator = torch.Generator(device=settings.device).manual_seed(0)
-    at_once = min(n_maps, maps_at_once(settings))
+    at_once = min(n_maps, maps_at_once(settings, torch.get_num_threads()))
     n_members = at_once * settings.n_ensemble
-    weights = network.weights(network.init(n_members, generator))
-    x = torch.zeros((n_members, settings.batch_size, n_dims), device=settings.device)
-    with torch.inference_mode():
-        network.gradient(weights, x).sum().item()  # waits for the device
+    n_threads = n_parts(settings.device, n_members)
+    of_a_thread = -(-n_members // n_threads)
+    weights = network.weights(network.init(of_a_thread, generator).detach())
+    x = torch.zeros((of_a_thread, settings.batch_size, n_dims), device=settings.device)
+
+    def gradients(times: int) -> float:
+        with torch.inference_mode():
+            for _ in range(times):
+                gradient = network.gradient(weights, x)
+            return gradient.sum().item()  # waits for the device
+
+    with in_threads(n_threads) as each:
+        each(gradients, [1] * n_threads)
         started = time.perf_counter()
-        for _ in range(3):
-            gradient = network.gradient(weights, x)
-        gradient.sum().item()
+        each(gradients, [3] * n_threads)
     one = (time.perf_counter() - started) / 3
     of_a_batch = settings.max_steps * RECIPES[settings.solver].method.gradients_per_step * one
     return of_a_batch * n_maps / at_once

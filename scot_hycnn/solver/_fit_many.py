@@ -43,7 +43,8 @@ def fit_many(
     x
         Source cells, shape (n, d).
     ys
-        Target cells of each map, shape (m_k, d).
+        Target cells of each map, shape (m_k, d). Those that are no NumPy arrays but become one, such as Dask arrays of
+        a file, are read when their turn comes, and with ``client`` by the worker.
     groups
         Group of each source cell, shape (n,), and for each target the groups of its cells, shape (m_k,).
     device
@@ -114,7 +115,8 @@ def fit_many(
     tasks = []
     for number, (y, own) in enumerate(zip(ys, labels, strict=True)):
         x, checked = check_cells(x, y, target=f"ys[{number}] (target)")
-        tasks.append(Task.of(x, checked, own, **options))
+        # What is in a file stays there until its turn comes.
+        tasks.append(Task.of(x, y if hasattr(y, "__array__") else checked, own, **options))
     kept = None if results is None else Results(results)
     if client is None:
         fitted = dict(fit_tasks(tasks, progress, kept))

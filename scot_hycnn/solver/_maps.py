@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from scot_hycnn.potentials import Potential
 
-from ._cells import Array, Cells
+from ._cells import Cells
 from ._choices import GAUSSIAN, RECIPES, make_network
-from ._groups import Groups
 from ._leave_out import leave_groups_out
 from ._loop import train
 from ._map import TransportMap
@@ -23,10 +23,12 @@ from ._selection import Blended
 from ._settings import Settings
 from ._task import Task
 
-# Networks that train as one batch. On a CPU more are not faster, since their layers leave the cache; a GPU is idle with
-# fewer. What 'auto' is on the workers of a cluster is not known before.
-MEMBERS_AT_ONCE = {"cpu": 16, "auto": 16}
+# Networks that train as one batch, for each thread. On a CPU more are not faster, since their layers leave the cache; a
+# GPU is idle with fewer. What 'auto' is on the workers of a cluster is not known before.
+MEMBERS_AT_ONCE = 16
 MEMBERS_AT_ONCE_ELSEWHERE = 256
+# Coordinates of the training cells of a batch, all maps together: 400 MB. Each map has its own, balanced.
+MOST_VALUES = 10**8
 
 
 def fit_tasks(
@@ -56,7 +58,7 @@ def fit_tasks(
                 continue
             bar.told(task.settings.max_steps)
             yield number, finished
-        for batch in batches([tasks[number].settings for number in left]):
+        for batch in batches([tasks[number] for number in left], torch.get_num_threads()):
             numbers = [left[place] for place in batch]
             fits = _fit_batch([tasks[number] for number in numbers], bar)
             for number, fitted in zip(numbers, fits, strict=True):
@@ -65,32 +67,33 @@ def fit_tasks(
                 yield number, fitted
 
 
-def batches(settings: Sequence[Settings]) -> list[list[int]]:
-    """Numbers of maps that train together: those with the same options, as many as are fast."""
+def batches(tasks: Sequence[Task], n_threads: int) -> list[list[int]]:
+    """Numbers of maps that train together: those with the same options, as many as are fast and fit into memory."""
     alike: dict[Settings, list[int]] = {}
-    for number, own in enumerate(settings):
-        alike.setdefault(own, []).append(number)
-    return [
-        numbers[start : start + maps_at_once(own)]
-        for own, numbers in alike.items()
-        for start in range(0, len(numbers), maps_at_once(own))
-    ]
+    for number, task in enumerate(tasks):
+        alike.setdefault(task.settings, []).append(number)
+    found = []
+    for settings, numbers in alike.items():
+        most = min(
+            maps_at_once(settings, n_threads), max(MOST_VALUES // max(tasks[number].n_values for number in numbers), 1)
+        )
+        n_batches = -(-len(numbers) // most)
+        # Of one size: a last batch of few maps would leave threads idle.
+        found += [part.tolist() for part in np.array_split(numbers, n_batches)]
+    return found
 
 
-def maps_at_once(settings: Settings) -> int:
-    """How many maps train as one batch."""
-    members = MEMBERS_AT_ONCE.get(settings.device.partition(":")[0], MEMBERS_AT_ONCE_ELSEWHERE)
+def maps_at_once(settings: Settings, n_threads: int) -> int:
+    """How many maps train as one batch, of a CPU by so many threads."""
+    is_cpu = settings.device.partition(":")[0] in ("cpu", "auto")
+    members = MEMBERS_AT_ONCE * n_threads if is_cpu else MEMBERS_AT_ONCE_ELSEWHERE
     return max(members // settings.n_ensemble, 1)
 
 
 def _fit_batch(tasks: Sequence[Task], bar: Progress) -> list[TransportMap]:
     started, settings = time.perf_counter(), tasks[0].settings
     network = make_network(settings.potential, settings.solver, tasks[0].x.shape[1], settings.hidden)
-    given = [task.cells() for task in tasks]
-    clouds = [
-        Cells.prepare(x, y, settings.validation_fraction, rng=settings.rng, device=settings.device, groups=groups)
-        for x, y, groups in given
-    ]
+    clouds = [_prepared(task) for task in tasks]
     if settings.potential == GAUSSIAN:
         theta = network.init(1, torch.Generator().manual_seed(settings.rng))
         trained = [Trained(theta, cells, keep_gaussian=True) for cells in clouds]
@@ -100,17 +103,21 @@ def _fit_batch(tasks: Sequence[Task], bar: Progress) -> list[TransportMap]:
         trained = train(network, settings, clouds if balanced else [cells.centred() for cells in clouds], bar.told)
     if settings.leave_out == "groups":
         trained = [
-            one if one.keep_gaussian else _judged_by_groups(one, network, settings, own)
-            for one, own in zip(trained, given, strict=True)
+            one if one.keep_gaussian else _judged_by_groups(one, network, task)
+            for one, task in zip(trained, tasks, strict=True)
         ]
     seconds = (time.perf_counter() - started) / len(tasks)
     return [finish(network, *own, settings, seconds) for own in zip(trained, clouds, strict=True)]
 
 
-def _judged_by_groups(
-    trained: Trained, network: Potential, settings: Settings, given: tuple[Array, Array, Groups | None]
-) -> Trained:
-    x, y, groups = given
+def _prepared(task: Task) -> Cells:
+    x, y, groups = task.cells()
+    settings = task.settings
+    return Cells.prepare(x, y, settings.validation_fraction, rng=settings.rng, device=settings.device, groups=groups)
+
+
+def _judged_by_groups(trained: Trained, network: Potential, task: Task) -> Trained:
+    x, y, groups = task.cells()
     if groups is None:
         return trained
 
@@ -120,4 +127,4 @@ def _judged_by_groups(
             for one in train(network, fewer, clouds, lambda *_: None)
         ]
 
-    return replace(trained, left_out=leave_groups_out(x, y, groups, settings, ensembles))
+    return replace(trained, left_out=leave_groups_out(x, y, groups, task.settings, ensembles))

@@ -27,6 +27,10 @@ class State:
     f: AveragedAdam
     g: AveragedAdam
 
+    def rows(self, rows: slice) -> State:
+        """Some of the maps, before the first step."""
+        return State(self.f.rows(rows), self.g.rows(rows))
+
     def keep(self, rows: Tensor) -> None:
         """Go on with some of the maps, shape (K,) of booleans."""
         self.f.keep(rows)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from ._map import TransportMap
 from ._task import Task
@@ -56,6 +56,7 @@ class Results:
         return self.folder / f"{digest.hexdigest()[:32]}.safetensors"
 
 
-def _digest(array: NDArray[np.generic]) -> bytes:
+def _digest(cells: ArrayLike) -> bytes:
+    array = np.asarray(cells)
     description = f"{array.shape} {array.dtype.str}".encode()
     return hashlib.sha256(description + np.ascontiguousarray(array).tobytes()).digest()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ._cells import Array
+import numpy as np
+
+from ._cells import Array, Given
 from ._choices import make_network
 from ._groups import LEAST_CELLS, Groups, Labels, group_cells, groups_to_leave_out
 from ._settings import Settings
@@ -18,7 +20,8 @@ class Task:
     Parameters
     ----------
     x, y
-        Source and target cells, shape (n, d) and (m, d), checked.
+        Source and target cells, shape (n, d) and (m, d), checked, as they were given: there may be hundreds of clouds
+        y, and they become float64 when their turn comes.
     labels
         Group of each cell, or None.
     settings
@@ -27,14 +30,14 @@ class Task:
         Groups whose cells are left out, since they are too few.
     """
 
-    x: Array
-    y: Array
+    x: Given
+    y: Given
     labels: Labels | None
     settings: Settings
     rest: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, x: Array, y: Array, labels: Any, **options: Any) -> Self:
+    def of(cls, x: Given, y: Given, labels: Any, **options: Any) -> Self:
         """Check options and groups, and give every option its value.
 
         Raises
@@ -58,8 +61,14 @@ class Task:
             return ""
         return f"left out the groups {list(self.rest)}, which have fewer than {LEAST_CELLS} cells in source or target."
 
+    @property
+    def n_values(self) -> int:
+        """Numbers that the cells consist of."""
+        return int(self.x.size + self.y.size)
+
     def cells(self) -> tuple[Array, Array, Groups | None]:
         """Source cells, target cells and their groups, without those that are left out."""
+        x, y = (np.asarray(cloud, dtype=np.float64) for cloud in (self.x, self.y))
         if self.labels is None:
-            return self.x, self.y, None
-        return group_cells(self.x, self.y, self.labels, self.settings.group_weights)
+            return x, y, None
+        return group_cells(x, y, self.labels, self.settings.group_weights)

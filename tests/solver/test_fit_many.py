@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scot_hycnn import solver
-from scot_hycnn.solver import _loop, _maps, fit, fit_many
+from scot_hycnn.solver import _loop, _maps, _parts, fit, fit_many
 from scot_hycnn.solver._choices import RECIPES
 
 QUICK = {"hidden": (8, 8), "max_steps": 40, "batch_size": 64, "n_ensemble": 2, "device": "cpu", "progress": False}
@@ -125,16 +125,15 @@ def test_a_map_that_stops_early_does_not_touch_the_others(monkeypatch, method, s
 def test_a_map_that_meets_infinite_gradients_is_reported_and_the_others_finish(monkeypatch):
     x, ys = normal(0), [bent(1), bent(2), bent(3)]
     alone = [fit(x, y, **QUICK) for y in ys]
-    draw = _loop._Batch.draw
+    draw = _parts.Part._draw
 
-    def spoiled(batch):
-        x, y = draw(batch)
-        for place, running in enumerate(batch.going):
-            if running.number == 1:
-                y[place * 2 : place * 2 + 2] = torch.inf
+    def spoiled(part):
+        x, y = draw(part)
+        of_rows = np.repeat([own.number for own in part.members], [len(own.rows) for own in part.members])
+        y[of_rows == 1] = torch.inf
         return x, y
 
-    monkeypatch.setattr(_loop._Batch, "draw", spoiled)
+    monkeypatch.setattr(_parts.Part, "_draw", spoiled)
     with pytest.warns(
         UserWarning, match=r"solver.fit_many, 1 of 3 maps \(1\): met 40 non-finite gradients in 20"
     ) as told:

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from scot_hycnn._anndata._representation import Representation, StoredRows
 from scot_hycnn.solver import _maps, fit_many
 from scot_hycnn.solver._cells import check_cells
 from scot_hycnn.solver._results import Results
@@ -187,6 +188,17 @@ def test_the_bar_counts_maps_that_come_back(client, capsys):
 def test_what_is_wrong_is_said_before_workers_are_asked(client):
     with pytest.raises(ValueError, match=r"ys\[0\] \(target\) has 5 cells"):
         fit_many(normal(0), [normal(1, 5)], client=client, **QUICK)
+
+
+def test_workers_read_their_own_rows_from_a_store(client, tmp_path):
+    """What travels is how to read them."""
+    da, zarr = pytest.importorskip("dask.array"), pytest.importorskip("zarr")
+    ys = targets(2)
+    zarr.create_array(tmp_path / "cells.zarr", data=np.concatenate(ys), chunks=(50, 2))
+    table, rep = da.from_zarr(tmp_path / "cells.zarr"), Representation("X_pca", 2, "")
+    stored = [StoredRows(str(k), rep, table, np.arange(k * len(ys[0]), (k + 1) * len(ys[0]))) for k in range(2)]
+    maps = fit_many(normal(0), stored, client=client, **QUICK)
+    same(maps, fit_many(normal(0), ys, **QUICK))
 
 
 @pytest.mark.parametrize("client", ["tcp://127.0.0.1:8786", 3, object()])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
+from types import SimpleNamespace
 
 import anndata
 import dask.array as da
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +18,9 @@ from anndata import AnnData
 from anndata.experimental import read_lazy
 
 import scot_hycnn as sh
+from scot_hycnn import solver
 from scot_hycnn._anndata import _representation, _store
+from scot_hycnn._anndata._representation import StoredRows, find_representation
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:solver.fit"),
@@ -73,6 +78,11 @@ def zarr_table(adata, path):
     return adata
 
 
+def hdf5_table(adata, path):
+    adata.obsm["X_pca"] = h5py.File(path / "pca.h5", "w").create_dataset("pca", data=adata.obsm["X_pca"])
+    return adata
+
+
 def dask_arrays(adata, path):
     adata.X, adata.obsm["X_pca"] = (da.from_array(values, chunks=(11, -1)) for values in (adata.X, adata.obsm["X_pca"]))
     return adata
@@ -102,8 +112,8 @@ def view_of_lazy(adata, path):
 
 IN_MEMORY = (as_is, frame, sparse)
 KINDS = (
-    *IN_MEMORY, backed, backed_sparse, backed_by_gene, zarr_arrays, zarr_table, dask_arrays, lazy_h5ad, lazy_zarr,
-    lazy_frame, lazy_sparse, view_of_lazy,
+    *IN_MEMORY, backed, backed_sparse, backed_by_gene, zarr_arrays, zarr_table, hdf5_table, dask_arrays, lazy_h5ad,
+    lazy_zarr, lazy_frame, lazy_sparse, view_of_lazy,
 )  # fmt: skip
 LAZY = (lazy_h5ad, lazy_zarr)
 
@@ -224,6 +234,58 @@ def test_other_rows_are_not_read(cells, predict):
     np.testing.assert_array_equal(
         *(adata.uns["hycnn_ot"]["models"]["IFN-beta"]["coordinates"]["matrix"] for adata in (cells, recorded))
     )
+
+
+ON_DEMAND = (zarr_table, hdf5_table, dask_arrays, lazy_h5ad, lazy_zarr, lazy_sparse)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not frame], ids=lambda kind: kind.__name__)
+def test_cells_that_are_not_to_be_moved_stay_in_their_file_until_they_are_fitted_on(cells, tmp_path, monkeypatch, kind):
+    given = []
+
+    def fit_many(x, ys, **options):
+        given.extend(map(type, (x, *ys)))
+        return solver.fit_many(x, ys, **options)
+
+    monkeypatch.setattr(
+        sys.modules["scot_hycnn.tl._hycnn_ot"], "_solver", SimpleNamespace(**vars(solver) | {"fit_many": fit_many})
+    )
+    adata = kind(cells.copy(), tmp_path)
+    for predict in (False, True):
+        sh.tl.hycnn_ot(adata, *LABELS, potential="gaussian", predict=predict, key_added=str(predict))
+    kept = StoredRows if kind in ON_DEMAND or kind is view_of_lazy else np.ndarray
+    assert given == [kept, kept, np.ndarray, kept]
+    models = [adata.uns[key]["models"]["IFN-beta"]["coordinates"]["matrix"] for key in ("False", "True")]
+    np.testing.assert_array_equal(*models)
+    if adata.isbacked:
+        adata.file.close()
+
+
+@pytest.mark.parametrize("kind", ON_DEMAND, ids=lambda kind: kind.__name__)
+def test_rows_in_a_file_become_an_array_here_and_in_another_process(cells, tmp_path, kind):
+    adata = kind(cells.copy(), tmp_path)
+    rows = rows_of(cells, "control")
+    stored = _representation.stored_rows(adata, find_representation(adata, "X_pca", 2), rows, "control")
+    expected = cells.obsm["X_pca"][rows, :2]
+    np.testing.assert_array_equal(np.asarray(stored), expected)
+    assert (stored.shape, stored.size, len(stored)) == (expected.shape, expected.size, len(expected))
+    assert np.asarray(stored, dtype=np.float64).dtype == np.float64
+    there = pickle.loads(pickle.dumps(stored))
+    assert isinstance(there, StoredRows if hasattr(stored.table, "dask") else np.ndarray)
+    np.testing.assert_array_equal(np.asarray(there), expected)
+    if adata.isbacked:
+        adata.file.close()
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_value_in_a_file_that_is_not_finite_is_found_before_any_work(cells, tmp_path, label):
+    row = rows_of(cells, label)[3]
+    cells.obsm["X_pca"][row, 1] = np.nan
+    adata = lazy_zarr(cells, tmp_path)
+    match = f"'X_pca' has NaN or infinite values in 1 of 60 cells of '{label}', the first in row {row}. Impute them"
+    with pytest.raises(ValueError, match=match):
+        sh.tl.hycnn_ot(adata, *LABELS, predict=False, **TINY)
+    assert not adata.uns.get("hycnn_ot")
 
 
 @pytest.mark.parametrize("kind", [backed, *LAZY], ids=lambda kind: kind.__name__)

@@ -1,0 +1,43 @@
+"""Parts of a computation side by side, one thread each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+# Calls a function on each of some items, and gives the results in their order.
+Each = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
+
+
+def n_parts(device: str, n_members: int) -> int:
+    """How many threads share so many networks: on a CPU as many as PyTorch may use, elsewhere one."""
+    return min(torch.get_num_threads(), n_members) if torch.device(device).type == "cpu" else 1
+
+
+@contextmanager
+def in_threads(n_threads: int) -> Iterator[Each]:
+    """Give a function that calls another one on each of some items, in so many threads.
+
+    PyTorch's own threads share single operations, and those of a training step are too small for that: two threads with
+    half of the networks each are 1.4 to 1.6 times faster. They divide PyTorch's threads among them.
+
+    Parameters
+    ----------
+    n_threads
+        1 calls in this thread.
+    """
+    if n_threads == 1:
+        yield lambda work, items: [work(item) for item in items]
+        return
+    of_torch = torch.get_num_threads()
+    share = max(of_torch // n_threads, 1)
+    with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(share,)) as pool:
+        try:
+            yield lambda work, items: list(pool.map(work, items))
+        finally:
+            # A thread's own number is also the one that new threads of this process would begin with.
+            torch.set_num_threads(of_torch)

@@ -1,0 +1,190 @@
+"""Networks divided among threads: the same maps, and nothing outside is disturbed."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from scot_hycnn.solver import Settings, _loop, _maps, _parts, expected_seconds, fit, fit_many
+from scot_hycnn.solver._choices import RECIPES
+from scot_hycnn.solver._threads import in_threads, n_parts
+
+QUICK = {"hidden": (8, 8), "max_steps": 40, "batch_size": 64, "n_ensemble": 4, "device": "cpu", "progress": False}
+pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
+
+
+@pytest.fixture
+def threads():
+    """Set PyTorch's number of threads for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def normal(seed, n_cells=300):
+    return np.random.default_rng(seed).normal(size=(n_cells, 2))
+
+
+def bent(seed):
+    return normal(seed) + 2 * np.sign(normal(seed))
+
+
+def alike(fitted, other, x):
+    """The same map up to the rounding of products in batches of another size."""
+    np.testing.assert_allclose(fitted.transport(x), other.transport(x), rtol=1e-3, atol=1e-3)
+    assert (fitted.blend, fitted.status, fitted.params["n_steps"]) == (
+        other.blend,
+        other.status,
+        other.params["n_steps"],
+    )
+
+
+def test_each_item_has_a_thread_of_its_own_and_results_keep_their_order(threads):
+    threads(4)
+    together = threading.Barrier(2, timeout=60)
+
+    def work(item):
+        together.wait()
+        return item, torch.get_num_threads(), threading.current_thread() is threading.main_thread()
+
+    with in_threads(2) as each:
+        assert each(work, [1, 2]) == [(1, 2, False), (2, 2, False)]
+    with in_threads(1) as each:
+        assert each(lambda item: (item, threading.current_thread()), [1]) == [(1, threading.main_thread())]
+    assert torch.get_num_threads() == 4
+
+
+def test_a_failure_is_raised_and_leaves_no_thread_and_no_number_of_threads_behind(threads):
+    threads(3)
+    running = threading.active_count()
+    with pytest.raises(ZeroDivisionError), in_threads(3) as each:
+        each(lambda item: 1 / item, [1, 0, 2])
+    seen = []
+    other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    other.start()
+    other.join()
+    assert (threading.active_count(), torch.get_num_threads(), seen) == (running, 3, [3])
+
+
+def test_networks_are_divided_on_a_cpu_only(threads):
+    threads(3)
+    assert [n_parts("cpu", n) for n in (1, 2, 3, 8)] == [1, 2, 3, 3]
+    assert [n_parts(device, 8) for device in ("cuda:1", "mps", "meta")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("method", RECIPES)
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_members_of_one_map_become_what_they_are_in_one_thread(threads, method, n_threads):
+    """With three threads and four members the middle part has one or two of them."""
+    x, y = normal(0), bent(1)
+    alone = fit(x, y, solver=method, **QUICK)
+    threads(n_threads)
+    alike(fit(x, y, solver=method, **QUICK), alone, x)
+
+
+def test_members_of_many_maps_become_what_they_are_in_one_thread(threads):
+    """Seven parts of twelve members: most parts have members of two maps."""
+    x, ys = normal(0), [bent(1), bent(2), bent(3)]
+    alone = fit_many(x, ys, **QUICK)
+    threads(7)
+    for fitted, other in zip(fit_many(x, ys, **QUICK), alone, strict=True):
+        alike(fitted, other, x)
+
+
+def test_groups_are_drawn_alike(threads):
+    x, y, of = normal(0), bent(1), np.repeat(["a", "b", "c"], 100)
+    options = QUICK | {"groups": (of, of), "leave_out": "groups", "max_steps": 20}
+    alone = fit(x, y, **options)
+    threads(3)
+    alike(fit(x, y, **options), alone, x)
+
+
+@pytest.mark.parametrize("stopped", [{0}, {1}, {2}, {0, 1}, {1, 2}])
+def test_a_map_that_stops_early_leaves_the_others_in_their_parts(threads, monkeypatch, stopped):
+    x, ys = normal(0), [bent(1), bent(2), bent(3)]
+    alone = fit_many(x, ys, **QUICK)
+    made = []
+
+    class Told(_loop.Monitor):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.number = len(made)
+            made.append(self)
+
+        def check(self, *args):
+            super().check(*args)
+            self.clearly_worse_than_gaussian = self.number in stopped
+
+    monkeypatch.setattr(_loop, "Monitor", Told)
+    threads(5)
+    for number, (fitted, other) in enumerate(zip(fit_many(x, ys, **QUICK), alone, strict=True)):
+        if number in stopped:
+            assert (fitted.blend, fitted.params["n_steps"]) == (0, 20)
+        else:
+            alike(fitted, other, x)
+
+
+def test_the_same_bits_again_with_the_same_threads(threads):
+    threads(2)
+    x, y = normal(0), bent(1)
+    first, second = (fit(x, y, **QUICK) for _ in range(2))
+    assert torch.equal(first.theta, second.theta)
+
+
+def test_an_interrupt_ends_all_threads(threads, monkeypatch):
+    threads(2)
+    step, running = _parts.Part.step, threading.active_count()
+
+    def interrupted(part, network, method, number):
+        if number == 3:
+            raise KeyboardInterrupt
+        return step(part, network, method, number)
+
+    monkeypatch.setattr(_parts.Part, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(normal(0), bent(1), **QUICK)
+    assert (threading.active_count(), torch.get_num_threads()) == (running, 2)
+
+
+def test_batches_are_larger_with_more_threads_and_of_one_size(threads, monkeypatch):
+    seen = []
+
+    def train(network, settings, clouds, told):
+        seen.append(len(clouds))
+        return _loop.train(network, settings, clouds, told)
+
+    monkeypatch.setattr(_maps, "train", train)
+    x, ys = normal(0), [bent(seed) for seed in range(9)]
+    options = QUICK | {"n_ensemble": 8, "max_steps": 1}
+    for n_threads, sizes in ((1, [2, 2, 2, 2, 1]), (2, [3, 3, 3]), (8, [9])):
+        threads(n_threads)
+        seen.clear()
+        fit_many(x, ys, **options)
+        assert seen == sizes
+
+
+def test_batches_fit_into_memory(monkeypatch):
+    seen = []
+
+    def train(network, settings, clouds, told):
+        seen.append(len(clouds))
+        return _loop.train(network, settings, clouds, told)
+
+    monkeypatch.setattr(_maps, "train", train)
+    x, ys = normal(0), [bent(seed) for seed in range(3)]
+    options = QUICK | {"max_steps": 1}
+    for most, sizes in ((10**8, [3]), (2 * 1200, [2, 1]), (1200, [1, 1, 1]), (1, [1, 1, 1])):
+        monkeypatch.setattr(_maps, "MOST_VALUES", most)
+        seen.clear()
+        fit_many(x, ys, **options)
+        assert seen == sizes
+
+
+def test_the_expected_time_is_that_of_the_slowest_thread(threads):
+    settings = Settings.for_cells(500, 5, device="cpu", rng=0, **{k: QUICK[k] for k in ("max_steps", "n_ensemble")})
+    threads(2)
+    assert 0 < expected_seconds(5, settings) < 60
+    assert torch.get_num_threads() == 2
