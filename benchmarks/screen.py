@@ -4,6 +4,7 @@ choices: error with few cells a side, for members, steps, batch and network; map
 real cells by the energy distance of held-out ones, both in units of the Gaussian map's (below 1 is better). batch:
 seconds of 16 conditions in one call and one after the other. screen: 200 conditions in one call, PBMCs with planted
 responses of all sizes (a fifth have none): seconds, memory, error against the truth and against the Gaussian map.
+workers: 16 conditions on a Dask cluster of one and of two processes.
 
     python benchmarks/screen.py
     python benchmarks/screen.py --parts choices --n-cells 500 --choices 4x600/256/48x4 4x300/128/48x4
@@ -35,6 +36,7 @@ CHOICES = (
 TASKS = ("sign-10", "cubic-20", "logsumexp-10", "planted", "w2-16", "w2-32")
 REAL = ("kang_ifnb", "bodenmiller_pma", "bodenmiller_bcr")
 N_CONDITIONS, N_CELLS, N_DIMS = 200, 500, 30
+BATCH_STEPS = 200  # of the ratio, which does not depend on them
 
 
 def options_of(choice: str) -> dict[str, object]:
@@ -127,7 +129,7 @@ def measure_screen(n_conditions: int, n_cells: int, n_dims: int, choice: str, se
 def measure_batch(n_conditions: int, n_cells: int, n_dims: int, choice: str, seed: int) -> dict[str, object]:
     """Seconds of one call, and of as many single fits."""
     x, ys, *_ = screen(n_conditions, n_cells, n_dims, seed)
-    options = {"n_ensemble": 1} if choice == "single" else {}
+    options = {"max_steps": BATCH_STEPS} | ({"n_ensemble": 1} if choice == "single" else {})
     started = time.perf_counter()
     together = solver.fit_many(x, ys, rng=seed, **options)
     middle = time.perf_counter()
@@ -143,6 +145,23 @@ def measure_batch(n_conditions: int, n_cells: int, n_dims: int, choice: str, see
     }
 
 
+def measure_workers(n_conditions: int, n_cells: int, n_dims: int, choice: str, seed: int) -> dict[str, object]:
+    """Seconds of one call on a cluster of so many processes with one thread each; its start is not counted."""
+    from distributed import Client, LocalCluster  # extra 'dask'
+
+    n_workers = int(choice.split(maxsplit=1)[0])
+    x, ys, *_ = screen(n_conditions, n_cells, n_dims, seed)
+    with (
+        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as on,
+    ):
+        on.wait_for_workers(n_workers)
+        on.run(solver.fit, x, ys[0], max_steps=2, progress=False)  # imports
+        started = time.perf_counter()
+        solver.fit_many(x, ys, rng=seed, client=on, progress=False)
+        return {"seconds": time.perf_counter() - started}
+
+
 def _memory() -> float:
     """Most memory that the process has had, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -155,14 +174,14 @@ def measure(part: str, task: str, n_cells: int, choice: str, seed: int) -> dict[
         if part == "choices":
             return measure_choice(task, n_cells, choice, seed)
         n_conditions, n_dims = map(int, task.split("x"))
-        measured = measure_screen if part == "screen" else measure_batch
+        measured = {"screen": measure_screen, "batch": measure_batch, "workers": measure_workers}[part]
         return measured(n_conditions, n_cells, n_dims, choice, seed)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     tasks = [*TASKS, *REAL] if "SCOT_HYCNN_DATA" in os.environ else [task for task in TASKS if task in SYNTHETIC]
-    parser.add_argument("--parts", nargs="*", default=["choices", "batch", "screen"])
+    parser.add_argument("--parts", nargs="*", default=["choices", "batch", "screen", "workers"])
     parser.add_argument("--tasks", nargs="*", default=tasks, choices=[*TASKS, *RESPONSES])
     parser.add_argument("--n-cells", nargs="*", type=int, default=[500], help="a side, for the choices")
     parser.add_argument("--choices", nargs="*", default=["default", *CHOICES])
@@ -171,17 +190,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few conditions and cells, under two minutes")
     parser.add_argument("--fresh", action="store_true", help="measure again what the CSV holds")
     options = parser.parse_args()
-    several, all_conditions = "16x50", f"{N_CONDITIONS}x{N_DIMS}"
-    batches, whole = (
-        [(several, 2000, choice) for choice in ("single", "default")],
-        [(all_conditions, N_CELLS, "default")],
-    )
+    parts = {
+        "batch": [("16x50", 2000, choice) for choice in ("single", "default")],
+        "screen": [(f"{N_CONDITIONS}x{N_DIMS}", N_CELLS, "default")],
+        "workers": [(f"16x{N_DIMS}", N_CELLS, f"{n} workers") for n in (1, 2)],
+    }
     if options.quick:
         options.tasks, options.choices, options.seeds = ["logsumexp-10"], ["4x300/128/32x3"], 1
-        batches, whole = [("4x10", 200, "single")], [("8x10", 200, "default")]
+        parts = {"batch": [("4x10", 200, "single")], "screen": [("8x10", 200, "default")], "workers": []}
     torch.set_num_threads(options.threads)
-    few_cells = [(task, n, choice) for task in options.tasks for n in options.n_cells for choice in options.choices]
-    parts = {"choices": few_cells, "batch": batches, "screen": whole}
+    parts["choices"] = [
+        (task, n, choice) for task in options.tasks for n in options.n_cells for choice in options.choices
+    ]
     cases = [
         {"part": part, "task": task, "n_cells": n_cells, "choice": choice, "seed": seed}
         for part in options.parts

@@ -25,12 +25,12 @@ from ._evaluation import (
 )
 from ._features import Features, Values, has_genes_decoded, read_dimensions, read_genes
 from ._files import SUFFIXES, check_writable, read_file, read_uns, write_file
-from ._genes import BLOCK_ROWS, Decoder, Genes, find_genes, has_genes, row_blocks
+from ._genes import BLOCK_ROWS, Decoder, Expression, Genes, find_genes, has_genes, row_blocks
 from ._held_out import HeldOut, groups_of_cells, held_out_cells, read_held_out
 from ._layers import check_layer, write_layers
 from ._new_cells import NewCells, find_new_cells
 from ._pairs import Cells, Pairs, read_pairs
-from ._results import Prediction, Results, read_prediction, read_results
+from ._results import Prediction, Results, StoredPrediction, find_prediction, read_results
 from ._slots import Slots, check_absent, check_key, own, slugs
 from ._store import check_output, new_store
 from ._stored import StoredFit, fit_of_origin, read_fit
@@ -46,6 +46,7 @@ __all__ = [
     "TRAIN",
     "Cells",
     "Decoder",
+    "Expression",
     "Features",
     "Fitted",
     "Genes",
@@ -59,6 +60,7 @@ __all__ = [
     "Results",
     "Slots",
     "StoredFit",
+    "StoredPrediction",
     "Values",
     "append_moved",
     "check_absent",
@@ -76,6 +78,7 @@ __all__ = [
     "find_embedding",
     "find_genes",
     "find_new_cells",
+    "find_prediction",
     "fingerprint",
     "fit_of_origin",
     "groups_of_cells",
@@ -97,7 +100,6 @@ __all__ = [
     "read_genes",
     "read_held_out",
     "read_pairs",
-    "read_prediction",
     "read_projection",
     "read_results",
     "read_uns",

@@ -11,7 +11,15 @@ from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
 from ._conditions import Rows
-from ._representation import Coordinates, Representation, feature_names, loadings_key, read_coordinates
+from ._lazy import in_memory
+from ._representation import (
+    Coordinates,
+    Representation,
+    dense_array,
+    feature_names,
+    loadings_key,
+    read_coordinates,
+)
 from ._results import Prediction
 
 Expression: TypeAlias = NDArray[np.float32]  # (cells, genes)
@@ -66,7 +74,7 @@ class Genes:
         where = _where(self.layer)
         if values is None:
             raise ValueError(f"{where} is empty; pass the layer that holds the values: {list(self.adata.layers)}.")
-        dense = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
+        dense = dense_array(values)
         if dense.dtype.kind not in "fiub":
             raise ValueError(f"{where} holds values of dtype {dense.dtype}; expression is numbers.")
         bad = np.flatnonzero(~np.isfinite(dense).all(axis=1))
@@ -201,7 +209,7 @@ def _loadings(adata: AnnData, rep: Representation) -> NDArray[np.float32]:
             "Pass decoder=, a function from points to expression (of a model such as scVI); or fit on principal "
             "components of these genes (sc.pp.pca keeps the loadings), or on the genes themselves (use_rep='X')."
         )
-    loadings = np.asarray(adata.varm[key])[:, : rep.n_dims]
+    loadings = np.asarray(in_memory(adata.varm[key]))[:, : rep.n_dims]
     if loadings.shape != (adata.n_vars, rep.n_dims) or not np.isfinite(loadings).all():
         raise ValueError(
             f"adata.varm[{key!r}] has shape {np.shape(adata.varm[key])}; finite loadings of {adata.n_vars} genes on "
@@ -220,7 +228,7 @@ def find_layer(adata: AnnData, rep: Representation, layer: str | None) -> str | 
     """
     if layer is None:
         # scanpy writes the layer that a PCA was run on under the PCA's own key.
-        pca: Any = adata.uns.get("pca" if rep.name == "X_pca" else rep.name, {})
+        pca: Any = in_memory(adata.uns.get("pca" if rep.name == "X_pca" else rep.name, {}))
         layer = pca.get("params", {}).get("layer") if isinstance(pca, dict) else None
         if layer is not None and layer not in adata.layers:
             raise ValueError(

@@ -20,6 +20,7 @@ from ._representation import (
     is_finite,
     read_coordinates,
     rows_at_once,
+    spans,
 )
 from ._slots import check_slots
 from ._stored import StoredFit
@@ -57,11 +58,8 @@ class NewCells:
 
     def blocks(self) -> Iterator[tuple[range, NewCells]]:
         """Row numbers of all cells, block by block, and those of the cells among them."""
-        size = rows_at_once(self.rep)
-        for start in range(0, self.adata.n_obs, size):
-            span = range(start, min(start + size, self.adata.n_obs))
-            first, last = np.searchsorted(self.rows, (span.start, span.stop))
-            yield span, replace(self, rows=self.rows[first:last])
+        for span, rows in spans(self.adata.n_obs, self.rows, rows_at_once(self.rep)):
+            yield span, replace(self, rows=rows)
 
 
 def find_new_cells(

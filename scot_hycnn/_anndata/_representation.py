@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -212,6 +212,14 @@ def rows_at_once(rep: Representation) -> int:
     return min(MOST_ROWS, max(LEAST_ROWS, MOST_VALUES // rep.n_dims))
 
 
+def spans(n_rows: int, rows: Rows, size: int) -> Iterator[tuple[range, Rows]]:
+    """Row numbers of all cells, block by block, and those of some cells, which ascend, among them."""
+    for start in range(0, n_rows, size):
+        span = range(start, min(start + size, n_rows))
+        first, last = np.searchsorted(rows, (span.start, span.stop))
+        yield span, rows[first:last]
+
+
 def is_finite(coordinates: Coordinates) -> NDArray[np.bool_]:
     """Which cells, shape (n,), have only finite coordinates."""
     return np.asarray(np.isfinite(coordinates).all(axis=1))
@@ -276,17 +284,18 @@ def _table(adata: AnnData, name: str) -> Any:
 def _reader(adata: AnnData, rep: Representation) -> Callable[[Rows], NDArray[Any]]:
     """Return what reads rows, given in ascending order."""
     if rep.name == "X":
-        return lambda rows: _dense(adata[rows].X)  # from a file, these rows and no others
+        return lambda rows: dense_array(adata[rows].X)  # from a file, these rows and no others
     return _table_reader(_table(adata, rep.name), rep)
 
 
 def _table_reader(table: Any, rep: Representation) -> Callable[[Rows], NDArray[Any]]:
     if hasattr(table, "iloc"):
-        return lambda rows: _dense(in_memory(table.iloc[rows]).iloc[:, : rep.n_dims])
-    return lambda rows: _dense(table[rows, : rep.n_dims])
+        return lambda rows: dense_array(in_memory(table.iloc[rows]).iloc[:, : rep.n_dims])
+    return lambda rows: dense_array(table[rows, : rep.n_dims])
 
 
-def _dense(values: Any) -> NDArray[Any]:
+def dense_array(values: Any) -> NDArray[Any]:
+    """Read what may be sparse, in a file, or both."""
     values = in_memory(values)
     return np.asarray(values.toarray() if hasattr(values, "toarray") else values)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from anndata import AnnData
 
 from ._conditions import Rows, labelled_rows
+from ._lazy import obs_columns
 from ._representation import (
     Coordinates,
     Representation,
@@ -15,6 +17,7 @@ from ._representation import (
     find_same_representation,
     is_finite,
     read_coordinates,
+    spans,
 )
 from ._stored import StoredFit, read_fit
 
@@ -73,8 +76,40 @@ class Prediction:
     points: Coordinates
 
 
-def read_prediction(adata: AnnData, fit: StoredFit, slug: str) -> Prediction:
-    """Read the source cells that the map to one target has moved.
+@dataclass(frozen=True)
+class StoredPrediction:
+    """Source cells that a map has moved, and where their coordinates are.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    rep, moved
+        Where they were and are.
+    rows
+        Row numbers in the AnnData, ascending, shape (n,).
+    """
+
+    adata: AnnData
+    rep: Representation
+    moved: Representation
+    rows: Rows
+
+    def read(self) -> Prediction:
+        """Read those with a prediction."""
+        points = read_coordinates(self.adata, self.moved, self.rows)
+        finite = is_finite(points)
+        rows = self.rows[finite]
+        return Prediction(self.rep, rows, read_coordinates(self.adata, self.rep, rows), points[finite])
+
+    def blocks(self, size: int) -> Iterator[tuple[range, Prediction]]:
+        """Row numbers of all cells of the AnnData, block by block, and the source cells among them."""
+        for span, rows in spans(self.adata.n_obs, self.rows, size):
+            yield span, replace(self, rows=rows).read()
+
+
+def find_prediction(adata: AnnData, fit: StoredFit, slug: str) -> StoredPrediction:
+    """Find the source cells that the map to one target has moved.
 
     Raises
     ------
@@ -85,10 +120,7 @@ def read_prediction(adata: AnnData, fit: StoredFit, slug: str) -> Prediction:
     if slot not in adata.obsm:
         raise ValueError(f"adata.obsm lacks {slot!r}; run sh.tl.transport(adata, {fit.key!r}) to write it again.")
     source, moved = find_same_representation(adata, fit.rep, same_file=True), Representation(slot, fit.rep.n_dims, "")
-    rows = labelled_cells(adata, fit.groupby, fit.source)
-    points = read_coordinates(adata, moved, rows)
-    finite = is_finite(points)
-    return Prediction(source, rows[finite], read_coordinates(adata, source, rows[finite]), points[finite])
+    return StoredPrediction(adata, source, moved, labelled_cells(adata, fit.groupby, fit.source))
 
 
 def read_results(adata: AnnData, key: str, target: str | None) -> Results:
@@ -101,7 +133,7 @@ def read_results(adata: AnnData, key: str, target: str | None) -> Results:
     """
     fit = read_fit(adata, key)
     slug = fit.slug(target)
-    moved = read_prediction(adata, fit, slug)
+    moved = find_prediction(adata, fit, slug).read()
     y_rows = labelled_cells(adata, fit.groupby, fit.targets[slug])
     y = read_coordinates(adata, moved.rep, y_rows)
     has_y = is_finite(y)
@@ -119,7 +151,7 @@ def read_results(adata: AnnData, key: str, target: str | None) -> Results:
 
 
 def labelled_cells(adata: AnnData, groupby: str | None, label: str) -> Rows:
-    rows = labelled_rows(adata.obs, groupby, label)
+    rows = labelled_rows(obs_columns(adata, label if groupby is None else groupby), groupby, label)
     if rows is None or not np.size(rows):
         where = f"adata.obs[{label!r}]" if groupby is None else f"adata.obs[{groupby!r}]"
         raise ValueError(f"No cells are labelled {label!r} in {where}, which the fit was made from.")

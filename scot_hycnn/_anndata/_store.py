@@ -1,4 +1,4 @@
-"""A .zarr store of moved cells that grows by blocks of rows: memory does not grow with the cells."""
+"""A .zarr store of predicted cells that grows by blocks of rows: memory does not grow with the cells."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._files import check_writable, import_zarr, written_whole
 
 @dataclass(frozen=True)
 class Store:
-    """Tables of obsm and columns of obs, each with the same rows in the end.
+    """Tables of obsm, columns of obs and layers, each with the same rows in the end.
 
     Parameters
     ----------
@@ -32,10 +32,10 @@ class Store:
     root: Any
     columns: list[str] = field(default_factory=list)
 
-    def append(self, obsm: Mapping[str, NDArray[np.float32]], obs: Mapping[str, NDArray[np.float32]]) -> None:
-        """Append the next rows of these tables and columns; the first of them begin one."""
-        self.columns.extend(name for name in obs if name not in self.columns)
-        for slot, arrays in (("obsm", obsm), ("obs", obs)):
+    def append(self, **slots: Mapping[str, NDArray[np.float32]]) -> None:
+        """Append the next rows of the tables, columns or layers of each slot; the first of them begin one."""
+        self.columns.extend(name for name in slots.get("obs", ()) if name not in self.columns)
+        for slot, arrays in slots.items():
             group = self.root[slot]
             for name, values in arrays.items():
                 if name in group:
@@ -58,7 +58,7 @@ def check_output(output: str | Path) -> Path:
     """
     path = Path(output)
     if path.suffix != ".zarr":
-        raise ValueError(f"output={str(path)!r} must end in .zarr: moved cells are written to a zarr store.")
+        raise ValueError(f"output={str(path)!r} must end in .zarr: predicted cells are written to a zarr store.")
     if path.exists():
         raise ValueError(f"output={str(path)!r} exists; choose another name, or delete it first.")
     check_writable(path, overwrite=False)
@@ -67,14 +67,18 @@ def check_output(output: str | Path) -> Path:
 
 
 @contextmanager
-def new_store(adata: AnnData, path: Path) -> Iterator[Store]:
-    """Open a store with the names of these cells; its path appears when all is written, or not at all."""
+def new_store(adata: AnnData, path: Path, *, with_genes: bool = False) -> Iterator[Store]:
+    """Open a store with the names of these cells, and of the genes if wanted.
+
+    Its path appears when all is written, or not at all.
+    """
     zarr = import_zarr()
     with written_whole(path) as part:
         # anndata's default; in format 3 it may join chunks to shards, which an appended block would write anew.
         zarr_format = {} if zarr.__version__.startswith("2.") else {"zarr_format": 2}
         store = Store(zarr.open_group(part, mode="w", **zarr_format))
-        anndata.io.write_elem(store.root, "/", AnnData(obs=pd.DataFrame(index=adata.obs_names)))
+        var = pd.DataFrame(index=adata.var_names) if with_genes else None
+        anndata.io.write_elem(store.root, "/", AnnData(obs=pd.DataFrame(index=adata.obs_names), var=var))
         yield store
         store.root["obs"].attrs["column-order"] = store.columns
         zarr.consolidate_metadata(store.root.store)  # as anndata does, so that opening reads one file

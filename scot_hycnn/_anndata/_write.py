@@ -276,7 +276,7 @@ def append_moved(store: Store, span: range, moved: Moved, *, slots: Slots, fill:
     """
     changes = _Changes(moved.cells.adata, moved.cells.rep, fill, span)
     changes.add_moved(slots, moved)
-    store.append(changes.obsm, changes.obs)
+    store.append(obsm=changes.obsm, obs=changes.obs)
 
 
 def write_projections(adata: AnnData, placed: Mapping[str, Placed], *, embedding: Representation) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from scot_hycnn.potentials import Gaussian
@@ -53,8 +54,7 @@ class Coordinates:
 
     def source(self, x: NDArray[np.floating]) -> Array:
         """Balanced coordinates of source points, (n, d) to (n, d)."""
-        balanced: Array = (x - self.mean_x) @ self.matrix.T
-        return balanced
+        return _product(x - self.mean_x, self.matrix.T)
 
     def target(self, y: NDArray[np.floating]) -> Array:
         """Balanced coordinates of target points, (m, d) to (m, d)."""
@@ -66,5 +66,11 @@ class Coordinates:
 
     def invert_target(self, y: Array) -> Array:
         """Target points from their balanced coordinates."""
-        points: Array = self.mean_y + y @ self.matrix / self.scale
-        return points
+        return self.mean_y + _product(y, self.matrix) / self.scale
+
+
+def _product(points: Array, matrix: Array) -> Array:
+    """By PyTorch: NumPy's own threads would wait for the cores that PyTorch's keep, and these for NumPy's."""
+    right = torch.tensor(matrix, dtype=torch.float64, device="cpu")
+    product: Array = torch.mm(torch.from_numpy(np.asarray(points, dtype=np.float64)), right).numpy()
+    return product

@@ -22,6 +22,7 @@ from ._coordinates import Coordinates
 from ._device import resolve_device
 from ._selection import Blended, as_numpy
 from ._support import Support
+from ._threads import in_threads, n_parts
 
 Array = NDArray[np.float32]
 
@@ -179,10 +180,13 @@ class TransportMap:
         support = self._support_for_fallback() if fallback else None
         moved = np.empty(x.shape, dtype=np.float32)
         std = np.zeros(len(x), dtype=np.float32)
-        for rows in _blocks(len(x), batch_size):
+
+        def move(rows: slice) -> None:
             mapped, spread = self._map(x[rows], with_spread=return_std, support=support)
             moved[rows] = (1 - t) * x[rows] + t * mapped
             std[rows] = t * spread
+
+        self._each_block(move, len(x), batch_size)
         return (moved, std) if return_std else moved
 
     def inverse(self, y: ArrayLike, *, batch_size: int = BLOCK_ROWS) -> Array:
@@ -423,14 +427,20 @@ class TransportMap:
     def _by_block(
         self, points: NDArray[np.floating], function: Callable[[NDArray[np.floating]], Tensor]
     ) -> NDArray[np.float64]:
-        out = np.empty(len(points))
-        for rows in _blocks(len(points), BLOCK_ROWS):
-            out[rows] = as_numpy(function(points[rows]))
-        return out
+        blocks = self._each_block(lambda rows: as_numpy(function(points[rows])), len(points), BLOCK_ROWS)
+        return np.concatenate(blocks) if blocks else np.empty(0)
+
+    def _each_block(self, work: Callable[[slice], Any], n_rows: int, size: int) -> list[Any]:
+        """Do this for the rows of every block, in threads."""
+        blocks = _blocks(n_rows, size)
+        with in_threads(n_parts(self.device, len(blocks))) as each:
+            return each(work, blocks)
 
     def mapped(self, x: NDArray[np.floating]) -> NDArray[np.float64]:
         """T(x) in double precision, unchecked."""
-        return np.concatenate([self._map(x[rows], with_spread=False)[0] for rows in _blocks(len(x), BLOCK_ROWS)])
+        return np.concatenate(
+            self._each_block(lambda rows: self._map(x[rows], with_spread=False)[0], len(x), BLOCK_ROWS)
+        )
 
     @torch.inference_mode()
     def _map(
@@ -453,7 +463,7 @@ class TransportMap:
 
     def inverted(self, y: NDArray[np.floating], batch_size: int = BLOCK_ROWS) -> NDArray[np.float64]:
         """T^-1(y) in double precision, unchecked."""
-        blocks = [as_numpy(self._maximisers(y[rows])[0]) for rows in _blocks(len(y), batch_size)]
+        blocks = self._each_block(lambda rows: as_numpy(self._maximisers(y[rows])[0]), len(y), batch_size)
         return self.coordinates.invert_source(np.concatenate(blocks)) if blocks else np.empty((0, self.n_dims))
 
     @torch.inference_mode()

@@ -15,6 +15,7 @@ from scot_hycnn.potentials import Potential
 from ._cells import Cells
 from ._conjugate import refine
 from ._method import Losses
+from ._precision import full_precision
 from ._selection import Blended
 
 # Enough cells to see where training is; the final choice uses all validation cells.
@@ -89,6 +90,7 @@ class Monitor:
         self.clearly_worse_than_gaussian = False
         self.gain = 0.0
 
+    @full_precision()
     def check(self, step: int, f: Tensor, g: Tensor, losses: Losses) -> None:
         """Score the averaged parameters, shape (K, P) each; the only place in training that waits for the device."""
         self._last = self._snapshot(f, g)

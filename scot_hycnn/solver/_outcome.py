@@ -17,6 +17,7 @@ from ._cells import Cells
 from ._choices import GAUSSIAN, RECIPES
 from ._leave_out import LeftOut
 from ._map import TransportMap
+from ._precision import full_precision
 from ._selection import BLENDS, Score, by_blend, choose, is_usable, score_blends
 from ._settings import Settings
 
@@ -75,6 +76,7 @@ class Choice:
         return self.scores[0]
 
 
+@full_precision()
 def finish(network: Potential, trained: Trained, cells: Cells, settings: Settings, seconds: float) -> TransportMap:
     """Blend, measure, and say what happened.
 

@@ -14,6 +14,7 @@ from scot_hycnn.potentials import Potential
 
 from ._cells import Cells
 from ._conjugate import solve
+from ._precision import full_precision
 
 Array = NDArray[np.float64]
 
@@ -110,6 +111,7 @@ class Score:
 
 
 @torch.no_grad()
+@full_precision()
 def score_blends(
     network: Potential, weights: dict[str, Tensor], cells: Cells, blends: Sequence[float] = BLENDS
 ) -> list[Score]:

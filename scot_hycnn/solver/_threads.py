@@ -13,9 +13,10 @@ import torch
 Each = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
 
 
-def n_parts(device: str, n_members: int) -> int:
-    """How many threads share so many networks: on a CPU as many as PyTorch may use, elsewhere one."""
-    return min(torch.get_num_threads(), n_members) if torch.device(device).type == "cpu" else 1
+def n_parts(device: str, n_items: int) -> int:
+    """How many threads share so many items: on a CPU as many as PyTorch may use, elsewhere one."""
+    is_cpu = torch.device(device).type == "cpu"
+    return max(min(torch.get_num_threads(), n_items), 1) if is_cpu else 1
 
 
 @contextmanager

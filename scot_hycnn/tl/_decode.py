@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 from anndata import AnnData
 from scanpy import logging as logg
@@ -9,11 +12,16 @@ from scanpy import logging as logg
 from scot_hycnn._anndata import (
     BLOCK_ROWS,
     Decoder,
+    Expression,
+    Genes,
+    StoredPrediction,
     check_layer,
+    check_output,
     claim,
     find_genes,
+    find_prediction,
+    new_store,
     read_fit,
-    read_prediction,
     write_layers,
 )
 
@@ -28,6 +36,7 @@ def decode(
     clip: bool = False,
     key_added: str | None = None,
     block_size: int = BLOCK_ROWS,
+    output: str | Path | None = None,
     copy: bool = False,
 ) -> AnnData | None:
     r"""Predict the expression of source cells after treatment, from where a map has moved them.
@@ -59,23 +68,32 @@ def decode(
         Stem of the layers' names; None means ``key``.
     block_size
         Cells that are decoded at once; what is needed beyond the result grows with it.
+    output
+        Write the layers to a new .zarr store at this path instead, and leave ``adata`` as it is: a block of cells is
+        read, decoded and written at a time. Cells and predictions may be in files; see
+        :func:`scot_hycnn.tl.transport`.
     copy
         Return a changed copy instead of changing ``adata``.
 
     Returns
     -------
-    None, or the copy. ``adata.layers['hycnn_ot']`` (``'hycnn_ot_<slug>'`` if there are several targets, as in
-    :func:`scot_hycnn.tl.hycnn_ot`): predicted expression of the source cells, float32, dense, shape (n_obs, n_vars);
-    NaN for other cells and for source cells without a prediction.
+    None, or the copy. ``layers['hycnn_ot']`` (``'hycnn_ot_<slug>'`` if there are several targets, as in
+    :func:`scot_hycnn.tl.hycnn_ot`), of ``adata`` or of the store, which has the same cells and genes: predicted
+    expression of the source cells, float32, dense, shape (n_obs, n_vars); NaN for other cells and for source cells
+    without a prediction.
 
     Raises
     ------
+    FileNotFoundError
+        If the folder of ``output`` does not exist.
+    ImportError
+        If ``output`` is given and zarr is not installed.
     TypeError
         If ``adata`` is no AnnData, or ``decoder`` no function.
     ValueError
         If there is no such fit, target or layer, slots or labels are gone, there is no way from the representation to
-        genes, values are not finite, a decoder returns another shape, or ``key_added`` names a layer of other values.
-        The AnnData is then as it was.
+        genes, values are not finite, a decoder returns another shape, ``key_added`` names a layer of other values, or
+        ``output`` exists. The AnnData is then as it was, and no store is left.
 
     Warns
     -----
@@ -104,21 +122,41 @@ def decode(
     """
     if block_size < 1:
         raise ValueError(f"block_size={block_size} must be 1 or more.")
-    adata = claim(adata, copy=copy)
+    if output is not None and copy:
+        raise ValueError("output= leaves adata as it is, so there is nothing to copy; leave copy out.")
+    path = None if output is None else check_output(output)
+    adata = claim(adata, copy=copy, writes=output is None)
     fit = read_fit(adata, key)
     stem = key if key_added is None else key_added
     moved = {"_".join(filter(None, (stem, fit.suffix(slug)))): slug for slug in fit.slugs(target)}
-    predictions = {name: read_prediction(adata, fit, slug) for name, slug in moved.items()}
+    predictions = {name: find_prediction(adata, fit, slug) for name, slug in moved.items()}
     genes = find_genes(adata, next(iter(predictions.values())).rep, layer=layer, decoder=decoder, clip=clip)
-    for name in predictions:
-        check_layer(adata, name, reads=genes.layer)
+    if path is None:
+        for name in predictions:
+            check_layer(adata, name, reads=genes.layer)
     start = logg.info(f"predicting {adata.n_vars} genes{_unmoved(genes.loadings)}")
-    layers = {name: np.full(adata.shape, np.nan, dtype=np.float32) for name in predictions}
-    for name, cells in predictions.items():
-        genes.fill_predicted(layers[name], cells.rows, cells, block_size)
-    added = write_layers(adata, layers)
+    if path is None:
+        added = write_layers(adata, {name: _layer(genes, cells, block_size) for name, cells in predictions.items()})
+    else:
+        added = _write_store(path, genes, predictions, block_size)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
+
+
+def _layer(genes: Genes, found: StoredPrediction, block_size: int) -> Expression:
+    layer, cells = np.full(found.adata.shape, np.nan, dtype=np.float32), found.read()
+    genes.fill_predicted(layer, cells.rows, cells, block_size)
+    return layer
+
+
+def _write_store(path: Path, genes: Genes, predictions: Mapping[str, StoredPrediction], block_size: int) -> str:
+    with new_store(genes.adata, path, with_genes=True) as store:
+        for name, found in predictions.items():
+            for span, cells in found.blocks(block_size):
+                block = np.full((len(span), genes.adata.n_vars), np.nan, dtype=np.float32)
+                genes.fill_predicted(block, cells.rows - span.start, cells)
+                store.append(layers={name: block})
+    return f"written to {str(path)!r}"
 
 
 def _unmoved(loadings: np.ndarray | None) -> str:

@@ -188,3 +188,13 @@ def test_the_expected_time_is_that_of_the_slowest_thread(threads):
     threads(2)
     assert 0 < expected_seconds(5, settings) < 60
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("method", ["transport", "inverse", "out_of_support", "potential", "conjugate"])
+def test_blocks_of_cells_come_back_in_their_order(threads, method):
+    fitted, cells = fit(normal(0), bent(1), **QUICK), normal(2, 3000)
+    alone = getattr(fitted, method)(cells)
+    threads(3)
+    np.testing.assert_allclose(getattr(fitted, method)(cells), alone, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(getattr(fitted, method)(cells[:7]), alone[:7])
+    assert torch.get_num_threads() == 3

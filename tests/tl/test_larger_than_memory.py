@@ -391,8 +391,8 @@ def test_chunks_are_blocks(fit, tmp_path):
 def test_an_interrupted_write_leaves_nothing(fit, unchanged, tmp_path, monkeypatch, error):
     append, calls = _store.Store.append, []
 
-    def fail(self, *arrays):
-        append(self, *arrays)
+    def fail(self, **slots):
+        append(self, **slots)
         calls.append(len(list(tmp_path.iterdir())))
         if len(calls) == 3:
             raise error
@@ -459,3 +459,71 @@ def test_rows_come_in_the_order_that_was_asked_for(cells, tmp_path, kind, order)
     found = _representation.read_coordinates(kind(cells, tmp_path), rep, rows)
     np.testing.assert_array_equal(found, expected[rows, :2])
     assert found.dtype == np.float32
+
+
+# ---- genes into a store
+
+
+@pytest.mark.parametrize(
+    "kind", [as_is, sparse, backed, dask_arrays, *LAZY, lazy_sparse], ids=lambda kind: kind.__name__
+)
+@pytest.mark.parametrize(
+    "options", [{}, {"clip": True, "layer": "counts", "key_added": "other"}], ids=["default", "options"]
+)
+def test_decoded_genes_in_a_store_are_those_in_memory(cells, tmp_path, kind, options):
+    sh.tl.hycnn_ot(cells, *LABELS, **TINY)
+    cells.obsm["X_hycnn_ot"][rows_of(cells, "control")[5]] = np.nan  # a source cell without a prediction
+    adata = kind(cells.copy(), tmp_path)
+    slots = {name: set(getattr(adata, name)) for name in ("layers", "obsm", "uns")}
+    sh.tl.decode(adata, output=tmp_path / "genes.zarr", block_size=17, **options)
+    assert {name: set(getattr(adata, name)) for name in slots} == slots
+    sh.tl.decode(cells, **options)
+    name = options.get("key_added", "hycnn_ot")
+    stored = anndata.read_zarr(tmp_path / "genes.zarr")
+    assert list(stored.layers) == [name]
+    np.testing.assert_array_equal(stored.layers[name], cells.layers[name])
+    assert list(stored.obs_names) == list(cells.obs_names)
+    assert list(stored.var_names) == list(cells.var_names)
+    if adata.isbacked:
+        adata.file.close()
+
+
+def test_predictions_of_one_store_are_decoded_into_another(cells, tmp_path):
+    """The whole way of cells that do not fit into memory."""
+    adata = lazy_zarr(cells.copy(), tmp_path)
+    sh.tl.hycnn_ot(adata, *LABELS, predict=False, **TINY)
+    sh.tl.transport(adata, output=tmp_path / "moved.zarr")
+    adata.obsm["X_hycnn_ot"] = read_lazy(tmp_path / "moved.zarr").obsm["X_hycnn_ot"]
+    sh.tl.decode(adata, output=tmp_path / "genes.zarr")
+    sh.tl.hycnn_ot(cells, *LABELS, **TINY)
+    sh.tl.decode(cells)
+    stored = anndata.read_zarr(tmp_path / "genes.zarr")
+    np.testing.assert_array_equal(stored.layers["hycnn_ot"], cells.layers["hycnn_ot"])
+
+
+def test_a_decoder_that_fails_leaves_no_store(cells, unchanged, tmp_path):
+    sh.tl.hycnn_ot(cells, *LABELS, **TINY)
+    calls = []
+
+    def decoder(points):
+        calls.append(len(points))
+        return np.full((len(points), cells.n_vars), np.nan if len(calls) == 2 else 1.0)
+
+    with unchanged(cells), pytest.raises(ValueError, match="decoder returned NaN or infinite values"):
+        sh.tl.decode(cells, decoder=decoder, output=tmp_path / "genes.zarr", block_size=20)
+    assert len(calls) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"output": "genes.h5ad"}, "must end in .zarr: predicted cells are written to a zarr store"),
+        ({"output": "genes.zarr", "copy": True}, "output= leaves adata as it is, so there is nothing to copy"),
+    ],
+    ids=["suffix", "copy"],
+)
+def test_genes_go_to_a_store_or_a_copy(cells, unchanged, options, match):
+    sh.tl.hycnn_ot(cells, *LABELS, potential="gaussian")
+    with unchanged(cells), pytest.raises(ValueError, match=match):
+        sh.tl.decode(cells, **options)
