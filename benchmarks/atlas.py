@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
 import resource
 import shutil
 import subprocess
@@ -39,7 +38,6 @@ from anndata.experimental import read_lazy
 import scot_hycnn as sh
 
 N_DIMS, BLOCK = 50, 50_000
-ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 KEY = "hycnn_ot"
 
 
@@ -119,8 +117,7 @@ def measure(
         "transport": {"output": str(folder / "moved.zarr")},
     }[job]
     command = [sys.executable, __file__, "--child", job, str(path), json.dumps(arguments), "--threads", str(threads)]
-    # NumPy's threads and torch's would wait for each other's cores: transport is four times slower then.
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_BLAS_THREAD)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     measured = json.loads(done.stdout.splitlines()[-1])
     if job == "transport":
         check(path, folder / "moved.zarr")

@@ -27,8 +27,8 @@ from ._task import Task
 # GPU is idle with fewer. What 'auto' is on the workers of a cluster is not known before.
 MEMBERS_AT_ONCE = 16
 MEMBERS_AT_ONCE_ELSEWHERE = 256
-# Coordinates of the training cells of a batch, all maps together: 400 MB. Each map has its own, balanced.
-MOST_VALUES = 10**8
+# Coordinates of the training cells of a batch, all maps together: 160 MB. Each map has its own, balanced.
+MOST_VALUES = 4 * 10**7
 
 
 def fit_tasks(

@@ -7,12 +7,13 @@ import signal
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from scot_hycnn._anndata._representation import Representation, StoredRows
-from scot_hycnn.solver import _maps, fit_many
+from scot_hycnn.solver import _cluster, _maps, fit_many
 from scot_hycnn.solver._cells import check_cells
 from scot_hycnn.solver._results import Results
 from scot_hycnn.solver._task import Task
@@ -140,6 +141,20 @@ def test_workers_find_the_same_maps(client, tmp_path):
     maps = fit_many(normal(0), ys, client=client, results=tmp_path, **QUICK)
     same(maps, fit_many(normal(0), ys, **QUICK))
     assert len(list(tmp_path.iterdir())) == 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+@pytest.mark.parametrize("asked", [True, False])
+def test_memory_is_kept_where_dask_asks_to_give_it_back(monkeypatch, asked):
+    calls = []
+    monkeypatch.setattr(_cluster.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=lambda *args: calls.append(args)))
+    monkeypatch.setitem(os.environ, "MALLOC_TRIM_THRESHOLD_", "65536")
+    if not asked:
+        monkeypatch.delitem(os.environ, "MALLOC_TRIM_THRESHOLD_")
+    _cluster._keep_freed_memory()
+    assert calls == ([(-3, 32 << 20), (-1, 64 << 20)] if asked else [])
+    monkeypatch.setattr(_cluster.ctypes, "CDLL", lambda name: SimpleNamespace())  # another C library
+    _cluster._keep_freed_memory()
 
 
 def test_groups_travel_too(client):
