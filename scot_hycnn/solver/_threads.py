@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 
 import torch
@@ -38,7 +39,13 @@ def in_threads(n_threads: int) -> Iterator[Each]:
     share = max(of_torch // n_threads, 1)
     with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(share,)) as pool:
         try:
-            yield lambda work, items: list(pool.map(work, items))
+            yield lambda work, items: _results(pool, work, items)
         finally:
             # A thread's own number is also the one that new threads of this process would begin with.
             torch.set_num_threads(of_torch)
+
+
+def _results(pool: ThreadPoolExecutor, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    # NumPy's errstate, which the caller may have set, is one of the things that a context holds.
+    futures = [pool.submit(copy_context().run, work, item) for item in items]
+    return [future.result() for future in futures]

@@ -69,6 +69,11 @@ def test_a_failure_is_raised_and_leaves_no_thread_and_no_number_of_threads_behin
     assert (threading.active_count(), torch.get_num_threads(), seen) == (running, 3, [3])
 
 
+def test_what_numpy_is_to_ignore_is_ignored_in_threads_too():
+    with np.errstate(over="ignore"), in_threads(2) as each:
+        assert each(lambda x: float(np.float64(x) * 1e300), [1e300, 1.0]) == [np.inf, 1e300]
+
+
 def test_networks_are_divided_on_a_cpu_only(threads):
     threads(3)
     assert [n_parts("cpu", n) for n in (1, 2, 3, 8)] == [1, 2, 3, 3]
