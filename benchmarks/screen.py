@@ -152,7 +152,7 @@ def measure_workers(n_conditions: int, n_cells: int, n_dims: int, choice: str, s
     n_workers = int(choice.split(maxsplit=1)[0])
     x, ys, *_ = screen(n_conditions, n_cells, n_dims, seed)
     with (
-        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as on,
     ):
         on.wait_for_workers(n_workers)

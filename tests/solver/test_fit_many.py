@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scot_hycnn import solver
-from scot_hycnn.solver import _loop, _maps, _parts, fit, fit_many
+from scot_hycnn.solver import _maps, _parts, fit, fit_many
 from scot_hycnn.solver._choices import RECIPES
 
 QUICK = {"hidden": (8, 8), "max_steps": 40, "batch_size": 64, "n_ensemble": 2, "device": "cpu", "progress": False}
@@ -52,18 +52,11 @@ def test_maps_with_other_defaults_train_apart_and_keep_their_order():
         np.testing.assert_array_equal(fitted.transport(x), fit(x, y, potential="gaussian").transport(x))
 
 
-def test_batches_are_of_bounded_size(monkeypatch):
-    seen = []
-
-    def train(network, settings, clouds, told):
-        seen.append(len(clouds))
-        return _loop.train(network, settings, clouds, told)
-
-    monkeypatch.setattr(_maps, "train", train)
+def test_batches_are_of_bounded_size(fitted_batches):
     x, ys = normal(0), [bent(seed) for seed in range(1, 6)]
     options = QUICK | {"n_ensemble": 8, "max_steps": 2}
     maps = fit_many(x, ys, **options)
-    assert seen == [2, 2, 1]
+    assert fitted_batches == [2, 2, 1]
     for fitted, y in zip(maps, ys, strict=True):
         alike(fitted, fit(x, y, **options), x)
 
@@ -87,32 +80,15 @@ def test_groups_and_those_left_out_are_each_maps_own():
 # ---- what befalls one map is its own
 
 
-def stop(monkeypatch, *numbers):
-    """Let the Gaussian map be clearly better, from the middle on, for some of the maps."""
-    made = []
-
-    class Told(_loop.Monitor):
-        def __init__(self, *args):
-            super().__init__(*args)
-            self.number = len(made)
-            made.append(self)
-
-        def check(self, *args):
-            super().check(*args)
-            self.clearly_worse_than_gaussian = self.number in numbers
-
-    monkeypatch.setattr(_loop, "Monitor", Told)
-
-
 @pytest.mark.parametrize(
     ("method", "stopped"), [("amortized", (0,)), ("amortized", (1, 2)), ("minimax", (1,)), ("amortized", (0, 1, 2))]
 )
-def test_a_map_that_stops_early_does_not_touch_the_others(monkeypatch, method, stopped):
+def test_a_map_that_stops_early_does_not_touch_the_others(stop, method, stopped):
     x, ys = normal(0), [bent(1), bent(2), bent(3)]
     options = QUICK | {"solver": method}
-    stop(monkeypatch)
+    stop()
     alone = [fit(x, y, **options) for y in ys]
-    stop(monkeypatch, *stopped)
+    stop(*stopped)
     maps = fit_many(x, ys, **options)
     for number, (fitted, own) in enumerate(zip(maps, alone, strict=True)):
         if number in stopped:
@@ -213,8 +189,8 @@ def test_without_a_bar_it_is_silent(capsys, targets):
     assert capsys.readouterr() == ("", "")
 
 
-def test_maps_that_stop_early_have_done_their_part_of_the_bar(monkeypatch, capsys):
-    stop(monkeypatch, 0, 2)
+def test_maps_that_stop_early_have_done_their_part_of_the_bar(stop, capsys):
+    stop(0, 2)
     fit_many(normal(0), [bent(1), bent(2), bent(3)], **(QUICK | {"progress": True}))
     assert "3.0/3 maps" in capsys.readouterr().err
 

@@ -36,19 +36,6 @@ def same(maps, others):
         assert (one.blend, one.status, one.w2_squared) == (other.blend, other.status, other.w2_squared)
 
 
-@pytest.fixture
-def fitted_batches(monkeypatch):
-    """Sizes of the batches that are fitted."""
-    sizes = []
-
-    def fit_batch(tasks, bar, original=_maps._fit_batch):
-        sizes.append(len(tasks))
-        return original(tasks, bar)
-
-    monkeypatch.setattr(_maps, "_fit_batch", fit_batch)
-    return sizes
-
-
 # ---- the folder
 
 
@@ -124,7 +111,7 @@ def test_a_folder_that_cannot_be_one(tmp_path):
 @pytest.fixture(scope="module")
 def cluster():
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as local:
         yield local
 
 

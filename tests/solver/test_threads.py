@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scot_hycnn.solver import Settings, _loop, _maps, _parts, expected_seconds, fit, fit_many
+from scot_hycnn.solver import Settings, _maps, _parts, expected_seconds, fit, fit_many
 from scot_hycnn.solver._choices import RECIPES
 from scot_hycnn.solver._threads import in_threads, n_parts
 
@@ -108,22 +108,10 @@ def test_groups_are_drawn_alike(threads):
 
 
 @pytest.mark.parametrize("stopped", [{0}, {1}, {2}, {0, 1}, {1, 2}])
-def test_a_map_that_stops_early_leaves_the_others_in_their_parts(threads, monkeypatch, stopped):
+def test_a_map_that_stops_early_leaves_the_others_in_their_parts(threads, stop, stopped):
     x, ys = normal(0), [bent(1), bent(2), bent(3)]
     alone = fit_many(x, ys, **QUICK)
-    made = []
-
-    class Told(_loop.Monitor):
-        def __init__(self, *args):
-            super().__init__(*args)
-            self.number = len(made)
-            made.append(self)
-
-        def check(self, *args):
-            super().check(*args)
-            self.clearly_worse_than_gaussian = self.number in stopped
-
-    monkeypatch.setattr(_loop, "Monitor", Told)
+    stop(*stopped)
     threads(5)
     for number, (fitted, other) in enumerate(zip(fit_many(x, ys, **QUICK), alone, strict=True)):
         if number in stopped:
@@ -154,38 +142,24 @@ def test_an_interrupt_ends_all_threads(threads, monkeypatch):
     assert (threading.active_count(), torch.get_num_threads()) == (running, 2)
 
 
-def test_batches_are_larger_with_more_threads_and_of_one_size(threads, monkeypatch):
-    seen = []
-
-    def train(network, settings, clouds, told):
-        seen.append(len(clouds))
-        return _loop.train(network, settings, clouds, told)
-
-    monkeypatch.setattr(_maps, "train", train)
+def test_batches_are_larger_with_more_threads_and_of_one_size(threads, fitted_batches):
     x, ys = normal(0), [bent(seed) for seed in range(9)]
     options = QUICK | {"n_ensemble": 8, "max_steps": 1}
     for n_threads, sizes in ((1, [2, 2, 2, 2, 1]), (2, [3, 3, 3]), (8, [9])):
         threads(n_threads)
-        seen.clear()
+        fitted_batches.clear()
         fit_many(x, ys, **options)
-        assert seen == sizes
+        assert fitted_batches == sizes
 
 
-def test_batches_fit_into_memory(monkeypatch):
-    seen = []
-
-    def train(network, settings, clouds, told):
-        seen.append(len(clouds))
-        return _loop.train(network, settings, clouds, told)
-
-    monkeypatch.setattr(_maps, "train", train)
+def test_batches_fit_into_memory(monkeypatch, fitted_batches):
     x, ys = normal(0), [bent(seed) for seed in range(3)]
     options = QUICK | {"max_steps": 1}
     for most, sizes in ((10**8, [3]), (2 * 1200, [2, 1]), (1200, [1, 1, 1]), (1, [1, 1, 1])):
         monkeypatch.setattr(_maps, "MOST_VALUES", most)
-        seen.clear()
+        fitted_batches.clear()
         fit_many(x, ys, **options)
-        assert seen == sizes
+        assert fitted_batches == sizes
 
 
 def test_the_expected_time_is_that_of_the_slowest_thread(threads):
