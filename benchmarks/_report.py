@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -35,6 +36,11 @@ def machine() -> dict[str, str]:
         "ott-jax": version("ott-jax") if "ott" in sys.modules else "",
         "jax": version("jax") if "jax" in sys.modules else "",
     }
+
+
+def peak_memory() -> float:
+    """Most memory that this process has had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def run(

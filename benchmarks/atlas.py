@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -31,7 +30,7 @@ import numpy as np
 import pandas as pd
 import torch
 import zarr
-from _report import run, show
+from _report import peak_memory, run, show
 from anndata import AnnData
 from anndata.experimental import read_lazy
 
@@ -85,21 +84,16 @@ JOBS = {"generate": generate, "fit": fit, "transport": transport}
 BEFORE = {"fit": "generate", "transport": "fit"}
 
 
-def memory() -> float:
-    """Most memory that this process has had, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def child(job: str, path: str, arguments: str, threads: int) -> None:
     """Run one job in this process and print what it took."""
     torch.set_num_threads(threads)
     dask.config.set(num_workers=threads)
     warnings.filterwarnings("ignore", "solver.fit|Nothing says whether", UserWarning)
     warnings.filterwarnings("ignore", "Writing zarr v2", UserWarning)
-    before, started = memory(), time.perf_counter()
+    before, started = peak_memory(), time.perf_counter()
     JOBS[job](Path(path), **json.loads(arguments))
     seconds = time.perf_counter() - started
-    print(json.dumps({"seconds": seconds, "extra_mib": memory() - before, "imports_mib": before}))
+    print(json.dumps({"seconds": seconds, "extra_mib": peak_memory() - before, "imports_mib": before}))
 
 
 def measure(

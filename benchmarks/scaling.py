@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 import torch
-from _report import machine, run, show
+from _report import machine, peak_memory, run, show
 from scipy.optimize import nnls
 
 from scot_hycnn import solver
@@ -127,7 +126,7 @@ def _memory() -> float:
     """Most memory that the process has had, in MiB, on the device where that is a GPU."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_memory()
 
 
 def measure(n_cells: int, n_dims: int, n_maps: int, width: int, *, device: str, threads: int) -> dict[str, object]:

@@ -16,14 +16,13 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import resource
 import time
 import warnings
 
 import numpy as np
 import pandas as pd
 import torch
-from _report import run, show
+from _report import peak_memory, run, show
 from selection import RESPONSES, SYNTHETIC, cells
 
 from scot_hycnn import datasets, metrics, solver
@@ -106,9 +105,9 @@ def screen(n_conditions: int, n_cells: int, n_dims: int, seed: int) -> tuple[np.
 def measure_screen(n_conditions: int, n_cells: int, n_dims: int, choice: str, seed: int) -> dict[str, object]:
     """All conditions in one call."""
     x, ys, held, truth = screen(n_conditions, n_cells, n_dims, seed)
-    before, started = _memory(), time.perf_counter()
+    before, started = peak_memory(), time.perf_counter()
     maps = solver.fit_many(x, ys, rng=seed, progress=None, **options_of(choice))
-    seconds, after = time.perf_counter() - started, _memory()
+    seconds, after = time.perf_counter() - started, peak_memory()
     error, gaussian = (
         np.array([metrics.map_mse(one.transport(held), moved) for one, moved in zip(fits, truth, strict=True)])
         for fits in (maps, [fitted.gaussian_map() for fitted in maps])
@@ -160,11 +159,6 @@ def measure_workers(n_conditions: int, n_cells: int, n_dims: int, choice: str, s
         started = time.perf_counter()
         solver.fit_many(x, ys, rng=seed, client=on, progress=False)
         return {"seconds": time.perf_counter() - started}
-
-
-def _memory() -> float:
-    """Most memory that the process has had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(part: str, task: str, n_cells: int, choice: str, seed: int) -> dict[str, object]:

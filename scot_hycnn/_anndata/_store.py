@@ -44,8 +44,8 @@ class Store:
                     anndata.io.write_elem(group, name, values, dataset_kwargs={"chunks": values.shape})
 
 
-def check_output(output: str | Path) -> Path:
-    """Check the path of a store before the work whose result it is to take.
+def check_output(output: str | Path | None, *, copy: bool) -> Path | None:
+    """Check the path of a store, if there is to be one, before the work whose result it is to take.
 
     Raises
     ------
@@ -54,8 +54,12 @@ def check_output(output: str | Path) -> Path:
     ImportError
         If zarr is not installed.
     ValueError
-        If it does not end in .zarr, or exists.
+        If it does not end in .zarr, or exists, or a changed copy is wanted too.
     """
+    if output is None:
+        return None
+    if copy:
+        raise ValueError("output= leaves adata as it is, so there is nothing to copy; leave copy out.")
     path = Path(output)
     if path.suffix != ".zarr":
         raise ValueError(f"output={str(path)!r} must end in .zarr: predicted cells are written to a zarr store.")

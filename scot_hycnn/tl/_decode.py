@@ -122,10 +122,8 @@ def decode(
     """
     if block_size < 1:
         raise ValueError(f"block_size={block_size} must be 1 or more.")
-    if output is not None and copy:
-        raise ValueError("output= leaves adata as it is, so there is nothing to copy; leave copy out.")
-    path = None if output is None else check_output(output)
-    adata = claim(adata, copy=copy, writes=output is None)
+    path = check_output(output, copy=copy)
+    adata = claim(adata, copy=copy, writes=path is None)
     fit = read_fit(adata, key)
     stem = key if key_added is None else key_added
     moved = {"_".join(filter(None, (stem, fit.suffix(slug)))): slug for slug in fit.slugs(target)}

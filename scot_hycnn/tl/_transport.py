@@ -141,10 +141,8 @@ def transport(
         raise ValueError("fallback=True goes with direction='forward' only; leave it out.")
     if isinstance(key, AnnData):
         raise TypeError("The second argument, key, is an AnnData; pass it as model=.")
-    if output is not None and copy:
-        raise ValueError("output= leaves adata as it is, so there is nothing to copy; leave copy out.")
-    path = None if output is None else check_output(output)
-    adata = claim(adata, copy=copy, writes=output is None)
+    path = check_output(output, copy=copy)
+    adata = claim(adata, copy=copy, writes=path is None)
     fit, maps = open_maps(adata, model, key, target)
     if t != 1 and key_added is None and output is None:
         check_absent(adata, key, [slug if fit is None else fit.suffix(slug) for slug in maps])
