@@ -82,6 +82,9 @@ def fit(
     predict: Annotated[bool, typer.Option(help="Write the moved cells, or the maps alone.")] = True,
     inverse: Annotated[bool, typer.Option("--inverse", help="Also move target cells back.")] = False,
     fill: Annotated[str, typer.Option(help="Rows of other cells: nan or identity.")] = "nan",
+    compilation: Annotated[
+        str, typer.Option(help="auto: CUDA graphs on a GPU; always: torch.compile too, for long fits; never.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
     results: Annotated[
@@ -120,6 +123,7 @@ def fit(
         predict=predict,
         inverse=inverse,
         fill=fill,
+        compilation=compilation,
         device=device,
         rng=seed,
         results=results,

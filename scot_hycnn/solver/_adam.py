@@ -46,7 +46,9 @@ class AveragedAdam:
         self.theta = theta.requires_grad_()
         self.average = theta.detach().clone()
         self.n_bad_gradients = torch.zeros(len(theta), device=theta.device)
-        self._adam = torch.optim.Adam([self.theta], betas=betas)
+        # There it is one kernel, which a graph may record.
+        on_gpu = theta.device.type == "cuda"
+        self._adam = torch.optim.Adam([self.theta], betas=betas, fused=on_gpu, capturable=on_gpu)
         self._weight_decay = weight_decay
         self._decayed = torch.cat(
             [
@@ -54,10 +56,11 @@ class AveragedAdam:
                 for name, shape in potential.shapes.items()
             ]
         )
-        self._max_norm, self._averaging, self._n_updates = max_norm, averaging, 0
+        self._max_norm, self._averaging = max_norm, averaging
+        self._n_updates = torch.zeros((), device=theta.device)
 
     @torch.no_grad()
-    def update(self, grad: Tensor, lr: float) -> None:
+    def update(self, grad: Tensor, lr: float | Tensor) -> None:
         """Descend by one step along the gradient ``grad``, shape (K, P), which is used up."""
         norm = grad.norm(dim=1, keepdim=True)
         grad *= (self._max_norm / (norm + 1e-9)).clamp_max(1.0)
@@ -68,7 +71,7 @@ class AveragedAdam:
         self._adam.param_groups[0]["lr"] = lr
         self._adam.step()
         self._n_updates += 1
-        self.average.lerp_(self.theta, 1 - min(self._averaging, self._n_updates / (self._n_updates + 9)))
+        self.average.lerp_(self.theta, (9 / (self._n_updates + 9)).clamp_min(1 - self._averaging))
 
     def rows(self, rows: slice) -> AveragedAdam:
         """Some of the maps, before the first update."""

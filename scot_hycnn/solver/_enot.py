@@ -54,7 +54,7 @@ class ENOT(Method):
     expectile: float = 0.99
     expectile_weight: float = 0.1
 
-    def step(self, potential: Potential, state: State, draw: Draw, lr: float) -> Losses:
+    def step(self, potential: Potential, state: State, draw: Draw, lr: float | Tensor) -> Losses:
         x, y = draw()
         f, g = potential.weights(state.f.theta), potential.weights(state.g.theta)
         fixed_f = {name: weight.detach() for name, weight in f.items()}

@@ -12,7 +12,7 @@ from scot_hycnn.potentials import Potential
 
 from ._cells import Cells
 from ._choices import RECIPES, make_method
-from ._method import Losses, Method
+from ._method import Losses
 from ._monitor import Monitor
 from ._outcome import Trained
 from ._parts import Part, divide
@@ -38,9 +38,9 @@ class _Batch:
     def __init__(self, settings: Settings, running: Sequence[_Running], parts: Sequence[Part]) -> None:
         self._settings, self.going, self._parts = settings, list(running), list(parts)
 
-    def step(self, each: Each, network: Potential, method: Method, number: int) -> Losses:
+    def step(self, each: Each, number: int) -> Losses:
         """Train all by one step."""
-        losses = each(lambda part: part.step(network, method, number), self._parts)
+        losses = each(lambda part: part.step(number), self._parts)
         of_f, of_g = zip(*losses, strict=True)
         return torch.cat(of_f), torch.cat(of_g)
 
@@ -107,6 +107,8 @@ def train(network: Potential, settings: Settings, clouds: Sequence[Cells], told:
     One result for each map.
     """
     method = make_method(settings.solver, settings.lr, settings.weight_decay)
+    if settings.compilation == "always":
+        method = method.compiled()
     n_threads = n_parts(settings.device, len(clouds) * settings.n_ensemble)
     running = [_Running(k, cells, Monitor(network, cells)) for k, cells in enumerate(clouds)]
     batch = _Batch(settings, running, divide(network, method, settings, clouds, n_threads))
@@ -114,7 +116,7 @@ def train(network: Potential, settings: Settings, clouds: Sequence[Cells], told:
     trained: dict[int, Trained] = {}
     with in_threads(n_threads) as each:
         for step in range(1, settings.max_steps + 1):
-            losses = batch.step(each, network, method, step - 1)
+            losses = batch.step(each, step - 1)
             n_going, gain = len(batch.going), None
             if step % check_every == 0 or step == settings.max_steps:
                 gain = batch.check(step, losses)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -84,7 +84,7 @@ class Method(ABC):
         return State(f, g)
 
     @abstractmethod
-    def step(self, potential: Potential, state: State, draw: Draw, lr: float) -> Losses:
+    def step(self, potential: Potential, state: State, draw: Draw, lr: float | Tensor) -> Losses:
         """Train by one step.
 
         Parameters
@@ -103,12 +103,16 @@ class Method(ABC):
         Losses of f and g, shape (K,) each, still on the device.
         """
 
+    def compiled(self) -> Self:
+        """The same with its innermost loop compiled; as it is, if it has none."""
+        return self
+
     def rate(self, step: int, max_steps: int) -> float:
         """Learning rate at a step; a short run has a short warm-up."""
         return self.lr * cosine(step, max_steps, warm_up=max(min(self.warm_up, max_steps // 10), 1))
 
 
-def descend(loss: Tensor, lr: float, *parameters: AveragedAdam) -> None:
+def descend(loss: Tensor, lr: float | Tensor, *parameters: AveragedAdam) -> None:
     """One Adam step on the loss, shape (K,), of each of the parameters: gradients first, then all updates."""
     gradients = torch.autograd.grad(loss.sum(), [adam.theta for adam in parameters])
     for adam, gradient in zip(parameters, gradients, strict=True):

@@ -46,7 +46,7 @@ class Minimax(Method):
     n_inner: int = 5
     double_backward: bool = False
 
-    def step(self, potential: Potential, state: State, draw: Draw, lr: float) -> Losses:
+    def step(self, potential: Potential, state: State, draw: Draw, lr: float | Tensor) -> Losses:
         f = potential.weights(state.f.theta)
         fixed_f = {name: weight.detach() for name, weight in f.items()}
         for _ in range(self.n_inner):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from scot_hycnn.potentials import Potential
 
 from ._cells import Cells
+from ._graph import recorded
 from ._method import Losses, Method, State
 from ._settings import Settings
 
@@ -47,18 +48,26 @@ class Part:
         Whose they are, in their order.
     state
         Their parameters.
+    network
+        Architecture of all.
+    method
+        How they are trained.
     settings
         Options, the same for all maps.
     """
 
-    def __init__(self, members: Sequence[Members], state: State, settings: Settings) -> None:
-        self.members, self.state, self._settings = list(members), state, settings
+    def __init__(
+        self, members: Sequence[Members], state: State, *, network: Potential, method: Method, settings: Settings
+    ) -> None:
+        self.members, self.state = list(members), state
+        self._network, self._method, self._settings = network, method, settings
+        self._advance = self._as_fast_as_it_goes()
 
-    def step(self, network: Potential, method: Method, number: int) -> Losses:
+    def step(self, number: int) -> Losses:
         """Train by one step; steps are numbered from 0."""
         for parameters in (self.state.f, self.state.g):
-            network.at_step(parameters.theta, number, self._settings.max_steps)
-        return method.step(network, self.state, self._draw, method.rate(number, self._settings.max_steps))
+            self._network.at_step(parameters.theta, number, self._settings.max_steps)
+        return self._advance(self._method.rate(number, self._settings.max_steps))
 
     def keep(self, numbers: Collection[int]) -> None:
         """Go on with the maps of these numbers only."""
@@ -66,6 +75,15 @@ class Part:
         if not all(stays):
             self.state.keep(torch.tensor(stays, device=self._settings.device))
             self.members = [own for own in self.members if own.number in numbers]
+            self._advance = self._as_fast_as_it_goes()
+
+    def _as_fast_as_it_goes(self) -> Callable[[float], Losses]:
+        """What trains by one step."""
+
+        def step(lr: float | Tensor) -> Losses:
+            return self._method.step(self._network, self.state, self._draw, lr)
+
+        return recorded(step, [own.generator for own in self.members], self._settings)
 
     def _draw(self) -> tuple[Tensor, Tensor]:
         """Fresh cells, shape (members, batch, d) twice."""
@@ -101,7 +119,8 @@ def divide(network: Potential, method: Method, settings: Settings, clouds: Seque
             Members(k, clouds[k], range(max(first - k * n, 0), min(last - k * n, n)), _copy(generators[k]))
             for k in range(first // n, -(-last // n))
         ]
-        parts.append(Part(members, state if n_parts == 1 else state.rows(slice(first, last)), settings))
+        own = state if n_parts == 1 else state.rows(slice(first, last))
+        parts.append(Part(members, own, network=network, method=method, settings=settings))
     return parts
 
 

@@ -48,8 +48,8 @@ class Results:
         if self._source[0] is not task.x:
             # Thousands of maps may share these cells: read once.
             self._source = task.x, _digest(task.x)
-        # A restart may run on another device.
-        options = {name: value for name, value in task.settings.report().items() if name != "device"}
+        # A restart may run on another machine.
+        options = {k: value for k, value in task.settings.report().items() if k not in ("device", "compilation")}
         digest = hashlib.sha256(f"{version('scot-hycnn')} {sorted(options.items())}".encode() + self._source[1])
         for array in (task.y, *(task.labels or ())):
             digest.update(_digest(array))

@@ -33,6 +33,7 @@ HIDDEN = (48, 48, 48, 48)
 FEW_CELLS, HIDDEN_OF_FEW, BATCH_SIZE_OF_FEW = 1000, (32, 32, 32), 128
 # What the choice between networks and Gaussian map is made on.
 LEAVE_OUT = ("cells", "groups")
+COMPILATIONS = ("auto", "always", "never")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Settings:
     validation_fraction: float = 0.1
     group_weights: str = "sqrt"
     leave_out: str = "cells"
+    compilation: str = "auto"
 
     @classmethod
     def for_cells(
@@ -147,6 +149,7 @@ class Settings:
         _choice("solver", self.solver, tuple(RECIPES))
         _choice("group_weights", self.group_weights, tuple(WEIGHTINGS))
         _choice("leave_out", self.leave_out, LEAVE_OUT)
+        _choice("compilation", self.compilation, COMPILATIONS)
         if self.leave_out == "groups" and not RECIPES[self.solver].balanced:
             raise ValueError(
                 f"leave_out='groups' chooses between network and Gaussian map, and solver={self.solver!r} keeps the "

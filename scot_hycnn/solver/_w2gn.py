@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
 from scot_hycnn.potentials import Potential
 
 from ._method import Draw, Losses, Method, State, descend
@@ -38,7 +40,7 @@ class W2GN(Method):
 
     cycle_weight: float = 3.0
 
-    def step(self, potential: Potential, state: State, draw: Draw, lr: float) -> Losses:
+    def step(self, potential: Potential, state: State, draw: Draw, lr: float | Tensor) -> Losses:
         x, y = draw()
         f, g = potential.weights(state.f.theta), potential.weights(state.g.theta)
         x_hat = potential.gradient(g, y)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def hycnn_ot(
     predict: bool = True,
     inverse: bool = False,
     fill: str = "nan",
+    compilation: str = "auto",
     device: str = "auto",
     rng: int | np.random.Generator | None = 0,
     progress: bool | None = None,
@@ -133,6 +135,9 @@ def hycnn_ot(
         Also move the target cells back to the source, by the inverse map.
     fill
         What rows of other cells hold: ``'nan'``, or ``'identity'`` for their own coordinates.
+    compilation
+        ``'auto'`` replays training steps as CUDA graphs on an NVIDIA GPU; ``'always'`` also has torch.compile write the
+        innermost loop, which pays after some minutes of training, on the CPU too; ``'never'`` does neither.
     device
         ``'auto'``, ``'cpu'``, ``'cuda'`` ...
     rng
@@ -211,6 +216,7 @@ def hycnn_ot(
         "validation_fraction": validation_fraction,
         "group_weights": group_weights,
         "leave_out": leave_out,
+        "compilation": compilation,
         "device": str(resolve_device(device)) if client is None else device,
         "rng": seed_of(rng),
     }
@@ -230,13 +236,19 @@ def hycnn_ot(
         key=key,
         fill=fill,
     )
-    settings = _settings(pairs, options, predict=predict, inverse=inverse)
-    start = logg.info(_announce(pairs, settings, on_cluster=client is not None))
+    start = _begin(pairs, options, predict=predict, inverse=inverse, on_cluster=client is not None)
     maps = _fit(pairs, options, progress=progress, client=client, results=results)
     fits = _moved(pairs, maps, predict=predict, inverse=inverse, fallback=fallback)
     added = write_fit(adata, pairs, fits, key=key, fill=fill, fallback=fallback)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
+
+
+def _begin(pairs: Pairs, options: dict[str, Any], *, predict: bool, inverse: bool, on_cluster: bool) -> datetime:
+    """Check everything, say what begins, and when."""
+    settings = _settings(pairs, options, predict=predict, inverse=inverse)
+    start: datetime = logg.info(_announce(pairs, settings, on_cluster=on_cluster))
+    return start
 
 
 def _settings(pairs: Pairs, options: dict[str, Any], *, predict: bool, inverse: bool) -> list[Settings]:

@@ -24,6 +24,7 @@ GOOD = {
     "validation_fraction": 0.1,
     "group_weights": "sqrt",
     "leave_out": "cells",
+    "compilation": "auto",
     "device": "cpu",
     "rng": 0,
 }
@@ -45,6 +46,7 @@ CHOICES = {
     "solver": ["amortized", "minimax", "w2gn", "enot", "paper"],
     "group_weights": ["sqrt", "equal", "observed"],
     "leave_out": ["cells", "groups"],
+    "compilation": ["auto", "always", "never"],
 }
 
 

@@ -131,10 +131,10 @@ def test_an_interrupt_ends_all_threads(threads, monkeypatch):
     threads(2)
     step, running = _parts.Part.step, threading.active_count()
 
-    def interrupted(part, network, method, number):
+    def interrupted(part, number):
         if number == 3:
             raise KeyboardInterrupt
-        return step(part, network, method, number)
+        return step(part, number)
 
     monkeypatch.setattr(_parts.Part, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
