@@ -11,6 +11,7 @@ from torch import Tensor
 from ._choices import GAUSSIAN, RECIPES, make_network
 from ._graph import N_BEFORE, recorded
 from ._maps import maps_at_once
+from ._method import Draw
 from ._settings import Settings
 from ._threads import in_threads, n_parts
 
@@ -53,11 +54,12 @@ def _seconds(n_dims: int, settings: Settings, n_maps: int) -> float:
     weights = network.weights(network.init(of_a_thread, generator).detach())
     x = torch.zeros((of_a_thread, settings.batch_size, n_dims), device=settings.device)
 
-    def gradient(_: object) -> tuple[Tensor, Tensor]:
-        found = network.gradient(weights, x)
+    def gradient(_: object, draw: Draw) -> tuple[Tensor, Tensor]:
+        cells, _ = draw()
+        found = network.gradient(weights, cells)
         return found, found
 
-    once = recorded(gradient, (), settings)
+    once = recorded(gradient, lambda: (x, x), settings)
 
     def gradients(times: int) -> float:
         with torch.inference_mode():

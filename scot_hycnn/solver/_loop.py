@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from scot_hycnn.potentials import Potential
@@ -13,9 +16,10 @@ from scot_hycnn.potentials import Potential
 from ._cells import Cells
 from ._choices import RECIPES, make_method
 from ._method import Losses
-from ._monitor import Monitor
+from ._monitor import Monitor, Snapshot, snapshots
 from ._outcome import Trained
 from ._parts import Part, divide
+from ._precision import full_precision
 from ._settings import Settings
 from ._threads import Each, in_threads, n_parts
 
@@ -44,11 +48,21 @@ class _Batch:
         of_f, of_g = zip(*losses, strict=True)
         return torch.cat(of_f), torch.cat(of_g)
 
-    def check(self, step: int, losses: Losses) -> float:
+    @full_precision()
+    def check(self, each: Each, network: Potential, step: int, losses: Losses) -> float:
         """Score every map; the mean of what they have gained on the Gaussian map in J."""
         f, g = (torch.cat(averages) for averages in zip(*map(_averages, self._parts), strict=True))
-        for running, rows in self._rows():
-            running.monitor.check(step, f[rows], g[rows], (losses[0][rows], losses[1][rows]))
+        n = self._settings.n_ensemble
+
+        def scored(some: NDArray[np.intp]) -> list[Snapshot]:
+            rows = slice(some[0] * n, (some[-1] + 1) * n)
+            return snapshots(network, f[rows], g[rows], [self.going[k].monitor for k in some])
+
+        some = np.array_split(np.arange(len(self.going)), min(len(self._parts), len(self.going)))
+        # Alone, one map has all threads of PyTorch.
+        found = each(scored, some) if len(some) > 1 else [scored(some[0])]
+        for (running, rows), now in zip(self._rows(), chain.from_iterable(found), strict=True):
+            running.monitor.check(step, now, (losses[0][rows], losses[1][rows]))
         return sum(running.monitor.gain for running in self.going) / len(self.going)
 
     def end(self, step: int) -> dict[int, Trained]:
@@ -110,7 +124,7 @@ def train(network: Potential, settings: Settings, clouds: Sequence[Cells], told:
     if settings.compilation == "always":
         method = method.compiled()
     n_threads = n_parts(settings.device, len(clouds) * settings.n_ensemble)
-    running = [_Running(k, cells, Monitor(network, cells)) for k, cells in enumerate(clouds)]
+    running = [_Running(k, cells, Monitor(cells)) for k, cells in enumerate(clouds)]
     batch = _Batch(settings, running, divide(network, method, settings, clouds, n_threads))
     check_every = max(settings.max_steps // 10, 1)
     trained: dict[int, Trained] = {}
@@ -119,7 +133,7 @@ def train(network: Potential, settings: Settings, clouds: Sequence[Cells], told:
             losses = batch.step(each, step - 1)
             n_going, gain = len(batch.going), None
             if step % check_every == 0 or step == settings.max_steps:
-                gain = batch.check(step, losses)
+                gain = batch.check(each, network, step, losses)
                 trained |= batch.end(step)
             n_ended = n_going - len(batch.going)
             # What ends before its last step has done all its work.

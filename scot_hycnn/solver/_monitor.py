@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from scot_hycnn.potentials import Potential
 
 from ._cells import Cells
 from ._conjugate import refine
 from ._method import Losses
-from ._precision import full_precision
-from ._selection import Blended
 
 # Enough cells to see where training is; the final choice uses all validation cells.
 CHECK_CELLS = 512
@@ -71,29 +71,25 @@ class Monitor:
 
     Parameters
     ----------
-    network
-        Architecture of f and g.
     cells
         Validation cells come from here.
     """
 
-    def __init__(self, network: Potential, cells: Cells) -> None:
-        self._network = network
-        self._x, self._y = (c[:CHECK_CELLS] for c in (cells.x_validation, cells.y_validation))
-        self._gaussian_x, self._gaussian_y = cells.gaussian_x[:CHECK_CELLS], cells.gaussian_y[:CHECK_CELLS]
-        self._spread = float(self._y.var(0).mean().sqrt()) or 1.0  # one point
+    def __init__(self, cells: Cells) -> None:
+        self.x, self.y = (c[:CHECK_CELLS] for c in (cells.x_validation, cells.y_validation))
+        self.gaussian_x, self.gaussian_y = cells.gaussian_x[:CHECK_CELLS], cells.gaussian_y[:CHECK_CELLS]
+        self.spread = float(self.y.var(0).mean().sqrt()) or 1.0  # one point
         self._scale = cells.coordinates.scale
         self._started = time.perf_counter()
         self._rows: list[dict[str, float]] = []
-        self._gaussian = Snapshot(self._x[:0], torch.zeros_like(self._x[:, 0]), torch.zeros_like(self._y[:, 0]), 0.0)
+        self._gaussian = Snapshot(self.x[:0], torch.zeros_like(self.x[:, 0]), torch.zeros_like(self.y[:, 0]), 0.0)
         self._best = self._last = self._gaussian
         self.clearly_worse_than_gaussian = False
         self.gain = 0.0
 
-    @full_precision()
-    def check(self, step: int, f: Tensor, g: Tensor, losses: Losses) -> None:
-        """Score the averaged parameters, shape (K, P) each; the only place in training that waits for the device."""
-        self._last = self._snapshot(f, g)
+    def check(self, step: int, now: Snapshot, losses: Losses) -> None:
+        """Take in how the ensemble is now; the only place in training that waits for the device."""
+        self._last = now
         if not self._rows or self._last.semi_dual < self._best.semi_dual:
             self._best = self._last
         j, error = self._last.minus(self._gaussian)
@@ -130,23 +126,51 @@ class Monitor:
         """Parameters of the last check, shape (K, P), finite."""
         return _storable(self._last.theta)
 
-    @torch.no_grad()
-    def _snapshot(self, theta_f: Tensor, theta_g: Tensor) -> Snapshot:
-        f, g = (Blended(self._network, self._network.weights(theta), blend=1.0) for theta in (theta_f, theta_g))
-        x, y = self._x, self._y
-        x_hat, residual = refine(lambda z: f.gradient(z[0])[None], y[None], g.gradient(y)[None], CHECK_REFINEMENTS)
-        return Snapshot(
-            theta_f.clone(),
-            f.value(x) - self._gaussian_x,
-            (x_hat[0] * y).sum(-1) - f.value(x_hat[0]) - self._gaussian_y,
-            float(residual.mean()) / self._spread,
-        )
-
     @property
     def history(self) -> dict[str, NDArray[np.float64]]:
         """One column for each quantity, one row for each check."""
         names = self._rows[0] if self._rows else {}
         return {name: np.array([row[name] for row in self._rows]) for name in names}
+
+
+@torch.no_grad()
+def snapshots(network: Potential, f: Tensor, g: Tensor, monitors: Sequence[Monitor]) -> list[Snapshot]:
+    """Score the ensembles of some maps on validation cells, all at once.
+
+    Parameters
+    ----------
+    network
+        Architecture of f and g.
+    f, g
+        Averaged parameters of all members, in the order of the maps, shape (maps x members, P).
+    monitors
+        Of the maps.
+    """
+    n_maps = len(monitors)
+    n_members = len(f) // n_maps
+    weights_f, weights_g = network.weights(f), network.weights(g)
+
+    def mean(values: Tensor) -> Tensor:
+        return values.reshape(n_maps, n_members, *values.shape[1:]).mean(1)
+
+    def of_members(points: Tensor) -> Tensor:
+        return points.repeat_interleave(n_members, 0)
+
+    # Maps with fewer cells get zeros, which are cut off again.
+    x, y = (pad_sequence([getattr(own, name) for own in monitors], batch_first=True) for name in "xy")
+    start = mean(network.gradient(weights_g, of_members(y)))
+    x_hat, residual = refine(lambda z: mean(network.gradient(weights_f, of_members(z))), y, start, CHECK_REFINEMENTS)
+    potential, at_x_hat = (mean(network.value(weights_f, of_members(z))) for z in (x, x_hat))
+    conjugate = (x_hat * y).sum(-1) - at_x_hat
+    return [
+        Snapshot(
+            theta.clone(),
+            potential[k, : len(own.x)] - own.gaussian_x,
+            conjugate[k, : len(own.y)] - own.gaussian_y,
+            float(residual[k, : len(own.y)].mean()) / own.spread,
+        )
+        for k, (own, theta) in enumerate(zip(monitors, f.split(n_members), strict=True))
+    ]
 
 
 def _storable(theta: Tensor) -> Tensor:

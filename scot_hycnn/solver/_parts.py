@@ -13,7 +13,7 @@ from scot_hycnn.potentials import Potential
 
 from ._cells import Cells
 from ._graph import recorded
-from ._method import Losses, Method, State
+from ._method import Draw, Losses, Method, State
 from ._settings import Settings
 
 
@@ -80,10 +80,10 @@ class Part:
     def _as_fast_as_it_goes(self) -> Callable[[float], Losses]:
         """What trains by one step."""
 
-        def step(lr: float | Tensor) -> Losses:
-            return self._method.step(self._network, self.state, self._draw, lr)
+        def step(lr: float | Tensor, draw: Draw) -> Losses:
+            return self._method.step(self._network, self.state, draw, lr)
 
-        return recorded(step, [own.generator for own in self.members], self._settings)
+        return recorded(step, self._draw, self._settings)
 
     def _draw(self) -> tuple[Tensor, Tensor]:
         """Fresh cells, shape (members, batch, d) twice."""

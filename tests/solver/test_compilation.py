@@ -71,14 +71,11 @@ def test_elsewhere_than_on_cuda_nothing_is_recorded(monkeypatch):
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """PyTorch's interface to CUDA, without a device: recording calls the step and keeps what it did to `counts`."""
+    """PyTorch's interface to CUDA, without a device: recording calls the step, replaying counts."""
     stream = SimpleNamespace(wait_stream=lambda _: None)
     made = SimpleNamespace(refuse=False, replays=0)
 
     class Recording:
-        def register_generator_state(self, generator):
-            assert isinstance(generator, torch.Generator)
-
         def replay(self):
             made.replays += 1
 
@@ -99,31 +96,43 @@ def cuda(monkeypatch):
     return made
 
 
-def step(lr, seen):
-    seen.append(float(lr))
-    return torch.zeros(1), torch.ones(1)
+class Steps:
+    """Steps that note their learning rate and draw twice, numbers that count on."""
+
+    def __init__(self):
+        self.seen, self.drawn = [], 0
+
+    def draw(self):
+        self.drawn += 1
+        return torch.tensor([float(self.drawn)]), torch.tensor([-float(self.drawn)])
+
+    def __call__(self, lr, draw):
+        (x, _), (_, y) = draw(), draw()
+        self.seen.append((round(float(lr), 3), x.item(), y.item()))
+        return x, y
 
 
-def test_steps_are_taken_then_recorded_then_replayed(cuda):
-    seen = []
-    graph = _graph.Graph(lambda lr: step(lr, seen), [torch.Generator()], torch.device("cpu"))
+def test_steps_are_taken_then_recorded_then_replayed_on_fresh_cells(cuda):
+    steps = Steps()
+    graph = _graph.Graph(steps, steps.draw, torch.device("cpu"))
     for number in range(6):
-        f, g = graph(number / 10)
-        assert (f.item(), g.item()) == (0, 1)
+        x, y = graph(number / 10)
+        # What was recorded reads from the same place, where the cells of this step are by now.
+        assert (x.item(), y.item()) == (2 * number + 1, -2 * number - 2)
     # The fourth call records, which computes nothing on a device, and is then the first to be replayed.
-    assert seen == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert steps.seen == [(number / 10, 2 * number + 1, -2 * number - 2) for number in range(4)]
     assert cuda.replays == 3
 
 
-def test_what_cannot_be_recorded_is_computed(cuda):
-    cuda.refuse, seen = True, []
-    graph = _graph.Graph(lambda lr: step(lr, seen), [], torch.device("cpu"))
-    for _ in range(3):
-        graph(0.5)
+def test_what_cannot_be_recorded_is_computed_on_the_same_cells(cuda):
+    cuda.refuse, steps = True, Steps()
+    graph = _graph.Graph(steps, steps.draw, torch.device("cpu"))
+    for number in range(3):
+        graph(number / 10)
     with pytest.warns(
         RuntimeWarning, match=r"^a training step cannot be recorded as a CUDA graph \(operation not permitted when"
     ):
-        graph(0.5)
-    graph(0.25)
-    assert seen == [0.5, 0.5, 0.5, 0.5, 0.25]
+        graph(0.3)
+    graph(0.4)
+    assert steps.seen == [(number / 10, 2 * number + 1, -2 * number - 2) for number in range(5)]
     assert cuda.replays == 0

@@ -10,7 +10,7 @@ import torch
 
 from scot_hycnn.potentials import HyCNN
 from scot_hycnn.solver._cells import Cells
-from scot_hycnn.solver._monitor import SLACK, Monitor, Snapshot
+from scot_hycnn.solver._monitor import SLACK, Monitor, Snapshot, snapshots
 from scot_hycnn.solver._selection import CONVERGED, score_blends
 
 NETWORK = HyCNN(n_dims=2, hidden=(8, 8), strong_convexity=0.9, output_scale=0.3)
@@ -26,7 +26,7 @@ def cells():
 
 @pytest.fixture
 def monitor(cells):
-    return Monitor(NETWORK, cells)
+    return Monitor(cells)
 
 
 def drawn(strength, seed=0):
@@ -38,9 +38,13 @@ def drawn(strength, seed=0):
 GOOD, FAIR, POOR = drawn(0.01), drawn(0.3), drawn(1.0)
 
 
+def check(monitor, step, theta):
+    monitor.check(step, *snapshots(NETWORK, theta, theta, [monitor]), LOSSES)
+
+
 def check_all(monitor, *thetas):
     for step, theta in enumerate(thetas):
-        monitor.check(step + 1, theta, theta, LOSSES)
+        check(monitor, step + 1, theta)
     return monitor.history["J_minus_gaussian"]
 
 
@@ -60,7 +64,7 @@ def test_the_semi_dual_is_the_ensembles_on_validation_cells(monitor, cells):
 
 def test_the_ensemble_is_judged_and_not_its_members(cells):
     """J is convex in f: the ensemble's lies below the mean of its members'."""
-    j, *members = (check_all(Monitor(NETWORK, cells), theta)[0] for theta in (POOR, POOR[:1], POOR[1:]))
+    j, *members = (check_all(Monitor(cells), theta)[0] for theta in (POOR, POOR[:1], POOR[1:]))
     assert j < np.mean(members)
 
 
@@ -81,7 +85,7 @@ def test_as_good_is_within_the_slack_of_the_difference(monitor, excess, expected
 
 def test_snapshots_do_not_follow_the_training(monitor):
     theta = GOOD.clone()
-    monitor.check(1, theta, theta, LOSSES)
+    check(monitor, 1, theta)
     theta.fill_(7)
     assert torch.equal(monitor.selected(), GOOD)
 
@@ -124,7 +128,7 @@ def test_if_every_check_failed_the_parameters_are_finite_and_the_gaussian_map_is
 def test_only_what_is_clearly_worse_is_called_so(monitor):
     verdicts = []
     for theta in (GOOD * math.nan, POOR, POOR * math.nan, GOOD, POOR, GOOD * math.nan):
-        monitor.check(1, theta, theta, LOSSES)
+        check(monitor, 1, theta)
         verdicts.append(monitor.clearly_worse_than_gaussian)
     assert verdicts == [True, True, True, False, True, False]
 
@@ -132,7 +136,7 @@ def test_only_what_is_clearly_worse_is_called_so(monitor):
 def test_history_has_a_row_for_each_check(monitor, cells):
     assert monitor.history == {}
     for step in (3, 6, 8):
-        monitor.check(step, FAIR, FAIR, LOSSES)
+        check(monitor, step, FAIR)
     history = monitor.history
     assert history["step"].tolist() == [3, 6, 8]
     assert {len(column) for column in history.values()} == {3}

@@ -15,7 +15,7 @@ from scot_hycnn.potentials import Gaussian, HyCNN
 from scot_hycnn.solver import Settings, TransportMap, fit
 from scot_hycnn.solver._cells import Cells
 from scot_hycnn.solver._minimax import Minimax
-from scot_hycnn.solver._monitor import Monitor
+from scot_hycnn.solver._monitor import Monitor, snapshots
 from scot_hycnn.solver._selection import Blended, score_blends
 
 SHORT = {"solver": "paper", "hidden": (8, 8), "batch_size": 64, "device": "cpu"}
@@ -206,8 +206,8 @@ def test_checks_and_scores_agree_in_the_cells_own_coordinates():
     balanced = Cells.prepare(normal(0, 500) * [1, 3], 2 * normal(1, 500) + 4, 0.4, rng=0, device="cpu")
     centred, network = balanced.centred(), HyCNN(2, (8, 8), strong_convexity=1.0)
     theta = network.init(2, torch.Generator().manual_seed(0))
-    monitor = Monitor(network, centred)
-    monitor.check(1, theta, theta, (torch.zeros(2), torch.zeros(2)))
+    monitor = Monitor(centred)
+    monitor.check(1, *snapshots(network, theta, theta, [monitor]), (torch.zeros(2), torch.zeros(2)))
     (gaussian,) = score_blends(network, network.weights(theta), balanced, (0.0,))
     (alone,) = score_blends(network, network.weights(theta), centred, (1.0,))
     (j,) = monitor.history["J_minus_gaussian"]
