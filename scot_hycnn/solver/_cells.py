@@ -182,39 +182,6 @@ class Cells:
         # Sampling noise can push an estimate near zero below it.
         return max(float(estimate), 0.0)
 
-    def batch(
-        self, n_members: int, size: int, generator: torch.Generator, rows: range | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Random training cells, drawn with replacement for each member, of which some are wanted.
-
-        Parameters
-        ----------
-        n_members
-            For how many members cells are drawn.
-        size
-            Cells of each cloud for each of them.
-        generator
-            Source of randomness.
-        rows
-            For which of them cells are returned; None means all, K of them.
-
-        Returns
-        -------
-        Source and target cells, shape (K, size, d) each.
-        """
-        wanted = slice(None) if rows is None else slice(rows.start, rows.stop)
-        x, y = (
-            cells[
-                (
-                    torch.randint(len(cells), (n_members, size), generator=generator, device=cells.device)
-                    if strata is None
-                    else strata.draw((n_members, size), generator)
-                )[wanted]
-            ]
-            for cells, strata in ((self.x, self.strata_x), (self.y, self.strata_y))
-        )
-        return x, y
-
 
 def _balanced(x: Array, y: Array, weights_x: Array | None = None, weights_y: Array | None = None) -> Coordinates:
     return Coordinates.from_gaussian(Gaussian.fit(x, y, weights_x=weights_x, weights_y=weights_y))

@@ -86,9 +86,10 @@ class _Batch:
             )
         self.going = others
         if results:
+            numbers = {running.number for running in others}
+            self._parts = [part for part in self._parts if part.numbers & numbers]
             for part in self._parts:
-                part.keep({running.number for running in others})
-            self._parts = [part for part in self._parts if part.members]
+                part.keep(numbers)
         return results
 
     def _rows(self) -> list[tuple[_Running, slice]]:

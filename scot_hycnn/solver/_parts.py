@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -12,31 +11,10 @@ from torch import Tensor
 from scot_hycnn.potentials import Potential
 
 from ._cells import Cells
+from ._draws import Draws, Members
 from ._graph import recorded
 from ._method import Draw, Losses, Method, State
 from ._settings import Settings
-
-
-@dataclass(frozen=True)
-class Members:
-    """Some members of a map.
-
-    Parameters
-    ----------
-    number
-        Of the map.
-    cells
-        Its cells.
-    rows
-        Which of its members.
-    generator
-        Of its randomness; every part of a map has a copy, so that all draw the same.
-    """
-
-    number: int
-    cells: Cells
-    rows: range
-    generator: torch.Generator
 
 
 class Part:
@@ -54,13 +32,22 @@ class Part:
         How they are trained.
     settings
         Options, the same for all maps.
+    generator
+        Of its randomness; every part has a copy, so that all draw the same.
     """
 
     def __init__(
-        self, members: Sequence[Members], state: State, *, network: Potential, method: Method, settings: Settings
+        self,
+        members: Sequence[Members],
+        state: State,
+        *,
+        network: Potential,
+        method: Method,
+        settings: Settings,
+        generator: torch.Generator,
     ) -> None:
-        self.members, self.state = list(members), state
-        self._network, self._method, self._settings = network, method, settings
+        self._members, self.state = list(members), state
+        self._network, self._method, self._settings, self._generator = network, method, settings, generator
         self._advance = self._as_fast_as_it_goes()
 
     def step(self, number: int) -> Losses:
@@ -69,28 +56,27 @@ class Part:
             self._network.at_step(parameters.theta, number, self._settings.max_steps)
         return self._advance(self._method.rate(number, self._settings.max_steps))
 
+    @property
+    def numbers(self) -> set[int]:
+        """Of its maps."""
+        return {own.number for own in self._members}
+
     def keep(self, numbers: Collection[int]) -> None:
-        """Go on with the maps of these numbers only."""
-        stays = [own.number in numbers for own in self.members for _ in own.rows]
+        """Go on with those of its maps that have these numbers; at least one does."""
+        stays = [own.number in numbers for own in self._members for _ in own.rows]
         if not all(stays):
             self.state.keep(torch.tensor(stays, device=self._settings.device))
-            self.members = [own for own in self.members if own.number in numbers]
+            self._members = [own for own in self._members if own.number in numbers]
             self._advance = self._as_fast_as_it_goes()
 
     def _as_fast_as_it_goes(self) -> Callable[[float], Losses]:
         """What trains by one step."""
+        draws = Draws(self._members, self._settings.n_ensemble, self._settings.batch_size, self._generator)
 
         def step(lr: float | Tensor, draw: Draw) -> Losses:
             return self._method.step(self._network, self.state, draw, lr)
 
-        return recorded(step, self._draw, self._settings)
-
-    def _draw(self) -> tuple[Tensor, Tensor]:
-        """Fresh cells, shape (members, batch, d) twice."""
-        size = self._settings.batch_size
-        drawn = (own.cells.batch(self._settings.n_ensemble, size, own.generator, own.rows) for own in self.members)
-        x, y = zip(*drawn, strict=True)
-        return torch.cat(x), torch.cat(y)
+        return recorded(step, draws, self._settings)
 
 
 def divide(network: Potential, method: Method, settings: Settings, clouds: Sequence[Cells], n_parts: int) -> list[Part]:
@@ -116,13 +102,10 @@ def divide(network: Potential, method: Method, settings: Settings, clouds: Seque
     parts = []
     for first, last in pairwise(len(clouds) * n * part // n_parts for part in range(n_parts + 1)):
         members = [
-            Members(k, clouds[k], range(max(first - k * n, 0), min(last - k * n, n)), _copy(generators[k]))
+            Members(k, clouds[k], range(max(first - k * n, 0), min(last - k * n, n)))
             for k in range(first // n, -(-last // n))
         ]
         own = state if n_parts == 1 else state.rows(slice(first, last))
-        parts.append(Part(members, own, network=network, method=method, settings=settings))
+        generator = torch.Generator(settings.device).set_state(generators[0].get_state())
+        parts.append(Part(members, own, network=network, method=method, settings=settings, generator=generator))
     return parts
-
-
-def _copy(generator: torch.Generator) -> torch.Generator:
-    return torch.Generator(generator.device).set_state(generator.get_state())

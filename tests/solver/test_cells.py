@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -155,21 +154,6 @@ def test_validation_cells_take_no_part_in_the_coordinates(cells):
         cells.y_validation, cells.coordinates.target(cells.y_validation_original), rtol=1e-5, atol=1e-6
     )
     assert [len(part) for part in (cells.x, cells.y, cells.x_validation, cells.y_validation)] == [450, 300, 150, 100]
-
-
-def test_batches_are_training_cells_and_differ_from_map_to_map(cells):
-    x, y = cells.batch(3, 50, torch.Generator().manual_seed(0))
-    assert x.shape == y.shape == (3, 50, 3)
-    for batch, cloud in ((x, cells.x), (y, cells.y)):
-        assert torch.cdist(batch.reshape(-1, 3), cloud).min(1).values.max() < 1e-2
-        assert not torch.equal(batch[0], batch[1])
-    again, _ = cells.batch(3, 50, torch.Generator().manual_seed(0))
-    assert torch.equal(x, again)
-
-
-def test_batches_may_be_larger_than_the_cloud(cells):
-    x, _ = cells.batch(1, 5000, torch.Generator().manual_seed(0))
-    assert len(x[0].unique(dim=0)) == len(cells.x)
 
 
 def test_w2_never_falls_below_zero(cells):

@@ -101,15 +101,18 @@ def test_a_map_that_stops_early_does_not_touch_the_others(stop, method, stopped)
 def test_a_map_that_meets_infinite_gradients_is_reported_and_the_others_finish(monkeypatch):
     x, ys = normal(0), [bent(1), bent(2), bent(3)]
     alone = [fit(x, y, **QUICK) for y in ys]
-    draw = _parts.Part._draw
 
-    def spoiled(part):
-        x, y = draw(part)
-        of_rows = np.repeat([own.number for own in part.members], [len(own.rows) for own in part.members])
-        y[of_rows == 1] = torch.inf
-        return x, y
+    class Spoiled(_parts.Draws):
+        def __init__(self, members, *args):
+            super().__init__(members, *args)
+            self.of_rows = np.repeat([own.number for own in members], [len(own.rows) for own in members])
 
-    monkeypatch.setattr(_parts.Part, "_draw", spoiled)
+        def __call__(self):
+            x, y = super().__call__()
+            y[self.of_rows == 1] = torch.inf
+            return x, y
+
+    monkeypatch.setattr(_parts, "Draws", Spoiled)
     with pytest.warns(
         UserWarning, match=r"solver.fit_many, 1 of 3 maps \(1\): met 40 non-finite gradients in 20"
     ) as told:
