@@ -31,7 +31,7 @@ from ._layers import check_layer, write_layers
 from ._new_cells import NewCells, find_new_cells
 from ._pairs import Cells, Pairs, read_pairs
 from ._results import Prediction, Results, StoredPrediction, find_prediction, read_results
-from ._slots import Slots, check_absent, check_key, own, slugs
+from ._slots import Slots, check_absent, check_key, layer_names, own, slugs
 from ._store import check_output, new_store
 from ._stored import StoredFit, fit_of_origin, read_fit
 from ._training import TEST, TRAIN, fingerprint, training_rows
@@ -86,6 +86,7 @@ __all__ = [
     "has_genes_decoded",
     "held_out_cells",
     "labelled_rows",
+    "layer_names",
     "listed_labels",
     "new_store",
     "own",

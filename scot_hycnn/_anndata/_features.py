@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ._conditions import Rows
 from ._genes import columns_are_genes, find_layer, row_blocks
 from ._results import Results
+from ._slots import layer_names
 from ._stored import read_fit
 
 Numbers = NDArray[np.float64]
@@ -114,7 +115,7 @@ def read_genes(adata: AnnData, results: Results, key: str, layer: str | None) ->
     measured_layer = find_layer(adata, results.rep, layer)
     measured: Any = adata.X if measured_layer is None else adata.layers[measured_layer]
     if measured is None:
-        raise ValueError(f"adata.X is empty; pass the layer that holds the values: {list(adata.layers)}.")
+        raise ValueError(f"adata.X is empty; pass the layer that holds the values: {layer_names(adata)}.")
     predicted = Values(adata.layers[name], results.source_rows)
     n_without = int(np.isnan(predicted.columns([0])).sum())
     if n_without:

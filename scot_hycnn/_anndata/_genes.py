@@ -21,6 +21,7 @@ from ._representation import (
     read_coordinates,
 )
 from ._results import Prediction
+from ._slots import layer_names
 
 Expression: TypeAlias = NDArray[np.float32]  # (cells, genes)
 Decoder: TypeAlias = Callable[[NDArray[np.float32]], ArrayLike]
@@ -73,7 +74,7 @@ class Genes:
         values: Any = part.X if self.layer is None else part.layers[self.layer]
         where = _where(self.layer)
         if values is None:
-            raise ValueError(f"{where} is empty; pass the layer that holds the values: {list(self.adata.layers)}.")
+            raise ValueError(f"{where} is empty; pass the layer that holds the values: {layer_names(self.adata)}.")
         dense = dense_array(values)
         if dense.dtype.kind not in "fiub":
             raise ValueError(f"{where} holds values of dtype {dense.dtype}; expression is numbers.")
@@ -232,11 +233,11 @@ def find_layer(adata: AnnData, rep: Representation, layer: str | None) -> str | 
         layer = pca.get("params", {}).get("layer") if isinstance(pca, dict) else None
         if layer is not None and layer not in adata.layers:
             raise ValueError(
-                f"The PCA was run on layer {layer!r}, which adata.layers lacks; it has {list(adata.layers)}. "
+                f"The PCA was run on layer {layer!r}, which adata.layers lacks; it has {layer_names(adata)}. "
                 "Pass layer= the one with the same values, or layer='X'."
             )
     elif layer not in adata.layers and layer != "X":
-        raise ValueError(f"layer={layer!r} is not in adata.layers; it has {list(adata.layers)}, and 'X' is adata.X.")
+        raise ValueError(f"layer={layer!r} is not in adata.layers; it has {layer_names(adata)}, and 'X' is adata.X.")
     return layer if layer in adata.layers else None
 
 

@@ -52,6 +52,11 @@ class Slots:
         return cls(f"X_{key}{suffix}", f"X_{key}_inverse{suffix}", *columns)
 
 
+def layer_names(adata: AnnData) -> list[str]:
+    """Names of the layers, without the one that stands for X since anndata 0.13."""
+    return [name for name in adata.layers if name is not None]
+
+
 def check_key(key: object) -> None:
     """Refuse names that files cannot hold.
 

@@ -365,7 +365,7 @@ def _commit(changes: _Changes, *, stale: Mapping[str, Sequence[str]]) -> None:
     _warn_of_replaced(changes, stale)
     own(adata)
     obs, mappings = adata.obs, [adata.obsm, adata.uns, adata.layers]
-    before = [dict(mapping) for mapping in mappings]
+    before = [{name: value for name, value in mapping.items() if name is not None} for mapping in mappings]
     replaced = [name for name in {*stale.get("obs", ()), *changes.obs} if name in obs]
     try:
         if replaced or changes.obs:
@@ -380,7 +380,8 @@ def _commit(changes: _Changes, *, stale: Mapping[str, Sequence[str]]) -> None:
     except BaseException:
         adata.obs = obs
         for mapping, content in zip(mappings, before, strict=True):
-            mapping.clear()
+            for name in [name for name in mapping if name is not None]:  # None is X, since anndata 0.13
+                del mapping[name]
             mapping.update(content)
         raise
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scanpy import logging as logg
 from scipy import sparse
 
-from scot_hycnn._anndata import Mask, check_key, claim, fingerprint, training_rows
+from scot_hycnn._anndata import Mask, check_key, claim, fingerprint, layer_names, training_rows
 
 from ._write import write
 
@@ -133,11 +133,11 @@ def pca(
 
 def _read(adata: AnnData, layer: str | None) -> _Matrix:
     if layer is not None and layer not in adata.layers:
-        raise ValueError(f"layer={layer!r} is not in adata.layers; it has {list(adata.layers)}.")
+        raise ValueError(f"layer={layer!r} is not in adata.layers; it has {layer_names(adata)}.")
     matrix: _Matrix = adata.X if layer is None else adata.layers[layer]
     where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
     if matrix is None:
-        raise ValueError(f"{where} is empty; pass the layer that holds the values: {list(adata.layers)}.")
+        raise ValueError(f"{where} is empty; pass the layer that holds the values: {layer_names(adata)}.")
     if not (sparse.issparse(matrix) or isinstance(matrix, np.ndarray)):
         raise TypeError(
             f"{where} is of type {type(matrix).__name__}; pca needs an array or a sparse matrix in memory: "

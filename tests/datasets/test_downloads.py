@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import anndata as ad
@@ -138,10 +139,11 @@ def test_download_and_read(function, store, folder, cells, content):
     assert (folder / f"{name}.sha256").read_text() == f"{hashlib.sha256(content).hexdigest()}  {name}\n"
 
 
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # mudata with pandas 3.1
 def test_several_modalities(store, folder, cells, tmp_path):
     proteins = cells[:, :4].copy()
     proteins.var_names = ["CD86", "PDL1", "PDL2", "CD366"]
-    with mudata.set_options(pull_on_update=False):
+    with mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext():
         mudata.MuData({"rna": cells, "adt": proteins}).write_h5mu(tmp_path / "papalexi_2021.h5mu")
     store.files = {"papalexi_2021.h5mu": (tmp_path / "papalexi_2021.h5mu").read_bytes()}
     read = datasets.papalexi_2021()

@@ -159,7 +159,7 @@ def test_several_targets(cells):
     for slug in ("BCR_FcR-XL", "IFN-beta"):
         is_decoded(cells, f"hycnn_ot_{slug}", expected(cells, cells.X, f"X_hycnn_ot_{slug}"))
     sh.tl.decode(cells, target="IFN-beta", key_added="one")
-    assert [name for name in cells.layers if "one" in name] == ["one_IFN-beta"]
+    assert [name for name in cells.layers if "one" in str(name).split("_")] == ["one_IFN-beta"]
 
 
 def test_only_cells_that_have_a_prediction(fit):
@@ -193,7 +193,7 @@ def test_replacing_warns(fit):
     sh.tl.decode(fit)
     with pytest.warns(UserWarning, match=r"Replacing 'hycnn_ot' \(adata.layers\)") as caught:
         sh.tl.decode(fit)
-    assert caught[0].filename == __file__
+    assert {warning.filename for warning in caught if warning.category is UserWarning} == {__file__}
 
 
 def spoil_x(adata):
