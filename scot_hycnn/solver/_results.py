@@ -34,6 +34,7 @@ class Results:
         except OSError as error:
             raise ValueError(f"results={str(folder)!r} cannot be a folder ({error}); name another one.") from None
         self._source: tuple[object, bytes] = (None, b"")
+        self._found: dict[int, tuple[Task, Path]] = {}
 
     def find(self, task: Task) -> TransportMap | None:
         """The finished map of a task, if there is one."""
@@ -45,6 +46,12 @@ class Results:
         fitted.save(self._path(task))
 
     def _path(self, task: Task) -> Path:
+        """Found once: to hash cells in a file, they must be read."""
+        if id(task) not in self._found:
+            self._found[id(task)] = task, self._named(task)
+        return self._found[id(task)][1]
+
+    def _named(self, task: Task) -> Path:
         if self._source[0] is not task.x:
             # Thousands of maps may share these cells: read once.
             self._source = task.x, _digest(task.x)
