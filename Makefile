@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test tutorials notebooks lint type bench-quick clean
+.PHONY: demo test slow tutorials notebooks lint type bench-quick clean
 
 demo: .venv/demo
 	$(BIN)/python tutorials/demo.py
@@ -11,6 +11,10 @@ demo: .venv/demo
 # One thread a worker: two workers with two threads each on two cores are several times slower.
 test: .venv/test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+
+# The tests that take more than half a minute each.
+slow: .venv/test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
 
 # Executes every tutorial and writes nothing.
 tutorials: .venv/test

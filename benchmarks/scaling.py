@@ -117,7 +117,7 @@ def seconds_of_step(x: np.ndarray, ys: list[np.ndarray], options: dict[str, obje
     for steps in (WARM_UP, STEPS):
         started = time.perf_counter()
         for first in range(0, len(clouds), most):
-            _loop.train(network, replace(settings, max_steps=steps), clouds[first : first + most], lambda *_: None)
+            _loop.train(network, replace(settings, max_steps=steps), clouds[first : first + most], told=lambda *_: None)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         seconds[steps] = time.perf_counter() - started

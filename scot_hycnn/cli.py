@@ -87,9 +87,10 @@ def fit(
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
-    results: Annotated[
-        Path | None, typer.Option(help="Folder for finished maps: called again, only what is missing is fitted.")
+    checkpoint_dir: Annotated[
+        Path | None, typer.Option(help="Folder for finished maps and training states: called again, the fit goes on.")
     ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from what is in it, or begin anew.")] = True,
     key_added: Annotated[str | None, typer.Option(help="Stem of all keys. [default: hycnn_ot]")] = None,
     progress: Annotated[bool | None, typer.Option(help="Show a bar. [default: in a terminal]")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
@@ -126,7 +127,8 @@ def fit(
         compilation=compilation,
         device=device,
         rng=seed,
-        results=results,
+        checkpoint_dir=checkpoint_dir,
+        resume=resume,
         progress=progress,
         key_added=key_added,
     )

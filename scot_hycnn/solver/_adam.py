@@ -84,6 +84,25 @@ class AveragedAdam:
             averaging=self._averaging,
         )
 
+    def state(self) -> dict[str, Tensor]:
+        """Everything that updates change, by name, of all maps; the tensors themselves."""
+        own = {"theta": self.theta.detach(), "average": self.average}
+        return own | {"n_bad_gradients": self.n_bad_gradients, "n_updates": self._n_updates, **self._moments}
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Become what had this state."""
+        if not self._moments:
+            self._adam.state[self.theta] = {name: state[name].clone() for name in state.keys() - self.state().keys()}
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
+
+    @property
+    def _moments(self) -> dict[str, Tensor]:
+        """Adam's own state; nothing before the first update."""
+        moments: dict[str, Tensor] = self._adam.state.get(self.theta, {})
+        return moments
+
     @torch.no_grad()
     def keep(self, rows: Tensor) -> None:
         """Go on with some of the maps, shape (K,) of booleans; they do not notice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 from numpy.typing import ArrayLike
 
@@ -12,6 +13,7 @@ from ._cells import check_cells
 from ._device import resolve_device
 from ._map import TransportMap
 from ._maps import fit_tasks
+from ._results import Results
 from ._task import Task
 
 
@@ -35,6 +37,8 @@ def fit(
     device: str = "auto",
     rng: int = 0,
     progress: bool | None = None,
+    checkpoint_dir: str | Path | None = None,
+    resume: bool = True,
 ) -> TransportMap:
     r"""Learn the optimal transport map from x to y for the cost :math:`\frac12|x - y|^2`.
 
@@ -95,6 +99,11 @@ def fit(
         is not touched.
     progress
         Show a bar; None shows it in a terminal if the fit takes more than a second.
+    checkpoint_dir
+        Folder in which the state of training is kept, ten times in a fit, and then the map; see
+        :func:`scot_hycnn.solver.fit_many`.
+    resume
+        Go on from what the same call has left there; False begins anew.
 
     Returns
     -------
@@ -146,7 +155,8 @@ def fit(
     )
     if task.left_out:
         warnings.warn(f"solver.fit {task.left_out}", UserWarning, stacklevel=2)
-    ((_, fitted),) = fit_tasks([task], progress)
+    kept = None if checkpoint_dir is None else Results(checkpoint_dir, resume=resume)
+    ((_, fitted),) = fit_tasks([task], progress, kept)
     if not fitted.ok:
         warnings.warn(f"solver.fit {fitted.status}", UserWarning, stacklevel=2)
     return fitted

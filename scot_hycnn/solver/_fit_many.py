@@ -30,7 +30,8 @@ def fit_many(
     rng: int = 0,
     progress: bool | None = None,
     client: Any = None,
-    results: str | Path | None = None,
+    checkpoint_dir: str | Path | None = None,
+    resume: bool = True,
     **options: Any,
 ) -> list[TransportMap]:
     """Learn the optimal transport maps from x to each of many targets, in one training loop.
@@ -57,9 +58,13 @@ def fit_many(
         A ``dask.distributed.Client`` (extra 'dask'): its workers fit the maps, in batches, and send them back. A batch
         whose worker dies is fitted by another one. ``device`` is then each worker's; name ``'cuda'`` if they have GPUs,
         since batches are then as large as suits one.
-    results
-        Folder for the finished maps, one .safetensors file each, named by a hash of cells and options: if the same call
-        is made again, after an interruption, only what is missing is fitted. With ``client`` all workers must reach it.
+    checkpoint_dir
+        Folder for the finished maps, one .safetensors file each, and, ten times in a fit, the state of those in
+        training. Files are named by a hash of cells and options. With ``client`` all workers must reach it.
+    resume
+        If the same call is made again, after an interruption, go on from what is in ``checkpoint_dir``: finished maps
+        are not fitted again, and the others, on the CPU with as many threads, get the same bits as without the
+        interruption. False begins anew.
     options
         Other options of :func:`fit`, for all maps. Those left out suit the cells of each.
 
@@ -117,7 +122,7 @@ def fit_many(
         x, checked = check_cells(x, y, target=f"ys[{number}] (target)")
         # What is in a file stays there until its turn comes.
         tasks.append(Task.of(x, y if hasattr(y, "__array__") else checked, own, **options))
-    kept = None if results is None else Results(results)
+    kept = None if checkpoint_dir is None else Results(checkpoint_dir, resume=resume)
     if client is None:
         fitted = dict(fit_tasks(tasks, progress, kept))
     else:

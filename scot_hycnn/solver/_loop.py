@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from scot_hycnn.potentials import Potential
 
 from ._cells import Cells
+from ._checkpoint import Checkpoint
 from ._choices import RECIPES, make_method
 from ._method import Losses
 from ._monitor import Monitor, Snapshot, snapshots
@@ -86,22 +88,68 @@ class _Batch:
             )
         self.going = others
         if results:
-            numbers = {running.number for running in others}
-            self._parts = [part for part in self._parts if part.numbers & numbers]
-            for part in self._parts:
-                part.keep(numbers)
+            self._keep_parts()
         return results
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training has changed, of the maps that still train."""
+        if not self.going:
+            return {"monitors": {}}
+        parameters = {
+            name: _together([getattr(part.state, name).state() for part in self._parts]) for name in ("f", "g")
+        }
+        return parameters | {
+            "generator": self._parts[0].generator.get_state(),
+            "monitors": {str(running.number): running.monitor.state() for running in self.going},
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.going = [running for running in self.going if str(running.number) in state["monitors"]]
+        self._keep_parts()
+        first = 0
+        for part in self._parts:
+            rows = slice(first, first := first + part.n_members)
+            own = {
+                name: {key: value[rows] if value.ndim else value for key, value in state[name].items()} for name in "fg"
+            }
+            part.load(own, state["generator"])
+        for running in self.going:
+            running.monitor.load(state["monitors"][str(running.number)])
+
+    def _keep_parts(self) -> None:
+        """Of the maps that still train alone."""
+        numbers = {running.number for running in self.going}
+        self._parts = [part for part in self._parts if part.numbers & numbers]
+        for part in self._parts:
+            part.keep(numbers)
 
     def _rows(self) -> list[tuple[_Running, slice]]:
         n = self._settings.n_ensemble
         return [(running, slice(place * n, (place + 1) * n)) for place, running in enumerate(self.going)]
 
 
+def _together(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Of all parts, below each other; what is one number is the same in all."""
+    return {name: torch.cat([own[name] for own in states]) if one.ndim else one for name, one in states[0].items()}
+
+
+def _states(trained: dict[int, Trained]) -> dict[str, dict[str, Any]]:
+    return {str(number): one.state() for number, one in trained.items()}
+
+
 def _averages(part: Part) -> tuple[Tensor, Tensor]:
     return part.state.f.average, part.state.g.average
 
 
-def train(network: Potential, settings: Settings, clouds: Sequence[Cells], told: Told) -> list[Trained]:
+def train(
+    network: Potential,
+    settings: Settings,
+    clouds: Sequence[Cells],
+    *,
+    told: Told,
+    checkpoint: Checkpoint | None = None,
+) -> list[Trained]:
     """Take a step on fresh batches, look at validation cells now and then.
 
     All maps start, draw and are checked by themselves: only the arithmetic is one.
@@ -116,6 +164,8 @@ def train(network: Potential, settings: Settings, clouds: Sequence[Cells], told:
         The cells of each map.
     told
         Hears of every step.
+    checkpoint
+        Where training begins, if something is there, and where its state is written at each check.
 
     Returns
     -------
@@ -129,16 +179,24 @@ def train(network: Potential, settings: Settings, clouds: Sequence[Cells], told:
     batch = _Batch(settings, running, divide(network, method, settings, clouds, n_threads))
     check_every = max(settings.max_steps // 10, 1)
     trained: dict[int, Trained] = {}
+    n_done = 0
+    if checkpoint is not None and (state := checkpoint.read(settings.device)) is not None:
+        n_done = state["step"]
+        trained = {int(number): Trained(cells=clouds[int(number)], **own) for number, own in state["ended"].items()}
+        batch.load(state)
+        told(len(batch.going) * n_done + len(trained) * settings.max_steps, None)
     with in_threads(n_threads) as each:
-        for step in range(1, settings.max_steps + 1):
+        for step in range(n_done + 1, settings.max_steps + 1):
+            if not batch.going:
+                break
             losses = batch.step(each, step - 1)
             n_going, gain = len(batch.going), None
             if step % check_every == 0 or step == settings.max_steps:
                 gain = batch.check(each, network, step, losses)
                 trained |= batch.end(step)
+                if checkpoint is not None:
+                    checkpoint.write({"step": step, "ended": _states(trained), **batch.state()})
             n_ended = n_going - len(batch.going)
             # What ends before its last step has done all its work.
             told(n_going + n_ended * (settings.max_steps - step), gain)
-            if not batch.going:
-                break
     return [trained[k] for k in range(len(clouds))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from scot_hycnn.potentials import Potential
 
 from ._cells import Cells
+from ._checkpoint import Checkpoint
 from ._choices import GAUSSIAN, RECIPES, make_network
 from ._leave_out import leave_groups_out
 from ._loop import train
@@ -44,32 +46,46 @@ def fit_tasks(
     progress
         Show a bar; None shows it in a terminal if it takes more than a second.
     results
-        Maps that are found there are not fitted again, and the others are kept there.
+        Maps that are found there are not fitted again, those that were in training go on, and all are kept there.
 
     Yields
     ------
     Number of the task, and its map; not in their order.
     """
     with Progress([task.settings.max_steps for task in tasks], show=progress) as bar:
+        # As they were divided when they began: in other company the same map has other rounding.
+        begun = [] if results is None else [batch for batch in batches(tasks) if results.has_begun(_of(tasks, batch))]
         left = []
-        for number, task in enumerate(tasks):
-            finished = None if results is None else results.find(task)
+        for number in sorted(set(range(len(tasks))) - set(chain.from_iterable(begun))):
+            finished = None if results is None else results.find(tasks[number])
             if finished is None:
                 left.append(number)
                 continue
-            bar.told(task.settings.max_steps)
+            bar.told(tasks[number].settings.max_steps)
             yield number, finished
-        for batch in batches([tasks[number] for number in left], torch.get_num_threads()):
-            numbers = [left[place] for place in batch]
-            fits = _fit_batch([tasks[number] for number in numbers], bar)
-            for number, fitted in zip(numbers, fits, strict=True):
-                if results is not None:
-                    results.keep(tasks[number], fitted)
-                yield number, fitted
+        for batch in [*begun, *([left[place] for place in batch] for batch in batches(_of(tasks, left)))]:
+            own = _of(tasks, batch)
+            fits = _fit_batch(own, bar, None if results is None else results.checkpoint(own))
+            if results is not None:
+                results.keep(own, fits)
+            yield from zip(batch, fits, strict=True)
 
 
-def batches(tasks: Sequence[Task], n_threads: int) -> list[list[int]]:
-    """Numbers of maps that train together: those with the same options, as many as are fast and fit into memory."""
+def _of(tasks: Sequence[Task], numbers: Sequence[int]) -> list[Task]:
+    return [tasks[number] for number in numbers]
+
+
+def batches(tasks: Sequence[Task], n_threads: int | None = None) -> list[list[int]]:
+    """Numbers of maps that train together: those with the same options, as many as are fast and fit into memory.
+
+    Parameters
+    ----------
+    tasks
+        The maps.
+    n_threads
+        Of a CPU; None means PyTorch's.
+    """
+    n_threads = torch.get_num_threads() if n_threads is None else n_threads
     alike: dict[Settings, list[int]] = {}
     for number, task in enumerate(tasks):
         alike.setdefault(task.settings, []).append(number)
@@ -91,7 +107,7 @@ def maps_at_once(settings: Settings, n_threads: int) -> int:
     return max(members // settings.n_ensemble, 1)
 
 
-def _fit_batch(tasks: Sequence[Task], bar: Progress) -> list[TransportMap]:
+def _fit_batch(tasks: Sequence[Task], bar: Progress, checkpoint: Checkpoint | None = None) -> list[TransportMap]:
     started, settings = time.perf_counter(), tasks[0].settings
     network = make_network(settings.potential, settings.solver, tasks[0].x.shape[1], settings.hidden)
     # k-means and covariances of few cells: with 16 threads they took 14 times as long.
@@ -103,14 +119,15 @@ def _fit_batch(tasks: Sequence[Task], bar: Progress) -> list[TransportMap]:
         bar.told(settings.max_steps * len(tasks))
     else:
         balanced = RECIPES[settings.solver].balanced
-        trained = train(network, settings, clouds if balanced else [cells.centred() for cells in clouds], bar.told)
+        own = clouds if balanced else [cells.centred() for cells in clouds]
+        trained = train(network, settings, own, told=bar.told, checkpoint=checkpoint)
     if settings.leave_out == "groups":
         trained = [
             one if one.keep_gaussian else _judged_by_groups(one, network, task)
             for one, task in zip(trained, tasks, strict=True)
         ]
     seconds = (time.perf_counter() - started) / len(tasks)
-    return [finish(network, *own, settings, seconds) for own in zip(trained, clouds, strict=True)]
+    return [finish(network, one, cells, settings, seconds) for one, cells in zip(trained, clouds, strict=True)]
 
 
 def _prepared(task: Task) -> Cells:
@@ -127,7 +144,7 @@ def _judged_by_groups(trained: Trained, network: Potential, task: Task) -> Train
     def ensembles(fewer: Settings, clouds: Sequence[Cells]) -> list[Blended]:
         return [
             Blended(network, network.weights(one.theta), blend=1.0)
-            for one in train(network, fewer, clouds, lambda *_: None)
+            for one in train(network, fewer, clouds, told=lambda *_: None)
         ]
 
     return replace(trained, left_out=leave_groups_out(x, y, groups, task.settings, ensembles))

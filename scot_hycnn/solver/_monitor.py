@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,6 +109,25 @@ class Monitor:
                 "residual": self._last.residual,
             }
         )
+
+    def state(self) -> dict[str, Any]:
+        """Everything that checks have changed."""
+        return {
+            "best": asdict(self._best),
+            "last": asdict(self._last),
+            "rows": self.history,
+            "seconds": time.perf_counter() - self._started,
+            "clearly_worse_than_gaussian": self.clearly_worse_than_gaussian,
+            "gain": self.gain,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Become what had this state."""
+        self._best, self._last = (Snapshot(**state[name]) for name in ("best", "last"))
+        columns = {name: column.tolist() for name, column in state["rows"].items()}
+        self._rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        self._started = time.perf_counter() - state["seconds"]
+        self.clearly_worse_than_gaussian, self.gain = state["clearly_worse_than_gaussian"], state["gain"]
 
     def selected(self) -> Tensor:
         """Parameters of the check of lowest J; of the last one where that is as good.

@@ -51,6 +51,11 @@ class Trained:
     history: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     n_bad_gradients: int = 0
 
+    def state(self) -> dict[str, Any]:
+        """All but the cells, as plain values; groups are left out later."""
+        names = ("theta", "keep_gaussian", "n_steps", "history", "n_bad_gradients")
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True)
 class Choice:

@@ -47,7 +47,7 @@ class Part:
         generator: torch.Generator,
     ) -> None:
         self._members, self.state = list(members), state
-        self._network, self._method, self._settings, self._generator = network, method, settings, generator
+        self._network, self._method, self._settings, self.generator = network, method, settings, generator
         self._advance = self._as_fast_as_it_goes()
 
     def step(self, number: int) -> Losses:
@@ -61,6 +61,17 @@ class Part:
         """Of its maps."""
         return {own.number for own in self._members}
 
+    @property
+    def n_members(self) -> int:
+        """Networks."""
+        return sum(len(own.rows) for own in self._members)
+
+    def load(self, state: dict[str, dict[str, Tensor]], generator: Tensor) -> None:
+        """Become what had this state: of f and g, of its networks alone, and of the random generator."""
+        self.state.f.load(state["f"])
+        self.state.g.load(state["g"])
+        self.generator.set_state(generator)
+
     def keep(self, numbers: Collection[int]) -> None:
         """Go on with those of its maps that have these numbers; at least one does."""
         stays = [own.number in numbers for own in self._members for _ in own.rows]
@@ -71,7 +82,7 @@ class Part:
 
     def _as_fast_as_it_goes(self) -> Callable[[float], Losses]:
         """What trains by one step."""
-        draws = Draws(self._members, self._settings.n_ensemble, self._settings.batch_size, self._generator)
+        draws = Draws(self._members, self._settings.n_ensemble, self._settings.batch_size, self.generator)
 
         def step(lr: float | Tensor, draw: Draw) -> Losses:
             return self._method.step(self._network, self.state, draw, lr)

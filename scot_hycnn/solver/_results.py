@@ -1,14 +1,17 @@
-"""Finished maps in a folder: a restart finds them there."""
+"""Finished maps, and those in training, in a folder: a restart finds them there."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
+from ._checkpoint import Checkpoint
 from ._map import TransportMap
 from ._task import Task
 
@@ -20,6 +23,8 @@ class Results:
     ----------
     folder
         Made if it is not there.
+    resume
+        Whether to look for what is there, or to begin anew.
 
     Raises
     ------
@@ -27,23 +32,43 @@ class Results:
         If it is not a folder and cannot be one.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, *, resume: bool = True) -> None:
+        self.folder, self.resume = Path(folder), resume
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(f"results={str(folder)!r} cannot be a folder ({error}); name another one.") from None
+            raise ValueError(
+                f"checkpoint_dir={str(folder)!r} cannot be a folder ({error}); name another one."
+            ) from None
         self._source: tuple[object, bytes] = (None, b"")
         self._found: dict[int, tuple[Task, Path]] = {}
 
     def find(self, task: Task) -> TransportMap | None:
         """The finished map of a task, if there is one."""
         path = self._path(task)
-        return TransportMap.load(path, device=task.settings.device) if path.is_file() else None
+        return TransportMap.load(path, device=task.settings.device) if self.resume and path.is_file() else None
 
-    def keep(self, task: Task, fitted: TransportMap) -> None:
-        """Write a finished map; the file appears whole or not at all."""
-        fitted.save(self._path(task))
+    def has_begun(self, batch: Sequence[Task]) -> bool:
+        """Whether a batch was in training when it was interrupted."""
+        return self.resume and self._state_of(batch).is_file()
+
+    def checkpoint(self, batch: Sequence[Task]) -> Checkpoint:
+        """Where the state of a batch in training is kept."""
+        found = Checkpoint(self._state_of(batch))
+        if not self.resume:
+            found.remove()
+        return found
+
+    def keep(self, batch: Sequence[Task], fits: Sequence[TransportMap]) -> None:
+        """Write finished maps, each file whole or not at all, and then forget the state of their training."""
+        for task, fitted in zip(batch, fits, strict=True):
+            fitted.save(self._path(task))
+        Checkpoint(self._state_of(batch)).remove()
+
+    def _state_of(self, batch: Sequence[Task]) -> Path:
+        """The same maps with as many threads, which decide how networks are divided and numbers are rounded."""
+        what = f"{torch.__version__} {torch.get_num_threads()} {[self._path(task).name for task in batch]}"
+        return self.folder / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.checkpoint"
 
     def _path(self, task: Task) -> Path:
         """Found once: to hash cells in a file, they must be read."""

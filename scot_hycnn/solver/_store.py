@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from hashlib import sha256
@@ -155,18 +156,25 @@ def _support(state: Mapping[str, Any], n_dims: int) -> Support:
 
 
 def save(state: dict[str, Any], path: Path) -> None:
-    """Write a map's dictionary: arrays as tensors, the rest as JSON in the header. Whole or not at all."""
+    """Write a dictionary: arrays as tensors, the rest as JSON in the header. Whole or not at all."""
     arrays: dict[str, Any] = {}
     text = json.dumps(_separate(state, "", arrays))
     metadata = {_METADATA_KEY: text, _CHECKSUM_KEY: _checksum(text, arrays)}
     # Not by tempfile or save_file, whose files nobody but their owner may read.
     temporary = path.with_name(f"{path.name}.{uuid4().hex}.partial")
     try:
-        temporary.write_bytes(serialise(arrays, metadata=metadata))
+        with temporary.open("wb") as file:
+            file.write(serialise(arrays, metadata=metadata))
+            file.flush()
+            # Before it has its name: after a power cut the name must not stand for an empty file.
+            os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except OSError as error:
+        raise OSError(
+            error.errno, f"could not be written ({error.strerror}); what was there before is kept", str(path)
+        ) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def _checksum(text: str, arrays: Mapping[str, Any]) -> str:
@@ -186,7 +194,7 @@ def _separate(state: Mapping[str, Any], prefix: str, arrays: dict[str, Any]) -> 
         if isinstance(value, Mapping):
             plain[key] = _separate(value, f"{prefix}{key}/", arrays)
         elif isinstance(value, np.ndarray):
-            arrays[prefix + key] = np.ascontiguousarray(value)
+            arrays[prefix + key] = np.array(value, order="C")
         else:
             plain[key] = value.item() if isinstance(value, np.generic) else value
     return plain

@@ -54,7 +54,8 @@ def hycnn_ot(
     rng: int | np.random.Generator | None = 0,
     progress: bool | None = None,
     client: Any = None,
-    results: str | Path | None = None,
+    checkpoint_dir: str | Path | None = None,
+    resume: bool = True,
     key_added: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
@@ -147,8 +148,10 @@ def hycnn_ot(
     client
         A ``dask.distributed.Client`` (extra 'dask'): its workers fit the maps. See
         :func:`scot_hycnn.solver.fit_many`.
-    results
-        Folder for finished maps: an interrupted call, made again, fits only what is missing.
+    checkpoint_dir
+        Folder for finished maps and the state of those in training.
+    resume
+        Go on from what an interrupted call has left there, as if there had been no interruption; False begins anew.
     key_added
         Stem of all keys below; None means ``'hycnn_ot'``.
     copy
@@ -237,7 +240,7 @@ def hycnn_ot(
         fill=fill,
     )
     start = _begin(pairs, options, predict=predict, inverse=inverse, on_cluster=client is not None)
-    maps = _fit(pairs, options, progress=progress, client=client, results=results)
+    maps = _fit(pairs, options, progress=progress, client=client, checkpoint_dir=checkpoint_dir, resume=resume)
     fits = _moved(pairs, maps, predict=predict, inverse=inverse, fallback=fallback)
     added = write_fit(adata, pairs, fits, key=key, fill=fill, fallback=fallback)
     logg.info("    finished", time=start, deep=added)

@@ -12,9 +12,9 @@ def fitted_batches(monkeypatch):
     """Sizes of the batches that are fitted."""
     sizes = []
 
-    def fit_batch(tasks, bar, original=_maps._fit_batch):
+    def fit_batch(tasks, *args, original=_maps._fit_batch):
         sizes.append(len(tasks))
-        return original(tasks, bar)
+        return original(tasks, *args)
 
     monkeypatch.setattr(_maps, "_fit_batch", fit_batch)
     return sizes

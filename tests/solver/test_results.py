@@ -41,26 +41,26 @@ def same(maps, others):
 
 def test_a_finished_map_is_not_fitted_again(tmp_path, fitted_batches):
     ys = targets(5)
-    first = fit_many(normal(0), ys, results=tmp_path / "new" / "maps", **QUICK)
+    first = fit_many(normal(0), ys, checkpoint_dir=tmp_path / "new" / "maps", **QUICK)
     assert (fitted_batches, len(list((tmp_path / "new" / "maps").iterdir()))) == ([2, 2, 1], 5)
-    same(fit_many(normal(0), ys[::-1], results=tmp_path / "new" / "maps", **QUICK), first[::-1])
+    same(fit_many(normal(0), ys[::-1], checkpoint_dir=tmp_path / "new" / "maps", **QUICK), first[::-1])
     assert len(fitted_batches) == 3
 
 
 def test_an_interruption_loses_no_finished_batch(tmp_path, monkeypatch, fitted_batches):
     ys, done = targets(5), _maps._fit_batch
 
-    def interrupted(tasks, bar):
+    def interrupted(*args):
         if len(fitted_batches) == 2:
             raise KeyboardInterrupt
-        return done(tasks, bar)
+        return done(*args)
 
     with monkeypatch.context() as patch:
         patch.setattr(_maps, "_fit_batch", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            fit_many(normal(0), ys, results=tmp_path, **QUICK)
+            fit_many(normal(0), ys, checkpoint_dir=tmp_path, **QUICK)
     assert len(list(tmp_path.iterdir())) == 4
-    maps = fit_many(normal(0), ys, results=tmp_path, **QUICK)
+    maps = fit_many(normal(0), ys, checkpoint_dir=tmp_path, **QUICK)
     assert fitted_batches == [2, 2, 1]
     same(maps, fit_many(normal(0), ys, **QUICK))
 
@@ -79,7 +79,7 @@ def test_an_interruption_loses_no_finished_batch(tmp_path, monkeypatch, fitted_b
     ids=lambda changed: next(iter(changed)),
 )
 def test_other_cells_or_options_do_not_find_it(tmp_path, fitted_batches, changed):
-    call = {"x": normal(0), "ys": [normal(2)], "results": tmp_path, **QUICK}
+    call = {"x": normal(0), "ys": [normal(2)], "checkpoint_dir": tmp_path, **QUICK}
     fit_many(**call)
     fit_many(**call | changed)
     assert fitted_batches == [1, 1]
@@ -92,17 +92,19 @@ def test_another_device_finds_it(tmp_path):
 
 
 def test_a_damaged_file_is_named(tmp_path):
-    fit_many(normal(0), [normal(2)], results=tmp_path, **QUICK)
+    fit_many(normal(0), [normal(2)], checkpoint_dir=tmp_path, **QUICK)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(ValueError, match=f"{path.name}' is not a map that scot_hycnn saved, or is damaged"):
-        fit_many(normal(0), [normal(2)], results=tmp_path, **QUICK)
+        fit_many(normal(0), [normal(2)], checkpoint_dir=tmp_path, **QUICK)
 
 
 def test_a_folder_that_cannot_be_one(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"results='.*file' cannot be a folder \(.*exists.*\); name another one"):
-        fit_many(normal(0), [normal(2)], results=tmp_path / "file", **QUICK)
+    with pytest.raises(
+        ValueError, match=r"checkpoint_dir='.*file' cannot be a folder \(.*exists.*\); name another one"
+    ):
+        fit_many(normal(0), [normal(2)], checkpoint_dir=tmp_path / "file", **QUICK)
 
 
 # ---- the cluster
@@ -125,7 +127,7 @@ def client(cluster):
 
 def test_workers_find_the_same_maps(client, tmp_path):
     ys = targets(5)
-    maps = fit_many(normal(0), ys, client=client, results=tmp_path, **QUICK)
+    maps = fit_many(normal(0), ys, client=client, checkpoint_dir=tmp_path, **QUICK)
     same(maps, fit_many(normal(0), ys, **QUICK))
     assert len(list(tmp_path.iterdir())) == 5
 
@@ -165,7 +167,7 @@ def test_a_killed_worker_loses_nothing(client, tmp_path):
 
     killer = threading.Thread(target=kill)
     killer.start()
-    maps = fit_many(normal(0), ys, client=client, results=tmp_path, **options)
+    maps = fit_many(normal(0), ys, client=client, checkpoint_dir=tmp_path, **options)
     killer.join()
     assert killed
     same(maps, expected)
@@ -174,9 +176,9 @@ def test_a_killed_worker_loses_nothing(client, tmp_path):
 
 def test_a_restart_of_a_cluster_skips_what_is_finished(client, tmp_path):
     ys = targets(4)
-    fit_many(normal(0), ys[:3], results=tmp_path, **QUICK)
+    fit_many(normal(0), ys[:3], checkpoint_dir=tmp_path, **QUICK)
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    fit_many(normal(0), ys, client=client, results=tmp_path, **QUICK)
+    fit_many(normal(0), ys, client=client, checkpoint_dir=tmp_path, **QUICK)
     after = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(after) == 4
     assert before.items() <= after.items()
