@@ -35,7 +35,7 @@ class Draws:
     """Random training cells, drawn with replacement for each member.
 
     All maps draw the same random numbers, those that each would draw alone, and rows are drawn once for all clouds of
-    one size. So a hundred maps take hardly more operations than one: a GPU waits for each to be launched.
+    one size. With all cells in one table a hundred maps take hardly more operations than one.
 
     Parameters
     ----------
@@ -47,12 +47,26 @@ class Draws:
         Cells of each cloud for each member.
     generator
         Source of randomness.
+    one_table
+        Copy all cells into one table. None does so but on a CPU, which need not wait for operations to be launched.
     """
 
-    def __init__(self, members: Sequence[Members], n_ensemble: int, size: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        members: Sequence[Members],
+        n_ensemble: int,
+        size: int,
+        *,
+        generator: torch.Generator,
+        one_table: bool | None = None,
+    ) -> None:
         self._shape, self._generator = (n_ensemble, size), generator
-        self._x = _Side.of([(own.cells.x, own.cells.strata_x, own.rows) for own in members], n_ensemble)
-        self._y = _Side.of([(own.cells.y, own.cells.strata_y, own.rows) for own in members], n_ensemble)
+        join = generator.device.type != "cpu" if one_table is None else one_table
+        x, y = (
+            [(getattr(own.cells, side), getattr(own.cells, f"strata_{side}"), own.rows) for own in members]
+            for side in "xy"
+        )
+        self._x, self._y = _Side.of(x, n_ensemble, join=join), _Side.of(y, n_ensemble, join=join)
 
     def __call__(self) -> tuple[Tensor, Tensor]:
         """Source and target cells, shape (members, size, d) each."""
@@ -65,21 +79,24 @@ class _Side:
 
     Parameters
     ----------
-    cells
-        Of all maps, one below the other, shape (n, d).
+    tables
+        Cells of each map, shape (n, d); or of all, one below the other.
+    n_members
+        Of each table.
     clouds
         Number of cells, or strata, of each different way to draw rows.
     way, first
         Of each member: where its rows are among those drawn, and where its map's cells begin, shape (members, 1).
     """
 
-    cells: Tensor
+    tables: list[Tensor]
+    n_members: list[int]
     clouds: list[int | Strata]
     way: Tensor
     first: Tensor
 
     @classmethod
-    def of(cls, maps: Sequence[tuple[Tensor, Strata | None, range]], n_ensemble: int) -> _Side:
+    def of(cls, maps: Sequence[tuple[Tensor, Strata | None, range]], n_ensemble: int, *, join: bool) -> _Side:
         """From the cells of each map, their strata, and the members."""
         clouds: list[int | Strata] = []
         way: list[int] = []
@@ -91,13 +108,13 @@ class _Side:
                 clouds.append(cloud)
             place = len(clouds) - 1 if strata is not None else clouds.index(cloud)
             way += [place * n_ensemble + row for row in rows]
-            first += [[n_before]] * len(rows)
+            first += [[n_before if join else 0]] * len(rows)
             n_before += len(cells)
-        all_cells = [cells for cells, *_ in maps]
-        # Those of one map are there already.
-        together = all_cells[0] if len(all_cells) == 1 else torch.cat(all_cells)
-        device = together.device
-        return cls(together, clouds, torch.tensor(way, device=device), torch.tensor(first, device=device))
+        tables, n_members = [cells for cells, *_ in maps], [len(rows) for *_, rows in maps]
+        if join and len(tables) > 1:
+            tables, n_members = [torch.cat(tables)], [len(way)]
+        device = tables[0].device
+        return cls(tables, n_members, clouds, torch.tensor(way, device=device), torch.tensor(first, device=device))
 
     def draw(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
         before = generator.get_state() if len(self.clouds) > 1 else None
@@ -108,6 +125,7 @@ class _Side:
             drawn.append(
                 cloud.draw(shape, generator)
                 if isinstance(cloud, Strata)
-                else torch.randint(cloud, shape, generator=generator, device=self.cells.device)
+                else torch.randint(cloud, shape, generator=generator, device=generator.device)
             )
-        return self.cells[torch.cat(drawn)[self.way] + self.first]
+        rows = (torch.cat(drawn)[self.way] + self.first).split(self.n_members)
+        return torch.cat([table[own] for table, own in zip(self.tables, rows, strict=True)])

@@ -82,7 +82,7 @@ class Part:
 
     def _as_fast_as_it_goes(self) -> Callable[[float], Losses]:
         """What trains by one step."""
-        draws = Draws(self._members, self._settings.n_ensemble, self._settings.batch_size, self.generator)
+        draws = Draws(self._members, self._settings.n_ensemble, self._settings.batch_size, generator=self.generator)
 
         def step(lr: float | Tensor, draw: Draw) -> Losses:
             return self._method.step(self._network, self.state, draw, lr)

@@ -103,8 +103,8 @@ def test_a_map_that_meets_infinite_gradients_is_reported_and_the_others_finish(m
     alone = [fit(x, y, **QUICK) for y in ys]
 
     class Spoiled(_parts.Draws):
-        def __init__(self, members, *args):
-            super().__init__(members, *args)
+        def __init__(self, members, *args, **options):
+            super().__init__(members, *args, **options)
             self.of_rows = np.repeat([own.number for own in members], [len(own.rows) for own in members])
 
         def __call__(self):
