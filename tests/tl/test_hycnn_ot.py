@@ -14,6 +14,7 @@ import scanpy as sc
 from scipy import sparse
 
 import scot_hycnn as sh
+from scot_hycnn.solver import _parts
 
 pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
 GAUSSIAN = {"potential": "gaussian"}
@@ -330,6 +331,24 @@ def test_same_seed_same_bits(cells, fast):
     assert (
         first.uns["hycnn_ot"]["models"]["IFN-beta"]["theta"] != other.uns["hycnn_ot"]["models"]["IFN-beta"]["theta"]
     ).any()
+
+
+def test_an_interrupted_fit_leaves_the_cells_as_they_were_and_goes_on(cells, fast, unchanged, tmp_path, monkeypatch):
+    expected, options = cells.copy(), fast | {"checkpoint_dir": tmp_path / "maps"}
+    sh.tl.hycnn_ot(expected, "control", "IFN-beta", **fast)
+
+    def step(part, number, original=_parts.Part.step):
+        if number == 4:
+            raise KeyboardInterrupt
+        return original(part, number)
+
+    with monkeypatch.context() as patch, unchanged(cells), pytest.raises(KeyboardInterrupt):
+        patch.setattr(_parts.Part, "step", step)
+        sh.tl.hycnn_ot(cells, "control", "IFN-beta", **options)
+    assert [path.suffix for path in (tmp_path / "maps").iterdir()] == [".checkpoint"]
+    sh.tl.hycnn_ot(cells, "control", "IFN-beta", **options)
+    np.testing.assert_array_equal(cells.obsm["X_hycnn_ot"], expected.obsm["X_hycnn_ot"])
+    assert [path.suffix for path in (tmp_path / "maps").iterdir()] == [".safetensors"]
 
 
 @pytest.mark.parametrize("rng", [np.int64(4), np.random.default_rng(4), None])
