@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -367,17 +369,15 @@ def test_others_may_read_a_saved_file_like_any_other(path):
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), MemoryError(), KeyboardInterrupt()])
-@pytest.mark.parametrize("step", ["serialise", "write_bytes", "replace"])
+@pytest.mark.parametrize("step", ["serialise", "fsync", "replace"])
 def test_a_save_that_fails_leaves_the_old_file_whole_and_no_other(fitted, path, monkeypatch, error, step):
     before = path.read_bytes()
 
-    def failing(self, *args, **kwargs):
-        if step == "write_bytes":
-            with self.open("wb") as file:
-                file.write(b"half of it")
+    def failing(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(_store if step == "serialise" else type(path), step, failing)
+    place = {"serialise": _store, "fsync": _store.os, "replace": type(path)}[step]
+    monkeypatch.setattr(place, step, failing)
     with pytest.raises(type(error)):
         fitted.save(path)
     monkeypatch.undo()
@@ -396,3 +396,12 @@ def test_what_json_cannot_hold_is_an_error_before_anything_is_written(fitted, st
 def test_a_folder_that_is_not_there(fitted, tmp_path):
     with pytest.raises(FileNotFoundError):
         fitted.save(tmp_path / "nowhere" / "map.safetensors")
+
+
+def test_a_full_disk_is_named_with_the_file(fitted, path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(_store.os, "fsync", full)
+    with pytest.raises(OSError, match=rf"No space left on device\); what was there before is kept: '{path}'"):
+        fitted.save(path)

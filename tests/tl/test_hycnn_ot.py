@@ -342,9 +342,10 @@ def test_an_interrupted_fit_leaves_the_cells_as_they_were_and_goes_on(cells, fas
             raise KeyboardInterrupt
         return original(part, number)
 
-    with monkeypatch.context() as patch, unchanged(cells), pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(_parts.Part, "step", step)
-        sh.tl.hycnn_ot(cells, "control", "IFN-beta", **options)
+        with unchanged(cells), pytest.raises(KeyboardInterrupt):
+            sh.tl.hycnn_ot(cells, "control", "IFN-beta", **options)
     assert [path.suffix for path in (tmp_path / "maps").iterdir()] == [".checkpoint"]
     sh.tl.hycnn_ot(cells, "control", "IFN-beta", **options)
     np.testing.assert_array_equal(cells.obsm["X_hycnn_ot"], expected.obsm["X_hycnn_ot"])

@@ -1,0 +1,160 @@
+"""Ten thousand damaged and forged files: each gives one ValueError, or the map that it says it is."""
+
+from __future__ import annotations
+
+import json
+import random
+import struct
+import tracemalloc
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save as serialise
+
+from scot_hycnn.solver import TransportMap, _store, fit
+
+pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
+# The header's length, then the header.
+PREFIX = 8
+# Values that JSON knows, and that no entry expects.
+STRANGE = [None, True, -1, 0, 3, 1e308, float("nan"), float("inf"), 2**70, "", "x" * 1000, [], [[[]]], {}, {"a": 1}]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A saved map: bytes, header text, arrays."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 100, 2))
+    path = tmp_path_factory.mktemp("map") / "map.safetensors"
+    fit(x, y**3, hidden=(4, 4), max_steps=10, n_ensemble=2, device="cpu", progress=False).save(path)
+    with safe_open(path, framework="numpy") as file:
+        text = file.metadata()[_store._METADATA_KEY]
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    return path.read_bytes(), text, arrays
+
+
+def truncated(whole, draw):
+    return whole[0][: draw.randrange(len(whole[0]))]
+
+
+def flipped(whole, draw):
+    content = bytearray(whole[0])
+    for _ in range(draw.randint(1, 8)):
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+    return bytes(content)
+
+
+def header_flipped(whole, draw):
+    content = bytearray(whole[0])
+    end = PREFIX + struct.unpack("<Q", content[:PREFIX])[0]
+    for _ in range(draw.randint(1, 4)):
+        content[draw.randrange(end)] = draw.randrange(256)
+    return bytes(content)
+
+
+def spliced(whole, draw):
+    content, (a, b, c) = whole[0], sorted(draw.randrange(len(whole[0])) for _ in range(3))
+    return draw.choice(
+        [content[:a] + content[b:], content[:b] + content[a:], content[:a] + content[b:c] + content[a:b]]
+    )
+
+
+def longer(whole, draw):
+    return whole[0] + draw.randbytes(draw.choice([1, 7, 1000, 100_000]))
+
+
+def claims(whole, draw):
+    """A header that is said to be as long as memory, or longer."""
+    return struct.pack("<Q", draw.choice([0, 1, 2**31, 2**40, 2**63, 2**64 - 1])) + whole[0][PREFIX:]
+
+
+def forged(text, arrays):
+    """A file whose checksum is right."""
+    metadata = {_store._METADATA_KEY: text, _store._CHECKSUM_KEY: _store._checksum(text, arrays)}
+    return serialise(arrays, metadata=metadata)
+
+
+def header_edited(whole, draw):
+    """Some entry of the header has another value, another name, or is gone."""
+    state = json.loads(whole[1])
+    for _ in range(draw.randint(1, 3)):
+        inner = state
+        while True:
+            key = draw.choice(sorted(inner)) if inner else None
+            if key is None or not isinstance(inner[key], dict) or draw.random() < 0.3:
+                break
+            inner = inner[key]
+        if key is None:
+            continue
+        what = draw.randrange(4)
+        if what == 0:
+            del inner[key]
+        elif what == 1:
+            inner[draw.choice(["", "a/b", key + "x", "theta"])] = inner.pop(key)
+        else:
+            inner[key] = draw.choice(STRANGE)
+    return forged(json.dumps(state), whole[2])
+
+
+def array_edited(whole, draw):
+    """Some array has another type, shape or values, another name, or is gone."""
+    arrays = dict(whole[2])
+    name = draw.choice(sorted(arrays))
+    array = arrays[name]
+    match draw.randrange(7):
+        case 0:
+            del arrays[name]
+        case 1:
+            arrays[draw.choice(["x", "a/b/c", name + "/deeper", "/", ""])] = arrays.pop(name)
+        case 2:
+            arrays[name] = array.astype(draw.choice([np.int8, np.float16, np.int64, np.bool_, np.uint8]))
+        case 3:
+            arrays[name] = np.ascontiguousarray(array[: len(array) // 2] if array.ndim else array)
+        case 4:
+            arrays[name] = np.zeros(draw.choice([(), (0,), (0, 5), (1, 1, 1), (3, 1000)]), array.dtype)
+        case 5:
+            arrays[name] = np.full_like(
+                array, draw.choice([np.nan, np.inf, -np.inf, 1e38]) if array.dtype.kind == "f" else 0
+            )
+        case 6:
+            arrays[draw.choice(sorted(arrays))] = array
+    return forged(whole[1], arrays)
+
+
+MUTATIONS = [truncated, flipped, header_flipped, spliced, longer, claims, header_edited, array_edited]
+N_EACH = 1300
+
+
+@pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda mutate: mutate.__name__)
+def test_a_damaged_or_forged_file_is_an_error_or_a_map(whole, tmp_path, mutate):
+    draw, path, x = random.Random(mutate.__name__), tmp_path / "map.safetensors", np.zeros((3, 2), np.float32)
+    n_rejected = 0
+    for _ in range(N_EACH):
+        path.write_bytes(mutate(whole, draw))
+        try:
+            fitted = TransportMap.load(path, device="cpu")
+        except ValueError:
+            n_rejected += 1
+            continue
+        if fitted.n_dims == 2:
+            with np.errstate(all="ignore"):
+                assert fitted.transport(x).shape == (3, 2)
+    assert n_rejected > 0
+
+
+@pytest.mark.parametrize("mutate", [claims, longer, header_edited, array_edited], ids=lambda mutate: mutate.__name__)
+def test_reading_takes_no_more_than_twice_the_file(whole, tmp_path, mutate):
+    """Above what reading the whole map takes, which is small."""
+    draw, path = random.Random(1), tmp_path / "map.safetensors"
+    for _ in range(100):
+        path.write_bytes(mutate(whole, draw))
+        tracemalloc.start()
+        try:
+            TransportMap.load(path, device="cpu")
+        except ValueError:
+            pass
+        finally:
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        assert peak < 2 * path.stat().st_size + 2**20
