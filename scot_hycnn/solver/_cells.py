@@ -24,6 +24,8 @@ Given = Any
 
 # Scoring costs n m distances; beyond this many cells the choice of a blend gains nothing.
 MAX_VALIDATION_CELLS = 2000
+# Covariances and their eigenvalues need squares.
+LARGEST = 1e100
 
 
 def check_cells(x: ArrayLike, y: ArrayLike, *, target: str = "y (target)") -> tuple[NDArray[Any], NDArray[Any]]:
@@ -51,6 +53,12 @@ def check_cells(x: ArrayLike, y: ArrayLike, *, target: str = "y (target)") -> tu
             raise ValueError(
                 f"{name} has NaN or infinite values in {int(bad.sum())} of {len(cells)} rows, the first in row "
                 f"{int(np.argmax(bad))}; remove or impute them."
+            )
+        largest = max(float(cells.max()), -float(cells.min()))
+        if largest > LARGEST:
+            raise ValueError(
+                f"{name} has values up to {largest:.1g}, and {LARGEST:.0g} is the most that can be squared safely. "
+                "Divide both clouds by the same number."
             )
     return x, y
 
