@@ -110,8 +110,9 @@ def maps_at_once(settings: Settings, n_threads: int) -> int:
 def _fit_batch(tasks: Sequence[Task], bar: Progress, checkpoint: Checkpoint | None = None) -> list[TransportMap]:
     started, settings = time.perf_counter(), tasks[0].settings
     network = make_network(settings.potential, settings.solver, tasks[0].x.shape[1], settings.hidden)
-    # k-means and covariances of few cells: with 16 threads they took 14 times as long.
-    with threadpool_limits(1):
+    # k-means of few cells: with 16 threads it took 14 times as long. (BLAS has one limit for all threads of a process,
+    # OpenMP one for each: fits side by side do not change each other's.)
+    with threadpool_limits(1, user_api="openmp"):
         clouds = [_prepared(task) for task in tasks]
     if settings.potential == GAUSSIAN:
         theta = network.init(1, torch.Generator().manual_seed(settings.rng))

@@ -1,0 +1,78 @@
+"""Fits side by side in one process do not disturb each other, nor what the process had set."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+from scot_hycnn.solver import fit
+from scot_hycnn.solver._precision import full_precision
+
+QUICK = {"hidden": (8, 8), "max_steps": 60, "batch_size": 64, "n_ensemble": 2, "device": "cpu", "progress": False}
+pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
+
+
+def clouds(seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(2, 200, 2))
+    return x, y + seed * np.sign(y)
+
+
+def settings():
+    """Of the whole process."""
+    return {
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "grad": torch.is_grad_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "precision": torch.get_float32_matmul_precision(),
+        "torch's random state": torch.get_rng_state().tolist(),
+        "numpy's random state": np.random.get_state()[1].tolist(),
+        "numpy's errors": np.geterr(),
+        "pools": [(pool["internal_api"], pool["num_threads"]) for pool in threadpool_info()],
+    }
+
+
+def test_fits_in_threads_give_the_bits_of_fits_in_turn_and_change_no_setting():
+    seeds = range(6)
+    alone = [fit(*clouds(seed), **QUICK).theta for seed in seeds]
+    before = settings()
+    with ThreadPoolExecutor(3, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        together = list(pool.map(lambda seed: fit(*clouds(seed), **QUICK).theta, seeds))
+    for one, other in zip(together, alone, strict=True):
+        assert torch.equal(one, other)
+    assert settings() == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_another_default_type_of_numbers_does_not_show(dtype):
+    expected = fit(*clouds(2), **QUICK).theta
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        theta = fit(*clouds(2), **QUICK).theta
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(before)
+    assert theta.dtype == torch.float32
+    assert torch.equal(theta, expected)
+
+
+def test_contexts_of_full_precision_that_overlap():
+    """The first to open is not the last to close."""
+    torch.set_float32_matmul_precision("high")
+    try:
+        first, second = full_precision(), full_precision()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+        second.__exit__(None, None, None)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
