@@ -98,9 +98,11 @@ class AveragedAdam:
     def load(self, state: dict[str, Tensor]) -> None:
         """Become what had this state."""
         if not self._moments:
-            self._adam.state[self.theta] = {name: state[name].clone() for name in state.keys() - self.state().keys()}
+            # Steps are counted in the default type of numbers, and are then not a tensor that was stored.
+            others = {name: torch.as_tensor(state[name]) for name in state.keys() - self.state().keys()}
+            self._adam.state[self.theta] = {name: value.clone() for name, value in others.items()}
         for name, tensor in self.state().items():
-            tensor.copy_(state[name])
+            tensor.copy_(torch.as_tensor(state[name]))
 
     @property
     def _moments(self) -> dict[str, Tensor]:

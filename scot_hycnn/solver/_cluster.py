@@ -71,13 +71,13 @@ def fit_on_cluster(
     import distributed  # noqa: PLC0415 - optional
 
     as_completed: Any = distributed.as_completed
-    where = None if results is None else (results.folder.absolute(), results.resume)
+    folder = None if results is None else results.folder.absolute()
     # The source cells travel once to each worker, not with every batch.
     x = client.scatter(tasks[0].x, broadcast=True, hash=False)
     numbers = {}
     for batch in batches(tasks, n_threads=1):
         jobs: list[Job] = [(tasks[number].y, tasks[number].labels, tasks[number].settings) for number in batch]
-        numbers[client.submit(_work, x, jobs, where, pure=False)] = batch
+        numbers[client.submit(_work, x, jobs, folder, pure=False)] = batch
     with Progress([task.settings.max_steps for task in tasks], show=progress) as bar:
         for future, states in as_completed(list(numbers), with_results=True):
             for number, state in zip(numbers[future], states, strict=True):
@@ -86,15 +86,14 @@ def fit_on_cluster(
             future.release()
 
 
-def _work(x: Given, jobs: Sequence[Job], where: tuple[Path, bool] | None) -> list[dict[str, Any]]:
+def _work(x: Given, jobs: Sequence[Job], folder: Path | None) -> list[dict[str, Any]]:
     """Fit a batch, on a worker."""
     _keep_freed_memory()
     tasks = [
         Task(x, y, labels, replace(settings, device=str(resolve_device(settings.device))))
         for y, labels, settings in jobs
     ]
-    results = None if where is None else Results(where[0], resume=where[1])
-    fitted = dict(fit_tasks(tasks, progress=False, results=results))
+    fitted = dict(fit_tasks(tasks, progress=False, results=None if folder is None else Results(folder)))
     return [fitted[number].to_dict() for number in range(len(tasks))]
 
 

@@ -30,9 +30,10 @@ def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 return fast(*args)
             except Exception as error:  # noqa: BLE001 - compilers fail in many ways; an error of ours comes again below
                 failed = True
+                said, *_ = str(error).splitlines() or [""]
                 warnings.warn(
-                    f"torch.compile failed ({type(error).__name__}: {str(error).splitlines()[0]}); training goes on "
-                    "without. It needs a C++ compiler, or Triton on a GPU; compilation='auto' does not use it.",
+                    f"torch.compile failed ({type(error).__name__}: {said}); training goes on without. "
+                    "It needs a C++ compiler, or Triton on a GPU; compilation='auto' does not use it.",
                     RuntimeWarning,
                     stacklevel=2,
                 )

@@ -35,7 +35,8 @@ class Draws:
     """Random training cells, drawn with replacement for each member.
 
     All maps draw the same random numbers, those that each would draw alone, and rows are drawn once for all clouds of
-    one size. With all cells in one table a hundred maps take hardly more operations than one.
+    one size. With all cells in one table a hundred maps take hardly more operations than one, if their clouds have one
+    size and no groups; otherwise one more for each size, or for each map.
 
     Parameters
     ----------

@@ -68,5 +68,5 @@ class ENOT(Method):
         return loss_f.detach(), loss_g.detach()
 
     def _expectile_loss(self, r: Tensor) -> Tensor:
-        weight = torch.where(r < 0, 1 - self.expectile, self.expectile)
+        weight = torch.full_like(r, self.expectile).masked_fill_(r < 0, 1 - self.expectile)
         return (weight * r.square()).mean(1)

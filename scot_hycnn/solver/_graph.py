@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from ._settings import Settings
 Step = Callable[[float | Tensor, Draw], Losses]
 # Steps before recording, in which libraries allocate what a graph must not.
 N_BEFORE = 3
+_recording = threading.Lock()
 
 
 def recorded(step: Step, draw: Draw, settings: Settings) -> Callable[[float], Losses]:
@@ -70,9 +72,10 @@ class Graph:
             try:
                 self._recorded = self._record()
             except RuntimeError as error:  # nothing was computed
+                said, *_ = str(error).splitlines() or [""]
                 warnings.warn(
-                    f"a training step cannot be recorded as a CUDA graph ({str(error).splitlines()[0]}); training goes "
-                    "on without, several times slower. compilation='never' does not try.",
+                    f"a training step cannot be recorded as a CUDA graph ({said}); training goes on without, "
+                    "several times slower. compilation='never' does not try.",
                     RuntimeWarning,
                     stacklevel=2,
                 )
@@ -98,8 +101,11 @@ class Graph:
         return losses
 
     def _record(self) -> tuple[torch.cuda.CUDAGraph, Losses]:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self._lr.device), torch.cuda.graph(graph):
+        graph, own = torch.cuda.CUDAGraph(), torch.cuda.Stream(self._lr.device)
+        # Left to itself PyTorch records on a stream of the first device that was ever recorded on, and after a failure
+        # leaves it in place; the outer context gives the caller's back. It records one graph at a time.
+        recording = torch.cuda.graph(graph, stream=own, capture_error_mode="thread_local")
+        with _recording, torch.cuda.stream(own), recording:
             losses = self._on_batches()
         return graph, losses
 

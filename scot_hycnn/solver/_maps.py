@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -63,7 +63,7 @@ def fit_tasks(
                 continue
             bar.told(tasks[number].settings.max_steps)
             yield number, finished
-        for batch in [*begun, *([left[place] for place in batch] for batch in batches(_of(tasks, left)))]:
+        for batch in [*begun, *batches(tasks, left=left)]:
             own = _of(tasks, batch)
             fits = _fit_batch(own, bar, None if results is None else results.checkpoint(own))
             if results is not None:
@@ -75,7 +75,9 @@ def _of(tasks: Sequence[Task], numbers: Sequence[int]) -> list[Task]:
     return [tasks[number] for number in numbers]
 
 
-def batches(tasks: Sequence[Task], n_threads: int | None = None) -> list[list[int]]:
+def batches(
+    tasks: Sequence[Task], *, n_threads: int | None = None, left: Collection[int] | None = None
+) -> list[list[int]]:
     """Numbers of maps that train together: those with the same options, as many as are fast and fit into memory.
 
     Parameters
@@ -84,6 +86,9 @@ def batches(tasks: Sequence[Task], n_threads: int | None = None) -> list[list[in
         The maps.
     n_threads
         Of a CPU; None means PyTorch's.
+    left
+        Numbers of those that are to be divided; None means all. After the first batches are done the others stay as
+        they were.
     """
     n_threads = torch.get_num_threads() if n_threads is None else n_threads
     alike: dict[Settings, list[int]] = {}
@@ -94,9 +99,10 @@ def batches(tasks: Sequence[Task], n_threads: int | None = None) -> list[list[in
         most = min(
             maps_at_once(settings, n_threads), max(MOST_VALUES // max(tasks[number].n_values for number in numbers), 1)
         )
-        n_batches = -(-len(numbers) // most)
-        # Of one size: a last batch of few maps would leave threads idle.
-        found += [part.tolist() for part in np.array_split(numbers, n_batches)]
+        rest = [number for number in numbers if left is None or number in left]
+        if rest:
+            # Of one size: a last batch of few maps would leave threads idle.
+            found += [part.tolist() for part in np.array_split(rest, -(-len(rest) // most))]
     return found
 
 

@@ -89,7 +89,7 @@ class Monitor:
         self.gain = 0.0
 
     def check(self, step: int, now: Snapshot, losses: Losses) -> None:
-        """Take in how the ensemble is now; the only place in training that waits for the device."""
+        """Take in how the ensemble is now. Checks alone wait for the device in training."""
         self._last = now
         if not self._rows or self._last.semi_dual < self._best.semi_dual:
             self._best = self._last

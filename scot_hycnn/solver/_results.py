@@ -23,8 +23,6 @@ class Results:
     ----------
     folder
         Made if it is not there.
-    resume
-        Whether to look for what is there, or to begin anew.
 
     Raises
     ------
@@ -32,8 +30,8 @@ class Results:
         If it is not a folder and cannot be one.
     """
 
-    def __init__(self, folder: str | Path, *, resume: bool = True) -> None:
-        self.folder, self.resume = Path(folder), resume
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -46,29 +44,40 @@ class Results:
     def find(self, task: Task) -> TransportMap | None:
         """The finished map of a task, if there is one."""
         path = self._path(task)
-        return TransportMap.load(path, device=task.settings.device) if self.resume and path.is_file() else None
+        return TransportMap.load(path, device=task.settings.device) if path.is_file() else None
+
+    def forget(self, tasks: Sequence[Task]) -> None:
+        """Remove what is there of them: the maps, and states of their training."""
+        for task in tasks:
+            self._path(task).unlink(missing_ok=True)
+            self._remove_states(task)
 
     def has_begun(self, batch: Sequence[Task]) -> bool:
         """Whether a batch was in training when it was interrupted."""
-        return self.resume and self._state_of(batch).is_file()
+        return self._state_of(batch).is_file()
 
     def checkpoint(self, batch: Sequence[Task]) -> Checkpoint:
         """Where the state of a batch in training is kept."""
-        found = Checkpoint(self._state_of(batch))
-        if not self.resume:
-            found.remove()
-        return found
+        return Checkpoint(self._state_of(batch))
 
     def keep(self, batch: Sequence[Task], fits: Sequence[TransportMap]) -> None:
         """Write finished maps, each file whole or not at all, and then forget the state of their training."""
         for task, fitted in zip(batch, fits, strict=True):
             fitted.save(self._path(task))
-        Checkpoint(self._state_of(batch)).remove()
+        self._remove_states(batch[0])
 
     def _state_of(self, batch: Sequence[Task]) -> Path:
-        """The same maps with as many threads, which decide how networks are divided and numbers are rounded."""
-        what = f"{torch.__version__} {torch.get_num_threads()} {[self._path(task).name for task in batch]}"
-        return self.folder / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.checkpoint"
+        """Named by the first map, and by what decides how networks are divided and numbers are rounded."""
+        settings, names = batch[0].settings, [self._path(task).name for task in batch]
+        device = torch.device(settings.device).type
+        what = f"{torch.__version__} {torch.get_num_threads()} {device} {settings.compilation} {names}"
+        return self._path(batch[0]).with_suffix(f".{hashlib.sha256(what.encode()).hexdigest()[:16]}.checkpoint")
+
+    def _remove_states(self, first: Task) -> None:
+        """Of this machine and others, and halves of files that a killed process left."""
+        for pattern in (".*.checkpoint", ".*.partial"):
+            for path in self.folder.glob(self._path(first).stem + pattern):
+                path.unlink(missing_ok=True)
 
     def _path(self, task: Task) -> Path:
         """Found once: to hash cells in a file, they must be read."""

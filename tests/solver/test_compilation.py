@@ -79,7 +79,8 @@ def cuda(monkeypatch):
         def replay(self):
             made.replays += 1
 
-    def graph(_):
+    def graph(_, **options):
+        assert options["capture_error_mode"] == "thread_local"
         if made.refuse:
             raise RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors ...")
         return nullcontext()

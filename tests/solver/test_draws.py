@@ -85,7 +85,7 @@ class Counted(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_on_a_gpu_the_number_of_operations_does_not_grow_with_the_maps():
+def test_in_one_table_the_number_of_operations_does_not_grow_with_maps_of_one_size():
     counts = []
     for n_maps in (2, 50):
         draw = draws(*[MAPS["of one size"][0]] * n_maps, one_table=True)
