@@ -21,6 +21,12 @@ mpl.use("Agg")
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A test that leaves another number of threads behind would change what later ones find."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the real data sets; without SCOT_HYCNN_DATA the test is skipped."""

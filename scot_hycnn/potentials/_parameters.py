@@ -22,5 +22,5 @@ def inverse_softplus(value: Tensor) -> Tensor:
 def log_normal(shape: tuple[int, ...], mean: float, variance: float, generator: torch.Generator) -> Tensor:
     """Draws from the log-normal distribution that has the given mean and variance."""
     log_variance = math.log1p(variance / mean**2)
-    normal = torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device)
+    normal = torch.randn(shape, generator=generator, device=generator.device)
     return torch.exp(math.log(mean) - log_variance / 2 + math.sqrt(log_variance) * normal)

@@ -45,7 +45,7 @@ class AveragedAdam:
         self._potential = potential
         self.theta = theta.requires_grad_()
         self.average = theta.detach().clone()
-        self.n_bad_gradients = torch.zeros(len(theta), dtype=torch.float32, device=theta.device)
+        self.n_bad_gradients = torch.zeros(len(theta), device=theta.device)
         # There it is one kernel, which a graph may record.
         on_gpu = theta.device.type == "cuda"
         self._adam = torch.optim.Adam([self.theta], betas=betas, fused=on_gpu, capturable=on_gpu)
@@ -55,14 +55,13 @@ class AveragedAdam:
                 torch.full(
                     (math.prod(shape),),
                     weight_decay if potential.decays(name) else 0.0,
-                    dtype=torch.float32,
                     device=theta.device,
                 )
                 for name, shape in potential.shapes.items()
             ]
         )
         self._max_norm, self._averaging = max_norm, averaging
-        self._n_updates = torch.zeros((), dtype=torch.float32, device=theta.device)
+        self._n_updates = torch.zeros((), device=theta.device)
 
     @torch.no_grad()
     def update(self, grad: Tensor, lr: float | Tensor) -> None:

@@ -49,20 +49,6 @@ def test_fits_in_threads_give_the_bits_of_fits_in_turn_and_change_no_setting():
     assert settings() == before
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
-def test_another_default_type_of_numbers_does_not_show(dtype):
-    expected = fit(*clouds(2), **QUICK).theta
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        theta = fit(*clouds(2), **QUICK).theta
-        assert torch.get_default_dtype() == dtype
-    finally:
-        torch.set_default_dtype(before)
-    assert theta.dtype == torch.float32
-    assert torch.equal(theta, expected)
-
-
 def test_contexts_of_full_precision_that_overlap():
     """The first to open is not the last to close."""
     torch.set_float32_matmul_precision("high")

@@ -396,7 +396,7 @@ def test_history_has_one_row_for_each_check(max_steps):
 @pytest.mark.parametrize("potential", ["hycnn", "gaussian"])
 def test_params_hold_every_option_and_the_cost(potential):
     fitted = fit(normal(0), bent(1), potential=potential, **(QUICK | {"device": "auto", "hidden": [8, 4], "rng": 5}))
-    options = set(inspect.signature(fit).parameters) - {"x", "y", "groups", "progress"}
+    options = set(inspect.signature(fit).parameters) - {"x", "y", "groups", "progress", "checkpoint_dir", "resume"}
     assert set(fitted.params) == options | {"n_steps", "seconds"}
     assert fitted.params["hidden"] == (8, 4)
     assert fitted.params["rng"] == 5
