@@ -52,11 +52,7 @@ class AveragedAdam:
         self._weight_decay = weight_decay
         self._decayed = torch.cat(
             [
-                torch.full(
-                    (math.prod(shape),),
-                    weight_decay if potential.decays(name) else 0.0,
-                    device=theta.device,
-                )
+                torch.full((math.prod(shape),), weight_decay if potential.decays(name) else 0.0, device=theta.device)
                 for name, shape in potential.shapes.items()
             ]
         )

@@ -54,10 +54,6 @@ class Checkpoint:
             ) from None
         return _map(state, lambda value: _tensor(value, device))
 
-    def remove(self) -> None:
-        """What was trained is finished, and kept elsewhere."""
-        self._path.unlink(missing_ok=True)
-
 
 def _tensor(value: Any, device: str) -> Any:
     """What training computes with, in float32, and the state of its generator; history stays with NumPy."""
