@@ -212,8 +212,11 @@ def _labels(column: pd.Series[Any]) -> list[Any]:
 def _matches(label: Hashable, labels: list[Any]) -> list[Any]:
     """Labels equal to this one; else those that print as it does, or are the same number.
 
-    Files and shells turn 1 into '1', and pandas turns 1 into 1.0 where a value is missing.
+    Files and shells turn 1 into '1', and pandas turns 1 into 1.0 where a value is missing. A missing value is no label,
+    and not the one that prints as it does.
     """
+    if pd.api.types.is_scalar(label) and pd.isna(label):
+        return []
     return (
         [other for other in labels if other == label]
         or [other for other in labels if str(other) == str(label)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._one_branch import OneBranch
-from ._parameters import log_normal
+from ._parameters import log_normal, standard_normal
 from ._potential import Weights
 
 
@@ -83,13 +83,13 @@ class ICNN(OneBranch):
     def _draw(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Hoedt & Klambauer (2023), prop. 1: signals keep mean and variance from layer to layer."""
         if name[0] in "WwQ":
-            return torch.randn(shape, generator=generator, device=generator.device) / math.sqrt(self.n_dims)
+            return standard_normal(shape, generator) / math.sqrt(self.n_dims)
         n = self._fan_in(name)
         if name[0] == "b" and not n:
-            return torch.zeros(shape, device=generator.device)
+            return torch.zeros(shape, dtype=torch.float32, device=generator.device)
         denominator = 6 * (math.pi - 1) + (n - 1) * (3 * math.sqrt(3) + 2 * math.pi - 6)
         if name[0] == "b":
-            return torch.full(shape, -math.sqrt(3 * n / denominator), device=generator.device)
+            return torch.full(shape, -math.sqrt(3 * n / denominator), dtype=torch.float32, device=generator.device)
         return log_normal(shape, math.sqrt(6 * math.pi / (n * denominator)), 1 / n, generator)
 
     def penalty(self, weights: Weights) -> Tensor:

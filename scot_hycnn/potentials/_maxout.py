@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
 
 from ._gate import smooth_max
 from ._network import Network
-from ._parameters import inverse_softplus, log_normal, unpack
+from ._parameters import inverse_softplus, log_normal, standard_normal, unpack
 from ._potential import Weights
 from ._temperature import cyclic
 
@@ -48,15 +48,15 @@ class Maxout(Network):
         """Paper, sec. 2.2 and app. C; Q and tau are ours."""
         device = generator.device
         if name == "tau":
-            return inverse_softplus(torch.full(shape, self.temperature, device=device))
+            return inverse_softplus(torch.full(shape, self.temperature, dtype=torch.float32, device=device))
         if name[0] in "WwQ":
             # Q is as strong as the later skips: at a tenth of that, T = 4x^3 stayed a linear map for 400 steps.
             scale = (1.0 if name == "W0" else 0.5) / math.sqrt(self.n_dims)
-            return torch.randn(shape, generator=generator, device=device) * scale
+            return standard_normal(shape, generator) * scale
         h = self._fan_in(name)
         if name[0] == "b":
             bias = -math.sqrt(h / (2 * math.pi * h + 2 * math.pi - 2)) if h else 0.0
-            return torch.full(shape, bias, device=device)
+            return torch.full(shape, bias, dtype=torch.float32, device=device)
         mean = math.sqrt(1 / (h**2 + (1 - 1 / math.pi) * h))
         return log_normal(shape, mean, 1 / (4 * h), generator)
 
@@ -95,7 +95,7 @@ class Maxout(Network):
 
     def at_step(self, theta: Tensor, step: int, max_steps: int) -> None:
         if self.gate == "smooth" and self.annealing == "cyclic":
-            tau = torch.tensor(self.temperature * cyclic(step, max_steps), device="cpu")
+            tau = torch.tensor(self.temperature * cyclic(step, max_steps), dtype=torch.float32, device="cpu")
             with torch.no_grad():
                 unpack(theta, self.shapes)["tau"].fill_(float(inverse_softplus(tau)))
 

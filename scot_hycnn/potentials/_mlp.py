@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ._one_branch import OneBranch
+from ._parameters import standard_normal
 
 
 @final
@@ -67,6 +68,6 @@ class MLP(OneBranch):
 
     def _draw(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         if name == "Q":
-            return torch.randn(shape, generator=generator, device=generator.device) / math.sqrt(self.n_dims)
+            return standard_normal(shape, generator) / math.sqrt(self.n_dims)
         bound = 1 / math.sqrt(self._fan_in(name) if name[0] != "W" and self._fan_in(name) else self.n_dims)
-        return (2 * torch.rand(shape, generator=generator, device=generator.device) - 1) * bound
+        return (2 * torch.rand(shape, generator=generator, dtype=torch.float32, device=generator.device) - 1) * bound

@@ -104,7 +104,9 @@ class Network(Potential):
 
     def _init_parameter(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         if name == "q":
-            return inverse_softplus(torch.full(shape, self.strong_convexity, device=generator.device))
+            return inverse_softplus(
+                torch.full(shape, self.strong_convexity, dtype=torch.float32, device=generator.device)
+            )
         drawn = self._draw(name, shape, generator)
         scaled = drawn * self.output_scale if name in ("v", "w") else drawn
         if self._positive(name):

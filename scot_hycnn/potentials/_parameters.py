@@ -19,8 +19,12 @@ def inverse_softplus(value: Tensor) -> Tensor:
     return value + torch.log(-torch.expm1(-value))
 
 
+def standard_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draws in single precision, whatever PyTorch's default type is: the same seed, the same network."""
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device)
+
+
 def log_normal(shape: tuple[int, ...], mean: float, variance: float, generator: torch.Generator) -> Tensor:
     """Draws from the log-normal distribution that has the given mean and variance."""
     log_variance = math.log1p(variance / mean**2)
-    normal = torch.randn(shape, generator=generator, device=generator.device)
-    return torch.exp(math.log(mean) - log_variance / 2 + math.sqrt(log_variance) * normal)
+    return torch.exp(math.log(mean) - log_variance / 2 + math.sqrt(log_variance) * standard_normal(shape, generator))

@@ -45,19 +45,24 @@ class AveragedAdam:
         self._potential = potential
         self.theta = theta.requires_grad_()
         self.average = theta.detach().clone()
-        self.n_bad_gradients = torch.zeros(len(theta), device=theta.device)
+        self.n_bad_gradients = torch.zeros(len(theta), dtype=theta.dtype, device=theta.device)
         # There it is one kernel, which a graph may record.
         on_gpu = theta.device.type == "cuda"
         self._adam = torch.optim.Adam([self.theta], betas=betas, fused=on_gpu, capturable=on_gpu)
         self._weight_decay = weight_decay
         self._decayed = torch.cat(
             [
-                torch.full((math.prod(shape),), weight_decay if potential.decays(name) else 0.0, device=theta.device)
+                torch.full(
+                    (math.prod(shape),),
+                    weight_decay if potential.decays(name) else 0.0,
+                    dtype=theta.dtype,
+                    device=theta.device,
+                )
                 for name, shape in potential.shapes.items()
             ]
         )
         self._max_norm, self._averaging = max_norm, averaging
-        self._n_updates = torch.zeros((), device=theta.device)
+        self._n_updates = torch.zeros((), dtype=theta.dtype, device=theta.device)
 
     @torch.no_grad()
     def update(self, grad: Tensor, lr: float | Tensor) -> None:

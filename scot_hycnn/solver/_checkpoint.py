@@ -25,6 +25,10 @@ class Checkpoint:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    def of_folds(self, number: int) -> Checkpoint:
+        """Another one beside it, for the fits without some groups of the map of this number."""
+        return Checkpoint(self._path.with_suffix(f".folds{number}{self._path.suffix}"))
+
     def write(self, state: Mapping[str, Any]) -> None:
         """Replace the file at once: it holds the state before, or this one, whatever happens meanwhile.
 

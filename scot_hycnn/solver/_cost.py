@@ -52,7 +52,7 @@ def _seconds(n_dims: int, settings: Settings, n_maps: int) -> float:
     n_threads = n_parts(settings.device, n_members)
     of_a_thread = -(-n_members // n_threads)
     weights = network.weights(network.init(of_a_thread, generator).detach())
-    x = torch.zeros((of_a_thread, settings.batch_size, n_dims), device=settings.device)
+    x = weights[next(iter(weights))].new_zeros((of_a_thread, settings.batch_size, n_dims))
 
     def gradient(_: object, draw: Draw) -> tuple[Tensor, Tensor]:
         cells, _ = draw()

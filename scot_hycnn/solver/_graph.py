@@ -50,7 +50,7 @@ class Graph:
 
     def __init__(self, step: Step, draw: Draw, device: torch.device) -> None:
         self._step, self._draw = step, draw
-        self._lr = torch.zeros((), device=device)
+        self._lr = torch.zeros((), dtype=torch.float32, device=device)
         # What the recorded step reads: of the last steps before, only their number counts.
         self._batches: list[tuple[Tensor, Tensor]] = []
         self._n_before = N_BEFORE

@@ -134,7 +134,9 @@ class Strata:
 
     def draw(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
         """Row numbers, with replacement."""
-        group, within = (torch.rand(shape, generator=generator, device=generator.device) for _ in range(2))
+        group, within = (
+            torch.rand(shape, generator=generator, dtype=torch.float32, device=generator.device) for _ in range(2)
+        )
         k = torch.searchsorted(self.cumulative, group, right=True).clamp(max=len(self.size) - 1)
         return self.order[self.start[k] + (within * self.size[k]).long().clamp(max=self.size[k] - 1)]
 

@@ -86,12 +86,14 @@ class LeastSquares:
     def _decay(self, network: Potential, theta: Tensor) -> Tensor:
         """Decay of each parameter, shape (K, P)."""
         share = [_decaying(network, name, shape, theta.device).flatten() for name, shape in network.shapes.items()]
-        return torch.tensor(self.weight_decay, device=theta.device).unsqueeze(1) * torch.cat(share).to(theta)
+        return torch.tensor(self.weight_decay, dtype=theta.dtype, device=theta.device).unsqueeze(1) * torch.cat(
+            share
+        ).to(theta)
 
 
 def _decaying(network: Potential, name: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
     """1 where a parameter decays, else 0. Those of a monotone dimension do not: zero is no softplus of zero."""
-    decaying = torch.full(shape, float(network.decays(name)), device=device)
+    decaying = torch.full(shape, float(network.decays(name)), dtype=torch.float32, device=device)
     monotone = getattr(network, "monotone", "")
     if monotone and name[0] in "Ww":
         free = torch.tensor([sign == "0" for sign in monotone], device=device)
@@ -105,7 +107,9 @@ def _batches(n_members: int, n: int, size: int, generator: torch.Generator) -> C
 
     def draw() -> Tensor:
         if not left:
-            order = torch.rand(n_members, n, generator=generator, device=generator.device).argsort(1)
+            order = torch.rand(n_members, n, generator=generator, dtype=torch.float32, device=generator.device).argsort(
+                1
+            )
             # What is left over at the end of a pass is too few for a batch.
             left.extend(order.split(min(size, n), dim=1)[: max(n // size, 1)])
         return left.pop()

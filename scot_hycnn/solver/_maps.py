@@ -130,8 +130,10 @@ def _fit_batch(tasks: Sequence[Task], bar: Progress, checkpoint: Checkpoint | No
         trained = train(network, settings, own, told=bar.told, checkpoint=checkpoint)
     if settings.leave_out == "groups":
         trained = [
-            one if one.keep_gaussian else _judged_by_groups(one, network, task)
-            for one, task in zip(trained, tasks, strict=True)
+            one
+            if one.keep_gaussian
+            else _judged_by_groups(one, network, task, checkpoint and checkpoint.of_folds(number))
+            for number, (one, task) in enumerate(zip(trained, tasks, strict=True))
         ]
     seconds = (time.perf_counter() - started) / len(tasks)
     return [finish(network, one, cells, settings, seconds) for one, cells in zip(trained, clouds, strict=True)]
@@ -143,7 +145,7 @@ def _prepared(task: Task) -> Cells:
     return Cells.prepare(x, y, settings.validation_fraction, rng=settings.rng, device=settings.device, groups=groups)
 
 
-def _judged_by_groups(trained: Trained, network: Potential, task: Task) -> Trained:
+def _judged_by_groups(trained: Trained, network: Potential, task: Task, checkpoint: Checkpoint | None) -> Trained:
     x, y, groups = task.cells()
     if groups is None:
         return trained
@@ -151,7 +153,7 @@ def _judged_by_groups(trained: Trained, network: Potential, task: Task) -> Train
     def ensembles(fewer: Settings, clouds: Sequence[Cells]) -> list[Blended]:
         return [
             Blended(network, network.weights(one.theta), blend=1.0)
-            for one in train(network, fewer, clouds, told=lambda *_: None)
+            for one in train(network, fewer, clouds, told=lambda *_: None, checkpoint=checkpoint)
         ]
 
     return replace(trained, left_out=leave_groups_out(x, y, groups, task.settings, ensembles))

@@ -136,6 +136,27 @@ def test_with_groups(tmp_path, interrupt, leave_out):
     same_bits(maps, fit_many(normal(0), targets(), **options))
 
 
+def test_an_interruption_among_the_folds_repeats_neither_networks_nor_finished_folds(tmp_path, monkeypatch):
+    """Three maps train for 40 steps, and then for each of them the folds, for 40 steps too."""
+    options = QUICK | {"groups": GROUPS, "leave_out": "groups"}
+    expected = fit_many(normal(0), targets(), **options)
+    seen = []
+
+    def step(part, number, original=_parts.Part.step):
+        seen.append(number)
+        if len(seen) == 40 + 40 + 30:
+            raise KeyboardInterrupt
+        return original(part, number)
+
+    monkeypatch.setattr(_parts.Part, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        fit_many(normal(0), targets(), **options, checkpoint_dir=tmp_path)
+    assert len(states(tmp_path)) == 3  # of the networks, and of the folds of two maps
+    same_bits(fit_many(normal(0), targets(), **options, checkpoint_dir=tmp_path), expected)
+    assert seen[40 + 40 + 30 :] == [*range(28, 40), *range(40)]
+    assert not states(tmp_path)
+
+
 def test_an_interruption_after_training_repeats_none_of_it(tmp_path, interrupt, monkeypatch):
     options = QUICK | {"checkpoint_dir": tmp_path}
     expected = fit_many(normal(0), targets(), **QUICK)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+import warnings
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -20,6 +22,11 @@ def clouds(seed):
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(2, 200, 2))
     return x, y + seed * np.sign(y)
+
+
+def fitted_elsewhere(seed):
+    warnings.simplefilter("ignore")
+    return fit(*clouds(seed), **QUICK).theta.numpy()
 
 
 def settings():
@@ -47,6 +54,15 @@ def test_fits_in_threads_give_the_bits_of_fits_in_turn_and_change_no_setting():
     for one, other in zip(together, alone, strict=True):
         assert torch.equal(one, other)
     assert settings() == before
+
+
+def test_fits_in_processes_give_the_bits_of_this_one():
+    seeds = range(4)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        together = list(pool.map(fitted_elsewhere, seeds))
+    for seed, theta in zip(seeds, together, strict=True):
+        np.testing.assert_array_equal(theta, fit(*clouds(seed), **QUICK).theta.numpy())
 
 
 def test_contexts_of_full_precision_that_overlap():

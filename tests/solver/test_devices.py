@@ -1,6 +1,8 @@
-"""Every tensor is made where the fit runs: with another default device nothing may land there."""
+"""Every tensor says where it is made and of what type: PyTorch's defaults, whatever they are, change nothing."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -13,6 +15,18 @@ from scot_hycnn.solver._settings import Settings
 QUICK = {"hidden": (4, 4), "max_steps": 10, "batch_size": 32, "n_ensemble": 2, "device": "cpu", "progress": False}
 GROUPS = (np.repeat(list("abcd"), 50),) * 2
 pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
+
+
+@contextmanager
+def other_defaults():
+    """Tensors on 'meta' have no values: whatever is made there by accident fails when it is read."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            yield
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def clouds():
@@ -32,11 +46,10 @@ def clouds():
     ],
     ids=lambda options: " ".join(map(str, options.values() if "groups" not in options else options)),
 )
-def test_a_fit_is_the_same_under_another_default_device(options):
-    """Tensors on 'meta' have no values: whatever is made there by accident fails when it is read."""
+def test_a_fit_is_the_same_under_other_defaults(options):
     x, y = clouds()
     expected = fit(x, y, **QUICK | options)
-    with torch.device("meta"):
+    with other_defaults():
         fitted = fit(x, y, **QUICK | options)
         again = TransportMap.from_dict(fitted.to_dict(), device="cpu")
         for one in (fitted, again):
@@ -49,7 +62,7 @@ def test_a_fit_is_the_same_under_another_default_device(options):
 
 def test_maps_that_stop_early_and_the_expected_time_are_the_same_too():
     x, y = clouds()
-    with torch.device("meta"):
+    with other_defaults():
         maps = fit_many(x, [y, x], **QUICK | {"max_steps": 40})
         options = {name: value for name, value in QUICK.items() if name != "progress"}
         assert expected_seconds(2, *[Settings.for_cells(200, 2, rng=0, **options)] * 3) > 0
@@ -58,10 +71,10 @@ def test_maps_that_stop_early_and_the_expected_time_are_the_same_too():
 
 
 @pytest.mark.parametrize("options", [{}, {"monotonic_cst": [1, 0]}, {"shape": "concave"}], ids=str)
-def test_regression_is_the_same_under_another_default_device(options):
+def test_regression_is_the_same_under_other_defaults(options):
     x, y = clouds()
     expected = ConvexRegressor(max_steps=5, random_state=0, device="cpu", **options).fit(x, y[:, 0]).predict(x)
-    with torch.device("meta"):
+    with other_defaults():
         regressor = ConvexRegressor(max_steps=5, random_state=0, device="cpu", **options).fit(x, y[:, 0])
         np.testing.assert_array_equal(regressor.predict(x), expected)
         regressor.gradient(x)
