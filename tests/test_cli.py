@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import anndata
@@ -187,6 +188,9 @@ ERRORS = {
     ),
     "figure's groups": (["plot", "displacement", "in.h5ad", "-o", "o.png"], "'displacement' needs --groupby"),
     "no fit to draw": (["plot", "deg", "in.h5ad", "-o", "o.png"], "has no fits"),
+    "no fit to report": (["report", "in.h5ad", "-o", "o.html"], "has no fits"),
+    "report's format": (["report", "in.h5ad", "-o", "o.pdf"], "'o.pdf' must end in .html"),
+    "existing report": (["report", "in.h5ad", "-o", "old.html"], "'old.html' exists; .* --overwrite"),
     "existing figure": (["plot", "history", "in.h5ad", "-o", "old.png"], "'old.png' exists; .* --overwrite"),
     "option": (["info", "in.h5ad", "--nix"], "--nix.* See scot-hycnn info --help"),
     "command": (["nix"], "'nix'.* See scot-hycnn --help"),
@@ -214,7 +218,8 @@ def test_errors_are_one_line_and_write_nothing(folder, run, monkeypatch, case):
     monkeypatch.chdir(folder)
     (folder / "bad.h5ad").write_bytes(b"nothing")
     (folder / "bad.zarr").mkdir()
-    (folder / "old.png").write_bytes(b"old")
+    for name in ("old.png", "old.html"):
+        (folder / name).write_bytes(b"old")
     for name, text in TOML.items():
         (folder / f"{name}.toml").write_text(text)
     before = digest(folder)
@@ -274,13 +279,14 @@ def test_without_typer(monkeypatch):
         cli.main()
 
 
-@pytest.mark.parametrize(
-    ("command", "tool"), [("fit", sh.tl.hycnn_ot), ("transport", sh.tl.transport), ("evaluate", sh.tl.evaluate)]
-)
+TOOLS = {"fit": sh.tl.hycnn_ot, "transport": sh.tl.transport, "evaluate": sh.tl.evaluate, "report": sh.pl.report}
+
+
+@pytest.mark.parametrize(("command", "tool"), TOOLS.items())
 def test_every_keyword_has_a_flag_with_its_default(command, tool):
     flags, keywords = (inspect.signature(f).parameters for f in (COMMANDS[command], tool))
     renamed = {"source_key": "source", "target_key": "target", "rng": "seed"}
-    special = {"adata", "copy", "source_key", "target_key", "client", "output", "decoder"}
+    special = {"adata", "copy", "source_key", "target_key", "client", "output", "decoder", "path"}
     for name, keyword in keywords.items():
         if name not in special:
             assert flags[renamed.get(name, name)].default == keyword.default, name
@@ -357,6 +363,14 @@ def test_every_figure_is_drawn_into_a_file(folder, fitted, run, figure):
         assert pictures[0] == pictures[1]
 
 
+def test_report_is_that_of_pl(folder, fitted, run):
+    options = ("--groupby", "cell_type", "--n-genes", "5", "--title", "Ours", "--target", "IFN-beta")
+    code, out, err = run("report", fitted, *options, "-o", folder / "a.html")
+    assert (code, out) == (0, ""), err
+    sh.pl.report(read(fitted), folder / "b.html", groupby="cell_type", n_genes=5, title="Ours")
+    assert (folder / "a.html").read_text() == (folder / "b.html").read_text()
+
+
 def test_options_from_a_file(folder, run):
     (folder / "run.toml").write_text(
         "[fit]\nsource = 'control'\ntarget = ['IFN-beta']\nn-pcs = 4\nmax_steps = 8\nhidden = [6, 6]\n"
@@ -420,3 +434,40 @@ def test_an_interrupted_command_ends_with_130(folder, run, monkeypatch):
     code, out, _ = run("fit", folder / "in.h5ad", *FIT, "-o", folder / "o.h5ad")
     assert (code, out) == (130, "")
     assert not (folder / "o.h5ad").exists()
+
+
+WORKFLOWS = Path(__file__).parents[1] / "tutorials" / "workflows"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("snakemake") is None, reason="snakemake is not installed: extra 'workflow'")
+def test_the_snakemake_example(files, tmp_path):
+    adata = read(files / "in.h5ad")
+    sh.pp.split(adata, test_size=0.4)
+    (tmp_path / "cells").mkdir()
+    adata.write_h5ad(tmp_path / "cells" / "ours.h5ad")
+    text = (WORKFLOWS / "run.toml").read_text(encoding="utf-8")
+    text = text.replace("[fit]\n", "[fit]\npotential = 'gaussian'\nn-pcs = 4\n").replace(
+        'group-key = "cell_type"\n', ""
+    )
+    (tmp_path / "run.toml").write_text(text, encoding="utf-8")
+    snakefile = ["--snakefile", WORKFLOWS / "Snakefile", "--directory", tmp_path, "--config", "run=run.toml"]
+    # The scot-hycnn of this environment, wherever the tests are run from.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "1", *map(str, snakefile)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PATH": path, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+    )
+    assert done.returncode == 0, done.stderr
+    found = {path.name for path in (tmp_path / "results" / "ours").iterdir()}
+    assert found == {"fitted.h5ad", "fit.log", "scored.h5ad", "scores.csv", "transport.png", "report.html"}
+
+
+def test_the_workflows_options_are_known(files, tmp_path, run):
+    for command in ("fit", "evaluate", "transport", "plot", "report", "info"):
+        code, _, err = run(command, "--config", WORKFLOWS / "run.toml")
+        assert code == 2
+        assert "Missing" in err, err  # and no unknown key

@@ -8,6 +8,7 @@ from ._describe import info
 from ._evaluate import evaluate
 from ._fit import fit
 from ._plot import plot
+from ._report import report
 from ._transport import transport
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -15,5 +16,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "transport": transport,
     "evaluate": evaluate,
     "plot": plot,
+    "report": report,
     "info": info,
 }
