@@ -179,8 +179,8 @@ VALIDATION = {
 
 
 def scores(**values):
-    rows = [("energy_distance", method, *score, 1200, 300) for method, score in values.items()]
-    return pd.DataFrame(rows, columns=["metric", "method", "value", "low", "high", "n_source", "n_target"])
+    rows = [("all", "energy_distance", method, *score, 1200, 300) for method, score in values.items()]
+    return pd.DataFrame(rows, columns=["group", "metric", "method", "value", "low", "high", "n_source", "n_target"])
 
 
 GAUSSIAN, NOTHING, FLOOR = (0.30, 0.28, 0.32), (7.0, 6.9, 7.1), (0.0, -0.02, 0.02)
@@ -196,7 +196,7 @@ GAUSSIAN, NOTHING, FLOOR = (0.30, 0.28, 0.32), (7.0, 6.9, 7.1), (0.0, -0.02, 0.0
             "closes 98.6 % of the way",
         ),
         ((0.01, -0.01, 0.03), "better", "Nearer to", "as near as the floor"),
-        ((0.31, 0.29, 0.33), "same", "these cells do not tell them apart", "closes 95.6 %"),
+        ((0.31, 0.29, 0.33), "same", "No clear difference from the Gaussian map", "closes 95.6 %"),
         ((0.50, 0.45, 0.55), "worse", "use that one", "closes 92.9 %"),
         ((7.5, 7.4, 7.6), "worse", "use that one", "no nearer than no change at all"),
     ],
@@ -206,6 +206,8 @@ def test_the_verdict_in_words(ours, level, headline, reach):
     said = verdict(VALIDATION, table, n_seen=0, how="it")
     assert said["level"] == level
     assert headline in said["headline"]
+    if level == "same":
+        assert said["sentences"].pop(1).startswith("The intervals of both maps overlap")
     assert reach in said["sentences"][1].replace("\N{NO-BREAK SPACE}", " ")
     assert "from 1,200 predicted to 300 observed cells" in said["sentences"][0]
     assert "0.3 for the Gaussian map and 7 for no change at all" in said["sentences"][0]
@@ -215,7 +217,15 @@ def test_the_verdict_in_words(ours, level, headline, reach):
 
 def test_a_verdict_with_less_to_go_by():
     kept = {**VALIDATION, "blend": 0.0}
-    assert verdict(kept, None, n_seen=0, how="it")["headline"] == "The Gaussian map was kept"
+    gaussian = "This is the Gaussian map"
+    assert verdict(kept, None, n_seen=0, how="it")["headline"] == f"{gaussian}: the networks were not better"
+    asked_for = verdict(kept, None, is_trained=False, n_seen=0, how="it")
+    assert asked_for["headline"] == gaussian
+    assert asked_for["sentences"][0].startswith("No network was trained")
+    worse = verdict({**VALIDATION, "J": 11.0}, None, n_seen=0, how="it")
+    assert worse["headline"].startswith("Not better than the Gaussian map")
+    assert "raised the objective J of optimal transport above the Gaussian map's by 1 ± 0.2" in worse["sentences"][0]
+    assert "is not finite" in verdict({**VALIDATION, "J": np.inf}, None, n_seen=0, how="it")["sentences"][0]
     opened = verdict(VALIDATION, None, n_seen=0, how="tl.evaluate")
     assert opened["level"] == "open"
     assert opened["sentences"][-1].endswith("Run tl.evaluate.")
@@ -223,9 +233,26 @@ def test_a_verdict_with_less_to_go_by():
     assert "This is the Gaussian map" in verdict(kept, table, n_seen=0, how="it")["headline"]
     assert "At least 12 of the evaluated" in verdict(kept, table, n_seen=12, how="it")["sentences"][-1]
     no_interval = scores(gaussian=(0.3, np.nan, np.nan), hycnn_ot=(0.1, np.nan, np.nan))
-    assert "no intervals were computed" in verdict(VALIDATION, no_interval, n_seen=0, how="it")["headline"]
-    assert "not evaluated" in verdict(VALIDATION, scores(mean_shift=NOTHING), n_seen=0, how="it")["headline"].lower()
+    assert "no intervals say" in verdict(VALIDATION, no_interval, n_seen=0, how="it")["headline"]
+    other = verdict(VALIDATION, scores(mean_shift=NOTHING), n_seen=0, how="it")
+    assert "not evaluated on held-out cells" in other["headline"]
+    assert "no energy distance of both" in other["sentences"][1]
     small = scores(identity=(0.01, 0.0, 0.02), gaussian=GAUSSIAN, hycnn_ot=GAUSSIAN, floor=FLOOR)
-    assert "so few cells do not show the response" in verdict(VALIDATION, small, n_seen=0, how="it")["sentences"][1]
+    assert "so few cells do not show the response" in verdict(VALIDATION, small, n_seen=0, how="it")["sentences"][2]
     blended = {**VALIDATION, "blend": 0.5}
     assert "a blend of 50\N{NO-BREAK SPACE}% networks" in verdict(blended, None, n_seen=0, how="it")["sentences"][0]
+
+
+THREE = "nearer than the Gaussian map in 1 (B), farther in 1 (NK), not told from it in 1 (T)."
+GROUPS = {
+    f"Of 3 groups scored alone, it is {THREE}": {"B": 0.1, "T": 0.3, "NK": 0.5},
+    "In none of 2 groups scored alone do these cells tell it from the Gaussian map.": {"B": 0.3, "T": 0.3},
+}
+
+
+@pytest.mark.parametrize(("said", "values"), GROUPS.items())
+def test_groups_are_told_apart(said, values):
+    values = {"all": 0.1, **values}
+    parts = [scores(gaussian=GAUSSIAN, hycnn_ot=(value, value - 0.01, value + 0.01)) for value in values.values()]
+    table = pd.concat([part.assign(group=group) for group, part in zip(values, parts, strict=True)])
+    assert said in verdict(VALIDATION, table, how="it")["sentences"]

@@ -108,8 +108,6 @@ def _target(
     model, label = fit.models[slug], fit.targets[slug]
     own = None if scores is None else scores[scores["target"] == label]
     own = None if own is None or own.empty else own
-    everyone = None if own is None else own[own["group"] == "all"]
-    how = _how_to_evaluate(choices.key, where["group"])
     results: Results | None = None
     try:
         results = read_results(adata, choices.key, label)
@@ -119,7 +117,13 @@ def _target(
         cells = _cells(adata, fit, results, choices, where)
     return {
         "label": label,
-        "verdict": verdict(model["validation"], everyone, n_seen=_n_seen(fit, slug, everyone, results), how=how),
+        "verdict": verdict(
+            model["validation"],
+            own,
+            is_trained=fit.params.get("potential") != "gaussian",
+            n_seen=_n_seen(fit, slug, own, results),
+            how=_how_to_evaluate(choices.key, where["group"]),
+        ),
         "facts": _facts(fit, slug, results, cells),
         **cells,
         "scores": None if own is None else _score_rows(own),
@@ -148,10 +152,10 @@ def _n_seen(fit: StoredFit, slug: str, scores: pd.DataFrame | None, results: Res
     """How many evaluated cells the fit has seen at least, by their numbers alone."""
     if scores is None or results is None or not fit.n_training:
         return 0
+    everyone = scores[scores["group"] == "all"]
     sides = (("source", "n_source", results.source_rows), (slug, "n_target", results.target_rows))
-    return sum(
-        max(0, fit.n_training.get(name, 0) + int(scores[column].iloc[0]) - len(rows)) for name, column, rows in sides
-    )
+    n_evaluated = {column: int(everyone[column].iloc[0]) if len(everyone) else 0 for _, column, _ in sides}
+    return sum(max(0, fit.n_training.get(name, 0) + n_evaluated[column] - len(rows)) for name, column, rows in sides)
 
 
 def _facts(fit: StoredFit, slug: str, results: Results | None, cells: dict[str, Any]) -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +11,9 @@ import pandas as pd
 from scot_hycnn.pl._evaluation import FLOOR
 
 _METRIC = "energy_distance"
+_ALL = "all"
+_OVERLAP = "The intervals of both maps overlap. They are of the same cells, so this is a cautious judgement."
+_NOT_TRAINED = "No network was trained: the closed-form map is what was asked for."
 
 
 class _Score(NamedTuple):
@@ -22,7 +26,10 @@ class _Score(NamedTuple):
 
     @property
     def has_interval(self) -> bool:
-        return self.low == self.low and self.high == self.high  # NaN is not itself
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+
+_Found = Mapping[str, _Score]  # by method
 
 
 def number(value: float) -> str:
@@ -31,11 +38,13 @@ def number(value: float) -> str:
 
 
 def percent(part: float) -> str:
-    """In percent, to one digit, on one line."""
+    """In percent, three digits, on one line."""
     return f"{100 * part:.3g}\N{NO-BREAK SPACE}%"
 
 
-def verdict(validation: Mapping[str, Any], scores: pd.DataFrame | None, *, n_seen: int, how: str) -> dict[str, Any]:
+def verdict(
+    validation: Mapping[str, Any], scores: pd.DataFrame | None, *, is_trained: bool = True, n_seen: int = 0, how: str
+) -> dict[str, Any]:
     """Say whether the map is better than the simple answers, and how near it comes to the best one possible.
 
     Parameters
@@ -43,7 +52,9 @@ def verdict(validation: Mapping[str, Any], scores: pd.DataFrame | None, *, n_see
     validation
         What the fit has measured on its validation cells.
     scores
-        Of this target and all cells together, as :func:`scot_hycnn.tl.evaluate` stores them; None if it was not run.
+        Of this target, as :func:`scot_hycnn.tl.evaluate` stores them; None if it was not run.
+    is_trained
+        Whether there are networks; the Gaussian map may be all that was asked for.
     n_seen
         How many of the evaluated cells the fit has seen, at least.
     how
@@ -53,26 +64,37 @@ def verdict(validation: Mapping[str, Any], scores: pd.DataFrame | None, *, n_see
     -------
     A level, 'better', 'same', 'worse' or 'open', a headline, and sentences.
     """
-    trained = _on_validation(validation)
-    if scores is None:
-        level, headline = _without_evaluation(validation)
-        missing = f"Held-out cells have not been evaluated, so there is no floor and no interval. Run {how}."
-        return {"level": level, "headline": headline, "sentences": [trained, missing]}
-    rows = scores[scores["metric"] == _METRIC]
-    numbers = (rows[name].to_numpy(dtype=float).tolist() for name in _Score._fields)
-    found = {str(method): _Score(*score) for method, *score in zip(rows["method"], *numbers, strict=True)}
-    if not {"hycnn_ot", "gaussian"} <= found.keys():
-        missing = f"The stored evaluation has no energy distance of both the map and the Gaussian map. Run {how}."
-        return {"level": "open", "headline": "Not evaluated", "sentences": [trained, missing]}
-    level, headline = _against_gaussian(found["hycnn_ot"], found["gaussian"], kept=validation.get("blend") == 0)
-    n_source, n_target = (int(rows[name].iloc[0]) for name in ("n_source", "n_target"))
-    sentences = [_distances(found, n_source, n_target), *_reach(found), trained]
+    on_validation = _on_validation(validation) if is_trained else _NOT_TRAINED
+    distances = None if scores is None else scores[scores["metric"] == _METRIC]
+    found = {} if distances is None else _by_method(distances[distances["group"] == _ALL])
+    if distances is None or not {"hycnn_ot", "gaussian"} <= found.keys():
+        level, headline = _without_evaluation(validation, is_trained=is_trained)
+        missing = (
+            "Held-out cells have not been evaluated, so there is no floor and no interval."
+            if scores is None
+            else "The stored evaluation has no energy distance of both this map and the Gaussian one."
+        )
+        return {"level": level, "headline": headline, "sentences": [on_validation, f"{missing} Run {how}."]}
+    is_gaussian = validation["blend"] == 0
+    level, headline = (
+        _without_evaluation(validation, is_trained=is_trained)
+        if is_gaussian
+        else _against_gaussian(found["hycnn_ot"], found["gaussian"])
+    )
+    groups = [] if is_gaussian else _by_group(distances)
+    overlap = [_OVERLAP] if level == "same" and not is_gaussian else []
+    sentences = [_distances(found, distances), *overlap, *_reach(found), *groups, on_validation]
     if n_seen:
         sentences.append(
             f"At least {n_seen:,} of the evaluated are cells that the fit has seen, which flatters it: hold cells "
             "out with sh.pp.split, and fit and evaluate again."
         )
     return {"level": level, "headline": headline, "sentences": sentences}
+
+
+def _by_method(rows: pd.DataFrame) -> dict[str, _Score]:
+    numbers = (rows[name].to_numpy(dtype=float).tolist() for name in _Score._fields)
+    return {str(method): _Score(*score) for method, *score in zip(rows["method"], *numbers, strict=True)}
 
 
 def _on_validation(validation: Mapping[str, Any]) -> str:
@@ -82,52 +104,50 @@ def _on_validation(validation: Mapping[str, Any]) -> str:
         return f"{on} the networks were not better than the closed-form Gaussian map, which was kept."
     gap = float(validation["J_gaussian"]) - float(validation["J"])
     errors, blends = (list(validation.get(name, [])) for name in ("J_error_by_blend", "blends"))
-    error = f" ± {number(float(errors[blends.index(blend)]))}" if blend in blends and errors else ""
+    error = f" ± {number(float(errors[blends.index(blend)]))} (standard error)" if blend in blends and errors else ""
     part = "the networks" if blend == 1 else f"a blend of {percent(blend)} networks and the Gaussian map"
-    return (
-        f"{on}, {part} lowered the objective J of optimal transport below the Gaussian map's by {number(gap)}{error} "
-        f"(standard error); the energy distance went from {number(float(validation['energy_distance_gaussian']))} to "
-        f"{number(float(validation['energy_distance']))}."
-    )
+    if not math.isfinite(gap):
+        what = f"the objective J of optimal transport is not finite for {part}, and compares with nothing"
+    elif gap < 0:
+        what = f"{part} raised the objective J of optimal transport above the Gaussian map's by {number(-gap)}{error}"
+    else:
+        what = f"{part} lowered the objective J of optimal transport below the Gaussian map's by {number(gap)}{error}"
+    before, after = (number(float(validation[name])) for name in ("energy_distance_gaussian", "energy_distance"))
+    return f"{on}, {what}; the energy distance went from {before} to {after}."
 
 
-def _without_evaluation(validation: Mapping[str, Any]) -> tuple[str, str]:
+def _without_evaluation(validation: Mapping[str, Any], *, is_trained: bool) -> tuple[str, str]:
     if validation["blend"] == 0:
-        return "same", "The Gaussian map was kept"
-    return "open", "Better than the Gaussian map on validation cells; not evaluated on held-out cells"
+        return "same", "This is the Gaussian map" + (": the networks were not better" if is_trained else "")
+    better = "Better" if validation["J"] < validation["J_gaussian"] else "Not better"
+    return "open", f"{better} than the Gaussian map on validation cells; not evaluated on held-out cells"
 
 
-def _against_gaussian(ours: _Score, gaussian: _Score, *, kept: bool) -> tuple[str, str]:
-    if kept:
-        return "same", "This is the Gaussian map: the networks were not better"
+def _against_gaussian(ours: _Score, gaussian: _Score) -> tuple[str, str]:
     if not (ours.has_interval and gaussian.has_interval):
         nearer = "Nearer to" if ours.value < gaussian.value else "Farther from"
-        return (
-            "open",
-            f"{nearer} the observed cells than the Gaussian map, by chance or not: no intervals were computed",
-        )
+        return "open", f"{nearer} the observed cells than the Gaussian map; no intervals say whether by chance"
     if ours.high < gaussian.low:
         return "better", "Nearer to the observed cells than the Gaussian map"
     if ours.low > gaussian.high:
         return "worse", "Farther from the observed cells than the Gaussian map: use that one"
-    return "same", "As near to the observed cells as the Gaussian map: these cells do not tell them apart"
+    return "same", "No clear difference from the Gaussian map on the evaluated cells"
 
 
-def _distances(found: Mapping[str, _Score], n_source: int, n_target: int) -> str:
+def _distances(found: _Found, distances: pd.DataFrame) -> str:
+    everyone = distances[distances["group"] == _ALL].iloc[0]
     others = {"gaussian": "the Gaussian map", "mean_shift": "a shift of the mean", "identity": "no change at all"}
     listed = [f"{found[method]} for {name}" for method, name in others.items() if method in found]
     ours = found["hycnn_ot"]
-    interval = (
-        f" (95\N{NO-BREAK SPACE}% interval {number(ours.low)} to {number(ours.high)})" if ours.has_interval else ""
-    )
+    interval = f" ({percent(0.95)} interval {number(ours.low)} to {number(ours.high)})" if ours.has_interval else ""
     last = f"{', '.join(listed[:-1])} and {listed[-1]}" if len(listed) > 1 else listed[0]
     return (
-        f"The energy distance from {n_source:,} predicted to {n_target:,} observed cells, 0 if both clouds are alike, "
-        f"is {ours}{interval}, against {last}."
+        f"The energy distance from {int(everyone['n_source']):,} predicted to {int(everyone['n_target']):,} observed "
+        f"cells, 0 if both clouds are alike, is {ours}{interval}, against {last}."
     )
 
 
-def _reach(found: Mapping[str, _Score]) -> list[str]:
+def _reach(found: _Found) -> list[str]:
     """How much of what there is to explain is explained."""
     if FLOOR not in found or "identity" not in found:
         return []
@@ -142,3 +162,21 @@ def _reach(found: Mapping[str, _Score]) -> list[str]:
     if ours.low <= floor.high:
         return [f"That is as near as {half}: with so many cells no map can be seen to do better."]
     return [f"That closes {percent(share)} of the way from no change to {half}."]
+
+
+def _by_group(distances: pd.DataFrame) -> list[str]:
+    """In which groups the map is told from the Gaussian one."""
+    levels: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
+    for label, rows in distances[distances["group"] != _ALL].groupby("group", sort=False):
+        found = _by_method(rows)
+        if {"hycnn_ot", "gaussian"} <= found.keys():
+            level, _ = _against_gaussian(found["hycnn_ot"], found["gaussian"])
+            levels.setdefault(level, []).append(str(label))
+    if "open" in levels or not any(levels.values()):  # there are no intervals, or no groups
+        return []
+    better, worse, same = (f"{len(group)} ({', '.join(group)})" if group else "none" for group in levels.values())
+    n = sum(map(len, levels.values()))
+    if not levels["better"] and not levels["worse"]:
+        return [f"In none of {n} groups scored alone do these cells tell it from the Gaussian map."]
+    told = f"nearer than the Gaussian map in {better}, farther in {worse}, not told from it in {same}"
+    return [f"Of {n} groups scored alone, it is {told}."]
