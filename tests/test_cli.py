@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import anndata
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import scanpy as sc
@@ -361,6 +362,7 @@ def test_every_figure_is_drawn_into_a_file(folder, fitted, run, figure):
     assert pictures[0].startswith(MAGIC[suffix])
     if suffix != ".svg":  # ids of an SVG's parts are random
         assert pictures[0] == pictures[1]
+    plt.close("all")  # a process of its own would end here
 
 
 def test_report_is_that_of_pl(folder, fitted, run):
