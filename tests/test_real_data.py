@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
@@ -51,6 +52,22 @@ def test_kang_held_out_cells_are_closer_than_by_the_gaussian_map(real_data: Path
     assert predicted < 0.75 * distance(gaussian, y)
     assert predicted < 0.2 * distance(x + train_y.mean(0) - train_x.mean(0), y)
     assert predicted < 0.05 * distance(x, y)
+
+
+def test_kang_as_a_report(real_data: Path, tmp_path: Path) -> None:
+    adata, training = kang(real_data)
+    sh.tl.hycnn_ot(adata, "control", "IFN-beta", mask_obs=training, group_key="cell_type", potential="gaussian")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Left out, with fewer", UserWarning)
+        sh.tl.evaluate(adata, mask_obs=~training, groupby="cell_type", n_bootstrap=20)
+    page = sh.pl.report(adata, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(page) < 500_000
+    shown = json.loads(page.split('id="content">')[1].split("</script>")[0])
+    (target,) = shown["targets"]
+    assert target["verdict"]["level"] == "same"  # it is the Gaussian map
+    assert {"ISG15", "IFIT1", "IFI6"} <= {row[0] for row in target["genes"]["rows"][:10]}
+    assert target["genes"]["r"] > 0.95
+    assert {group["label"] for group in target["groups"][:2]} <= {"CD14 Mono", "CD16 Mono", "DC"}
 
 
 def test_bodenmiller_proteins_and_a_label_with_a_slash(real_data: Path, tmp_path: Path) -> None:

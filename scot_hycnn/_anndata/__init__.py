@@ -24,7 +24,7 @@ from ._evaluation import (
     write_evaluation,
 )
 from ._features import Features, Values, has_genes_decoded, read_dimensions, read_genes
-from ._files import SUFFIXES, check_writable, read_file, read_uns, write_file
+from ._files import SUFFIXES, check_writable, read_file, read_uns, write_file, written_whole
 from ._genes import BLOCK_ROWS, Decoder, Expression, Genes, find_genes, has_genes, row_blocks
 from ._held_out import HeldOut, groups_of_cells, held_out_cells, read_held_out
 from ._layers import check_layer, write_layers
@@ -113,4 +113,5 @@ __all__ = [
     "write_layers",
     "write_moved",
     "write_projections",
+    "written_whole",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,17 @@ def read_uns(path: Path) -> AnnData:
     return AnnData(uns=uns)
 
 
-def check_writable(path: Path, *, overwrite: bool) -> None:
+def check_writable(path: Path, *, overwrite: bool, suffixes: Sequence[str] = SUFFIXES) -> None:
     """Check a path before the work whose result it is to take.
+
+    Parameters
+    ----------
+    path
+        Where to write.
+    overwrite
+        Whether something that is there may be replaced.
+    suffixes
+        What its name may end in.
 
     Raises
     ------
@@ -60,7 +69,7 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
     ValueError
         If its suffix is unknown, or something is there already and ``overwrite`` is not set.
     """
-    _check_suffix(path)
+    _check_suffix(path, suffixes)
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"The folder of {str(path)!r} does not exist; create it first.")
     if path.exists() and not overwrite:
@@ -123,6 +132,8 @@ def _reading(path: Path) -> Iterator[None]:
         raise ValueError(f"{str(path)!r} cannot be read as AnnData: {type(error).__name__}: {error}") from error
 
 
-def _check_suffix(path: Path) -> None:
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"{str(path)!r} must end in .h5ad or .zarr, which says its format.")
+def _check_suffix(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
+    if path.suffix not in suffixes:
+        *others, last = suffixes
+        ends = f"{', '.join(others)} or {last}" if others else last
+        raise ValueError(f"{str(path)!r} must end in {ends}, which says its format.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,10 @@ class StoredFit:
         Parameters that all maps share.
     models
         Slug to what ``TransportMap.from_dict`` takes.
+    n_training
+        Slug, and 'source', to the number of cells that were fitted on.
+    versions
+        Of the packages that the fit was made with.
     """
 
     key: str
@@ -47,6 +51,8 @@ class StoredFit:
     rep: Representation
     params: dict[str, Any]
     models: dict[str, dict[str, Any]]
+    n_training: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
     def slug(self, target: str | None) -> str:
         """Slug of a target.
@@ -144,6 +150,8 @@ def read_fit(adata: AnnData, key: str) -> StoredFit:
         rep=_representation(stored.entries("rep")),
         params=dict(stored.entries("params").content),
         models={slug: _model(stored, slug) for slug in targets.content},
+        n_training={name: int(n) for name, n in stored.optional("n_training").items()},
+        versions={name: str(each) for name, each in stored.optional("versions").items()},
     )
 
 
@@ -178,6 +186,11 @@ class _Entries:
         if not isinstance(value, Mapping):
             raise self._damaged(key, value, "a dict")
         return _Entries(f"{self.name}[{key!r}]", value)
+
+    def optional(self, key: str) -> Mapping[str, Any]:
+        """A dict that older fits lack, and that nothing is computed from."""
+        value = self.content.get(key)
+        return value if isinstance(value, Mapping) else {}
 
     def text(self, key: str) -> str:
         value = self._get(key)

@@ -9,6 +9,7 @@ from ._evaluation import evaluation
 from ._history import history
 from ._marginals import marginals
 from ._mean_scatter import mean_scatter
+from ._report import report
 from ._transport import transport
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "history",
     "marginals",
     "mean_scatter",
+    "report",
     "transport",
 ]

@@ -18,10 +18,10 @@ from scot_hycnn._anndata import check_counts, read_evaluation
 from ._panels import check_one_panel, grid
 from ._show import finish
 
-_FLOOR = "floor"
+FLOOR = "floor"
 _FLOOR_GREY, _FLOOR_LINE = "#BDBDBD", "#707070"
 # Okabe & Ito, apart for the answer that needs no method.
-_METHODS = {
+METHODS = {
     "identity": ("identity", "#000000"),
     "mean_shift": ("mean shift", "#CC79A7"),
     "gaussian": ("Gaussian map", "#0072B2"),
@@ -133,7 +133,7 @@ def evaluation(
     table = table[table["group"].isin(_groups(table, group))]
     check_one_panel(ax, len(metrics), f"metrics={list(metrics)}")
     groups, methods = (list(dict.fromkeys(table[name])) for name in ("group", "method"))
-    methods = [method for method in methods if method != _FLOOR]
+    methods = [method for method in methods if method != FLOOR]
     height = 1.2 + len(groups) * (0.2 + 0.22 * len(methods) if len(groups) > 1 else 0.34 * len(methods))
     figure, axes = (None, [ax]) if ax is not None else grid(len(metrics), n_cols, (2.6, height))
     styles = _styles(methods)
@@ -141,7 +141,7 @@ def evaluation(
         scores = _scores(table[table["metric"] == metric])
         _draw(panel, scores, groups, styles)
         _scale(panel, scores)
-        panel.set_xlabel(_label(metric))
+        panel.set_xlabel("\n".join(filter(None, metric_in_print(metric))))
         if i % n_cols:
             panel.set_yticklabels([])
     if len(groups) > 1:
@@ -189,11 +189,11 @@ def _scores(table: pd.DataFrame) -> _Scores:
 
 def _styles(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Method to its name in print and its colour."""
-    others = [method for method in methods if method not in _METHODS]
+    others = [method for method in methods if method not in METHODS]
     spare = {
         method: (method.replace("_", " "), _OTHER_COLORS[i % len(_OTHER_COLORS)]) for i, method in enumerate(others)
     }
-    return {method: ({**_METHODS, **spare})[method] for method in methods}
+    return {method: ({**METHODS, **spare})[method] for method in methods}
 
 
 def _draw(ax: Axes, scores: _Scores, groups: Sequence[str], styles: dict[str, tuple[str, str]]) -> None:
@@ -201,12 +201,12 @@ def _draw(ax: Axes, scores: _Scores, groups: Sequence[str], styles: dict[str, tu
     step = len(styles) + (1 if len(groups) > 1 else 0)
     for i, group in enumerate(groups):
         top, bottom = i * step - 0.5, i * step + len(styles) - 0.5
-        if (group, _FLOOR) in scores:
-            floor = scores[group, _FLOOR]
+        if (group, FLOOR) in scores:
+            floor = scores[group, FLOOR]
             ax.fill_betweenx([top, bottom], floor.low, floor.high, color=_FLOOR_GREY, alpha=0.6, linewidth=0)
             ax.vlines(floor.value, top, bottom, color=_FLOOR_LINE, linewidth=1)
             if i == 0:
-                _annotate(ax, _FLOOR, floor.value, top, _FLOOR_LINE)
+                _annotate(ax, FLOOR, floor.value, top, _FLOOR_LINE)
         for k, (method, (_, color)) in enumerate(styles.items()):
             if (group, method) in scores:
                 _draw_score(ax, scores[group, method], i * step + k, color, annotated=len(groups) == 1)
@@ -257,10 +257,10 @@ def _print(number: float) -> str:
     return f"{number:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
-def _label(metric: str) -> str:
+def metric_in_print(metric: str) -> tuple[str, str]:
+    """Name of a metric as it is printed, and what of it is good, empty if that is not known."""
     name = " ".join(_PRINTED.get(word, word) for word in metric.split("_"))
-    good = next((good for starts, good in _GOOD.items() if metric.startswith(starts)), None)
-    return name if good is None else f"{name}\n{good}"
+    return name, next((good for starts, good in _GOOD.items() if metric.startswith(starts)), "")
 
 
 def _add_legend(ax: Axes, figure: Figure | None, styles: dict[str, tuple[str, str]]) -> None:

@@ -24,7 +24,7 @@ _STATIONS = 16
 
 def draw_arrows(ax: Axes, x: Points, predicted: Points, n_grid: int) -> None:
     """Draw an arrow from the median position of the cells in each square to that of where they go."""
-    starts, ends = _arrows(x, predicted, n_grid)
+    starts, ends = arrows_of(x, predicted, n_grid)
     ax.quiver(
         *starts.T,
         *(ends - starts).T,
@@ -65,7 +65,7 @@ def _least(x: Points, predicted: Points) -> float:
     return float(_MIN_LENGTH * np.linalg.norm(np.ptp(np.concatenate([x, predicted]), axis=0)))
 
 
-def _arrows(x: Points, predicted: Points, n_grid: int) -> tuple[Points, Points]:
+def arrows_of(x: Points, predicted: Points, n_grid: int) -> tuple[Points, Points]:
     """Median start and end of the cells in each square, shape (arrows, 2) each: a few that jump draw no arrow."""
     _, square = _squares(x, n_grid)
     middle = pd.DataFrame(np.hstack([x, predicted])).groupby(square).agg(["median", "size"])

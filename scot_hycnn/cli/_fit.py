@@ -1,51 +1,13 @@
-"""Command line: flags to keyword arguments of tl, files in and out, nothing else."""
+"""``scot-hycnn fit``: flags to keyword arguments of ``tl.hycnn_ot``."""
 
 from __future__ import annotations
 
-import json
-import sys
-import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
-from scanpy import settings
+import typer
 
-from . import tl
-from ._anndata import check_writable, read_file, read_fit, read_uns, write_file
-
-try:
-    import typer
-except ModuleNotFoundError:  # the extra `cli`
-    typer = None  # type: ignore[assignment]
-
-
-def main() -> None:
-    """Run ``scot-hycnn``.
-
-    Raises
-    ------
-    SystemExit
-        With code 0, or 2 and one line on standard error if something was wrong with the input.
-    """
-    if typer is None:
-        raise SystemExit("The command line needs typer: pip install 'scot-hycnn[cli]'")
-    app = typer.Typer(
-        help="Optimal transport maps between single-cell perturbation conditions.",
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-    )
-    for command in (fit, transport, info):
-        app.command()(command)
-    settings.verbosity = "info"
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
-        try:
-            app(prog_name="scot-hycnn")
-        except (ValueError, TypeError, KeyError, OSError) as error:
-            _stop(error)
+from ._config import Config
 
 
 def fit(
@@ -94,8 +56,12 @@ def fit(
     key_added: Annotated[str | None, typer.Option(help="Stem of all keys. [default: hycnn_ot]")] = None,
     progress: Annotated[bool | None, typer.Option(help="Show a bar. [default: in a terminal]")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    config: Config = None,
 ) -> None:
     """Fit transport maps and write the cells with the result."""
+    from scot_hycnn import tl
+    from scot_hycnn._anndata import check_writable, read_file, write_file
+
     check_writable(output, overwrite=overwrite)
     adata = read_file(file)
     tl.hycnn_ot(
@@ -135,98 +101,8 @@ def fit(
     write_file(adata, output, overwrite=overwrite)
 
 
-def transport(
-    file: Annotated[Path, typer.Argument(help="Cells to move, .h5ad or .zarr.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Result, .h5ad or .zarr.")],
-    *,
-    model: Annotated[
-        Path | None, typer.Option(help="Fitted .h5ad or .zarr, or a map's .safetensors. [default: the cells' file]")
-    ] = None,
-    key: Annotated[str, typer.Option(help="Key of the fit in uns.")] = "hycnn_ot",
-    target: Annotated[str | None, typer.Option(help="Label of the target condition. [default: all]")] = None,
-    direction: Annotated[str, typer.Option(help="forward or inverse.")] = "forward",
-    t: Annotated[float, typer.Option("--t", help="Part of the way, 0 to 1.")] = 1.0,
-    fallback: Annotated[
-        bool | None, typer.Option(help="Gaussian map far from the training cells. [default: as fitted]")
-    ] = None,
-    use_rep: Annotated[str | None, typer.Option(help="Key of obsm, or X, for a .safetensors map.")] = None,
-    mask_obs: Annotated[str | None, typer.Option(help="Boolean column of obs: move these cells.")] = None,
-    fill: Annotated[str, typer.Option(help="Rows of other cells: nan or identity.")] = "nan",
-    key_added: Annotated[str | None, typer.Option(help="Stem of all keys. [default: --key]")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
-) -> None:
-    """Move cells by a fitted map and write them."""
-    check_writable(output, overwrite=overwrite)
-    adata = read_file(file)
-    tl.transport(
-        adata,
-        key,
-        target=target,
-        model=model,
-        direction=direction,
-        t=t,
-        fallback=fallback,
-        use_rep=use_rep,
-        mask_obs=mask_obs,
-        fill=fill,
-        key_added=key_added,
-    )
-    write_file(adata, output, overwrite=overwrite)
-
-
-def info(
-    file: Annotated[Path, typer.Argument(help="Cells with a fit, .h5ad or .zarr.")],
-    *,
-    key: Annotated[str, typer.Option(help="Key of the fit in uns.")] = "hycnn_ot",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Say what a file's fit is and how good it is."""
-    stored = read_fit(read_uns(file), key)
-    maps = {
-        stored.targets[slug]: {name: model[name] for name in ("status", "validation", "certificate")}
-        for slug, model in stored.models.items()
-    }
-    content = {
-        "source": stored.source,
-        "groupby": stored.groupby,
-        "rep": {"name": stored.rep.name, "n_dims": stored.rep.n_dims, "fingerprint": stored.rep.fingerprint},
-        "params": stored.params,
-        "targets": maps,
-    }
-    print(json.dumps(content, indent=2, default=_plain) if as_json else "\n".join(_lines(content)))
-
-
 def _widths(hidden: str) -> list[int]:
     try:
         return [int(width) for width in hidden.split(",")]
     except ValueError:
         raise ValueError(f"--hidden {hidden!r} must be whole numbers with commas between, such as 48,48.") from None
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
-
-
-def _lines(content: dict[str, Any], indent: str = "") -> list[str]:
-    lines = []
-    for name, value in content.items():
-        if isinstance(value, dict):
-            lines += [f"{indent}{name}", *_lines(value, indent + "  ")]
-        elif isinstance(value, (float, np.floating)):
-            lines.append(f"{indent}{name}: {value:.4g}")
-        elif value is not None:
-            lines.append(f"{indent}{name}: {value}")
-    return lines
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)
-
-
-def _stop(error: Exception) -> None:
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
-    raise SystemExit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,98 @@
+"""A fit as one interactive page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from anndata import AnnData
+
+from scot_hycnn._anndata import check_counts, check_writable, written_whole
+
+from ._page import Choices, content, html
+
+
+def report(
+    adata: AnnData,
+    path: str | Path,
+    key: str = "hycnn_ot",
+    *,
+    target: str | Sequence[str] | None = None,
+    basis: str | None = None,
+    groupby: str | None = None,
+    layer: str | None = None,
+    n_genes: int = 100,
+    max_cells: int = 4000,
+    title: str | None = None,
+) -> Path:
+    """Write what was fitted, how good it is and what it does as one HTML page, which needs no network.
+
+    The page shows the verdict against the Gaussian map and the other baselines in plain words, cells before and after,
+    how far groups move, scores, genes, training, certificate, parameters and versions. It is made of what is stored:
+    scores are there if :func:`scot_hycnn.tl.evaluate` was run, moved cells unless the fit was made with
+    ``predict=False``; where something is missing, the page says what to run. The same file gives the same page.
+
+    Parameters
+    ----------
+    adata
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
+    path
+        The page, ``.html``; what is there is replaced.
+    key
+        Where the fit lies in ``uns``.
+    target
+        Label of a target condition, or several; None takes all targets of the fit. With several, the page has a
+        selector.
+    basis
+        Embedding in ``obsm`` to show beside the first two dimensions of the representation; None takes ``'X_umap'`` if
+        it is there.
+    groupby
+        Column of ``obs`` with labels, such as cell types. None takes the ``group_key`` of the fit, else the first
+        column of 2 to 40 labels that is neither the conditions' nor the split's.
+    layer
+        Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
+    n_genes
+        How many genes are listed, those with the largest Welch t between observed and source cells.
+    max_cells
+        Draw at most so many measured cells, half of them source, at random; all numbers are of all cells. Several
+        targets share 36,000.
+    title
+        Heading of the page; None names the conditions.
+
+    Returns
+    -------
+    The path of the page.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder of ``path`` does not exist.
+    ValueError
+        If there is no such fit, target, embedding, column or layer, more than 40 targets are to be shown, ``path`` does
+        not end in ``.html``, or a number is not a whole one of 1 or more (2 for ``max_cells``).
+
+    Warns
+    -----
+    UserWarning
+        If positions that :func:`scot_hycnn.tl.project` has stored are of another fit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import scot_hycnn as sh
+    >>> adata = sh.datasets.pbmc_planted(n_cells=400)
+    >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=5, potential="gaussian")
+    >>> page = sh.pl.report(adata, tempfile.gettempdir() + "/report.html")
+    >>> "<h1" in page.read_text(encoding="utf-8")
+    True
+    """
+    path = Path(path)
+    check_writable(path, overwrite=True, suffixes=(".html",))
+    check_counts(n_genes=n_genes)
+    check_counts(2, max_cells=max_cells)
+    targets = [target] if isinstance(target, str) else None if target is None else list(target)
+    choices = Choices(key, targets, basis, groupby, layer, n_genes, max_cells)
+    page = html(content(adata, choices, title))
+    with written_whole(path) as part:
+        part.write_text(page, encoding="utf-8", newline="\n")
+    return path

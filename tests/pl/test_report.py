@@ -1,0 +1,258 @@
+"""The report: one file that needs nothing else, says what is stored, and what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+import scot_hycnn as sh
+from scot_hycnn.pl._page._verdict import verdict
+
+HOSTILE = '<script>alert(1)</script> & "quotes" \'</textarea>@SCRIPT@'
+
+
+@pytest.fixture
+def page(tmp_path):
+    """Write a report and return it as text."""
+
+    def write(adata, **options):
+        path = sh.pl.report(adata, tmp_path / "report.html", **options)
+        assert sorted(each.name for each in tmp_path.iterdir()) == ["report.html"]
+        return path.read_text(encoding="utf-8")
+
+    return write
+
+
+def content(text):
+    return json.loads(re.search(r'<script type="application/json" id="content">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def test_one_file_without_network(adata, page):
+    text = page(adata, groupby="cell_type")
+    assert not re.search(r"https?:|//\w|\bsrc=|@import|url\(|<link(?! rel=\"icon\" href=\"data:,\")", text)
+    assert re.search(r"Content-Security-Policy\" content=\"default-src 'none'", text)
+    assert len(text.encode()) < 3_000_000
+    assert page(adata, groupby="cell_type") == text
+    assert "@" not in re.sub(r"@media", "", text.split("<body>")[0])
+
+
+def test_what_is_on_it(adata, page):
+    found = content(page(adata, groupby="cell_type", n_genes=7))
+    (target,) = found["targets"]
+    assert found["title"] == "control → IFN-beta"
+    assert target["cells"]["n"] == target["cells"]["shown"] == [200, 200]
+    assert [plane["axes"] for plane in target["cells"]["planes"]] == [["UMAP1", "UMAP2"], ["PC1", "PC2"]]
+    lengths = np.linalg.norm(adata.obsm["X_hycnn_ot"] - adata.obsm["X_pca"][:, :5], axis=1)[:200]
+    assert target["cells"]["displacement"] == pytest.approx(lengths, rel=1e-3)
+    by_type = pd.Series(lengths).groupby(adata.obs["cell_type"].to_numpy()[:200]).median().sort_values()
+    assert [group["label"] for group in target["groups"]] == by_type.index[::-1].tolist()
+    assert [group["quantiles"][2] for group in target["groups"]] == pytest.approx(by_type[::-1], rel=1e-3)
+    assert len(target["genes"]["rows"]) == 7
+    assert target["history"]["step"][-1] == 20
+    assert {row[0] for row in target["certificate"]} >= {"convexity gap", "monotonicity"}
+    assert dict(found["parameters"])["hidden"] == "8, 8"
+    assert dict(found["versions"])["this page"] == sh.__version__
+    assert target["scores"]["groups"] == ["all", "B cells", "T cells"]
+
+
+def test_genes_without_a_layer_are_those_of_decode(adata, page):
+    del adata.layers["hycnn_ot"]
+    linear = content(page(adata))["targets"][0]["genes"]["rows"]
+    sh.tl.decode(adata)
+    decoded = content(page(adata))["targets"][0]["genes"]["rows"]
+    assert [row[0] for row in linear] == [row[0] for row in decoded]
+    np.testing.assert_allclose([row[1:] for row in linear], [row[1:] for row in decoded], rtol=2e-3, atol=1e-4)
+    adata.varm.pop("PCs")
+    del adata.layers["hycnn_ot"]
+    assert "no way from 'X_pca' to genes" in content(page(adata))["targets"][0]["genes"]
+
+
+def test_labels_are_text(adata, page):
+    adata.obs["cell_type"] = adata.obs["cell_type"].astype(str).replace("CD14+ Monocyte", HOSTILE)
+    text = page(adata, groupby="cell_type", title=HOSTILE)
+    assert "alert(1)</script>" not in text
+    assert HOSTILE in content(text)["targets"][0]["cells"]["group"]["labels"]
+    assert content(text)["title"] == HOSTILE
+    assert text.count("<script") == 2
+    assert "<title>&lt;script&gt;alert(1)&lt;/script&gt;" in text
+
+
+def test_a_sample_of_the_cells_is_said(adata, page):
+    cells = content(page(adata, max_cells=50))["targets"][0]["cells"]
+    assert cells["n"] == [200, 200]
+    assert cells["shown"] == [25, 25]
+    assert len(cells["displacement"]) == 25
+    assert all(len(plane[kind]) == 50 for plane in cells["planes"] for kind in ("source", "predicted", "observed"))
+
+
+def test_many_cells_stay_below_three_megabytes(page):
+    rng = np.random.default_rng(0)
+    n, labels = 40_000, ["control", *(f"drug {i}" for i in range(39))]
+    obs = pd.DataFrame({"condition": pd.Categorical(np.repeat(labels, 1000))}, index=[f"c{i}" for i in range(n)])
+    obs["kind"] = pd.Categorical(rng.choice(["a", "b", "c"], n))
+    adata = anndata.AnnData(obs=obs, obsm={"X_pca": rng.normal(size=(n, 3)).astype(np.float32)})
+    sh.tl.hycnn_ot(adata, "control", labels[1:], potential="gaussian")
+    found = page(adata)
+    assert len(found.encode()) < 3_000_000
+    assert len(content(found)["targets"]) == 39
+
+
+def test_what_is_missing_is_said(adata, page):
+    del adata.uns["hycnn_ot_evaluation"], adata.obsm["X_hycnn_ot"], adata.obsm["X_umap"]
+    (target,) = content(page(adata, groupby="cell_type"))["targets"]
+    assert "sh.tl.transport(adata, 'hycnn_ot')" in target["missing"]
+    assert "cells" not in target
+    assert target["scores"] is None
+    run = "Run sh.tl.evaluate(adata, groupby='cell_type') or scot-hycnn evaluate --groupby cell_type."
+    assert target["verdict"]["sentences"][-1].endswith(run)
+
+
+def test_groups_are_found(adata, page):
+    assert content(page(adata))["group"] == "cell_type"
+    adata.obs["batch"] = pd.Categorical(np.tile(["one", "two"], 200))
+    adata.obs = adata.obs[["condition", "batch", "cell_type"]]
+    assert content(page(adata))["group"] == "batch"
+    adata.uns["hycnn_ot"]["params"]["group_key"] = "cell_type"
+    assert content(page(adata))["group"] == "cell_type"
+
+
+def test_several_targets_and_a_choice_of_them(adata, page):
+    labels = adata.obs["condition"].astype(str)
+    labels.iloc[300:] = "a/b"
+    adata.obs["condition"] = labels
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Replacing")
+        sh.tl.hycnn_ot(adata, "control", ["IFN-beta", "a/b"], potential="gaussian", n_pcs=4)
+    found = content(page(adata))
+    assert [target["label"] for target in found["targets"]] == ["IFN-beta", "a/b"]
+    assert found["title"] == "control → 2 conditions"
+    assert found["targets"][1]["history"] is None
+    assert [target["label"] for target in content(page(adata, target="a/b"))["targets"]] == ["a/b"]
+    assert len(content(page(adata, target=["a/b", "IFN-beta"]))["targets"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"key": "nix"}, "adata.uns has no fit 'nix'; it has the fits"),
+        ({"target": "nix"}, "target='nix' is not a target of"),
+        ({"target": []}, "A page shows 1 to 40 targets, and these are 0: pass target= some of"),
+        ({"basis": "nix"}, "basis='nix' is not in adata.obsm"),
+        ({"groupby": "nix"}, "groupby='nix' is not a column of adata.obs"),
+        ({"n_genes": 0}, "n_genes=0 must be a whole number of 1 or more"),
+        ({"max_cells": 1}, "max_cells=1 must be a whole number of 2 or more"),
+        ({"layer": "nix"}, "layer='nix' is not in adata.layers"),
+    ],
+)
+def test_wrong_options(adata, tmp_path, unchanged, options, message):
+    with unchanged(adata), pytest.raises(ValueError, match=re.escape(message)):
+        sh.pl.report(adata, tmp_path / "report.html", **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [("report.pdf", ValueError, "must end in .html"), ("nix/report.html", FileNotFoundError, "does not exist")],
+)
+def test_wrong_paths(adata, tmp_path, path, error, message):
+    with pytest.raises(error, match=message):
+        sh.pl.report(adata, tmp_path / path)
+
+
+VALIDATION = {
+    "blend": 1.0,
+    "blends": [0.0, 1.0],
+    "J": 9.0,
+    "J_gaussian": 10.0,
+    "J_error_by_blend": [0.0, 0.2],
+    "energy_distance": 0.01,
+    "energy_distance_gaussian": 0.03,
+    "n_source": 40,
+    "n_target": 50,
+}
+
+
+def scores(**values):
+    rows = [("all", "energy_distance", method, *score, 1200, 300) for method, score in values.items()]
+    return pd.DataFrame(rows, columns=["group", "metric", "method", "value", "low", "high", "n_source", "n_target"])
+
+
+GAUSSIAN, NOTHING, FLOOR = (0.30, 0.28, 0.32), (7.0, 6.9, 7.1), (0.0, -0.02, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("ours", "level", "headline", "reach"),
+    [
+        (
+            (0.10, 0.08, 0.12),
+            "better",
+            "Nearer to the observed cells than the Gaussian map",
+            "closes 98.6 % of the way",
+        ),
+        ((0.01, -0.01, 0.03), "better", "Nearer to", "as near as the floor"),
+        ((0.31, 0.29, 0.33), "same", "No clear difference from the Gaussian map", "closes 95.6 %"),
+        ((0.50, 0.45, 0.55), "worse", "use that one", "closes 92.9 %"),
+        ((7.5, 7.4, 7.6), "worse", "use that one", "no nearer than no change at all"),
+    ],
+)
+def test_the_verdict_in_words(ours, level, headline, reach):
+    table = scores(identity=NOTHING, gaussian=GAUSSIAN, hycnn_ot=ours, floor=FLOOR)
+    said = verdict(VALIDATION, table, n_seen=0, how="it")
+    assert said["level"] == level
+    assert headline in said["headline"]
+    if level == "same":
+        assert said["sentences"].pop(1).startswith("The intervals of both maps overlap")
+    assert reach in said["sentences"][1].replace("\N{NO-BREAK SPACE}", " ")
+    assert "from 1,200 predicted to 300 observed cells" in said["sentences"][0]
+    assert "0.3 for the Gaussian map and 7 for no change at all" in said["sentences"][0]
+    assert "On 40 source and 50 target validation cells, the networks lowered" in said["sentences"][2]
+    assert "by 1 ± 0.2 (standard error)" in said["sentences"][2]
+
+
+def test_a_verdict_with_less_to_go_by():
+    kept = {**VALIDATION, "blend": 0.0}
+    gaussian = "This is the Gaussian map"
+    assert verdict(kept, None, n_seen=0, how="it")["headline"] == f"{gaussian}: the networks were not better"
+    asked_for = verdict(kept, None, is_trained=False, n_seen=0, how="it")
+    assert asked_for["headline"] == gaussian
+    assert asked_for["sentences"][0].startswith("No network was trained")
+    worse = verdict({**VALIDATION, "J": 11.0}, None, n_seen=0, how="it")
+    assert worse["headline"].startswith("Not better than the Gaussian map")
+    assert "raised the objective J of optimal transport above the Gaussian map's by 1 ± 0.2" in worse["sentences"][0]
+    assert "is not finite" in verdict({**VALIDATION, "J": np.inf}, None, n_seen=0, how="it")["sentences"][0]
+    opened = verdict(VALIDATION, None, n_seen=0, how="tl.evaluate")
+    assert opened["level"] == "open"
+    assert opened["sentences"][-1].endswith("Run tl.evaluate.")
+    table = scores(identity=NOTHING, gaussian=GAUSSIAN, hycnn_ot=GAUSSIAN, floor=FLOOR)
+    assert "This is the Gaussian map" in verdict(kept, table, n_seen=0, how="it")["headline"]
+    assert "At least 12 of the evaluated" in verdict(kept, table, n_seen=12, how="it")["sentences"][-1]
+    no_interval = scores(gaussian=(0.3, np.nan, np.nan), hycnn_ot=(0.1, np.nan, np.nan))
+    assert "no intervals say" in verdict(VALIDATION, no_interval, n_seen=0, how="it")["headline"]
+    other = verdict(VALIDATION, scores(mean_shift=NOTHING), n_seen=0, how="it")
+    assert "not evaluated on held-out cells" in other["headline"]
+    assert "no energy distance of both" in other["sentences"][1]
+    small = scores(identity=(0.01, 0.0, 0.02), gaussian=GAUSSIAN, hycnn_ot=GAUSSIAN, floor=FLOOR)
+    assert "so few cells do not show the response" in verdict(VALIDATION, small, n_seen=0, how="it")["sentences"][2]
+    blended = {**VALIDATION, "blend": 0.5}
+    assert "a blend of 50\N{NO-BREAK SPACE}% networks" in verdict(blended, None, n_seen=0, how="it")["sentences"][0]
+
+
+THREE = "nearer than the Gaussian map in 1 (B), farther in 1 (NK), not told from it in 1 (T)."
+GROUPS = {
+    f"Of 3 groups scored alone, it is {THREE}": {"B": 0.1, "T": 0.3, "NK": 0.5},
+    "In none of 2 groups scored alone do these cells tell it from the Gaussian map.": {"B": 0.3, "T": 0.3},
+}
+
+
+@pytest.mark.parametrize(("said", "values"), GROUPS.items())
+def test_groups_are_told_apart(said, values):
+    values = {"all": 0.1, **values}
+    parts = [scores(gaussian=GAUSSIAN, hycnn_ot=(value, value - 0.01, value + 0.01)) for value in values.values()]
+    table = pd.concat([part.assign(group=group) for group, part in zip(values, parts, strict=True)])
+    assert said in verdict(VALIDATION, table, how="it")["sentences"]
