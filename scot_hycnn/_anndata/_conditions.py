@@ -209,7 +209,7 @@ def _labels(column: pd.Series[Any]) -> list[Any]:
     return labels
 
 
-def _matches(label: Hashable, labels: list[Any]) -> list[Any]:
+def _matches(label: Any, labels: list[Any]) -> list[Any]:
     """Labels equal to this one; else those that print as it does, or are the same number.
 
     Files and shells turn 1 into '1', and pandas turns 1 into 1.0 where a value is missing. A missing value is no label,
