@@ -155,9 +155,7 @@ def fit(
     )
     if task.left_out:
         warnings.warn(f"solver.fit {task.left_out}", UserWarning, stacklevel=2)
-    kept = None if checkpoint_dir is None else Results(checkpoint_dir)
-    if kept is not None and not resume:
-        kept.forget([task])
+    kept = Results.opened(checkpoint_dir, [task], resume=resume)
     ((_, fitted),) = fit_tasks([task], progress, kept)
     if not fitted.ok:
         warnings.warn(f"solver.fit {fitted.status}", UserWarning, stacklevel=2)

@@ -122,9 +122,7 @@ def fit_many(
         x, checked = check_cells(x, y, target=f"ys[{number}] (target)")
         # What is in a file stays there until its turn comes.
         tasks.append(Task.of(x, y if hasattr(y, "__array__") else checked, own, **options))
-    kept = None if checkpoint_dir is None else Results(checkpoint_dir)
-    if kept is not None and not resume:
-        kept.forget(tasks)
+    kept = Results.opened(checkpoint_dir, tasks, resume=resume)
     if client is None:
         fitted = dict(fit_tasks(tasks, progress, kept))
     else:

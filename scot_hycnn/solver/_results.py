@@ -41,6 +41,16 @@ class Results:
         self._source: tuple[object, bytes] = (None, b"")
         self._found: dict[int, tuple[Task, Path]] = {}
 
+    @classmethod
+    def opened(cls, folder: str | Path | None, tasks: Sequence[Task], *, resume: bool) -> Results | None:
+        """The folder, if one is wanted; without what it holds of these tasks, if they are to begin anew."""
+        if folder is None:
+            return None
+        results = cls(folder)
+        if not resume:
+            results.forget(tasks)
+        return results
+
     def find(self, task: Task) -> TransportMap | None:
         """The finished map of a task, if there is one."""
         path = self._path(task)

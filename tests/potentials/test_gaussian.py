@@ -97,6 +97,19 @@ def test_moments_of_the_estimate_are_the_clouds():
     np.testing.assert_allclose(gaussian.mean_y, y.mean(0))
 
 
+def test_weights_count_as_cells_would():
+    """Cells of weight 0 are not there, and the moments are those of NumPy with the same weights."""
+    x, y = normal(0, 20_000, 3) * [1, 2, 3], normal(1, 15_000, 3) + 7
+    weights = np.random.default_rng(2).uniform(0, 4, len(x)) * (x[:, 0] > -1)
+    gaussian = Gaussian.fit(x, y, weights_x=weights)
+    np.testing.assert_allclose(gaussian.mean_x, np.average(x, axis=0, weights=weights))
+    np.testing.assert_allclose(gaussian.covariance_x, np.cov(x.T, aweights=weights, bias=True), atol=0.03)
+    moved = np.where(weights[:, None] == 0, 1e3, x)
+    again = Gaussian.fit(moved, y, weights_x=10 * weights)
+    np.testing.assert_allclose(again.covariance_x, gaussian.covariance_x, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(gaussian.mean_y, Gaussian.fit(x, y).mean_y)
+
+
 def test_fewer_cells_than_dimensions_still_give_a_tame_map():
     x, y = normal(0, 20, 50), 2 * normal(1, 25, 50)
     eigenvalues = np.linalg.eigvalsh(Gaussian.fit(x, y).matrix)
