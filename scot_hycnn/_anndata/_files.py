@@ -105,7 +105,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def import_zarr() -> Any:
-    """Import zarr, which is optional in older versions of anndata.
+    """Import zarr where it is needed.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def import_zarr() -> Any:
         If it is not installed.
     """
     try:
-        import zarr  # noqa: PLC0415 - optional
+        import zarr  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ImportError(".zarr stores need zarr, which is not installed: pip install 'scot-hycnn[lazy]'") from error
     return zarr
