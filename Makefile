@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test slow tutorials notebooks lint type bench-quick clean
+.PHONY: demo test slow tutorials fuzz lowest audit notebooks lint type bench-quick clean
 
 demo: .venv/demo
 	$(BIN)/python tutorials/demo.py
@@ -19,6 +19,20 @@ slow: .venv/test
 # Executes every tutorial and writes nothing.
 tutorials: .venv/test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m tutorial tests/test_tutorials.py
+
+# Readers of untrusted files, guided by coverage; SECONDS of each. A finding stays in build/fuzz.
+SECONDS ?= 60
+fuzz: .venv/fuzz
+	for target in map_file h5ad; do OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzz.py $$target --seconds $(SECONDS) --corpus build/fuzz/$$target || exit 1; done
+
+# The whole suite in the lowest versions that pyproject.toml allows. Several GB: the only wheel of such a PyTorch that
+# Linux gets from PyPI is that with CUDA. Without the variable, Jupyter's packages of then warn that it is not set.
+lowest: .venv-lowest/test
+	OMP_NUM_THREADS=1 JUPYTER_PLATFORM_DIRS=1 .venv-lowest/bin/python -m pytest --numprocesses 2
+
+# Known vulnerabilities of the pinned versions. Strict: a package that could not be looked up is a failure.
+audit: .venv-audit/ready
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 # After a change of a tutorial, or of what its outputs depend on.
 notebooks: .venv/test
@@ -50,5 +64,19 @@ bench-quick: .venv/test
 	$(PIP) --editable '.[dev]'
 	@touch $@
 
+.venv/fuzz: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[test,fuzz]'
+	@touch $@
+
+.venv-lowest/test: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[test]'
+	@touch $@
+
+.venv-audit/ready:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.10'
+	@touch $@
+
 clean:
-	rm -rf .venv demo dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-lowest .venv-audit build demo dist .pytest_cache .mypy_cache .ruff_cache

@@ -14,6 +14,8 @@ import anndata
 import h5py
 from anndata import AnnData
 
+from ._hdf5 import check_tree
+
 SUFFIXES = (".h5ad", ".zarr")
 
 
@@ -28,7 +30,11 @@ def read_file(path: Path) -> AnnData:
         If its suffix is unknown or it cannot be read.
     """
     with _reading(path):
-        return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
+        if path.suffix == ".zarr":
+            return anndata.read_zarr(path)
+        with h5py.File(path, "r") as file:
+            check_tree(file, file)
+        return anndata.read_h5ad(path)
 
 
 def read_uns(path: Path) -> AnnData:
@@ -44,10 +50,11 @@ def read_uns(path: Path) -> AnnData:
     with _reading(path):
         if path.suffix == ".h5ad":
             with h5py.File(path, "r") as file:
+                check_tree(file, ["uns"])
                 uns: Any = anndata.io.read_elem(file["uns"])
         else:
             uns = anndata.io.read_elem(import_zarr().open_group(path, mode="r")["uns"])
-    return AnnData(uns=uns)
+        return AnnData(uns=uns)
 
 
 def check_writable(path: Path, *, overwrite: bool, suffixes: Sequence[str] = SUFFIXES) -> None:
@@ -107,7 +114,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def import_zarr() -> Any:
-    """Import zarr, which is optional in older versions of anndata.
+    """Import zarr where it is needed.
 
     Raises
     ------
@@ -115,7 +122,7 @@ def import_zarr() -> Any:
         If it is not installed.
     """
     try:
-        import zarr  # noqa: PLC0415 - optional
+        import zarr  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ImportError(".zarr stores need zarr, which is not installed: pip install 'scot-hycnn[lazy]'") from error
     return zarr

@@ -59,7 +59,7 @@ def fetch(name: str) -> Path:
 def _download(path: Path) -> None:
     try:
         import pooch  # noqa: PLC0415 - an extra
-        from requests.exceptions import RequestException  # noqa: PLC0415 - comes with pooch
+        from requests.exceptions import RequestException  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ImportError(
             f"Downloading {path.name} needs pooch, which is not installed. Run: pip install 'scot-hycnn[datasets]'"
@@ -130,7 +130,7 @@ class _Resuming:
                 self._append(response, 0)
 
     def _connect(self, url: str, n_before: int) -> Response:
-        import requests  # noqa: PLC0415 - comes with pooch
+        import requests  # noqa: PLC0415 - an extra
 
         headers = {"Accept-Encoding": "identity"}  # sizes are to be the file's own
         if n_before:

@@ -366,8 +366,13 @@ class TransportMap:
         ----------
         path
             File to write. It appears whole or not at all.
+
+        Raises
+        ------
+        ValueError
+            If what is not an array takes more than a file's header may have, 128 kB.
         """
-        _store.save(self.to_dict(), Path(path))
+        _store.save_map(self.to_dict(), Path(path))
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> TransportMap:
@@ -391,7 +396,7 @@ class TransportMap:
         ValueError
             If the file is not a saved map, damaged, or of a newer schema.
         """
-        return cls.from_dict(_store.load(Path(path)), device=device)
+        return cls.from_dict(_store.load_map(Path(path)), device=device)
 
     def _check(self, cells: ArrayLike, name: str) -> NDArray[np.floating]:
         """The cells as an array of floats, not copied if they are one: there may be millions."""

@@ -31,6 +31,10 @@ SCHEMA_VERSION = 3
 _FAMILIES = {family.__name__: family for family, _ in FAMILIES.values()}
 _METADATA_KEY = "scot_hycnn"
 _CHECKSUM_KEY = "sha256"
+# JSON takes up to thirty times its length as Python objects. A map's header has a few kB, however large the map.
+_LONGEST_HEADER = 2**17
+# RecursionError: JSON nested a thousand deep. AttributeError: a type of numbers that NumPy does not have.
+_DAMAGE = (SafetensorError, LookupError, TypeError, ValueError, RecursionError, AttributeError)
 # What the map reports about its fit, beside what it needs to act.
 _REPORTS = ("params", "history", "validation", "certificate")
 
@@ -155,16 +159,50 @@ def _support(state: Mapping[str, Any], n_dims: int) -> Support:
     return Support(torch.tensor(points, dtype=torch.float32, device="cpu"), scale)
 
 
+def save_map(state: dict[str, Any], path: Path) -> None:
+    """Write a map's dictionary, unless :func:`load_map` would refuse it."""
+    content = _serialised(state)
+    if (n_bytes := _header_length(content[:8])) > _LONGEST_HEADER:
+        raise ValueError(
+            f"Names, numbers and settings of this map would take {n_bytes} bytes of a file's header, which has at most "
+            f"{_LONGEST_HEADER}. Shorten its params, origin or reports."
+        )
+    _write(content, path)
+
+
+def load_map(path: Path) -> dict[str, Any]:
+    """Read what save_map wrote, in memory that the size of the file allows: nobody may have written it."""
+    _check_is_file(path)
+    with path.open("rb") as file:
+        n_bytes = _header_length(file.read(8))
+    if n_bytes > _LONGEST_HEADER:
+        raise ValueError(
+            f"{str(path)!r} is not a map that scot_hycnn saved, or is damaged: its header would have {n_bytes} bytes."
+        )
+    return load(path)
+
+
 def save(state: dict[str, Any], path: Path) -> None:
     """Write a dictionary: arrays as tensors, the rest as JSON in the header. Whole or not at all."""
+    _write(_serialised(state), path)
+
+
+def _serialised(state: dict[str, Any]) -> bytes:
     arrays: dict[str, Any] = {}
     text = json.dumps(_separate(state, "", arrays))
-    metadata = {_METADATA_KEY: text, _CHECKSUM_KEY: _checksum(text, arrays)}
+    return serialise(arrays, metadata={_METADATA_KEY: text, _CHECKSUM_KEY: _checksum(text, arrays)})
+
+
+def _header_length(begin: bytes) -> int:
+    return int.from_bytes(begin, "little")
+
+
+def _write(content: bytes, path: Path) -> None:
     # Not by tempfile or save_file, whose files nobody but their owner may read.
     temporary = path.with_name(f"{path.name}.{uuid4().hex}.partial")
     try:
         with temporary.open("wb") as file:
-            file.write(serialise(arrays, metadata=metadata))
+            file.write(content)
             file.flush()
             # Before it has its name: after a power cut the name must not stand for an empty file.
             os.fsync(file.fileno())
@@ -202,23 +240,27 @@ def _separate(state: Mapping[str, Any], prefix: str, arrays: dict[str, Any]) -> 
 
 def load(path: Path) -> dict[str, Any]:
     """Read what save wrote."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}; TransportMap.save(path) writes one.")
+    _check_is_file(path)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         text = metadata[_METADATA_KEY]
         if metadata[_CHECKSUM_KEY] != _checksum(text, arrays):
-            raise ValueError("its checksum is not that of its content")  # noqa: TRY301 - one sentence for all damage
+            raise ValueError("its checksum is not that of its content")
         state = _together(json.loads(text), arrays)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except _DAMAGE as error:
         raise ValueError(
             f"{str(path)!r} is not a map that scot_hycnn saved, or is damaged ({type(error).__name__}: {error})."
         ) from None
     if not isinstance(state, dict):
         raise ValueError(f"{str(path)!r} is not a map that scot_hycnn saved: its header holds no dictionary.")  # noqa: TRY004
     return state
+
+
+def _check_is_file(path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {str(path)!r}; TransportMap.save(path) writes one.")
 
 
 def _together(state: dict[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:

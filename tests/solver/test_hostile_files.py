@@ -158,3 +158,66 @@ def test_reading_takes_no_more_than_twice_the_file(whole, tmp_path, mutate):
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
         assert peak < 2 * path.stat().st_size + 2**20
+
+
+# ---- what fuzzing has found (tests/fuzz), each by its own name
+
+
+def with_header(content, change):
+    """The file with another header, whose checksum nobody has made right."""
+    end = PREFIX + struct.unpack("<Q", content[:PREFIX])[0]
+    header = json.loads(content[PREFIX:end])
+    change(header)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + content[end:]
+
+
+def nested(whole):
+    return forged("[" * 10_000, whole[2])
+
+
+def array_below_an_array(whole):
+    return forged(whole[1], {**whole[2], f"{min(whole[2])}/deeper": np.zeros(1, np.float32)})
+
+
+def numbers_that_numpy_does_not_have(whole):
+    def change(header):
+        header["eight"] = {"dtype": "F8_E4M3", "shape": [0], "data_offsets": [0, 0]}
+
+    return with_header(whole[0], change)
+
+
+def long_header(whole):
+    return forged("[" + "[]," * 2**17 + "[]]", whole[2])
+
+
+FOUND = [nested, array_below_an_array, numbers_that_numpy_does_not_have, long_header]
+
+
+@pytest.mark.parametrize("forge", FOUND, ids=lambda forge: forge.__name__)
+def test_what_fuzzing_found_is_a_sentence(whole, tmp_path, forge):
+    path = tmp_path / "map.safetensors"
+    path.write_bytes(forge(whole))
+    with pytest.raises(ValueError, match="is not a map that scot_hycnn saved, or is damaged"):
+        TransportMap.load(path, device="cpu")
+
+
+def test_a_long_header_takes_no_memory(whole, tmp_path):
+    path = tmp_path / "map.safetensors"
+    path.write_bytes(long_header(whole))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="its header would have"):
+        TransportMap.load(path, device="cpu")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**17
+
+
+def test_a_map_that_could_not_be_read_is_not_written(whole, tmp_path):
+    path = tmp_path / "map.safetensors"
+    path.write_bytes(whole[0])
+    fitted = TransportMap.load(path, device="cpu")
+    fitted.origin["note"] = "x" * 2**18
+    with pytest.raises(ValueError, match="of a file's header, which has at most 131072"):
+        fitted.save(tmp_path / "other.safetensors")
+    assert [file.name for file in tmp_path.iterdir()] == ["map.safetensors"]

@@ -1,0 +1,113 @@
+"""Fuzz a reader of untrusted files: ``python tests/fuzz/fuzz.py map_file --seconds 60``.
+
+With atheris (extra ``fuzz``) inputs are guided by the branches that they reach; what breaks the contract lies in the
+folder of the corpus afterwards, and ``--repeat FILE`` runs it again. With ``--random N`` no fuzzer is needed: N inputs
+are drawn from a fixed seed, which the test suite does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import importlib
+import random
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+TARGETS = ("map_file", "h5ad")
+# A reader that takes longer hangs.
+TIMEOUT_S = 20
+# A backstop for what tracemalloc does not see: the memory of C libraries.
+MEMORY_MB = 4096
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--random", type=int, metavar="N")
+    parser.add_argument("--repeat", type=Path, metavar="FILE")
+    parser.add_argument("--corpus", type=Path, help="Folder to begin with and to add to. [default: seeds alone]")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        if arguments.random is None and arguments.repeat is None:
+            with_atheris(arguments, scratch)
+            return
+        target = load(arguments.target)
+        if arguments.repeat is not None:
+            print("taken" if target.check(arguments.repeat.read_bytes(), scratch / "input") else "refused")
+            return
+        n_taken = at_random(target, scratch, arguments.random)
+        print(f"{arguments.target}: {arguments.random} inputs, {n_taken} taken, the others refused with a sentence")
+
+
+def load(name: str, instrument: Callable[[], Any] = nullcontext) -> Any:
+    """The target, and what it imports."""
+    with instrument():
+        return importlib.import_module(name)
+
+
+def at_random(target: Any, scratch: Path, n_inputs: int) -> int:
+    """Number of inputs that were taken."""
+    draw = random.Random(0)
+    seeds = target.seeds(scratch)
+
+    def flip(content: bytes) -> bytes:
+        changed = bytearray(content)
+        for _ in range(draw.randint(1, 8)):
+            if changed:
+                changed[draw.randrange(len(changed))] = draw.randrange(256)
+        return bytes(changed)
+
+    n_taken = 0
+    for i in range(n_inputs):
+        content = seeds[i % len(seeds)]
+        for _ in range(draw.randint(0, 3)):
+            content = target.mutate(content, draw, flip)
+        faulthandler.dump_traceback_later(TIMEOUT_S, exit=True)
+        n_taken += target.check(content, scratch / "input")
+        faulthandler.cancel_dump_traceback_later()
+    return n_taken
+
+
+def with_atheris(arguments: argparse.Namespace, scratch: Path) -> None:
+    """Fuzz until the time is over, or the contract is broken: then the process ends with another code than 0."""
+    import atheris
+
+    target = load(
+        arguments.target, lambda: atheris.instrument_imports(include=["scot_hycnn"], enable_loader_override=False)
+    )
+    corpus = arguments.corpus or scratch / "corpus"
+    corpus.mkdir(parents=True, exist_ok=True)
+    for i, content in enumerate(target.seeds(scratch)):
+        (corpus / f"seed_{i}").write_bytes(content)
+
+    def one_input(content: bytes) -> None:
+        target.check(content, scratch / "input")
+
+    def mutator(content: bytes, max_size: int, seed: int) -> bytes:
+        changed = target.mutate(content, random.Random(seed), lambda part: atheris.Mutate(part, len(part) + 64))
+        return changed[:max_size]
+
+    options = [
+        f"-max_total_time={arguments.seconds}",
+        f"-max_len={target.MAX_LENGTH}",
+        f"-timeout={TIMEOUT_S}",
+        f"-rss_limit_mb={MEMORY_MB}",
+        f"-artifact_prefix={arguments.corpus or Path.cwd()}/",
+        "-print_final_stats=1",
+        "-len_control=0",
+    ]
+    atheris.Setup([sys.argv[0], *options, str(corpus)], one_input, custom_mutator=mutator)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
