@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from ._slots import check_key, own
+from ._commit import commit
+from ._slots import check_key
 
 _LABELS = ("target", "group", "method", "metric")
 _NUMBERS = ("value", "low", "high")
@@ -91,14 +91,9 @@ def write_evaluation(adata: AnnData, scores: pd.DataFrame, key: str) -> str:
         If scores are replaced.
     """
     slot = evaluation_slot(key)
-    if slot in adata.uns:
-        warnings.warn(
-            f"Replacing {slot!r} (adata.uns); pass key_added to keep both results.", UserWarning, stacklevel=3
-        )
-    own(adata)
     numbers = {name: scores[name].to_numpy() for name in (*_NUMBERS, *_COUNTS)}
     labels = {name: scores[name].to_numpy(dtype=np.str_) for name in _LABELS}
-    adata.uns[slot] = {**labels, **numbers}
+    commit(adata, {"uns": {slot: {**labels, **numbers}}})
     return f"added\n    {slot!r} (adata.uns)"
 
 

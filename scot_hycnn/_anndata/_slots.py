@@ -69,12 +69,6 @@ def check_key(key: object) -> None:
         raise ValueError(f"key_added={key!r} is no valid key: files need one that is not empty and has no '/'.")
 
 
-def own(adata: AnnData) -> None:
-    """Make a view an AnnData of its own, as scanpy does before it writes: assigning to a view would warn."""
-    if adata.is_view:
-        adata._init_as_actual(adata.copy())  # noqa: SLF001 - AnnData has no public name for it
-
-
 def check_slots(adata: AnnData, key: str, fill: str, rep_name: str) -> None:
     """Check where results are to go, before any work is done.
 
