@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from anndata import AnnData
 
 FILLS = ("nan", "identity")
+# By these an entry of uns is known as a fit.
+FIT_KEYS = {"schema_version", "models", "targets"}
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def check_foreign(adata: AnnData, key: str, suffixes: Iterable[str], known: Coll
 
 def is_fit(value: object) -> bool:
     """Whether an entry of uns looks like one of ours."""
-    return isinstance(value, dict) and {"schema_version", "models", "targets"} <= value.keys()
+    return isinstance(value, dict) and value.keys() >= FIT_KEYS
 
 
 def slugs(labels: Sequence[str]) -> dict[str, str]:
@@ -160,8 +162,7 @@ def slugs(labels: Sequence[str]) -> dict[str, str]:
     taken: set[str] = set()
     for label in labels:
         base = re.sub(r"[^A-Za-z0-9_.-]+", "_", label)[:80].strip("_.") or "target"
-        # X_hycnn_ot_inverse_... holds the inverse maps, and n_training counts the source's cells beside the targets'.
-        if base.lower().startswith("inverse") or base.lower() == "source":
+        if _is_taken(base):
             base = f"target_{base}"
         slug, count = base, 1
         while slug.lower() in taken:
@@ -170,3 +171,13 @@ def slugs(labels: Sequence[str]) -> dict[str, str]:
         taken.add(slug.lower())
         result[slug] = label
     return result
+
+
+def is_slug(name: str) -> bool:
+    """Whether it is one that :func:`slugs` gives."""
+    return bool(re.fullmatch(r"[A-Za-z0-9-][A-Za-z0-9_.-]{0,99}", name)) and not _is_taken(name)
+
+
+def _is_taken(name: str) -> bool:
+    """X_hycnn_ot_inverse_... holds the inverse maps, and n_training counts the source's cells beside the targets'."""
+    return name.lower().startswith("inverse") or name.lower() == "source"
