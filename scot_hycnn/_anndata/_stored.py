@@ -191,25 +191,27 @@ def _params(stored: _Entries) -> dict[str, Any]:
 
 def _model(stored: _Entries, slug: str, n_dims: int) -> dict[str, Any]:
     reports: dict[str, Any] = {"status": stored.entries("status").text(slug)}
-    for report in REPORTS:
-        if report != "status":
-            entries = stored.entries(report).entries(slug)
-            reports[report] = {name: entries.plain(name) for name in entries.content}
-    _check_history(stored.entries("history").entries(slug))
+    for report in ("validation", "certificate"):
+        entries = stored.entries(report).entries(slug)
+        reports[report] = {name: entries.plain(name) for name in entries.content}
+    reports["history"] = _history(stored, slug)
     model = stored.entries("models").entries(slug)
     if "network" in model.content and model.entries("network").integer("n_dims") != n_dims:
         raise model.damaged(f" is a map in another number of dimensions than the {n_dims} of the fit's 'rep'")
     return {**model.content, **reports}
 
 
-def _check_history(stored: _Entries) -> None:
-    """It is a table of numbers."""
-    columns = {name: np.asarray(column) for name, column in stored.content.items()}
+def _history(fit: _Entries, slug: str) -> dict[str, Any]:
+    """A table of numbers. The Gaussian map has none, and anndata.concat leaves empty dicts of uns out."""
+    history = fit.entries("history") if "history" in fit.content else _Entries("", {})
+    stored = history.entries(slug) if slug in history.content else _Entries("", {})
+    columns = {name: np.asarray(stored.plain(name)) for name in stored.content}
     odd = [name for name, column in columns.items() if column.ndim != 1 or column.dtype.kind not in "biuf"]
     if odd or len({len(column) for column in columns.values()}) > 1:
         raise stored.damaged(f" has columns {odd or list(columns)} that are no numbers, or not of one length")
     if "J_minus_gaussian" in columns and not {"step", "J_error"} <= columns.keys():
         raise stored.damaged(" lacks 'step' or 'J_error'")
+    return columns
 
 
 def _is_plain(value: object) -> bool:
