@@ -120,7 +120,8 @@ def _entry(state: Mapping[str, Any], name: str, kind: Any) -> Any:
     if not isinstance(state, Mapping) or name not in state:
         raise ValueError(f"A saved map needs the entry {name!r}, which is missing. The map is damaged: fit again.")
     try:
-        return kind(state[name])
+        # Tables of one number would convert too, with a warning of their own.
+        return kind(np.asarray(state[name]).item() if kind in (int, float) else state[name])
     except (TypeError, ValueError, OverflowError):
         raise ValueError(
             f"A saved map's entry {name!r} cannot be read as {kind.__name__}; it is of type "
