@@ -188,7 +188,7 @@ class TransportMap:
             std[rows] = t * spread
 
         self._each_block(move, len(x), batch_size)
-        _check_finite(moved.sum(1, dtype=np.float64) + std)
+        _check_finite(moved, std)
         return (moved, std) if return_std else moved
 
     def inverse(self, y: ArrayLike, *, batch_size: int = BLOCK_ROWS) -> Array:
@@ -212,7 +212,7 @@ class TransportMap:
         """
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said in a sentence
             moved = self.inverted(self._check(y, "y"), batch_size).astype(np.float32)
-        _check_finite(moved.sum(1, dtype=np.float64))
+        _check_finite(moved)
         return moved
 
     def out_of_support(self, x: ArrayLike) -> Array:
@@ -486,8 +486,10 @@ class TransportMap:
         return (maximisers * targets).sum(-1) - self._f.value(maximisers)
 
 
-def _check_finite(sums: NDArray[np.float64]) -> None:
+def _check_finite(moved: Array, std: Array | float = 0.0) -> None:
     """A sum over a cell's coordinates is finite where all of them are."""
+    with np.errstate(invalid="ignore"):
+        sums = moved.sum(1, dtype=np.float64) + std
     n_bad = int((~np.isfinite(sums)).sum())
     if n_bad:
         raise ValueError(

@@ -28,7 +28,7 @@ NEW = {"key_added": "new"}
 N_EACH = 300
 # What a reader can do about it.
 ADVICE = re.compile(
-    r"damaged|again|pass |run |choose|update|project |draw the fit|apply|it has \[|there are \[", re.IGNORECASE
+    r"damaged|again|pass |run |choose|update|project |draw the fit|apply|impute|it has \[|there are \[", re.IGNORECASE
 )
 
 # Values that no entry expects; some are what another entry holds.
@@ -107,14 +107,14 @@ def distorted(inner, key, draw):
     elif isinstance(value, str):
         inner[key] = draw.choice([value.encode(), value + " ", value.upper(), np.array([value]), "x" * 10**5, [value]])
     else:
-        array = np.asarray(value)
+        array = np.asarray(value) if not isinstance(value, (list, tuple)) else np.array([str(value)])
         kinds = [object, str, complex, bool, np.float16, np.int64]
         number = draw.choice([np.nan, np.inf, 0, -1, 1e38, 1e-38, 1e300])
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             inner[key] = draw.choice(
                 [
-                    lambda: array.astype(draw.choice(kinds)) if array.dtype.kind != "U" else array,
+                    lambda: array.astype(draw.choice(kinds)) if array.dtype.kind in "biuf" else array,
                     lambda: array[None],
                     lambda: array.T[: len(array) // 2] if array.ndim else array[None, None],
                     lambda: array.ravel()[:0],
