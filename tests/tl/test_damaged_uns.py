@@ -108,6 +108,7 @@ def distorted(inner, key, draw):
         inner[key] = draw.choice([value.encode(), value + " ", value.upper(), np.array([value]), "x" * 10**5, [value]])
     else:
         array = np.asarray(value) if not isinstance(value, (list, tuple)) else np.array([str(value)])
+        array = array if array.size < 10**6 else np.ones(3)  # one that says so only
         kinds = [object, str, complex, bool, np.float16, np.int64]
         number = draw.choice([np.nan, np.inf, 0, -1, 1e38, 1e-38, 1e300])
         with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -122,8 +123,8 @@ def distorted(inner, key, draw):
                     lambda: np.where(np.arange(array.size).reshape(array.shape) == 0, number, 1.0),
                     lambda: np.repeat(array, 3),
                     array.tolist,
-                    lambda: value * 1e30 if array.dtype.kind == "f" else value,
-                    lambda: -value if array.dtype.kind in "if" else value,
+                    lambda: array[()] * 1e30 if array.dtype.kind == "f" else array,
+                    lambda: -array[()] if array.dtype.kind in "if" else array,
                 ]
             )()
 
