@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from anndata import AnnData
+from scipy import sparse
 
 mpl.use("Agg")
 # Workers run side by side, one core each; threads that wait for each other's core would slow both many times.
@@ -38,7 +39,10 @@ def real_data() -> Path:
 
 def content(adata: AnnData) -> dict[str, str]:
     """A hash for every slot, so that a comparison names the ones that differ."""
-    slots = {"X": adata.X, "obs": adata.obs, "var": adata.var, "is_view": adata.is_view}
+    slots = {name: getattr(adata, name) for name in ("obs", "var", "is_view", "isbacked", "filename")}
+    slots["X"] = None if adata.isbacked else adata.X
+    slots["names"] = (adata.obs_names, adata.var_names)
+    slots["raw"] = adata.raw if adata.raw is None else (adata.raw.X, adata.raw.var, dict(adata.raw.varm))
     for name in ("layers", "obsm", "varm", "obsp", "varp", "uns"):
         slots[name] = list(getattr(adata, name))
         slots |= {f"{name}/{key}": value for key, value in getattr(adata, name).items()}
@@ -48,8 +52,15 @@ def content(adata: AnnData) -> dict[str, str]:
 def _hash(value: object) -> str:
     if isinstance(value, Mapping):
         value = {key: _hash(inner) for key, inner in value.items()}
+    elif isinstance(value, tuple):
+        value = [_hash(inner) for inner in value]
     elif isinstance(value, np.ndarray):
-        value = (value.dtype.str, value.shape, np.asarray(value).tobytes())
+        held = repr(value.tolist()) if value.dtype == object else np.asarray(value).tobytes()  # not the addresses
+        value = (value.dtype.str, value.shape, held)
+    elif sparse.issparse(value):
+        value = [type(value).__name__, value.shape, *map(_hash, (value.tocoo().data, *value.tocoo().coords))]
+    elif isinstance(value, pd.Index):
+        value = (str(value.dtype), value.name, value.tolist())
     elif isinstance(value, pd.DataFrame):
         kinds = {name: _kind(column) for name, column in value.items()}
         value = value.index.tolist(), {name: (kinds[name], column.tolist()) for name, column in value.items()}
@@ -60,6 +71,12 @@ def _hash(value: object) -> str:
 def _kind(column: pd.Series) -> str:
     categories = [column.cat.categories.tolist(), column.cat.ordered] if column.dtype == "category" else ""
     return f"{column.dtype} {categories}"
+
+
+@pytest.fixture
+def content_of():
+    """A hash for every slot of an AnnData."""
+    return content
 
 
 @pytest.fixture

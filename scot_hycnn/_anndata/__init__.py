@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._commit import commit
 from ._conditions import Mask, labelled_rows, listed_labels
 from ._counts import check_counts
 from ._embedding import (
@@ -31,7 +32,7 @@ from ._layers import check_layer, write_layers
 from ._new_cells import NewCells, find_new_cells
 from ._pairs import Cells, Pairs, read_pairs
 from ._results import Prediction, Results, StoredPrediction, find_prediction, read_results
-from ._slots import Slots, check_absent, check_key, layer_names, own, slugs
+from ._slots import Slots, check_absent, check_key, layer_names, slugs
 from ._store import check_output, new_store
 from ._stored import StoredFit, fit_of_origin, read_fit
 from ._training import TEST, TRAIN, fingerprint, training_rows
@@ -72,6 +73,7 @@ __all__ = [
     "check_projection",
     "check_writable",
     "claim",
+    "commit",
     "describe_projection",
     "embedding_axes",
     "evaluation_slot",
@@ -89,7 +91,6 @@ __all__ = [
     "layer_names",
     "listed_labels",
     "new_store",
-    "own",
     "place_predicted",
     "projection_name",
     "projection_stem",

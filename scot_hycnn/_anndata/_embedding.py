@@ -154,7 +154,7 @@ def read_projection(adata: AnnData, results: Results, embedding: Representation,
 def _stored(adata: AnnData, name: str) -> Mapping[str, Any] | None:
     stored = adata.uns.get(name)
     is_ours = isinstance(stored, Mapping) and {"basis", "n_neighbors", "fingerprint"} <= stored.keys()
-    return stored if is_ours else None
+    return stored if is_ours and isinstance(stored["fingerprint"], str) else None
 
 
 def _fingerprint(adata: AnnData, results: Results, embedding: Representation) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 
-from ._slots import check_key, own
+from ._commit import commit
+from ._slots import check_key
 
 _LABELS = ("target", "group", "method", "metric")
 _NUMBERS = ("value", "low", "high")
@@ -38,7 +39,7 @@ def read_evaluation(adata: AnnData, key: str) -> pd.DataFrame:
     """
     slot = evaluation_slot(key)
     if slot not in adata.uns:
-        found = [name.removesuffix("_evaluation") for name in adata.uns if name.endswith("_evaluation")]
+        found = [name.removesuffix("_evaluation") for name in map(str, adata.uns) if name.endswith("_evaluation")]
         has = f"it has those of {found}: pass key= one of them" if found else "run sh.tl.evaluate first"
         raise ValueError(f"adata.uns has no evaluation {slot!r}; {has}.")
     content: Any = adata.uns[slot]
@@ -47,7 +48,7 @@ def read_evaluation(adata: AnnData, key: str) -> pd.DataFrame:
     lacking = [name for name in EVALUATION_COLUMNS if name not in content]
     if lacking:
         raise _damaged(slot, f"lacks {lacking}")
-    columns = {name: np.asarray(content[name]) for name in EVALUATION_COLUMNS}
+    columns = {name: _column(slot, name, content[name]) for name in EVALUATION_COLUMNS}
     shapes = {name: column.shape for name, column in columns.items()}
     if len(set(shapes.values())) != 1 or columns["value"].ndim != 1:
         raise _damaged(slot, f"has columns of different shapes ({shapes})")
@@ -91,15 +92,17 @@ def write_evaluation(adata: AnnData, scores: pd.DataFrame, key: str) -> str:
         If scores are replaced.
     """
     slot = evaluation_slot(key)
-    if slot in adata.uns:
-        warnings.warn(
-            f"Replacing {slot!r} (adata.uns); pass key_added to keep both results.", UserWarning, stacklevel=3
-        )
-    own(adata)
     numbers = {name: scores[name].to_numpy() for name in (*_NUMBERS, *_COUNTS)}
     labels = {name: scores[name].to_numpy(dtype=np.str_) for name in _LABELS}
-    adata.uns[slot] = {**labels, **numbers}
+    commit(adata, {"uns": {slot: {**labels, **numbers}}})
     return f"added\n    {slot!r} (adata.uns)"
+
+
+def _column(slot: str, name: str, values: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError:  # lists of different lengths
+        raise _damaged(slot, f"has {name!r}, which is no column") from None
 
 
 def _damaged(slot: str, what: str) -> ValueError:

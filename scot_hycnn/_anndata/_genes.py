@@ -230,8 +230,9 @@ def find_layer(adata: AnnData, rep: Representation, layer: str | None) -> str | 
     if layer is None:
         # scanpy writes the layer that a PCA was run on under the PCA's own key.
         pca: Any = in_memory(adata.uns.get("pca" if rep.name == "X_pca" else rep.name, {}))
-        layer = pca.get("params", {}).get("layer") if isinstance(pca, dict) else None
-        if layer is not None and layer not in adata.layers:
+        params = pca.get("params") if isinstance(pca, dict) else None
+        layer = params.get("layer") if isinstance(params, dict) else None
+        if layer is not None and (not isinstance(layer, str) or layer not in adata.layers):
             raise ValueError(
                 f"The PCA was run on layer {layer!r}, which adata.layers lacks; it has {layer_names(adata)}. "
                 "Pass layer= the one with the same values, or layer='X'."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -154,10 +153,9 @@ def _n_seen(adata: AnnData, fit: StoredFit, chosen: _Chosen, split_key: str | No
         training = labelled_rows(adata.obs, split_key, TRAIN)
         of_fit = np.concatenate(list(rows.values()))
         return 0 if training is None else int(chosen[np.intersect1d(training, of_fit)].sum())
-    n_training: Any = adata.uns[fit.key].get("n_training", {})
     n_seen = 0
     for slug, cells in rows.items():
-        n = int(n_training.get(slug, 0))
+        n = fit.n_training.get(slug, 0)
         if n <= len(cells):  # with fewer cells, these are not the ones that the fit was made from
             n_seen += max(0, n + int(chosen[cells].sum()) - len(cells))
     return n_seen

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
 from anndata import AnnData
 
+from ._commit import commit
 from ._genes import Expression
-from ._slots import check_key, own
+from ._slots import check_key
 
 
 def check_layer(adata: AnnData, name: str, *, reads: str | None) -> None:
@@ -55,11 +55,5 @@ def write_layers(adata: AnnData, layers: Mapping[str, Expression]) -> str:
     UserWarning
         If layers are replaced.
     """
-    names = ", ".join(map(repr, layers))
-    if any(name in adata.layers for name in layers):
-        warnings.warn(
-            f"Replacing {names} (adata.layers); pass key_added to keep both results.", UserWarning, stacklevel=3
-        )
-    own(adata)
-    adata.layers.update(layers)
-    return f"added\n    {names} (adata.layers)"
+    commit(adata, {"layers": layers})
+    return f"added\n    {', '.join(map(repr, layers))} (adata.layers)"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from anndata import AnnData
 
-from ._conditions import Rows, labelled_rows
+from ._conditions import Rows, labelled_rows, listed_labels
 from ._lazy import obs_columns
 from ._representation import (
     Coordinates,
@@ -96,16 +96,25 @@ class StoredPrediction:
     rows: Rows
 
     def read(self) -> Prediction:
-        """Read those with a prediction."""
-        points = read_coordinates(self.adata, self.moved, self.rows)
-        finite = is_finite(points)
-        rows = self.rows[finite]
-        return Prediction(self.rep, rows, read_coordinates(self.adata, self.rep, rows), points[finite])
+        """Read those with a prediction.
+
+        Raises
+        ------
+        ValueError
+            If there are none.
+        """
+        found = _with_prediction(self)
+        if not len(found.rows):
+            raise ValueError(
+                f"None of the {len(self.rows)} source cells has finite coordinates in adata.obsm[{self.moved.name!r}]: "
+                "other cells were moved. Run sh.tl.transport, or fit, again."
+            )
+        return found
 
     def blocks(self, size: int) -> Iterator[tuple[range, Prediction]]:
         """Row numbers of all cells of the AnnData, block by block, and the source cells among them."""
         for span, rows in spans(self.adata.n_obs, self.rows, size):
-            yield span, replace(self, rows=rows).read()
+            yield span, _with_prediction(replace(self, rows=rows))
 
 
 def find_prediction(adata: AnnData, fit: StoredFit, slug: str) -> StoredPrediction:
@@ -119,6 +128,12 @@ def find_prediction(adata: AnnData, fit: StoredFit, slug: str) -> StoredPredicti
     slot = fit.slots(slug).moved
     if slot not in adata.obsm:
         raise ValueError(f"adata.obsm lacks {slot!r}; run sh.tl.transport(adata, {fit.key!r}) to write it again.")
+    shape = np.shape(adata.obsm[slot])
+    if len(shape) != 2 or shape[1] != fit.rep.n_dims:
+        raise ValueError(
+            f"adata.obsm[{slot!r}] has shape {shape}, and the fit {fit.key!r} has {fit.rep.n_dims} dimensions: one of "
+            f"them is damaged. Run sh.tl.transport(adata, {fit.key!r}), or sh.tl.hycnn_ot, again."
+        )
     source, moved = find_same_representation(adata, fit.rep, same_file=True), Representation(slot, fit.rep.n_dims, "")
     return StoredPrediction(adata, source, moved, labelled_cells(adata, fit.groupby, fit.source))
 
@@ -151,8 +166,20 @@ def read_results(adata: AnnData, key: str, target: str | None) -> Results:
 
 
 def labelled_cells(adata: AnnData, groupby: str | None, label: str) -> Rows:
-    rows = labelled_rows(obs_columns(adata, label if groupby is None else groupby), groupby, label)
+    column = label if groupby is None else groupby
+    obs = obs_columns(adata, column)
+    rows = labelled_rows(obs, groupby, label)
     if rows is None or not np.size(rows):
-        where = f"adata.obs[{label!r}]" if groupby is None else f"adata.obs[{groupby!r}]"
-        raise ValueError(f"No cells are labelled {label!r} in {where}, which the fit was made from.")
+        has = f"adata.obs has {list(obs)}" if column not in obs else f"it has {listed_labels(obs, column)}"
+        raise ValueError(
+            f"No cells are labelled {label!r} in adata.obs[{column!r}], which the fit was made from; {has}. Name the "
+            "cells as they were then, or fit again."
+        )
     return rows
+
+
+def _with_prediction(stored: StoredPrediction) -> Prediction:
+    points = read_coordinates(stored.adata, stored.moved, stored.rows)
+    finite = is_finite(points)
+    rows = stored.rows[finite]
+    return Prediction(stored.rep, rows, read_coordinates(stored.adata, stored.rep, rows), points[finite])

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from anndata import AnnData
 
 FILLS = ("nan", "identity")
+# By these an entry of uns is known as a fit.
+FIT_KEYS = {"schema_version", "models", "targets"}
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,6 @@ def check_key(key: object) -> None:
     """
     if not isinstance(key, str) or not key or "/" in key:
         raise ValueError(f"key_added={key!r} is no valid key: files need one that is not empty and has no '/'.")
-
-
-def own(adata: AnnData) -> None:
-    """Make a view an AnnData of its own, as scanpy does before it writes: assigning to a view would warn."""
-    if adata.is_view:
-        adata._init_as_actual(adata.copy())  # noqa: SLF001 - AnnData has no public name for it
 
 
 def check_slots(adata: AnnData, key: str, fill: str, rep_name: str) -> None:
@@ -139,7 +135,7 @@ def check_foreign(adata: AnnData, key: str, suffixes: Iterable[str], known: Coll
 
 def is_fit(value: object) -> bool:
     """Whether an entry of uns looks like one of ours."""
-    return isinstance(value, dict) and {"schema_version", "models", "targets"} <= value.keys()
+    return isinstance(value, dict) and value.keys() >= FIT_KEYS
 
 
 def slugs(labels: Sequence[str]) -> dict[str, str]:
@@ -166,8 +162,7 @@ def slugs(labels: Sequence[str]) -> dict[str, str]:
     taken: set[str] = set()
     for label in labels:
         base = re.sub(r"[^A-Za-z0-9_.-]+", "_", label)[:80].strip("_.") or "target"
-        # X_hycnn_ot_inverse_... holds the inverse maps, and n_training counts the source's cells beside the targets'.
-        if base.lower().startswith("inverse") or base.lower() == "source":
+        if _is_taken(base):
             base = f"target_{base}"
         slug, count = base, 1
         while slug.lower() in taken:
@@ -176,3 +171,13 @@ def slugs(labels: Sequence[str]) -> dict[str, str]:
         taken.add(slug.lower())
         result[slug] = label
     return result
+
+
+def is_slug(name: str) -> bool:
+    """Whether it is one that :func:`slugs` gives."""
+    return bool(re.fullmatch(r"[A-Za-z0-9-][A-Za-z0-9_.-]{0,99}", name)) and not _is_taken(name)
+
+
+def _is_taken(name: str) -> bool:
+    """X_hycnn_ot_inverse_... holds the inverse maps, and n_training counts the source's cells beside the targets'."""
+    return name.lower().startswith("inverse") or name.lower() == "source"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from ._lazy import in_memory
 from ._representation import Representation
-from ._slots import Slots, is_fit
+from ._slots import FIT_KEYS, Slots, is_fit, is_slug
 
 SCHEMA_VERSION = 1
 # What a model reports about its fit: kept beside the models in uns, where a reader finds it, and joined on reading.
@@ -39,7 +39,7 @@ class StoredFit:
     models
         Slug to what ``TransportMap.from_dict`` takes.
     n_training
-        Slug, and 'source', to the number of cells that were fitted on.
+        ``'source'`` and slug to the number of cells that were fitted on, as far as they are known.
     versions
         Of the packages that the fit was made with.
     """
@@ -51,8 +51,8 @@ class StoredFit:
     rep: Representation
     params: dict[str, Any]
     models: dict[str, dict[str, Any]]
-    n_training: dict[str, int] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
+    n_training: dict[str, int]
+    versions: dict[str, str]
 
     def slug(self, target: str | None) -> str:
         """Slug of a target.
@@ -113,15 +113,20 @@ def fit_of_origin(origin: Mapping[str, Any], key: str) -> StoredFit:
         rep=_representation(stored.entries("rep")),
         params={},
         models={},
+        n_training={},
+        versions={},
     )
 
 
 def _representation(rep: _Entries) -> Representation:
-    return Representation(rep.text("name"), rep.integer("n_dims"), rep.text("fingerprint"))
+    n_dims = rep.integer("n_dims")
+    if n_dims < 1:
+        raise rep.damaged(f"['n_dims'] is {n_dims}")
+    return Representation(rep.text("name"), n_dims, rep.text("fingerprint"))
 
 
 def read_fit(adata: AnnData, key: str) -> StoredFit:
-    """Read and check a stored fit; the weights are checked by the solver.
+    """Read and check all of a stored fit that is read anywhere; the maps themselves are checked by the solver.
 
     Raises
     ------
@@ -130,28 +135,34 @@ def read_fit(adata: AnnData, key: str) -> StoredFit:
     """
     fits = [name for name, value in adata.uns.items() if is_fit(value)]
     if key not in fits:
+        if key in adata.uns:
+            found = adata.uns[key]
+            lacks = f"lacks {sorted(FIT_KEYS - found.keys())}" if isinstance(found, Mapping) else "is no dict"
+            raise ValueError(
+                f"adata.uns[{key!r}] is no fit of sh.tl.hycnn_ot, or a damaged one: it {lacks}. Fit again, or pass the "
+                f"key= of a fit; adata.uns has {fits}."
+            )
         what = f"the fits {fits}: pass key= one of them" if fits else "no fits. Run sh.tl.hycnn_ot first"
         raise ValueError(f"adata.uns has no fit {key!r}; it has {what}.")
-    stored = _Entries(f"adata.uns[{key!r}]", in_memory(adata.uns[key]))
+    stored = _entries(f"adata.uns[{key!r}]", in_memory(adata.uns[key]))
     version = stored.integer("schema_version")
     if not 1 <= version <= SCHEMA_VERSION:
         raise ValueError(
             f"adata.uns[{key!r}] has schema version {version}; this scot_hycnn reads versions 1 to {SCHEMA_VERSION}. "
             "Update scot_hycnn, or fit again."
         )
-    targets = stored.entries("targets")
-    if not targets.content:
-        raise ValueError(f"{targets.name} names no target: the fit is damaged, run sh.tl.hycnn_ot again.")
+    rep, targets = _representation(stored.entries("rep")), _targets(stored.entries("targets"))
+    n_training, versions = stored.optional("n_training"), stored.optional("versions")
     return StoredFit(
         key=key,
         groupby=stored.text("groupby") if "groupby" in stored.content else None,
         source=stored.text("source"),
-        targets={slug: targets.text(slug) for slug in targets.content},
-        rep=_representation(stored.entries("rep")),
-        params=dict(stored.entries("params").content),
-        models={slug: _model(stored, slug) for slug in targets.content},
-        n_training={name: int(n) for name, n in stored.optional("n_training").items()},
-        versions={name: str(each) for name, each in stored.optional("versions").items()},
+        targets=targets,
+        rep=rep,
+        params=_params(stored.entries("params")),
+        models={slug: _model(stored, slug, rep.n_dims) for slug in targets},
+        n_training={slug: n_training.integer(slug) for slug in n_training.content},
+        versions={name: versions.text(name) for name in versions.content},
     )
 
 
@@ -164,14 +175,56 @@ def slots_of_previous_fit(adata: AnnData, key: str) -> list[Slots]:
     return [previous.slots(slug) for slug in previous.targets]
 
 
-def _model(stored: _Entries, slug: str) -> dict[str, Any]:
-    reports = {
-        report: stored.entries(report).text(slug)
-        if report == "status"
-        else dict(stored.entries(report).entries(slug).content)
-        for report in REPORTS
-    }
-    return {**stored.entries("models").entries(slug).content, **reports}
+def _targets(stored: _Entries) -> dict[str, str]:
+    targets = {slug: stored.text(slug) for slug in stored.content}
+    if not targets:
+        raise stored.damaged(" names no target")
+    unsafe = [slug for slug in targets if not is_slug(slug)]
+    if unsafe or len({slug.lower() for slug in targets}) < len(targets):
+        raise stored.damaged(f" has keys that no slots are named by, {unsafe or list(targets)}")
+    if len(set(targets.values())) < len(targets):
+        raise stored.damaged(f" has one label for several targets, {list(targets.values())}")
+    return targets
+
+
+def _params(stored: _Entries) -> dict[str, Any]:
+    """Parameters, of which those that are read again have their type."""
+    read: dict[str, Callable[[str], Any]] = {"fallback": stored.flag, "n_obs": stored.integer}
+    read |= dict.fromkeys(("split_key", "group_key", "split_fingerprint"), stored.text)
+    return {name: read[name](name) if name in read else stored.plain(name) for name in stored.content}
+
+
+def _model(stored: _Entries, slug: str, n_dims: int) -> dict[str, Any]:
+    reports: dict[str, Any] = {"status": stored.entries("status").text(slug)}
+    for report in ("validation", "certificate"):
+        entries = stored.entries(report).entries(slug)
+        reports[report] = {name: entries.plain(name) for name in entries.content}
+    reports["history"] = _history(stored, slug)
+    model = stored.entries("models").entries(slug)
+    if "network" in model.content and model.entries("network").integer("n_dims") != n_dims:
+        raise model.damaged(f" is a map in another number of dimensions than the {n_dims} of the fit's 'rep'")
+    return {**model.content, **reports}
+
+
+def _history(fit: _Entries, slug: str) -> dict[str, Any]:
+    """A table of numbers. The Gaussian map has none."""
+    stored = fit.optional("history").optional(slug)
+    columns = {name: np.asarray(stored.plain(name)) for name in stored.content}
+    odd = [name for name, column in columns.items() if column.ndim != 1 or column.dtype.kind not in "biuf"]
+    if odd or len({len(column) for column in columns.values()}) > 1:
+        raise stored.damaged(f" has columns {odd or list(columns)} that are no numbers, or not of one length")
+    if "J_minus_gaussian" in columns and not {"step", "J_error"} <= columns.keys():
+        raise stored.damaged(" lacks 'step' or 'J_error'")
+    return columns
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is what files hold, and as large as it says: numbers, strings, and arrays of them."""
+    if isinstance(value, np.ndarray):
+        repeated = any(n > 1 and not stride for n, stride in zip(value.shape, value.strides, strict=True))
+        strings = value.dtype == object and all(isinstance(entry, str) for entry in value.flat)
+        return not repeated and (value.dtype.kind in "biufUT" or strings)
+    return value is None or isinstance(value, (str, bool, int, float, np.bool_, np.integer, np.floating))
 
 
 @dataclass(frozen=True)
@@ -184,33 +237,52 @@ class _Entries:
     def entries(self, key: str) -> _Entries:
         value = self._get(key)
         if not isinstance(value, Mapping):
-            raise self._damaged(key, value, "a dict")
-        return _Entries(f"{self.name}[{key!r}]", value)
+            raise self._of_another_type(key, value, "a dict")
+        return _entries(f"{self.name}[{key!r}]", value)
 
-    def optional(self, key: str) -> Mapping[str, Any]:
-        """A dict that older fits lack, and that nothing is computed from."""
-        value = self.content.get(key)
-        return value if isinstance(value, Mapping) else {}
+    def optional(self, key: str) -> _Entries:
+        """A dict that older fits lack, or anndata.concat has left out because it was empty."""
+        return self.entries(key) if key in self.content else _Entries("", {})
 
     def text(self, key: str) -> str:
         value = self._get(key)
         if not isinstance(value, str):
-            raise self._damaged(key, value, "a string")
+            raise self._of_another_type(key, value, "a string")
         return str(value)
 
     def integer(self, key: str) -> int:
         value = self._get(key)
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise self._damaged(key, value, "a whole number")
+            raise self._of_another_type(key, value, "a whole number")
         return int(value)
+
+    def flag(self, key: str) -> bool:
+        value = self._get(key)
+        if not isinstance(value, (bool, np.bool_)):
+            raise self._of_another_type(key, value, "True or False")
+        return bool(value)
+
+    def plain(self, key: str) -> Any:
+        value = self._get(key)
+        if not _is_plain(value):
+            raise self._of_another_type(key, value, "a number, a string or an array of them")
+        return value
+
+    def damaged(self, what: str) -> ValueError:
+        return ValueError(f"{self.name}{what}: the fit is damaged, run sh.tl.hycnn_ot again.")
 
     def _get(self, key: str) -> Any:
         if key not in self.content:
-            raise ValueError(f"{self.name} lacks {key!r}: the fit is damaged, run sh.tl.hycnn_ot again.")
+            raise self.damaged(f" lacks {key!r}")
         return self.content[key]
 
-    def _damaged(self, key: str, value: object, kind: str) -> ValueError:
-        return ValueError(
-            f"{self.name}[{key!r}] is of type {type(value).__name__} instead of {kind}: the fit is damaged, run "
-            "sh.tl.hycnn_ot again."
-        )
+    def _of_another_type(self, key: str, value: object, kind: str) -> ValueError:
+        return self.damaged(f"[{key!r}] is of type {type(value).__name__} instead of {kind}")
+
+
+def _entries(name: str, content: Mapping[Any, Any]) -> _Entries:
+    found = _Entries(name, content)
+    odd = [key for key in content if not isinstance(key, str)]
+    if odd:
+        raise found.damaged(f" has the key {odd[0]!r}, which is no string")
+    return found

@@ -72,7 +72,8 @@ def check_representation_is_blind(adata: AnnData, name: str, split_key: str | No
     made = adata.uns.get({"X_pca": "pca"}.get(name, name))
     if split_key is None or not isinstance(made, dict) or not isinstance(made.get("params"), dict):
         return
-    if made["params"].get("training_fingerprint") != fingerprint_of_split(obs_columns(adata, split_key), split_key):
+    found = made["params"].get("training_fingerprint")
+    if not isinstance(found, str) or found != fingerprint_of_split(obs_columns(adata, split_key), split_key):
         warnings.warn(
             f"{name!r} was not fitted on the training cells of adata.obs[{split_key!r}] alone, so held-out cells leak "
             f"into the fit; run sh.pp.pca(adata, split_key={split_key!r}) first.",

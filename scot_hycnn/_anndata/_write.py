@@ -1,25 +1,24 @@
-"""The one place that changes an AnnData: everything is ready before the first slot is assigned."""
+"""Fits and the cells that they moved, as slots of an AnnData: all are ready before the first is assigned."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from ._commit import commit
 from ._conditions import Rows
 from ._evaluation import evaluation_slot
-from ._lazy import in_memory, obs_columns
+from ._lazy import obs_columns
 from ._new_cells import NewCells
 from ._pairs import Pairs
 from ._representation import Coordinates, Representation, read_coordinates
-from ._slots import Slots, own
+from ._slots import Slots
 from ._store import Store
 from ._stored import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
 from ._training import fingerprint_of_split
@@ -145,12 +144,12 @@ class _Changes:
             columns = {"displacement": moved.displacement, "std": moved.std, "out_of_support": moved.out_of_support}
             self.add_forward(slots, moved.cells.rows, moved.points, **columns)
 
+    @property
+    def slots(self) -> dict[str, dict[str, Any]]:
+        return {"obsm": dict(self.obsm), "obs": dict(self.obs), "uns": self.uns}
+
     def __str__(self) -> str:
-        lines = (
-            f"    {', '.join(map(repr, getattr(self, slot)))} (adata.{slot})"
-            for slot in ("obsm", "obs", "uns")
-            if getattr(self, slot)
-        )
+        lines = (f"    {', '.join(map(repr, values))} (adata.{slot})" for slot, values in self.slots.items() if values)
         return "added\n" + "\n".join(lines)
 
 
@@ -220,7 +219,7 @@ def write_fit(adata: AnnData, pairs: Pairs, fits: Sequence[Fitted], *, key: str,
             changes.add_forward(slots, pairs.source.rows, fit.moved, **measured)
         if fit.inverse is not None:
             changes.add_points(slots.inverse, target.rows, fit.inverse)
-    _commit(changes, stale=_stale(adata, key))
+    commit(adata, changes.slots, stale=_stale(adata, key))
     return str(changes)
 
 
@@ -254,7 +253,7 @@ def write_moved(adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: s
     stale = {"layers": [slots.layer for slots in before if slots.layer in adata.layers and slots.moved in adata.obsm]}
     for suffix, entry in moved.items():
         changes.add_moved(Slots.named(key, suffix), entry)
-    _commit(changes, stale=stale)
+    commit(adata, changes.slots, stale=stale)
     return str(changes)
 
 
@@ -305,7 +304,7 @@ def write_projections(adata: AnnData, placed: Mapping[str, Placed], *, embedding
     )
     for name, cells in placed.items():
         changes.add_points(f"X_{name}", cells.rows, cells.positions)
-    _commit(changes, stale={})
+    commit(adata, changes.slots)
     return str(changes)
 
 
@@ -357,44 +356,3 @@ def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:
         "uns": [evaluation_slot(key)] if previous else [],
     }
     return {slot: [name for name in names if name in getattr(adata, slot)] for slot, names in left.items()}
-
-
-def _commit(changes: _Changes, *, stale: Mapping[str, Sequence[str]]) -> None:
-    """Assign everything, or nothing."""
-    adata = changes.adata
-    _warn_of_replaced(changes, stale)
-    own(adata)
-    obs, mappings = adata.obs, [adata.obsm, adata.uns, adata.layers]
-    before = [{name: value for name, value in mapping.items() if name is not None} for mapping in mappings]
-    replaced = [name for name in {*stale.get("obs", ()), *changes.obs} if name in obs]
-    try:
-        if replaced or changes.obs:
-            kept = in_memory(obs).drop(columns=replaced)
-            # One concatenation: hundreds of single columns would fragment the frame.
-            adata.obs = pd.concat([kept, pd.DataFrame(changes.obs, index=kept.index)], axis=1)
-        for slot in ("obsm", "uns", "layers"):
-            for name in stale.get(slot, ()):
-                getattr(adata, slot).pop(name, None)
-        adata.obsm.update(changes.obsm)
-        adata.uns.update(changes.uns)
-    except BaseException:
-        adata.obs = obs
-        for mapping, content in zip(mappings, before, strict=True):
-            for name in [name for name in mapping if name is not None]:  # None is X, since anndata 0.13
-                del mapping[name]
-            mapping.update(content)
-        raise
-
-
-def _warn_of_replaced(changes: _Changes, stale: Mapping[str, Sequence[str]]) -> None:
-    new = {"obsm": changes.obsm, "obs": changes.obs, "layers": {}, "uns": changes.uns}
-    replaced = [
-        f"{name!r} (adata.{slot})"
-        for slot, names in new.items()
-        for name in {**names, **dict.fromkeys(stale.get(slot, ()))}
-        if name in getattr(changes.adata, slot)
-    ]
-    if replaced:
-        warnings.warn(
-            f"Replacing {', '.join(replaced)}; pass key_added to keep both results.", UserWarning, stacklevel=5
-        )

@@ -38,6 +38,7 @@ _Members: TypeAlias = NDArray[np.bool_]
 
 # Fewer have no distribution to compare, and halves of them no floor.
 LEAST_CELLS = 10
+_FARTHEST = 1e15
 METHODS = ("identity", "mean_shift", "gaussian", "hycnn_ot", FLOOR)
 # Metrics in the order of rows, and the range of each.
 _RANGES = {
@@ -223,7 +224,12 @@ def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[s
         "gaussian": fitted.gaussian_map().transport(x),
         "hycnn_ot": fitted.transport(x, fallback=fallback),
     }
-    return {method: moved.astype(np.float64) for method, moved in points.items()}
+    moved = {method: cells.astype(np.float64) for method, cells in points.items()}
+    # Distances are squared, some in float32.
+    odd = [method for method, cells in moved.items() if not (np.abs(cells) < _FARTHEST).all()]
+    if odd:
+        raise ValueError(f"Predictions of {odd} lie farther out than can be scored. The map is damaged: fit again.")
+    return moved
 
 
 def _large_groups(

@@ -62,9 +62,12 @@ def history(
     """
     fit = read_fit(adata, key)
     curves = {fit.targets[slug]: fit.models[slug]["history"] for slug in fit.slugs(target)}
-    curves = {label: columns for label, columns in curves.items() if "J_minus_gaussian" in columns}
+    curves = {label: columns for label, columns in curves.items() if len(columns.get("J_minus_gaussian", ()))}
     if not curves:
-        raise ValueError("There is no history: the Gaussian map (potential='gaussian') is not trained.")
+        raise ValueError(
+            "There is no history: the Gaussian map (potential='gaussian') is not trained. Draw the fit of another "
+            "potential."
+        )
     if ax is None:
         _, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
     for label, columns in curves.items():

@@ -37,7 +37,7 @@ class Maxout(Network):
             raise ValueError(f"gate={self.gate!r} is unknown; choose 'smooth' or 'max'.")
         if self.annealing not in ("learned", "fixed", "cyclic"):
             raise ValueError(f"annealing={self.annealing!r} is unknown; choose 'learned', 'fixed' or 'cyclic'.")
-        if self.temperature <= 0:
+        if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature={self.temperature} must be positive.")
 
     def _more_shapes(self) -> dict[str, tuple[int, ...]]:

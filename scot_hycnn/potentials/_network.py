@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -48,7 +49,7 @@ class Network(Potential):
                 f"n_dims={self.n_dims}, hidden={self.hidden}: {name} needs at least one dimension and one hidden "
                 "layer, each of width 1 or more."
             )
-        if self.strong_convexity < 0 or self.output_scale <= 0:
+        if not (0 <= self.strong_convexity < math.inf and 0 < self.output_scale < math.inf):
             raise ValueError(
                 f"output_scale={self.output_scale} must be positive, and strong_convexity={self.strong_convexity} "
                 "not negative."

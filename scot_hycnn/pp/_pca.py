@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from scanpy import logging as logg
 from scipy import sparse
 
-from scot_hycnn._anndata import Mask, check_key, claim, fingerprint, layer_names, training_rows
-
-from ._write import write
+from scot_hycnn._anndata import Mask, check_key, claim, commit, fingerprint, layer_names, training_rows
 
 _Matrix = Any  # (cells, genes), an array or a sparse matrix
 
@@ -125,7 +123,7 @@ def pca(
         "var": {f"{key_added or 'pca'}_mean": mean},
         "uns": {key_added or "pca": {**fitted.uns["pca"], "params": params}},
     }
-    write(adata, slots)
+    commit(adata, slots, stacklevel=3)
     added = ", ".join(f"{name!r} (adata.{slot})" for slot, values in slots.items() for name in values)
     logg.info("    finished", time=start, deep=f"added {added}")
     return adata if copy else None

@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from scanpy import logging as logg
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
-from scot_hycnn._anndata import TEST, TRAIN, check_key, claim, labelled_rows, listed_labels
-
-from ._write import write
+from scot_hycnn._anndata import TEST, TRAIN, check_key, claim, commit, labelled_rows, listed_labels
 
 _Codes = NDArray[np.intp]  # (cells,), numbers 0, 1 ... of groups or strata
 _Rows = NDArray[np.intp]
@@ -132,7 +130,7 @@ def split(
     is_test[test] = True
     _name_one_sided(adata.obs, stratify, strata, is_test)
     labels = pd.Categorical(np.where(is_test, TEST, TRAIN), categories=[TRAIN, TEST])
-    write(adata, {"obs": {key_added: labels}})
+    commit(adata, {"obs": {key_added: labels}}, stacklevel=3)
     logg.info(f"{adata.n_obs - len(test)} training and {len(test)} test cells", deep=f"added {key_added!r} (adata.obs)")
     return adata if copy else None
 

@@ -58,15 +58,23 @@ class Coordinates:
 
     def target(self, y: NDArray[np.floating]) -> Array:
         """Balanced coordinates of target points, (m, d) to (m, d)."""
-        return np.asarray(np.linalg.solve(self.matrix.T, (y - self.mean_y).T).T * self.scale, dtype=np.float64)
+        return np.asarray(_solved(self.matrix.T, y - self.mean_y) * self.scale, dtype=np.float64)
 
     def invert_source(self, x: Array) -> Array:
         """Source points from their balanced coordinates."""
-        return self.mean_x + np.linalg.solve(self.matrix, x.T).T
+        return self.mean_x + _solved(self.matrix, x)
 
     def invert_target(self, y: Array) -> Array:
         """Target points from their balanced coordinates."""
         return self.mean_y + _product(y, self.matrix) / self.scale
+
+
+def _solved(matrix: Array, points: NDArray[np.floating]) -> Array:
+    """B^-1 x of each point x."""
+    try:
+        return np.asarray(np.linalg.solve(matrix, points.T).T)
+    except np.linalg.LinAlgError:
+        raise ValueError("The map's 'matrix' has no inverse. The map is damaged: fit again.") from None
 
 
 def _product(points: Array, matrix: Array) -> Array:

@@ -181,12 +181,14 @@ class TransportMap:
         moved = np.empty(x.shape, dtype=np.float32)
         std = np.zeros(len(x), dtype=np.float32)
 
+        @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # said in a sentence
         def move(rows: slice) -> None:
             mapped, spread = self._map(x[rows], with_spread=return_std, support=support)
             moved[rows] = (1 - t) * x[rows] + t * mapped
             std[rows] = t * spread
 
         self._each_block(move, len(x), batch_size)
+        _check_finite(moved, std)
         return (moved, std) if return_std else moved
 
     def inverse(self, y: ArrayLike, *, batch_size: int = BLOCK_ROWS) -> Array:
@@ -208,7 +210,10 @@ class TransportMap:
         ValueError
             If y has another dimension or is not finite, or batch_size is below 1.
         """
-        return self.inverted(self._check(y, "y"), batch_size).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said in a sentence
+            moved = self.inverted(self._check(y, "y"), batch_size).astype(np.float32)
+        _check_finite(moved)
+        return moved
 
     def out_of_support(self, x: ArrayLike) -> Array:
         """How far cells are from the source cells that the map was trained on.
@@ -484,6 +489,18 @@ class TransportMap:
     def _conjugate(self, y: NDArray[np.floating]) -> Tensor:
         maximisers, targets = self._maximisers(y)
         return (maximisers * targets).sum(-1) - self._f.value(maximisers)
+
+
+def _check_finite(moved: Array, std: Array | float = 0.0) -> None:
+    """A sum over a cell's coordinates is finite where all of them are."""
+    with np.errstate(invalid="ignore"):
+        sums = moved.sum(1, dtype=np.float64) + std
+    n_bad = int((~np.isfinite(sums)).sum())
+    if n_bad:
+        raise ValueError(
+            f"The map gives NaN or infinite values for {n_bad} of {len(sums)} cells: they are too far from the cells "
+            "that it was trained on, or the map is damaged. Leave them out, or fit again."
+        )
 
 
 def _blocks(n_rows: int, size: int) -> list[slice]:

@@ -74,9 +74,10 @@ def from_dict(state: Mapping[str, Any]) -> dict[str, Any]:
             f"This map has schema version {version}; this scot_hycnn reads versions 1 to {SCHEMA_VERSION}. "
             "Update scot_hycnn, or fit again."
         )
-    network = _network(_entry(state, "network", dict), version)
+    array = _entry(state, "theta", np.asarray)
+    network = _network(_entry(state, "network", dict), version, n_most=max(array.size, 1000))
     coordinates = _coordinates(_entry(state, "coordinates", dict), network.n_dims)
-    theta = _theta(_entry(state, "theta", np.asarray), network.n_parameters)
+    theta = _theta(array, network.n_parameters)
     blend = _entry(state, "blend", float)
     if not 0 <= blend <= 1:
         raise ValueError(f"A saved map's blend must lie in [0, 1]; it is {blend}. The map is damaged: fit again.")
@@ -90,8 +91,32 @@ def from_dict(state: Mapping[str, Any]) -> dict[str, Any]:
         "origin": dict(_entry(state, "origin", dict)) if "origin" in state else {},
         "gaussian": _coordinates(_entry(state, "gaussian", dict), network.n_dims) if "gaussian" in state else None,
         "support": _support(_entry(state, "support", dict), network.n_dims) if version > 2 else None,
-        **{name: dict(_entry(state, name, dict)) for name in _REPORTS},
+        **{name: _report(name, _entry(state, name, dict)) for name in _REPORTS},
     }
+
+
+def _report(name: str, report: Mapping[Any, Any]) -> dict[str, Any]:
+    """What a file can hold: a map that was read can be saved."""
+    for key, value in report.items():
+        if not isinstance(key, str) or not _is_plain(value):
+            raise ValueError(
+                f"A saved map's {name!r} has an entry {key!r} of type {type(value).__name__}, neither number nor "
+                "string nor array of them. The map is damaged: fit again."
+            )
+    return dict(report)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "biufU" and not _is_repeated(value)
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(entry, (str, int, float, np.generic)) for entry in value)
+    return value is None or isinstance(value, (str, int, float, np.generic))
+
+
+def _is_repeated(array: Any) -> bool:
+    """Whether an array says that it is larger than the memory behind it."""
+    return any(n > 1 and not stride for n, stride in zip(array.shape, array.strides, strict=True))
 
 
 def _entry(state: Mapping[str, Any], name: str, kind: Any) -> Any:
@@ -99,7 +124,8 @@ def _entry(state: Mapping[str, Any], name: str, kind: Any) -> Any:
     if not isinstance(state, Mapping) or name not in state:
         raise ValueError(f"A saved map needs the entry {name!r}, which is missing. The map is damaged: fit again.")
     try:
-        return kind(state[name])
+        # Tables of one number would convert too, with a warning of their own.
+        return kind(np.asarray(state[name]).item() if kind in (int, float) else state[name])
     except (TypeError, ValueError, OverflowError):
         raise ValueError(
             f"A saved map's entry {name!r} cannot be read as {kind.__name__}; it is of type "
@@ -107,24 +133,35 @@ def _entry(state: Mapping[str, Any], name: str, kind: Any) -> Any:
         ) from None
 
 
-def _network(state: Mapping[str, Any], version: int) -> Potential:
+def _network(state: Mapping[str, Any], version: int, *, n_most: int) -> Potential:
+    """The architecture, which has no more widths than there are parameters."""
     name = _entry(state, "family", str) if version > 1 else "HyCNN"
     if name not in _FAMILIES:
-        raise ValueError(f"A saved map's network is of family {name!r}; this scot_hycnn knows {list(_FAMILIES)}.")
+        raise ValueError(
+            f"A saved map's network is of family {name!r}; this scot_hycnn knows {list(_FAMILIES)}. Update "
+            "scot_hycnn, or fit again."
+        )
     hidden = np.asarray(_entry(state, "hidden", np.asarray))
-    if hidden.ndim != 1 or hidden.dtype.kind not in "iu":
-        raise ValueError(f"A saved map's 'hidden' must be a list of widths; it is {hidden!r}. Fit again.")
+    if hidden.ndim != 1 or hidden.dtype.kind not in "iu" or hidden.size > n_most:
+        raise ValueError(
+            f"A saved map's 'hidden' must be a list of widths; it has shape {hidden.shape} and dtype {hidden.dtype}. "
+            "The map is damaged: fit again."
+        )
     options = {
         field.name: _entry(state, field.name, type(field.default))
         for field in fields(_FAMILIES[name])
         if field.name not in ("n_dims", "hidden") and (version > 1 or field.name in state)
     }
-    return _FAMILIES[name](n_dims=_entry(state, "n_dims", int), hidden=tuple(int(width) for width in hidden), **options)
+    options |= {"n_dims": _entry(state, "n_dims", int), "hidden": tuple(int(width) for width in hidden)}
+    try:
+        return _FAMILIES[name](**options)
+    except ValueError as error:
+        raise ValueError(f"A saved map's network is none: {error} The map is damaged: fit again.") from None
 
 
 def _theta(array: Any, n_parameters: int) -> torch.Tensor:
     fits = array.dtype.kind == "f" and array.ndim == 2 and len(array) >= 1 and array.shape[1] == n_parameters
-    if not fits or not np.isfinite(array).all():
+    if not fits or _is_repeated(array) or not np.isfinite(array).all():
         raise ValueError(
             f"A saved map's theta must be finite floats of shape (members, {n_parameters}); it has shape "
             f"{array.shape} and dtype {array.dtype}. The map is damaged: fit again."
@@ -151,7 +188,7 @@ def _coordinates(state: Mapping[str, Any], n_dims: int) -> Coordinates:
 def _support(state: Mapping[str, Any], n_dims: int) -> Support:
     points, scale = np.asarray(_entry(state, "points", np.asarray)), _entry(state, "scale", float)
     fits = points.dtype.kind == "f" and points.ndim == 2 and points.shape[1] == n_dims and len(points) > 0
-    if not fits or not np.isfinite(points).all() or not (math.isfinite(scale) and scale > 0):
+    if not fits or _is_repeated(points) or not np.isfinite(points).all() or not (math.isfinite(scale) and scale > 0):
         raise ValueError(
             f"A saved map's training cells must be finite floats of shape (n, {n_dims}) with a positive scale; they "
             f"have shape {points.shape} and dtype {points.dtype}, scale {scale}. The map is damaged: fit again."

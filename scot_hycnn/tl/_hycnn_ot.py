@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 from scanpy import logging as logg
+from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
 from scot_hycnn._anndata import Fitted, Mask, Pairs, claim, read_pairs, write_fit
@@ -144,7 +145,7 @@ def hycnn_ot(
     rng
         Seed, or a generator that gives one. The same seed gives the same result.
     progress
-        Show a bar; None shows it in a terminal if the fit takes more than a second.
+        Show a bar; None shows it in a terminal if the fit takes more than a second, unless scanpy's verbosity is 0.
     client
         A ``dask.distributed.Client`` (extra 'dask'): its workers fit the maps. See
         :func:`scot_hycnn.solver.fit_many`.
@@ -305,7 +306,9 @@ def _check_groups(pairs: Pairs, leave_out: str) -> None:
         )
 
 
-def _fit(pairs: Pairs, options: dict[str, Any], **how: Any) -> list[TransportMap]:
+def _fit(pairs: Pairs, options: dict[str, Any], *, progress: bool | None, **how: Any) -> list[TransportMap]:
+    if progress is None and int(scanpy_settings.verbosity) == 0:
+        progress = False
     own = [pairs.groups_with(target) for target in pairs.targets]
     groups = [pair for pair in own if pair is not None]
     with warnings.catch_warnings():
@@ -315,6 +318,7 @@ def _fit(pairs: Pairs, options: dict[str, Any], **how: Any) -> list[TransportMap
             pairs.source.training,
             [target.training for target in pairs.targets],
             groups=(groups[0][0], [of_target for _, of_target in groups]) if groups else None,
+            progress=progress,
             **how,
             **options,
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from anndata import AnnData
+from numpy.typing import NDArray
 from scanpy import logging as logg
 
 from scot_hycnn._anndata import (
@@ -213,7 +214,15 @@ class _Move:
             return Moved(cells, self.transport_map.inverse(x))
         points, std = self.transport_map.transport(x, self.t, return_std=True, fallback=self.fallback)
         far = None if self.transport_map.support is None else self.transport_map.out_of_support(x)
-        return Moved(cells, points, np.linalg.norm(points - x, axis=1), std, far)
+        return Moved(cells, points, _lengths(points - x), std, far)
+
+
+def _lengths(moves: NDArray[np.floating]) -> NDArray[np.floating]:
+    with np.errstate(over="ignore"):
+        lengths: NDArray[np.floating] = np.linalg.norm(moves, axis=1)
+    if not np.isfinite(lengths).all():
+        raise ValueError("The map moves cells farther than numbers can say. The map is damaged: fit again.")
+    return lengths
 
 
 def _write_store(adata: AnnData, path: Path, moves: dict[str, _Move], *, key: str, fill: str) -> str:

@@ -6,6 +6,7 @@ import json
 import random
 import struct
 import tracemalloc
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -138,8 +139,8 @@ def test_a_damaged_or_forged_file_is_an_error_or_a_map(whole, tmp_path, mutate):
             n_rejected += 1
             continue
         if fitted.n_dims == 2:
-            with np.errstate(all="ignore"):
-                assert fitted.transport(x).shape == (3, 2)
+            with suppress(ValueError):  # finite weights may be so large that what they give is not, which is said
+                assert np.isfinite(fitted.transport(x)).all()
     assert n_rejected > 0
 
 

@@ -1,0 +1,331 @@
+"""What lies in uns may have been edited by hand, or damaged: thousands of ways, and each gives a sentence or works."""
+
+from __future__ import annotations
+
+import linecache
+import random
+import re
+import traceback
+import warnings
+from contextlib import redirect_stdout
+from functools import partial
+from io import StringIO
+from pathlib import Path
+
+import anndata
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import scot_hycnn as sh
+from scot_hycnn import cli
+
+OURS = str(Path(sh.__file__).parent)
+SLOTS = ("hycnn_ot", "hycnn_ot_evaluation", "umap_hycnn_ot", "umap_hycnn_ot_IFN-beta", "pca")
+NEW = {"key_added": "new"}
+N_EACH = 300
+# What a reader can do about it.
+ADVICE = re.compile(
+    r"damaged|again|pass |run |choose|update|project |draw the fit|apply|impute|it has \[|there are \[", re.IGNORECASE
+)
+
+# Values that no entry expects; some are what another entry holds.
+STRANGE = [
+    *(None, True, False, -1, 0, 1, 3, 10**9, 10**30, 2.5, -0.5, 1e-320, 1e308, float("nan"), float("inf"), 1 + 2j),
+    *("", " ", "x", "1", "a/b", "IFN-beta", "X", "X_hycnn_ot", "max", "relu", "HyCNN", "ICNN", "MLP", b"bytes"),
+    *([], [1], [[1], [2, 3]], ["a", None], (1, 2), {}, {"a": {}}, {1: 2}, {"IFN-beta": {}}, {None: None}, object()),
+    *(np.int64(10**9), np.float32("nan"), np.bool_(True), np.str_("text"), np.array("text"), np.array(5)),
+    *(np.array([]), np.array([None, "a"], object), np.array([{}, []], object), np.array(["a", "b"])),
+    *(np.array([10**9, 10**9]), np.full(3, 2**62), np.ones(100_000, int), np.zeros((2, 2)), np.zeros((0, 3))),
+    *(np.full(3, np.nan), np.array([1 + 1j]), np.array(["2020-01-01"], "datetime64[D]"), np.zeros(3, "i4,f8")),
+    *(pd.DataFrame({"a": [1]}), pd.Series([1.0]), sparse.csr_matrix(np.eye(3)), np.broadcast_to(0.5, (10**12, 3))),
+]  # fmt: skip
+NAMES = ["", "a/b", "source", "inverse", "theta", 3, None, ("a", 1), b"key", 1.5, "β", "x" * 1000]
+
+
+def copied(value):
+    """Dicts anew; nothing changes an array in place."""
+    return {key: copied(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+
+
+def damaged(uns, draw):
+    """One to three entries, anywhere, are not what they were."""
+    uns = copied(uns)
+    for _ in range(draw.choice([1, 1, 1, 2, 3])):
+        path = [draw.choice(["hycnn_ot"] * 9 + [slot for slot in SLOTS if slot in uns])]
+        if draw.random() < 0.5:  # any entry, most of which are deep inside
+            path = draw.choice([*_paths(uns.get(path[0]), path), path])
+        else:
+            while isinstance(inner := _at(uns, path), dict) and inner and (len(path) == 1 or draw.random() < 0.8):
+                path.append(draw.choice(list(inner)))
+        if isinstance(_at(uns, path[:-1]), dict) and path[-1] in _at(uns, path[:-1]):
+            draw.choice(MUTATIONS)(_at(uns, path[:-1]), path[-1], draw)
+    return uns
+
+
+def _paths(value, path):
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield [*path, key]
+        yield from _paths(inner, [*path, key])
+
+
+def _at(uns, path):
+    for key in path:
+        uns = uns.get(key) if isinstance(uns, dict) else None
+    return uns
+
+
+def removed(inner, key, _):
+    del inner[key]
+
+
+def renamed(inner, key, draw):
+    value = inner.pop(key)
+    inner[draw.choice([*NAMES, *(f"{key}x", f" {key}", str(key).upper())])] = value
+
+
+def added(inner, _, draw):
+    inner[draw.choice(NAMES)] = draw.choice(STRANGE)
+
+
+def replaced(inner, key, draw):
+    inner[key] = draw.choice(STRANGE)
+
+
+def swapped(inner, key, draw):
+    other = draw.choice(list(inner))
+    inner[key], inner[other] = inner[other], inner[key]
+
+
+def distorted(inner, key, draw):
+    """A value of the same kind, but of another type, shape or size."""
+    value = inner[key]
+    if isinstance(value, dict):
+        inner[key] = draw.choice([dict(list(value.items())[:-1]), list(value.items()), {key: value}, str(value)])
+    elif isinstance(value, str):
+        inner[key] = draw.choice([value.encode(), value + " ", value.upper(), np.array([value]), "x" * 10**5, [value]])
+    else:
+        array = np.asarray(value) if not isinstance(value, (list, tuple)) else np.array([str(value)])
+        array = array if array.size < 10**6 else np.ones(3)  # one that says so only
+        kinds = [object, str, complex, bool, np.float16, np.int64]
+        number = draw.choice([np.nan, np.inf, 0, -1, 1e38, 1e-38, 1e300])
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            inner[key] = draw.choice(
+                [
+                    lambda: array.astype(draw.choice(kinds)) if array.dtype.kind in "biuf" else array,
+                    lambda: array[None],
+                    lambda: array.T[: len(array) // 2] if array.ndim else array[None, None],
+                    lambda: array.ravel()[:0],
+                    lambda: np.full(array.shape, number),
+                    lambda: np.where(np.arange(array.size).reshape(array.shape) == 0, number, 1.0),
+                    lambda: np.repeat(array, 3),
+                    array.tolist,
+                    lambda: array[()] * 1e30 if array.dtype.kind == "f" else array,
+                    lambda: -array[()] if array.dtype.kind in "if" else array,
+                ]
+            )()
+
+
+def of_another_version(inner, _, draw):
+    if isinstance(inner, dict):
+        inner["schema_version"] = draw.choice([0, -1, 1, 2, 3, 4, 99, 10**30, "1", 1.0, None, np.array([1])])
+
+
+MUTATIONS = [
+    removed,
+    renamed,
+    added,
+    replaced,
+    replaced,
+    replaced,
+    swapped,
+    distorted,
+    distorted,
+    distorted,
+    of_another_version,
+]
+
+
+def check_map(adata, **target):
+    fitted = sh.get.model(adata, **target)
+    x = np.zeros((3, fitted.n_dims), np.float32)
+    assert np.isfinite(fitted.transport(x)).all()
+    assert np.isfinite(fitted.inverse(x)).all()
+
+
+def check_moved(adata, **target):
+    sh.tl.transport(adata, **NEW, **target)
+    moved = [table for name, table in adata.obsm.items() if name.startswith("X_new")]
+    assert moved
+    for table in moved:
+        finite = np.isfinite(table).all(axis=1)
+        assert finite.any()
+        assert np.isnan(table[~finite]).all()
+
+
+def check_decoded(adata, **target):
+    sh.tl.decode(adata, **NEW, **target)
+    assert any(np.isfinite(layer).any() for name, layer in adata.layers.items() if name and name.startswith("new"))
+
+
+def drawn(plot):
+    def check(adata, **target):
+        try:
+            plot(adata, show=False, **target)
+        finally:
+            plt.close("all")
+
+    return check
+
+
+# Function to how often it is called: those that cost more, less often.
+READERS = {
+    "tl.transport": (check_moved, 0.7),
+    "tl.transport back": (lambda adata, **target: sh.tl.transport(adata, direction="inverse", **NEW, **target), 0.1),
+    "tl.decode": (check_decoded, 0.2),
+    "tl.project": (lambda adata, **target: sh.tl.project(adata, key_added="place", **target), 0.1),
+    "tl.project again": (sh.tl.project, 0.1),
+    "tl.evaluate": (lambda adata, **target: sh.tl.evaluate(adata, n_bootstrap=0, **target), 0.05),
+    "tl.hycnn_ot": (lambda adata, **_: sh.tl.hycnn_ot(adata, "control", "IFN-beta", potential="gaussian"), 0.02),
+    "get.model": (check_map, 0.7),
+    "get.history": (lambda adata, **target: sh.get.history(adata, **target).to_numpy(dtype=object), 0.7),
+    "get.transported": (sh.get.transported, 0.15),
+    "get.predicted": (sh.get.predicted, 0.1),
+    "get.evaluation": (lambda adata, **_: sh.get.evaluation(adata), 0.7),
+    "metrics.evaluate": (lambda adata, **target: sh.metrics.evaluate(adata, n_bootstrap=0, **target), 0.05),
+    "cli.info": (lambda *_, **__: cli.info(Path("cells.h5ad")), 0.7),
+    "cli.info --json": (lambda *_, **__: cli.info(Path("cells.h5ad"), as_json=True), 0.7),
+    "pl.history": (drawn(sh.pl.history), 0.05),
+    "pl.evaluation": (drawn(sh.pl.evaluation), 0.02),
+    "pl.embedding": (drawn(partial(sh.pl.embedding, basis="umap")), 0.03),
+    "pl.mean_scatter": (drawn(sh.pl.mean_scatter), 0.02),
+}
+
+
+def test_every_reader_is_here():
+    public = {f"{package.__name__[11:]}.{name}" for package in (sh.tl, sh.get) for name in package.__all__}
+    assert public <= set(READERS)
+
+
+def fit(adata, kind, fast):
+    rng = np.random.default_rng(1)
+    adata.obs["cell_type"] = rng.choice(["B", "T"], adata.n_obs)
+    adata.obsm["X_umap"] = adata.obsm["X_pca"][:, :2].copy()
+    targets, options = "IFN-beta", {}
+    if kind == "several":
+        labels = adata.obs["condition"].astype(object)
+        labels.iloc[np.flatnonzero(labels.notna())[::3]] = "other"
+        adata.obs["condition"], targets = labels.astype("category"), ["IFN-beta", "other"]
+    if kind == "split and groups":
+        sh.pp.split(adata, rng=3)
+        options = {"split_key": "split", "group_key": "cell_type"}
+    if kind in ("gaussian", "icnn"):
+        options = {"potential": kind}
+    sh.tl.hycnn_ot(adata, "control", targets, **fast, **options)
+    sh.tl.project(adata)
+    sh.tl.evaluate(adata, n_bootstrap=0)
+
+
+class Watched:
+    """An AnnData whose slots can be compared, and put back, without a copy of what they hold."""
+
+    def __init__(self, adata):
+        self.adata, self.before = adata, None
+
+    def slots(self):
+        """Every value by its identity, in their order."""
+        slots = {name: list(getattr(self.adata, name).items()) for name in ("obsm", "layers", "uns")}
+        return self.adata.obs, {name: [(key, id(value)) for key, value in items] for name, items in slots.items()}
+
+    def begin(self, uns):
+        """Put this in the place of uns."""
+        self.adata.uns.clear()
+        self.adata.uns.update(copied(uns))
+        kept = {name: dict(getattr(self.adata, name)) for name in ("obsm", "layers")}
+        self.before = self.slots(), kept
+
+    def is_unchanged(self):
+        (obs, slots), _ = self.before
+        now_obs, now = self.slots()
+        return now_obs is obs and now == slots
+
+    def end(self):
+        (obs, _), kept = self.before
+        self.adata.obs = obs
+        for name, items in kept.items():
+            mapping = getattr(self.adata, name)
+            for key in [key for key in mapping if key is not None]:
+                del mapping[key]
+            mapping.update({key: value for key, value in items.items() if key is not None})
+
+
+def is_a_sentence(error):
+    """One of ours, raised by us and not from deep inside, that says what to do."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    is_ours = place.filename.startswith(OURS) and linecache.getline(place.filename, place.lineno).strip()[:5] == "raise"
+    return type(error) is ValueError and is_ours and ADVICE.search(str(error))
+
+
+def error_of(call, adata, target):
+    try:
+        with redirect_stdout(StringIO()):
+            call(adata, **target)
+    except ValueError as error:
+        return error
+    return None
+
+
+def damage(adata, kind, n):
+    """How many calls were refused, and how many worked."""
+    draw, watched, uns = random.Random(kind), Watched(adata), dict(adata.uns)
+    targets = [{}, {"target": "IFN-beta"}] if kind == "several" else [{}]
+    counts = {"refused": 0, "worked": 0}
+    for _ in range(n):
+        spoilt = damaged(uns, draw)
+        for name, (call, share) in READERS.items():
+            if draw.random() > share:
+                continue
+            watched.begin(spoilt)
+            error = error_of(call, adata, draw.choice(targets))
+            assert error is None or is_a_sentence(error), (name, error)
+            assert error is None or watched.is_unchanged(), name
+            counts["worked" if error is None else "refused"] += 1
+            watched.end()
+    return counts
+
+
+KINDS = ["one", "several", "gaussian", "icnn", "split and groups", "file"]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def spoilable(kind, new_cells, fast, tmp_path, monkeypatch):
+    adata = new_cells(60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        fit(adata, kind, fast)
+    if kind == "file":
+        adata.write_h5ad(tmp_path / "fit.h5ad")
+        adata = anndata.read_h5ad(tmp_path / "fit.h5ad")
+    monkeypatch.setattr(cli, "read_uns", lambda _: adata)
+    return adata
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_damage_gives_a_sentence_or_finite_numbers(spoilable, kind):
+    counts = damage(spoilable, kind, N_EACH)
+    assert min(counts.values()) > N_EACH, counts
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_more_damage_gives_a_sentence_or_finite_numbers(spoilable, kind):
+    counts = damage(spoilable, f"{kind} again", 20 * N_EACH)
+    assert min(counts.values()) > N_EACH, counts

@@ -1,0 +1,161 @@
+"""Whatever fails in a function that writes, and whenever: the AnnData is as it was, or all of the result is there."""
+
+from __future__ import annotations
+
+import errno
+import random
+import sys
+import warnings
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+from scipy import sparse
+
+import scot_hycnn as sh
+
+OURS, ANNDATAS = (str(Path(package.__file__).parent) for package in (sh, anndata))
+GAUSSIAN = {"potential": "gaussian"}
+WRITERS = {
+    "pp.split": partial(sh.pp.split, rng=1),
+    "pp.pca": partial(sh.pp.pca, n_comps=3),
+    "tl.hycnn_ot": partial(sh.tl.hycnn_ot, source_key="control", target_key="IFN-beta", inverse=True, **GAUSSIAN),
+    "tl.transport": partial(sh.tl.transport),
+    "tl.decode": sh.tl.decode,
+    "tl.project": sh.tl.project,
+    "tl.evaluate": partial(sh.tl.evaluate, split_key="split", n_bootstrap=0),
+}
+ERRORS = (KeyboardInterrupt, MemoryError, partial(OSError, errno.ENOSPC, "No space left on device"))
+# Each line of ours and of anndata's at which a call can fail is one failure; all of them are tried if slow.
+N_FAILURES = 15
+
+
+def test_every_writer_is_here():
+    writers = {f"tl.{name}" for name in sh.tl.__all__} | {f"pp.{name}" for name in sh.pp.__all__}
+    assert set(WRITERS) == writers
+
+
+@pytest.fixture
+def ready(new_cells):
+    """Slots of all kinds: some that no writer has any business with, and all that they replace."""
+    adata, rng = new_cells(60), np.random.default_rng(1)
+    adata.obs["split"] = np.where(rng.random(adata.n_obs) < 0.5, "train", "test")
+    adata.obs["split"] = adata.obs["split"].astype("category")
+    adata.raw = adata.copy()
+    adata.obsp["distances"] = sparse.csr_matrix(rng.random((adata.n_obs, adata.n_obs)) > 0.9)
+    adata.varp["correlation"] = np.eye(adata.n_vars)
+    adata.obsm["X_umap"] = adata.obsm["X_pca"][:, :2].copy()
+    adata.uns["mine"] = {"nested": {"text": "x", "values": np.arange(3)}, "objects": np.array(["a", None], object)}
+    for name in ("tl.hycnn_ot", "tl.decode", "tl.project", "tl.evaluate"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            WRITERS[name](adata)
+    return adata
+
+
+def prepared(ready, kind):
+    if kind == "view":
+        return ready[np.arange(ready.n_obs) != 3]
+    adata = ready.copy()
+    if kind == "fresh":  # nothing is replaced
+        adata.obs = adata.obs[["condition", "n_counts", "split"]]
+        del adata.layers["hycnn_ot"], adata.obsm["X_umap_hycnn_ot"], adata.uns["umap_hycnn_ot"]
+        del adata.uns["hycnn_ot_evaluation"], adata.obsm["X_hycnn_ot_inverse"]
+    return adata
+
+
+class Failing:
+    """Raises an error at the n-th line of ours, or of anndata's on our behalf; None counts them."""
+
+    def __init__(self, n=None, error=None):
+        self.n, self.error, self.places = n, error, []
+
+    def trace(self, frame, event, _):
+        if not frame.f_code.co_filename.startswith((OURS, ANNDATAS)):
+            return None
+        if event == "line":
+            self.places.append(Path(frame.f_code.co_filename).name)
+            if self.n == len(self.places):
+                raise self.error()
+        return self.trace
+
+    def __call__(self, write, adata):
+        before = sys.gettrace()
+        sys.settrace(self.trace)
+        try:
+            write(adata)
+        except BaseException as error:
+            if self.n is None or self.n > len(self.places):
+                raise
+            return type(error)
+        finally:
+            sys.settrace(before)
+        return None
+
+
+def fail_everywhere(write, ready, kind, content_of, n_failures):
+    """Lines of the module that assigns, and anndata's between them, have the most failures."""
+    whole, count = prepared(ready, kind), Failing()
+    count(write, whole)
+    complete, draw = content_of(whole), random.Random(kind)
+    del complete["uns/hycnn_ot"]  # it holds the seconds of the fit
+    lines = range(len(count.places))
+    ours = [n for n in lines if count.places[n] == "_commit.py"]
+    among = range(ours[0], ours[-1] + 1)
+    chosen = {ours[0], ours[-1], lines[-1]}
+    for population in (ours, among, lines):
+        chosen |= set(draw.sample(population, min(len(population), n_failures // 3)))
+    left = []
+    for n, error in zip(sorted(chosen), cycle(ERRORS), strict=False):
+        adata = prepared(ready, kind)
+        before = content_of(adata)
+        raised = Failing(n + 1, error)(write, adata)
+        after = content_of(adata)
+        left.append(after == before)
+        assert after == before or complete.items() <= after.items(), (n, count.places[n])
+        assert after == before or raised is None or n >= ours[-2], (n, count.places[n])
+    assert any(left)
+
+
+@pytest.mark.parametrize("kind", ["replacing", "fresh", "view"])
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.filterwarnings("ignore:Replacing", "ignore:At least .* evaluated cells")
+def test_a_failure_at_any_line_leaves_no_trace(ready, content_of, name, kind):
+    fail_everywhere(WRITERS[name], ready, kind, content_of, N_FAILURES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["replacing", "fresh", "view"])
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.filterwarnings("ignore:Replacing", "ignore:At least .* evaluated cells")
+def test_a_failure_at_a_thousand_lines_leaves_no_trace(ready, content_of, name, kind):
+    fail_everywhere(WRITERS[name], ready, kind, content_of, 1000)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_warning_made_an_error_leaves_no_trace(ready, unchanged, name):
+    with unchanged(ready), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "At least .* evaluated cells")
+        with pytest.raises(UserWarning, match=r"Replacing .* pass key_added to keep both results"):
+            WRITERS[name](ready)
+
+
+@pytest.mark.parametrize("write", [sh.tl.transport, sh.tl.decode], ids=["transport", "decode"])
+def test_a_full_disk_leaves_no_store_and_no_trace(ready, unchanged, tmp_path, monkeypatch, write):
+    original = anndata.io.write_elem
+
+    def write_elem(*args, **kwargs):
+        if not next(written, False):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(*args, **kwargs)
+
+    monkeypatch.setattr(anndata.io, "write_elem", write_elem)
+    for n in (0, 1):
+        written = iter([True] * n)
+        with unchanged(ready), pytest.raises(OSError, match="No space left"):
+            write(ready, output=tmp_path / "moved.zarr")
+        assert list(tmp_path.iterdir()) == []
