@@ -180,7 +180,8 @@ def _groups(table: pd.DataFrame, group: Sequence[str] | str | None) -> list[str]
 
 
 def _scores(table: pd.DataFrame) -> _Scores:
-    numbers = (table[name].to_numpy(dtype=float).tolist() for name in _Score._fields)
+    numbers = (table[name].to_numpy(dtype=float) for name in _Score._fields)
+    numbers = (np.where(np.isfinite(column), column, np.nan).tolist() for column in numbers)  # no axis has infinity
     return {
         (group, method): _Score(*score)
         for group, method, *score in zip(table["group"], table["method"], *numbers, strict=True)
