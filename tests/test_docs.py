@@ -219,6 +219,14 @@ def test_make_targets_exist():
 # Files beside the pages
 
 
+def test_forms_and_hooks_are_yaml_and_hooks_are_local():
+    yaml = pytest.importorskip("yaml")
+    form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text(encoding="utf-8"))
+    assert "session_info2" in str(form["body"])
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert [repo["repo"] for repo in hooks["repos"]] == ["local"]
+
+
 def test_versions_agree():
     yaml = pytest.importorskip("yaml")
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
