@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test slow tutorials fuzz lowest audit notebooks lint type bench-quick clean
+.PHONY: demo test slow tutorials docs fuzz lowest audit notebooks lint type bench-quick clean
 
 demo: .venv/demo
 	$(BIN)/python tutorials/demo.py
@@ -38,6 +38,10 @@ audit: .venv-audit/ready
 notebooks: .venv/test
 	$(BIN)/python tutorials/execute.py
 
+# Without network; every warning is an error.
+docs: .venv/docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --nitpicky --keep-going --quiet docs docs/_build/html
+
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,6 +64,10 @@ bench-quick: .venv/test
 	$(PIP) --editable '.[test]'
 	@touch $@
 
+.venv/docs: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
 	@touch $@
@@ -79,4 +87,4 @@ bench-quick: .venv/test
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-lowest .venv-audit build demo dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-lowest .venv-audit build demo dist docs/_build docs/api docs/tutorials .pytest_cache .mypy_cache .ruff_cache

@@ -86,7 +86,9 @@ OPTIONAL = [
     (file, name, extra)
     for file, names in IMPORTS.items()
     for extra in ("cli", "ot", "datasets", "lazy", "dask")
-    for name in names & {requirement.name for requirement in EXTRAS[extra]} - {requirement.name for requirement in CORE}
+    for name in sorted(
+        names & {requirement.name for requirement in EXTRAS[extra]} - {requirement.name for requirement in CORE}
+    )
 ]
 
 

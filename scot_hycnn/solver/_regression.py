@@ -84,7 +84,7 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     ----------
     network_ : Potential
         The convex function of one network, without its weights.
-    theta_ : array of shape (n_networks, n_parameters)
+    theta_ : array of shape (n_networks, n_weights)
         Weights of the networks that have a share.
     weights_ : array of shape (n_networks,)
         Their shares c.

@@ -1,0 +1,112 @@
+"""How `make docs` builds the site, without network: these pages, the docstrings, and the notebooks in tutorials/."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import scot_hycnn
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+FOLDER = Path(__file__).parent
+ROOT = FOLDER.parent
+
+project = "scot_hycnn"
+author = "The scot_hycnn developers"
+copyright = f"2026, {author}"  # noqa: A001 - Sphinx's name
+release = version = scot_hycnn.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx-mathjax-offline",
+]
+exclude_patterns = ["_build", "_templates"]
+templates_path = ["_templates"]
+nitpicky = True
+
+# Pages. Notebooks are shown with the outputs that are stored in them; `make tutorials` executes them.
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+myst_dmath_double_inline = True
+nb_execution_mode = "off"
+
+# API: one page for each public name. Returns are prose in our docstrings, not a list of types.
+autosummary_generate = True
+autosummary_ignore_module_all = False
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_type_aliases = {"ArrayLike": "ArrayLike"}  # not the union that it stands for
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_inherit_docstrings = True
+napoleon_google_docstring = False
+napoleon_custom_sections = ["Returns"]
+# Types of other packages: their documentation is not asked, since that would need the network.
+nitpick_ignore_regex = [
+    ("py:.*", r"(abc|anndata|collections|matplotlib|np|numpy|pandas|pathlib|scanpy|scipy|sklearn|torch)\..*"),
+    ("py:class", r"AnnData|ArrayLike|NDArray|Path|Mask|Decoder|Model"),
+    ("py:class", r"scot_hycnn\..*\._.*"),  # private parts of a map
+    ("py:class", r"arrays?|shape|n_(networks|weights|features)|and float"),  # of scikit-learn's attributes
+]
+
+html_theme = "sphinx_book_theme"
+html_title = "scot_hycnn"
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "show_toc_level": 2,
+    "navbar_persistent": [],
+    "article_header_end": ["article-header-buttons"],
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+}
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+_LINK = re.compile(r"(?<!!)\[([^]\[]*)\]\((?!https?:|#)([^)]+)\)")
+
+
+def _begin_anew() -> None:
+    """Without pages of names that are gone. Sphinx reads below this folder only: it gets copies of the notebooks."""
+    shutil.rmtree(FOLDER / "api", ignore_errors=True)
+    folder = FOLDER / "tutorials"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for notebook in (ROOT / "tutorials").glob("[0-9]_*.ipynb"):
+        shutil.copyfile(notebook, folder / notebook.name)
+
+
+def _links_of_root(_app: Sphinx, path: Path, _parent: str, content: list[str]) -> None:
+    """Links in README, CHANGELOG and CONTRIBUTING, which are included here, are as seen from the root."""
+    if (FOLDER / path).resolve().parent == ROOT:
+        content[0] = _LINK.sub(_from_here, content[0])
+
+
+def _from_here(link: re.Match[str]) -> str:
+    text, target = link.groups()
+    if target.startswith("docs/") and target.split("#")[0].endswith(".md"):
+        return f"[{text}](/{target.removeprefix('docs/')})"
+    # Files of the repository that are no pages: by name.
+    return text if text.startswith("`") else f"`{text}`"
+
+
+def _is_of_others(_app: Sphinx, _what: str, _name: str, member: object, skip: bool, _options: object) -> bool | None:
+    """What classes inherit from scikit-learn is documented there."""
+    return True if str(getattr(member, "__module__", "scot_hycnn")).startswith("sklearn") else skip
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    _begin_anew()
+    app.connect("autodoc-skip-member", _is_of_others)
+    app.connect("include-read", _links_of_root)
