@@ -61,7 +61,7 @@ bench-quick: .venv/test
 	@touch $@
 
 .venv/test: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable '.[test]'
+	$(PIP) --editable '.[test,browser,workflow]'
 	@touch $@
 
 .venv/docs: .venv/bin/python pyproject.toml constraints.txt
