@@ -40,7 +40,7 @@ notebooks: .venv/test
 
 # Without network; every warning is an error.
 docs: .venv/docs
-	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --nitpicky --keep-going --quiet docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --nitpicky --keep-going --fresh-env --quiet docs docs/_build/html
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -7,6 +7,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from numpy.typing import ArrayLike
+from sphinx.util.typing import stringify_annotation
+
 import scot_hycnn
 
 if TYPE_CHECKING:
@@ -43,7 +46,6 @@ autosummary_generate = True
 autosummary_ignore_module_all = False
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-autodoc_type_aliases = {"ArrayLike": "ArrayLike"}  # not the union that it stands for
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = True
@@ -53,7 +55,7 @@ napoleon_custom_sections = ["Returns"]
 nitpick_ignore_regex = [
     ("py:.*", r"(abc|anndata|collections|matplotlib|np|numpy|pandas|pathlib|scanpy|scipy|sklearn|torch)\..*"),
     ("py:class", r"AnnData|ArrayLike|NDArray|Path|Mask|Decoder|Model"),
-    ("py:class", r"scot_hycnn\..*\._.*"),  # private parts of a map
+    ("py:class", r"scot_hycnn\..*\._.*|scot_hycnn\.solver\.(Coordinates|Support)"),  # private parts of a map
     ("py:class", r"arrays?|shape|n_(networks|weights|features)|and float"),  # of scikit-learn's attributes
 ]
 
@@ -73,6 +75,7 @@ html_theme_options = {
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
+_PRIVATE = re.compile(r"scot_hycnn\.(\w+)\._\w+\.")
 _LINK = re.compile(r"(?<!!)\[([^]\[]*)\]\((?!https?:|#)([^)]+)\)")
 
 
@@ -105,8 +108,17 @@ def _is_of_others(_app: Sphinx, _what: str, _name: str, member: object, skip: bo
     return True if str(getattr(member, "__module__", "scot_hycnn")).startswith("sklearn") else skip
 
 
+def _short_types(app: Sphinx, _domain: str, _kind: str, _content: object) -> None:
+    """ArrayLike by its name, not the union that it stands for; our classes by the place where users find them."""
+    whole = stringify_annotation(ArrayLike, "smart")
+    for types in app.env.current_document.autodoc_annotations.values():
+        for name, kind in types.items():
+            types[name] = _PRIVATE.sub(r"scot_hycnn.\1.", kind.replace(whole, "ArrayLike"))
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     _begin_anew()
+    app.connect("object-description-transform", _short_types, priority=400)  # before autodoc shows them
     app.connect("autodoc-skip-member", _is_of_others)
     app.connect("include-read", _links_of_root)
