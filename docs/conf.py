@@ -50,6 +50,7 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = True
 napoleon_google_docstring = False
+napoleon_attr_annotations = False  # autodoc knows them
 napoleon_custom_sections = ["Returns"]
 # Types of other packages: their documentation is not asked, since that would need the network.
 nitpick_ignore_regex = [
@@ -76,6 +77,7 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 _PRIVATE = re.compile(r"scot_hycnn\.(\w+)\._\w+\.")
+_ARRAY = re.compile(r"ndarray\[tuple\[[^\]]*\], ~?numpy\.dtype\[(?:[^\[\]]|\[[^\]]*\])*\]\]")
 _LINK = re.compile(r"(?<!!)\[([^]\[]*)\]\((?!https?:|#)([^)]+)\)")
 
 
@@ -112,8 +114,9 @@ def _short_types(app: Sphinx, _domain: str, _kind: str, _content: object) -> Non
     """ArrayLike by its name, not the union that it stands for; our classes by the place where users find them."""
     whole = stringify_annotation(ArrayLike, "smart")
     for types in app.env.current_document.autodoc_annotations.values():
-        for name, kind in types.items():
-            types[name] = _PRIVATE.sub(r"scot_hycnn.\1.", kind.replace(whole, "ArrayLike"))
+        for name, whole_kind in types.items():
+            kind = _ARRAY.sub("ndarray", whole_kind.replace(whole, "ArrayLike"))
+            types[name] = _PRIVATE.sub(r"scot_hycnn.\1.", kind)
 
 
 def setup(app: Sphinx) -> None:
