@@ -20,8 +20,8 @@ import numpy as np
 from contract import hold
 
 import scot_hycnn as sh
-from scot_hycnn import cli
 from scot_hycnn._anndata import read_file
+from scot_hycnn.cli._describe import info
 
 # Above twice the file: anndata's own objects, and what is printed.
 CONSTANT = 8 * 2**20
@@ -116,7 +116,7 @@ def _whole(path: Path) -> bytes:
 
 def _info(path: Path, *, as_json: bool) -> None:
     with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), "utf-8")):
-        cli.info(path, as_json=as_json)
+        info(path, json=as_json)
 
 
 def _delete(file: h5py.File, name: str, what: int, more: int) -> None:

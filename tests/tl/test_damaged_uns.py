@@ -20,7 +20,7 @@ import pytest
 from scipy import sparse
 
 import scot_hycnn as sh
-from scot_hycnn import cli
+from scot_hycnn.cli._describe import info
 
 OURS = str(Path(sh.__file__).parent)
 SLOTS = ("hycnn_ot", "hycnn_ot_evaluation", "umap_hycnn_ot", "umap_hycnn_ot_IFN-beta", "pca")
@@ -196,8 +196,8 @@ READERS = {
     "get.predicted": (sh.get.predicted, 0.1),
     "get.evaluation": (lambda adata, **_: sh.get.evaluation(adata), 0.7),
     "metrics.evaluate": (lambda adata, **target: sh.metrics.evaluate(adata, n_bootstrap=0, **target), 0.05),
-    "cli.info": (lambda *_, **__: cli.info(Path("cells.h5ad")), 0.7),
-    "cli.info --json": (lambda *_, **__: cli.info(Path("cells.h5ad"), as_json=True), 0.7),
+    "cli.info": (lambda *_, **__: info(Path("cells.h5ad")), 0.7),
+    "cli.info --json": (lambda *_, **__: info(Path("cells.h5ad"), json=True), 0.7),
     "pl.history": (drawn(sh.pl.history), 0.05),
     "pl.evaluation": (drawn(sh.pl.evaluation), 0.02),
     "pl.embedding": (drawn(partial(sh.pl.embedding, basis="umap")), 0.03),
@@ -314,7 +314,7 @@ def spoilable(kind, new_cells, fast, tmp_path, monkeypatch):
     if kind == "file":
         adata.write_h5ad(tmp_path / "fit.h5ad")
         adata = anndata.read_h5ad(tmp_path / "fit.h5ad")
-    monkeypatch.setattr(cli, "read_uns", lambda _: adata)
+    monkeypatch.setattr("scot_hycnn._anndata.read_uns", lambda _: adata)
     return adata
 
 
