@@ -74,7 +74,11 @@ class AveragedAdam:
         self.theta.grad = grad.masked_fill_(bad, 0.0)
         self.theta *= 1 - lr * self._decayed
         self._adam.param_groups[0]["lr"] = lr
-        self._adam.step()
+        if self._adam.state:
+            self._adam.step()
+        else:  # Adam of PyTorch 2.6 begins its count of steps on the default device, whatever that is
+            with torch.device(self.theta.device):
+                self._adam.step()
         self._n_updates += 1
         self.average.lerp_(self.theta, (9 / (self._n_updates + 9)).clamp_min(1 - self._averaging))
 

@@ -254,8 +254,8 @@ def test_cells_that_do_not_fit_the_map(method):
 
 
 def test_w2_between_gaussians():
-    """W2^2 = E|x - T(x)|^2."""
-    pair = gaussian_pair(3, 1000, n_test=10_000)
+    """W2^2 = E|x - T(x)|^2, up to the sampling of the validation cells."""
+    pair = gaussian_pair(3, 8000, n_test=10_000)
     expected = ((pair.x_test - pair.y_test) ** 2).sum(1).mean()
     fitted = fit(pair.x, pair.y, potential="gaussian", validation_fraction=0.5)
     assert fitted.w2_squared == pytest.approx(expected, rel=0.1)
