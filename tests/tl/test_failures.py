@@ -29,7 +29,7 @@ WRITERS = {
     "tl.evaluate": partial(sh.tl.evaluate, split_key="split", n_bootstrap=0),
 }
 ERRORS = (KeyboardInterrupt, MemoryError, partial(OSError, errno.ENOSPC, "No space left on device"))
-# Each line of ours and of anndata's at which a call can fail is one failure; all of them are tried if slow.
+# Each line of ours and of anndata's at which a call can fail is one failure; more of them are tried if slow.
 N_FAILURES = 15
 
 
@@ -112,11 +112,14 @@ def fail_everywhere(write, ready, kind, content_of, n_failures):
     for n, error in zip(sorted(chosen), cycle(ERRORS), strict=False):
         adata = prepared(ready, kind)
         before = content_of(adata)
-        raised = Failing(n + 1, error)(write, adata)
+        failing = Failing(n + 1, error)
+        raised = failing(write, adata)
         after = content_of(adata)
         left.append(after == before)
         assert after == before or complete.items() <= after.items(), (n, count.places[n])
-        assert after == before or raised is None or n >= ours[-2], (n, count.places[n])
+        # The number of lines varies a little, so the end is known by those of the module that assigns.
+        is_over = failing.places.count("_commit.py") > len(ours) - 3
+        assert after == before or raised is None or is_over, (n, count.places[n])
     assert any(left)
 
 
@@ -131,8 +134,8 @@ def test_a_failure_at_any_line_leaves_no_trace(ready, content_of, name, kind):
 @pytest.mark.parametrize("kind", ["replacing", "fresh", "view"])
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.filterwarnings("ignore:Replacing", "ignore:At least .* evaluated cells")
-def test_a_failure_at_a_thousand_lines_leaves_no_trace(ready, content_of, name, kind):
-    fail_everywhere(WRITERS[name], ready, kind, content_of, 1000)
+def test_a_failure_at_hundreds_of_lines_leaves_no_trace(ready, content_of, name, kind):
+    fail_everywhere(WRITERS[name], ready, kind, content_of, 300)
 
 
 @pytest.mark.parametrize("name", WRITERS)
