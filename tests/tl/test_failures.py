@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import linecache
 import random
 import sys
 import warnings
@@ -78,7 +79,10 @@ class Failing:
             return None
         if event == "line":
             self.places.append(Path(frame.f_code.co_filename).name)
-            if self.n == len(self.places):
+            # Python comes to a line with "with" twice; an error of a tracer there would leave a lock locked, which no
+            # interrupt does.
+            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip()
+            if self.n is not None and self.n <= len(self.places) and not line.startswith("with "):
                 raise self.error()
         return self.trace
 
