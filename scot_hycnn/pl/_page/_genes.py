@@ -9,6 +9,7 @@ from anndata import AnnData
 
 from scot_hycnn._anndata import (
     Features,
+    Genes,
     Results,
     Values,
     find_genes,
@@ -32,10 +33,10 @@ def describe_genes(
         before, variance = features.source.moments()
         change = features.predicted.moments()[0] - before
     elif has_genes(adata, results.rep, layer=layer, decoder=None):
-        features = _measured(adata, results, layer)
+        genes = find_genes(adata, results.rep, layer=layer, decoder=None)
+        features = _measured(adata, results, genes)
         before, variance = features.source.moments()
         # Principal components are linear: the mean change of genes is the loadings times that of the components.
-        genes = find_genes(adata, results.rep, layer=layer, decoder=None)
         assert genes.loadings is not None
         change = genes.loadings.astype(float) @ (results.predicted - results.x).astype(float).mean(axis=0)
     else:
@@ -56,8 +57,7 @@ def describe_genes(
     }
 
 
-def _measured(adata: AnnData, results: Results, layer: str | None) -> Features:
-    genes = find_genes(adata, results.rep, layer=layer, decoder=None)
+def _measured(adata: AnnData, results: Results, genes: Genes) -> Features:
     matrix: Any = adata.X if genes.layer is None else adata.layers[genes.layer]
     source, observed = Values(matrix, results.source_rows), Values(matrix, results.target_rows)
     return Features([str(name) for name in adata.var_names], source, source, observed)
