@@ -147,8 +147,10 @@ def _replace(file: h5py.File, name: str, what: int, more: int) -> None:
 
 
 def _alter(file: h5py.File, name: str, what: int, more: int) -> None:
-    """Another value of the same type and shape."""
-    file[name][...] = VALUES[what % len(VALUES)]
+    """Another value of the same type and shape; h5py crashes when it writes none to texts."""
+    value = VALUES[what % len(VALUES)]
+    if np.size(value):
+        file[name][...] = value
 
 
 def _claim(file: h5py.File, name: str, what: int, more: int) -> None:
