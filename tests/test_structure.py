@@ -224,6 +224,22 @@ def test_methods_of_potentials_document_their_parameters(name):
         assert re.search(rf"\b{parameter}\b", documented), parameter
 
 
+def examples(thing) -> str:
+    """Lines of the examples in its docstring, and for a class in those of the classes that it extends."""
+    documented = [one.__doc__ or "" for one in (inspect.getmro(thing) if inspect.isclass(thing) else [thing])]
+    return "\n".join(re.findall(r"^ *(?:>>>|\.\.\.) .*$", "\n".join(documented), flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", [name for name in CALLABLES if name != "potentials.Weights"])
+def test_everything_public_is_in_an_example(name):
+    """A function in its own, a method in its own or its class's, a class in its own."""
+    package, first, *rest = name.split(".")
+    shown = "".join(examples(CALLABLES[part]) for part in {name, f"{package}.{first}"})
+    assert shown
+    if name in FUNCTIONS:
+        assert re.search(rf"\b{[first, *rest][-1]}\b", shown)
+
+
 WITH_EXAMPLES = [
     path
     for path in FILES

@@ -54,6 +54,8 @@ class LogSumExpPotential:
     >>> f = LogSumExpPotential(np.array([[0.0], [2.0]]), np.zeros(2), temperature=0.1, quadratic=1.0)
     >>> f.transport(np.array([[-3.0], [3.0]])).round(6).tolist()
     [[-3.0], [5.0]]
+    >>> f.potential(np.array([[-3.0], [3.0]])).round(6).tolist()
+    [4.5, 10.5]
     """
 
     vectors: NDArray[np.float64]

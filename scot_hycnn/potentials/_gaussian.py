@@ -38,6 +38,10 @@ class Gaussian:
     >>> gaussian = Gaussian.fit(x, 2 * x + 1)
     >>> bool(np.abs(gaussian.gradient(x) - (2 * x + 1)).max() < 1e-4)
     True
+    >>> gaussian.matrix.round(3).tolist()
+    [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 2.0]]
+    >>> gaussian.value(x).shape
+    (500,)
     """
 
     mean_x: Array
@@ -81,13 +85,33 @@ class Gaussian:
         return (matrix + matrix.T) / 2
 
     def value(self, x: ArrayLike) -> Array:
-        """f(x), shape (n,), zero at the source's mean, for x of shape (n, d)."""
+        """f(x), zero at the source's mean.
+
+        Parameters
+        ----------
+        x
+            Points, shape (n, d).
+
+        Returns
+        -------
+        shape (n,), in units of the representation squared.
+        """
         centred = np.asarray(x, dtype=np.float64) - self.mean_x
         quadratic: Array = 0.5 * ((centred @ self.matrix) * centred).sum(1)
         return quadratic + centred @ self.mean_y
 
     def gradient(self, x: ArrayLike) -> Array:
-        """T(x), shape (n, d), for x of shape (n, d)."""
+        """T(x).
+
+        Parameters
+        ----------
+        x
+            Points, shape (n, d).
+
+        Returns
+        -------
+        shape (n, d), in units of the representation.
+        """
         return self.mean_y + (np.asarray(x, dtype=np.float64) - self.mean_x) @ self.matrix
 
 

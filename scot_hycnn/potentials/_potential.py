@@ -26,6 +26,29 @@ class Potential(ABC):
         Dimension d of the cells' representation.
     hidden
         Width of each hidden layer.
+
+    Examples
+    --------
+    Three maps at once, of a family:
+
+    >>> import torch
+    >>> from scot_hycnn.potentials import ICNN, Potential
+    >>> f = ICNN(n_dims=2, hidden=(8,))
+    >>> isinstance(f, Potential), f.convex
+    (True, True)
+    >>> theta = f.init(3, torch.Generator().manual_seed(0))
+    >>> theta.shape == (3, f.n_parameters), len(f.shapes) > 0
+    (True, True)
+    >>> weights = f.weights(theta)
+    >>> x = torch.zeros(3, 100, 2)
+    >>> f.value(weights, x).shape, f.gradient(weights, x).shape, f.penalty(weights).shape
+    (torch.Size([3, 100]), torch.Size([3, 100, 2]), torch.Size([3]))
+    >>> [name for name in f.shapes if f.decays(name)]
+    ['W0', 'w']
+
+    A training method calls this before each step:
+
+    >>> f.at_step(theta, 0, 1000)
     """
 
     n_dims: int

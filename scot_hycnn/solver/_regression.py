@@ -112,8 +112,8 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     >>> regressor = ConvexRegressor(max_steps=200, random_state=0).fit(X, y)
     >>> bool(regressor.score(X, y) > 0.9)
     True
-    >>> regressor.gradient(X).shape
-    (500, 2)
+    >>> regressor.predict([[0.5, -0.5]]).shape, regressor.gradient(X).shape
+    ((1,), (500, 2))
     """
 
     def __init__(
@@ -191,6 +191,13 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Returns
         -------
         shape (n,), in the units of y.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If X is not finite, or has another number of features.
         """
         z, weights = self._prepared(X)
         members = _in_blocks(self.network_.value, weights, z).numpy()
@@ -208,6 +215,13 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Returns
         -------
         shape (n, d), in units of y for each unit of X.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If X is not finite, or has another number of features.
         """
         z, weights = self._prepared(X)
         members = _in_blocks(self.network_.gradient, weights, z).numpy()

@@ -44,6 +44,15 @@ class Settings:
     ------
     ValueError
         If a name is unknown or a number out of range; the message has the choices or the range.
+
+    Examples
+    --------
+    >>> from scot_hycnn.solver import Settings
+    >>> settings = Settings.for_cells(500, 30, device="cpu", rng=0)
+    >>> settings.hidden, settings.n_ensemble, settings.max_steps
+    ((32, 32, 32), 4, 600)
+    >>> settings.options()["batch_size"], settings.report()["potential"]
+    (128, 'hycnn')
     """
 
     potential: str | Potential
@@ -91,6 +100,11 @@ class Settings:
         Returns
         -------
         The settings, every option with its value.
+
+        Raises
+        ------
+        ValueError
+            If an option is unknown or out of range, or a potential of one's own has other dimensions than the cells.
         """
         recipe = RECIPES[_choice("solver", solver, tuple(RECIPES))]
         if isinstance(potential, Potential):
@@ -114,11 +128,21 @@ class Settings:
         )
 
     def options(self) -> dict[str, Any]:
-        """Every option by name."""
+        """Every option by name.
+
+        Returns
+        -------
+        Values as they are, a potential of one's own included.
+        """
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def report(self) -> dict[str, Any]:
-        """Every option as plain numbers and strings."""
+        """Every option by name, fit for a file.
+
+        Returns
+        -------
+        Plain numbers and strings.
+        """
         return self.options() | {"potential": str(self.potential)}
 
     def __post_init__(self) -> None:
