@@ -9,6 +9,8 @@ from scanpy import logging as logg
 from scot_hycnn import metrics
 from scot_hycnn._anndata import Decoder, Mask, check_evaluation_slot, claim, write_evaluation
 
+from ._threads import threads_of_scanpy
+
 
 def evaluate(
     adata: AnnData,
@@ -88,18 +90,19 @@ def evaluate(
     stem = key if key_added is None else key_added
     check_evaluation_slot(adata, stem)
     start = logg.info(f"evaluating the fit {key!r}")
-    scores = metrics.evaluate(
-        adata,
-        key,
-        target=target,
-        groupby=groupby,
-        mask_obs=mask_obs,
-        split_key=split_key,
-        layer=layer,
-        decoder=decoder,
-        n_bootstrap=n_bootstrap,
-        rng=rng,
-    )
+    with threads_of_scanpy():
+        scores = metrics.evaluate(
+            adata,
+            key,
+            target=target,
+            groupby=groupby,
+            mask_obs=mask_obs,
+            split_key=split_key,
+            layer=layer,
+            decoder=decoder,
+            n_bootstrap=n_bootstrap,
+            rng=rng,
+        )
     added = write_evaluation(adata, scores, stem)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None

@@ -18,6 +18,7 @@ from scot_hycnn._anndata import Fitted, Mask, Pairs, claim, read_pairs, write_fi
 from scot_hycnn.solver import Settings, TransportMap, resolve_device
 
 from ._seed import seed_of
+from ._threads import threads_of_scanpy
 
 # So many labels fit into a sentence.
 _NAMED = 5
@@ -311,7 +312,7 @@ def _fit(pairs: Pairs, options: dict[str, Any], *, progress: bool | None, **how:
         progress = False
     own = [pairs.groups_with(target) for target in pairs.targets]
     groups = [pair for pair in own if pair is not None]
-    with warnings.catch_warnings():
+    with threads_of_scanpy(), warnings.catch_warnings():
         # Said again by _warn, with the conditions' names and at the caller's line.
         warnings.filterwarnings("ignore", r"solver\.fit", UserWarning)
         maps = _solver.fit_many(
@@ -341,6 +342,7 @@ def _several(labels: Sequence[str]) -> str:
     return named if len(labels) <= _NAMED else f"{named} and {len(labels) - _NAMED} others"
 
 
+@threads_of_scanpy()
 def _moved(pairs: Pairs, maps: Sequence[TransportMap], *, predict: bool, inverse: bool, fallback: bool) -> list[Fitted]:
     if not predict:
         return [Fitted(fitted.to_dict()) for fitted in maps]

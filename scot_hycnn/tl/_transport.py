@@ -28,6 +28,7 @@ from scot_hycnn._anndata import (
 from scot_hycnn.solver import TransportMap
 
 from ._models import Model, open_maps
+from ._threads import threads_of_scanpy
 
 DIRECTIONS = ("forward", "inverse")
 
@@ -207,6 +208,7 @@ class _Move:
         self.announce()
         return self.of(self.cells)
 
+    @threads_of_scanpy()
     def of(self, cells: NewCells) -> Moved:
         """Move some of the cells."""
         x = cells.read()

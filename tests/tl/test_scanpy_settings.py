@@ -1,4 +1,4 @@
-"""scanpy's settings hold for us: how much is said and where, and that figures are shown or saved only if asked for."""
+"""scanpy's settings hold for us: how much is said and where, how many threads, and figures only if asked for."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import scanpy as sc
+import torch
 
 import scot_hycnn as sh
+from scot_hycnn import solver
 
 pytestmark = pytest.mark.filterwarnings("ignore:Replacing", "ignore:solver.fit", "ignore:All cells are evaluated")
 NAMES = ("verbosity", "logfile", "figdir", "autoshow")
@@ -87,6 +89,49 @@ def test_silence_goes_for_the_bar(cells, monkeypatch, said):
     with pytest.raises(KeyboardInterrupt):
         sh.tl.hycnn_ot(cells, "control", "IFN-beta", progress=progress)
     assert seen == [passed]
+
+
+@pytest.fixture
+def four_threads():
+    before = torch.get_num_threads(), sc.settings.n_jobs
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before[0])
+    sc.settings.n_jobs = before[1]
+
+
+@pytest.mark.parametrize(("n_jobs", "n_threads"), [(-1, 4), (1, 4), (2, 2), (3, 3), (8, 4)])
+@pytest.mark.usefixtures("four_threads", "log")
+def test_how_many_threads(cells, monkeypatch, n_jobs, n_threads):
+    seen = set()
+
+    def noting(self, x, *arguments, of=solver.TransportMap.transport, **options):
+        seen.add(torch.get_num_threads())
+        return of(self, x, *arguments, **options)
+
+    sc.settings.n_jobs = n_jobs
+    monkeypatch.setattr(solver.TransportMap, "transport", noting)
+    for call in (
+        lambda: sh.tl.hycnn_ot(cells, "control", "IFN-beta", potential="gaussian"),
+        lambda: sh.tl.transport(cells, key_added="new"),
+        lambda: sh.tl.evaluate(cells, n_bootstrap=0),
+    ):
+        call()
+        assert (seen, torch.get_num_threads()) == ({n_threads}, 4)
+        seen.clear()
+
+
+@pytest.mark.usefixtures("four_threads", "log")
+def test_threads_of_training_and_after_a_failure(cells, monkeypatch):
+    def fit_many(*_, **__):
+        assert torch.get_num_threads() == 2
+        raise KeyboardInterrupt
+
+    sc.settings.n_jobs = 2
+    monkeypatch.setattr("scot_hycnn.tl._hycnn_ot._solver.fit_many", fit_many)
+    with pytest.raises(KeyboardInterrupt):
+        sh.tl.hycnn_ot(cells, "control", "IFN-beta")
+    assert torch.get_num_threads() == 4
 
 
 def test_a_log_in_a_file(cells, log, capfd, tmp_path):
