@@ -30,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1, help="0 draws one. [default: 1]")
     parser.add_argument("--random", type=int, metavar="N")
     parser.add_argument("--repeat", type=Path, metavar="FILE")
     parser.add_argument("--corpus", type=Path, help="Folder to begin with and to add to. [default: seeds alone]")
@@ -97,6 +98,7 @@ def with_atheris(arguments: argparse.Namespace, scratch: Path) -> None:
         return changed[:max_size]
 
     options = [
+        f"-seed={arguments.seed}",
         f"-max_total_time={arguments.seconds}",
         f"-max_len={target.MAX_LENGTH}",
         f"-timeout={TIMEOUT_S}",
