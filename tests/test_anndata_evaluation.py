@@ -18,6 +18,9 @@ COLUMNS = {
     "value": np.array([1.5, 0.1]),
     "low": np.array([1.2, np.nan]),
     "high": np.array([1.7, np.nan]),
+    "vs_gaussian": np.array([1.3, -0.1]),
+    "vs_gaussian_low": np.array([1.1, np.nan]),
+    "vs_gaussian_high": np.array([1.5, np.nan]),
     "n_source": np.array([100, 20]),
     "n_target": np.array([90, 30]),
 }

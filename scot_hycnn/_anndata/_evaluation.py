@@ -14,7 +14,7 @@ from ._commit import commit
 from ._slots import check_key
 
 _LABELS = ("target", "group", "method", "metric")
-_NUMBERS = ("value", "low", "high")
+_NUMBERS = ("value", "low", "high", "vs_gaussian", "vs_gaussian_low", "vs_gaussian_high")
 _COUNTS = ("n_source", "n_target")
 EVALUATION_COLUMNS = (*_LABELS, *_NUMBERS, *_COUNTS)
 
@@ -30,7 +30,8 @@ def read_evaluation(adata: AnnData, key: str) -> pd.DataFrame:
     Returns
     -------
     One row a target, group, method and metric: ``target``, ``group``, ``method`` and ``metric`` as strings, ``value``
-    with its interval ``low`` to ``high`` (NaN where there is none), ``n_source`` and ``n_target`` cells.
+    with its interval ``low`` to ``high`` (NaN where there is none), ``vs_gaussian`` (what it is above the Gaussian
+    map's) with its interval, ``n_source`` and ``n_target`` cells.
 
     Raises
     ------

@@ -23,7 +23,7 @@ def draw_counts(n_cells: int, n_bootstrap: int, rng: np.random.Generator) -> Sam
     return counts
 
 
-def interval(replicates: Samples, lowest: float, highest: float) -> tuple[float, float, float]:
+def interval(replicates: Samples, lowest: float = -np.inf, highest: float = np.inf) -> tuple[float, float, float]:
     """Value, and the value minus and plus 1.96 standard deviations of the replicates, within a statistic's range.
 
     The standard interval (Efron & Tibshirani 1993, An introduction to the bootstrap, ch. 13). Quantiles would be off:

@@ -108,8 +108,9 @@ def evaluate(
     Returns
     -------
     One row a target, group, method and metric, with the columns ``target``, ``group`` (``'all'`` or a label of
-    ``groupby``), ``method``, ``metric``, ``value``, ``low`` and ``high`` (95 % interval), ``n_source`` and ``n_target``
-    (evaluated cells of the group). A group with fewer than 10 cells in either condition is left out.
+    ``groupby``), ``method``, ``metric``, ``value``, ``low`` and ``high`` (95 % interval), ``vs_gaussian``,
+    ``vs_gaussian_low`` and ``vs_gaussian_high`` (value minus that of the Gaussian map, and its interval), ``n_source``
+    and ``n_target`` (evaluated cells of the group). A group with fewer than 10 cells in either condition is left out.
 
     In the representation (:math:`\hat y` predicted, y observed):
 
@@ -158,6 +159,8 @@ def evaluate(
     cells with replacement, within the metric's range. Means over pairs leave out pairs of a cell with itself. For W2²
     and the Sinkhorn divergence the dual potentials are held fixed (del Barrio & Loubes 2019, Ann. Probab. 47, 926-951).
     The interval says how far the value would vary with other cells, given the fit; not how far with another fit.
+    Replicates are the same cells for all methods. What they share cancels in ``vs_gaussian``, whose interval tells
+    methods apart where those of the values overlap.
 
     50,000 cells of 2,000 genes and 50 components, in 10 groups, take 25 s on one core and 0.3 GB beyond ``adata``.
 
@@ -292,9 +295,10 @@ def _measured_sums(genes: Genes, rows: NDArray[np.intp], part: NDArray[np.intp],
     return reduce(operator.add, sums)
 
 
-def _rows(scores: Scores) -> Iterator[tuple[str, str, float, float, float]]:
-    """Method, metric, value, low and high, in the order of METHODS and metrics."""
+def _rows(scores: Scores) -> Iterator[tuple[Any, ...]]:
+    """Method, metric, value and how far it is above the Gaussian map's, with intervals, in the order of METHODS."""
     for method in METHODS:
         for metric, limits in _RANGES.items():
             if (method, metric) in scores:
-                yield method, metric, *interval(scores[method, metric], *limits)
+                difference = scores[method, metric] - scores["gaussian", metric]
+                yield method, metric, *interval(scores[method, metric], *limits), *interval(difference)

@@ -119,6 +119,9 @@ def evaluation(
     ...     "value": value,
     ...     "low": value - 0.01,
     ...     "high": value + 0.01,
+    ...     "vs_gaussian": value - 0.033,
+    ...     "vs_gaussian_low": value - 0.038,
+    ...     "vs_gaussian_high": value - 0.028,
     ...     "n_source": np.full(4, 200),
     ...     "n_target": np.full(4, 200),
     ... }

@@ -16,6 +16,7 @@ import scot_hycnn as sh
 from scot_hycnn import metrics
 from scot_hycnn.metrics import _clouds, _evaluate
 from scot_hycnn.metrics._clouds import Cloud, compare
+from scot_hycnn.metrics._evaluate import _rows
 from scot_hycnn.metrics._scores import Resampling, cloud_scores
 from scot_hycnn.metrics._sinkhorn_divergence import default_epsilon
 
@@ -76,7 +77,8 @@ def part(adata, condition, group=None, split="test"):
 def test_rows_and_columns(adata):
     table = metrics.evaluate(adata, groupby="cell_type")
     assert table.columns.tolist() == [
-        "target", "group", "method", "metric", "value", "low", "high", "n_source", "n_target",
+        "target", "group", "method", "metric", "value", "low", "high",
+        "vs_gaussian", "vs_gaussian_low", "vs_gaussian_high", "n_source", "n_target",
     ]  # fmt: skip
     wanted = [(g, method, metric) for g in ("all", "a", "b") for method in METHODS for metric in OF_CLOUDS + OF_GENES]
     assert list(zip(table["group"], table["method"], table["metric"], strict=True)) == wanted
@@ -91,6 +93,19 @@ def test_rows_and_columns(adata):
     rows = table[~has_no_value]
     assert ((rows["low"] <= rows["value"]) & (rows["value"] <= rows["high"])).all()
     assert table.loc[has_no_value, ["low", "high"]].isna().all(axis=None)
+
+
+def test_the_difference_to_the_gaussian_map(adata):
+    table = metrics.evaluate(adata, groupby="cell_type").set_index(["group", "metric", "method"])
+    gaussian = table["value"].xs("gaussian", level="method")
+    for method in METHODS:
+        rows = table.xs(method, level="method")
+        np.testing.assert_allclose(rows["vs_gaussian"], rows["value"] - gaussian, atol=1e-12)
+        known = rows[rows["vs_gaussian"].notna()]
+        assert (known["vs_gaussian_low"] <= known["vs_gaussian"]).all()
+        assert (known["vs_gaussian"] <= known["vs_gaussian_high"]).all()
+    of_gaussian = table.xs("gaussian", level="method")[["vs_gaussian", "vs_gaussian_low", "vs_gaussian_high"]]
+    assert (of_gaussian == 0).all(axis=None)
 
 
 @pytest.mark.parametrize("group", ["all", "a"])
@@ -239,6 +254,28 @@ def test_intervals_cover():
         covered = np.abs(value - truth.get(metric, value.mean())) <= half
         assert 0.88 <= covered.mean() <= 1, metric
         assert half.mean() == pytest.approx(1.96 * value.std(), rel=0.25), metric
+
+
+def test_the_interval_of_a_difference_tells_apart_what_single_intervals_do_not():
+    """Two maps that differ by a shift: what cells share cancels, and the interval is as wide as it should be."""
+    rng = np.random.default_rng(2)
+    differences, halves, apart = [], [], 0
+    for _ in range(100):
+        x, y = rng.normal(size=(2, 80, 2)) * [2, 1]
+        points = {"gaussian": x + np.array([1.5, 0]), "hycnn_ot": x + np.array([1.2, 0])}
+        scores = cloud_scores(points, y, Resampling.draw(80, 80, 50, rng), with_w2=False)
+        table = {method: row for method, metric, *row in _rows(scores) if metric == "energy_distance"}
+        value, _, high, difference, difference_low, difference_high = table["hycnn_ot"]
+        assert difference == pytest.approx(value - table["gaussian"][0])
+        differences.append(difference)
+        halves.append((difference_high - difference_low) / 2)
+        apart += high < table["gaussian"][1]
+    truth = np.mean(differences)
+    covered = np.abs(np.array(differences) - truth) <= halves
+    assert 0.88 <= covered.mean() <= 1
+    assert np.mean(halves) == pytest.approx(1.96 * np.std(differences), rel=0.25)
+    assert truth + np.mean(halves) < 0  # told apart, as a rule
+    assert apart < 10  # where the values' own intervals overlap, as a rule
 
 
 def test_intervals_of_genes_are_as_wide_as_values_scatter():

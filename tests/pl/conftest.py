@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import scot_hycnn as sh
+from scot_hycnn._anndata import EVALUATION_COLUMNS
 
 # Of Kang's cells, rounded; pearson_delta of the identity is not defined.
 SCORES = {
@@ -18,16 +19,19 @@ SCORES = {
 }
 
 
+def with_interval(value):
+    return value, value - 0.01, value + 0.01
+
+
 def made_up_scores(groups=("all", "B cells", "T cells"), targets=("IFN-beta",)):
     rows = [
-        (target, group, method, metric, value, value - 0.01, value + 0.01, 200, 200)
+        (target, group, method, metric, *with_interval(value), *with_interval(value - methods["gaussian"]), 200, 200)
         for target in targets
         for group in groups
         for metric, methods in SCORES.items()
         for method, value in methods.items()
     ]
-    names = ("target", "group", "method", "metric", "value", "low", "high", "n_source", "n_target")
-    return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    return {name: np.array(column) for name, column in zip(EVALUATION_COLUMNS, zip(*rows, strict=True), strict=True)}
 
 
 @pytest.fixture

@@ -199,6 +199,7 @@ def _training(params: dict[str, Any]) -> str:
 
 def _score_rows(scores: pd.DataFrame) -> dict[str, Any]:
     columns = ["group", "method", "metric", "value", "low", "high", "n_source", "n_target"]
+    columns += ["vs_gaussian", "vs_gaussian_low", "vs_gaussian_high"]
     return {
         "groups": list(dict.fromkeys(scores["group"])),
         "rows": [list(row) for row in scores[columns].itertuples(index=False)],

@@ -12,7 +12,6 @@ from scot_hycnn.pl._evaluation import FLOOR
 
 _METRIC = "energy_distance"
 _ALL = "all"
-_OVERLAP = "The intervals of both maps overlap. They are of the same cells, so this is a cautious judgement."
 _NOT_TRAINED = "No network was trained: the closed-form map is what was asked for."
 
 
@@ -20,6 +19,9 @@ class _Score(NamedTuple):
     value: float
     low: float
     high: float
+    vs_gaussian: float
+    vs_gaussian_low: float
+    vs_gaussian_high: float
 
     def __str__(self) -> str:
         return number(self.value)
@@ -27,6 +29,10 @@ class _Score(NamedTuple):
     @property
     def has_interval(self) -> bool:
         return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def has_interval_vs_gaussian(self) -> bool:
+        return math.isfinite(self.vs_gaussian_low) and math.isfinite(self.vs_gaussian_high)
 
 
 _Found = Mapping[str, _Score]  # by method
@@ -77,13 +83,10 @@ def verdict(
         return {"level": level, "headline": headline, "sentences": [on_validation, f"{missing} Run {how}."]}
     is_gaussian = validation["blend"] == 0
     level, headline = (
-        _without_evaluation(validation, is_trained=is_trained)
-        if is_gaussian
-        else _against_gaussian(found["hycnn_ot"], found["gaussian"])
+        _without_evaluation(validation, is_trained=is_trained) if is_gaussian else _against_gaussian(found["hycnn_ot"])
     )
-    groups = [] if is_gaussian else _by_group(distances)
-    overlap = [_OVERLAP] if level == "same" and not is_gaussian else []
-    sentences = [_distances(found, distances), *overlap, *_reach(found), *groups, on_validation]
+    difference, groups = ([], []) if is_gaussian else (_difference(found["hycnn_ot"]), _by_group(distances))
+    sentences = [_distances(found, distances), *difference, *_reach(found), *groups, on_validation]
     if n_seen:
         sentences.append(
             f"At least {n_seen:,} of the evaluated are cells that the fit has seen, which flatters it: hold cells "
@@ -123,15 +126,23 @@ def _without_evaluation(validation: Mapping[str, Any], *, is_trained: bool) -> t
     return "open", f"{better} than the Gaussian map on validation cells; not evaluated on held-out cells"
 
 
-def _against_gaussian(ours: _Score, gaussian: _Score) -> tuple[str, str]:
-    if not (ours.has_interval and gaussian.has_interval):
-        nearer = "Nearer to" if ours.value < gaussian.value else "Farther from"
+def _against_gaussian(ours: _Score) -> tuple[str, str]:
+    if not ours.has_interval_vs_gaussian:
+        nearer = "Nearer to" if ours.vs_gaussian < 0 else "Farther from"
         return "open", f"{nearer} the observed cells than the Gaussian map; no intervals say whether by chance"
-    if ours.high < gaussian.low:
+    if ours.vs_gaussian_high < 0:
         return "better", "Nearer to the observed cells than the Gaussian map"
-    if ours.low > gaussian.high:
+    if ours.vs_gaussian_low > 0:
         return "worse", "Farther from the observed cells than the Gaussian map: use that one"
     return "same", "No clear difference from the Gaussian map on the evaluated cells"
+
+
+def _difference(ours: _Score) -> list[str]:
+    if not ours.has_interval_vs_gaussian:
+        return []
+    interval = f"{percent(0.95)} interval {number(ours.vs_gaussian_low)} to {number(ours.vs_gaussian_high)}"
+    difference = f"The difference from the Gaussian map, on the same cells, is {number(ours.vs_gaussian)}"
+    return [f"{difference} ({interval})."]
 
 
 def _distances(found: _Found, distances: pd.DataFrame) -> str:
@@ -170,7 +181,7 @@ def _by_group(distances: pd.DataFrame) -> list[str]:
     for label, rows in distances[distances["group"] != _ALL].groupby("group", sort=False):
         found = _by_method(rows)
         if {"hycnn_ot", "gaussian"} <= found.keys():
-            level, _ = _against_gaussian(found["hycnn_ot"], found["gaussian"])
+            level, _ = _against_gaussian(found["hycnn_ot"])
             levels.setdefault(level, []).append(str(label))
     if "open" in levels or not any(levels.values()):  # there are no intervals, or no groups
         return []

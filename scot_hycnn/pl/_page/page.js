@@ -459,7 +459,7 @@ function drawScores() {
       low === null ? null : svg("line", { x1: x(low), x2: x(high), y1: y, y2: y, stroke: ink(colour), "stroke-width": 2.4 }),
       svg("circle", { cx: x(value), cy: y, r: 5.5, fill: ink(colour), stroke: css("--paper"), "stroke-width": 1.5 }),
       svg("text", { x: Math.min(Math.max(x(value), room.left + 16), room.right - 10), y: y - 9, "text-anchor": "middle", class: "soft" }, number(value)));
-    room.svg.append(speaking(dot, `${label}\n${name}: ${scored(each)}`));
+    room.svg.append(speaking(dot, `${label}\n${name}: ${scored(each)}${versusGaussian(each)}`));
   });
   const [nSource, nTarget] = all[0].slice(6);
   $("scores-note").textContent = `${state.scoreGroup === "all" ? "All evaluated cells" : state.scoreGroup}: ${whole(nSource)} source and ${whole(nTarget)} observed. Lines: 95 % bootstrap intervals over cells. Floor, grey: one half of the observed cells against the other; no prediction can be expected to do better.${scale.marks ? " The axis is logarithmic beyond its first mark." : ""}`;
@@ -470,6 +470,10 @@ function drawScores() {
 }
 function scored([, , , value, low, high]) {
   return low === null ? number(value) : `${number(value)} (95 % interval ${number(low)} to ${number(high)})`;
+}
+function versusGaussian([group, method, metric, , , , , , ...difference]) {
+  if (difference[0] === null || method === "gaussian") return "";
+  return `\nminus the Gaussian map's: ${scored([group, method, metric, ...difference])}`;
 }
 function drawTraining() {
   const { history } = target();
