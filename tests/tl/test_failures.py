@@ -145,7 +145,7 @@ def test_a_failure_at_hundreds_of_lines_leaves_no_trace(ready, content_of, name,
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_warning_made_an_error_leaves_no_trace(ready, unchanged, name):
     with unchanged(ready), warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         warnings.filterwarnings("ignore", "At least .* evaluated cells")
         with pytest.raises(UserWarning, match=r"Replacing .* pass key_added to keep both results"):
             WRITERS[name](ready)
