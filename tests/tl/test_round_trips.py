@@ -76,7 +76,7 @@ def moved_again(adata, name="again"):
 
 
 @pytest.mark.parametrize("form", ["h5ad", "zarr 2", "zarr 3"])
-@pytest.mark.filterwarnings("ignore:This setting will be removed in 0.14")  # of anndata 0.13, on the format of zarr
+@pytest.mark.filterwarnings("ignore:(This setting|zarr v3) will be")  # anndata 0.13 on its own setting
 def test_files_hold_everything(everything, form, tmp_path):
     back = through_file(everything, form, tmp_path)
     for slot in WRITTEN:
