@@ -11,6 +11,7 @@ import argparse
 import faulthandler
 import importlib
 import random
+import signal
 import sys
 import tempfile
 import warnings
@@ -18,6 +19,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 TARGETS = ("map_file", "h5ad")
 # A reader that takes longer hangs.
@@ -36,6 +39,10 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="Folder to begin with and to add to. [default: seeds alone]")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    # No other threads, be it that of a progress bar or faulthandler's timer: older Pythons, 3.11 for one, crash now and
+    # then when one frees memory while tracemalloc starts or stops (CPython's issue 128679).
+    tqdm.monitor_interval = 0
+    faulthandler.register(signal.SIGALRM, chain=True)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         if arguments.random is None and arguments.repeat is None:
@@ -72,9 +79,9 @@ def at_random(target: Any, scratch: Path, n_inputs: int) -> int:
         content = seeds[i % len(seeds)]
         for _ in range(draw.randint(0, 3)):
             content = target.mutate(content, draw, flip)
-        faulthandler.dump_traceback_later(TIMEOUT_S, exit=True)
+        signal.alarm(TIMEOUT_S)
         n_taken += target.check(content, scratch / "input")
-        faulthandler.cancel_dump_traceback_later()
+        signal.alarm(0)
     return n_taken
 
 

@@ -242,6 +242,14 @@ def test_a_sentence_and_no_trace(fit, unchanged, case):
         sh.tl.decode(fit, **{"key_added": "new", **options})
 
 
+def test_the_cell_that_has_no_number_is_named(fit):
+    fit.obs_names = [f"cell{i}" for i in range(fit.n_obs)]
+    row = np.flatnonzero(is_source(fit))[3]
+    spoil_x(fit)
+    with pytest.raises(ValueError, match=rf"the first in cell 'cell{row}'; impute"):
+        sh.tl.decode(fit, key_added="new")
+
+
 def test_a_decoder_that_is_no_function(fit, unchanged):
     with unchanged(fit), pytest.raises(TypeError, match=r"decoder is of type str; it takes a function .*\(n, 6\)"):
         sh.tl.decode(fit, decoder="scVI")

@@ -280,6 +280,14 @@ def test_replacing_warns(fit):
     assert caught[0].filename == __file__
 
 
+def test_fill_identity(fit):
+    sh.tl.transport(fit, key_added="new", fill="identity")
+    moved = np.isfinite(fit.obsm["X_hycnn_ot"]).all(axis=1)
+    np.testing.assert_array_equal(fit.obsm["X_new"][moved], fit.obsm["X_hycnn_ot"][moved])
+    np.testing.assert_array_equal(fit.obsm["X_new"][~moved], fit.obsm["X_pca"][~moved].astype(np.float32))
+    assert 0 < moved.sum() < fit.n_obs
+
+
 def test_half_way_never_passes_for_the_prediction(fit, new_cells, unchanged):
     with unchanged(fit), pytest.raises(ValueError, match=r"full prediction 'X_hycnn_ot'.*key_added='hycnn_ot_half'"):
         sh.tl.transport(fit, t=0.5)
