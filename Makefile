@@ -20,12 +20,13 @@ slow: .venv/test
 tutorials: .venv/test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m tutorial tests/test_tutorials.py
 
-# Readers of untrusted files, guided by coverage; SECONDS of each, the same inputs for the same SEED, others for 0. A
-# finding stays in build/fuzz.
+# Readers of untrusted files, guided by coverage: at most SECONDS of each, or RUNS inputs; the same for the same SEED, others
+# for 0. A finding stays in build/fuzz.
 SECONDS ?= 60
+RUNS ?= -1
 SEED ?= 1
 fuzz: .venv/fuzz
-	for target in map_file h5ad; do OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzz.py $$target --seconds $(SECONDS) --seed $(SEED) --corpus build/fuzz/$$target || exit 1; done
+	for target in map_file h5ad; do OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzz.py $$target --seconds $(SECONDS) --runs $(RUNS) --seed $(SEED) --corpus build/fuzz/$$target || exit 1; done
 
 # The whole suite in the lowest versions that pyproject.toml allows. Several GB: the only wheel of such a PyTorch that
 # Linux gets from PyPI is that with CUDA. Without the variable, Jupyter's packages of then warn that it is not set.

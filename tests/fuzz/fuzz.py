@@ -33,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--runs", type=int, default=-1, help="End after so many inputs. [default: when the time is up]")
     parser.add_argument("--seed", type=int, default=1, help="0 draws one. [default: 1]")
     parser.add_argument("--random", type=int, metavar="N")
     parser.add_argument("--repeat", type=Path, metavar="FILE")
@@ -42,7 +43,6 @@ def main() -> None:
     # No other threads, be it that of a progress bar or faulthandler's timer: older Pythons, 3.11 for one, crash now and
     # then when one frees memory while tracemalloc starts or stops (CPython's issue 128679).
     tqdm.monitor_interval = 0
-    faulthandler.register(signal.SIGALRM, chain=True)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         if arguments.random is None and arguments.repeat is None:
@@ -66,6 +66,7 @@ def at_random(target: Any, scratch: Path, n_inputs: int) -> int:
     """Number of inputs that were taken."""
     draw = random.Random(0)
     seeds = target.seeds(scratch)
+    faulthandler.register(signal.SIGALRM, chain=True)
 
     def flip(content: bytes) -> bytes:
         changed = bytearray(content)
@@ -107,6 +108,7 @@ def with_atheris(arguments: argparse.Namespace, scratch: Path) -> None:
     options = [
         f"-seed={arguments.seed}",
         f"-max_total_time={arguments.seconds}",
+        f"-runs={arguments.runs}",
         f"-max_len={target.MAX_LENGTH}",
         f"-timeout={TIMEOUT_S}",
         f"-rss_limit_mb={MEMORY_MB}",

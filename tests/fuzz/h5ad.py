@@ -88,8 +88,8 @@ def check(content: bytes, path: Path) -> bool:
             which, edit, what, more = content[at : at + 4]
             # Most of the edits meet the fit, or all groups of the file.
             name = (names if which % 4 == 0 else fit)[(which * 256 + more) % len(names if which % 4 == 0 else fit)]
-            if name in file:
-                with contextlib.suppress(Exception):  # what h5py does not let us write
+            with contextlib.suppress(Exception):  # what h5py does not let us write
+                if name in file:
                     EDITS[edit % len(EDITS)](file, name, what, more)
     # One reader an input, by its last byte: most of the time info, which also takes the fit apart.
     last = content[-1] if content else 1
