@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -19,9 +19,6 @@ class _Score(NamedTuple):
     value: float
     low: float
     high: float
-    vs_gaussian: float
-    vs_gaussian_low: float
-    vs_gaussian_high: float
 
     def __str__(self) -> str:
         return number(self.value)
@@ -31,8 +28,8 @@ class _Score(NamedTuple):
         return math.isfinite(self.low) and math.isfinite(self.high)
 
     @property
-    def has_interval_vs_gaussian(self) -> bool:
-        return math.isfinite(self.vs_gaussian_low) and math.isfinite(self.vs_gaussian_high)
+    def interval(self) -> str:
+        return f" ({percent(0.95)} interval {number(self.low)} to {number(self.high)})" if self.has_interval else ""
 
 
 _Found = Mapping[str, _Score]  # by method
@@ -82,11 +79,12 @@ def verdict(
         )
         return {"level": level, "headline": headline, "sentences": [on_validation, f"{missing} Run {how}."]}
     is_gaussian = validation["blend"] == 0
+    difference = _difference(distances[distances["group"] == _ALL])
     level, headline = (
-        _without_evaluation(validation, is_trained=is_trained) if is_gaussian else _against_gaussian(found["hycnn_ot"])
+        _without_evaluation(validation, is_trained=is_trained) if is_gaussian else _against_gaussian(difference)
     )
-    difference, groups = ([], []) if is_gaussian else (_difference(found["hycnn_ot"]), _by_group(distances))
-    sentences = [_distances(found, distances), *difference, *_reach(found), *groups, on_validation]
+    compared, groups = ([], []) if is_gaussian else (_compared(difference), _by_group(distances))
+    sentences = [_distances(found, distances), *compared, *_reach(found), *groups, on_validation]
     if n_seen:
         sentences.append(
             f"At least {n_seen:,} of the evaluated are cells that the fit has seen, which flatters it: hold cells "
@@ -95,9 +93,14 @@ def verdict(
     return {"level": level, "headline": headline, "sentences": sentences}
 
 
-def _by_method(rows: pd.DataFrame) -> dict[str, _Score]:
-    numbers = (rows[name].to_numpy(dtype=float).tolist() for name in _Score._fields)
+def _by_method(rows: pd.DataFrame, columns: Sequence[str] = _Score._fields) -> dict[str, _Score]:
+    numbers = (rows[name].to_numpy(dtype=float).tolist() for name in columns)
     return {str(method): _Score(*score) for method, *score in zip(rows["method"], *numbers, strict=True)}
+
+
+def _difference(rows: pd.DataFrame) -> _Score:
+    """The map's score minus the Gaussian map's, on the same cells."""
+    return _by_method(rows, ("vs_gaussian", "vs_gaussian_low", "vs_gaussian_high"))["hycnn_ot"]
 
 
 def _on_validation(validation: Mapping[str, Any]) -> str:
@@ -126,23 +129,20 @@ def _without_evaluation(validation: Mapping[str, Any], *, is_trained: bool) -> t
     return "open", f"{better} than the Gaussian map on validation cells; not evaluated on held-out cells"
 
 
-def _against_gaussian(ours: _Score) -> tuple[str, str]:
-    if not ours.has_interval_vs_gaussian:
-        nearer = "Nearer to" if ours.vs_gaussian < 0 else "Farther from"
+def _against_gaussian(difference: _Score) -> tuple[str, str]:
+    if not difference.has_interval:
+        nearer = "Nearer to" if difference.value < 0 else "Farther from"
         return "open", f"{nearer} the observed cells than the Gaussian map; no intervals say whether by chance"
-    if ours.vs_gaussian_high < 0:
+    if difference.high < 0:
         return "better", "Nearer to the observed cells than the Gaussian map"
-    if ours.vs_gaussian_low > 0:
+    if difference.low > 0:
         return "worse", "Farther from the observed cells than the Gaussian map: use that one"
     return "same", "No clear difference from the Gaussian map on the evaluated cells"
 
 
-def _difference(ours: _Score) -> list[str]:
-    if not ours.has_interval_vs_gaussian:
-        return []
-    interval = f"{percent(0.95)} interval {number(ours.vs_gaussian_low)} to {number(ours.vs_gaussian_high)}"
-    difference = f"The difference from the Gaussian map, on the same cells, is {number(ours.vs_gaussian)}"
-    return [f"{difference} ({interval})."]
+def _compared(difference: _Score) -> list[str]:
+    said = f"The difference from the Gaussian map, on the same cells, is {difference}{difference.interval}."
+    return [said] if difference.has_interval else []
 
 
 def _distances(found: _Found, distances: pd.DataFrame) -> str:
@@ -150,11 +150,10 @@ def _distances(found: _Found, distances: pd.DataFrame) -> str:
     others = {"gaussian": "the Gaussian map", "mean_shift": "a shift of the mean", "identity": "no change at all"}
     listed = [f"{found[method]} for {name}" for method, name in others.items() if method in found]
     ours = found["hycnn_ot"]
-    interval = f" ({percent(0.95)} interval {number(ours.low)} to {number(ours.high)})" if ours.has_interval else ""
     last = f"{', '.join(listed[:-1])} and {listed[-1]}" if len(listed) > 1 else listed[0]
     return (
         f"The energy distance from {int(everyone['n_source']):,} predicted to {int(everyone['n_target']):,} observed "
-        f"cells, 0 if both clouds are alike, is {ours}{interval}, against {last}."
+        f"cells, 0 if both clouds are alike, is {ours}{ours.interval}, against {last}."
     )
 
 
@@ -181,7 +180,7 @@ def _by_group(distances: pd.DataFrame) -> list[str]:
     for label, rows in distances[distances["group"] != _ALL].groupby("group", sort=False):
         found = _by_method(rows)
         if {"hycnn_ot", "gaussian"} <= found.keys():
-            level, _ = _against_gaussian(found["hycnn_ot"])
+            level, _ = _against_gaussian(_difference(rows))
             levels.setdefault(level, []).append(str(label))
     if "open" in levels or not any(levels.values()):  # there are no intervals, or no groups
         return []
