@@ -30,7 +30,7 @@ from scipy.optimize import nnls
 from scot_hycnn import solver
 from scot_hycnn.solver import _loop
 from scot_hycnn.solver._cells import Cells
-from scot_hycnn.solver._choices import RECIPES, make_network
+from scot_hycnn.solver._choices import RECIPES, make_method, make_network
 from scot_hycnn.solver._maps import maps_at_once
 
 BASE = {"n_cells": 2000, "n_dims": 50, "n_maps": 4, "width": 48}
@@ -42,7 +42,7 @@ CHANGES = {
 }
 WARM_UP, STEPS, CHECKS = 3, 15, 10
 MEMBERS, DEPTH, BATCH = 4, 4, 256
-# Gradients of the batch that a step amounts to.
+# Gradients of the batch that a step amounts to where conjugates are predicted, which is what is measured.
 GRADIENTS = RECIPES["amortized"].method.gradients_per_step
 # Screens and atlases: maps, cells a side, dimensions.
 JOBS = {
@@ -106,7 +106,7 @@ def child(size: dict[str, int], device: str, threads: int) -> None:
 
 def seconds_of_step(x: np.ndarray, ys: list[np.ndarray], options: dict[str, object]) -> float:
     """Of all maps together, which train in the batches of a fit."""
-    settings = solver.Settings.for_cells(*x.shape, max_steps=STEPS, rng=0, **options)
+    settings = solver.Settings.for_cells(*x.shape, max_steps=STEPS, rng=0, conjugates="predicted", **options)
     network = make_network(settings.potential, settings.solver, x.shape[1], settings.hidden)
     clouds = [Cells.prepare(x.astype(float), y.astype(float), 0.1, rng=0, device=settings.device) for y in ys]
     most = maps_at_once(settings, torch.get_num_threads())
@@ -157,7 +157,8 @@ def costs(table: pd.DataFrame, alpha: float, beta: float) -> pd.DataFrame:
     rows = []
     for name, (n_maps, n_cells, n_dims) in JOBS.items():
         fitted = solver.Settings.for_cells(n_cells, n_dims, device="cpu", rng=0)
-        points = n_maps * fitted.n_ensemble * fitted.max_steps * fitted.batch_size * GRADIENTS
+        method = make_method(fitted.solver, None, None, conjugates=fitted.conjugates)
+        points = n_maps * fitted.n_ensemble * fitted.max_steps * fitted.batch_size * method.gradients_per_step
         products = work(n_dims, fitted.hidden)
         here = points * (alpha * sum(fitted.hidden) + beta * products) * 1e-9
         on_gpu = points * products / (GPU * REACHED)

@@ -39,9 +39,11 @@ BATCH_STEPS = 200  # of the ratio, which does not depend on them
 
 
 def options_of(choice: str) -> dict[str, object]:
-    """Options of a fit by a name of CHOICES; none by 'default'."""
+    """Options of a fit by a name of CHOICES; none by 'default', only where conjugates start by two others."""
     if choice == "default":
         return {}
+    if choice in ("predicted", "remembered"):
+        return {"conjugates": choice}
     training, batch, network = choice.split("/")
     (members, steps), (width, depth) = (map(int, part.split("x")) for part in (training, network))
     return {"n_ensemble": members, "max_steps": steps, "batch_size": int(batch), "hidden": (width,) * depth}
@@ -178,7 +180,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", default=["choices", "batch", "screen", "workers"])
     parser.add_argument("--tasks", nargs="*", default=tasks, choices=[*TASKS, *RESPONSES])
     parser.add_argument("--n-cells", nargs="*", type=int, default=[500], help="a side, for the choices")
-    parser.add_argument("--choices", nargs="*", default=["default", *CHOICES])
+    parser.add_argument("--choices", nargs="*", default=["predicted", "remembered", *CHOICES])
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--quick", action="store_true", help="few conditions and cells, under two minutes")

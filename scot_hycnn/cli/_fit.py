@@ -44,6 +44,9 @@ def fit(
     predict: Annotated[bool, typer.Option(help="Write the moved cells, or the maps alone.")] = True,
     inverse: Annotated[bool, typer.Option("--inverse", help="Also move target cells back.")] = False,
     fill: Annotated[str, typer.Option(help="Rows of other cells: nan or identity.")] = "nan",
+    conjugates: Annotated[
+        str | None, typer.Option(help="Start of each conjugate: predicted or remembered; else what suits the cells.")
+    ] = None,
     compilation: Annotated[
         str, typer.Option(help="auto: CUDA graphs on a GPU; always: torch.compile too, for long fits; never.")
     ] = "auto",
@@ -90,6 +93,7 @@ def fit(
         predict=predict,
         inverse=inverse,
         fill=fill,
+        conjugates=conjugates,
         compilation=compilation,
         device=device,
         rng=seed,

@@ -11,6 +11,7 @@ from ._amortized import Amortized
 from ._enot import ENOT
 from ._method import Method
 from ._minimax import Minimax
+from ._remembered import Remembered
 from ._w2gn import W2GN
 
 # The closed-form map between two Gaussians: nothing is trained.
@@ -35,6 +36,8 @@ FAMILIES: dict[str, tuple[type[Potential], dict[str, Any]]] = {
     "mlp": (MLP, SHARP),
 }
 POTENTIALS = (*FAMILIES, GAUSSIAN)
+# Where the search for a target cell's conjugate starts: where a second network says, or where it ended the last time.
+CONJUGATES = ("predicted", "remembered")
 
 
 @dataclass(frozen=True)
@@ -51,16 +54,19 @@ class Recipe:
         the map: it may be worse than the Gaussian one.
     options
         Defaults of the fit that differ from the usual ones.
+    remembering
+        The method where target cells are so few that their conjugates can be remembered, if there is one.
     """
 
     method: Method
     balanced: bool
     options: dict[str, Any]
+    remembering: Method | None = None
 
 
 # A step of these costs a third to twice of the default's; see benchmarks/speed.py.
 RECIPES: dict[str, Recipe] = {
-    "amortized": Recipe(Amortized(), balanced=True, options={}),
+    "amortized": Recipe(Amortized(), balanced=True, options={}, remembering=Remembered()),
     "minimax": Recipe(Minimax(), balanced=True, options={}),
     "w2gn": Recipe(W2GN(), balanced=True, options={}),
     "enot": Recipe(ENOT(), balanced=True, options={}),
@@ -105,9 +111,12 @@ def make_network(potential: str | Potential, solver: str, n_dims: int, hidden: t
     return family(n_dims, hidden, **start)
 
 
-def make_method(solver: str, lr: float | None, weight_decay: float | None) -> Method:
+def make_method(
+    solver: str, lr: float | None, weight_decay: float | None, *, conjugates: str = CONJUGATES[0]
+) -> Method:
     """Training method of that name, with what the user set."""
-    method = RECIPES[solver].method
+    recipe = RECIPES[solver]
+    method = recipe.remembering if conjugates == "remembered" and recipe.remembering else recipe.method
     return replace(
         method,
         lr=method.lr if lr is None else lr,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+
+Found = TypeVar("Found")
 
 
-def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def compiled(function: Callable[..., Found]) -> Callable[..., Found]:
     """The function compiled at its first call; as it is, with a warning, where that fails.
 
     Parameters
@@ -18,10 +19,10 @@ def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     function
         Of tensors, without side effects.
     """
-    fast: Callable[..., Tensor] | None = None
+    fast: Callable[..., Found] | None = None
     failed = False
 
-    def call(*args: Any) -> Tensor:
+    def call(*args: Any) -> Found:
         nonlocal fast, failed
         if not failed:
             try:

@@ -11,6 +11,26 @@ Gradient = Callable[[Tensor], Tensor]
 
 
 def refine(gradient: Gradient, y: Tensor, start: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
+    """Improve maximisers as :func:`ascend` does, from points of which nothing else is known.
+
+    In balanced coordinates f is close to |x|^2/2, whose exact step is 1.
+
+    Parameters
+    ----------
+    gradient, y, start, n_steps
+        As for :func:`ascend`.
+
+    Returns
+    -------
+    maximisers, shape (K, n, d), and their residuals |y - grad f(x)|, shape (K, n).
+    """
+    best, smallest, _ = ascend(gradient, y, start, torch.ones_like(y[..., 0]), n_steps=n_steps)
+    return best, smallest
+
+
+def ascend(
+    gradient: Gradient, y: Tensor, start: Tensor, size: Tensor, *, n_steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Improve maximisers by gradient ascent with Barzilai-Borwein steps, one step size a point.
 
     Each iterate solves grad f(x) = y a little better or is forgotten: the point of smallest residual is kept.
@@ -23,12 +43,14 @@ def refine(gradient: Gradient, y: Tensor, start: Tensor, n_steps: int) -> tuple[
         Points at which f* is wanted, shape (K, n, d).
     start
         First guesses, shape (K, n, d).
+    size
+        First step sizes, shape (K, n).
     n_steps
         Number of steps; each costs one gradient.
 
     Returns
     -------
-    maximisers, shape (K, n, d), and their residuals |y - grad f(x)|, shape (K, n).
+    maximisers, shape (K, n, d), their residuals |y - grad f(x)|, and the step sizes for more steps, shape (K, n) each.
 
     References
     ----------
@@ -36,8 +58,6 @@ def refine(gradient: Gradient, y: Tensor, start: Tensor, n_steps: int) -> tuple[
     """
     x, r = start, y - gradient(start)
     best, smallest = x, r.norm(dim=-1)
-    # In balanced coordinates f is close to |x|^2/2, whose exact step is 1.
-    size = torch.ones_like(smallest)
     for _ in range(n_steps):
         moved = x + size.unsqueeze(-1) * r
         r_moved = y - gradient(moved)
@@ -51,7 +71,7 @@ def refine(gradient: Gradient, y: Tensor, start: Tensor, n_steps: int) -> tuple[
         ratio = (r * c).sum(-1) / c.square().sum(-1).clamp_min(1e-12)
         size = (size * ratio.clamp(0, 10)).clamp(1e-3, 1e2)
         x, r = moved, r_moved
-    return best, smallest
+    return best, smallest, size
 
 
 def solve(

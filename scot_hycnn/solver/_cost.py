@@ -8,7 +8,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from ._choices import GAUSSIAN, RECIPES, make_network
+from ._choices import GAUSSIAN, make_method, make_network
 from ._graph import N_BEFORE, recorded
 from ._maps import maps_at_once
 from ._method import Draw
@@ -55,7 +55,7 @@ def _seconds(n_dims: int, settings: Settings, n_maps: int) -> float:
     x = weights[next(iter(weights))].new_zeros((of_a_thread, settings.batch_size, n_dims))
 
     def gradient(_: object, draw: Draw) -> tuple[Tensor, Tensor]:
-        cells, _ = draw()
+        cells, *_ = draw()
         found = network.gradient(weights, cells)
         return found, found
 
@@ -72,5 +72,6 @@ def _seconds(n_dims: int, settings: Settings, n_maps: int) -> float:
         started = time.perf_counter()
         each(gradients, [3] * n_threads)
     one = (time.perf_counter() - started) / 3
-    of_a_batch = settings.max_steps * RECIPES[settings.solver].method.gradients_per_step * one
+    method = make_method(settings.solver, settings.lr, settings.weight_decay, conjugates=settings.conjugates)
+    of_a_batch = settings.max_steps * method.gradients_per_step * one
     return of_a_batch * n_maps / at_once

@@ -50,6 +50,8 @@ class Draws:
         Source of randomness.
     one_table
         Copy all cells into one table. None does so but on a CPU, which need not wait for operations to be launched.
+    with_rows
+        Also give the rows of the target cells.
     """
 
     def __init__(
@@ -60,8 +62,9 @@ class Draws:
         *,
         generator: torch.Generator,
         one_table: bool | None = None,
+        with_rows: bool = False,
     ) -> None:
-        self._shape, self._generator = (n_ensemble, size), generator
+        self._shape, self._generator, self._with_rows = (n_ensemble, size), generator, with_rows
         join = generator.device.type != "cpu" if one_table is None else one_table
         x, y = (
             [(getattr(own.cells, side), getattr(own.cells, f"strata_{side}"), own.rows) for own in members]
@@ -69,9 +72,10 @@ class Draws:
         )
         self._x, self._y = _Side.of(x, n_ensemble, join=join), _Side.of(y, n_ensemble, join=join)
 
-    def __call__(self) -> tuple[Tensor, Tensor]:
-        """Source and target cells, shape (members, size, d) each."""
-        return self._x.draw(self._shape, self._generator), self._y.draw(self._shape, self._generator)
+    def __call__(self) -> tuple[Tensor, ...]:
+        """Source and target cells, shape (members, size, d) each; if wanted, the latter's rows, (members, size)."""
+        (x, _), (y, rows) = (side.draw(self._shape, self._generator) for side in (self._x, self._y))
+        return (x, y, rows) if self._with_rows else (x, y)
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,8 @@ class _Side:
         device = tables[0].device
         return cls(tables, n_members, clouds, torch.tensor(way, device=device), torch.tensor(first, device=device))
 
-    def draw(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    def draw(self, shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Cells, and their rows among their map's."""
         before = generator.get_state() if len(self.clouds) > 1 else None
         drawn = []
         for cloud in self.clouds:
@@ -128,5 +133,6 @@ class _Side:
                 if isinstance(cloud, Strata)
                 else torch.randint(cloud, shape, generator=generator, device=generator.device)
             )
-        rows = (torch.cat(drawn)[self.way] + self.first).split(self.n_members)
-        return torch.cat([table[own] for table, own in zip(self.tables, rows, strict=True)])
+        rows = torch.cat(drawn)[self.way]
+        of_tables = (rows + self.first).split(self.n_members)
+        return torch.cat([table[own] for table, own in zip(self.tables, of_tables, strict=True)]), rows

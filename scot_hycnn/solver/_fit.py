@@ -33,6 +33,7 @@ def fit(
     groups: tuple[ArrayLike, ArrayLike] | None = None,
     group_weights: str = "sqrt",
     leave_out: str = "cells",
+    conjugates: str | None = None,
     compilation: str = "auto",
     device: str = "auto",
     rng: int = 0,
@@ -87,6 +88,10 @@ def fit(
     leave_out
         What the choice of the blend is made on: ``'cells'``, for more cells like these; or ``'groups'``, each left out
         of a fit of its own, for cells of groups that are not among these. The latter takes up to 3.5 times as long.
+    conjugates
+        Where the search for a target cell's conjugate starts, in ``'amortized'``: ``'predicted'`` by a second network,
+        or ``'remembered'`` from when the cell was drawn last. None remembers up to 1,000 target cells, which halves the
+        time and leaves the error as it is.
     compilation
         ``'auto'`` records a training step on an NVIDIA GPU and replays it as one CUDA graph: the same numbers, ten
         times as fast for few cells. ``'always'`` also has torch.compile write the innermost loop of ``'amortized'``:
@@ -149,6 +154,7 @@ def fit(
         validation_fraction=validation_fraction,
         group_weights=group_weights,
         leave_out=leave_out,
+        conjugates=conjugates,
         compilation=compilation,
         device=str(resolve_device(device)),
         rng=rng,

@@ -52,7 +52,7 @@ class Graph:
         self._step, self._draw = step, draw
         self._lr = torch.zeros((), dtype=torch.float32, device=device)
         # What the recorded step reads: of the last steps before, only their number counts.
-        self._batches: list[tuple[Tensor, Tensor]] = []
+        self._batches: list[tuple[Tensor, ...]] = []
         self._n_before = N_BEFORE
         self._recorded: tuple[torch.cuda.CUDAGraph, Losses] | None = None
         self._failed = False
@@ -89,7 +89,7 @@ class Graph:
         """A step as it is, on a stream of its own, as recording needs it."""
         self._batches = []
 
-        def draw() -> tuple[Tensor, Tensor]:
+        def draw() -> tuple[Tensor, ...]:
             self._batches.append(self._draw())
             return self._batches[-1]
 

@@ -95,10 +95,8 @@ class _Batch:
         """Everything that training has changed, of the maps that still train."""
         if not self.going:
             return {"monitors": {}}
-        parameters = {
-            name: _together([getattr(part.state, name).state() for part in self._parts]) for name in ("f", "g")
-        }
-        return parameters | {
+        trained = [part.state.parts() for part in self._parts]
+        return {name: _together([parts[name].state() for parts in trained]) for name in trained[0]} | {
             "generator": self._parts[0].generator.get_state(),
             "monitors": {str(running.number): running.monitor.state() for running in self.going},
         }
@@ -111,7 +109,8 @@ class _Batch:
         for part in self._parts:
             rows = slice(first, first := first + part.n_members)
             own = {
-                name: {key: value[rows] if value.ndim else value for key, value in state[name].items()} for name in "fg"
+                name: {key: value[rows] if value.ndim else value for key, value in state[name].items()}
+                for name in part.state.parts()
             }
             part.load(own, state["generator"])
         for running in self.going:
@@ -171,7 +170,7 @@ def train(
     -------
     One result for each map.
     """
-    method = make_method(settings.solver, settings.lr, settings.weight_decay)
+    method = make_method(settings.solver, settings.lr, settings.weight_decay, conjugates=settings.conjugates)
     if settings.compilation == "always":
         method = method.compiled()
     n_threads = n_parts(settings.device, len(clouds) * settings.n_ensemble)

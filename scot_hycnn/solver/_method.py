@@ -13,28 +13,37 @@ from torch import Tensor
 from scot_hycnn.potentials import Potential
 
 from ._adam import AveragedAdam
+from ._memory import Memory
 from ._schedule import cosine
 
-# Draws a batch of source and target cells in balanced coordinates: shape (K, batch, d) twice.
-Draw = Callable[[], tuple[Tensor, Tensor]]
+# Draws a batch of source and target cells in balanced coordinates: shape (K, batch, d) twice. For methods that remember
+# target cells also the rows of these among their map's, shape (K, batch).
+Draw = Callable[[], tuple[Tensor, ...]]
 Losses = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class State:
-    """What training changes: the potential f and its approximate conjugate g, for K maps."""
+    """What training changes: the potential f, its approximate conjugate g, and what is remembered, for K maps."""
 
     f: AveragedAdam
     g: AveragedAdam
+    memory: Memory | None = None
 
     def rows(self, rows: slice) -> State:
         """Some of the maps, before the first step."""
-        return State(self.f.rows(rows), self.g.rows(rows))
+        return State(self.f.rows(rows), self.g.rows(rows), None if self.memory is None else self.memory.rows(rows))
 
-    def keep(self, rows: Tensor) -> None:
+    def kept(self, rows: Tensor) -> State:
         """Go on with some of the maps, shape (K,) of booleans."""
         self.f.keep(rows)
         self.g.keep(rows)
+        return State(self.f, self.g, None if self.memory is None else self.memory.rows(rows))
+
+    def parts(self) -> dict[str, AveragedAdam | Memory]:
+        """All by name."""
+        parts: dict[str, AveragedAdam | Memory] = {"f": self.f, "g": self.g}
+        return parts if self.memory is None else parts | {"memory": self.memory}
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,8 @@ class Method(ABC):
 
     # About so many gradients of its batch does a step cost, from d = 5 to 50 and one to four members on one core.
     gradients_per_step: ClassVar[int]
+    # Whether it starts a target cell's conjugate where that was last.
+    remembers: ClassVar[bool] = False
 
     lr: float = 2e-2
     weight_decay: float = 1.0

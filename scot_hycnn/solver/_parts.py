@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -13,6 +14,7 @@ from scot_hycnn.potentials import Potential
 from ._cells import Cells
 from ._draws import Draws, Members
 from ._graph import recorded
+from ._memory import Memory
 from ._method import Draw, Losses, Method, State
 from ._settings import Settings
 
@@ -67,22 +69,25 @@ class Part:
         return sum(len(own.rows) for own in self._members)
 
     def load(self, state: dict[str, dict[str, Tensor]], generator: Tensor) -> None:
-        """Become what had this state: of f and g, of its networks alone, and of the random generator."""
-        self.state.f.load(state["f"])
-        self.state.g.load(state["g"])
+        """Become what had this state: of its networks alone, by the names of the parts, and of the random generator."""
+        for name, part in self.state.parts().items():
+            part.load(state[name])
         self.generator.set_state(generator)
 
     def keep(self, numbers: Collection[int]) -> None:
         """Go on with those of its maps that have these numbers; at least one does."""
         stays = [own.number in numbers for own in self._members for _ in own.rows]
         if not all(stays):
-            self.state.keep(torch.tensor(stays, device=self._settings.device))
+            self.state = self.state.kept(torch.tensor(stays, device=self._settings.device))
             self._members = [own for own in self._members if own.number in numbers]
             self._advance = self._as_fast_as_it_goes()
 
     def _as_fast_as_it_goes(self) -> Callable[[float], Losses]:
         """What trains by one step."""
-        draws = Draws(self._members, self._settings.n_ensemble, self._settings.batch_size, generator=self.generator)
+        settings, remembers = self._settings, self._method.remembers
+        draws = Draws(
+            self._members, settings.n_ensemble, settings.batch_size, generator=self.generator, with_rows=remembers
+        )
 
         def step(lr: float | Tensor, draw: Draw) -> Losses:
             return self._method.step(self._network, self.state, draw, lr)
@@ -110,6 +115,8 @@ def divide(network: Potential, method: Method, settings: Settings, clouds: Seque
     generators = [torch.Generator(settings.device).manual_seed(settings.rng) for _ in clouds]
     n = settings.n_ensemble
     state = method.init(network, n, *generators)
+    if method.remembers:
+        state = replace(state, memory=Memory.of([cells.y for cells in clouds], n))
     parts = []
     for first, last in pairwise(len(clouds) * n * part // n_parts for part in range(n_parts + 1)):
         members = [

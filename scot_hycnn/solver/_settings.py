@@ -11,7 +11,7 @@ from typing import Any, Self
 from scot_hycnn.potentials import Potential
 
 from ._checks import is_whole
-from ._choices import POTENTIALS, RECIPES
+from ._choices import CONJUGATES, POTENTIALS, RECIPES
 from ._groups import WEIGHTINGS
 
 # Beyond what a step in float32 can hold.
@@ -31,6 +31,7 @@ HIDDEN = (48, 48, 48, 48)
 # Gaussian map's, with 500 cells .61 against .63, with 1,000 .26 against .27, with 2,000 .17 against .15
 # (benchmarks/screen.py).
 FEW_CELLS, HIDDEN_OF_FEW, BATCH_SIZE_OF_FEW = 1000, (32, 32, 32), 128
+PREDICTED, REMEMBERED = CONJUGATES
 # What the choice between networks and Gaussian map is made on.
 LEAVE_OUT = ("cells", "groups")
 COMPILATIONS = ("auto", "always", "never")
@@ -53,6 +54,8 @@ class Settings:
     ((32, 32, 32), 4, 600)
     >>> settings.options()["batch_size"], settings.report()["potential"]
     (128, 'hycnn')
+    >>> settings.conjugates, Settings.for_cells(500, 30, n_targets=5000, device="cpu", rng=0).conjugates
+    ('remembered', 'predicted')
     """
 
     potential: str | Potential
@@ -68,6 +71,7 @@ class Settings:
     validation_fraction: float = 0.1
     group_weights: str = "sqrt"
     leave_out: str = "cells"
+    conjugates: str = PREDICTED
     compilation: str = "auto"
 
     @classmethod
@@ -84,6 +88,8 @@ class Settings:
         batch_size: int | None = None,
         lr: float | None = None,
         weight_decay: float | None = None,
+        conjugates: str | None = None,
+        n_targets: int | None = None,
         **options: Any,
     ) -> Self:
         """Settings with what suits the data and the training method, where they are None.
@@ -94,8 +100,10 @@ class Settings:
             Cells of the smaller cloud.
         n_dims
             Dimension d of the representation.
-        solver, potential, hidden, n_ensemble, max_steps, batch_size, lr, weight_decay, options
+        solver, potential, hidden, n_ensemble, max_steps, batch_size, lr, weight_decay, conjugates, options
             Options of the fit.
+        n_targets
+            Target cells; None: as many as the smaller cloud has.
 
         Returns
         -------
@@ -113,6 +121,8 @@ class Settings:
         few = n_cells <= FEW_CELLS
         suited_batch = BATCH_SIZE_OF_FEW if few else BATCH_SIZE_OF_MANY if n_cells >= MANY_CELLS else BATCH_SIZE
         suited_hidden = recipe.options.get("hidden", HIDDEN_OF_FEW if few else HIDDEN)
+        remember = recipe.remembering is not None and (n_cells if n_targets is None else n_targets) <= FEW_CELLS
+        suited_conjugates = REMEMBERED if remember else PREDICTED
         suited_steps = ROUND_STEPS * round(STEPS_PER_ROOT * math.sqrt(n_cells) / ROUND_STEPS)
         suited_steps = min(max(suited_steps, LEAST_STEPS), MOST_STEPS)
         return cls(
@@ -124,6 +134,7 @@ class Settings:
             batch_size=recipe.options.get("batch_size", suited_batch) if batch_size is None else batch_size,
             lr=recipe.method.lr if lr is None else lr,
             weight_decay=recipe.method.weight_decay if weight_decay is None else weight_decay,
+            conjugates=suited_conjugates if conjugates is None else conjugates,
             **options,
         )
 
@@ -174,6 +185,12 @@ class Settings:
         _choice("group_weights", self.group_weights, tuple(WEIGHTINGS))
         _choice("leave_out", self.leave_out, LEAVE_OUT)
         _choice("compilation", self.compilation, COMPILATIONS)
+        _choice("conjugates", self.conjugates, CONJUGATES)
+        if self.conjugates == REMEMBERED and RECIPES[self.solver].remembering is None:
+            able = [name for name, recipe in RECIPES.items() if recipe.remembering is not None]
+            raise ValueError(
+                f"conjugates={REMEMBERED!r} goes with the solvers {able}, not with {self.solver!r}; leave it out."
+            )
         if self.leave_out == "groups" and not RECIPES[self.solver].balanced:
             raise ValueError(
                 f"leave_out='groups' chooses between network and Gaussian map, and solver={self.solver!r} keeps the "

@@ -45,7 +45,7 @@ class Task:
         ValueError
             If an option is unknown or out of range, or groups are too few or not one for each cell.
         """
-        settings = Settings.for_cells(min(len(x), len(y)), x.shape[1], **options)
+        settings = Settings.for_cells(min(len(x), len(y)), x.shape[1], n_targets=len(y), **options)
         make_network(settings.potential, settings.solver, x.shape[1], settings.hidden)
         if labels is None:
             if settings.leave_out == "groups":

@@ -51,6 +51,7 @@ def hycnn_ot(
     predict: bool = True,
     inverse: bool = False,
     fill: str = "nan",
+    conjugates: str | None = None,
     compilation: str = "auto",
     device: str = "auto",
     rng: int | np.random.Generator | None = 0,
@@ -138,6 +139,9 @@ def hycnn_ot(
         Also move the target cells back to the source, by the inverse map.
     fill
         What rows of other cells hold: ``'nan'``, or ``'identity'`` for their own coordinates.
+    conjugates
+        Where the search for a target cell's conjugate starts: ``'predicted'`` or ``'remembered'``; None takes what
+        suits the cells. See :func:`scot_hycnn.solver.fit`.
     compilation
         ``'auto'`` replays training steps as CUDA graphs on an NVIDIA GPU; ``'always'`` also has torch.compile write the
         innermost loop, which pays after some minutes of training, on the CPU too; ``'never'`` does neither.
@@ -221,6 +225,7 @@ def hycnn_ot(
         "validation_fraction": validation_fraction,
         "group_weights": group_weights,
         "leave_out": leave_out,
+        "conjugates": conjugates,
         "compilation": compilation,
         "device": str(resolve_device(device)) if client is None else device,
         "rng": seed_of(rng),
@@ -261,7 +266,8 @@ def _settings(pairs: Pairs, options: dict[str, Any], *, predict: bool, inverse: 
     if inverse and not predict:
         raise ValueError("inverse=True moves target cells and predict=False moves none; choose one of them.")
     n_source, n_dims = pairs.source.n_training, pairs.rep.n_dims
-    settings = [Settings.for_cells(min(n_source, target.n_training), n_dims, **options) for target in pairs.targets]
+    n_targets = [target.n_training for target in pairs.targets]
+    settings = [Settings.for_cells(min(n_source, n), n_dims, n_targets=n, **options) for n in n_targets]
     _check_groups(pairs, options["leave_out"])
     return settings
 

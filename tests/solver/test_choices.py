@@ -12,6 +12,7 @@ from scot_hycnn.solver._amortized import Amortized
 from scot_hycnn.solver._choices import FAMILIES, GAUSSIAN, POTENTIALS, RECIPES, make_method, make_network
 from scot_hycnn.solver._enot import ENOT
 from scot_hycnn.solver._minimax import Minimax
+from scot_hycnn.solver._remembered import Remembered
 from scot_hycnn.solver._w2gn import W2GN
 
 HIDDEN = (8, 6)
@@ -97,8 +98,14 @@ def test_the_gaussian_map_has_a_network_that_can_be_stored(solver):
 def test_names_are_these_methods(solver, method):
     assert make_method(solver, None, None) == method()
     assert make_method(solver, 0.5, 2.0) == method(lr=0.5, weight_decay=2.0)
+    assert make_method(solver, 0.5, 2.0, conjugates="predicted") == method(lr=0.5, weight_decay=2.0)
     assert RECIPES[solver].balanced
     assert not RECIPES[solver].options
+
+
+def test_one_method_can_remember_conjugates():
+    assert make_method("amortized", 0.5, 2.0, conjugates="remembered") == Remembered(lr=0.5, weight_decay=2.0)
+    assert [name for name, recipe in RECIPES.items() if recipe.remembering] == ["amortized"]
 
 
 def test_the_papers_method_is_its_minimax():

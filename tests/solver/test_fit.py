@@ -16,6 +16,7 @@ from scot_hycnn.metrics import map_mse
 from scot_hycnn.potentials import Gaussian
 from scot_hycnn.solver import TransportMap, _loop, fit
 from scot_hycnn.solver._amortized import Amortized
+from scot_hycnn.solver._remembered import Remembered
 from scot_hycnn.solver._selection import BLENDS
 
 QUICK = {"hidden": (16, 16), "max_steps": 40, "batch_size": 64, "lr": 0.1, "n_ensemble": 2, "device": "cpu"}
@@ -278,9 +279,9 @@ def test_non_finite_gradients_are_skipped_and_counted(monkeypatch, bad, every):
     assert map_mse(moved, x + 2 * np.sign(x)) < map_mse(x, x + 2 * np.sign(x))
 
 
-def explode(monkeypatch, value, after):
-    """Let the averaged parameters of the first member be this after so many steps."""
-    step, steps = Amortized.step, []
+def explode(monkeypatch, method, value, after):
+    """Let the averaged parameters of the first member be this after so many steps of the method."""
+    step, steps = method.step, []
 
     def exploding(self, potential, state, *args):
         losses = step(self, potential, state, *args)
@@ -289,12 +290,12 @@ def explode(monkeypatch, value, after):
             state.f.average[0] = value
         return losses
 
-    monkeypatch.setattr(Amortized, "step", exploding)
+    monkeypatch.setattr(method, "step", exploding)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 1e30])
 def test_parameters_that_explode_at_once_leave_the_gaussian_map(monkeypatch, bad):
-    explode(monkeypatch, bad, after=0)
+    explode(monkeypatch, Remembered, bad, after=0)
     x, y = normal(0), bent(1)
     with pytest.warns(UserWarning, match=KEPT):
         fitted = fit(x, y, **QUICK)
@@ -306,7 +307,7 @@ def test_parameters_that_explode_at_once_leave_the_gaussian_map(monkeypatch, bad
 def test_parameters_that_explode_later_leave_the_best_network(monkeypatch, bad):
     x, y = normal(0, 3000), bent(1, 3000)
     before = fit(x, y, **QUICK)
-    explode(monkeypatch, bad, after=36)  # the last check alone sees it
+    explode(monkeypatch, Amortized, bad, after=36)  # the last check alone sees it
     fitted = fit(x, y, **QUICK)
     assert not math.isfinite(fitted.history["J_minus_gaussian"][-1])
     assert fitted.history["J_minus_gaussian"][:-1].min() == before.history["J_minus_gaussian"][:-1].min()

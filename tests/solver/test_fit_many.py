@@ -108,9 +108,9 @@ def test_a_map_that_meets_infinite_gradients_is_reported_and_the_others_finish(m
             self.of_rows = np.repeat([own.number for own in members], [len(own.rows) for own in members])
 
         def __call__(self):
-            x, y = super().__call__()
-            y[self.of_rows == 1] = torch.inf
-            return x, y
+            x, *others = super().__call__()
+            x[self.of_rows == 1] = torch.inf
+            return x, *others
 
     monkeypatch.setattr(_parts, "Draws", Spoiled)
     with pytest.warns(

@@ -13,8 +13,10 @@ from scot_hycnn.solver._adam import AveragedAdam
 from scot_hycnn.solver._amortized import Amortized
 from scot_hycnn.solver._conjugate import refine
 from scot_hycnn.solver._enot import ENOT
+from scot_hycnn.solver._memory import Memory
 from scot_hycnn.solver._method import descend
 from scot_hycnn.solver._minimax import Minimax
+from scot_hycnn.solver._remembered import Remembered
 from scot_hycnn.solver._w2gn import W2GN
 
 N_MAPS, BATCH, LR = 2, 5, 0.01
@@ -102,9 +104,9 @@ def mean(values):
     return torch.stack(list(values)).mean()
 
 
-def refined(f, y, x, n_steps):
-    """Barzilai-Borwein ascent of one point; the best of all iterates."""
-    r, size = y - f.gradient(x).detach(), 1.0
+def refined(f, y, x, n_steps, size=1.0):
+    """Barzilai-Borwein ascent of one point; the best of all iterates, and the last step size."""
+    r = y - f.gradient(x).detach()
     best, smallest = x, float(r.norm())
     for _ in range(n_steps):
         moved = x + size * r
@@ -115,7 +117,7 @@ def refined(f, y, x, n_steps):
         ratio = float(r @ c / (c @ c).clamp_min(1e-12))
         size = min(max(size * min(max(ratio, 0), 10), 1e-3), 1e2)
         x, r = moved, r_moved
-    return best
+    return best, size
 
 
 # Each gives the losses of f and g as the docstrings have them, and what is descended on.
@@ -123,7 +125,7 @@ def refined(f, y, x, n_steps):
 
 def amortized(method, f, g, x, y):
     predicted = [g.gradient(y_j) for y_j in y]
-    x_hat = [refined(f, y_j, p.detach(), method.n_refinements) for y_j, p in zip(y, predicted, strict=True)]
+    x_hat = [refined(f, y_j, p.detach(), method.n_refinements)[0] for y_j, p in zip(y, predicted, strict=True)]
     loss_f = mean(f.value(x_i) for x_i in x) - mean(f.value(z) for z in x_hat)
     loss_g = mean((p - z).square().sum() for p, z in zip(predicted, x_hat, strict=True))
     return loss_f, loss_g, loss_f + loss_g
@@ -225,6 +227,37 @@ def test_a_minimax_step_moves_g_s_times_and_then_f(network, n_inner, double_back
         by_hand.append(torch.tensor(losses))
     torch.testing.assert_close(loss_g, by_hand[-2])
     torch.testing.assert_close(loss_f, by_hand[-1])
+
+
+@networks
+@pytest.mark.parametrize("n_refinements", [1, 3])
+def test_a_step_from_memory_follows_its_equations(network, n_refinements, updates_of):
+    """Two steps: the second starts where the first one ended, with its step sizes."""
+    method, rows = Remembered(n_refinements=n_refinements), torch.tensor([[3, 0, 6, 2, 5], [1, 6, 4, 0, 2]])
+    x, y = batch()
+    memory = Memory.of([torch.zeros(7, 2)] * N_MAPS, 1)
+    memory.note(rows, y, torch.ones(rows.shape))
+    state = replace(state_of(method, network), memory=memory)
+    updates, starts = updates_of(state), [[(y_j, 1.0) for y_j in y[k]] for k in range(N_MAPS)]
+    for _ in range(2):
+        theta = state.f.theta.detach().clone().requires_grad_()
+        losses = method.step(network, state, lambda: (x, y, rows), LR)
+        update, total = updates.pop(), 0.0
+        assert update.network == "f"
+        assert not updates
+        for k in range(N_MAPS):
+            f = Alone(network, theta[k])
+            ends = [refined(f, y_j, z, n_refinements, size) for y_j, (z, size) in zip(y[k], starts[k], strict=True)]
+            loss = mean(f.value(x_i) for x_i in x[k]) - mean(f.value(z) for z, _ in ends)
+            total = total + loss + f.penalty()
+            torch.testing.assert_close(losses[0][k], loss.detach())
+            moved = mean((a - z).square().sum() for (a, _), (z, _) in zip(starts[k], ends, strict=True))
+            torch.testing.assert_close(losses[1][k], moved)
+            found, sizes = memory.recall(rows)
+            torch.testing.assert_close(found[k], torch.stack([z for z, _ in ends]))
+            torch.testing.assert_close(sizes[k], torch.tensor([size for _, size in ends]))
+            starts[k] = ends
+        torch.testing.assert_close(update.gradient, torch.autograd.grad(total, theta)[0])
 
 
 @networks

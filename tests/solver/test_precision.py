@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scot_hycnn.solver import _amortized, _monitor, _outcome, _selection, fit
+from scot_hycnn.solver import _amortized, _monitor, _outcome, _remembered, _selection, fit
 from scot_hycnn.solver._precision import full_precision
 
 
@@ -57,7 +57,8 @@ def test_older_versions_of_pytorch(allowed, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:solver.fit")
-def test_checks_and_scores_are_in_full_precision_and_training_as_allowed(allowed, monkeypatch):
+@pytest.mark.parametrize("conjugates", ["predicted", "remembered"])
+def test_checks_and_scores_are_in_full_precision_and_training_as_allowed(allowed, conjugates, monkeypatch):
     seen = {}
 
     def watch(module, name):
@@ -70,10 +71,12 @@ def test_checks_and_scores_are_in_full_precision_and_training_as_allowed(allowed
         monkeypatch.setattr(module, name, watched)
 
     for module, name in (
-        (_monitor, "refine"), (_selection, "solve"), (_outcome, "TransportMap"), (_amortized, "descend"),
+        (_monitor, "refine"), (_selection, "solve"), (_outcome, "TransportMap"),
+        (_amortized if conjugates == "predicted" else _remembered, "descend"),
     ):  # fmt: skip
         watch(module, name)
     rng = np.random.default_rng(0)
     x, of = rng.normal(size=(300, 2)), np.repeat(["a", "b", "c"], 100)
-    fit(x, x + np.sign(x), groups=(of, of), leave_out="groups", max_steps=10, hidden=(8,), n_ensemble=2, device="cpu")
+    options = {"max_steps": 10, "hidden": (8,), "n_ensemble": 2, "device": "cpu", "conjugates": conjugates}
+    fit(x, x + np.sign(x), groups=(of, of), leave_out="groups", **options)
     assert seen == {"refine": {True}, "solve": {True}, "TransportMap": {True}, "descend": {False}}

@@ -24,6 +24,7 @@ GOOD = {
     "validation_fraction": 0.1,
     "group_weights": "sqrt",
     "leave_out": "cells",
+    "conjugates": "predicted",
     "compilation": "auto",
     "device": "cpu",
     "rng": 0,
@@ -125,6 +126,39 @@ def test_few_cells_have_smaller_networks(n_cells, hidden):
     assert for_cells(n_cells, 5, hidden=None).hidden == hidden
     assert for_cells(n_cells, 5, hidden=(7,)).hidden == (7,)
     assert for_cells(n_cells, 5, hidden=None, solver="paper").hidden == (48,) * 4
+
+
+@pytest.mark.parametrize(
+    ("n_cells", "n_targets", "conjugates"),
+    [
+        (20, None, "remembered"),
+        (1000, None, "remembered"),
+        (1001, None, "predicted"),
+        (500, 1000, "remembered"),
+        (500, 1001, "predicted"),  # the source has few cells, the target many
+    ],
+)
+def test_conjugates_of_few_target_cells_are_remembered(n_cells, n_targets, conjugates):
+    options = {"conjugates": None, "n_targets": n_targets}
+    assert for_cells(n_cells, 5, **options).conjugates == conjugates
+    for solver in ("minimax", "w2gn", "enot", "paper"):
+        assert for_cells(n_cells, 5, solver=solver, **options).conjugates == "predicted"
+    for said in ("predicted", "remembered"):
+        assert for_cells(n_cells, 5, n_targets=n_targets, conjugates=said).conjugates == said
+
+
+@pytest.mark.parametrize("value", ["none", "Predicted", "", 3])
+def test_conjugates_have_two_names(value):
+    sentence = f"conjugates={value!r} is unknown; choose one of ['predicted', 'remembered']."
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        for_cells(100, 2, conjugates=value)
+
+
+@pytest.mark.parametrize("solver", ["minimax", "w2gn", "enot", "paper"])
+def test_conjugates_of_other_methods_cannot_be_remembered(solver):
+    sentence = f"conjugates='remembered' goes with the solvers ['amortized'], not with {solver!r}; leave it out."
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        for_cells(100, 2, solver=solver, conjugates="remembered")
 
 
 def test_what_the_user_says_stays():
