@@ -24,8 +24,9 @@ from scot_hycnn import solver
 from scot_hycnn.solver import _loop
 
 N_CELLS, N_DIMS = 500, 30
-# Steps of the two fits; both have ten checks. A GPU takes more of them for a time that can be measured.
-FEW, MANY = 20, 60
+# Steps of the two fits; both have ten checks. A GPU takes more of them for a time that can be measured, and so do few
+# networks: NETWORK_STEPS of all together.
+FEW, MANY, NETWORK_STEPS = 20, 60, 800
 FEW_OF_GPU, MANY_OF_GPU = 50, 550
 
 
@@ -65,7 +66,9 @@ def warm(device: str) -> None:
 def measure(n_maps: int, n_ensemble: int, on: str, compilation: str) -> dict[str, object]:
     """Seconds a step, and whole maps a second with the default number of steps."""
     warm(on)
-    few, many = (FEW, MANY) if on == "cpu" else (FEW_OF_GPU, MANY_OF_GPU)
+    few, many = FEW_OF_GPU, MANY_OF_GPU
+    if on == "cpu":
+        few, many = FEW, max(MANY, FEW + NETWORK_STEPS // (n_maps * n_ensemble))
     short, long = (
         min(seconds_of(n_maps, n_ensemble, on, steps, compilation) for _ in range(2)) for steps in (few, many)
     )

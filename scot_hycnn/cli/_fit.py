@@ -62,11 +62,10 @@ def fit(
     config: Config = None,
 ) -> None:
     """Fit transport maps and write the cells with the result."""
-    from scot_hycnn import tl
-    from scot_hycnn._anndata import check_writable, read_file, write_file
+    from scot_hycnn import _anndata, tl
 
-    check_writable(output, overwrite=overwrite)
-    adata = read_file(file)
+    _anndata.check_writable(output, overwrite=overwrite)
+    adata = _anndata.read_file(file)
     tl.hycnn_ot(
         adata,
         source,
@@ -102,7 +101,7 @@ def fit(
         progress=progress,
         key_added=key_added,
     )
-    write_file(adata, output, overwrite=overwrite)
+    _anndata.write_file(adata, output, overwrite=overwrite)
 
 
 def _widths(hidden: str) -> list[int]:

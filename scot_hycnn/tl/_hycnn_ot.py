@@ -249,8 +249,7 @@ def hycnn_ot(
     start = _begin(pairs, options, predict=predict, inverse=inverse, on_cluster=client is not None)
     maps = _fit(pairs, options, progress=progress, client=client, checkpoint_dir=checkpoint_dir, resume=resume)
     fits = _moved(pairs, maps, predict=predict, inverse=inverse, fallback=fallback)
-    added = write_fit(adata, pairs, fits, key=key, fill=fill, fallback=fallback)
-    logg.info("    finished", time=start, deep=added)
+    logg.info("    finished", time=start, deep=write_fit(adata, pairs, fits, key=key, fill=fill, fallback=fallback))
     return adata if copy else None
 
 

@@ -229,6 +229,7 @@ def test_a_block_has_rows(method, size):
 def test_a_certificate_takes_pairs():
     with pytest.raises(ValueError, match="at least two cells of each kind; it was given 1 and 0"):
         drawn_map().certify(X[:1], Y[:0])
+    assert all(np.isfinite(list(drawn_map().certify(X[:2], Y[:2]).values())))
 
 
 @pytest.mark.parametrize("method", ["transport", "inverse", "potential", "conjugate", "certify"])
