@@ -30,7 +30,11 @@ def same_bits(one, other):
         np.testing.assert_array_equal(one.history[name], other.history[name])
 
 
-@pytest.mark.parametrize("options", [*({"solver": s} for s in RECIPES), *({"potential": p} for p in FAMILIES)], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [*({"solver": s} for s in RECIPES), {"conjugates": "predicted"}, *({"potential": p} for p in FAMILIES)],
+    ids=str,
+)
 def test_replayed_steps_are_the_steps(options):
     x, ys = clouds(2)
     recorded, plain = (fit_many(x, ys, **QUICK | options, compilation=how) for how in ("auto", "never"))
@@ -58,9 +62,9 @@ def test_maps_that_stop_leave_the_others_as_they_are(stop):
         same_bits(one, other)
 
 
-@pytest.mark.parametrize("method", RECIPES)
+@pytest.mark.parametrize("options", [*({"solver": s} for s in RECIPES), {"conjugates": "predicted"}], ids=str)
 @pytest.mark.parametrize("how", ["auto", "never"])
-def test_no_step_waits_for_the_device(monkeypatch, method, how):
+def test_no_step_waits_for_the_device(monkeypatch, options, how):
     """From the sixth on: recording waits, once."""
 
     def step(part, number, original=_parts.Part.step):
@@ -72,7 +76,7 @@ def test_no_step_waits_for_the_device(monkeypatch, method, how):
 
     monkeypatch.setattr(_parts.Part, "step", step)
     x, ys = clouds(2)
-    fit_many(x, ys, **QUICK, solver=method, compilation=how)
+    fit_many(x, ys, **QUICK, **options, compilation=how)
 
 
 def test_a_gpu_finds_what_a_cpu_finds():
