@@ -39,7 +39,7 @@ BATCH_STEPS = 200  # of the ratio, which does not depend on them
 
 
 def options_of(choice: str) -> dict[str, object]:
-    """Options of a fit by a name of CHOICES; none by 'default', only where conjugates start by two others."""
+    """Options of a fit by a name of CHOICES; none by 'default', the start of conjugates alone by its name."""
     if choice == "default":
         return {}
     if choice in ("predicted", "remembered"):

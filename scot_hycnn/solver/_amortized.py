@@ -13,7 +13,7 @@ from scot_hycnn.potentials import Potential, Weights
 
 from ._compiled import compiled
 from ._conjugate import refine
-from ._method import Draw, Losses, Method, State, descend
+from ._method import Draw, Losses, Method, State, descend, semi_dual
 
 
 def refined(potential: Potential, f: Weights, y: Tensor, start: Tensor, n_steps: int) -> Tensor:
@@ -65,8 +65,7 @@ class Amortized(Method):
         predicted = potential.gradient(g, y)
         with torch.no_grad():
             x_hat = self.refined(potential, fixed_f, y, predicted.detach(), self.n_refinements)
-        values_x, values_x_hat = potential.value(f, torch.cat([x, x_hat], dim=1)).split([x.shape[1], y.shape[1]], dim=1)
-        loss_f = values_x.mean(1) - values_x_hat.mean(1)
+        loss_f = semi_dual(potential, f, x, x_hat)
         loss_g = (predicted - x_hat).square().sum(-1).mean(1)
         descend(loss_f + loss_g + potential.penalty(f) + potential.penalty(g), lr, state.f, state.g)
         return loss_f.detach(), loss_g.detach()

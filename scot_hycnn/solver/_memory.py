@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 
-@dataclass(frozen=True)
+@dataclass
 class Memory:
     """What each of K networks knows of its target cells' conjugates.
 
@@ -50,9 +50,13 @@ class Memory:
         # A step into infinity leaves the maximiser where it was, and must not leave the cell without a step size.
         self.sizes.scatter_(1, rows, sizes.nan_to_num(nan=1.0))
 
-    def rows(self, rows: slice | Tensor) -> Memory:
-        """Of some networks: a slice, or booleans of shape (K,)."""
+    def rows(self, rows: slice) -> Memory:
+        """Some of the networks', before the first step."""
         return Memory(self.maximisers[rows].clone(), self.sizes[rows].clone())
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the networks, shape (K,) of booleans."""
+        self.maximisers, self.sizes = self.maximisers[rows], self.sizes[rows]
 
     def state(self) -> dict[str, Tensor]:
         """All of it by name; the tensors themselves."""

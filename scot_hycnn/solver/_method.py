@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from scot_hycnn.potentials import Potential
+from scot_hycnn.potentials import Potential, Weights
 
 from ._adam import AveragedAdam
 from ._memory import Memory
@@ -34,11 +34,10 @@ class State:
         """Some of the maps, before the first step."""
         return State(self.f.rows(rows), self.g.rows(rows), None if self.memory is None else self.memory.rows(rows))
 
-    def kept(self, rows: Tensor) -> State:
+    def keep(self, rows: Tensor) -> None:
         """Go on with some of the maps, shape (K,) of booleans."""
-        self.f.keep(rows)
-        self.g.keep(rows)
-        return State(self.f, self.g, None if self.memory is None else self.memory.rows(rows))
+        for part in self.parts().values():
+            part.keep(rows)
 
     def parts(self) -> dict[str, AveragedAdam | Memory]:
         """All by name."""
@@ -128,6 +127,13 @@ def descend(loss: Tensor, lr: float | Tensor, *parameters: AveragedAdam) -> None
     gradients = torch.autograd.grad(loss.sum(), [adam.theta for adam in parameters])
     for adam, gradient in zip(parameters, gradients, strict=True):
         adam.update(gradient, lr)
+
+
+def semi_dual(potential: Potential, f: Weights, x: Tensor, x_hat: Tensor) -> Tensor:
+    """mean f(x) - mean f(x_hat), shape (K,), which has the semi-dual's gradient where x_hat are maximisers."""
+    values_x, values_x_hat = potential.value(f, torch.cat([x, x_hat], dim=1)).split([x.shape[1], x_hat.shape[1]], dim=1)
+    difference: Tensor = values_x.mean(1) - values_x_hat.mean(1)
+    return difference
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class Part:
         """Go on with those of its maps that have these numbers; at least one does."""
         stays = [own.number in numbers for own in self._members for _ in own.rows]
         if not all(stays):
-            self.state = self.state.kept(torch.tensor(stays, device=self._settings.device))
+            self.state.keep(torch.tensor(stays, device=self._settings.device))
             self._members = [own for own in self._members if own.number in numbers]
             self._advance = self._as_fast_as_it_goes()
 

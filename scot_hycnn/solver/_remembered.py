@@ -14,7 +14,7 @@ from scot_hycnn.potentials import Potential, Weights
 from ._compiled import compiled
 from ._conjugate import ascend
 from ._memory import Memory
-from ._method import Draw, Losses, Method, State, descend
+from ._method import Draw, Losses, Method, State, descend, semi_dual
 
 
 def ascended(
@@ -44,7 +44,7 @@ class Remembered(Method):
         As for every method.
     n_refinements
         Barzilai-Borwein steps from each remembered maximiser. Three leave the errors of Amortized's eight, in half its
-        time; without the step size five are needed (benchmarks/screen.py).
+        time (benchmarks/screen.py); without the step sizes five were needed.
     ascended
         How they are computed.
 
@@ -72,7 +72,6 @@ class Remembered(Method):
         with torch.no_grad():
             x_hat, sizes = self.ascended(potential, fixed_f, y, (before, sizes), self.n_refinements)
         memory.note(rows, x_hat, sizes)
-        values_x, values_x_hat = potential.value(f, torch.cat([x, x_hat], dim=1)).split([x.shape[1], y.shape[1]], dim=1)
-        loss = values_x.mean(1) - values_x_hat.mean(1)
+        loss = semi_dual(potential, f, x, x_hat)
         descend(loss + potential.penalty(f), lr, state.f)
         return loss.detach(), (before - x_hat).square().sum(-1).mean(1)
