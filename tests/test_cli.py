@@ -29,7 +29,6 @@ from scot_hycnn.cli._commands import COMMANDS
 from scot_hycnn.cli._plot import FIGURES
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:solver.fit"),
     pytest.mark.filterwarnings("ignore:Writing zarr v2"),
     pytest.mark.filterwarnings("default:All cells are evaluated"),
     pytest.mark.filterwarnings("ignore:Left out, with fewer"),
@@ -44,7 +43,7 @@ def files(tmp_path_factory):
     path = tmp_path_factory.mktemp("files")
     adata = sh.datasets.pbmc_planted(n_cells=120)[:, :20].copy()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Writing zarr v2|solver.fit")
+        warnings.filterwarnings("ignore", message="Writing zarr v2")
         adata.write_h5ad(path / "in.h5ad")
         adata.write_zarr(path / "in.zarr")
         sh.tl.hycnn_ot(adata, "control", "IFN-beta", **FAST_KEYWORDS)

@@ -164,7 +164,7 @@ def small(tmp_path, monkeypatch):
 
 
 # Warnings that the pages announce, and anndata's of the zarr format that it will write next.
-ANNOUNCED = "solver.fit|kept the Gaussian map|replac|has seen|left out|not better|are cells that|evaluated|zarr v2"
+ANNOUNCED = "replac|has seen|left out|not better|are cells that|evaluated|zarr v2"
 
 
 @pytest.mark.parametrize("path", [path for path in PAGES if python_of(path)], ids=name_of)

@@ -248,7 +248,6 @@ WITH_EXAMPLES = [
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=name_of)
-@pytest.mark.filterwarnings("ignore:solver.fit")  # examples are short, and may keep the Gaussian map
 def test_examples_run(path):
     module = ".".join(["scot_hycnn", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
     failed, attempted = doctest.testmod(importlib.import_module(module))

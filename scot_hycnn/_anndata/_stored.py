@@ -15,7 +15,7 @@ from ._slots import FIT_KEYS, Slots, is_fit, is_slug
 
 SCHEMA_VERSION = 1
 # What a model reports about its fit: kept beside the models in uns, where a reader finds it, and joined on reading.
-REPORTS = ("history", "validation", "certificate", "status")
+REPORTS = ("history", "validation", "certificate", "outcome", "status")
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,8 @@ def _model(stored: _Entries, slug: str, n_dims: int) -> dict[str, Any]:
     for report in ("validation", "certificate"):
         entries = stored.entries(report).entries(slug)
         reports[report] = {name: entries.plain(name) for name in entries.content}
+    outcomes = stored.optional("outcome")  # older fits have none
+    reports["outcome"] = outcomes.text(slug) if slug in outcomes.content else ""
     reports["history"] = _history(stored, slug)
     model = stored.entries("models").entries(slug)
     if "network" in model.content and model.entries("network").integer("n_dims") != n_dims:

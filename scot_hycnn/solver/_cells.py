@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,10 @@ class Cells:
         Balanced coordinates from the validation cells too: the Gaussian map that is kept where no network is better.
     strata_x, strata_y
         How batches are drawn from the training cells; None draws all cells alike.
+    weights_x
+        Weight of each training source cell, shape (n,), sum 1; None counts all the same.
+    far_x, far_y
+        Row numbers, among the cells that were given, of those that lie far from all others and take no part in the fit.
     """
 
     coordinates: Coordinates
@@ -97,6 +101,9 @@ class Cells:
     all_cells: Coordinates
     strata_x: Strata | None = None
     strata_y: Strata | None = None
+    weights_x: Array | None = None
+    far_x: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    far_y: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, dtype=np.intp))
 
     @classmethod
     def prepare(
@@ -106,19 +113,22 @@ class Cells:
         generator = np.random.default_rng(rng)
         if groups is None:
             (x_train, x_held), (y_train, y_held) = (split(cells, fraction, generator) for cells in (x, y))
-            strata: list[Strata] = []
+            sampling: dict[str, Any] = {}
             balanced, all_cells = _balanced(x_train, y_train), _balanced(x, y)
         else:
             in_x, in_y = groups.hold_out(fraction, MAX_VALIDATION_CELLS, generator)
             x_train, x_held, y_train, y_held = x[~in_x], x[in_x], y[~in_y], y[in_y]
             seen = groups.take(~in_x, ~in_y)
-            strata = [Strata.of(cloud, seen.proportions, device) for cloud in (seen.x, seen.y)]
+            strata_x, strata_y = (Strata.of(cloud, seen.proportions, device) for cloud in (seen.x, seen.y))
+            sampling = {"strata_x": strata_x, "strata_y": strata_y, "weights_x": seen.weights[0]}
             balanced, all_cells = _balanced(x_train, y_train, *seen.weights), _balanced(x, y, *groups.weights)
+        # Training is watched on some of these cells: in file order these would be of the cell types that come first.
+        x_held, y_held = generator.permutation(x_held), generator.permutation(y_held)
         xi, eta = (
             torch.as_tensor(cells, dtype=torch.float32, device=device)
             for cells in (balanced.source(x_train), balanced.target(y_train))
         )
-        return cls(balanced, xi, eta, *_seen_by(balanced, x_held, y_held, device), all_cells, *strata)
+        return cls(balanced, xi, eta, *_seen_by(balanced, x_held, y_held, device), all_cells, **sampling)
 
     def validated_on(self, x: Array, y: Array) -> Cells:
         """The same training cells, with others to validate on."""
@@ -147,19 +157,15 @@ class Cells:
         def target(y: Tensor) -> Tensor:
             return tensor(own.target(balanced.invert_target(np.asarray(y.cpu().double()))))
 
-        return Cells(
-            own,
-            source(self.x),
-            target(self.y),
-            source(self.x_validation),
-            target(self.y_validation),
-            self.x_validation_original,
-            self.y_validation_original,
-            self.gaussian_x / balanced.scale,
-            self.gaussian_y / balanced.scale,
-            self.all_cells,
-            self.strata_x,
-            self.strata_y,
+        return replace(
+            self,
+            coordinates=own,
+            x=source(self.x),
+            y=target(self.y),
+            x_validation=source(self.x_validation),
+            y_validation=target(self.y_validation),
+            gaussian_x=self.gaussian_x / balanced.scale,
+            gaussian_y=self.gaussian_y / balanced.scale,
         )
 
     def support(self, coordinates: Coordinates, *, rng: int) -> Support:

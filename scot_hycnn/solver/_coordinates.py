@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,6 +46,13 @@ class Coordinates:
         variances, axes = np.linalg.eigh(root @ gaussian.covariance_x @ root)
         scale = len(variances) / variances.sum()
         return cls(gaussian.mean_x, gaussian.mean_y, np.sqrt(scale) * axes.T @ root, float(scale))
+
+    def with_shifted_map(self, shift: Array) -> Coordinates:
+        """Coordinates in which the same potential has a map that ends further by ``shift`` (balanced), shape (d,).
+
+        The potential gains a linear term, which is where the target's mean stands: nothing else changes.
+        """
+        return replace(self, mean_y=self.mean_y + _product(shift[None], self.matrix)[0] / self.scale)
 
     @property
     def n_dims(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 from numpy.typing import ArrayLike
@@ -112,19 +111,15 @@ def fit(
 
     Returns
     -------
-    The fitted map.
+    The fitted map. Its ``outcome`` and ``status`` say what the fit has led to, its ``validation`` how good it is, which
+    groups were left out, and which cells lie so far from all others that they took no part (``far_source``,
+    ``far_target``: row numbers). Nothing of this is a warning: a fit that took hours must not end in one.
 
     Raises
     ------
     ValueError
         If x or y is not a finite array of two dimensions, their dimensions differ, one has fewer than max(20, 2 d)
         cells, groups are too few or not one for each cell, or an option is unknown or out of range.
-
-    Warns
-    -----
-    UserWarning
-        If the map is the Gaussian map because the network was not better, training met non-finite numbers, or groups
-        were left out.
 
     References
     ----------
@@ -159,10 +154,6 @@ def fit(
         device=str(resolve_device(device)),
         rng=rng,
     )
-    if task.left_out:
-        warnings.warn(f"solver.fit {task.left_out}", UserWarning, stacklevel=2)
     kept = Results.opened(checkpoint_dir, [task], resume=resume)
     ((_, fitted),) = fit_tasks([task], progress, kept)
-    if not fitted.ok:
-        warnings.warn(f"solver.fit {fitted.status}", UserWarning, stacklevel=2)
     return fitted

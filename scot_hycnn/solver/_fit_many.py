@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,6 @@ from ._map import TransportMap
 from ._maps import fit_tasks
 from ._results import Results
 from ._task import Task
-
-# So many numbers of maps fit into a sentence.
-_NAMED = 5
 
 
 def fit_many(
@@ -70,8 +66,8 @@ def fit_many(
 
     Returns
     -------
-    The fitted maps, in the order of ``ys``. A map that could not be trained is the Gaussian one, and its ``status``
-    says so; it does not stop the others.
+    The fitted maps, in the order of ``ys``, each with its ``outcome`` and ``status``. A map that could not be trained
+    is the Gaussian one; it does not stop the others.
 
     Raises
     ------
@@ -81,11 +77,6 @@ def fit_many(
         If ``client`` is something else, or an option is unknown.
     ValueError
         Before any work, if there is no target, or for any of them what :func:`fit` says.
-
-    Warns
-    -----
-    UserWarning
-        Once for each thing that happened, with the numbers of the maps to which it did.
 
     References
     ----------
@@ -127,19 +118,4 @@ def fit_many(
         fitted = dict(fit_tasks(tasks, progress, kept))
     else:
         fitted = dict(fit_on_cluster(client, tasks, progress, kept))
-    maps = [fitted[number] for number in range(len(tasks))]
-    for said, numbers in _by_message(tasks, maps).items():
-        named = ", ".join(map(str, numbers[:_NAMED])) + (" and others" if len(numbers) > _NAMED else "")
-        warnings.warn(
-            f"solver.fit_many, {len(numbers)} of {len(maps)} maps ({named}): {said}", UserWarning, stacklevel=2
-        )
-    return maps
-
-
-def _by_message(tasks: Sequence[Task], maps: Sequence[TransportMap]) -> dict[str, list[int]]:
-    """What is to be said, and of which maps."""
-    found: dict[str, list[int]] = {}
-    for number, (task, fitted) in enumerate(zip(tasks, maps, strict=True)):
-        for message in [*([task.left_out] if task.left_out else []), *([] if fitted.ok else [fitted.status])]:
-            found.setdefault(message, []).append(number)
-    return found
+    return [fitted[number] for number in range(len(tasks))]

@@ -132,6 +132,14 @@ class Strata:
         numbers = (torch.as_tensor(rows, device=device) for rows in (np.cumsum(size) - size, size, np.argsort(cloud)))
         return cls(torch.as_tensor(share / share[-1], dtype=torch.float32, device=device), *numbers)
 
+    @property
+    def codes(self) -> NDArray[np.intp]:
+        """Number of the group of each cell, shape (n,)."""
+        order, size = self.order.cpu().numpy(), self.size.cpu().numpy()
+        codes = np.empty(len(order), dtype=np.intp)
+        codes[order] = np.repeat(np.arange(len(size)), size)
+        return codes
+
     def draw(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
         """Row numbers, with replacement."""
         group, within = (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ._cells import MAX_VALIDATION_CELLS, Cells
 from ._groups import LEAST_JUDGED, Groups
-from ._selection import CONVERGED, Blended, Score, score_blends
+from ._selection import CONVERGED, Blended, Score, recentred, score_blends
 from ._settings import Settings
 
 Array = NDArray[np.float64]
@@ -97,14 +97,15 @@ def leave_groups_out(x: Array, y: Array, groups: Groups, settings: Settings, tra
     rows: dict[int, list[Score]] = {}
     left_out = folds(groups)
     clouds = [_without(fold, x, y, groups, settings) for fold in left_out]
-    for fold, cells, ensemble in zip(left_out, clouds, train(fewer, clouds), strict=True):
+    for fold, cells, trained in zip(left_out, clouds, train(fewer, clouds), strict=True):
+        ensemble = recentred(trained.network, trained.weights, cells)
         for k in fold:
             own = (
                 generator.permutation(x[groups.x == k])[:MAX_VALIDATION_CELLS],
                 generator.permutation(y[groups.y == k])[:MAX_VALIDATION_CELLS],
             )
             if min(map(len, own)) >= LEAST_JUDGED:
-                rows[int(k)] = score_blends(ensemble.network, ensemble.weights, cells.validated_on(*own))
+                rows[int(k)] = score_blends(ensemble, cells.validated_on(*own))
     order = sorted(rows)
     return LeftOut(tuple(groups.labels[k] for k in order), tuple(rows[k] for k in order))
 

@@ -18,6 +18,7 @@ from scot_hycnn.potentials import Potential
 
 from . import _store
 from ._certificate import certificate
+from ._choices import RECIPES
 from ._coordinates import Coordinates
 from ._device import resolve_device
 from ._selection import Blended, as_numpy
@@ -50,8 +51,10 @@ class TransportMap:
     w2_squared
         Estimate of the squared Wasserstein-2 distance between source and target, from the dual on validation
         cells, in units of the representation squared.
+    outcome
+        What the fit has led to, one of :class:`Outcome`; empty in maps of older versions.
     status
-        ``'ok'``, or sentences that say what happened.
+        ``'ok'``, or the outcome in sentences.
     params
         Every effective parameter of the fit, seed and device included.
     history
@@ -61,7 +64,8 @@ class TransportMap:
     certificate
         How far the map is what it claims to be; see :meth:`certify`.
     gaussian
-        Balanced coordinates of the Gaussian map, where ``coordinates`` are others (``solver='paper'``); else None.
+        Balanced coordinates of the Gaussian map between all cells that the fit was given, validation cells included;
+        None where ``coordinates`` are these.
     support
         Where its training cells were; see :meth:`out_of_support`. None in maps of older versions.
     origin
@@ -130,6 +134,7 @@ class TransportMap:
     coordinates: Coordinates
     blend: float
     w2_squared: float
+    outcome: str = ""
     status: str = "ok"
     params: dict[str, Any] = field(default_factory=dict)
     history: dict[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -285,7 +290,10 @@ class TransportMap:
         )
 
     def gaussian_map(self) -> TransportMap:
-        """The Gaussian map between the same cells: what this map is blended with, and the baseline to compare it with.
+        """The Gaussian map between the same cells: the baseline to compare this map with.
+
+        It is fitted on all of them. The one that the networks are blended with knows the training cells only, since the
+        blend is chosen on the others.
 
         Returns
         -------
@@ -295,7 +303,8 @@ class TransportMap:
         return replace(self, blend=0.0, coordinates=own, gaussian=None, support=None)
 
     def _support_for_fallback(self) -> Support:
-        if self.gaussian is not None:
+        recipe = RECIPES.get(self.params.get("solver", ""))
+        if recipe is not None and not recipe.balanced:
             raise ValueError(
                 "fallback=True goes over to the Gaussian map, which this map is not blended with: "
                 f"solver={self.params.get('solver')!r} trains without it. Choose another solver, or leave fallback out."
@@ -511,14 +520,18 @@ class TransportMap:
             return self.coordinates.invert_target(as_numpy(points)), 0.0
         members = self._f.member_gradients(points)
         mean = members.mean(0)
-        trust = points.new_ones(1) if support is None else support.trust(points)
-        blend = self.blend * trust.unsqueeze(-1)
-        moved = self.coordinates.invert_target(as_numpy(torch.lerp(points, mean, blend)))
+        moved = self.coordinates.invert_target(as_numpy(torch.lerp(points, mean, self.blend)))
+        trust: NDArray[np.float64] | float = 1.0
+        if support is not None:
+            trust = as_numpy(support.trust(points))
+            gaussian = self.coordinates if self.gaussian is None else self.gaussian
+            far = gaussian.invert_target(gaussian.source(x))
+            moved = far + trust[:, None] * (moved - far)
         if not with_spread:
             return moved, 0.0
         # In original coordinates a difference d of balanced targets is d B / c.
         apart = (members - mean) @ self._tensor(self.coordinates.matrix / self.coordinates.scale)
-        return moved, as_numpy(blend[:, 0] * apart.square().sum(-1).mean(0).sqrt())
+        return moved, self.blend * trust * as_numpy(apart.square().sum(-1).mean(0).sqrt())
 
     def inverted(self, y: NDArray[np.floating], batch_size: int = BLOCK_ROWS) -> NDArray[np.float64]:
         """T^-1(y) in double precision, unchecked."""

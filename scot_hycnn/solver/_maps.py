@@ -136,17 +136,24 @@ def _fit_batch(tasks: Sequence[Task], bar: Progress, checkpoint: Checkpoint | No
             for number, (one, task) in enumerate(zip(trained, tasks, strict=True))
         ]
     seconds = (time.perf_counter() - started) / len(tasks)
-    return [finish(network, one, cells, settings, seconds) for one, cells in zip(trained, clouds, strict=True)]
+    fits = [finish(network, one, cells, settings, seconds) for one, cells in zip(trained, clouds, strict=True)]
+    return [
+        replace(fitted, validation=fitted.validation | {"groups_left_out": np.array(task.rest)})
+        if task.rest
+        else fitted
+        for fitted, task in zip(fits, tasks, strict=True)
+    ]
 
 
 def _prepared(task: Task) -> Cells:
-    x, y, groups = task.cells()
+    x, y, groups, (far_x, far_y) = task.cells()
     settings = task.settings
-    return Cells.prepare(x, y, settings.validation_fraction, rng=settings.rng, device=settings.device, groups=groups)
+    cells = Cells.prepare(x, y, settings.validation_fraction, rng=settings.rng, device=settings.device, groups=groups)
+    return replace(cells, far_x=far_x, far_y=far_y)
 
 
 def _judged_by_groups(trained: Trained, network: Potential, task: Task, checkpoint: Checkpoint | None) -> Trained:
-    x, y, groups = task.cells()
+    x, y, groups, _ = task.cells()
     if groups is None:
         return trained
 

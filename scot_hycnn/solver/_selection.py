@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -33,9 +33,10 @@ CONVERGED = 0.1
 
 @dataclass(frozen=True)
 class Blended:
-    r"""The potential (1 - a) |x|^2/2 + a mean_k f_k(x) in balanced coordinates.
+    r"""The potential (1 - a) |x|^2/2 + a (mean_k f_k(x) + <s, x>) in balanced coordinates.
 
-    It is convex, and its gradient is the blend of the Gaussian map (here the identity) with the ensemble's mean map.
+    It is convex, and its gradient is the blend of the Gaussian map (here the identity) with the ensemble's mean map,
+    shifted by a constant.
 
     Parameters
     ----------
@@ -45,11 +46,14 @@ class Blended:
         Their weights.
     blend
         a in [0, 1].
+    shift
+        s, shape (d,); None is no shift. See :func:`recentred`.
     """
 
     network: Potential
     weights: dict[str, Tensor]
     blend: float
+    shift: Tensor | None = None
 
     @property
     def n_members(self) -> int:
@@ -64,15 +68,16 @@ class Blended:
         """(n, d) to (n, d)."""
         if self.blend == 0:
             return x
-        return torch.lerp(x, self.member_gradients(x).mean(0), self.blend)
+        mean = self.member_gradients(x).mean(0)
+        return torch.lerp(x, mean if self.shift is None else mean + self.shift, self.blend)
 
     def value(self, x: Tensor) -> Tensor:
         """(n, d) to (n,)."""
         gaussian = 0.5 * x.square().sum(-1)
         if self.blend == 0:
             return gaussian
-        members = self.network.value(self.weights, x.expand(self.n_members, -1, -1))
-        return torch.lerp(gaussian, members.mean(0), self.blend)
+        mean = self.network.value(self.weights, x.expand(self.n_members, -1, -1)).mean(0)
+        return torch.lerp(gaussian, mean if self.shift is None else mean + x @ self.shift, self.blend)
 
     def maximisers(self, y: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Points x with gradient y, (m, d), and their residuals, (m,)."""
@@ -110,16 +115,49 @@ class Score:
         return float(self.potential_x.mean() + self.conjugate_y.mean())
 
 
+# Cells whose images are held at once.
+_BLOCK_ROWS = 8192
+
+
 @torch.no_grad()
 @full_precision()
-def score_blends(
-    network: Potential, weights: dict[str, Tensor], cells: Cells, blends: Sequence[float] = BLENDS
-) -> list[Score]:
-    """Score blends on validation cells.
+def recentred(network: Potential, weights: dict[str, Tensor], cells: Cells) -> Blended:
+    """The ensemble, shifted by the constant that gives the moved training cells the mean of the target.
+
+    Training makes the mean of the *inverse* map right: at a minimum of J the mean of the maximisers is the source's.
+    J does not look at the forward map's own mean, which on sparse counts in many noisy components was .3 off. Adding a
+    constant to the map adds a linear term to the potential, which stays convex.
 
     Parameters
     ----------
     network, weights
+        The trained ensemble.
+    cells
+        The cells of the fit.
+
+    Returns
+    -------
+    The ensemble at blend 1, shifted.
+    """
+    ensemble = Blended(network, weights, 1.0)
+    n = len(cells.x)
+    share = torch.full((n,), 1 / n, dtype=torch.float64) if cells.weights_x is None else torch.tensor(cells.weights_x)
+    share = share.to(cells.x.device, torch.float32)
+    # In balanced coordinates the target's training cells have mean 0.
+    shift = -sum(
+        own @ ensemble.gradient(x) for x, own in zip(cells.x.split(_BLOCK_ROWS), share.split(_BLOCK_ROWS), strict=True)
+    )
+    return replace(ensemble, shift=shift) if bool(shift.isfinite().all()) else ensemble
+
+
+@torch.no_grad()
+@full_precision()
+def score_blends(ensemble: Blended, cells: Cells, blends: Sequence[float] = BLENDS) -> list[Score]:
+    """Score blends on validation cells.
+
+    Parameters
+    ----------
+    ensemble
         The trained ensemble.
     cells
         The cells of the fit.
@@ -131,7 +169,7 @@ def score_blends(
     One score for each.
     """
     x, y = cells.x_validation, cells.y_validation
-    mapped = Blended(network, weights, 1.0).gradient(x) if any(blends) else x
+    mapped = replace(ensemble, blend=1.0).gradient(x) if any(blends) else x
     # Distances are taken in the original coordinates, where they have a meaning, on the CPU in double precision.
     # Centred, since matrix products, which are several times faster, lose what is far from the origin.
     centre = cells.coordinates.mean_y
@@ -140,7 +178,7 @@ def score_blends(
     scores = []
     start = y
     for blend in blends:
-        f = Blended(network, weights, blend)
+        f = replace(ensemble, blend=blend)
         start, residual = f.maximisers(y, start)
         conjugate = (start * y).sum(-1) - f.value(start)
         moved = torch.from_numpy(cells.coordinates.invert_target(as_numpy(torch.lerp(x, mapped, blend))) - centre)

@@ -8,7 +8,9 @@ from typing import Any, Self
 import numpy as np
 
 from ._cells import Array, Given
+from ._checks import least_cells
 from ._choices import make_network
+from ._far import Rows, far_cells
 from ._groups import LEAST_CELLS, Groups, Labels, group_cells, groups_to_leave_out
 from ._settings import Settings
 
@@ -66,9 +68,15 @@ class Task:
         """Numbers that the cells consist of."""
         return int(self.x.size + self.y.size)
 
-    def cells(self) -> tuple[Array, Array, Groups | None]:
-        """Source cells, target cells and their groups, without those that are left out."""
+    def cells(self) -> tuple[Array, Array, Groups | None, tuple[Rows, Rows]]:
+        """Source cells, target cells and their groups, without those that are left out, and rows of the far ones."""
         x, y = (np.asarray(cloud, dtype=np.float64) for cloud in (self.x, self.y))
-        if self.labels is None:
-            return x, y, None
-        return group_cells(x, y, self.labels, self.settings.group_weights)
+        n_kept = least_cells(x.shape[1])
+        far = far_cells(x, n_kept=n_kept), far_cells(y, n_kept=n_kept)
+        labels = self.labels
+        if len(far[0]) or len(far[1]):
+            x, y = np.delete(x, far[0], axis=0), np.delete(y, far[1], axis=0)
+            labels = None if labels is None else (np.delete(labels[0], far[0]), np.delete(labels[1], far[1]))
+        if labels is None:
+            return x, y, None, far
+        return *group_cells(x, y, labels, self.settings.group_weights), far

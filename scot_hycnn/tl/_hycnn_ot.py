@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from anndata import AnnData
+from numpy.typing import NDArray
 from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
-from scot_hycnn._anndata import Fitted, Mask, Pairs, claim, read_pairs, write_fit
+from scot_hycnn._anndata import Cells, Fitted, Mask, Pairs, claim, read_pairs, write_fit
 from scot_hycnn.solver import Settings, TransportMap, resolve_device
 
 from ._seed import seed_of
@@ -180,8 +182,10 @@ def hycnn_ot(
         Target cells moved back, if ``inverse``.
     ``adata.uns['hycnn_ot']``
         ``source`` and ``targets`` (slug to label), ``groupby``, ``rep``, ``params``, ``history``, ``validation``,
-        ``certificate``, ``status`` (the last four by slug), ``versions``, ``schema_version``, and the maps
-        themselves, ``models``. It survives .h5ad and .zarr, and :func:`scot_hycnn.tl.transport` works from it.
+        ``certificate``, ``outcome`` (one of :class:`scot_hycnn.solver.Outcome`), ``status`` (the outcome in sentences;
+        the last five by slug), ``versions``, ``schema_version``, and the maps themselves, ``models``. ``validation``
+        holds the rows of cells that lie so far from all others that they took no part in the fit (``far_source``,
+        ``far_target``). It survives .h5ad and .zarr, and :func:`scot_hycnn.tl.transport` works from it.
 
     Raises
     ------
@@ -194,7 +198,8 @@ def hycnn_ot(
     Warns
     -----
     UserWarning
-        If slots are replaced, or the fit kept the Gaussian map.
+        If slots are replaced, or something went wrong in training; the results are then written all the same. That
+        the fit kept the Gaussian map is a result, which the log says.
 
     References
     ----------
@@ -250,6 +255,7 @@ def hycnn_ot(
     maps = _fit(pairs, options, progress=progress, client=client, checkpoint_dir=checkpoint_dir, resume=resume)
     fits = _moved(pairs, maps, predict=predict, inverse=inverse, fallback=fallback)
     logg.info("    finished", time=start, deep=write_fit(adata, pairs, fits, key=key, fill=fill, fallback=fallback))
+    _report(adata, pairs, maps)
     return adata if copy else None
 
 
@@ -317,9 +323,7 @@ def _fit(pairs: Pairs, options: dict[str, Any], *, progress: bool | None, **how:
         progress = False
     own = [pairs.groups_with(target) for target in pairs.targets]
     groups = [pair for pair in own if pair is not None]
-    with threads_of_scanpy(), warnings.catch_warnings():
-        # Said again by _warn, with the conditions' names and at the caller's line.
-        warnings.filterwarnings("ignore", r"solver\.fit", UserWarning)
+    with threads_of_scanpy():
         maps = _solver.fit_many(
             pairs.source.training,
             [target.training for target in pairs.targets],
@@ -328,18 +332,47 @@ def _fit(pairs: Pairs, options: dict[str, Any], *, progress: bool | None, **how:
             **how,
             **options,
         )
-    _warn(pairs, maps)
-    return maps
+    return [_in_rows_of_adata(pairs.source, target, fitted) for target, fitted in zip(pairs.targets, maps, strict=True)]
 
 
-def _warn(pairs: Pairs, maps: Sequence[TransportMap]) -> None:
-    """Say what happened, once for all targets to which it did."""
-    said: dict[str, list[str]] = {}
-    for target, fitted in zip(pairs.targets, maps, strict=True):
+def _in_rows_of_adata(source: Cells, target: Cells, fitted: TransportMap) -> TransportMap:
+    """Give the far cells, which the fit numbers among its own, by their rows in the AnnData."""
+    far = {
+        name: cells.rows[cells.is_training][fitted.validation[name]]
+        for name, cells in (("far_source", source), ("far_target", target))
+        if name in fitted.validation
+    }
+    return replace(fitted, validation=fitted.validation | far)
+
+
+def _report(adata: AnnData, pairs: Pairs, maps: Sequence[TransportMap]) -> None:
+    """Say what the fits have led to, after everything is written: a warning may be an error."""
+    for condition, rows in _far_cells(pairs, maps).items():
+        names = [str(name) for name in adata.obs_names[rows]]
+        logg.warning(
+            f"{len(rows)} cells of {condition!r} lie far from all others and took no part in the fit: "
+            f"{_several(names)}. Look at them: they may be debris, doublets or broken values"
+        )
+    by_outcome: dict[str, list[int]] = {}
+    for number, fitted in enumerate(maps):
         if not fitted.ok:
-            said.setdefault(fitted.status, []).append(target.label)
-    for status, labels in said.items():
-        warnings.warn(f"solver.fit to {_several(labels)} {status}", UserWarning, stacklevel=4)
+            by_outcome.setdefault(fitted.outcome, []).append(number)
+    for outcome, numbers in by_outcome.items():
+        labels = [pairs.targets[number].label for number in numbers]
+        example = f" ({outcome}), for instance to {labels[0]!r}" if len(numbers) > 1 else ""
+        message = f"the map to {_several(labels)}{example}: {maps[numbers[0]].status}"
+        if _solver.Outcome(outcome).is_trouble:
+            warnings.warn(message, UserWarning, stacklevel=3)
+        else:
+            logg.info(message)
+
+
+def _far_cells(pairs: Pairs, maps: Sequence[TransportMap]) -> dict[str, NDArray[np.intp]]:
+    """Condition to the rows of its far cells; the source's are the same for all maps."""
+    sides = [(pairs.source.label, "far_source", maps[0])]
+    sides += [(target.label, "far_target", fitted) for target, fitted in zip(pairs.targets, maps, strict=True)]
+    found = {label: fitted.validation.get(side, []) for label, side, fitted in sides}
+    return {label: rows for label, rows in found.items() if len(rows)}
 
 
 def _several(labels: Sequence[str]) -> str:

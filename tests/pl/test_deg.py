@@ -8,8 +8,6 @@ from scipy.stats import ttest_ind
 
 import scot_hycnn as sh
 
-pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
-
 
 @pytest.fixture
 def genes(adata):

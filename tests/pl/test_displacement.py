@@ -8,8 +8,6 @@ from matplotlib.colors import to_hex
 
 import scot_hycnn as sh
 
-pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
-
 
 @pytest.fixture
 def lengths(adata, control):

@@ -12,8 +12,6 @@ from matplotlib.colors import to_hex
 
 import scot_hycnn as sh
 
-pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
-
 METHODS = ["identity", "mean shift", "Gaussian map", "HyCNN-OT"]
 
 

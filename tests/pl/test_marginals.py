@@ -9,8 +9,6 @@ from matplotlib.patches import StepPatch
 
 import scot_hycnn as sh
 
-pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
-
 
 def bars(ax):
     """Source, observed and predicted, in the order of drawing."""

@@ -9,8 +9,6 @@ import pytest
 import scot_hycnn as sh
 from scot_hycnn.pl._names import add_names
 
-pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
-
 
 def names(ax):
     return [text.get_text() for text in ax.texts]

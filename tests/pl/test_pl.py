@@ -17,7 +17,6 @@ from matplotlib.quiver import Quiver
 import scot_hycnn as sh
 from scot_hycnn.pl._field import _field
 
-pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
 PLOTS = [
     sh.pl.transport,
     sh.pl.embedding,

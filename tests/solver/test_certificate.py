@@ -153,7 +153,6 @@ def test_squared_distances_have_the_units_of_the_cells_squared(scale):
         assert large[name] == pytest.approx(scale**2 * plain[name], rel=1e-4), name
 
 
-@pytest.mark.filterwarnings("ignore:solver.fit kept the Gaussian map")
 def test_the_order_of_the_cells_does_not_bias_the_certificate():
     """Files are often sorted by cell type: the first validation cells would then be of one type, and others in y."""
     rng = np.random.default_rng(0)

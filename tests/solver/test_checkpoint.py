@@ -16,7 +16,6 @@ from scot_hycnn.solver import _parts, fit, fit_many
 from scot_hycnn.solver._choices import RECIPES
 
 QUICK = {"hidden": (8, 8), "max_steps": 40, "batch_size": 32, "n_ensemble": 2, "device": "cpu", "progress": False}
-pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
 GROUPS = (["a", "b", "c", "d"] * 50, [["a", "b", "c", "d"] * 50] * 3)
 
 

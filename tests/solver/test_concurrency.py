@@ -7,7 +7,6 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
-import pytest
 import torch
 from threadpoolctl import threadpool_info
 
@@ -15,7 +14,6 @@ from scot_hycnn.solver import fit
 from scot_hycnn.solver._precision import full_precision
 
 QUICK = {"hidden": (8, 8), "max_steps": 60, "batch_size": 64, "n_ensemble": 2, "device": "cpu", "progress": False}
-pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
 
 
 def clouds(seed):

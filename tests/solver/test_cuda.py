@@ -14,7 +14,7 @@ if not torch.cuda.is_available():
     pytest.skip("needs an NVIDIA GPU", allow_module_level=True)
 
 QUICK = {"hidden": (8, 8), "max_steps": 60, "batch_size": 64, "n_ensemble": 2, "device": "cuda", "progress": False}
-pytestmark = pytest.mark.filterwarnings("ignore:solver.fit", "ignore:Synchronization debug mode")
+pytestmark = pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 
 
 def clouds(n_maps=1, n_dims=3):

@@ -14,7 +14,6 @@ from scot_hycnn.solver._settings import Settings
 
 QUICK = {"hidden": (4, 4), "max_steps": 10, "batch_size": 32, "n_ensemble": 2, "device": "cpu", "progress": False}
 GROUPS = (np.repeat(list("abcd"), 50),) * 2
-pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
 
 
 @contextmanager

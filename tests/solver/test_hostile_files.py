@@ -15,7 +15,6 @@ from safetensors.numpy import save as serialise
 
 from scot_hycnn.solver import TransportMap, _store, fit
 
-pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
 # The header's length, then the header.
 PREFIX = 8
 # Values that JSON knows, and that no entry expects.

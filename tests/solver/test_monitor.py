@@ -11,7 +11,7 @@ import torch
 from scot_hycnn.potentials import HyCNN
 from scot_hycnn.solver._cells import Cells
 from scot_hycnn.solver._monitor import SLACK, Monitor, Snapshot, snapshots
-from scot_hycnn.solver._selection import CONVERGED, score_blends
+from scot_hycnn.solver._selection import CONVERGED, Blended, score_blends
 
 NETWORK = HyCNN(n_dims=2, hidden=(8, 8), strong_convexity=0.9, output_scale=0.3)
 LOSSES = (torch.tensor([1.0, 3.0]), torch.tensor([2.0, 4.0]))
@@ -57,7 +57,7 @@ def test_the_check_of_lowest_semi_dual_is_selected(monitor, order):
 
 def test_the_semi_dual_is_the_ensembles_on_validation_cells(monitor, cells):
     (j,) = check_all(monitor, POOR)
-    gaussian, network = score_blends(NETWORK, NETWORK.weights(POOR), cells, [0.0, 1.0])
+    gaussian, network = score_blends(Blended(NETWORK, NETWORK.weights(POOR), 1.0), cells, [0.0, 1.0])
     assert j == pytest.approx(network.semi_dual - gaussian.semi_dual, rel=1e-3)
     assert monitor.history["residual"][0] < CONVERGED
 

@@ -56,7 +56,6 @@ def test_older_versions_of_pytorch(allowed, monkeypatch):
     assert torch.get_float32_matmul_precision() == allowed
 
 
-@pytest.mark.filterwarnings("ignore:solver.fit")
 @pytest.mark.parametrize("conjugates", ["predicted", "remembered"])
 def test_checks_and_scores_are_in_full_precision_and_training_as_allowed(allowed, conjugates, monkeypatch):
     seen = {}

@@ -19,7 +19,6 @@ from scot_hycnn.solver._results import Results
 from scot_hycnn.solver._task import Task
 
 QUICK = {"hidden": (8, 8), "max_steps": 20, "batch_size": 64, "n_ensemble": 8, "device": "cpu", "progress": False}
-pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
 
 
 def normal(seed, n_cells=200):

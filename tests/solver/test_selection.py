@@ -87,7 +87,7 @@ def cells():
 
 @pytest.fixture(scope="module")
 def scores(cells):
-    return score_blends(NETWORK, WEIGHTS, cells)
+    return score_blends(Blended(NETWORK, WEIGHTS, 1.0), cells)
 
 
 def test_the_energy_distance_is_that_of_the_moved_cells(cells, scores):
@@ -122,16 +122,16 @@ def test_the_semi_dual_is_convex_in_the_blend(scores):
 
 
 def test_some_blends_can_be_scored_alone(cells, scores):
-    (alone,) = score_blends(NETWORK, WEIGHTS, cells, [0.0])
+    (alone,) = score_blends(Blended(NETWORK, WEIGHTS, 1.0), cells, [0.0])
     assert alone.semi_dual == scores[0].semi_dual
     assert alone.energy_distance == scores[0].energy_distance
-    _, half = score_blends(NETWORK, WEIGHTS, cells, [0.0, 0.5])
+    _, half = score_blends(Blended(NETWORK, WEIGHTS, 1.0), cells, [0.0, 0.5])
     assert half.semi_dual == pytest.approx(scores[3].semi_dual, rel=1e-4)
 
 
 def test_a_network_that_overflows_scores_nothing_and_spoils_nothing(cells):
     broken = {name: torch.full_like(w, math.nan) for name, w in WEIGHTS.items()}
-    gaussian, *others = score_blends(NETWORK, broken, cells)
+    gaussian, *others = score_blends(Blended(NETWORK, broken, 1.0), cells)
     assert math.isfinite(gaussian.semi_dual)
     assert choose([gaussian, *others]) == 0
 

@@ -19,7 +19,6 @@ TRAINED = {"hidden": (16, 16), "max_steps": 250, "batch_size": 128, "n_ensemble"
 # Steps in which each method, at its own rate, finds a map that bends.
 STEPS = {"amortized": 250, "minimax": 250, "w2gn": 600, "enot": 500, "paper": 500}
 # Short fits may keep the Gaussian map, or not reach it.
-pytestmark = pytest.mark.filterwarnings("ignore:solver.fit kept the Gaussian map", "ignore:solver.fit gave a map")
 
 
 def normal(seed, n_cells=300, n_dims=2):

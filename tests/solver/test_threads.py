@@ -13,7 +13,6 @@ from scot_hycnn.solver._choices import RECIPES
 from scot_hycnn.solver._threads import in_threads, n_parts
 
 QUICK = {"hidden": (8, 8), "max_steps": 40, "batch_size": 64, "n_ensemble": 4, "device": "cpu", "progress": False}
-pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
 
 
 @pytest.fixture

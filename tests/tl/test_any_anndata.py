@@ -100,7 +100,6 @@ def anndatas(draw):
 
 
 @pytest.mark.filterwarnings("ignore:Observation names are not unique|Transforming to str index")
-@pytest.mark.filterwarnings("ignore:solver.fit")
 @given(case=anndatas(), named=st.booleans())
 @FUZZ
 def test_any_labels_types_and_layouts(case, named, unchanged):
@@ -150,7 +149,6 @@ def test_any_labels_survive_a_file(found, tmp_path_factory):
 
 
 @pytest.mark.parametrize("label", [np.nan, None, float("inf"), pd.NA, ["control"], ("a", "b"), b"control", object()])
-@pytest.mark.filterwarnings("ignore:solver.fit")
 def test_a_label_that_is_none(cells, unchanged, label):
     cells.obs["others"] = pd.Categorical(["nan", "None", "<NA>", "b", "object"] * 26)
     with unchanged(cells), pytest.raises(ValueError, match=r"source_key=.* is not a category of .*it has \['control'"):

@@ -23,7 +23,6 @@ from scot_hycnn._anndata import _representation, _store
 from scot_hycnn._anndata._representation import StoredRows, find_representation
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:solver.fit"),
     pytest.mark.filterwarnings("ignore:Writing zarr v2"),
 ]
 TINY = {"max_steps": 4, "hidden": (4,), "n_ensemble": 1}

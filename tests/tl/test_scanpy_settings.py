@@ -16,7 +16,7 @@ import torch
 import scot_hycnn as sh
 from scot_hycnn import solver
 
-pytestmark = pytest.mark.filterwarnings("ignore:Replacing", "ignore:solver.fit", "ignore:All cells are evaluated")
+pytestmark = pytest.mark.filterwarnings("ignore:Replacing", "ignore:All cells are evaluated")
 NAMES = ("verbosity", "logfile", "figdir", "autoshow")
 SOURCES = sorted(Path(sh.__file__).parent.rglob("*.py"))
 

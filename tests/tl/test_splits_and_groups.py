@@ -14,8 +14,6 @@ import scot_hycnn as sh
 
 FAST = {"max_steps": 12, "hidden": (8, 8), "n_ensemble": 2, "progress": False, "device": "cpu"}
 
-pytestmark = pytest.mark.filterwarnings("ignore:solver.fit to .* kept the Gaussian map")
-
 
 @pytest.fixture
 def genes():

@@ -14,8 +14,6 @@ import scanpy as sc
 
 import scot_hycnn as sh
 
-pytestmark = pytest.mark.filterwarnings("ignore:solver.fit")
-
 
 @pytest.fixture
 def fit(cells, fast):
