@@ -246,7 +246,7 @@ def _choose(network: Potential, trained: Trained, cells: Cells, settings: Settin
         if trained.left_out is not None and not trained.keep_gaussian:
             # The networks that were judged on groups left out are others than this ensemble, which must be sound too.
             wanted = trained.left_out.choose()
-            chosen = wanted if is_usable(scores[wanted], scores[0]) else 0
+            chosen = wanted if is_usable(scores[wanted], scores) else 0
         return Choice(ensemble, blends, scores, chosen)
     ensemble = Blended(network, weights, 1.0)
     gaussian = score_blends(ensemble, cells, (0.0,))

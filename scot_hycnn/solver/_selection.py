@@ -203,11 +203,12 @@ def choose(scores: list[Score]) -> int:
     """Index of the best blend: the smallest J among those that are not visibly worse in energy distance.
 
     J is convex in the blend, unbiased on unseen cells, and sees small errors in many dimensions, to which the energy
-    distance is blind. The Gaussian map (blend 0) is kept unless the smallest J is below its own by EVIDENCE standard
-    errors of the difference. The energy distance has a veto: a blend that is worse than the Gaussian map by more than
-    two standard errors of the difference is out. So is one whose conjugates did not converge, since its J is too
-    small. (Taking the blend nearest to the Gaussian map among those of about the same J cost up to 19 % of the error on
-    the planted PBMCs, and gained nothing elsewhere.)
+    distance is blind. But J judges the inverse map, and the energy distance the forward map: where that fails, J may
+    not see it. So a blend whose energy distance is above that of any other by more than two standard errors of the
+    difference is out, and so is one whose conjugates did not converge, since its J is too small. The Gaussian map
+    (blend 0) is kept unless the smallest J is below its own by EVIDENCE standard errors of the difference. (Taking the
+    blend nearest to the Gaussian map among those of about the same J cost up to 19 % of the error on the planted PBMCs,
+    and gained nothing elsewhere.)
 
     Parameters
     ----------
@@ -215,7 +216,7 @@ def choose(scores: list[Score]) -> int:
         One for each of BLENDS, or a beginning of it.
     """
     gaussian = scores[0]
-    semi_duals = np.array([score.semi_dual if is_usable(score, gaussian) else np.inf for score in scores])
+    semi_duals = np.array([score.semi_dual if is_usable(score, scores) else np.inf for score in scores])
     semi_duals[0] = gaussian.semi_dual
     best = int(np.argmin(semi_duals))
     if not semi_duals[best] < gaussian.semi_dual - EVIDENCE * _semi_dual_error(scores[best], gaussian):
@@ -252,14 +253,24 @@ def _semi_dual_error(score: Score, gaussian: Score) -> float:
     return _standard_error(score.potential_x - gaussian.potential_x, score.conjugate_y - gaussian.conjugate_y)
 
 
-def _energy_error(score: Score, gaussian: Score) -> float:
-    return _standard_error(score.energy_x - gaussian.energy_x, score.energy_y - gaussian.energy_y)
+def _energy_error(score: Score, other: Score) -> float:
+    return _standard_error(score.energy_x - other.energy_x, score.energy_y - other.energy_y)
 
 
-def is_usable(score: Score, gaussian: Score) -> bool:
-    """Whether a blend's J can be believed, and its energy distance is not visibly worse than the Gaussian map's."""
-    as_good = score.energy_distance - gaussian.energy_distance <= 2 * _energy_error(score, gaussian)
-    return bool(np.isfinite(score.semi_dual) and score.residual < CONVERGED and as_good)
+def is_usable(score: Score, scores: Sequence[Score]) -> bool:
+    """Whether a blend's J can be believed, and its energy distance is not visibly worse than any other's."""
+    if not (np.isfinite(score.semi_dual) and score.residual < CONVERGED and _has_energy(score)):
+        return False
+    return all(
+        score.energy_distance - other.energy_distance <= 2 * _energy_error(score, other)
+        for other in scores
+        if _has_energy(other)
+    )
+
+
+def _has_energy(score: Score) -> bool:
+    """Whether the energy distance and its standard error are finite."""
+    return bool(np.isfinite([score.energy_distance, score.energy_x.sum(), score.energy_y.sum()]).all())
 
 
 def _standard_error(x: Array, y: Array) -> float:

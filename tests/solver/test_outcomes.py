@@ -29,7 +29,7 @@ def test_p_values_are_uniform_where_there_is_none():
 
 
 def test_a_shift_is_a_response():
-    _, p = response(normal(0, 200), [*normal(1, 200), 0.5, 0, 0], None, np.random.default_rng(0))
+    _, p = response(normal(0, 200), normal(1, 200) + np.array([0.5, 0, 0]), None, np.random.default_rng(0))
     assert p == 1 / 200
 
 
@@ -39,7 +39,7 @@ def test_other_proportions_of_groups_are_no_response():
     x, y = normal(1, 300) + 6 * of_x[:, None], normal(2, 300) + 6 * of_y[:, None]
     assert response(x, y, None, rng)[1] < 0.01
     assert response(x, y, (of_x, of_y), rng)[1] > 0.05
-    assert response(x, [*y, 1, 0, 0], (of_x, of_y), rng)[1] < 0.01
+    assert response(x, y + np.array([1, 0, 0]), (of_x, of_y), rng)[1] < 0.01
 
 
 def test_the_distance_is_the_unbiased_energy_distance():

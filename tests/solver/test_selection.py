@@ -158,7 +158,8 @@ def test_the_gaussian_map_stays_where_it_is_best():
 
 def test_the_energy_distance_has_a_veto():
     assert choose([score(0), score(-1), score(-3, energy=0.5)]) == 1
-    assert choose([score(0, energy=0.5), score(-1), score(-3, energy=0.5)]) == 2
+    assert choose([score(0, energy=0.5), score(-1), score(-3, energy=0.5)]) == 1
+    assert choose([score(0, energy=0.5), score(-1, energy=0.5), score(-3)]) == 2
 
 
 def test_the_veto_needs_two_standard_errors():
