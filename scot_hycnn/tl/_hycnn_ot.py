@@ -349,9 +349,10 @@ def _report(adata: AnnData, pairs: Pairs, maps: Sequence[TransportMap]) -> None:
     """Say what the fits have led to, after everything is written: a warning may be an error."""
     for condition, rows in _far_cells(pairs, maps).items():
         names = [str(name) for name in adata.obs_names[rows]]
+        some = f"1 cell of {condition!r} lies" if len(rows) == 1 else f"{len(rows)} cells of {condition!r} lie"
         logg.warning(
-            f"{len(rows)} cells of {condition!r} lie far from all others and took no part in the fit: "
-            f"{_several(names)}. Look at them: they may be debris, doublets or broken values"
+            f"{some} far from all others and took no part in the fit: {_several(names)}. Look for debris, doublets or "
+            "broken values"
         )
     by_outcome: dict[str, list[int]] = {}
     for number, fitted in enumerate(maps):
