@@ -36,7 +36,17 @@ from ._slots import Slots, check_absent, check_key, layer_names, slugs
 from ._store import check_output, new_store
 from ._stored import StoredFit, fit_of_origin, read_fit
 from ._training import TEST, TRAIN, fingerprint, training_rows
-from ._write import Fitted, Moved, Placed, append_moved, claim, write_fit, write_moved, write_projections
+from ._write import (
+    Fitted,
+    Moved,
+    Placed,
+    announce_replaced,
+    append_moved,
+    claim,
+    write_fit,
+    write_moved,
+    write_projections,
+)
 
 __all__ = [
     "BLOCK_ROWS",
@@ -63,6 +73,7 @@ __all__ = [
     "StoredFit",
     "StoredPrediction",
     "Values",
+    "announce_replaced",
     "append_moved",
     "check_absent",
     "check_counts",

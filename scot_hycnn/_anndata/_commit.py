@@ -19,7 +19,12 @@ _MAPPINGS = ("obsm", "varm", "layers", "uns")
 
 
 def commit(
-    adata: AnnData, new: Assignments, *, stale: Mapping[str, Sequence[str]] | None = None, stacklevel: int = 4
+    adata: AnnData,
+    new: Assignments,
+    *,
+    stale: Mapping[str, Sequence[str]] | None = None,
+    stacklevel: int = 4,
+    announced: bool = False,
 ) -> None:
     """Assign everything, or nothing.
 
@@ -33,14 +38,17 @@ def commit(
         Attribute to keys that go: beside what is new they would be read as its results.
     stacklevel
         Of the warning, as for :func:`warnings.warn`: the user's line.
+    announced
+        Whether :func:`warn_of_replaced` was called before, as is right where hours of work lie between.
 
     Warns
     -----
     UserWarning
-        If a key exists already.
+        If a key exists already, unless ``announced``.
     """
     stale = {} if stale is None else stale
-    _warn_of_replaced(adata, new, stale, stacklevel + 1)
+    if not announced:
+        warn_of_replaced(adata, new, stale, stacklevel=stacklevel + 1)
     if not adata.is_view:
         _assign(adata, new, stale)
         return
@@ -97,7 +105,8 @@ def _frame(frame: Any, columns: Mapping[str, Any], stale: Sequence[str]) -> pd.D
     return joined
 
 
-def _warn_of_replaced(adata: AnnData, new: Assignments, stale: Mapping[str, Sequence[str]], stacklevel: int) -> None:
+def warn_of_replaced(adata: AnnData, new: Assignments, stale: Mapping[str, Sequence[str]], *, stacklevel: int) -> None:
+    """Warn of what is there already, or goes."""
     slots = [slot for slot in ("obsm", "varm", "obs", "var", "layers", "uns") if slot in new or slot in stale]
     replaced = [
         f"{name!r} (adata.{slot})"

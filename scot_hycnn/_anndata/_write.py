@@ -11,7 +11,7 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._commit import commit
+from ._commit import commit, warn_of_replaced
 from ._conditions import Rows
 from ._evaluation import evaluation_slot
 from ._lazy import obs_columns
@@ -196,11 +196,6 @@ def write_fit(adata: AnnData, pairs: Pairs, fits: Sequence[Fitted], *, key: str,
     Returns
     -------
     What was added, for the log.
-
-    Warns
-    -----
-    UserWarning
-        If slots are replaced.
     """
     options = {"fill": fill, "inverse": any(fit.inverse is not None for fit in fits), **options}
     columns = {"split_key": pairs.split_key, "group_key": pairs.group_key}
@@ -219,8 +214,33 @@ def write_fit(adata: AnnData, pairs: Pairs, fits: Sequence[Fitted], *, key: str,
             changes.add_forward(slots, pairs.source.rows, fit.moved, **measured)
         if fit.inverse is not None:
             changes.add_points(slots.inverse, target.rows, fit.inverse)
-    commit(adata, changes.slots, stale=_stale(adata, key))
+    commit(adata, changes.slots, stale=_stale(adata, key), announced=True)
     return str(changes)
+
+
+def announce_replaced(adata: AnnData, pairs: Pairs, *, key: str, predict: bool, inverse: bool) -> None:
+    """Warn, before a fit begins, of what :func:`write_fit` will replace.
+
+    Where warnings are errors nothing is lost then: neither the results that are there, nor hours of work.
+
+    Parameters
+    ----------
+    adata, pairs, key
+        As for :func:`write_fit`.
+    predict, inverse
+        What will be written beside the maps.
+
+    Warns
+    -----
+    UserWarning
+        If slots will be replaced.
+    """
+    new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}, "uns": {key: None}}
+    for target in pairs.targets:
+        slots = Slots.named(key, target.slug if len(pairs.targets) > 1 else "")
+        new["obsm"] |= dict.fromkeys([slots.moved] * predict + [slots.inverse] * inverse)
+        new["obs"] |= dict.fromkeys(slots.columns if predict else ())
+    warn_of_replaced(adata, new, _stale(adata, key), stacklevel=4)
 
 
 def write_moved(adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: str) -> str:

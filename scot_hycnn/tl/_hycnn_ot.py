@@ -16,7 +16,7 @@ from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
-from scot_hycnn._anndata import Cells, Fitted, Mask, Pairs, claim, read_pairs, write_fit
+from scot_hycnn._anndata import Cells, Fitted, Mask, Pairs, announce_replaced, claim, read_pairs, write_fit
 from scot_hycnn.solver import Settings, TransportMap, resolve_device
 
 from ._seed import seed_of
@@ -252,6 +252,7 @@ def hycnn_ot(
         fill=fill,
     )
     start = _begin(pairs, options, predict=predict, inverse=inverse, on_cluster=client is not None)
+    announce_replaced(adata, pairs, key=key, predict=predict, inverse=inverse)
     maps = _fit(pairs, options, progress=progress, client=client, checkpoint_dir=checkpoint_dir, resume=resume)
     fits = _moved(pairs, maps, predict=predict, inverse=inverse, fallback=fallback)
     logg.info("    finished", time=start, deep=write_fit(adata, pairs, fits, key=key, fill=fill, fallback=fallback))

@@ -58,6 +58,14 @@ def test_everything_is_written_before_a_warning_that_is_an_error(cells):
     assert cells.uns["hycnn_ot"]["outcome"] == {"drug": "recovered"}
 
 
+def test_what_will_be_replaced_is_said_before_any_work(cells, monkeypatch):
+    sh.tl.hycnn_ot(cells, "control", "placebo", groupby="condition", potential="gaussian")
+    monkeypatch.setattr(sh.solver, "fit_many", None)
+    with pytest.raises(UserWarning, match=r"Replacing .*'X_hycnn_ot' \(adata.obsm\).*'hycnn_ot' \(adata.uns\)"):
+        sh.tl.hycnn_ot(cells, "control", "drug", groupby="condition", potential="gaussian")
+    assert cells.uns["hycnn_ot"]["targets"] == {"placebo": "placebo"}
+
+
 def test_one_warning_for_one_kind_of_trouble(cells):
     with pytest.warns(UserWarning, match="'placebo', 'drug'") as caught:
         sh.tl.hycnn_ot(cells, "control", ["placebo", "drug"], groupby="condition", **(QUICK | {"lr": 1e30}))
