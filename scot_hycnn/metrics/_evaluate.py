@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
 from collections.abc import Iterator, Mapping
-from functools import reduce
 from importlib.util import find_spec
 from typing import Any, TypeAlias
 
@@ -31,7 +29,8 @@ from scot_hycnn._anndata import (
 
 from ._bootstrap import Sums, interval
 from ._checks import Samples
-from ._scores import FLOOR, TOPS, Resampling, Scores, cloud_scores, gene_scores
+from ._halves import split_interval
+from ._scores import FLOOR, TOPS, Resampling, Scores, cloud_scores, gene_scores, observed_gammas
 
 _Points: TypeAlias = NDArray[np.floating[Any]]
 _Members: TypeAlias = NDArray[np.bool_]
@@ -202,18 +201,24 @@ def evaluate(
         logg.warning(f"no metrics of genes: {rep.name!r} has no loadings in adata.varm, or there is no expression")
     if find_spec("ot") is None:
         logg.warning("no w2_squared: POT is not installed; pip install 'scot-hycnn[ot]'")
-    generator = np.random.default_rng(rng)
+    seed = int(np.random.default_rng(rng).integers(2**63))
     rows = []
+    gammas: dict[str, dict[str, list[float]]] = {}
     for slug, held_out in cells.items():
         points = _predictions(fit.models[slug], held_out.x, fallback=bool(fit.params.get("fallback", False)))
         for label, (source, observed) in _large_groups(held_out, groups, fit.targets[slug]):
             members = {method: moved[source] for method, moved in points.items()}
-            scores = _score(held_out.among(source, observed), members, genes, n_bootstrap, generator)
+            # The same seed for all, so that no score depends on which other targets and groups are scored.
+            draws = np.random.default_rng(seed)
+            scores, bandwidths = _score(held_out.among(source, observed), members, genes, n_bootstrap, draws)
+            gammas.setdefault(fit.targets[slug], {})[label] = bandwidths.tolist()
             sizes = int(source.sum()), int(observed.sum())
             rows += [(fit.targets[slug], label, *row, *sizes) for row in _rows(scores)]
     if not rows:
         raise ValueError(f"Fewer than {LEAST_CELLS} evaluated cells in a condition: there is nothing to score.")
-    return pd.DataFrame(rows, columns=list(EVALUATION_COLUMNS))
+    table = pd.DataFrame(rows, columns=list(EVALUATION_COLUMNS))
+    table.attrs["mmd_gamma"] = gammas
+    return table
 
 
 def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[str, Samples]:
@@ -221,10 +226,11 @@ def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[s
     from scot_hycnn.solver import TransportMap  # noqa: PLC0415 - metrics of arrays need no torch
 
     fitted = TransportMap.from_dict(model)
+    gaussian = fitted.gaussian_map()  # of all training cells, and so are its means
     points: dict[str, _Points] = {
         "identity": x,
-        "mean_shift": x + (fitted.coordinates.mean_y - fitted.coordinates.mean_x),
-        "gaussian": fitted.gaussian_map().transport(x),
+        "mean_shift": x + (gaussian.coordinates.mean_y - gaussian.coordinates.mean_x),
+        "gaussian": gaussian.transport(x),
         "hycnn_ot": fitted.transport(x, fallback=fallback),
     }
     moved = {method: cells.astype(np.float64) for method, cells in points.items()}
@@ -256,15 +262,18 @@ def _large_groups(
 
 def _score(
     cells: HeldOut, points: Mapping[str, Samples], genes: Genes | None, n_bootstrap: int, rng: np.random.Generator
-) -> Scores:
+) -> tuple[Scores, Samples]:
+    """Scores, and the bandwidths of the MMD."""
     draws = Resampling.draw(len(cells.x), len(cells.y), n_bootstrap, rng)
-    # A replicate of a small half may draw one cell only, and has no variance; interval leaves it out.
+    observed = cells.y.astype(np.float64)
+    gammas = observed_gammas(observed, draws)
+    # A replicate of few cells may draw one only, and has no variance; interval leaves it out.
     with np.errstate(divide="ignore", invalid="ignore"):
-        scores = cloud_scores(points, cells.y.astype(np.float64), draws, with_w2=find_spec("ot") is not None)
+        scores = cloud_scores(points, observed, draws, gammas=gammas, with_w2=find_spec("ot") is not None)
         if genes is not None:
             source, predicted = _source_sums(genes, cells, points, draws)
-            scores |= gene_scores(source, predicted, _target_sums(genes, cells.target_rows, draws))
-    return scores
+            scores |= gene_scores(source, predicted, *_target_sums(genes, cells.target_rows, draws))
+    return scores, gammas
 
 
 def _source_sums(
@@ -278,27 +287,35 @@ def _source_sums(
             method: genes.predicted(measured, cells.x[block], moved[block]) for method, moved in points.items()
         }
         for name, values in expression.items():
-            part = Sums.of(draws.source[:, block], values.astype(np.float64))
-            sums[name] = sums[name] + part if name in sums else part
+            sums[name] = _add(sums.get(name), draws.source[:, block], values.astype(np.float64))
     return sums.pop("source"), sums
 
 
 def _target_sums(genes: Genes, rows: NDArray[np.intp], draws: Resampling) -> tuple[Sums, Sums]:
-    """Sums of measured expression of both halves of the target cells."""
-    first, second = (_measured_sums(genes, rows, np.sort(half), draws.target) for half in draws.halves)
-    return first, second
+    """Sums of measured expression of target cells, and of the first half of each split."""
+    counts = np.concatenate([draws.target, draws.splits])
+    sums: Sums | None = None
+    for block in row_blocks(len(rows)):
+        sums = _add(sums, counts[:, block], genes.measured(rows[block]).astype(np.float64))
+    assert sums is not None  # groups have cells
+    n_replicates = len(draws.target)
+    return sums[:n_replicates], sums[n_replicates:]
 
 
-def _measured_sums(genes: Genes, rows: NDArray[np.intp], part: NDArray[np.intp], counts: Samples) -> Sums:
-    blocks = [part[block] for block in row_blocks(len(part))]
-    sums = (Sums.of(counts[:, block], genes.measured(rows[block]).astype(np.float64)) for block in blocks)
-    return reduce(operator.add, sums)
+def _add(sums: Sums | None, counts: Samples, values: Samples) -> Sums:
+    """Sums with those of another block, around the mean of the first block."""
+    return Sums.of(counts, values) if sums is None else sums + Sums.of(counts, values, sums.origin)
 
 
 def _rows(scores: Scores) -> Iterator[tuple[Any, ...]]:
     """Method, metric, value and how far it is above the Gaussian map's, with intervals, in the order of METHODS."""
     for method in METHODS:
         for metric, limits in _RANGES.items():
-            if (method, metric) in scores:
-                difference = scores[method, metric] - scores["gaussian", metric]
-                yield method, metric, *interval(scores[method, metric], *limits), *interval(difference)
+            if (method, metric) not in scores:
+                continue
+            values, of_gaussian = scores[method, metric], scores["gaussian", metric]
+            if method == FLOOR:
+                row = split_interval(values, *limits)
+                yield method, metric, *row, *(bound - of_gaussian[0] for bound in row)
+            else:
+                yield method, metric, *interval(values, *limits), *interval(values - of_gaussian)
