@@ -30,7 +30,7 @@ def interval(replicates: Samples, lowest: float = -np.inf, highest: float = np.i
     The standard interval (Efron & Tibshirani 1993, An introduction to the bootstrap, ch. 13). Quantiles would be off:
     resampling adds noise to every mean, which lowers correlations and overlaps of genes.
     """
-    value, others = float(replicates[0]), replicates[1:][np.isfinite(replicates[1:])]
+    value, others = float(np.clip(replicates[0], lowest, highest)), replicates[1:][np.isfinite(replicates[1:])]
     if not np.isfinite(value) or len(others) < 2:
         return value, np.nan, np.nan
     half = _NORMAL_95 * float(others.std(ddof=1))

@@ -5,8 +5,6 @@ Splits are rows of booleans, and all of them are scored at once where a score is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
@@ -21,7 +19,7 @@ from ._w2 import exact
 Splits = NDArray[np.bool_]  # (splits, cells); which cells are in the first half
 
 N_SPLITS = 100
-# Of scores that solve an optimal transport problem for each.
+# Of scores that solve an optimal transport problem for each split.
 N_COUPLED_SPLITS = 10
 
 
@@ -42,7 +40,7 @@ def split_interval(values: Samples, lowest: float = -np.inf, highest: float = np
 
     The prediction interval of a normal distribution, with Student's t because spread and mean are estimated.
     """
-    value, splits = float(values[0]), values[1:][np.isfinite(values[1:])]
+    value, splits = float(np.clip(values[0], lowest, highest)), values[1:][np.isfinite(values[1:])]
     if len(splits) < 2:
         return value, np.nan, np.nan
     half = stdtrit(len(splits) - 1, 0.975) * float(splits.std(ddof=1)) * np.sqrt(1 + 1 / len(splits))
@@ -100,19 +98,33 @@ def _energy_of_halves(cells: Samples, splits: Splits, distance: Elementwise) -> 
 def coupled_scores(
     y: Samples, *, n_coupled: int, epsilon: float, with_w2: bool, rng: np.random.Generator
 ) -> dict[str, Samples]:
-    """Sinkhorn divergence and W2² of ``n_coupled`` cells of each half, with their mean before them."""
-    found: dict[str, list[float]] = {"sinkhorn_divergence": [], **({"w2_squared": []} if with_w2 else {})}
-    for x_half, y_half in _drawn_halves(y, n_coupled, rng):
-        potentials = entropic_between(x_half, y_half, epsilon)
+    """Sinkhorn divergence and W2² of ``n_coupled`` cells of each half, with their mean before them.
+
+    In many dimensions they depend on how spread the cells are, which all splits of these cells share. That part of
+    their variance is estimated from the dual potentials, as in :func:`scot_hycnn.metrics._clouds.compare`, and the
+    splits are spread accordingly.
+    """
+    metrics = ["sinkhorn_divergence", *(["w2_squared"] if with_w2 else [])]
+    values, potentials = np.empty((2, N_COUPLED_SPLITS)), np.zeros((2, len(y)))
+    n_seen = np.zeros(len(y))
+    for split in range(N_COUPLED_SPLITS):
+        drawn = rng.permutation(len(y))[: 2 * n_coupled]
+        x_half, y_half = y[drawn[:n_coupled]], y[drawn[n_coupled:]]
         within = [entropic_within(squared_distances(half, half), epsilon) for half in (x_half, y_half)]
-        divergence = sum(potential.mean() for potential in potentials) - sum(each.mean() for each in within)
-        found["sinkhorn_divergence"].append(float(divergence))
+        dual = [np.concatenate(entropic_between(x_half, y_half, epsilon)) - np.concatenate(within)]
         if with_w2:
-            found["w2_squared"].append(exact(squared_distances(x_half, y_half))[0])
-    return {metric: mean_and_splits(np.array(values)) for metric, values in found.items()}
+            dual.append(np.concatenate(exact(squared_distances(x_half, y_half))[1:]))
+        for i, potential in enumerate(dual):
+            values[i, split] = 2 * potential.mean()  # halves are of equal size
+            potentials[i, drawn] += potential
+        n_seen[drawn] += 1
+    seen = n_seen > 0
+    # A half's mean potential is half the score, and the cells of both halves are all cells: d score = 2 mean(d cells).
+    common = 4 * (potentials[:, seen] / n_seen[seen]).var(axis=1) / len(y)
+    return {metric: mean_and_splits(_spread(*each)) for metric, *each in zip(metrics, values, common, strict=False)}
 
 
-def _drawn_halves(y: Samples, n_coupled: int, rng: np.random.Generator) -> Iterator[tuple[Samples, Samples]]:
-    for _ in range(N_COUPLED_SPLITS):
-        order = rng.permutation(len(y))
-        yield y[order[:n_coupled]], y[order[n_coupled : 2 * n_coupled]]
+def _spread(values: Samples, variance: float) -> Samples:
+    """Values around their mean with so much more variance."""
+    own = float(values.var(ddof=1))
+    return values if own == 0 else np.asarray(values.mean() + (values - values.mean()) * np.sqrt(1 + variance / own))

@@ -130,8 +130,8 @@ def _check_told(x: Samples, y: Samples, *means: float) -> None:
         return
     raise ValueError(
         f"The default gamma, from 10 to 0.001, cannot tell these clouds apart: for it, cells are too {found}. Pass "
-        "gamma in units of 1 / squared distance, for example gamma=1 / np.median(scipy.spatial.distance.pdist(y) ** 2), and "
-        "report it."
+        "gamma, in units of 1 / squared distance, and report it; for example "
+        "gamma=1 / np.median(scipy.spatial.distance.pdist(y) ** 2)."
     )
 
 

@@ -98,7 +98,8 @@ def sinkhorn_divergence(
     x_cells, y_cells = x_cells - origin, y_cells - origin
     f, g = entropic_between(x_cells, y_cells, epsilon)
     within = (entropic_within(squared_distances(cells, cells), epsilon) for cells in (x_cells, y_cells))
-    return float(f.mean() + g.mean() - sum(potential.mean() for potential in within))
+    value = float(f.mean() + g.mean() - sum(potential.mean() for potential in within))
+    return max(value, 0.0)  # it is never negative but for the iterations' tolerance
 
 
 def entropic_between(x: Samples, y: Samples, epsilon: float) -> tuple[Samples, Samples]:
