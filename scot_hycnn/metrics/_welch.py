@@ -63,17 +63,11 @@ def welch_t(mean: Samples, observed: Moments, control: Moments, mean_rounding: S
     change = difference(mean, control.mean, np.maximum(rounding, mean_rounding + control.rounding))
     is_observed = difference(observed.mean, control.mean, rounding) != 0
     error = np.sqrt(observed.variance / observed.n + control.variance / control.n)
-    is_constant = error <= 0
-    known_error = np.maximum(error, rounding)
     # Cells that vary by rounding only say nothing of a gene whose mean they leave where it was.
-    is_unchanged = ~is_observed & (error <= rounding)
-    t: Samples = np.divide(
-        change,
-        known_error,
-        out=np.where((change != 0) & is_observed, np.inf, 0.0),
-        where=~is_constant & ~is_unchanged,
-    )
-    return np.where(is_unchanged, 0.0, t)
+    has_error = (error > 0) & (is_observed | (error > rounding))
+    without = np.where((change != 0) & is_observed, np.inf, 0.0)
+    t: Samples = np.divide(change, np.maximum(error, rounding), out=without, where=has_error)
+    return t
 
 
 def top_genes(t: Samples, n_top: int) -> NDArray[np.bool_]:
