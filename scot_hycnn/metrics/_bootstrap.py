@@ -5,11 +5,12 @@ Replicates are rows of counts. Row 0 draws every cell once, so that row 0 of a s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ._checks import Samples
+from ._rounding import FLOAT32, FLOAT64, exact_mean
 from ._welch import Moments
 
 _NORMAL_95 = 1.96
@@ -29,7 +30,7 @@ def interval(replicates: Samples, lowest: float = -np.inf, highest: float = np.i
     The standard interval (Efron & Tibshirani 1993, An introduction to the bootstrap, ch. 13). Quantiles would be off:
     resampling adds noise to every mean, which lowers correlations and overlaps of genes.
     """
-    value, others = float(replicates[0]), replicates[1:][np.isfinite(replicates[1:])]
+    value, others = float(np.clip(replicates[0], lowest, highest)), replicates[1:][np.isfinite(replicates[1:])]
     if not np.isfinite(value) or len(others) < 2:
         return value, np.nan, np.nan
     half = _NORMAL_95 * float(others.std(ddof=1))
@@ -45,35 +46,84 @@ class Sums:
     weight
         Number of cells, shape (replicates, 1).
     first, second
-        Sums of values and of their squares, shape (replicates, features).
+        Sums of values and of their squares, both less ``origin``, shape (replicates, features).
+    origin
+        A value near all of them, shape (features,): sums of squares around 0 would lose the digits of the variance.
+        Where it is the one value of all cells, their mean is exactly that, and their variance exactly 0.
+    size
+        Sum of absolute values of all cells, each counted once, shape (features,).
+    n_cells
+        How many those are.
+    precision
+        Relative error of the values; see :mod:`scot_hycnn.metrics._rounding`.
     """
 
     weight: Samples
     first: Samples
     second: Samples
+    origin: Samples
+    size: Samples
+    n_cells: int
+    precision: float
 
     @classmethod
-    def of(cls, counts: Samples, values: Samples) -> Sums:
-        """Sums over cells; counts (replicates, n) and values (n, features)."""
-        return cls(counts.sum(axis=1, keepdims=True), counts @ values, counts @ np.square(values))
+    def of(cls, counts: Samples, values: Samples, origin: Samples | None = None, precision: float = FLOAT32) -> Sums:
+        """Sums over cells; counts (replicates, n) and values (n, features). The origin is their mean, if it is None."""
+        origin = exact_mean(values) if origin is None else origin
+        size = np.abs(values).sum(axis=0)
+        values = values - origin
+        first, second = counts @ values, counts @ np.square(values)
+        return cls(counts.sum(axis=1, keepdims=True), first, second, origin, size, len(values), precision)
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(self.weight + other.weight, self.first + other.first, self.second + other.second)
+        """Both together; they need the same origin."""
+        return replace(
+            self,
+            weight=self.weight + other.weight,
+            first=self.first + other.first,
+            second=self.second + other.second,
+            size=self.size + other.size,
+            n_cells=self.n_cells + other.n_cells,
+        )
+
+    def __getitem__(self, replicates: slice) -> Sums:
+        """Some of the replicates."""
+        return replace(
+            self, weight=self.weight[replicates], first=self.first[replicates], second=self.second[replicates]
+        )
+
+    def without(self, part: Sums) -> Sums:
+        """Sums of the cells that are not in a part of these cells, with the same origin."""
+        return replace(
+            self, weight=self.weight - part.weight, first=self.first - part.first, second=self.second - part.second
+        )
 
     @property
     def mean(self) -> Samples:
         """Shape (replicates, features)."""
-        return self.first / self.weight
+        return self.origin + self.first / self.weight
 
     @property
     def variance(self) -> Samples:
-        """With the divisor n - 1, shape (replicates, features)."""
-        return np.maximum(self.second - self.first * self.mean, 0) / (self.weight - 1)
+        """With the divisor n - 1, shape (replicates, features); 0 where it is rounding of the difference."""
+        difference = self.second - np.square(self.first) / self.weight
+        return np.where(difference > FLOAT64 * self.second, difference, 0) / (self.weight - 1)
+
+    @property
+    def rounding(self) -> Samples:
+        """How far rounding may have moved a mean, shape (features,)."""
+        return self.precision * self.size / self.n_cells
 
     @property
     def moments(self) -> Moments:
         """Mean, variance and number of cells."""
-        return self.mean, self.variance, self.weight
+        return Moments(self.mean, self.variance, self.weight, self.rounding)
+
+    @property
+    def trace(self) -> Samples:
+        """Total variance, shape (replicates,), without features that vary by rounding only."""
+        variance = self.variance
+        return np.asarray(np.where(variance > np.square(self.rounding), variance, 0).sum(axis=1))
 
 
 def mean_between(values: Samples, x_counts: Samples, y_counts: Samples) -> Samples:

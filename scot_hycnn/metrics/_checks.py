@@ -10,6 +10,9 @@ from scipy.sparse import issparse
 
 Samples: TypeAlias = NDArray[np.float64]  # (cells, features)
 
+# Squares of numbers beyond are infinite or 0 in float64, and so would be distances and variances.
+_SMALLEST, _LARGEST = 1e-150, 1e150
+
 
 def check_samples(**named: ArrayLike) -> tuple[Samples, ...]:
     """Return the arrays as float64 (cells, features), or say which one does not fit and why.
@@ -29,7 +32,7 @@ def check_samples(**named: ArrayLike) -> tuple[Samples, ...]:
         If one is sparse or does not convert to numbers.
     ValueError
         If one is not two-dimensional, has fewer than 2 rows or no columns, holds NaN or infinite values, or
-        if the numbers of columns differ.
+        values whose squares float64 does not hold, or if the numbers of columns differ.
     """
     samples = tuple(_as_samples(name, values) for name, values in named.items())
     if len({array.shape[1] for array in samples}) > 1:
@@ -90,5 +93,11 @@ def _as_samples(name: str, values: ArrayLike) -> Samples:
         raise ValueError(
             f"{name} has NaN or infinite values in {n_bad} of {len(array)} rows; select the cells that have "
             f"values first, for example {name}[np.isfinite({name}).all(axis=1)]."
+        )
+    size = float(np.abs(array).max())
+    if size > _LARGEST or 0 < size < _SMALLEST:
+        raise ValueError(
+            f"{name} has values of size {size:.1e}, whose squares float64 does not hold (sizes from {_SMALLEST:g} to "
+            f"{_LARGEST:g}); give all arrays in other units."
         )
     return array

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics.pairwise import euclidean_distances
 
 from ._bootstrap import mean_between, mean_of, mean_within
 from ._checks import Samples
-from ._mmd import CELLOT_GAMMAS, mean_rbf
-from ._pairwise import row_blocks
-from ._sinkhorn import entropic, entropic_within
+from ._mmd import mean_rbf
+from ._pairwise import row_blocks, squared_distances
+from ._sinkhorn import entropic_within
+from ._sinkhorn_divergence import entropic_between
 from ._w2 import exact
 
-# Cells of a cloud that go into energy distance, MMD (50 kernels), and optimal couplings.
+# Cells of a cloud that go into energy distance, MMD (5 kernels), and optimal couplings.
 MAX_ENERGY, MAX_MMD, MAX_COUPLED = 2000, 1000, 500
 
 
@@ -42,17 +42,26 @@ class Cloud:
     potential: Samples
 
     @classmethod
-    def of(cls, points: Samples, counts: Samples, order: NDArray[np.intp], *, n_coupled: int, epsilon: float) -> Cloud:
+    def of(
+        cls,
+        points: Samples,
+        counts: Samples,
+        order: NDArray[np.intp],
+        *,
+        n_coupled: int,
+        epsilon: float,
+        gammas: Samples,
+    ) -> Cloud:
         """Cloud of cells in the random order given; more than ``MAX_ENERGY`` are left out."""
         order = order[:MAX_ENERGY]
         points, counts = points[order].astype(np.float64), counts[:, order]
-        squared = euclidean_distances(points, squared=True)
+        squared = squared_distances(points, points)
         potential = entropic_within(squared[:n_coupled, :n_coupled], epsilon)
-        kernel = mean_within(_kernel(squared), counts[:, :MAX_MMD])
+        kernel = mean_within(_kernel(squared, gammas), counts[:, :MAX_MMD])
         return cls(points, counts, mean_within(np.sqrt(squared, out=squared), counts), kernel, potential)
 
 
-def compare(x: Cloud, y: Cloud, *, epsilon: float, with_w2: bool) -> dict[str, Samples]:
+def compare(x: Cloud, y: Cloud, *, epsilon: float, gammas: Samples, with_w2: bool) -> dict[str, Samples]:
     r"""Energy distance, MMD², Sinkhorn divergence and W2² by replicate; row 0 is the value.
 
     Replicates of the last two hold the dual potentials fixed, which is exact to first order in the counts (envelope
@@ -64,15 +73,17 @@ def compare(x: Cloud, y: Cloud, *, epsilon: float, with_w2: bool) -> dict[str, S
     x, y
         Predicted and observed cells.
     epsilon
-        Of the Sinkhorn divergence; the clouds' own.
+        Of the Sinkhorn divergence; that of both clouds.
+    gammas
+        Of the MMD; those of both clouds.
     with_w2
         Whether POT is there.
     """
-    squared = euclidean_distances(x.points, y.points, squared=True)
+    squared = squared_distances(x.points, y.points)
     n = len(x.potential)
     x_first, y_first = x.counts[:, :n], y.counts[:, :n]
-    f, g = entropic(squared[:n, :n], epsilon)
-    between = mean_between(_kernel(squared), x.counts[:, :MAX_MMD], y.counts[:, :MAX_MMD])
+    f, g = entropic_between(x.points[:n], y.points[:n], epsilon)
+    between = mean_between(_kernel(squared, gammas), x.counts[:, :MAX_MMD], y.counts[:, :MAX_MMD])
     scores = {
         "mmd": x.kernel + y.kernel - 2 * between,
         "sinkhorn_divergence": mean_of(f - x.potential, x_first) + mean_of(g - y.potential, y_first),
@@ -84,10 +95,10 @@ def compare(x: Cloud, y: Cloud, *, epsilon: float, with_w2: bool) -> dict[str, S
     return {"energy_distance": 2 * distance - x.distance - y.distance, **scores}
 
 
-def _kernel(squared: Samples) -> Samples:
-    """Mean of CellOT's kernels of the first cells, in single precision: exponentials are most of all work."""
-    first = squared[:MAX_MMD, :MAX_MMD].astype(np.float32)
-    kernel = mean_rbf(CELLOT_GAMMAS)
+def _kernel(squared: Samples, gammas: Samples) -> Samples:
+    """Mean of the kernels of the first cells."""
+    first = squared[:MAX_MMD, :MAX_MMD].copy()
+    kernel = mean_rbf(gammas)
     for rows in row_blocks(*first.shape):
         first[rows] = kernel(first[rows])
-    return first.astype(np.float64)
+    return first

@@ -14,7 +14,8 @@ def deg_overlap(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike, *
     Genes are ranked by the absolute value of Welch's t of observed against control cells, and by the predicted change
     of means over the standard error of the observed change. (A prediction's own variance does not measure noise: with
     it, a gene that no control cell expresses would lead the list for the tiniest change.) A gene whose mean does not
-    change at all is in no list. The direction of change does not count.
+    change at all is in no list, nor is one whose change is no larger than rounding of the values (see Notes). The
+    direction of change does not count.
 
     Parameters
     ----------
@@ -39,6 +40,12 @@ def deg_overlap(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike, *
     ValueError
         If the numbers of columns differ, a value is not finite, or ``n_top`` is not from 2 to the number of columns.
 
+    Notes
+    -----
+    Means of float64 values differ by rounding if they differ by less than 1e-14 of the mean absolute value of the gene,
+    in each of two conditions; of values that are stored in float32, by less than 5e-7 of it. Where standard errors are
+    smaller than that, they are set to it. Equal t at the end of a list are taken in the order of columns.
+
     References
     ----------
     Welch (1947), Biometrika 34, 28-35 (t). Roohani, Huang & Leskovec (2024), Nature Biotechnology 42, and others report
@@ -57,9 +64,11 @@ def deg_overlap(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike, *
         predicted=predicted, observed=observed, control=control
     )
     check_n_top(n_top, control_cells.shape[1])
-    observed_moments, control_moments = moments_of(observed_cells), moments_of(control_cells)
+    moments, observed_moments, control_moments = (
+        moments_of(cells) for cells in (predicted_cells, observed_cells, control_cells)
+    )
     found, true = (
-        top_genes(welch_t(cells.mean(axis=0), observed_moments, control_moments), n_top)
-        for cells in (predicted_cells, observed_cells)
+        top_genes(welch_t(condition.mean, observed_moments, control_moments, condition.rounding), n_top)
+        for condition in (moments, observed_moments)
     )
     return float((found & true).sum() / n_top)

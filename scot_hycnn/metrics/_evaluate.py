@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
 from collections.abc import Iterator, Mapping
-from functools import reduce
 from importlib.util import find_spec
 from typing import Any, TypeAlias
 
@@ -31,7 +29,8 @@ from scot_hycnn._anndata import (
 
 from ._bootstrap import Sums, interval
 from ._checks import Samples
-from ._scores import FLOOR, TOPS, Resampling, Scores, cloud_scores, gene_scores
+from ._halves import split_interval
+from ._scores import FLOOR, TOPS, Resampling, Scores, cloud_scores, gene_scores, observed_gammas
 
 _Points: TypeAlias = NDArray[np.floating[Any]]
 _Members: TypeAlias = NDArray[np.bool_]
@@ -76,10 +75,11 @@ def evaluate(
     ``mean_shift`` moved by the difference of the means that the fit has estimated
     ``gaussian``   moved by the fit's own Gaussian map (blend 0)
     ``hycnn_ot``   moved by the fit (with ``fallback`` if it was made with it)
-    ``floor``      one random half of the observed target cells, scored against the other half
+    ``floor``      one half of the observed target cells, scored against the other half: mean over random splits
     ============== ===================================================================================================
 
-    All baselines are the fit's: nothing is estimated from evaluated cells. Cells are the same for all methods.
+    All baselines are the fit's: nothing is estimated from evaluated cells, and the mean shift and the Gaussian map are
+    those of all cells that the fit was made from. Cells are the same for all methods.
 
     Parameters
     ----------
@@ -101,9 +101,10 @@ def evaluate(
         Way from the representation to genes, as for :func:`scot_hycnn.tl.decode`. A decoder serves all methods, the
         identity too; observed and source cells are as measured.
     n_bootstrap
-        Replicates of the bootstrap over cells; 0 for no intervals.
+        Replicates of the bootstrap over cells; 0 for no intervals but those of the floor, which needs none.
     rng
-        Seed or generator of the bootstrap, the halves, and the draws of cells below.
+        Seed or generator of the bootstrap, the halves, and the draws of cells below. Each target and group starts from
+        the same seed: its scores do not depend on which others are scored, nor the floor on ``n_bootstrap``.
 
     Returns
     -------
@@ -111,14 +112,16 @@ def evaluate(
     ``groupby``), ``method``, ``metric``, ``value``, ``low`` and ``high`` (95 % interval), ``vs_gaussian``,
     ``vs_gaussian_low`` and ``vs_gaussian_high`` (value minus that of the Gaussian map, and its interval), ``n_source``
     and ``n_target`` (evaluated cells of the group). A group with fewer than 10 cells in either condition is left out.
+    ``attrs['mmd_gamma'][target][group]`` of the table are the bandwidths of the MMD.
 
     In the representation (:math:`\hat y` predicted, y observed):
 
     ``energy_distance``
         :func:`energy_distance`, of at most 2,000 cells of each kind, drawn at random.
     ``mmd``
-        :func:`mmd`: MMD², unbiased, mean over the 50 :math:`\gamma` of ``np.logspace(1, -3, 50)``; at most 1,000
-        cells.
+        :func:`mmd`: MMD², unbiased, of at most 1,000 cells; mean over :math:`\gamma` = 4, 2, 1, ½ and ¼ over the median
+        squared distance between the group's observed cells (equal ones left out), whatever their units. Values of
+        groups with other bandwidths do not compare. NaN if all observed cells are equal.
     ``w2_squared``
         :func:`w2`, exact; at most 500 cells, and no more than half of the observed ones, so that the floor has as
         many. Finite samples raise it: compare it with the floor only. Left out without POT (``scot-hycnn[ot]``).
@@ -138,7 +141,8 @@ def evaluate(
     ``deg_overlap_top20``, ``deg_overlap_top50``, ``deg_overlap_top100``
         :func:`deg_overlap`. Half as many cells find fewer genes: here the floor is no bound.
 
-    Numbers of top genes that are not below the number of genes are left out.
+    Numbers of top genes that are not below the number of genes are left out. Changes of means that are no larger than
+    rounding of float32 values, 5e-7 of their size, are no changes (:func:`deg_overlap`).
 
     Raises
     ------
@@ -161,6 +165,14 @@ def evaluate(
     The interval says how far the value would vary with other cells, given the fit; not how far with another fit.
     Replicates are the same cells for all methods. What they share cancels in ``vs_gaussian``, whose interval tells
     methods apart where those of the values overlap.
+
+    The interval of the floor is another: 95 % of experiments that compare as many cells as one half has with as many
+    others, all from the distribution of the observed cells, are expected to score within it (prediction interval, from
+    the spread over 100 splits; 10 for W2² and the Sinkhorn divergence, with the variance that the splits share from the
+    dual potentials). A method whose value is within it cannot be told from a perfect one by half the observed cells.
+    The value is the mean over splits; for the energy distance and MMD² it is exactly 0, which the mean over all splits
+    is. Halves have at most 2,000 cells for the energy distance, 1,000 for the MMD, and 500 for W2² and the Sinkhorn
+    divergence. ``vs_gaussian`` of the floor, and its interval, are those of the floor less the Gaussian map's value.
 
     50,000 cells of 2,000 genes and 50 components, in 10 groups, take 25 s on one core and 0.3 GB beyond ``adata``.
 
@@ -202,18 +214,24 @@ def evaluate(
         logg.warning(f"no metrics of genes: {rep.name!r} has no loadings in adata.varm, or there is no expression")
     if find_spec("ot") is None:
         logg.warning("no w2_squared: POT is not installed; pip install 'scot-hycnn[ot]'")
-    generator = np.random.default_rng(rng)
+    seed = int(np.random.default_rng(rng).integers(2**63))
     rows = []
+    gammas: dict[str, dict[str, list[float]]] = {}
     for slug, held_out in cells.items():
         points = _predictions(fit.models[slug], held_out.x, fallback=bool(fit.params.get("fallback", False)))
         for label, (source, observed) in _large_groups(held_out, groups, fit.targets[slug]):
             members = {method: moved[source] for method, moved in points.items()}
-            scores = _score(held_out.among(source, observed), members, genes, n_bootstrap, generator)
+            # The same seed for all, so that no score depends on which other targets and groups are scored.
+            draws = np.random.default_rng(seed)
+            scores, bandwidths = _score(held_out.among(source, observed), members, genes, n_bootstrap, draws)
+            gammas.setdefault(fit.targets[slug], {})[label] = bandwidths.tolist()
             sizes = int(source.sum()), int(observed.sum())
             rows += [(fit.targets[slug], label, *row, *sizes) for row in _rows(scores)]
     if not rows:
         raise ValueError(f"Fewer than {LEAST_CELLS} evaluated cells in a condition: there is nothing to score.")
-    return pd.DataFrame(rows, columns=list(EVALUATION_COLUMNS))
+    table = pd.DataFrame(rows, columns=list(EVALUATION_COLUMNS))
+    table.attrs["mmd_gamma"] = gammas
+    return table
 
 
 def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[str, Samples]:
@@ -221,10 +239,11 @@ def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[s
     from scot_hycnn.solver import TransportMap  # noqa: PLC0415 - metrics of arrays need no torch
 
     fitted = TransportMap.from_dict(model)
+    gaussian = fitted.gaussian_map()  # of all training cells, and so are its means
     points: dict[str, _Points] = {
         "identity": x,
-        "mean_shift": x + (fitted.coordinates.mean_y - fitted.coordinates.mean_x),
-        "gaussian": fitted.gaussian_map().transport(x),
+        "mean_shift": x + (gaussian.coordinates.mean_y - gaussian.coordinates.mean_x),
+        "gaussian": gaussian.transport(x),
         "hycnn_ot": fitted.transport(x, fallback=fallback),
     }
     moved = {method: cells.astype(np.float64) for method, cells in points.items()}
@@ -256,15 +275,18 @@ def _large_groups(
 
 def _score(
     cells: HeldOut, points: Mapping[str, Samples], genes: Genes | None, n_bootstrap: int, rng: np.random.Generator
-) -> Scores:
+) -> tuple[Scores, Samples]:
+    """Scores, and the bandwidths of the MMD."""
     draws = Resampling.draw(len(cells.x), len(cells.y), n_bootstrap, rng)
-    # A replicate of a small half may draw one cell only, and has no variance; interval leaves it out.
+    observed = cells.y.astype(np.float64)
+    gammas = observed_gammas(observed, draws)
+    # A replicate of few cells may draw one only, and has no variance; interval leaves it out.
     with np.errstate(divide="ignore", invalid="ignore"):
-        scores = cloud_scores(points, cells.y.astype(np.float64), draws, with_w2=find_spec("ot") is not None)
+        scores = cloud_scores(points, observed, draws, gammas=gammas, with_w2=find_spec("ot") is not None)
         if genes is not None:
             source, predicted = _source_sums(genes, cells, points, draws)
-            scores |= gene_scores(source, predicted, _target_sums(genes, cells.target_rows, draws))
-    return scores
+            scores |= gene_scores(source, predicted, *_target_sums(genes, cells.target_rows, draws))
+    return scores, gammas
 
 
 def _source_sums(
@@ -278,27 +300,35 @@ def _source_sums(
             method: genes.predicted(measured, cells.x[block], moved[block]) for method, moved in points.items()
         }
         for name, values in expression.items():
-            part = Sums.of(draws.source[:, block], values.astype(np.float64))
-            sums[name] = sums[name] + part if name in sums else part
+            sums[name] = _add(sums.get(name), draws.source[:, block], values.astype(np.float64))
     return sums.pop("source"), sums
 
 
 def _target_sums(genes: Genes, rows: NDArray[np.intp], draws: Resampling) -> tuple[Sums, Sums]:
-    """Sums of measured expression of both halves of the target cells."""
-    first, second = (_measured_sums(genes, rows, np.sort(half), draws.target) for half in draws.halves)
-    return first, second
+    """Sums of measured expression of target cells, and of the first half of each split."""
+    counts = np.concatenate([draws.target, draws.splits])
+    sums: Sums | None = None
+    for block in row_blocks(len(rows)):
+        sums = _add(sums, counts[:, block], genes.measured(rows[block]).astype(np.float64))
+    assert sums is not None  # groups have cells
+    n_replicates = len(draws.target)
+    return sums[:n_replicates], sums[n_replicates:]
 
 
-def _measured_sums(genes: Genes, rows: NDArray[np.intp], part: NDArray[np.intp], counts: Samples) -> Sums:
-    blocks = [part[block] for block in row_blocks(len(part))]
-    sums = (Sums.of(counts[:, block], genes.measured(rows[block]).astype(np.float64)) for block in blocks)
-    return reduce(operator.add, sums)
+def _add(sums: Sums | None, counts: Samples, values: Samples) -> Sums:
+    """Sums with those of another block, around the mean of the first block."""
+    return Sums.of(counts, values) if sums is None else sums + Sums.of(counts, values, sums.origin)
 
 
 def _rows(scores: Scores) -> Iterator[tuple[Any, ...]]:
     """Method, metric, value and how far it is above the Gaussian map's, with intervals, in the order of METHODS."""
     for method in METHODS:
         for metric, limits in _RANGES.items():
-            if (method, metric) in scores:
-                difference = scores[method, metric] - scores["gaussian", metric]
-                yield method, metric, *interval(scores[method, metric], *limits), *interval(difference)
+            if (method, metric) not in scores:
+                continue
+            values, of_gaussian = scores[method, metric], scores["gaussian", metric]
+            if method == FLOOR:
+                row = split_interval(values, *limits)
+                yield method, metric, *row, *(bound - of_gaussian[0] for bound in row)
+            else:
+                yield method, metric, *interval(values, *limits), *interval(values - of_gaussian)

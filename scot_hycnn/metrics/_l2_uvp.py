@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike
 
 from ._checks import check_pairs
 from ._map_mse import map_mse
+from ._rounding import total_variance
 
 
 def l2_uvp(predicted: ArrayLike, truth: ArrayLike) -> float:
@@ -32,7 +33,8 @@ def l2_uvp(predicted: ArrayLike, truth: ArrayLike) -> float:
     TypeError
         If an array is sparse or not numeric.
     ValueError
-        If the shapes differ, a value is not finite, or ``truth`` has no variance.
+        If the shapes differ, a value is not finite, or ``truth`` has no variance beyond rounding of its
+        values (5e-7 of their size if they are stored in float32, 1e-14 in float64).
 
     References
     ----------
@@ -46,7 +48,10 @@ def l2_uvp(predicted: ArrayLike, truth: ArrayLike) -> float:
     25.0
     """
     predicted_cells, true_cells = check_pairs(predicted=predicted, truth=truth)
-    variance = float(true_cells.var(axis=0, ddof=1).sum())
+    variance = total_variance(true_cells)
     if variance == 0:
-        raise ValueError("truth has no variance: all its rows are equal. Use map_mse, which does not divide.")
+        raise ValueError(
+            "truth has no variance: all its rows are equal. Use map_mse, which does not divide. "
+            "(Differences that are no larger than rounding of the values do not count.)"
+        )
     return 100 * map_mse(predicted_cells, true_cells) / variance

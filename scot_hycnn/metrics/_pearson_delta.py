@@ -6,6 +6,8 @@ from numpy.typing import ArrayLike
 
 from ._checks import check_samples
 from ._pearson import pearson
+from ._rounding import difference
+from ._welch import moments_of
 
 
 def pearson_delta(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike) -> float:
@@ -26,7 +28,8 @@ def pearson_delta(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike)
     Returns
     -------
     Correlation between -1 and 1, without units. NaN if either change is the same for all genes, as that of
-    the identity (``predicted`` equal to ``control``) is.
+    the identity (``predicted`` equal to ``control``) is. Changes that are no larger than rounding of the values are 0
+    (the rule is that of :func:`deg_overlap`).
 
     Raises
     ------
@@ -50,5 +53,11 @@ def pearson_delta(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike)
     predicted_cells, observed_cells, control_cells = check_samples(
         predicted=predicted, observed=observed, control=control
     )
-    baseline = control_cells.mean(axis=0)
-    return pearson(predicted_cells.mean(axis=0) - baseline, observed_cells.mean(axis=0) - baseline)
+    control_moments = moments_of(control_cells)
+    moments = moments_of(predicted_cells), moments_of(observed_cells)
+    rounding = [condition.rounding + control_moments.rounding for condition in moments]
+    changes = [
+        difference(condition.mean, control_moments.mean, bound)
+        for condition, bound in zip(moments, rounding, strict=True)
+    ]
+    return pearson(*changes, *rounding)

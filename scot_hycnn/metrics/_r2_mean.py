@@ -28,11 +28,12 @@ def r2_mean(
         Observed expression of control cells, shape (k, genes), k >= 2; needed for ``n_top`` only.
     n_top
         Only the so many genes whose observed expression changes most against control, by the absolute value of
-        Welch's t; not those that do not change at all.
+        Welch's t; not those that do not change at all, or by no more than rounding (as in :func:`deg_overlap`).
 
     Returns
     -------
-    R² between 0 and 1, without units. NaN if the mean of either is the same for all genes, or none change.
+    R² between 0 and 1, without units. NaN if the mean of either is the same for all genes (up to rounding), or none
+    change.
 
     Raises
     ------
@@ -58,11 +59,12 @@ def r2_mean(
     """
     optional = {} if control is None else {"control": control}
     predicted_cells, observed_cells, *others = check_samples(predicted=predicted, observed=observed, **optional)
-    means = predicted_cells.mean(axis=0), observed_cells.mean(axis=0)
+    moments = moments_of(predicted_cells), moments_of(observed_cells)
+    profiles = [condition.mean for condition in moments] + [condition.rounding for condition in moments]
     if n_top is not None:
         if not others:
             raise ValueError(f"n_top={n_top} takes the genes that change against control; pass control as well.")
         check_n_top(n_top, observed_cells.shape[1])
-        top = top_genes(welch_t(means[1], moments_of(observed_cells), moments_of(*others)), n_top)
-        means = means[0][top], means[1][top]
-    return pearson(*means) ** 2
+        top = top_genes(welch_t(moments[1].mean, moments[1], moments_of(*others)), n_top)
+        profiles = [profile[top] for profile in profiles]
+    return pearson(*profiles) ** 2

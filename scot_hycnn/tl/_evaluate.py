@@ -49,7 +49,7 @@ def evaluate(
     layer, decoder
         Way from the representation to genes, as for :func:`scot_hycnn.tl.decode`.
     n_bootstrap
-        Replicates of the bootstrap over cells; 0 for no intervals.
+        Replicates of the bootstrap over cells; 0 for no intervals but those of the floor.
     rng
         Seed or generator of all that is random.
     key_added
