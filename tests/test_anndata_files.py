@@ -33,6 +33,10 @@ def read(path):
     return (anndata.read_zarr(path) if path.suffix == ".zarr" else anndata.read_h5ad(path)).X
 
 
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 @pytest.fixture(scope="module", params=SUFFIXES)
 def templates(request, tmp_path_factory):
     """An old and a new output: as small as they can be, for they are replaced some hundred times."""
@@ -100,7 +104,7 @@ def test_a_failure_of_any_call_leaves_the_old_or_the_new_one(templates, tmp_path
         seen.add(calls[n])
         # Litter stays only where the call that removes it has failed.
         if calls[n] not in ("unlink", "rmdir"):
-            assert os.listdir(tmp_path) == [path.name], calls
+            assert names(tmp_path) == [path.name], calls
         for each in tmp_path.iterdir():
             shutil.rmtree(each) if each.is_dir() else each.unlink()
     assert {"mkdir", "fsync", "rmdir"} < seen
@@ -147,7 +151,7 @@ def test_what_is_replaced_may_be_a_link(tmp_path, suffix):
     _anndata.write_file(AnnData(NEW), path, overwrite=True)
     np.testing.assert_array_equal(read(elsewhere), OLD)
     np.testing.assert_array_equal(read(path), NEW)
-    assert sorted(os.listdir(tmp_path)) == [path.name, elsewhere.name]
+    assert names(tmp_path) == [path.name, elsewhere.name]
 
 
 @pytest.mark.parametrize("name", ["notes.h5ad", "notes.zarr"])
@@ -158,7 +162,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path, name):
     with pytest.raises(ValueError, match="is a folder"):
         _anndata.write_file(AnnData(NEW), folder, overwrite=True)
     assert (folder / "notes.txt").read_text() == "mine"
-    assert os.listdir(tmp_path) == [name]
+    assert names(tmp_path) == [name]
 
 
 def test_a_folder_is_no_place_for_a_page(tmp_path):
@@ -183,7 +187,7 @@ def test_what_has_appeared_meanwhile_is_not_replaced(tmp_path, monkeypatch, suff
         with pytest.raises(FileExistsError, match="has appeared"):
             _anndata.write_file(AnnData(NEW), path, overwrite=False)
     np.testing.assert_array_equal(read(path), OLD)
-    assert os.listdir(tmp_path) == [path.name]
+    assert names(tmp_path) == [path.name]
 
 
 def test_others_may_read_what_was_written(tmp_path):

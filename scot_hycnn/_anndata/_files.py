@@ -140,8 +140,7 @@ def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         yield part
         _flush(part)
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{str(path)!r} has appeared while its content was made; it is not replaced.")
+        _check_absent(path, overwrite=overwrite)
         _put(part, path)
     except BaseException as error:
         # An old store that could not get its name back lies there: then nothing is removed.
@@ -151,6 +150,11 @@ def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
             error.add_note(f"{str(folder)!r} is left behind.")
         raise
     _remove(folder)
+
+
+def _check_absent(path: Path, *, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{str(path)!r} has appeared while its content was made; it is not replaced.")
 
 
 def _put(part: Path, path: Path) -> None:
