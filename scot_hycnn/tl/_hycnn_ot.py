@@ -182,6 +182,7 @@ def hycnn_ot(
         ``source`` and ``targets`` (slug to label), ``groupby``, ``rep``, ``params``, ``history``, ``validation``,
         ``certificate``, ``status`` (the last four by slug), ``versions``, ``schema_version``, and the maps
         themselves, ``models``. It survives .h5ad and .zarr, and :func:`scot_hycnn.tl.transport` works from it.
+        ``certificate`` and ``validation`` are measured on validation cells, which also chose the blend.
 
     Raises
     ------
