@@ -13,8 +13,10 @@ import shutil
 import subprocess
 import sys
 import warnings
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_type_hints
 
 import anndata
 import matplotlib.pyplot as plt
@@ -24,9 +26,11 @@ import scanpy as sc
 
 import scot_hycnn as sh
 from scot_hycnn import cli
+from scot_hycnn._anndata import _pairs
 from scot_hycnn.cli import _main
 from scot_hycnn.cli._commands import COMMANDS
 from scot_hycnn.cli._plot import FIGURES
+from scot_hycnn.solver import Settings
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Writing zarr v2"),
@@ -279,6 +283,23 @@ def test_without_typer(monkeypatch):
         cli.main()
 
 
+def test_the_help_says_the_default_widths():
+    help_text = get_type_hints(COMMANDS["fit"], include_extras=True)["hidden"].__metadata__[0].help
+    for widths in (Settings.for_cells(n_cells, 5, device="cpu", rng=0).hidden for n_cells in (1_000, 1_001)):
+        assert ",".join(map(str, widths)) in help_text
+
+
+@pytest.mark.filterwarnings("default:.* is an embedding of neighbours")
+def test_a_fit_on_raw_scales_prints_a_warning(folder, run):
+    adata = read(folder / "in.h5ad")
+    adata.obsm["X_umap"] = adata.obsm["X_pca"][:, :2]
+    adata.write_h5ad(folder / "umap.h5ad")
+    options = (*FIT, "--use-rep", "X_umap", "--potential", "gaussian", "-o", folder / "o.h5ad")
+    code, _, err = run("fit", folder / "umap.h5ad", *options)
+    assert code == 0
+    assert len(re.findall("^warning: .*X_umap.*embedding of neighbours", err, flags=re.MULTILINE)) == 1
+
+
 TOOLS = {"fit": sh.tl.hycnn_ot, "transport": sh.tl.transport, "evaluate": sh.tl.evaluate, "report": sh.pl.report}
 
 
@@ -435,6 +456,83 @@ def test_an_interrupted_command_ends_with_130(folder, run, monkeypatch):
     code, out, _ = run("fit", folder / "in.h5ad", *FIT, "-o", folder / "o.h5ad")
     assert (code, out) == (130, "")
     assert not (folder / "o.h5ad").exists()
+
+
+def missing_key():
+    return {}["theta"]
+
+
+def singular_matrix():
+    return np.linalg.cholesky(-np.eye(2))  # a LinAlgError is a ValueError
+
+
+def wrong_shapes():
+    return np.ones(2) + np.ones(3)
+
+
+def no_attribute():
+    return np.ones(2).nix
+
+
+def no_index():
+    return np.empty(0)[7]
+
+
+def unknown_keyword():
+    return sh.tl.transport(nix=1)
+
+
+def no_import():
+    import_module("scot_hycnn.nix")
+
+
+def missing_page():
+    return (Path(sh.__file__).parent / "pl" / "nix.html").read_text()
+
+
+OURS = [missing_key, singular_matrix, wrong_shapes, no_attribute, no_index, unknown_keyword, no_import, missing_page]
+
+
+@pytest.mark.parametrize("fault", OURS, ids=lambda fault: fault.__name__)
+def test_an_error_of_ours_is_shown_with_its_traceback(folder, run, monkeypatch, fault):
+    monkeypatch.setattr(sh.tl, "hycnn_ot", lambda *_, **__: fault())
+    code, out, err = run("fit", folder / "in.h5ad", *FIT, "-o", folder / "o.h5ad")
+    assert (code, out) == (1, "")
+    assert "Traceback (most recent call last)" in err
+    assert fault.__name__ in err
+    assert "please report it" in err.splitlines()[-1]
+    assert not (folder / "o.h5ad").exists()
+
+
+def test_a_value_error_that_no_check_raises_is_ours(folder, run, monkeypatch):
+    """Inside a function of the package, and of Python's own making: lists of two lengths."""
+    monkeypatch.setattr(_pairs, "slugs", lambda labels: [*labels, "one more"])
+    code, _, err = run("fit", folder / "in.h5ad", *FIT, "-o", folder / "o.h5ad")
+    assert code == 1
+    assert "in read_pairs" in err
+
+
+def out_of_memory():
+    raise MemoryError
+
+
+def full_disk():
+    raise OSError(28, "No space left on device", "o.h5ad")
+
+
+def warning_made_an_error():
+    raise UserWarning("Replacing")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [(out_of_memory, "MemoryError"), (full_disk, "No space left .*'o.h5ad'"), (warning_made_an_error, "Replacing")],
+)
+def test_what_the_machine_refuses_is_one_line(folder, run, monkeypatch, refusal, said):
+    monkeypatch.setattr(sh.tl, "hycnn_ot", lambda *_, **__: refusal())
+    code, out, err = run("fit", folder / "in.h5ad", *FIT, "-o", folder / "o.h5ad")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(f"error: .*{said}.*\n", err)
 
 
 WORKFLOWS = Path(__file__).parents[1] / "tutorials" / "workflows"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import shutil
 import tempfile
 import warnings
@@ -17,6 +19,11 @@ from anndata import AnnData
 from ._hdf5 import check_tree
 
 SUFFIXES = (".h5ad", ".zarr")
+
+# One of these lies in every zarr store, in format 2 and 3.
+_SIGNS_OF_A_STORE = (".zgroup", ".zarray", "zarr.json")
+# Where what is replaced lies until the new one has its name.
+_REPLACED = "replaced"
 
 
 def read_file(path: Path) -> AnnData:
@@ -74,13 +81,19 @@ def check_writable(path: Path, *, overwrite: bool, suffixes: Sequence[str] = SUF
     FileNotFoundError
         If its folder does not exist.
     ValueError
-        If its suffix is unknown, or something is there already and ``overwrite`` is not set.
+        If its suffix is unknown, something is there already and ``overwrite`` is not set, or a folder is there that is
+        no zarr store.
     """
     _check_suffix(path, suffixes)
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"The folder of {str(path)!r} does not exist; create it first.")
     if path.exists() and not overwrite:
         raise ValueError(f"{str(path)!r} exists; choose another name, or pass --overwrite to replace it.")
+    if path.is_dir() and not (path.suffix == ".zarr" and _may_be_a_store(path)):
+        raise ValueError(
+            f"{str(path)!r} is a folder{' that holds no zarr store' if path.suffix == '.zarr' else ''}, which is not "
+            "replaced; choose another name, or delete the folder."
+        )
 
 
 def write_file(adata: AnnData, path: Path, *, overwrite: bool) -> None:
@@ -90,9 +103,11 @@ def write_file(adata: AnnData, path: Path, *, overwrite: bool) -> None:
     ------
     FileNotFoundError, ValueError
         As :func:`check_writable`.
+    OSError
+        As :func:`written_whole`.
     """
     check_writable(path, overwrite=overwrite)
-    with written_whole(path) as part:
+    with written_whole(path, overwrite=overwrite) as part:
         if path.suffix == ".h5ad":
             adata.write_h5ad(part)
         else:
@@ -100,17 +115,100 @@ def write_file(adata: AnnData, path: Path, *, overwrite: bool) -> None:
                 # anndata announces a change of its default format; both formats read back the same.
                 warnings.filterwarnings("ignore", message="Writing zarr v2")
                 adata.write_zarr(part)
-        if path.is_dir():  # a zarr store; a folder cannot be renamed onto another
-            shutil.move(path, part.parent / "replaced")
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a path beside this one to write to; it is renamed when all is written, and removed if that fails."""
-    with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as folder:
-        part = Path(folder) / path.name
+def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a path beside this one to write a file or a folder to; it is renamed when all is written.
+
+    If anything fails, what was written is removed, and what was at the path before is there again.
+
+    Raises
+    ------
+    FileExistsError
+        If something has appeared at the path meanwhile and ``overwrite`` is not set.
+    OSError
+        If it cannot be renamed. The message says where the old one is.
+
+    Warns
+    -----
+    UserWarning
+        If what was replaced cannot be removed.
+    """
+    folder = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}."))
+    part = folder / path.name
+    try:
         yield part
-        part.replace(path)
+        _flush(part)
+        _check_absent(path, overwrite=overwrite)
+        _put(part, path)
+    except BaseException as error:
+        # An old store that could not get its name back lies there: then nothing is removed.
+        if _is_there(path) or not _is_there(folder / _REPLACED):
+            shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            error.add_note(f"{str(folder)!r} is left behind.")
+        raise
+    _remove(folder)
+
+
+def _check_absent(path: Path, *, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{str(path)!r} has appeared while its content was made; it is not replaced.")
+
+
+def _put(part: Path, path: Path) -> None:
+    """Give what is written its name; the old one goes only when the new one has it."""
+    replaced = part.with_name(_REPLACED)
+    try:
+        if part.is_dir() and _is_there(path):
+            # No folder can be renamed onto another: the old one stays beside until the new one is in its place.
+            path.rename(replaced)
+            part.rename(path)
+        else:
+            part.replace(path)
+    except BaseException as error:
+        try:
+            if _is_there(replaced) and not _is_there(path):
+                replaced.rename(path)
+        except OSError as second:
+            raise OSError(
+                second.errno,
+                f"could not be replaced ({error}), nor could the old one get its name back ({second}); the old one is "
+                f"{str(replaced)!r}, the new one {str(part)!r}",
+                str(path),
+            ) from error
+        if isinstance(error, OSError):
+            raise OSError(
+                error.errno, f"could not be written ({error.strerror}); what was there before is kept", str(path)
+            ) from error
+        raise
+
+
+def _flush(part: Path) -> None:
+    """Wait until all is on the disk: after a power cut the name must not stand for an empty file."""
+    for file in sorted(part.rglob("*")) if part.is_dir() else [part]:
+        if file.is_file():
+            with file.open("r+b") as written:
+                os.fsync(written.fileno())
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        warnings.warn(
+            f"What was replaced could not be removed ({error}); delete {str(folder)!r}.", UserWarning, stacklevel=4
+        )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is anything of this name, be it a link to nothing."""
+    return path.exists() or path.is_symlink()
+
+
+def _may_be_a_store(folder: Path) -> bool:
+    return any((folder / name).exists() for name in _SIGNS_OF_A_STORE) or not any(folder.iterdir())
 
 
 def import_zarr() -> Any:
@@ -132,7 +230,9 @@ def import_zarr() -> Any:
 def _reading(path: Path) -> Iterator[None]:
     _check_suffix(path)
     if not path.exists():
-        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+        kept = [str(old) for old in path.absolute().parent.glob(f"{glob.escape(f'.{path.name}.')}*/{_REPLACED}")]
+        advice = f" A replacement was cut off: what was there before is {kept}." if kept else ""
+        raise FileNotFoundError(f"There is no file {str(path)!r}.{advice}")
     try:
         yield
     except Exception as error:  # a damaged file can make its reader raise anything

@@ -24,6 +24,7 @@ from ._representation import (
     read_coordinates,
     stored_rows,
 )
+from ._scales import warn_of_scales
 from ._slots import check_foreign, check_slots, slugs
 from ._stored import slots_of_previous_fit
 from ._training import check_representation_is_blind, training_rows
@@ -139,6 +140,7 @@ def read_pairs(
         reader.read(condition, slug, everyone=everyone[1])
         for condition, slug in zip(conditions.targets, labels, strict=True)
     ]
+    warn_of_scales(adata, rep, source, targets)
     return Pairs(conditions.groupby, rep, source, tuple(targets), split_key, group_key)
 
 

@@ -77,7 +77,7 @@ def new_store(adata: AnnData, path: Path, *, with_genes: bool = False) -> Iterat
     Its path appears when all is written, or not at all.
     """
     zarr = import_zarr()
-    with written_whole(path) as part:
+    with written_whole(path, overwrite=False) as part:
         # anndata's default; in format 3 it may join chunks to shards, which an appended block would write anew.
         zarr_format = {} if zarr.__version__.startswith("2.") else {"zarr_format": 2}
         store = Store(zarr.open_group(part, mode="w", **zarr_format))

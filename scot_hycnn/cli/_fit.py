@@ -31,7 +31,10 @@ def fit(
     leave_out: Annotated[str, typer.Option(help="Choose the blend on cells, or on groups for unseen ones.")] = "cells",
     potential: Annotated[str, typer.Option(help="hycnn, icnn, groupmax, mlp, gaussian ...")] = "hycnn",
     solver: Annotated[str, typer.Option(help="amortized, minimax, w2gn, enot or paper.")] = "amortized",
-    hidden: Annotated[str | None, typer.Option(help="Width of each hidden layer. [default: 48,48,48,48]")] = None,
+    hidden: Annotated[
+        str | None,
+        typer.Option(help="Width of each hidden layer. [default: 48,48,48,48, or 32,32,32 up to 1,000 cells]"),
+    ] = None,
     max_steps: Annotated[int | None, typer.Option(help="Training steps. [default: from cells]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cells in each step. [default: from cells]")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate. [default: the method's]")] = None,

@@ -78,7 +78,7 @@ def plot(
     adata = read_file(file)
     if FIGURES[figure]:
         _predict_genes(adata, key, target, layer)
-    _save(draw(adata, key, return_fig=True, **options), output, dpi)
+    _save(draw(adata, key, return_fig=True, **options), output, dpi, overwrite=overwrite)
 
 
 def _options_of(draw: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -105,10 +105,10 @@ def _predict_genes(adata: AnnData, key: str, target: str | None, layer: str | No
         tl.decode(adata, key, target=target, layer=layer)
 
 
-def _save(figure: Any, output: Path, dpi: int) -> None:
+def _save(figure: Any, output: Path, dpi: int, *, overwrite: bool) -> None:
     from scot_hycnn._anndata import written_whole
 
     # Without the date: the same file gives the same picture.
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(output.suffix)
-    with written_whole(output) as part:
+    with written_whole(output, overwrite=overwrite) as part:
         figure.savefig(part, dpi=dpi, metadata=metadata, bbox_inches="tight")

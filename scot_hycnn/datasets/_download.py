@@ -201,7 +201,7 @@ def _check_sha256(path: Path, *, may_record: bool) -> None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not record.exists():
-        record.write_text(f"{digest}  {path.name}\n", encoding="utf-8")  # what sha256sum --check reads
+        _write_whole(record, f"{digest}  {path.name}\n")  # what sha256sum --check reads
         logg.info(f"{path.name} has SHA-256 {digest}, noted in {record} and compared at every later use")
         return
     recorded = " ".join(record.read_text(encoding="utf-8").split()[:1])
@@ -211,3 +211,13 @@ def _check_sha256(path: Path, *, may_record: bool) -> None:
             f"{recorded!r}. If you changed the file on purpose, delete {record.name}; if not, delete both, and it is "
             "downloaded again."
         )
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Half a note, of a full disk, would say at every later use that the file has changed."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -93,6 +93,6 @@ def report(
     targets = [target] if isinstance(target, str) else None if target is None else list(target)
     choices = Choices(key, targets, basis, groupby, layer, n_genes, max_cells)
     page = html(content(adata, choices, title))
-    with written_whole(path) as part:
+    with written_whole(path, overwrite=True) as part:
         part.write_text(page, encoding="utf-8", newline="\n")
     return path

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+# Nearer cells are one cell to a map that computes in float32: what is left of their difference is rounding.
+_RESOLUTION = 1000 * float(np.finfo(np.float32).eps)
+
 
 def certificate(fitted: TransportMap, x: Array, y: Array, rng: int) -> dict[str, float]:
     """See TransportMap.certify.
@@ -29,11 +32,9 @@ def certificate(fitted: TransportMap, x: Array, y: Array, rng: int) -> dict[str,
     -------
     The measurements by name.
     """
-    pairs = np.random.default_rng(rng).integers(len(x), size=(2, max(len(x), 1000)))
-    a, b = x[pairs[:, pairs[0] != pairs[1]]]
     moved_x = fitted.mapped(x)
     return {
-        **_convexity(fitted, a, b),
+        **_convexity(fitted, *_pairs(fitted.coordinates.source(x), x, rng)),
         "fenchel_residual": _mean_distance(y, fitted.mapped(fitted.inverted(y))),
         "cycle_error": _mean_distance(x, fitted.inverted(moved_x)),
         **_squared_distance(fitted, x, y),
@@ -41,15 +42,26 @@ def certificate(fitted: TransportMap, x: Array, y: Array, rng: int) -> dict[str,
     }
 
 
+def _pairs(points: Array, x: Array, rng: int) -> tuple[Array, Array]:
+    """Random pairs of cells x that differ; ``points`` are the same cells as the map sees them."""
+    resolution = _RESOLUTION * max(1.0, float(np.abs(points).max()))
+    # One cell of each place: where nearly all cells are the same, pairs of any two would hardly ever differ.
+    _, places = np.unique(np.round(points / resolution), axis=0, return_index=True)
+    first, second = places[np.random.default_rng(rng).integers(len(places), size=(2, max(len(x), 1000)))]
+    differ = np.linalg.norm(points[first] - points[second], axis=1) > resolution
+    return x[first[differ]], x[second[differ]]
+
+
 def _convexity(fitted: TransportMap, a: Array, b: Array) -> dict[str, float]:
+    if not len(a):  # all cells are the same: there is nothing to compare
+        return {"convexity_gap": float("nan"), "monotonicity": float("nan")}
     # The linear part <m_y, x> of f has no gap, and far from the origin would drown the rest in rounding.
     ends, middle = fitted.centred_potential(np.concatenate([a, b])), fitted.centred_potential((a + b) / 2)
     gap = middle - ends.reshape(2, -1).mean(0)
     moved = fitted.mapped(a) - fitted.mapped(b)
-    squared = np.maximum(((a - b) ** 2).sum(1), np.finfo(float).tiny)
     return {
         "convexity_gap": float(gap.max()),
-        "monotonicity": float(((moved * (a - b)).sum(1) / squared).min()),
+        "monotonicity": float(((moved * (a - b)).sum(1) / ((a - b) ** 2).sum(1)).min()),
     }
 
 

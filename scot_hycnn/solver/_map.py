@@ -62,7 +62,8 @@ class TransportMap:
     validation
         Scores on validation cells, the Gaussian map's beside the chosen one's, and of every blend.
     certificate
-        How far the map is what it claims to be; see :meth:`certify`.
+        How far the map is what it claims to be; see :meth:`certify`. Measured on validation cells, which also chose
+        the blend.
     gaussian
         Balanced coordinates of the Gaussian map between all cells that the fit was given, validation cells included;
         None where ``coordinates`` are these.
@@ -375,11 +376,16 @@ class TransportMap:
         -------
         ``convexity_gap``: largest :math:`f(\frac{x + x'}2) - \frac{f(x) + f(x')}2` over random pairs (convex: not above
         rounding). ``monotonicity``: smallest :math:`\langle T(x) - T(x'), x - x'\rangle/|x - x'|^2` (convex: not
-        below 0). ``fenchel_residual``: mean :math:`|y - T(T^{-1}(y))|`. ``cycle_error``: mean
+        below 0). Pairs of cells that float32 cannot tell apart are left out; if all source cells are the same, both
+        are NaN. ``fenchel_residual``: mean :math:`|y - T(T^{-1}(y))|`. ``cycle_error``: mean
         :math:`|x - T^{-1}(T(x))|`. ``w2_squared``: the dual's value :math:`E|X|^2 + E|Y|^2 - 2J(f)` on these cells. On
         cells that the fit has not seen its expectation is a lower bound of :math:`W_2^2` for every f, and equal to it
         for the optimal one; ``w2_squared_error`` is its standard error. ``transport_cost``: mean :math:`|T(x) - x|^2`,
         which is :math:`W_2^2` if T is optimal. All in the units of the representation, or their square.
+
+        The certificate that a fit stores is measured on up to 200 of its validation cells of each condition. They have
+        also chosen the blend, so its ``w2_squared`` tends to be a little too high to be a lower bound. Give cells that
+        the fit has not seen at all, such as those held out by :func:`scot_hycnn.pp.split`, for a bound.
 
         Raises
         ------

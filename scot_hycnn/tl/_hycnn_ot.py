@@ -185,7 +185,8 @@ def hycnn_ot(
         ``certificate``, ``outcome`` (one of :class:`scot_hycnn.solver.Outcome`), ``status`` (the outcome in sentences;
         the last five by slug), ``versions``, ``schema_version``, and the maps themselves, ``models``. ``validation``
         holds the rows of cells that lie so far from all others that they took no part in the fit (``far_source``,
-        ``far_target``). It survives .h5ad and .zarr, and :func:`scot_hycnn.tl.transport` works from it.
+        ``far_target``). ``certificate`` and ``validation`` are measured on validation cells, which also chose the
+        blend. It survives .h5ad and .zarr, and :func:`scot_hycnn.tl.transport` works from it.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import anndata as ad
 import mudata
@@ -326,6 +328,22 @@ def test_a_file_that_has_changed_since(store, folder, cells):
     (folder / f"{NAME}.sha256").unlink()
     np.testing.assert_array_equal(kang_2018().X, other.X)
     assert len(store.asked) == 1
+
+
+def test_a_full_disk_leaves_no_half_of_a_note(store, folder, cells, monkeypatch):
+    def full(self, text, **_):
+        self.write_bytes(text.encode()[:5])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    kang_2018()
+    for note in folder.glob("*.sha256"):
+        note.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space left"):
+            kang_2018()
+    assert [path.suffix for path in folder.iterdir()] == [".h5ad"]
+    assert kang_2018().shape == cells.shape
 
 
 def test_an_empty_note(store, folder):

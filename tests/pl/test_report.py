@@ -73,6 +73,18 @@ def test_genes_without_a_layer_are_those_of_decode(adata, page):
     assert "no way from 'X_pca' to genes" in content(page(adata))["targets"][0]["genes"]
 
 
+def test_the_certificate_says_which_cells_it_is_of_and_what_cannot_be_said(adata, page):
+    text = page(adata)
+    rows = {row[0]: row for row in content(text)["targets"][0]["certificate"]}
+    assert rows["monotonicity"][3] is True
+    assert "chose the blend" in re.search(r'<section id="certificate".*?</section>', text, re.DOTALL)[0]
+    (certificate,) = adata.uns["hycnn_ot"]["certificate"].values()
+    certificate["monotonicity"] = np.nan  # all cells are the same
+    rows = {row[0]: row for row in content(page(adata))["targets"][0]["certificate"]}
+    assert (rows["monotonicity"][1], rows["monotonicity"][3]) == (None, None)
+    assert rows["convexity gap"][3] is True
+
+
 def test_labels_are_text(adata, page):
     adata.obs["cell_type"] = adata.obs["cell_type"].astype(str).replace("CD14+ Monocyte", HOSTILE)
     text = page(adata, groupby="cell_type", title=HOSTILE)

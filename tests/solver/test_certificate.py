@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -159,3 +160,62 @@ def test_the_order_of_the_cells_does_not_bias_the_certificate():
     x, y = (rng.normal(size=(6000, 2)) + np.repeat([[-20, 0], [20, 0]][::order], 3000, axis=0) for order in (1, -1))
     fitted = fit(x, y + 1, potential="gaussian")
     assert abs(fitted.certificate["w2_squared"] - 2) < 4 * fitted.certificate["w2_squared_error"] + 1
+
+
+# ---- cells that are the same
+
+
+def slope(scale=3.0, n_dims=3):
+    """A map whose monotonicity is known: T(x) = scale * x."""
+    return map_of(Gaussian(np.zeros(n_dims), np.zeros(n_dims), np.eye(n_dims), scale**2 * np.eye(n_dims)))
+
+
+@pytest.mark.parametrize("jitter", [0, 1e-12, 1e-9, 1e-7])
+@pytest.mark.parametrize("n_copies", [2, 50])
+def test_equal_cells_are_no_pair(jitter, n_copies):
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.normal(size=(8, 3)), n_copies, axis=0)
+    x = x + jitter * rng.normal(size=x.shape)
+    certificate = slope().certify(x, rng.normal(size=(50, 3)))
+    assert certificate["monotonicity"] == pytest.approx(3, rel=0.01)
+    assert certificate["convexity_gap"] < 0
+
+
+def test_one_cell_that_differs_from_thousands_is_found():
+    x = np.zeros((5000, 3))
+    x[1234] = 1
+    certificate = slope().certify(x, np.random.default_rng(0).normal(size=(50, 3)))
+    assert certificate["monotonicity"] == pytest.approx(3, rel=1e-4)
+    assert certificate["convexity_gap"] == pytest.approx(-3 * 3 / 8, rel=1e-4)  # of 3 |x|^2 / 2, halfway to (1, 1, 1)
+
+
+@pytest.mark.parametrize("jitter", [0, 1e-9])
+def test_where_all_cells_are_the_same_there_is_nothing_to_say(tmp_path, jitter):
+    rng = np.random.default_rng(0)
+    x, y = np.ones((20, 3)) + jitter * rng.normal(size=(20, 3)), rng.normal(size=(50, 3))
+    certificate = slope().certify(x, y)
+    assert math.isnan(certificate["monotonicity"])
+    assert math.isnan(certificate["convexity_gap"])
+    others = {name: value for name, value in certificate.items() if name not in ("monotonicity", "convexity_gap")}
+    assert all(map(math.isfinite, others.values()))
+    # What is stored with the map can be stored.
+    dataclasses.replace(slope(), certificate=certificate).save(tmp_path / "map.safetensors")
+    loaded = TransportMap.load(tmp_path / "map.safetensors")
+    assert loaded.certificate == pytest.approx(certificate, nan_ok=True)
+
+
+def test_neither_origin_nor_unit_of_the_cells_hides_a_pair():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 100, 3))
+    for origin, unit in ((1e6, 1.0), (0.0, 1e-6), (0.0, 1e6)):
+        gaussian = Gaussian(*np.full((2, 3), origin), unit**2 * np.eye(3), 9 * unit**2 * np.eye(3))
+        certificate = map_of(gaussian).certify(x * unit + origin, y * unit + origin)
+        assert certificate["monotonicity"] == pytest.approx(3, rel=0.01)
+
+
+def test_the_order_of_the_cells_does_not_matter():
+    truth = truth_of()
+    x, y = cells_of(truth, 0, 300)
+    fitted = map_of(truth, blend=0.7)
+    shuffled = np.random.default_rng(1).permutation(len(x))
+    assert fitted.certify(x[shuffled], y[::-1]) == pytest.approx(fitted.certify(x, y), rel=1e-4, abs=1e-5)

@@ -100,6 +100,7 @@ def anndatas(draw):
 
 
 @pytest.mark.filterwarnings("ignore:Observation names are not unique|Transforming to str index")
+@pytest.mark.filterwarnings("ignore:.* looks like counts")  # its values are whole numbers
 @given(case=anndatas(), named=st.booleans())
 @FUZZ
 def test_any_labels_types_and_layouts(case, named, unchanged):

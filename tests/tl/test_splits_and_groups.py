@@ -17,11 +17,11 @@ FAST = {"max_steps": 12, "hidden": (8, 8), "n_ensemble": 2, "progress": False, "
 
 @pytest.fixture
 def genes():
-    """400 cells of two conditions and two types, with counts and no representation."""
+    """400 cells of two conditions and two types, with logarithms of counts and no representation."""
     rng = np.random.default_rng(0)
     condition, kind = rng.permutation(np.repeat(["control", "drug"], 200)), rng.choice(["B", "T", "NK"], 400)
     level = 2 + (kind == "T")[:, None] * np.arange(20) / 5 + (condition == "drug")[:, None] * np.arange(20)[::-1] / 10
-    x = rng.poisson(level).astype(np.float32)
+    x = np.log1p(rng.poisson(level)).astype(np.float32)
     obs = pd.DataFrame({"condition": condition, "cell_type": pd.Categorical(kind)}, index=[f"c{i}" for i in range(400)])
     return anndata.AnnData(x, obs=obs)
 

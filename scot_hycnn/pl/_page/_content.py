@@ -221,7 +221,8 @@ def _certificate(measured: dict[str, Any], unit: str) -> list[list[Any]]:
         "cells: monotone if not below 0.",
         "fenchel_residual": f"Mean distance of target cells from where the map takes their preimages, in {unit}.",
         "cycle_error": f"Mean distance of source cells from the inverse of where they are moved, in {unit}.",
-        "w2_squared": "Squared Wasserstein-2 distance by the dual: a lower bound on these cells, up to its error.",
+        "w2_squared": "Squared Wasserstein-2 distance by the dual: a lower bound up to its error, but a little too "
+        "high on these cells, which also chose the blend.",
         "w2_squared_error": "Standard error of that bound.",
         "transport_cost": "Mean squared displacement of these cells.",
     }
@@ -229,6 +230,8 @@ def _certificate(measured: dict[str, Any], unit: str) -> list[list[Any]]:
         "convexity_gap": measured.get("convexity_gap", 0) <= _ROUNDING,
         "monotonicity": measured.get("monotonicity", 0) >= -_ROUNDING,
     }
+    # NaN where all cells are the same: neither holds nor fails.
+    sound = {name: holds for name, holds in sound.items() if not np.isnan(measured.get(name, 0))}
     return [[name.replace("_", " "), value, meaning.get(name, ""), sound.get(name)] for name, value in measured.items()]
 
 
