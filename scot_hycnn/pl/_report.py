@@ -68,8 +68,9 @@ def report(
     FileNotFoundError
         If the folder of ``path`` does not exist.
     ValueError
-        If there is no such fit, target, embedding, column or layer, more than 40 targets are to be shown, ``path`` does
-        not end in ``.html``, or a number is not a whole one of 1 or more (2 for ``max_cells``).
+        If there is no such fit, target, embedding, column or layer, measured values are not those that the PCA was run
+        on, more than 40 targets are to be shown, ``path`` does not end in ``.html``, or a number is not a whole one of
+        1 or more (2 for ``max_cells``).
 
     Warns
     -----
