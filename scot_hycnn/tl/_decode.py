@@ -93,8 +93,9 @@ def decode(
         If ``adata`` is no AnnData, or ``decoder`` no function.
     ValueError
         If there is no such fit, target or layer, slots or labels are gone, there is no way from the representation to
-        genes, measured values are not those that the PCA was run on, values are not finite, a decoder returns another shape, ``key_added`` names a layer of other values, or
-        ``output`` exists. The AnnData is then as it was, and no store is left.
+        genes, measured values are not those that the PCA was run on, values are not finite, a decoder returns another
+        shape, ``key_added`` names a layer of other values, or ``output`` exists. The AnnData is then
+        as it was, and no store is left.
 
     Warns
     -----
