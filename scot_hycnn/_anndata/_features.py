@@ -11,7 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from ._conditions import Rows
-from ._genes import columns_are_genes, find_layer, row_blocks
+from ._genes import check_decoded, columns_are_genes, find_layer, row_blocks
 from ._results import Results
 from ._slots import layer_names
 from ._stored import read_fit
@@ -105,7 +105,7 @@ def read_genes(adata: AnnData, results: Results, key: str, layer: str | None) ->
     Raises
     ------
     ValueError
-        If there is no such layer, or it lacks cells.
+        If there is no such layer, it lacks cells, or measured values are not those that it was predicted from.
     """
     if columns_are_genes(adata, results.rep):
         return read_dimensions(results)
@@ -123,6 +123,7 @@ def read_genes(adata: AnnData, results: Results, key: str, layer: str | None) ->
             f"adata.layers[{name!r}] lacks {n_without} of the {len(results.source_rows)} predicted cells. "
             f"Run sh.tl.decode(adata, {key!r}) again."
         )
+    check_decoded(adata, measured_layer, name, results.moved, results.target_rows)
     genes = [str(gene) for gene in adata.var_names]
     return Features(genes, Values(measured, results.source_rows), predicted, Values(measured, results.target_rows))
 

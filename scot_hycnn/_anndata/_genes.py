@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,6 +18,7 @@ from ._representation import (
     Representation,
     dense_array,
     feature_names,
+    is_finite,
     loadings_key,
     read_coordinates,
 )
@@ -28,6 +30,20 @@ Decoder: TypeAlias = Callable[[NDArray[np.float32]], ArrayLike]
 
 # Cells that are dense at once: of 20,000 genes these are 80 MB.
 BLOCK_ROWS = 1000
+
+# Cells on which measured values are compared with coordinates: milliseconds. In a file they lie in runs, each of which
+# touches one chunk or two.
+_CHECKED_CELLS, _RUN_IN_FILE = 300, 15
+# How far the two may be apart, relative to the spread of the coordinates. Measured on Kang's cells: 1e-6 for an exact
+# PCA, 0.02 for a randomised one (0.07 of pure noise); 0.4 for a PCA of the scaled values or of another logarithm, 0.7
+# and 1.1 for another sum of counts, 5.7 for counts. Values that were changed after their PCA lie between: 0.1 to 0.21
+# in pbmc_planted, whose small values are zeros, and 0.12 to 0.29 there for a PCA of the scaled values. The genes'
+# slopes on what the components add up to tell these two: they are 0.1 to 0.2 away from 1, and 0.3 to 0.45.
+_ROUNDING, _MOST_APART = 0.1, 0.25
+# Loadings are orthonormal up to float32 and the solver if their products are no farther from 1 and 0.
+_ORTHONORMAL = 1e-2
+# Share of zeros among the values that a prediction started from that no decoder reaches by chance.
+_MANY_ZEROS = 0.05
 
 
 @dataclass(frozen=True)
@@ -70,14 +86,7 @@ class Genes:
         """
         if self.loadings is None and self.decoder is None:
             return read_coordinates(self.adata, self.rep, rows).astype(np.float32)
-        part = self.adata[rows]
-        values: Any = part.X if self.layer is None else part.layers[self.layer]
-        where = _where(self.layer)
-        if values is None:
-            raise ValueError(f"{where} is empty; pass the layer that holds the values: {layer_names(self.adata)}.")
-        dense = dense_array(values)
-        if dense.dtype.kind not in "fiub":
-            raise ValueError(f"{where} holds values of dtype {dense.dtype}; expression is numbers.")
+        where, dense = _where(self.layer), dense_array(_read(self.adata, self.layer, rows))
         bad = np.flatnonzero(~np.isfinite(dense).all(axis=1))
         if len(bad):
             first = str(self.adata.obs_names[rows[bad[0]]])
@@ -146,9 +155,15 @@ def row_blocks(n_rows: int, size: int = BLOCK_ROWS) -> list[slice]:
 
 
 def find_genes(
-    adata: AnnData, rep: Representation, *, layer: str | None, decoder: Decoder | None, clip: bool = False
+    adata: AnnData,
+    rep: Representation,
+    rows: Rows,
+    *,
+    layer: str | None,
+    decoder: Decoder | None,
+    clip: bool = False,
 ) -> Genes:
-    """Find the way from a representation to genes.
+    """Find the way from a representation to genes, and check that measured values and loadings belong together.
 
     Parameters
     ----------
@@ -156,6 +171,8 @@ def find_genes(
         The cells.
     rep
         The space of the points.
+    rows
+        Row numbers of the cells whose expression is wanted; the check is on some of them.
     layer
         Where measured expression is. None is the layer that the PCA was run on, if it was on one, else X; 'X' is X.
     decoder, clip
@@ -166,7 +183,7 @@ def find_genes(
     TypeError
         If the decoder is no function.
     ValueError
-        If there is no way, or the layer does not exist or does not fit.
+        If there is no way, the layer does not exist, or its values are not those that the representation was made from.
     """
     if decoder is not None and not callable(decoder):
         raise TypeError(
@@ -179,8 +196,12 @@ def find_genes(
                 f"layer={layer!r} does not apply: the map was fitted on expression itself, {rep.name!r}; leave it out."
             )
         return Genes(adata, rep, None, None, None, clip)
-    loadings = _loadings(adata, rep) if decoder is None else None
-    return Genes(adata, rep, find_layer(adata, rep, layer), loadings, decoder, clip)
+    found = find_layer(adata, rep, layer)
+    if decoder is not None:
+        return Genes(adata, rep, found, None, decoder, clip)
+    loadings = _loadings(adata, rep)
+    _check_values(adata, rep, rows, found, loadings)
+    return Genes(adata, rep, found, loadings, None, clip)
 
 
 def has_genes(adata: AnnData, rep: Representation, *, layer: str | None, decoder: Decoder | None) -> bool:
@@ -200,6 +221,201 @@ def has_genes(adata: AnnData, rep: Representation, *, layer: str | None, decoder
 def columns_are_genes(adata: AnnData, rep: Representation) -> bool:
     """Whether points of the representation are expression."""
     return rep.name == "X" or feature_names(adata, rep) == [str(name) for name in adata.var_names]
+
+
+def check_decoded(adata: AnnData, layer: str | None, decoded: str, moved: Prediction, observed: Rows) -> None:
+    """Check that measured values can be compared with a layer of predicted ones.
+
+    The layer does not say how it was made: a decoder may have another scale than the PCA. What
+    :func:`scot_hycnn.tl.decode` computes from loadings is recognised by its values.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    layer
+        Where measured expression is; None is X.
+    decoded
+        The layer of predicted expression.
+    moved
+        Source cells and where they went.
+    observed
+        Row numbers of the target cells.
+
+    Raises
+    ------
+    ValueError
+        If they cannot.
+    """
+    rep = moved.rep
+    if loadings_key(adata, rep.name) is None:
+        return
+    loadings = _loadings(adata, rep)
+    rows = next(_draws(adata, layer, moved.rows))
+    cells = np.searchsorted(moved.rows, rows)
+    predicted = dense_array(_read(adata, decoded, rows)).astype(np.float64)
+    change = (moved.points[cells] - moved.x[cells]).astype(np.float64) @ loadings.T
+    # Where the formula was used, this is the value that it started from, unless the sum was negative and clipped.
+    start, rounding, is_seen = predicted - change, 1e-5 * max(1.0, float(np.abs(predicted).max())), predicted != 0
+
+    def is_origin(other: str | None) -> bool:
+        values = _read_numbers(adata, other, rows)
+        return values is not None and _share(np.abs(start - dense_array(values))[is_seen] < rounding) > 1 - _MANY_ZEROS
+
+    origin = [layer] if is_origin(layer) else [other for other in _layers(adata) if is_origin(other)]
+    # Of values that are no longer there, zeros tell: only the formula returns exactly what the loadings add to 0.
+    is_linear = bool(origin) or _share(np.abs(start)[is_seen & (change != 0)] < rounding) > _MANY_ZEROS
+    if is_linear or _apart(predicted, loadings, moved.points[cells]) <= _MOST_APART:
+        _check_values(adata, rep, np.concatenate([moved.rows, observed]), layer, loadings)
+    if is_linear and layer not in origin:
+        other = f"layer={_in_words(origin[0])}" if origin else "values that are gone"
+        raise ValueError(
+            f"adata.layers[{decoded!r}] was predicted from {other}, and {_where(layer)} holds others: run "
+            f"sh.tl.decode again with layer={_in_words(layer)}."
+        )
+
+
+def _share(chosen: NDArray[np.bool_]) -> float:
+    return float(chosen.mean()) if chosen.size else 0.0
+
+
+def _check_values(
+    adata: AnnData, rep: Representation, rows: Rows, layer: str | None, loadings: NDArray[np.float32]
+) -> None:
+    """Check on some of the cells that the representation is what the loadings make of these values.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    rows, points = _finite_cells(adata, rep, layer, rows)
+    apart = _apart(_read(adata, layer, rows), loadings, points)
+    if apart <= _MOST_APART:
+        return
+    fits = [other for other in _layers(adata) if other != layer and _fits(adata, other, rows, loadings, points)]
+    key = loadings_key(adata, rep.name)
+    remedy = (
+        f"Pass layer={_in_words(fits[0])}, which fits"
+        if fits
+        else f"Pass layer= the one that the PCA was run on: neither X nor any of adata.layers, {layer_names(adata)}, "
+        "fits, so put these values there first. Or run the PCA on values that are there, and fit again"
+    )
+    raise ValueError(
+        f"{_where(layer)} does not hold the values that {rep.name!r} was made from, and genes would be wrong: "
+        f"{_where(layer)} times the loadings adata.varm[{key!r}], minus adata.obsm[{rep.name!r}], has to be the same "
+        f"in all cells; compared in {len(rows)} of them, drawn at random, the two are {apart:.3g} times the spread of "
+        f"{rep.name!r} apart. {remedy}."
+    )
+
+
+def _finite_cells(adata: AnnData, rep: Representation, layer: str | None, rows: Rows) -> tuple[Rows, Coordinates]:
+    """Some of the cells with finite coordinates, and these; all of them if there are few."""
+    found: list[Rows] = [np.empty(0, dtype=np.intp)]
+    points: list[Coordinates] = [np.empty((0, rep.n_dims))]
+    for drawn in _draws(adata, layer, rows):
+        z = read_coordinates(adata, rep, drawn)
+        finite = is_finite(z)
+        found.append(drawn[finite])
+        points.append(z[finite])
+        if 2 * sum(map(len, found)) > _CHECKED_CELLS:
+            break
+    return np.concatenate(found), np.concatenate(points)
+
+
+def _draws(adata: AnnData, layer: str | None, rows: Rows) -> Iterator[Rows]:
+    """All of the cells, some hundred at a time, ascending: always the same, and from all over a file that is sorted."""
+    rows, part = np.unique(rows), adata[:0]  # of no cell: nothing is read
+    in_file = adata.isbacked or hasattr(part.X if layer is None else part.layers[layer], "dask")
+    size = _RUN_IN_FILE if in_file else 1
+    runs = np.random.default_rng(0).permutation(-(-len(rows) // size))
+    for first in range(0, len(runs), _CHECKED_CELLS // size):
+        chosen = np.sort(runs[first : first + _CHECKED_CELLS // size])
+        places = (chosen[:, None] * size + np.arange(size)).ravel()
+        yield rows[places[places < len(rows)]]
+
+
+def _fits(adata: AnnData, layer: str | None, rows: Rows, loadings: NDArray[np.float32], points: Coordinates) -> bool:
+    values = _read_numbers(adata, layer, rows)
+    if values is None or not np.isfinite(np.asarray(values.sum(axis=1), dtype=np.float64)).all():
+        return False  # layers of predicted cells have NaN
+    return _apart(values, loadings, points) <= _MOST_APART
+
+
+def _layers(adata: AnnData) -> list[str | None]:
+    """X, which is None, and the layers."""
+    return [None, *layer_names(adata)]
+
+
+def _in_words(layer: str | None) -> str:
+    return repr("X" if layer is None else layer)
+
+
+def _apart(values: Any, loadings: NDArray[np.float32], points: Coordinates) -> float:
+    """How far coordinates z are from what the loadings V make of the values x, relative to their spread.
+
+    V of a PCA is orthonormal, and :math:`x V - z` the same for all cells. Where genes were taken out since, or V is of
+    another linear model, only the scale can be seen: x changes by :math:`V z`.
+    """
+    basis, z = loadings.astype(np.float64), points.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        projected = np.asarray(values.astype(np.float64) @ basis)
+    finite = np.isfinite(projected).all(axis=1)  # cells without are named where they are read
+    projected, z = projected[finite], z[finite]
+    if len(z) < 2 or not np.ptp(z, axis=0).any():
+        return 0.0  # nothing varies
+    projected, z = projected - projected.mean(axis=0), z - z.mean(axis=0)
+    gram = basis.T @ basis
+    if np.abs(gram - np.eye(len(gram))).max() > _ORTHONORMAL:
+        size = float(((z @ gram) * z).sum())
+        return abs(float((projected * z).sum()) / size - 1) if size > 0 else 0.0
+    apart = math.sqrt(float(((projected - z) ** 2).sum() / (z**2).sum()))
+    return apart if apart <= _ROUNDING else max(apart, _slopes_apart(dense_array(values)[finite], z @ basis.T))
+
+
+def _slopes_apart(values: NDArray[Any], change: NDArray[np.float64]) -> float:
+    """How far slopes of genes on what the components add up to are from 1, in the mean over what these explain.
+
+    Parameters
+    ----------
+    values, change
+        Shape (n, genes); ``change`` has mean 0.
+    """
+    values = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
+    size = (change**2).sum(axis=0)
+    used = size > 0
+    values, change, size, n = values[:, used], change[:, used], size[used], len(values)
+    if n < 3:
+        return 0.0
+    slope = (values * change).sum(axis=0) / size
+    # What the slopes of so few cells are off by chance, without assuming that all cells scatter alike (White 1980).
+    chance = ((change * (values - slope * change)) ** 2).sum(axis=0) / size * (n / (n - 2))
+    return math.sqrt(max(0.0, float((size * (slope - 1) ** 2 - chance).sum() / size.sum())))
+
+
+def _read(adata: AnnData, layer: str | None, rows: Rows) -> Any:
+    """Values of these cells, shape (n, genes), dense or sparse, from memory or a file.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or they are no numbers.
+    """
+    part = adata[rows]
+    values: Any = in_memory(part.X if layer is None else part.layers[layer])
+    if values is None:
+        raise ValueError(f"{_where(layer)} is empty; pass the layer that holds the values: {layer_names(adata)}.")
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"{_where(layer)} holds values of dtype {values.dtype}; expression is numbers.")
+    return values
+
+
+def _read_numbers(adata: AnnData, layer: str | None, rows: Rows) -> Any | None:
+    """As :func:`_read`; None if there are none."""
+    try:
+        return _read(adata, layer, rows)
+    except ValueError:
+        return None
 
 
 def _loadings(adata: AnnData, rep: Representation) -> NDArray[np.float32]:

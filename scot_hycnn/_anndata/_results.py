@@ -51,6 +51,11 @@ class Results:
     y: Coordinates
 
     @property
+    def measured_rows(self) -> Rows:
+        """Row numbers of source and target cells, shape (n + m,)."""
+        return np.concatenate([self.source_rows, self.target_rows])
+
+    @property
     def moved(self) -> Prediction:
         """Source cells and where they went."""
         return Prediction(self.rep, self.source_rows, self.x, self.predicted)

@@ -39,8 +39,9 @@ def predicted(
     target
         Label of the target condition; may be None if there is one.
     layer
-        Key of ``layers`` with measured expression, on the scale that the PCA was run on. None takes the layer that
-        ``uns['pca']['params']`` names, else ``X``; ``'X'`` takes ``X``.
+        Key of ``layers`` with measured expression: the values that the PCA was run on, which is checked as in
+        :func:`scot_hycnn.tl.decode`. None takes the layer that ``uns['pca']['params']`` names, else ``X``; ``'X'``
+        takes ``X``.
     decoder
         Function of points (n, d), float32, that returns the expression of these cells (n, n_vars), such as the decoder
         of scVI. ``layer`` then has to hold measured values on the decoder's scale.
@@ -73,7 +74,8 @@ def predicted(
         If ``decoder`` is no function.
     ValueError
         If there is no such fit, target, layer or role, several targets and none named, slots or labels are gone, there
-        is no way from the representation to genes, values are not finite, or a decoder returns another shape.
+        is no way from the representation to genes, measured values are not those that the PCA was run on, values are
+        not finite, or a decoder returns another shape.
 
     Notes
     -----
@@ -90,7 +92,7 @@ def predicted(
     """
     _check_roles(roles)
     results = read_results(adata, key, target)
-    genes = find_genes(adata, results.rep, layer=layer, decoder=decoder, clip=clip)
+    genes = find_genes(adata, results.rep, results.measured_rows, layer=layer, decoder=decoder, clip=clip)
     rows = {"source": results.source_rows, "predicted": results.source_rows, "observed": results.target_rows}
     rows = {role: rows[role] for role in roles}
     points = {"source": results.x, "predicted": results.predicted, "observed": results.y}

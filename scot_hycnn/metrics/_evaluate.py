@@ -149,7 +149,8 @@ def evaluate(
     TypeError
         If ``decoder`` is no function.
     ValueError
-        If there is no such fit, target, column, mask or layer, labels are gone, values are not finite, a decoder
+        If there is no such fit, target, column, mask or layer, labels are gone, measured values are not those that the
+        PCA was run on (see :func:`scot_hycnn.tl.decode`), values are not finite, a decoder
         returns another shape, ``n_bootstrap`` is 1 or negative, or no group has enough cells.
 
     Warns
@@ -209,7 +210,8 @@ def evaluate(
     rep = cells[slugs[0]].rep
     genes = None
     if has_genes(adata, rep, layer=layer, decoder=decoder):
-        genes = find_genes(adata, rep, layer=layer, decoder=decoder)
+        measured = [cells[slugs[0]].source_rows, *(each.target_rows for each in cells.values())]
+        genes = find_genes(adata, rep, np.concatenate(measured), layer=layer, decoder=decoder)
     else:
         logg.warning(f"no metrics of genes: {rep.name!r} has no loadings in adata.varm, or there is no expression")
     if find_spec("ot") is None:

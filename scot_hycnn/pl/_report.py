@@ -27,8 +27,9 @@ def report(
 ) -> Path:
     """Write what was fitted, how good it is and what it does as one HTML page, which needs no network.
 
-    The page shows the verdict against the Gaussian map and the other baselines in plain words, cells before and after,
-    how far groups move, scores, genes, training, certificate, parameters and versions. It is made of what is stored:
+    The page says in plain words whether the prediction is nearer to the observed cells than no change, a shift of the
+    mean and the Gaussian map, and shows cells before and after, how far groups move, scores, genes, training,
+    certificate, parameters and versions. It is made of what is stored:
     scores are there if :func:`scot_hycnn.tl.evaluate` was run, moved cells unless the fit was made with
     ``predict=False``; where something is missing, the page says what to run. The same file gives the same page.
 
@@ -68,8 +69,9 @@ def report(
     FileNotFoundError
         If the folder of ``path`` does not exist.
     ValueError
-        If there is no such fit, target, embedding, column or layer, more than 40 targets are to be shown, ``path`` does
-        not end in ``.html``, or a number is not a whole one of 1 or more (2 for ``max_cells``).
+        If there is no such fit, target, embedding, column or layer, measured values are not those that the PCA was run
+        on, more than 40 targets are to be shown, ``path`` does not end in ``.html``, or a number is not a whole one of
+        1 or more (2 for ``max_cells``).
 
     Warns
     -----

@@ -56,8 +56,9 @@ def decode(
     target
         Label of the target condition; None takes all targets of the fit.
     layer
-        Key of ``layers`` with measured expression :math:`x_{gene}`, on the scale that the PCA was run on. None takes
-        the layer that ``uns['pca']['params']`` names, else ``X``; ``'X'`` takes ``X``.
+        Key of ``layers`` with measured expression :math:`x_{gene}`: the values that the PCA was run on, which is
+        checked on some hundred cells. None takes the layer that ``uns['pca']['params']`` names, else ``X``; ``'X'``
+        takes ``X``.
     decoder
         Function of points (n, d), float32, that returns the expression of these cells (n, n_vars), such as the decoder
         of scVI. Its result is taken as it is, in place of the formula above.
@@ -92,8 +93,9 @@ def decode(
         If ``adata`` is no AnnData, or ``decoder`` no function.
     ValueError
         If there is no such fit, target or layer, slots or labels are gone, there is no way from the representation to
-        genes, values are not finite, a decoder returns another shape, ``key_added`` names a layer of other values, or
-        ``output`` exists. The AnnData is then as it was, and no store is left.
+        genes, measured values are not those that the PCA was run on, values are not finite, a decoder returns another
+        shape, ``key_added`` names a layer of other values, or ``output`` exists. The AnnData is then
+        as it was, and no store is left.
 
     Warns
     -----
@@ -128,7 +130,8 @@ def decode(
     stem = key if key_added is None else key_added
     moved = {"_".join(filter(None, (stem, fit.suffix(slug)))): slug for slug in fit.slugs(target)}
     predictions = {name: find_prediction(adata, fit, slug) for name, slug in moved.items()}
-    genes = find_genes(adata, next(iter(predictions.values())).rep, layer=layer, decoder=decoder, clip=clip)
+    cells = next(iter(predictions.values()))  # source cells are the same for all targets
+    genes = find_genes(adata, cells.rep, cells.rows, layer=layer, decoder=decoder, clip=clip)
     if path is None:
         for name in predictions:
             check_layer(adata, name, reads=genes.layer)

@@ -89,8 +89,8 @@ def test_memory_beyond_the_result_does_not_grow():
     n, genes = 12_000, 400
     adata = AnnData(random_array((n, genes), density=0.1, format="csr", dtype=np.float32, random_state=rng))
     adata.obs["condition"] = np.repeat(["a", "b"], n // 2)
-    adata.obsm["X_pca"] = rng.normal(size=(n, 3)).astype(np.float32)
-    adata.varm["PCs"] = rng.normal(size=(genes, 3)).astype(np.float32)
+    adata.varm["PCs"] = np.linalg.qr(rng.normal(size=(genes, 3)))[0].astype(np.float32)
+    adata.obsm["X_pca"] = adata.X @ adata.varm["PCs"]
     sh.tl.hycnn_ot(adata, "a", "b", potential="gaussian")
     tracemalloc.start()
     cells = sh.get.predicted(adata)

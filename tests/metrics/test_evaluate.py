@@ -37,6 +37,7 @@ def make_cells(n=200, *, seed=0, shift=SHIFT, paired=False):
     scores = rng.normal(size=(2 * n, 3)) * [3, 2, 1]
     residual = rng.normal(size=(2 * n, N_GENES)) + 5 * np.random.default_rng(1).random(N_GENES)
     loadings = np.linalg.qr(np.random.default_rng(2).normal(size=(N_GENES, 3)))[0]
+    residual -= residual @ loadings @ loadings.T  # what no component sees
     obs = pd.DataFrame({"condition": np.repeat(["control", "drug"], n)})
     obs["split"] = np.tile(np.repeat(["train", "test"], [n - n // 2, n // 2]), 2)
     obs["cell_type"] = np.tile(np.where(np.arange(n) % 3 == 0, "a", "b"), 2)
@@ -199,6 +200,7 @@ def test_the_floor_is_about_zero_and_below_the_identity(adata):
 def test_the_baselines_are_the_fits_and_not_those_of_evaluated_cells(adata):
     """Treated test cells far away: a mean shift fitted on them would reach them."""
     far = part(adata, "drug")
+    del adata.varm["PCs"]  # coordinates alone are changed, and genes would not belong to them
     adata.obsm["X_pca"][far] += 50.0
     table = metrics.evaluate(adata, n_bootstrap=0)
     for method in METHODS[:4]:
@@ -388,6 +390,7 @@ def test_ten_cells_are_enough():
 
 
 def test_cells_that_are_all_equal(adata):
+    del adata.varm["PCs"]  # as above
     adata.obsm["X_pca"][part(adata, "drug")] = 1.0
     table = metrics.evaluate(adata, n_bootstrap=5)
     assert table["value"][table["metric"] == "trace_ratio"].isna().all()
@@ -456,13 +459,17 @@ def test_maps_of_expression_itself(adata):
 
 
 def test_a_layer(adata):
-    adata.layers["double"] = 2 * adata.X
+    shift = np.arange(N_GENES)  # the same for all cells: a PCA does not see it
+    adata.layers["shifted"] = adata.X + shift
+    adata.X = 2 * adata.X
     loadings = adata.varm["PCs"]
     x_rows, y_rows = part(adata, "control"), part(adata, "drug")
     change = sh.get.model(adata).transport(adata.obsm["X_pca"][x_rows]) - adata.obsm["X_pca"][x_rows]
-    wanted = metrics.r2_mean(2 * adata.X[x_rows] + change @ loadings.T, 2 * adata.X[y_rows])
-    table = metrics.evaluate(adata, layer="double", n_bootstrap=0)
+    wanted = metrics.r2_mean(adata.layers["shifted"][x_rows] + change @ loadings.T, adata.layers["shifted"][y_rows])
+    table = metrics.evaluate(adata, layer="shifted", n_bootstrap=0)
     assert values(table, method="hycnn_ot")["r2_mean"] == pytest.approx(wanted, rel=1e-4)
+    with pytest.raises(ValueError, match=r"adata.X does not hold the values.*Pass layer='shifted', which fits"):
+        metrics.evaluate(adata, n_bootstrap=0)
 
 
 # ---- sentences

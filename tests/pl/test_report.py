@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import scot_hycnn as sh
-from scot_hycnn.pl._page._verdict import number, verdict
+from scot_hycnn.pl._page._content import _status
 
 HOSTILE = '<script>alert(1)</script> & "quotes" \'</textarea>@SCRIPT@'
 
@@ -122,7 +122,27 @@ def test_what_is_missing_is_said(adata, page):
     assert "cells" not in target
     assert target["scores"] is None
     run = "Run sh.tl.evaluate(adata, groupby='cell_type') or scot-hycnn evaluate --groupby cell_type."
-    assert target["verdict"]["sentences"][-1].endswith(run)
+    assert target["verdict"]["sentences"][0].endswith(run)
+    assert target["verdict"]["level"] == "open"
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        ("ok", ""),
+        ("kept the Gaussian map: on validation cells the network was not better.", ""),
+        ("The Gaussian map was kept: the networks were not better.", ""),
+        ("met 3 non-finite gradients.", "The fit met 3 non-finite gradients."),
+    ],
+)
+def test_what_the_fit_says_of_itself(adata, page, status, shown):
+    """That the Gaussian map was kept is what the verdict explains; a second opinion beside it could contradict it."""
+    model = adata.uns["hycnn_ot"]
+    model["status"] = dict.fromkeys(model["status"], status)
+    assert content(page(adata))["targets"][0]["status"] == shown
+    if shown == "" and status != "ok":
+        assert _status({"status": status, "outcome": "gaussian kept"}) == ""
+        assert _status({"status": status, "outcome": "recovered"}).endswith(status)
 
 
 def test_groups_are_found(adata, page):
@@ -175,102 +195,3 @@ def test_wrong_options(adata, tmp_path, unchanged, options, message):
 def test_wrong_paths(adata, tmp_path, path, error, message):
     with pytest.raises(error, match=message):
         sh.pl.report(adata, tmp_path / path)
-
-
-VALIDATION = {
-    "blend": 1.0,
-    "blends": [0.0, 1.0],
-    "J": 9.0,
-    "J_gaussian": 10.0,
-    "J_error_by_blend": [0.0, 0.2],
-    "energy_distance": 0.01,
-    "energy_distance_gaussian": 0.03,
-    "n_source": 40,
-    "n_target": 50,
-}
-
-
-def scores(**values):
-    """Value, low and high by method; differences to the Gaussian map have intervals half as wide as those."""
-    table = pd.DataFrame.from_dict(values, orient="index", columns=["value", "low", "high"])
-    table["vs_gaussian"] = table["value"] - values.get("gaussian", [np.nan])[0]
-    table["vs_gaussian_low"] = table["vs_gaussian"] - (table["value"] - table["low"]) / 2
-    table["vs_gaussian_high"] = table["vs_gaussian"] + (table["high"] - table["value"]) / 2
-    table = table.rename_axis("method").reset_index()
-    return table.assign(group="all", metric="energy_distance", n_source=1200, n_target=300)
-
-
-GAUSSIAN, NOTHING, FLOOR = (0.30, 0.28, 0.32), (7.0, 6.9, 7.1), (0.0, -0.02, 0.02)
-
-
-@pytest.mark.parametrize(
-    ("ours", "level", "headline", "reach"),
-    [
-        (
-            (0.10, 0.08, 0.12),
-            "better",
-            "Nearer to the observed cells than the Gaussian map",
-            "closes 98.6 % of the way",
-        ),
-        ((0.01, -0.01, 0.03), "better", "Nearer to", "as near as the floor"),
-        ((0.305, 0.285, 0.325), "same", "No clear difference from the Gaussian map", "closes 95.6 %"),
-        ((0.28, 0.26, 0.30), "better", "Nearer to", "closes 96 %"),  # though the values' own intervals overlap
-        ((0.50, 0.45, 0.55), "worse", "use that one", "closes 92.9 %"),
-        ((7.5, 7.4, 7.6), "worse", "use that one", "no nearer than no change at all"),
-    ],
-)
-def test_the_verdict_in_words(ours, level, headline, reach):
-    table = scores(identity=NOTHING, gaussian=GAUSSIAN, hycnn_ot=ours, floor=FLOOR)
-    said = verdict(VALIDATION, table, n_seen=0, how="it")
-    assert said["level"] == level
-    assert headline in said["headline"]
-    difference = f"on the same cells, is {number(ours[0] - 0.3)} (95\N{NO-BREAK SPACE}% interval "
-    assert difference in said["sentences"].pop(1)
-    assert reach in said["sentences"][1].replace("\N{NO-BREAK SPACE}", " ")
-    assert "from 1,200 predicted to 300 observed cells" in said["sentences"][0]
-    assert "0.3 for the Gaussian map and 7 for no change at all" in said["sentences"][0]
-    assert "On 40 source and 50 target validation cells, the networks lowered" in said["sentences"][2]
-    assert "by 1 ± 0.2 (standard error)" in said["sentences"][2]
-
-
-def test_a_verdict_with_less_to_go_by():
-    kept = {**VALIDATION, "blend": 0.0}
-    gaussian = "This is the Gaussian map"
-    assert verdict(kept, None, n_seen=0, how="it")["headline"] == f"{gaussian}: the networks were not better"
-    asked_for = verdict(kept, None, is_trained=False, n_seen=0, how="it")
-    assert asked_for["headline"] == gaussian
-    assert asked_for["sentences"][0].startswith("No network was trained")
-    worse = verdict({**VALIDATION, "J": 11.0}, None, n_seen=0, how="it")
-    assert worse["headline"].startswith("Not better than the Gaussian map")
-    assert "raised the objective J of optimal transport above the Gaussian map's by 1 ± 0.2" in worse["sentences"][0]
-    assert "is not finite" in verdict({**VALIDATION, "J": np.inf}, None, n_seen=0, how="it")["sentences"][0]
-    opened = verdict(VALIDATION, None, n_seen=0, how="tl.evaluate")
-    assert opened["level"] == "open"
-    assert opened["sentences"][-1].endswith("Run tl.evaluate.")
-    table = scores(identity=NOTHING, gaussian=GAUSSIAN, hycnn_ot=GAUSSIAN, floor=FLOOR)
-    assert "This is the Gaussian map" in verdict(kept, table, n_seen=0, how="it")["headline"]
-    assert "At least 12 of the evaluated" in verdict(kept, table, n_seen=12, how="it")["sentences"][-1]
-    no_interval = scores(gaussian=(0.3, np.nan, np.nan), hycnn_ot=(0.1, np.nan, np.nan))
-    assert "no intervals say" in verdict(VALIDATION, no_interval, n_seen=0, how="it")["headline"]
-    other = verdict(VALIDATION, scores(mean_shift=NOTHING), n_seen=0, how="it")
-    assert "not evaluated on held-out cells" in other["headline"]
-    assert "no energy distance of both" in other["sentences"][1]
-    small = scores(identity=(0.01, 0.0, 0.02), gaussian=GAUSSIAN, hycnn_ot=GAUSSIAN, floor=FLOOR)
-    assert "so few cells do not show the response" in verdict(VALIDATION, small, n_seen=0, how="it")["sentences"][2]
-    blended = {**VALIDATION, "blend": 0.5}
-    assert "a blend of 50\N{NO-BREAK SPACE}% networks" in verdict(blended, None, n_seen=0, how="it")["sentences"][0]
-
-
-THREE = "nearer than the Gaussian map in 1 (B), farther in 1 (NK), not told from it in 1 (T)."
-GROUPS = {
-    f"Of 3 groups scored alone, it is {THREE}": {"B": 0.1, "T": 0.3, "NK": 0.5},
-    "In none of 2 groups scored alone do these cells tell it from the Gaussian map.": {"B": 0.3, "T": 0.3},
-}
-
-
-@pytest.mark.parametrize(("said", "values"), GROUPS.items())
-def test_groups_are_told_apart(said, values):
-    values = {"all": 0.1, **values}
-    parts = [scores(gaussian=GAUSSIAN, hycnn_ot=(value, value - 0.01, value + 0.01)) for value in values.values()]
-    table = pd.concat([part.assign(group=group) for group, part in zip(values, parts, strict=True)])
-    assert said in verdict(VALIDATION, table, how="it")["sentences"]

@@ -19,9 +19,12 @@ def make_cells(n: int = 60, d: int = 3, *, seed: int = 0) -> AnnData:
     obs = pd.DataFrame({"condition": pd.Categorical(condition, categories=["control", "IFN-beta"])})
     obs["n_counts"] = rng.integers(100, size=len(obs))
     obs.index = [f"cell{i}" for i in range(len(obs))]
-    adata = AnnData(rng.random((len(obs), 6)).astype(np.float32), obs=obs)
+    loadings = np.linalg.qr(np.random.default_rng(7).normal(size=(6, d)))[0]
+    residual = rng.random((len(obs), 6))
+    residual -= residual @ loadings @ loadings.T  # what no component sees
+    adata = AnnData((x_pca @ loadings.T + residual + 10).astype(np.float32), obs=obs)
     adata.obsm["X_pca"] = x_pca.astype(np.float32)
-    adata.varm["PCs"] = np.linalg.qr(np.random.default_rng(7).normal(size=(6, d)))[0].astype(np.float32)
+    adata.varm["PCs"] = loadings.astype(np.float32)
     adata.uns["pca"] = {"variance": np.ones(d)}
     adata.layers["counts"] = adata.X.copy()
     return adata

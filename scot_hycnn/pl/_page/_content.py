@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +122,7 @@ def _target(
             model["validation"],
             own,
             is_trained=fit.params.get("potential") != "gaussian",
+            max_steps=fit.params.get("max_steps"),
             n_seen=_n_seen(fit, slug, own, results),
             how=_how_to_evaluate(choices.key, where["group"]),
         ),
@@ -129,8 +131,17 @@ def _target(
         "scores": None if own is None else _score_rows(own),
         "history": _history(model["history"]),
         "certificate": _certificate(model["certificate"], fit.rep.name),
-        "status": model["status"],
+        "status": _status(model),
     }
+
+
+def _status(model: Mapping[str, Any]) -> str:
+    """What the fit said of itself, empty if nothing but that the Gaussian map was kept, which the verdict explains."""
+    status, outcome = model["status"], str(model.get("outcome", ""))
+    is_kept = status.startswith(("kept the Gaussian map", "The Gaussian map was kept"))
+    is_kept = is_kept and (not outcome or outcome.startswith("gaussian"))  # and nothing went wrong besides
+    # Older ones have no subject.
+    return "" if status == "ok" or is_kept else f"The fit {status}" if status[:1].islower() else status
 
 
 def _cells(adata: AnnData, fit: StoredFit, results: Results, choices: Choices, where: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def describe_genes(
         before, variance = features.source.moments()
         change = features.predicted.moments()[0] - before
     elif has_genes(adata, results.rep, layer=layer, decoder=None):
-        genes = find_genes(adata, results.rep, layer=layer, decoder=None)
+        genes = find_genes(adata, results.rep, results.measured_rows, layer=layer, decoder=None)
         features = _measured(adata, results, genes)
         before, variance = features.source.moments()
         # Principal components are linear: the mean change of genes is the loadings times that of the components.

@@ -111,8 +111,8 @@ function drawHead() {
   $("verdict").className = verdict.level;
   $("verdict-headline").textContent = verdict.headline;
   $("verdict-text").replaceChildren(...verdict.sentences.map((sentence) => el("p", {}, sentence)));
-  $("status").hidden = status === "ok";
-  $("status").textContent = `Warning of the fit: it ${status}`;
+  $("status").hidden = !status;
+  $("status").textContent = `What the fit itself says: ${status}`;
   $("facts").replaceChildren(...facts.map(([name, value, about]) =>
     el("div", {}, el("dt", {}, name), el("dd", { class: "value" }, value), el("dd", { class: "about" }, about))));
 }
