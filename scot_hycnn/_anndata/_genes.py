@@ -10,12 +10,13 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
-from ._conditions import Rows
+from ._labels import Rows
 from ._lazy import in_memory
 from ._representation import (
     Coordinates,
     Representation,
     dense_array,
+    expression_of,
     feature_names,
     loadings_key,
     read_coordinates,
@@ -70,8 +71,7 @@ class Genes:
         """
         if self.loadings is None and self.decoder is None:
             return read_coordinates(self.adata, self.rep, rows).astype(np.float32)
-        part = self.adata[rows]
-        values: Any = part.X if self.layer is None else part.layers[self.layer]
+        values: Any = expression_of(self.adata, self.layer, rows)
         where = _where(self.layer)
         if values is None:
             raise ValueError(f"{where} is empty; pass the layer that holds the values: {layer_names(self.adata)}.")
