@@ -28,6 +28,7 @@ from ._features import Features, Values, has_genes_decoded, read_dimensions, rea
 from ._files import SUFFIXES, check_writable, read_file, read_uns, write_file, written_whole
 from ._genes import BLOCK_ROWS, Decoder, Expression, Genes, find_genes, has_genes, row_blocks
 from ._held_out import HeldOut, groups_of_cells, held_out_cells, read_held_out
+from ._labels import Labels, column_of, listed, read_groups, read_labels
 from ._layers import check_layer, write_layers
 from ._new_cells import NewCells, find_new_cells
 from ._pairs import Cells, Pairs, read_pairs
@@ -52,6 +53,7 @@ __all__ = [
     "Fitted",
     "Genes",
     "HeldOut",
+    "Labels",
     "Mask",
     "Moved",
     "NewCells",
@@ -73,6 +75,7 @@ __all__ = [
     "check_projection",
     "check_writable",
     "claim",
+    "column_of",
     "commit",
     "describe_projection",
     "embedding_axes",
@@ -89,6 +92,7 @@ __all__ = [
     "held_out_cells",
     "labelled_rows",
     "layer_names",
+    "listed",
     "listed_labels",
     "new_store",
     "place_predicted",
@@ -100,7 +104,9 @@ __all__ = [
     "read_file",
     "read_fit",
     "read_genes",
+    "read_groups",
     "read_held_out",
+    "read_labels",
     "read_pairs",
     "read_projection",
     "read_results",

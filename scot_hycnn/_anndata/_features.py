@@ -35,8 +35,8 @@ class Values:
     matrix: Any
     rows: Rows
 
-    def among(self, chosen: NDArray[np.bool_]) -> Values:
-        """Those of some of the cells; boolean array (n,)."""
+    def among(self, chosen: Rows) -> Values:
+        """Those of some of the cells, by their places among them."""
         return Values(self.matrix, self.rows[chosen])
 
     def columns(self, features: Sequence[int]) -> Numbers:
@@ -97,8 +97,8 @@ class Features:
     predicted: Values
     observed: Values
 
-    def among(self, source: NDArray[np.bool_], observed: NDArray[np.bool_]) -> Features:
-        """Those of some cells; boolean arrays (n,) and (m,)."""
+    def among(self, source: Rows, observed: Rows) -> Features:
+        """Those of some cells, by their places among the source cells and the observed ones."""
         return Features(
             self.names, self.source.among(source), self.predicted.among(source), self.observed.among(observed)
         )

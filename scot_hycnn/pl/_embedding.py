@@ -16,6 +16,7 @@ from ._colors import BACKGROUND, OBSERVED, PREDICTED, SOURCE, CellColors, cell_c
 from ._positions import Positions, positions
 from ._scatter import add_legend, explain, label, scatter
 from ._show import finish
+from ._text import PLAIN
 
 
 def embedding(
@@ -121,6 +122,6 @@ def _side_by_side(axes: list[Axes], place: Positions, results: Results, colors: 
         scatter(ax, points, own if colors is None else colors.each[rows], n_total=len(everyone))
         label(ax, place.names)
         ax.label_outer()
-        ax.set_title(title, fontsize="medium")
+        ax.set_title(title, fontsize="medium", **PLAIN)
     if colors is not None:
         explain(axes[-1], colors, inside=False)

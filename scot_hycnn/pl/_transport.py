@@ -17,6 +17,7 @@ from ._field import draw_arrows, draw_streams
 from ._positions import Positions, positions
 from ._scatter import add_legend, explain, label, scatter
 from ._show import finish
+from ._text import PLAIN
 
 _STYLES = {"arrows": draw_arrows, "streams": draw_streams}
 
@@ -99,7 +100,7 @@ def transport(
     _draw_cells(ax, place, results, colors)
     _STYLES[style](ax, place.x, place.predicted, n_grid)
     label(ax, place.names)
-    ax.set_title(f"{results.source} → {results.target}")
+    ax.set_title(f"{results.source} → {results.target}", **PLAIN)
     if colors is None:
         add_legend(ax, {results.source: SOURCE, results.target: OBSERVED}, inside=inside)
     else:
