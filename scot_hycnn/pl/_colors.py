@@ -139,8 +139,7 @@ def _why_unusable(stored: Any, n: int) -> str | None:
 
 def _is_color(color: Any) -> bool:
     try:
-        return (
-            to_rgba(tuple(color) if isinstance(color, np.ndarray) else color)[3] > 0
-        )  # 'None' is a colour, of nothing
+        opacity = to_rgba(tuple(color) if isinstance(color, np.ndarray) else color)[3]
     except (TypeError, ValueError):
         return False
+    return opacity > 0  # 'None' is a colour too, that of nothing
