@@ -28,7 +28,16 @@ from ._features import Features, Values, has_genes_decoded, read_dimensions, rea
 from ._files import SUFFIXES, check_writable, read_file, read_uns, write_file, written_whole
 from ._genes import BLOCK_ROWS, Decoder, Expression, Genes, find_genes, has_genes, row_blocks
 from ._held_out import HeldOut, groups_of_cells, held_out_cells, read_held_out
-from ._labels import Labels, booleans, check_columns_are_unique, column_of, listed, read_groups, read_labels
+from ._labels import (
+    Labels,
+    booleans,
+    check_columns_are_unique,
+    check_names_differ,
+    column_of,
+    listed,
+    read_groups,
+    read_labels,
+)
 from ._layers import check_layer, write_layers
 from ._new_cells import NewCells, find_new_cells
 from ._pairs import Cells, Pairs, read_pairs
@@ -75,6 +84,7 @@ __all__ = [
     "check_evaluation_slot",
     "check_key",
     "check_layer",
+    "check_names_differ",
     "check_output",
     "check_projection",
     "check_writable",

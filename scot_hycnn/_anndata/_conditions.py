@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ._labels import MOST_GROUPS, Labels, booleans, column_of, distinct, listed, matching, read_groups, read_labels
+from ._labels import MOST_GROUPS, Finder, Labels, booleans, column_of, distinct, listed, read_groups, read_labels
 
 Rows = NDArray[np.intp]
 # Cells to choose: a boolean column of obs by name, or its values.
@@ -148,7 +149,7 @@ def group_labels(obs: pd.DataFrame, group_key: str, rows: Rows) -> NDArray[np.st
     ValueError
         If there is no such column, it is empty for some of them, or it holds something else than groups.
     """
-    labels = read_groups(obs, group_key, "group_key", among=rows)
+    labels = read_groups(obs, group_key, "group_key")
     codes = labels.codes[rows]
     if n_empty := int((codes < 0).sum()):
         raise ValueError(
@@ -200,15 +201,16 @@ def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]]) -> str:
 
 
 def _n_found(keys: list[tuple[str, Hashable]], labels: list[Any]) -> int:
-    return sum(len(matching(key, labels)) == 1 for _, key in keys)
+    finder = Finder(labels)
+    return sum(len(finder.places(key)) == 1 for _, key in keys)
 
 
 def _check_labels_differ(source: Condition, targets: list[Condition]) -> None:
     labels = [target.label for target in targets]
     if source.label in labels:
         raise ValueError(f"source_key and target_key are both {source.label!r}; a map needs two different conditions.")
-    if len(set(labels)) < len(labels):
-        twice = [label for label in labels if labels.count(label) > 1]
+    twice = [label for label, times in Counter(labels).items() if times > 1]
+    if twice:
         raise ValueError(f"target_key names {twice[0]!r} more than once; name each condition once.")
 
 

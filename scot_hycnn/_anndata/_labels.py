@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -105,6 +105,10 @@ class Labels:
         return tuple(map(str, self.values))
 
     @cached_property
+    def _finder(self) -> Finder:
+        return Finder(self.values)
+
+    @cached_property
     def _members(self) -> tuple[Rows, NDArray[np.intp]]:
         """Cells in the order of their labels, and where in it each label begins."""
         order = np.argsort(self.codes, kind="stable")
@@ -117,7 +121,7 @@ class Labels:
 
     def find(self, label: Any) -> int | None:
         """Place of a label in ``values``; None if there is none like it, or there are several."""
-        found = matching(label, self.values)
+        found = self._finder.places(label)
         return found[0] if len(found) == 1 else None
 
 
@@ -138,13 +142,13 @@ def read_labels(column: pd.Series[Any], where: str) -> Labels:
     """
     if isinstance(column.dtype, pd.CategoricalDtype):
         return Labels(tuple(_plain(column.cat.categories)), column.cat.codes.to_numpy().astype(np.intp))
-    if column.dtype == np.float16:
-        column = column.astype(np.float32)  # pandas has no index of halves
+    # pandas has no index of halves.
+    is_half = column.dtype == np.float16
     try:
-        codes, found = pd.factorize(column)
+        codes, found = pd.factorize(column.astype(np.float32) if is_half else column)
     except TypeError as error:
         raise ValueError(f"{where} holds values that are no labels ({error}); name a column of labels.") from error
-    values = _plain(found)
+    values = _plain(np.asarray(found, dtype=np.float16) if is_half else found)
     # Sorted: the order of labels is not to depend on that of the cells.
     order = _sorted(values)
     place = np.empty(len(order) + 1, dtype=np.intp)
@@ -163,7 +167,7 @@ def distinct(column: pd.Series[Any]) -> list[Any]:
         return []
 
 
-def read_groups(frame: pd.DataFrame, name: Hashable, argument: str = "groupby", *, among: Rows | None = None) -> Labels:
+def read_groups(frame: pd.DataFrame, name: Hashable, argument: str = "groupby") -> Labels:
     """Read a column whose labels are groups of cells.
 
     Parameters
@@ -174,8 +178,6 @@ def read_groups(frame: pd.DataFrame, name: Hashable, argument: str = "groupby", 
         Of the column, as the user gave it.
     argument
         Which argument that was.
-    among
-        Cells that matter, by row number; None for all.
 
     Returns
     -------
@@ -190,37 +192,73 @@ def read_groups(frame: pd.DataFrame, name: Hashable, argument: str = "groupby", 
     """
     where = f"adata.obs[{name!r}]"
     labels = read_labels(column_of(frame, name, argument), where)
-    codes = labels.codes if among is None else labels.codes[among]
-    n_groups = len(np.unique(codes[codes >= 0]))
+    n_groups = len(np.unique(labels.codes[labels.codes >= 0]))
     if n_groups > MOST_GROUPS:
         raise ValueError(
             f"{argument}={name!r}: {where} has {n_groups:,} distinct values, and at most {MOST_GROUPS:,} can be groups "
             f"of cells. {argument} takes a column of categories, such as cell types or donors."
         )
-    if len(set(labels.names)) < len(labels.names):
-        seen: set[str] = set()
-        twice = [label for label in labels.names if label in seen or seen.add(label)]  # type: ignore[func-returns-value]
-        raise ValueError(f"{where} has different labels that print alike, {listed(twice)}; rename one of them.")
+    check_names_differ(labels, where)
     return labels
 
 
-def matching(label: Any, values: Sequence[Any]) -> list[int]:
-    """Places of the values that equal a label; else of those that print as it does, or are the same number.
+def check_names_differ(labels: Labels, where: str) -> None:
+    """Refuse labels that a reader cannot tell apart, such as 1 and '1'.
 
-    Files and shells turn 1 into '1', pandas turns 1 into 1.0 where a value is missing, and .1 is another number in 32
-    bits than in 64. A missing value is no label, and not the one that prints as it does.
+    Raises
+    ------
+    ValueError
+        If two labels print alike.
     """
-    if not pd.api.types.is_scalar(label) or pd.isna(label):
-        return []
-    printed, number = str(label), _as_number(label)
-    found = [i for i, other in enumerate(values) if other == label]
-    found = found or [i for i, other in enumerate(values) if str(other) == printed]
-    if found or np.isnan(number):
-        return found
-    numbers = [_as_number(other) for other in values]
-    return [i for i, other in enumerate(numbers) if other == number] or [
-        i for i, other in enumerate(numbers) if _is_rounded(other, number) or _is_rounded(number, other)
-    ]
+    if len(set(labels.names)) < len(labels.names):
+        twice = pd.Series(labels.names)
+        twice = twice[twice.duplicated()]
+        raise ValueError(f"{where} has different labels that print alike, {listed(twice)}; rename one of them.")
+
+
+class Finder:
+    """Finds what a user means among labels, each at once: there may be thousands of both.
+
+    Parameters
+    ----------
+    values
+        The labels.
+    """
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.values = values
+        self._places: dict[Callable[[Any], Any], dict[Any, list[int]]] = {}
+
+    def places(self, label: Any) -> list[int]:
+        """Places of the values that equal a label; else of those that print as it does, or are the same number.
+
+        Files and shells turn 1 into '1', pandas turns 1 into 1.0 where a value is missing, and .1 is another number in
+        32 bits than in 64. A missing value is no label, and not the one that prints as it does.
+        """
+        if not pd.api.types.is_scalar(label) or pd.isna(label):
+            return []
+        number = _as_number(label)
+        found = self._by(_itself, label) or self._by(str, str(label))
+        if found or np.isnan(number):
+            return found
+        return self._by(_as_number, number) or [
+            i
+            for i, other in enumerate(map(_as_number, self.values))
+            if _is_rounded(other, number) or _is_rounded(number, other)
+        ]
+
+    def _by(self, key: Callable[[Any], Any], wanted: Any) -> list[int]:
+        if key not in self._places:
+            places: dict[Any, list[int]] = {}
+            for place, value in enumerate(self.values):
+                places.setdefault(key(value), []).append(place)
+            self._places[key] = places
+        return self._places[key].get(wanted, [])
+
+
+def matching(label: Any, values: Sequence[Any]) -> list[int]:
+    """Places of the values that a label means; see :class:`Finder`."""
+    return Finder(values).places(label)
 
 
 def booleans(values: Any) -> NDArray[np.bool_] | None:
@@ -272,6 +310,10 @@ def _as_number(label: Any) -> float:
         return float(label)
     except (TypeError, ValueError, OverflowError):
         return float("nan")
+
+
+def _itself(label: Any) -> Any:
+    return label
 
 
 def _is_rounded(number: float, exact: float) -> bool:

@@ -14,7 +14,7 @@ from anndata import AnnData
 from matplotlib.colors import Normalize, to_hex, to_rgba, to_rgba_array
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata import Labels, column_of, read_labels
+from scot_hycnn._anndata import Labels, check_names_differ, column_of, read_labels
 
 from ._panels import MOST_SHOWN
 
@@ -70,6 +70,7 @@ def cell_colors(adata: AnnData, color: str) -> CellColors:
             f"color={color!r} has {len(labels.values):,} different labels, and a legend names at most {MOST_SHOWN}: "
             "colour by numbers or by fewer categories (.cat.remove_unused_categories() drops those without cells)."
         )
+    check_names_differ(labels, f"adata.obs[{color!r}]")
     palette = palette_of(adata, color, labels, stacklevel=4)
     # Code -1 is a missing label; it takes the last entry.
     each = to_rgba_array([*palette, BACKGROUND])[labels.codes]
