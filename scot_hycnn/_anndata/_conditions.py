@@ -111,8 +111,7 @@ def mask_rows(obs: pd.DataFrame, mask_obs: str | NDArray[np.bool_] | pd.Series[b
         If it is neither a boolean column nor a boolean array with one value a cell.
     """
     if isinstance(mask_obs, str):
-        column = column_of(obs, mask_obs, "mask_obs")
-        found = booleans(column)
+        found = booleans(column_of(obs, mask_obs, "mask_obs")) if mask_obs in obs else None
         if found is None:
             raise ValueError(
                 f"mask_obs={mask_obs!r} is not a boolean column of adata.obs; "

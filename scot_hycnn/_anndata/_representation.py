@@ -343,8 +343,8 @@ def _check_fingerprint(fitted: Representation, here: Representation, *, same_fil
     if fitted.fingerprint and here.fingerprint:
         if fitted.fingerprint != here.fingerprint:
             raise ValueError(
-                f"{here.name!r} of these cells has other loadings, or genes of other names or in another order, than "
-                "the one that the map was fitted in, so its columns may mean something else: project these cells with "
+                f"{here.name!r} of these cells has other loadings or genes (by name, or in another order) than the one "
+                "that the map was fitted in, so its columns may mean something else: project these cells with "
                 "the training cells' PCs (the same genes, in the same order). If genes were renamed after the fit, "
                 "give adata.var_names the former names. If genes were removed, and the coordinates are still the same, "
                 "apply sh.get.model(adata).transport to them."

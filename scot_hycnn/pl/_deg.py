@@ -73,10 +73,12 @@ def deg(
 
     Raises
     ------
+    TypeError
+        If ``groupby`` is a list.
     ValueError
         If there is no such fit, target, column or gene, several targets and none named, slots or layers are gone,
-        ``n_genes`` is not a whole number of 1 or more, no group has cells of both conditions, or ``ax`` is given with
-        ``groupby``.
+        ``n_genes`` is not a whole number of 1 or more, no group has cells of both conditions, there are more than
+        200 groups or 1,000 genes, or ``ax`` is given with ``groupby``.
 
     References
     ----------

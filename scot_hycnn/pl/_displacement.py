@@ -56,9 +56,16 @@ def displacement(
 
     Raises
     ------
+    TypeError
+        If ``groupby`` is a list.
     ValueError
         If there is no such fit, target or column, several targets and none named, slots are gone, or the column holds
-        numbers or labels none of the cells.
+        numbers, more than 200 labels, or none of the cells' labels.
+
+    Warns
+    -----
+    UserWarning
+        If the colours of the groups in ``uns`` cannot be used.
 
     Examples
     --------

@@ -103,7 +103,8 @@ def evaluation(
     ------
     ValueError
         If there are no scores or they are damaged, there is no such target, metric or group, several targets and none
-        named, ``ax`` is given for several metrics, or ``n_cols`` is not a whole number of 1 or more.
+        named, ``ax`` is given for several metrics, more than 200 groups are to be drawn, or ``n_cols`` is not
+        a whole number of 1 or more.
 
     Examples
     --------

@@ -91,6 +91,8 @@ def mean_scatter(
 
     Raises
     ------
+    TypeError
+        If ``groupby`` is a list.
     ValueError
         If there is no such fit, target or column, several targets and none named, slots or the measured layer are gone,
         no group has cells of both conditions, ``ax`` is given for several panels, or a number is not whole.

@@ -76,10 +76,17 @@ def transport(
 
     Raises
     ------
+    TypeError
+        If ``color`` is a list.
     ValueError
         If there is no such fit, target, embedding or column, several targets and none named, slots are gone,
-        ``color`` has no finite value, ``style`` is unknown, or ``n_grid`` or ``n_neighbors`` is not a whole number of
-        1 or more.
+        ``color`` has no finite value or more than 200 labels, ``style`` is unknown, or ``n_grid`` or
+        ``n_neighbors`` is not a whole number of 1 or more.
+
+    Warns
+    -----
+    UserWarning
+        If the colours of the categories in ``uns`` cannot be used, or a stored projection is of another fit.
 
     Examples
     --------
