@@ -196,7 +196,8 @@ def read_groups(frame: pd.DataFrame, name: Hashable, argument: str = "groupby") 
     if n_groups > MOST_GROUPS:
         raise ValueError(
             f"{argument}={name!r}: {where} has {n_groups:,} distinct values, and at most {MOST_GROUPS:,} can be groups "
-            f"of cells. {argument} takes a column of categories, such as cell types or donors."
+            f"of cells. {argument} takes a column of categories, such as cell types or donors; pandas.cut makes few "
+            "categories of numbers."
         )
     check_names_differ(labels, where)
     return labels
