@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._commit import commit
-from ._conditions import Mask, labelled_rows, listed_labels
+from ._conditions import Mask, as_labels, labelled_rows, listed_labels
 from ._counts import check_counts
 from ._embedding import (
     N_NEIGHBORS,
@@ -28,9 +28,20 @@ from ._features import Features, Values, has_genes_decoded, read_dimensions, rea
 from ._files import SUFFIXES, check_writable, read_file, read_uns, write_file, written_whole
 from ._genes import BLOCK_ROWS, Decoder, Expression, Genes, find_genes, has_genes, row_blocks
 from ._held_out import HeldOut, groups_of_cells, held_out_cells, read_held_out
+from ._labels import (
+    Labels,
+    booleans,
+    check_columns_are_unique,
+    check_names_differ,
+    column_of,
+    listed,
+    read_groups,
+    read_labels,
+)
 from ._layers import check_layer, write_layers
 from ._new_cells import NewCells, find_new_cells
 from ._pairs import Cells, Pairs, read_pairs
+from ._representation import dense_array
 from ._results import Prediction, Results, StoredPrediction, find_prediction, read_results
 from ._slots import Slots, check_absent, check_key, layer_names, slugs
 from ._store import check_output, new_store
@@ -62,6 +73,7 @@ __all__ = [
     "Fitted",
     "Genes",
     "HeldOut",
+    "Labels",
     "Mask",
     "Moved",
     "NewCells",
@@ -75,16 +87,22 @@ __all__ = [
     "Values",
     "announce_replaced",
     "append_moved",
+    "as_labels",
+    "booleans",
     "check_absent",
+    "check_columns_are_unique",
     "check_counts",
     "check_evaluation_slot",
     "check_key",
     "check_layer",
+    "check_names_differ",
     "check_output",
     "check_projection",
     "check_writable",
     "claim",
+    "column_of",
     "commit",
+    "dense_array",
     "describe_projection",
     "embedding_axes",
     "evaluation_slot",
@@ -100,6 +118,7 @@ __all__ = [
     "held_out_cells",
     "labelled_rows",
     "layer_names",
+    "listed",
     "listed_labels",
     "new_store",
     "place_predicted",
@@ -111,7 +130,9 @@ __all__ = [
     "read_file",
     "read_fit",
     "read_genes",
+    "read_groups",
     "read_held_out",
+    "read_labels",
     "read_pairs",
     "read_projection",
     "read_results",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -10,12 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ._labels import MOST_GROUPS, Finder, Labels, booleans, column_of, distinct, listed, read_groups, read_labels
+
 Rows = NDArray[np.intp]
 # Cells to choose: a boolean column of obs by name, or its values.
 Mask: TypeAlias = "str | NDArray[np.bool_] | pd.Series[bool]"
 
-# More labels than these make an error message unreadable.
-_SHOWN_LABELS = 20
+# Columns that a message names with their labels.
+_MOST_COLUMNS = 10
 
 
 @dataclass(frozen=True)
@@ -61,32 +64,42 @@ def find_conditions(
     ValueError
         If a label or column does not exist, is ambiguous, or source and target share cells.
     """
-    targets = list(target_key) if isinstance(target_key, (list, tuple)) else [target_key]
+    targets = as_labels(target_key)
     if not targets:
         raise ValueError("target_key is an empty list; name at least one condition to transport to.")
     keys = [("source_key", source_key), *(("target_key", label) for label in targets)]
     if groupby is None and all(is_mask(obs, label) for _, label in keys):
-        source, *others = (Condition(str(label), _mask_rows(obs[label])) for _, label in keys)
+        source, *others = (Condition(str(label), _rows_of_mask(obs, label)) for _, label in keys)
+        _check_labels_differ(source, others)
+        _check_no_cell_is_shared(source, others)
     else:
-        groupby = _choose_column(obs, keys) if groupby is None else _check_column(obs, groupby)
-        source, *others = (_condition(obs, groupby, name, label) for name, label in keys)
-    _check_disjoint(source, others)
+        groupby = _choose_column(obs, keys) if groupby is None else groupby
+        labels = read_labels(column_of(obs, groupby, "groupby"), f"adata.obs[{groupby!r}]")
+        source, *others = (_condition(labels, groupby, name, label) for name, label in keys)
+        _check_labels_differ(source, others)
     return Conditions(groupby, source, tuple(others))
 
 
-def labelled_rows(obs: pd.DataFrame, groupby: str | None, label: str) -> Rows | None:
+def as_labels(given: Any) -> list[Any]:
+    """One label, or what a list, an array or a column of pandas holds of them."""
+    several = (list, tuple, np.ndarray, pd.Index, pd.Series, pd.api.extensions.ExtensionArray)
+    return list(given) if isinstance(given, several) else [given]
+
+
+def labelled_rows(obs: pd.DataFrame, groupby: str | None, label: Hashable) -> Rows | None:
     """Rows of the cells with this label, or None where obs does not know the column or the label."""
     if groupby is None:
-        return _mask_rows(obs[label]) if is_mask(obs, label) else None
+        return _rows_of_mask(obs, label) if is_mask(obs, label) else None
     if groupby not in obs:
         return None
-    matches = _matches(label, _labels(obs[groupby]))
-    return _rows_with(obs[groupby], matches[0]) if len(matches) == 1 else None
+    labels = read_labels(column_of(obs, groupby, "groupby"), f"adata.obs[{groupby!r}]")
+    place = labels.find(label)
+    return None if place is None else labels.rows(place)
 
 
 def listed_labels(obs: pd.DataFrame, groupby: str) -> str:
     """Labels of a column, for a message."""
-    return _listed(_labels(obs[groupby]))
+    return listed(read_labels(column_of(obs, groupby, "groupby"), f"adata.obs[{groupby!r}]").values)
 
 
 def mask_rows(obs: pd.DataFrame, mask_obs: str | NDArray[np.bool_] | pd.Series[bool]) -> NDArray[np.bool_]:
@@ -98,31 +111,31 @@ def mask_rows(obs: pd.DataFrame, mask_obs: str | NDArray[np.bool_] | pd.Series[b
         If it is neither a boolean column nor a boolean array with one value a cell.
     """
     if isinstance(mask_obs, str):
-        if not is_mask(obs, mask_obs):
+        found = booleans(column_of(obs, mask_obs, "mask_obs")) if mask_obs in obs else None
+        if found is None:
             raise ValueError(
                 f"mask_obs={mask_obs!r} is not a boolean column of adata.obs; "
-                f"it has the boolean columns {[name for name in obs if is_mask(obs, name)]}."
+                f"it has the boolean columns {listed(name for name in obs if is_mask(obs, name))}."
             )
-        mask_obs = obs[mask_obs]
+        return found
     if isinstance(mask_obs, pd.Series) and not mask_obs.index.equals(obs.index):
         raise ValueError(
             "mask_obs is a Series whose index is not adata.obs_names in their order, so its values would go to other "
             "cells; pass mask_obs.reindex(adata.obs_names), or an array."
         )
-    mask = np.asarray(mask_obs)
-    if isinstance(mask_obs, pd.Series) and pd.api.types.is_bool_dtype(mask_obs):
-        mask = mask_obs.fillna(value=False).to_numpy(dtype=bool)
-    if mask.dtype != np.bool_ or mask.shape != (len(obs),):
+    mask = booleans(mask_obs)
+    if mask is None or mask.shape != (len(obs),):
+        given = np.asarray(mask_obs)
         raise ValueError(
-            f"mask_obs has shape {mask.shape} and dtype {mask.dtype}; it needs one boolean for each of the "
+            f"mask_obs has shape {given.shape} and dtype {given.dtype}; it needs one boolean for each of the "
             f"{len(obs)} cells, or the name of a boolean column of adata.obs."
         )
     return mask
 
 
 def is_mask(obs: pd.DataFrame, name: Hashable) -> bool:
-    """Whether obs has a boolean column of that name."""
-    return isinstance(name, str) and name in obs and pd.api.types.is_bool_dtype(obs[name].dtype)
+    """Whether obs has one boolean column of that name."""
+    return isinstance(name, str) and sum(obs.columns == name) == 1 and booleans(obs[name]) is not None
 
 
 def group_labels(obs: pd.DataFrame, group_key: str, rows: Rows) -> NDArray[np.str_]:
@@ -130,64 +143,81 @@ def group_labels(obs: pd.DataFrame, group_key: str, rows: Rows) -> NDArray[np.st
 
     Raises
     ------
+    TypeError
+        If ``group_key`` is no name.
     ValueError
-        If there is no such column, or it is empty for some of them.
+        If there is no such column, it is empty for some of them, or it holds something else than groups.
     """
-    if group_key not in obs:
-        raise ValueError(f"group_key={group_key!r} is not a column of adata.obs; it has {list(obs)}.")
-    column = obs[group_key].iloc[rows]
-    if n_empty := int(column.isna().sum()):
+    labels = read_groups(obs, group_key, "group_key")
+    codes = labels.codes[rows]
+    if n_empty := int((codes < 0).sum()):
         raise ValueError(
             f"adata.obs[{group_key!r}] is empty for {n_empty} of {len(rows)} cells to fit on, the first "
-            f"{obs.index[rows[column.isna().to_numpy()][0]]!r}; name their group, or leave them out with mask_obs."
+            f"{obs.index[rows[codes < 0][0]]!r}; name their group, or leave them out with mask_obs."
         )
-    return column.astype(str).to_numpy(dtype=str)
+    return np.array(labels.names, dtype=np.str_)[codes]
 
 
-def _condition(obs: pd.DataFrame, groupby: str, name: str, label: Hashable) -> Condition:
-    labels = _labels(obs[groupby])
-    matches = _matches(label, labels)
-    if len(matches) != 1:
-        raise ValueError(f"{name}={label!r} is not a category of adata.obs[{groupby!r}]; it has {_listed(labels)}.")
-    return Condition(str(matches[0]), _rows_with(obs[groupby], matches[0]))
+def _condition(labels: Labels, groupby: str, name: str, label: Hashable) -> Condition:
+    place = labels.find(label)
+    if place is None:
+        raise ValueError(
+            f"{name}={label!r} is not a category of adata.obs[{groupby!r}]; it has {listed(labels.values)}."
+        )
+    return Condition(labels.names[place], labels.rows(place))
 
 
 def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]]) -> str:
     """Find the one column of labels that holds them all."""
-    columns = {str(name): _labels(obs[name]) for name in obs if _holds_labels(obs[name])}
-    n_found = {name: sum(len(_matches(key, labels)) == 1 for _, key in keys) for name, labels in columns.items()}
-    full = [name for name, n in n_found.items() if n == len(keys)]
+    columns = {name: distinct(column) for name, column in obs.items() if _holds_labels(column)}
+    n_found = {name: _n_found(keys, labels) for name, labels in columns.items()}
+    full = [str(name) for name, n in n_found.items() if n == len(keys)]
     if len(full) == 1:
         return full[0]
-    wanted = [label for _, label in keys]
+    wanted = listed(label for _, label in keys)
     if full:
-        raise ValueError(f"{_listed(wanted)} are labels in several columns of adata.obs; pass groupby= one of {full}.")
-    partial = [name for name, n in n_found.items() if n] or list(columns)
-    if len(partial) == 1:
-        return partial[0]  # the label that it lacks gets the precise message
-    shown = "; ".join(f"{name!r} with {_listed(columns[name])}" for name in partial)
+        raise ValueError(f"{wanted} are labels in several columns of adata.obs; pass groupby= one of {listed(full)}.")
+    # Numbers may hold the labels by chance, so these columns have to be named.
+    numbers = {name: distinct(column) for name, column in obs.items() if not _holds_labels(column)}
+    near = {name: n for name, labels in numbers.items() if len(labels) <= MOST_GROUPS and (n := _n_found(keys, labels))}
+    complete = [name for name, n in near.items() if n == len(keys)]
+    if complete:
+        raise ValueError(
+            f"No column of adata.obs holds all of {wanted} as categories or strings. "
+            f"{' and '.join(f'adata.obs[{name!r}]' for name in complete[:3])} has them among numbers or booleans, and "
+            f"is used only if it is named: pass groupby={complete[0]!r}."
+        )
+    partial = [name for name, n in n_found.items() if n]
+    if len(partial or columns) == 1 and not near:
+        return str(next(iter(partial or columns)))  # the label that it lacks gets the precise message
+    candidates = {name: columns[name] for name in partial or columns} | {name: numbers[name] for name in near}
+    shown = "; ".join(f"{name!r} with {listed(candidates[name])}" for name in list(candidates)[:_MOST_COLUMNS])
+    more = f" and {len(candidates) - _MOST_COLUMNS} more columns" if len(candidates) > _MOST_COLUMNS else ""
     raise ValueError(
-        f"No column of adata.obs holds all of {_listed(wanted)}. "
-        + (f"Candidates are {shown}." if partial else "It has no categorical or string columns.")
+        f"No column of adata.obs holds all of {wanted}. "
+        + (f"Candidates are {shown}{more}." if candidates else "It has no categorical or string columns.")
     )
 
 
-def _check_column(obs: pd.DataFrame, groupby: str) -> str:
-    if groupby not in obs:
-        raise ValueError(f"groupby={groupby!r} is not a column of adata.obs; it has {_listed(list(obs))}.")
-    return groupby
+def _n_found(keys: list[tuple[str, Hashable]], labels: list[Any]) -> int:
+    finder = Finder(labels)
+    return sum(len(finder.places(key)) == 1 for _, key in keys)
 
 
-def _check_disjoint(source: Condition, targets: list[Condition]) -> None:
+def _check_labels_differ(source: Condition, targets: list[Condition]) -> None:
     labels = [target.label for target in targets]
     if source.label in labels:
         raise ValueError(f"source_key and target_key are both {source.label!r}; a map needs two different conditions.")
-    twice = [label for label in labels if labels.count(label) > 1]
+    twice = [label for label, times in Counter(labels).items() if times > 1]
     if twice:
         raise ValueError(f"target_key names {twice[0]!r} more than once; name each condition once.")
+
+
+def _check_no_cell_is_shared(source: Condition, targets: list[Condition]) -> None:
+    """Of masks: a cell has one label of a column, and may be in several masks."""
     for target in targets:
         n_shared = len(np.intersect1d(source.rows, target.rows))
-        if n_shared:  # only masks can overlap
+        if n_shared:
             raise ValueError(
                 f"{n_shared} cells are in both adata.obs[{source.label!r}] and adata.obs[{target.label!r}]; "
                 "source and target need different cells."
@@ -195,51 +225,16 @@ def _check_disjoint(source: Condition, targets: list[Condition]) -> None:
 
 
 def _holds_labels(column: pd.Series[Any]) -> bool:
-    if isinstance(column.dtype, pd.CategoricalDtype):
+    """Whether it may be found without being named: categories, strings and objects, but no booleans and numbers."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
         return not pd.api.types.is_bool_dtype(column.cat.categories)
-    if column.dtype == object:
+    if dtype.kind == "O" and isinstance(dtype, np.dtype):
         return pd.api.types.infer_dtype(column, skipna=True) != "boolean"
-    return isinstance(column.dtype, pd.StringDtype)
+    return pd.api.types.is_string_dtype(dtype)  # of pandas or of Arrow
 
 
-def _labels(column: pd.Series[Any]) -> list[Any]:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.cat.categories.tolist()
-    labels: list[Any] = column.dropna().unique().tolist()
-    return labels
-
-
-def _matches(label: Any, labels: list[Any]) -> list[Any]:
-    """Labels equal to this one; else those that print as it does, or are the same number.
-
-    Files and shells turn 1 into '1', and pandas turns 1 into 1.0 where a value is missing. A missing value is no label,
-    and not the one that prints as it does.
-    """
-    if pd.api.types.is_scalar(label) and pd.isna(label):
-        return []
-    return (
-        [other for other in labels if other == label]
-        or [other for other in labels if str(other) == str(label)]
-        or [other for other in labels if _as_number(other) == _as_number(label)]
-    )
-
-
-def _as_number(label: Any) -> float:
-    try:
-        return float(label)
-    except (TypeError, ValueError):
-        return float("nan")
-
-
-def _rows_with(column: pd.Series[Any], label: Any) -> Rows:
-    return _mask_rows(column == label)
-
-
-def _mask_rows(mask: pd.Series[bool]) -> Rows:
-    return np.flatnonzero(mask.fillna(value=False).to_numpy(dtype=bool))
-
-
-def _listed(labels: Sequence[Any]) -> str:
-    rest = len(labels) - _SHOWN_LABELS
-    shown = str(list(labels[:_SHOWN_LABELS]))
-    return f"{shown} and {rest} more" if rest > 0 else shown
+def _rows_of_mask(obs: pd.DataFrame, name: Hashable) -> Rows:
+    found = booleans(column_of(obs, name, "target_key"))
+    assert found is not None  # is_mask has looked
+    return np.flatnonzero(found)

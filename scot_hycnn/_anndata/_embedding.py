@@ -11,7 +11,7 @@ import numpy as np
 from anndata import AnnData
 from sklearn.neighbors import KNeighborsRegressor
 
-from ._conditions import Rows
+from ._labels import Rows, listed
 from ._representation import Coordinates, Representation, is_finite, read_coordinates
 from ._results import Results
 from ._slots import check_key
@@ -35,7 +35,7 @@ def find_embedding(adata: AnnData, basis: str) -> Representation:
     """
     name = next((name for name in (basis, f"X_{basis}") if name in adata.obsm), None)
     if name is None:
-        raise ValueError(f"basis={basis!r} is not in adata.obsm; it has {list(adata.obsm)}.")
+        raise ValueError(f"basis={basis!r} is not in adata.obsm; it has {listed(adata.obsm)}.")
     n_columns = adata.obsm[name].shape[1]
     if n_columns < 2:
         raise ValueError(f"basis={basis!r} has {n_columns} column; a plot needs two.")

@@ -10,8 +10,9 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Rows
 from ._genes import check_decoded, columns_are_genes, find_layer, row_blocks
+from ._labels import Rows
+from ._representation import dense_array
 from ._results import Results
 from ._slots import layer_names
 from ._stored import read_fit
@@ -34,22 +35,43 @@ class Values:
     matrix: Any
     rows: Rows
 
-    def among(self, chosen: NDArray[np.bool_]) -> Values:
-        """Those of some of the cells; boolean array (n,)."""
+    def among(self, chosen: Rows) -> Values:
+        """Those of some of the cells, by their places among them."""
         return Values(self.matrix, self.rows[chosen])
 
     def columns(self, features: Sequence[int]) -> Numbers:
         """Values of some features, shape (n, len(features))."""
-        blocks = [_dense(self.matrix[self.rows[block]][:, list(features)]) for block in row_blocks(len(self.rows))]
+        blocks = [self._read(self.rows[block], list(features)) for block in row_blocks(len(self.rows))]
         return np.concatenate([np.empty((0, len(features))), *blocks])
+
+    def _read(self, rows: Rows, features: list[int] | None = None) -> Numbers:
+        """Values of some cells in memory.
+
+        Raises
+        ------
+        ValueError
+            If one is missing, infinite or no number: a mean of these cells would be none.
+        """
+        values = self.matrix[rows]
+        dense = dense_array(values if features is None else values[:, features])
+        if dense.dtype.kind not in "fiub":
+            raise ValueError(f"Expression holds values of dtype {dense.dtype}; a figure needs numbers.")
+        numbers = np.asarray(dense, dtype=np.float64)
+        bad = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
+        if len(bad):
+            raise ValueError(
+                f"Expression has NaN, masked or infinite values, the first in the cell in row {rows[bad[0]]}; impute "
+                "them, or leave these cells out."
+            )
+        return numbers
 
     def moments(self) -> tuple[Numbers, Numbers]:
         """Mean and variance (unbiased; 0 of one cell) of every feature, shape (features,) each."""
         # About a few cells' mean: sums of squares about 0 lose the digits of a small variance.
-        origin = _dense(self.matrix[self.rows[:100]]).mean(axis=0)
+        origin = self._read(self.rows[:100]).mean(axis=0)
         total, squares = np.zeros_like(origin), np.zeros_like(origin)
         for block in row_blocks(len(self.rows)):
-            values = _dense(self.matrix[self.rows[block]]) - origin
+            values = self._read(self.rows[block]) - origin
             total += values.sum(axis=0)
             squares += (values**2).sum(axis=0)
         n = len(self.rows)
@@ -75,8 +97,8 @@ class Features:
     predicted: Values
     observed: Values
 
-    def among(self, source: NDArray[np.bool_], observed: NDArray[np.bool_]) -> Features:
-        """Those of some cells; boolean arrays (n,) and (m,)."""
+    def among(self, source: Rows, observed: Rows) -> Features:
+        """Those of some cells, by their places among the source cells and the observed ones."""
         return Features(
             self.names, self.source.among(source), self.predicted.among(source), self.observed.among(observed)
         )
@@ -117,7 +139,7 @@ def read_genes(adata: AnnData, results: Results, key: str, layer: str | None) ->
     if measured is None:
         raise ValueError(f"adata.X is empty; pass the layer that holds the values: {layer_names(adata)}.")
     predicted = Values(adata.layers[name], results.source_rows)
-    n_without = int(np.isnan(predicted.columns([0])).sum())
+    n_without = int(np.isnan(dense_array(adata.layers[name][results.source_rows][:, [0]])).sum())
     if n_without:
         raise ValueError(
             f"adata.layers[{name!r}] lacks {n_without} of the {len(results.source_rows)} predicted cells. "
@@ -137,7 +159,3 @@ def decoded_layer(adata: AnnData, results: Results, key: str) -> str:
     """Key of the layer that :func:`scot_hycnn.tl.decode` writes for the results' target."""
     fit = read_fit(adata, key)
     return fit.slots(fit.slug(results.target)).layer
-
-
-def _dense(values: Any) -> Numbers:
-    return np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=np.float64)

@@ -11,12 +11,13 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
-from ._conditions import Rows
+from ._labels import Rows
 from ._lazy import in_memory
 from ._representation import (
     Coordinates,
     Representation,
     dense_array,
+    expression_of,
     feature_names,
     is_finite,
     loadings_key,
@@ -401,8 +402,7 @@ def _read(adata: AnnData, layer: str | None, rows: Rows) -> Any:
     ValueError
         If there are none, or they are no numbers.
     """
-    part = adata[rows]
-    values: Any = in_memory(part.X if layer is None else part.layers[layer])
+    values: Any = in_memory(expression_of(adata, layer, rows))
     if values is None:
         raise ValueError(f"{_where(layer)} is empty; pass the layer that holds the values: {layer_names(adata)}.")
     if values.dtype.kind not in "fiub":

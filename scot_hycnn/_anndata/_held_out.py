@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,8 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Mask, Rows, labelled_rows, listed_labels, mask_rows
+from ._conditions import Mask, labelled_rows, listed_labels, mask_rows
+from ._labels import Labels, Rows, column_of, read_groups
 from ._representation import Coordinates, Representation, find_same_representation, is_finite, read_coordinates
 from ._results import labelled_cells
 from ._stored import StoredFit
@@ -103,36 +105,58 @@ def read_held_out(adata: AnnData, fit: StoredFit, slug: str, chosen: _Chosen) ->
     return HeldOut(rep, x_rows, y_rows, x, y)
 
 
-def groups_of_cells(obs: pd.DataFrame, groupby: str | None) -> dict[str, _Chosen]:
+class CellGroups(Mapping[str, _Chosen]):
+    """Label to cells of each group, boolean array (n_obs,), after ``'all'`` with all cells.
+
+    It holds one code a cell, and makes an array when it is asked for: arrays of many groups would take groups x cells.
+
+    Parameters
+    ----------
+    n_obs
+        How many cells there are.
+    labels
+        Of the groups.
+    """
+
+    def __init__(self, n_obs: int, labels: Labels | None) -> None:
+        self._n_obs, self._labels = n_obs, labels
+        # Categories without a cell are no groups.
+        found = [] if labels is None else [i for i in range(len(labels.values)) if len(labels.rows(i))]
+        self._places = {"all": -1} | {labels.names[i]: i for i in found if labels is not None}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __getitem__(self, label: str) -> _Chosen:
+        place = self._places[label]
+        if place < 0 or self._labels is None:
+            return np.ones(self._n_obs, dtype=bool)
+        chosen = np.zeros(self._n_obs, dtype=bool)
+        chosen[self._labels.rows(place)] = True
+        return chosen
+
+
+def groups_of_cells(obs: pd.DataFrame, groupby: str | None) -> CellGroups:
     """Label to cells of each group, after ``'all'`` with all cells.
 
     Raises
     ------
+    TypeError
+        If ``groupby`` is a list.
     ValueError
-        If there is no such column, or a group is called ``'all'``.
+        If there is no such column, a group is called ``'all'``, or there are too many groups.
     """
-    groups = {"all": np.ones(len(obs), dtype=bool)}
-    if groupby is None:
-        return groups
-    if groupby not in obs:
-        raise ValueError(f"groupby={groupby!r} is not a column of adata.obs; it has {list(obs)}.")
-    codes, labels = pd.factorize(obs[groupby], sort=True)  # cells without a label have code -1
-    for code, label in enumerate(labels):
-        if str(label) in groups:
-            raise ValueError(
-                f"adata.obs[{groupby!r}] has a group {str(label)!r}, which means all cells here, or stands for two "
-                "labels; rename it."
-            )
-        groups[str(label)] = np.asarray(codes == code)
-    return groups
+    labels = None if groupby is None else read_groups(obs, groupby)
+    if labels is not None and "all" in labels.names:
+        raise ValueError(f"adata.obs[{groupby!r}] has a group 'all', which means all cells here; rename it.")
+    return CellGroups(len(obs), labels)
 
 
 def _test_cells(obs: pd.DataFrame, split_key: str) -> _Chosen:
-    if split_key not in obs:
-        raise ValueError(
-            f"split_key={split_key!r} is not a column of adata.obs; it has {list(obs)}. Pass the cells to evaluate on "
-            "as mask_obs if they are no longer labelled."
-        )
+    column_of(obs, split_key, "split_key", advice=" If the cells to evaluate on have no label, pass them as mask_obs.")
     rows = labelled_rows(obs, split_key, TEST)
     if rows is None or not len(rows):
         raise ValueError(

@@ -33,6 +33,6 @@ def obs_columns(adata: AnnData, *names: object) -> pd.DataFrame:
     obs: Any = adata.obs
     if isinstance(obs, pd.DataFrame):
         return obs
-    listed = list(dict.fromkeys(names))
-    frame: pd.DataFrame = (obs[listed] if all(name in obs for name in listed) else obs).to_memory()
+    are_there = all(isinstance(name, str) and name in obs for name in names)
+    frame: pd.DataFrame = (obs[list(dict.fromkeys(names))] if are_there else obs).to_memory()
     return frame

@@ -10,10 +10,11 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Rows
+from ._labels import Rows, listed
 from ._lazy import in_memory
 
 Coordinates = NDArray[np.floating[Any]]  # (cells, dimensions)
@@ -98,7 +99,7 @@ def find_same_representation(adata: AnnData, fitted: Representation, *, same_fil
     if name is None:
         raise ValueError(
             f"The map was fitted on adata.obsm[{fitted.name!r}], which these cells lack: project them onto the "
-            f"training representation first; adata.obsm has {list(adata.obsm)}."
+            f"training representation first; adata.obsm has {listed(adata.obsm)}."
         )
     found = find_representation(adata, name, None)
     # The fit may have used the first columns of a wider table (n_pcs); for genes there is no such choice.
@@ -261,7 +262,7 @@ def loadings_key(adata: AnnData, name: str) -> str | None:
 
 
 def _choose_name(adata: AnnData, use_rep: str | None) -> str:
-    has = f"adata.obsm has {list(adata.obsm)}"
+    has = f"adata.obsm has {listed(adata.obsm)}"
     if use_rep is None:
         name = next((name for name in _PCA if name in adata.obsm), None)
         if name is None:
@@ -270,7 +271,8 @@ def _choose_name(adata: AnnData, use_rep: str | None) -> str:
     if use_rep != "X" and use_rep not in adata.obsm:
         advice = "; run sc.pp.pca(adata) first" if use_rep in _PCA else ""
         raise ValueError(f"use_rep={use_rep!r} is not in adata.obsm{advice}; {has}, and use_rep='X' takes adata.X.")
-    if use_rep == "X" and adata[:0].X is None:  # of no cell: X of a view of a file would be read
+    # Of no cell: X of a view of a file would be read.
+    if use_rep == "X" and expression_of(adata, None, np.arange(0)) is None:
         raise ValueError(f"use_rep='X', but adata.X is empty; {has}.")
     return use_rep
 
@@ -284,7 +286,7 @@ def _table(adata: AnnData, name: str) -> Any:
 def _reader(adata: AnnData, rep: Representation) -> Callable[[Rows], NDArray[Any]]:
     """Return what reads rows, given in ascending order."""
     if rep.name == "X":
-        return lambda rows: dense_array(adata[rows].X)  # from a file, these rows and no others
+        return lambda rows: dense_array(expression_of(adata, None, rows))
     return _table_reader(_table(adata, rep.name), rep)
 
 
@@ -294,10 +296,36 @@ def _table_reader(table: Any, rep: Representation) -> Callable[[Rows], NDArray[A
     return lambda rows: dense_array(table[rows, : rep.n_dims])
 
 
+def expression_of(adata: AnnData, layer: str | None, rows: Rows) -> Any:
+    """X, or a layer, of some cells, as it is stored; of a file these rows and no others are read."""
+    if adata.isbacked or adata.is_view:
+        part = adata[rows]
+        return part.X if layer is None else part.layers[layer]
+    # Not from a view: anndata's views lose the mask of masked arrays, and cannot be made if a column stands twice.
+    matrix: Any = adata.X if layer is None else adata.layers[layer]
+    return None if matrix is None else matrix[rows]
+
+
 def dense_array(values: Any) -> NDArray[Any]:
-    """Read what may be sparse, in a file, or both."""
+    """Read what may be sparse, in a file, masked, or a table of pandas' own numbers; what is missing becomes NaN."""
     values = in_memory(values)
+    if isinstance(values, pd.DataFrame):
+        return _numbers(values)
+    if isinstance(values, np.ma.MaskedArray):
+        return np.asarray(np.ma.filled(values.astype(np.result_type(values.dtype, np.float32)), np.nan))
     return np.asarray(values.toarray() if hasattr(values, "toarray") else values)
+
+
+def _numbers(table: pd.DataFrame) -> NDArray[Any]:
+    """Values of a table with columns of numbers and booleans, of NumPy, pandas or Arrow."""
+    kinds = [getattr(dtype, "numpy_dtype", getattr(dtype, "subtype", dtype)) for dtype in table.dtypes]
+    if not kinds or not all(isinstance(kind, np.dtype) and kind.kind in "fiub" for kind in kinds):
+        return np.asarray(table)
+    kind = np.result_type(*kinds)
+    if all(isinstance(dtype, np.dtype) for dtype in table.dtypes):
+        return table.to_numpy(dtype=kind)
+    kind = np.result_type(kind, np.float32)  # whole numbers and booleans of pandas may be missing
+    return np.column_stack([table.iloc[:, i].to_numpy(dtype=kind, na_value=np.nan) for i in range(len(kinds))])
 
 
 def _fingerprint(adata: AnnData, name: str, n_dims: int) -> str:
@@ -315,10 +343,11 @@ def _check_fingerprint(fitted: Representation, here: Representation, *, same_fil
     if fitted.fingerprint and here.fingerprint:
         if fitted.fingerprint != here.fingerprint:
             raise ValueError(
-                f"{here.name!r} of these cells has other loadings or genes than the one that the map was fitted in, "
-                "so its columns may mean something else: project these cells with the training cells' PCs (the same "
-                "genes, in the same order). If only genes were removed after the fit, and the coordinates are still "
-                "the same, apply sh.get.model(adata).transport to them."
+                f"{here.name!r} of these cells has other loadings or genes (by name, or in another order) than the one "
+                "that the map was fitted in, so its columns may mean something else: project these cells with "
+                "the training cells' PCs (the same genes, in the same order). If genes were renamed after the fit, "
+                "give adata.var_names the former names. If genes were removed, and the coordinates are still the same, "
+                "apply sh.get.model(adata).transport to them."
             )
     elif not same_file:
         warnings.warn(

@@ -9,6 +9,7 @@ import numpy as np
 from anndata import AnnData
 
 from ._conditions import Rows, labelled_rows, listed_labels
+from ._labels import listed
 from ._lazy import obs_columns
 from ._representation import (
     Coordinates,
@@ -175,7 +176,7 @@ def labelled_cells(adata: AnnData, groupby: str | None, label: str) -> Rows:
     obs = obs_columns(adata, column)
     rows = labelled_rows(obs, groupby, label)
     if rows is None or not np.size(rows):
-        has = f"adata.obs has {list(obs)}" if column not in obs else f"it has {listed_labels(obs, column)}"
+        has = f"adata.obs has {listed(obs.columns)}" if column not in obs else f"it has {listed_labels(obs, column)}"
         raise ValueError(
             f"No cells are labelled {label!r} in adata.obs[{column!r}], which the fit was made from; {has}. Name the "
             "cells as they were then, or fit again."

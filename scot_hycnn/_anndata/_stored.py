@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from anndata import AnnData
 
+from ._labels import listed, matching
 from ._lazy import in_memory
 from ._representation import Representation
 from ._slots import FIT_KEYS, Slots, is_fit, is_slug
@@ -54,7 +55,7 @@ class StoredFit:
     n_training: dict[str, int]
     versions: dict[str, str]
 
-    def slug(self, target: str | None) -> str:
+    def slug(self, target: Hashable | None) -> str:
         """Slug of a target.
 
         Raises
@@ -64,10 +65,10 @@ class StoredFit:
         """
         slugs = self.slugs(target)
         if len(slugs) > 1:
-            raise ValueError(f"This fit has several targets; pass target= one of {list(self.targets.values())}.")
+            raise ValueError(f"This fit has several targets; pass target= one of {listed(self.targets.values())}.")
         return slugs[0]
 
-    def slugs(self, target: str | None) -> list[str]:
+    def slugs(self, target: Hashable | None) -> list[str]:
         """Slugs of a target, or of all for None.
 
         Raises
@@ -75,12 +76,14 @@ class StoredFit:
         ValueError
             If there is no such target.
         """
-        found = [slug for slug, label in self.targets.items() if target is None or label == str(target)]
-        if not found:
+        if target is None:
+            return list(self.targets)
+        found = matching(target, list(self.targets.values()))
+        if len(found) != 1:
             raise ValueError(
-                f"target={target!r} is not a target of adata.uns[{self.key!r}]; it has {list(self.targets.values())}."
+                f"target={target!r} is not a target of adata.uns[{self.key!r}]; it has {listed(self.targets.values())}."
             )
-        return found
+        return [list(self.targets)[found[0]]]
 
     def origin(self, slug: str) -> dict[str, Any]:
         """What a map on its own has to carry to be applied to the right cells; see :func:`fit_of_origin`."""

@@ -11,6 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from ._conditions import Mask, labelled_rows, listed_labels, mask_rows
+from ._labels import column_of
 from ._lazy import obs_columns
 
 TRAIN, TEST = "train", "test"
@@ -36,10 +37,7 @@ def training_rows(obs: pd.DataFrame, split_key: str | None, mask_obs: Mask | Non
     allowed = np.ones(len(obs), dtype=bool) if mask_obs is None else mask_rows(obs, mask_obs)
     if split_key is None:
         return allowed
-    if split_key not in obs:
-        raise ValueError(
-            f"split_key={split_key!r} is not a column of adata.obs; it has {list(obs)}. Run sh.pp.split(adata) first."
-        )
+    column_of(obs, split_key, "split_key", advice=" Run sh.pp.split(adata) first.")
     rows = labelled_rows(obs, split_key, TRAIN)
     if rows is None or not len(rows):
         raise ValueError(

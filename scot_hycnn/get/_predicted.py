@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from anndata import AnnData
 
-from scot_hycnn._anndata import Decoder, find_genes, read_results
+from scot_hycnn._anndata import Decoder, check_columns_are_unique, find_genes, read_results
 
 from ._stacked import ROLES, stacked_obs
 
@@ -91,6 +91,7 @@ def predicted(
     ((600, 765), {'source': 200, 'predicted': 200, 'observed': 200})
     """
     _check_roles(roles)
+    check_columns_are_unique(adata.var, "adata.var")
     results = read_results(adata, key, target)
     genes = find_genes(adata, results.rep, results.measured_rows, layer=layer, decoder=decoder, clip=clip)
     rows = {"source": results.source_rows, "predicted": results.source_rows, "observed": results.target_rows}

@@ -9,6 +9,8 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from scot_hycnn._anndata import check_columns_are_unique
+
 ROLES = ("source", "predicted", "observed")
 
 
@@ -27,11 +29,18 @@ def stacked_obs(adata: AnnData, key: str, rows: Mapping[str, NDArray[np.intp]]) 
     Returns
     -------
     The rows of ``obs`` with the categorical column ``'<key>_role'``. Names of predicted cells end in ``-predicted``.
+
+    Raises
+    ------
+    ValueError
+        If two columns of ``obs`` have one name.
     """
+    check_columns_are_unique(adata.obs, "adata.obs")
     obs: pd.DataFrame = adata.obs.iloc[np.concatenate(list(rows.values()))].copy()
     role = np.repeat(list(rows), [len(part) for part in rows.values()])
     obs[f"{key}_role"] = pd.Categorical(role, categories=list(rows))
-    obs.index = [
+    names = [
         f"{name}-predicted" if part == "predicted" else str(name) for name, part in zip(obs.index, role, strict=True)
     ]
+    obs.index = pd.Index(names, name=obs.index.name)
     return obs

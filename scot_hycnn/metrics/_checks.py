@@ -76,6 +76,8 @@ def check_pairs(**named: ArrayLike) -> tuple[Samples, ...]:
 def _as_samples(name: str, values: ArrayLike) -> Samples:
     if issparse(values):
         raise TypeError(f"{name} is a sparse matrix; pass a dense array, for example {name}.toarray().")
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)  # what lies under the mask is no value
     try:
         array = np.ascontiguousarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:

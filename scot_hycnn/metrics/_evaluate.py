@@ -269,10 +269,15 @@ def _large_groups(
             small.append(f"{label!r} ({sides[0].sum()} and {sides[1].sum()})")
     if small:
         warnings.warn(
-            f"Left out, with fewer than {LEAST_CELLS} evaluated cells of source or {target!r}: {', '.join(small)}.",
+            f"Left out, with fewer than {LEAST_CELLS} evaluated cells of source or {target!r}: {_first(small)}.",
             UserWarning,
             stacklevel=3,
         )
+
+
+def _first(names: list[str]) -> str:
+    shown = ", ".join(names[:20])
+    return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown
 
 
 def _score(

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scot_hycnn._anndata import Features, check_counts, read_genes, read_results
 
 from ._colors import OBSERVED, PREDICTED
-from ._groups import Mask, paired_masks
-from ._panels import check_one_panel
+from ._groups import Members, paired_members
+from ._panels import MOST_GENES, check_number, check_one_panel
 from ._show import finish
+from ._text import PLAIN
 
 Changes = NDArray[np.float64]
 
@@ -72,10 +73,12 @@ def deg(
 
     Raises
     ------
+    TypeError
+        If ``groupby`` is a list.
     ValueError
         If there is no such fit, target, column or gene, several targets and none named, slots or layers are gone,
-        ``n_genes`` is not a whole number of 1 or more, no group has cells of both conditions, or ``ax`` is given with
-        ``groupby``.
+        ``n_genes`` is not a whole number of 1 or more, no group has cells of both conditions, there are more than
+        200 groups or 1,000 genes, or ``ax`` is given with ``groupby``.
 
     References
     ----------
@@ -95,19 +98,20 @@ def deg(
     check_one_panel(ax, 1 if groupby is None else 2, f"groupby={groupby!r}")
     results = read_results(adata, key, target)
     features = read_genes(adata, results, key, layer)
-    masks = {} if groupby is None else paired_masks(adata, groupby, results)
+    groups = {} if groupby is None else paired_members(adata, groupby, results)
     which = _top(features, n_genes) if names is None else _named(features, names)
+    check_number(len(which), f"n_genes={n_genes}" if names is None else "names", MOST_GENES)
     chosen = [features.names[i] for i in which]
     if groupby is None:
         if ax is None:
             _, ax = plt.subplots(figsize=(4.2, 1.2 + 0.2 * len(which)), layout="constrained")
         _draw_dots(ax, _changes(features, which), chosen)
-        ax.set_title(f"{results.source} → {results.target}", fontsize="medium")
+        ax.set_title(f"{results.source} → {results.target}", fontsize="medium", **PLAIN)
         return cast("Axes | Figure | None", finish(ax, show=show, return_fig=return_fig))
-    changes = np.stack([_changes(features.among(*pair), which) for pair in masks.values()])
-    axes = _draw_heat_maps(changes, chosen, masks)
+    changes = np.stack([_changes(features.among(*pair), which) for pair in groups.values()])
+    axes = _draw_heat_maps(changes, chosen, groups)
     for panel in axes:
-        panel.set_ylabel(f"{groupby} ({results.source},\n{results.target} cells)", fontsize="small")
+        panel.set_ylabel(f"{groupby} ({results.source},\n{results.target} cells)", fontsize="small", **PLAIN)
     return cast("list[Axes] | Figure | None", finish(axes, show=show, return_fig=return_fig))
 
 
@@ -141,14 +145,14 @@ def _draw_dots(ax: Axes, changes: Changes, names: list[str]) -> None:
     ax.hlines(places, changes.min(axis=0), changes.max(axis=0), color="0.7", linewidth=1.5, zorder=1)
     ax.plot(changes[0], places, "o", color=OBSERVED, label="observed", markersize=7)
     ax.plot(changes[1], places, "D", color=PREDICTED, label="predicted", markersize=4)
-    ax.set_yticks(places, names, fontsize="small")
+    ax.set_yticks(places, names, fontsize="small", **PLAIN)
     ax.set(ylim=(len(names) - 0.4, -0.6), xlabel="change of mean expression")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="small", loc="lower right")  # changes fall from top to bottom
 
 
-def _draw_heat_maps(changes: Changes, names: list[str], masks: dict[str, tuple[Mask, Mask]]) -> list[Axes]:
-    n_groups = len(masks)
+def _draw_heat_maps(changes: Changes, names: list[str], groups: dict[str, tuple[Members, Members]]) -> list[Axes]:
+    n_groups = len(groups)
     figure, (above, below) = plt.subplots(
         2, 1, figsize=(3.2 + 0.24 * len(names), 1.6 + 0.5 * n_groups), layout="constrained", sharex=True
     )
@@ -157,9 +161,9 @@ def _draw_heat_maps(changes: Changes, names: list[str], masks: dict[str, tuple[M
     for ax, kind, part in ((above, "observed", changes[:, 0]), (below, "predicted", changes[:, 1])):
         picture = ax.imshow(part, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
         ax.set_title(kind, fontsize="medium")
-        rows = [f"{label} ({source.sum()}, {target.sum()})" for label, (source, target) in masks.items()]
-        ax.set_yticks(range(n_groups), rows, fontsize="small")
+        rows = [f"{label} ({len(source)}, {len(target)})" for label, (source, target) in groups.items()]
+        ax.set_yticks(range(n_groups), rows, fontsize="small", **PLAIN)
         ax.tick_params(length=0)
-    below.set_xticks(range(len(names)), names, rotation=90, fontsize="small")
+    below.set_xticks(range(len(names)), names, rotation=90, fontsize="small", **PLAIN)
     figure.colorbar(picture, ax=[above, below], label="change of mean expression", shrink=0.6, extend="both")
     return [above, below]

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 
 from scot_hycnn._anndata import read_results
 
-from ._colors import cell_colors
-from ._groups import masks_by_group
+from ._colors import palette_of
+from ._groups import members_by_group, read_groupby
 from ._scatter import widen
 from ._show import finish
+from ._text import PLAIN
 
 
 def displacement(
@@ -55,9 +56,16 @@ def displacement(
 
     Raises
     ------
+    TypeError
+        If ``groupby`` is a list.
     ValueError
         If there is no such fit, target or column, several targets and none named, slots are gone, or the column holds
-        numbers or labels none of the cells.
+        numbers, more than 200 labels, or none of the cells' labels.
+
+    Warns
+    -----
+    UserWarning
+        If the colours of the groups in ``uns`` cannot be used.
 
     Examples
     --------
@@ -69,19 +77,20 @@ def displacement(
     'CD14+ Monocyte (n = 36)'
     """
     results = read_results(adata, key, target)
-    masks = masks_by_group(adata, groupby, results.source_rows)
+    members = members_by_group(adata, groupby, results.source_rows)
     lengths = np.linalg.norm(results.predicted - results.x, axis=1)
-    groups = sorted(masks, key=lambda label: np.median(lengths[masks[label]]))
-    palette = cell_colors(adata, groupby).legend
+    groups = sorted(members, key=lambda label: np.median(lengths[members[label]]))
+    labels = read_groupby(adata, groupby)
+    palette = dict(zip(labels.names, palette_of(adata, groupby, labels, stacklevel=3), strict=True))
     own = ax is None
     if ax is None:
         _, ax = plt.subplots(figsize=(3.6, 0.8 + 0.3 * len(groups)), layout="constrained")
     for place, label in enumerate(groups):
-        _draw_group(ax, place, lengths[masks[label]], palette[label])
-    ax.set_yticks(range(len(groups)), [f"{label} (n = {masks[label].sum()})" for label in groups])
+        _draw_group(ax, place, lengths[members[label]], palette[label])
+    ax.set_yticks(range(len(groups)), [f"{label} (n = {len(members[label])})" for label in groups], **PLAIN)
     ax.set(xlim=(0, None), ylim=(-0.6, len(groups) - 0.4))
-    ax.set_xlabel(f"displacement ({results.rep.name})")
-    ax.set_title(f"{results.source} → {results.target}", fontsize="medium")
+    ax.set_xlabel(f"displacement ({results.rep.name})", **PLAIN)
+    ax.set_title(f"{results.source} → {results.target}", fontsize="medium", **PLAIN)
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
     if own:

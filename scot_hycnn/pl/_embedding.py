@@ -16,6 +16,7 @@ from ._colors import BACKGROUND, OBSERVED, PREDICTED, SOURCE, CellColors, cell_c
 from ._positions import Positions, positions
 from ._scatter import add_legend, explain, label, scatter
 from ._show import finish
+from ._text import PLAIN
 
 
 def embedding(
@@ -63,10 +64,17 @@ def embedding(
 
     Raises
     ------
+    TypeError
+        If ``color`` is a list.
     ValueError
         If there is no such fit, target, embedding or column, several targets and none named, slots are gone,
-        ``color`` has no finite value or is to colour cells that lie over each other, or ``n_neighbors`` is not a whole
-        number of 1 or more.
+        ``color`` has no finite value, more than 200 labels, or is to colour cells that lie over each other, or
+        ``n_neighbors`` is not a whole number of 1 or more.
+
+    Warns
+    -----
+    UserWarning
+        If the colours of the categories in ``uns`` cannot be used, or a stored projection is of another fit.
 
     Examples
     --------
@@ -121,6 +129,6 @@ def _side_by_side(axes: list[Axes], place: Positions, results: Results, colors: 
         scatter(ax, points, own if colors is None else colors.each[rows], n_total=len(everyone))
         label(ax, place.names)
         ax.label_outer()
-        ax.set_title(title, fontsize="medium")
+        ax.set_title(title, fontsize="medium", **PLAIN)
     if colors is not None:
         explain(axes[-1], colors, inside=False)

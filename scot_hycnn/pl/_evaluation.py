@@ -15,8 +15,9 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from scot_hycnn._anndata import check_counts, read_evaluation
 
-from ._panels import check_one_panel, grid
+from ._panels import check_number, check_one_panel, grid
 from ._show import finish
+from ._text import PLAIN
 
 FLOOR = "floor"
 _FLOOR_GREY, _FLOOR_LINE = "#BDBDBD", "#707070"
@@ -102,7 +103,8 @@ def evaluation(
     ------
     ValueError
         If there are no scores or they are damaged, there is no such target, metric or group, several targets and none
-        named, ``ax`` is given for several metrics, or ``n_cols`` is not a whole number of 1 or more.
+        named, ``ax`` is given for several metrics, more than 200 groups are to be drawn, or ``n_cols`` is not
+        a whole number of 1 or more.
 
     Examples
     --------
@@ -135,6 +137,7 @@ def evaluation(
     metrics = _usual(table) if metrics is None else _known(table, "metric", metrics)
     table = table[table["group"].isin(_groups(table, group))]
     check_one_panel(ax, len(metrics), f"metrics={list(metrics)}")
+    check_number(table["group"].nunique(), f"group={group!r}")
     groups, methods = (list(dict.fromkeys(table[name])) for name in ("group", "method"))
     methods = [method for method in methods if method != FLOOR]
     height = 1.2 + len(groups) * (0.2 + 0.22 * len(methods) if len(groups) > 1 else 0.34 * len(methods))
@@ -215,9 +218,9 @@ def _draw(ax: Axes, scores: _Scores, groups: Sequence[str], styles: dict[str, tu
             if (group, method) in scores:
                 _draw_score(ax, scores[group, method], i * step + k, color, annotated=len(groups) == 1)
     if len(groups) == 1:
-        ax.set_yticks(range(len(styles)), [name for name, _ in styles.values()])
+        ax.set_yticks(range(len(styles)), [name for name, _ in styles.values()], **PLAIN)
     else:
-        ax.set_yticks(np.arange(len(groups)) * step + (len(styles) - 1) / 2, groups)
+        ax.set_yticks(np.arange(len(groups)) * step + (len(styles) - 1) / 2, groups, **PLAIN)
     ax.set_ylim(len(groups) * step - 0.5, -0.7)
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)

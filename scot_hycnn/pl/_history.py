@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 
 from scot_hycnn._anndata import read_fit
 
+from ._panels import check_number
 from ._show import finish
+from ._text import legend
 
 
 def history(
@@ -63,6 +65,7 @@ def history(
     fit = read_fit(adata, key)
     curves = {fit.targets[slug]: fit.models[slug]["history"] for slug in fit.slugs(target)}
     curves = {label: columns for label, columns in curves.items() if len(columns.get("J_minus_gaussian", ()))}
+    check_number(len(curves), f"target={target!r}")
     if not curves:
         raise ValueError(
             "There is no history: the Gaussian map (potential='gaussian') is not trained. Draw the fit of another "
@@ -70,18 +73,20 @@ def history(
         )
     if ax is None:
         _, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
-    for label, columns in curves.items():
+    lines = []
+    for columns in curves.values():
         gap, error = columns["J_minus_gaussian"], columns["J_error"]
-        (line,) = ax.plot(columns["step"], gap, marker="o", markersize=3, label=label)
+        (line,) = ax.plot(columns["step"], gap, marker="o", markersize=3)
+        lines.append(line)
         ax.fill_between(
             columns["step"], gap - error, gap + error, color=line.get_color(), alpha=0.25 / len(curves), linewidth=0
         )
-    ax.axhline(0, color="black", linestyle="--", linewidth=1, label="Gaussian map")
+    lines.append(ax.axhline(0, color="black", linestyle="--", linewidth=1))
     ax.set(xlabel="step", ylabel="J less the Gaussian map's\n(validation cells, lower is better)")
     # The first steps can be far above everything that follows.
     gaps = np.concatenate([columns["J_minus_gaussian"] for columns in curves.values()])
     if gaps.max() > 20 * max(abs(gaps.min()), np.finfo(float).tiny):
         ax.set_yscale("symlog", linthresh=max(abs(gaps.min()), 1e-3))
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize="small")
+    legend(ax, lines, [*curves, "Gaussian map"], frameon=False, fontsize="small")
     return cast("Axes | Figure | None", finish(ax, show=show, return_fig=return_fig))

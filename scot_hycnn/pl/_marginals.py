@@ -7,6 +7,7 @@ from typing import cast
 
 import numpy as np
 from anndata import AnnData
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,6 +19,7 @@ from scot_hycnn._anndata import Features, Results, check_counts, read_dimensions
 from ._colors import OBSERVED, PREDICTED, SOURCE
 from ._panels import check_one_panel, grid
 from ._show import finish
+from ._text import PLAIN, legend
 
 # Panels where the user names no features.
 _ROWS = 2
@@ -99,24 +101,25 @@ def marginals(
     figure, axes = (None, [ax]) if ax is not None else grid(len(samples), n_cols, (2.3, 1.9))
     for i, (panel, (name, kinds)) in enumerate(zip(axes, samples.items(), strict=True)):
         _draw(panel, kinds)
-        panel.set_title(name, fontsize="medium")
+        panel.set_title(name, fontsize="medium", **PLAIN)
         panel.set_ylabel("fraction of cells" if i % n_cols == 0 else "")
-    handles = _legend(results)
+    entries = _legend(results)
     if figure is None:
-        axes[0].legend(handles=handles, fontsize="x-small", framealpha=0.7)
+        legend(axes[0], *entries, fontsize="x-small", framealpha=0.7)
         return cast("Axes | Figure | None", finish(axes[0], show=show, return_fig=return_fig))
     n_legend_cols = min(4, 2 * min(n_cols, len(axes)))
-    figure.legend(handles=handles, loc="outside upper center", ncols=n_legend_cols, frameon=False, fontsize="small")
+    legend(figure, *entries, loc="outside upper center", ncols=n_legend_cols, frameon=False, fontsize="small")
     return cast("list[Axes] | Figure | None", finish(axes, show=show, return_fig=return_fig))
 
 
-def _legend(results: Results) -> list[Patch | Line2D]:
-    return [
-        Patch(color=SOURCE, alpha=_FAINT, label=f"{results.source} (source)"),
-        Line2D([], [], color=PREDICTED, label="predicted"),
-        Patch(color=OBSERVED, alpha=_FAINT, label=f"{results.target} (observed)"),
-        Line2D([], [], linestyle="", marker="^", color="0.4", label="mean"),
+def _legend(results: Results) -> tuple[list[Artist], list[str]]:
+    handles: list[Artist] = [
+        Patch(color=SOURCE, alpha=_FAINT),
+        Line2D([], [], color=PREDICTED),
+        Patch(color=OBSERVED, alpha=_FAINT),
+        Line2D([], [], linestyle="", marker="^", color="0.4"),
     ]
+    return handles, [f"{results.source} (source)", "predicted", f"{results.target} (observed)", "mean"]
 
 
 def _largest_shifts(results: Results, n: int) -> dict[str, Samples]:

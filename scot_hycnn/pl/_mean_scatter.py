@@ -20,11 +20,12 @@ from scot_hycnn._anndata import (
 )
 
 from ._colors import PREDICTED
-from ._groups import paired_masks
+from ._groups import paired_members
 from ._names import add_names
 from ._panels import check_one_panel, grid
 from ._positions import Points
 from ._show import finish
+from ._text import PLAIN
 
 _SOURCE_GREY = "#8C8C8C"
 
@@ -90,6 +91,8 @@ def mean_scatter(
 
     Raises
     ------
+    TypeError
+        If ``groupby`` is a list.
     ValueError
         If there is no such fit, target or column, several targets and none named, slots or the measured layer are gone,
         no group has cells of both conditions, ``ax`` is given for several panels, or a number is not whole.
@@ -117,8 +120,8 @@ def mean_scatter(
     for i, (panel, title) in enumerate(zip(axes, panels, strict=True)):
         _draw(panel, means[i], title)
         # Axes of lower rows and of columns on the right mean the same.
-        panel.set_xlabel(f"observed {what}" if i + n_cols >= len(axes) else "")
-        panel.set_ylabel(f"predicted {what}" if i % n_cols == 0 else "")
+        panel.set_xlabel(f"observed {what}" if i + n_cols >= len(axes) else "", **PLAIN)
+        panel.set_ylabel(f"predicted {what}" if i % n_cols == 0 else "", **PLAIN)
     axes[0].legend(loc="lower right", frameon=False, fontsize="small", handletextpad=0.1)
     figure = axes[0].get_figure(root=True)
     assert figure is not None
@@ -133,8 +136,8 @@ def _panels(adata: AnnData, results: Results, features: Features, groupby: str |
     if groupby is None:
         return {f"{results.source} → {results.target}": features}
     return {
-        f"{label} ({source.sum()}, {observed.sum()} cells)": features.among(source, observed)
-        for label, (source, observed) in paired_masks(adata, groupby, results).items()
+        f"{label} ({len(source)}, {len(observed)} cells)": features.among(source, observed)
+        for label, (source, observed) in paired_members(adata, groupby, results).items()
     }
 
 
@@ -146,7 +149,7 @@ def _draw(ax: Axes, means: _Means, title: str) -> None:
             means.observed, values, s=8, color=color, alpha=0.7, linewidths=0, label=kind, rasterized=True, zorder=2
         )
     scores = _r2(means.predicted, means.observed), _r2(means.source, means.observed)
-    ax.set_title(f"{title}\n$R^2$ = {scores[0]:.3f} (source {scores[1]:.3f})", fontsize="medium")
+    ax.set_title(f"{title}\nR² = {scores[0]:.3f} (source {scores[1]:.3f})", fontsize="medium", **PLAIN)
     ax.set_aspect("equal", adjustable="datalim")
     ax.spines[["top", "right"]].set_visible(False)
 

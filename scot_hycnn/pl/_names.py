@@ -11,6 +11,7 @@ from matplotlib.text import Annotation
 from numpy.typing import NDArray
 
 from ._positions import Points
+from ._text import PLAIN
 
 # Where a name may be, from near to far: distances in points, directions from the upper left round.
 _DISTANCES = (6.0, 14.0, 24.0, 36.0, 50.0)
@@ -50,6 +51,7 @@ def add_names(ax: Axes, points: Points, names: Sequence[str], others: Points) ->
             va="center",
             fontsize="x-small",
             bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.5},
+            **PLAIN,
             arrowprops={"arrowstyle": "-", "color": "0.4", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 1.5},
         )
         text.set_in_layout(False)  # within the axes anyhow

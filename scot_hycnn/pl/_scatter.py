@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ._colors import CellColors
 from ._positions import Points
+from ._text import PLAIN, legend
 
 # As many as fit beside a map of usual height.
 _LEGEND_ROWS = 16
@@ -19,7 +20,7 @@ _LEGEND_ROWS = 16
 _FEW = 6
 
 
-def scatter(ax: Axes, points: Points, color: str | NDArray[np.str_], *, n_total: int, alpha: float = 0.7) -> None:
+def scatter(ax: Axes, points: Points, color: str | NDArray[Any], *, n_total: int, alpha: float = 0.7) -> None:
     """Draw cells: small where the figure has many in total, and as pixels within a vector figure."""
     size = float(np.clip(20_000 / max(n_total, 1), 2, 20))
     # In random order no condition hides another one.
@@ -30,7 +31,9 @@ def scatter(ax: Axes, points: Points, color: str | NDArray[np.str_], *, n_total:
 
 def label(ax: Axes, names: list[str]) -> None:
     """Axes as scanpy draws them: names, and no numbers, since the units of an embedding mean nothing."""
-    ax.set(xlabel=names[0], ylabel=names[1], xticks=[], yticks=[])
+    ax.set_xlabel(names[0], **PLAIN)
+    ax.set_ylabel(names[1], **PLAIN)
+    ax.set(xticks=[], yticks=[])
     ax.spines[["top", "right"]].set_visible(False)
 
 
@@ -40,8 +43,8 @@ def add_legend(ax: Axes, entries: dict[str, str], title: str | None = None, *, i
     Beside the axes of a user may be another panel, which a legend outside would cover.
     """
     handles = [
-        Line2D([], [], linestyle="", marker="o", color=color, label=text, markersize=4 if inside else 6)
-        for text, color in entries.items()
+        Line2D([], [], linestyle="", marker="o", color=color, markersize=4 if inside else 6)
+        for color in entries.values()
     ]
     size = "small" if not inside else "x-small" if len(handles) <= _FEW else "xx-small"
     place: dict[str, Any] = (
@@ -50,9 +53,9 @@ def add_legend(ax: Axes, entries: dict[str, str], title: str | None = None, *, i
         else {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "frameon": False}
     )
     ncols = 1 + (len(handles) - 1) // _LEGEND_ROWS
-    legend = ax.legend(handles=handles, title=title, fontsize=size, title_fontsize=size, ncols=ncols, **place)
+    drawn = legend(ax, handles, list(entries), title, fontsize=size, title_fontsize=size, ncols=ncols, **place)
     if not inside:
-        widen(ax, legend.get_window_extent().width)
+        widen(ax, drawn.get_window_extent().width)
 
 
 def explain(ax: Axes, colors: CellColors, others: dict[str, str] | None = None, *, inside: bool) -> None:
@@ -63,7 +66,8 @@ def explain(ax: Axes, colors: CellColors, others: dict[str, str] | None = None, 
         return
     figure = ax.get_figure()
     assert figure is not None
-    bar = figure.colorbar(mpl.cm.ScalarMappable(colors.scale, "viridis"), ax=ax, label=colors.name, shrink=0.7)
+    bar = figure.colorbar(mpl.cm.ScalarMappable(colors.scale, "viridis"), ax=ax, shrink=0.7)
+    bar.set_label(colors.name, **PLAIN)
     if not inside:
         extent = bar.ax.get_tightbbox()
         assert extent is not None

@@ -17,6 +17,7 @@ from ._field import draw_arrows, draw_streams
 from ._positions import Positions, positions
 from ._scatter import add_legend, explain, label, scatter
 from ._show import finish
+from ._text import PLAIN
 
 _STYLES = {"arrows": draw_arrows, "streams": draw_streams}
 
@@ -75,10 +76,17 @@ def transport(
 
     Raises
     ------
+    TypeError
+        If ``color`` is a list.
     ValueError
         If there is no such fit, target, embedding or column, several targets and none named, slots are gone,
-        ``color`` has no finite value, ``style`` is unknown, or ``n_grid`` or ``n_neighbors`` is not a whole number of
-        1 or more.
+        ``color`` has no finite value or more than 200 labels, ``style`` is unknown, or ``n_grid`` or
+        ``n_neighbors`` is not a whole number of 1 or more.
+
+    Warns
+    -----
+    UserWarning
+        If the colours of the categories in ``uns`` cannot be used, or a stored projection is of another fit.
 
     Examples
     --------
@@ -99,7 +107,7 @@ def transport(
     _draw_cells(ax, place, results, colors)
     _STYLES[style](ax, place.x, place.predicted, n_grid)
     label(ax, place.names)
-    ax.set_title(f"{results.source} → {results.target}")
+    ax.set_title(f"{results.source} → {results.target}", **PLAIN)
     if colors is None:
         add_legend(ax, {results.source: SOURCE, results.target: OBSERVED}, inside=inside)
     else:

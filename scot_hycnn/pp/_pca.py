@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 from scanpy import logging as logg
 from scipy import sparse
 
-from scot_hycnn._anndata import Mask, check_key, claim, commit, fingerprint, layer_names, training_rows
+from scot_hycnn._anndata import (
+    Mask,
+    booleans,
+    check_key,
+    claim,
+    column_of,
+    commit,
+    dense_array,
+    fingerprint,
+    layer_names,
+    training_rows,
+)
 
 _Matrix = Any  # (cells, genes), an array or a sparse matrix
 
@@ -58,7 +69,8 @@ def pca(
         Key of ``layers`` to take in place of ``X``.
     mask_var
         Genes to use, as a boolean array or the name of a boolean column of ``var``. None uses
-        ``var['highly_variable']`` if it exists, else all genes.
+        ``var['highly_variable']`` if it exists, else all genes. A missing value, as anndata.concat leaves it, means
+        that the gene is not used.
     key_added
         Key of ``obsm``, ``varm`` and ``uns``, as in ``sc.pp.pca``; the mean then goes to ``var['<key_added>_mean']``.
     rng
@@ -86,8 +98,8 @@ def pca(
     TypeError
         If ``adata`` is no AnnData, or holds its values in a file or as a dask array.
     ValueError
-        If a column or layer does not exist or does not fit, a value is not finite, or ``n_comps`` is too large for the
-        training cells. The AnnData is then as it was.
+        If a column or layer does not exist or does not fit, a value is not finite, no value varies, or ``n_comps`` is
+        too large for the training cells. The AnnData is then as it was.
 
     Warns
     -----
@@ -111,6 +123,7 @@ def pca(
     genes, mask = _choose_genes(adata.var, mask_var)
     _check_n_comps(n_comps, int(training.sum()), int(genes.sum()))
     _check_finite(adata, matrix)
+    _check_values_vary(matrix, training, genes)
     n_training = int(training.sum())
     start = logg.info(f"principal components of {n_training} training cells, for all {adata.n_obs} cells")
     fitted, mean = _fit(matrix[training], n_comps, genes, mask, rng)
@@ -141,6 +154,10 @@ def _read(adata: AnnData, layer: str | None) -> _Matrix:
             f"{where} is of type {type(matrix).__name__}; pca needs an array or a sparse matrix in memory: "
             "adata = adata.to_memory()."
         )
+    if isinstance(matrix, np.ma.MaskedArray):
+        matrix = dense_array(matrix)  # masked values are NaN, which is said below
+    if matrix.dtype.kind not in "fiub":
+        raise TypeError(f"{where} holds values of dtype {matrix.dtype}; pca needs numbers.")
     return matrix.tocsr() if hasattr(matrix, "tocsr") else matrix
 
 
@@ -152,15 +169,15 @@ def _choose_genes(
         if "highly_variable" not in var:
             return np.ones(len(var), dtype=bool), None
         mask_var = "highly_variable"
-    if isinstance(mask_var, str) and mask_var not in var:
-        raise ValueError(f"mask_var={mask_var!r} is not a column of adata.var; it has {list(var)}.")
-    values = var[mask_var] if isinstance(mask_var, str) else mask_var
-    genes = np.asarray(values)
+    values = column_of(var, mask_var, "mask_var", where="adata.var") if isinstance(mask_var, str) else mask_var
+    genes = booleans(values)
     is_shuffled = isinstance(values, pd.Series) and not values.index.equals(var.index)
-    if genes.dtype != np.bool_ or genes.shape != (len(var),) or is_shuffled:
+    if genes is None or genes.shape != (len(var),) or is_shuffled:
+        given = np.asarray(values)
         raise ValueError(
-            f"mask_var has shape {genes.shape} and dtype {genes.dtype}; it needs one boolean for each of the "
-            f"{len(var)} genes, in their order, or the name of a boolean column of adata.var."
+            f"mask_var has shape {given.shape} and dtype {given.dtype}; it needs one boolean for each of the "
+            f"{len(var)} genes, in their order, or the name of a boolean column of adata.var"
+            f"{f', which {mask_var!r} is not' if isinstance(mask_var, str) else ''}."
         )
     return genes, mask_var if isinstance(mask_var, str) else genes
 
@@ -185,6 +202,19 @@ def _check_finite(adata: AnnData, matrix: _Matrix) -> None:
             f"The values have NaN or infinity in {len(bad)} of {adata.n_obs} cells: {first}"
             f"{' ...' if len(bad) > 5 else ''}. Impute them, or take these cells out."
         )
+
+
+def _check_values_vary(matrix: _Matrix, training: NDArray[np.bool_], genes: NDArray[np.bool_]) -> None:
+    """Without variance there is no direction of the largest one, and solvers fail or return any."""
+    rows = np.flatnonzero(training)
+    first = dense_array(matrix[rows[:1]])[:, genes]
+    for start in range(0, len(rows), _BLOCK):
+        if (dense_array(matrix[rows[start : start + _BLOCK]])[:, genes] != first).any():
+            return
+    raise ValueError(
+        f"The values do not vary: all {len(rows)} training cells are the same in the {int(genes.sum())} genes that are "
+        "used, so there are no principal components. Look at the layer, the genes and the training cells."
+    )
 
 
 def _fit(

@@ -14,7 +14,19 @@ from numpy.typing import NDArray
 from scanpy import logging as logg
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
-from scot_hycnn._anndata import TEST, TRAIN, check_key, claim, commit, labelled_rows, listed_labels
+from scot_hycnn._anndata import (
+    TEST,
+    TRAIN,
+    as_labels,
+    check_key,
+    claim,
+    column_of,
+    commit,
+    labelled_rows,
+    listed,
+    listed_labels,
+    read_labels,
+)
 
 _Codes = NDArray[np.intp]  # (cells,), numbers 0, 1 ... of groups or strata
 _Rows = NDArray[np.intp]
@@ -138,7 +150,7 @@ def split(
 def _check_slot(obs: pd.DataFrame, key_added: str) -> None:
     check_key(key_added)
     if key_added in obs:
-        column = obs[key_added]
+        column = column_of(obs, key_added, "key_added")
         # A subset of the cells may have lost one of the two.
         ours = isinstance(column.dtype, pd.CategoricalDtype) and set(column.cat.categories) <= {TRAIN, TEST}
         if not ours:
@@ -169,9 +181,12 @@ def _check_options(
 
 
 def _columns_of(obs: pd.DataFrame, name: str, columns: Sequence[str]) -> list[str]:
-    missing = [column for column in columns if column not in obs]
-    if missing or not columns:
-        raise ValueError(f"{name}={missing or list(columns)!r}: adata.obs has no such column; it has {list(obs)}.")
+    if not len(columns):
+        raise ValueError(
+            f"{name}={list(columns)!r} is empty: name at least one column of adata.obs; it has {listed(obs.columns)}."
+        )
+    for column in columns:
+        column_of(obs, column, name)
     return list(dict.fromkeys(columns))
 
 
@@ -183,7 +198,8 @@ def _strata(obs: pd.DataFrame, stratify: Sequence[str]) -> _Codes:
 
 def _groups(obs: pd.DataFrame, groupby: str) -> _Codes:
     (column,) = _columns_of(obs, "groupby", [groupby])
-    codes, labels = pd.factorize(obs[column])
+    read_labels(obs[column], f"adata.obs[{column!r}]")  # refuses what cannot be labels
+    codes, labels = pd.factorize(obs[column].astype(np.float32) if obs[column].dtype == np.float16 else obs[column])
     n_missing = int((codes < 0).sum())
     if n_missing:
         raise ValueError(
@@ -191,7 +207,7 @@ def _groups(obs: pd.DataFrame, groupby: str) -> _Codes:
             f"them in, or leave these cells out: adata = adata[adata.obs[{groupby!r}].notna()].copy()."
         )
     if len(labels) < 2:
-        raise ValueError(f"adata.obs[{groupby!r}] has one group only, {list(labels)}; a split needs at least two.")
+        raise ValueError(f"adata.obs[{groupby!r}] has one group only, {listed(labels)}; a split needs at least two.")
     return codes
 
 
@@ -227,12 +243,12 @@ def _random_groups(groups: _Codes, test_size: float, rng: np.random.Generator) -
 
 
 def _held_out(obs: pd.DataFrame, groupby: str, holdout: object) -> _Rows:
-    labels = list(holdout) if isinstance(holdout, (list, tuple)) else [holdout]
+    labels = as_labels(holdout)
     if not labels:
         raise ValueError("holdout is an empty list; name at least one group to test on.")
     found = []
     for label in labels:
-        rows = labelled_rows(obs, groupby, str(label))
+        rows = labelled_rows(obs, groupby, label)
         if rows is None or not len(rows):
             raise ValueError(
                 f"holdout={label!r}: no cell has this label in adata.obs[{groupby!r}]; it has "

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scot_hycnn.potentials import Gaussian
 
+from ._arrays import without_mask
 from ._checks import least_cells
 from ._coordinates import Coordinates
 from ._groups import Groups, Strata
@@ -30,7 +31,7 @@ LARGEST = 1e100
 
 def check_cells(x: ArrayLike, y: ArrayLike, *, target: str = "y (target)") -> tuple[NDArray[Any], NDArray[Any]]:
     """Both clouds as arrays, or a ValueError that says what is wrong."""
-    x, y = (np.asarray(cells) for cells in (x, y))
+    x, y = (np.asarray(without_mask(cells)) for cells in (x, y))
     for name, cells in (("x (source)", x), (target, y)):
         if cells.ndim != 2 or cells.shape[1] < 1 or cells.dtype.kind not in "fiub":
             raise ValueError(

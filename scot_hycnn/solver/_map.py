@@ -17,6 +17,7 @@ from torch import Tensor
 from scot_hycnn.potentials import Potential
 
 from . import _store
+from ._arrays import without_mask
 from ._certificate import certificate
 from ._choices import RECIPES
 from ._coordinates import Coordinates
@@ -469,7 +470,7 @@ class TransportMap:
 
     def _check(self, cells: ArrayLike, name: str) -> NDArray[np.floating]:
         """The cells as an array of floats, not copied if they are one: there may be millions."""
-        cells = np.asarray(cells)
+        cells = np.asarray(without_mask(cells))
         if cells.ndim != 2 or cells.shape[1] != self.n_dims or cells.dtype.kind not in "fiub":
             raise ValueError(
                 f"{name} has shape {cells.shape} and dtype {cells.dtype}; this map was fitted in {self.n_dims} "

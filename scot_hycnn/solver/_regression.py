@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from scot_hycnn.potentials import GroupMax, HyCNN, Potential, Weights
 
+from ._arrays import without_mask
 from ._checks import is_whole
 from ._choices import FAMILIES
 from ._device import resolve_device
@@ -168,7 +169,9 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             If training met non-finite numbers in more than a tenth of the steps.
         """
         self._check_options()
-        points, values = validate_data(self, X, y, y_numeric=True, ensure_min_samples=2, dtype=np.float64)
+        points, values = validate_data(
+            self, without_mask(X), without_mask(y), y_numeric=True, ensure_min_samples=2, dtype=np.float64
+        )
         self.x_mean_, self.x_scale_ = points.mean(0), _scale(points)
         self.y_mean_, self.y_scale_ = float(values.mean()), float(values.std())
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -235,7 +238,7 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def _prepared(self, X: ArrayLike) -> tuple[torch.Tensor, Weights]:
         """Standardised points, shape (n, d), and the networks' weights, in double precision."""
         check_is_fitted(self)
-        points = validate_data(self, X, reset=False, dtype=np.float64)
+        points = validate_data(self, without_mask(X), reset=False, dtype=np.float64)
         z = torch.from_numpy((points - self.x_mean_) / self.x_scale_)
         return z, self.network_.weights(torch.from_numpy(self.theta_).double())
 

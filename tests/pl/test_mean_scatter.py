@@ -21,7 +21,7 @@ def test_points_are_means(adata, control):
     np.testing.assert_allclose(source, np.column_stack([genes[~control].mean(0), genes[control].mean(0)]), atol=1e-5)
     np.testing.assert_allclose(predicted[:, 1], genes[control].mean(0) + 0.5, rtol=1e-4)
     r2 = np.corrcoef(*source.T)[0, 1] ** 2  # predictions differ by a constant
-    assert ax.get_title() == f"control → IFN-beta\n$R^2$ = {r2:.3f} (source {r2:.3f})"
+    assert ax.get_title() == f"control → IFN-beta\nR² = {r2:.3f} (source {r2:.3f})"
     assert ax.get_ylabel() == "predicted mean expression"
 
 
@@ -30,7 +30,7 @@ def test_r2_is_that_of_the_metrics(adata, control):
     adata.layers["hycnn_ot"][control] += rng.normal(size=(200, adata.n_vars)).cumsum(axis=0) / 10
     ax = sh.pl.mean_scatter(adata, show=False)
     wanted = sh.metrics.r2_mean(adata.layers["hycnn_ot"][control], adata.X[~control].toarray())
-    assert f"$R^2$ = {wanted:.3f} " in ax.get_title()
+    assert f"R² = {wanted:.3f} " in ax.get_title()
     assert wanted < 0.999
 
 
@@ -81,7 +81,7 @@ def test_a_panel_a_group_with_cells_of_both_conditions(adata, control):
 
 def test_means_without_spread_have_no_r2(adata, control):
     adata.layers["hycnn_ot"][control] = 1.0
-    assert "$R^2$ = nan" in sh.pl.mean_scatter(adata, n_labels=0, show=False).get_title()
+    assert "R² = nan" in sh.pl.mean_scatter(adata, n_labels=0, show=False).get_title()
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata import Results, StoredFit
-from scot_hycnn.pl._colors import cell_colors
+from scot_hycnn._anndata import Results, StoredFit, read_groups
+from scot_hycnn.pl._colors import palette_of
 from scot_hycnn.pl._field import arrows_of
-from scot_hycnn.pl._groups import masks_by_group
+from scot_hycnn.pl._groups import members_by_group
+from scot_hycnn.pl._panels import MOST_SHOWN
 from scot_hycnn.pl._positions import Positions, positions
 
 # Positions are whole numbers up to this: finer than any screen.
@@ -30,22 +31,42 @@ def find_groups(adata: AnnData, fit: StoredFit, groupby: str | None) -> str | No
 
     Raises
     ------
+    TypeError
+        If ``groupby`` is a list.
     ValueError
-        If there is no column of that name.
+        If there is no column of that name, or it holds numbers or too many labels.
+
+    Warns
+    -----
+    UserWarning
+        If the palette of the groups in uns cannot be used.
     """
+    if groupby is None:
+        others = (fit.groupby, fit.params.get("split_key"))
+        recorded = fit.params.get("group_key")
+        columns = [(name, _n_labels(adata, name)) for name in adata.obs if name not in others or name == recorded]
+        recorded = fit.params.get("group_key")
+        columns = [(name, _n_labels(adata, name)) for name in adata.obs if name not in others or name == recorded]
+        # A fit may balance more groups than a page can show.
+        first = [name for name, n in columns if name == recorded and 1 <= n <= MOST_SHOWN]
+        groupby = next((str(name) for name in first + [name for name, n in columns if 2 <= n <= _MOST_GROUPS]), None)
+    else:
+        members_by_group(adata, groupby, np.arange(adata.n_obs))
     if groupby is not None:
-        masks_by_group(adata, groupby, np.arange(adata.n_obs))
-        return groupby
-    recorded = fit.params.get("group_key")
-    if recorded in adata.obs:
-        return str(recorded)
-    others = (fit.groupby, fit.params.get("split_key"))
-    return next((str(name) for name in adata.obs if name not in others and _holds_groups(adata.obs[name])), None)
+        palette_of(adata, groupby, read_groups(adata.obs, groupby), stacklevel=5)
+    return groupby
 
 
-def _holds_groups(column: pd.Series[Any]) -> bool:
-    is_text = isinstance(column.dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(column)
-    return bool(is_text and 2 <= column.nunique() <= _MOST_GROUPS)
+def _n_labels(adata: AnnData, name: Any) -> int:
+    """Number of groups that cells are in; 0 of a column that holds something else, or stands twice."""
+    dtypes = [dtype for other, dtype in adata.obs.dtypes.items() if other == name]
+    if not all(isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(dtype) for dtype in dtypes):
+        return 0
+    try:
+        codes = read_groups(adata.obs, name).codes
+    except (TypeError, ValueError):
+        return 0
+    return len(np.unique(codes[codes >= 0]))
 
 
 def _sample(results: Results, n: int) -> Results:
@@ -126,15 +147,13 @@ def _plane(place: Positions, note: str) -> dict[str, Any]:
 
 
 def _group(adata: AnnData, group: str, shown: Results) -> dict[str, Any]:
-    labels = adata.obs[group].astype("category").cat
-    legend = cell_colors(adata, group).legend
-    codes = labels.codes.to_numpy()
+    labels = read_groups(adata.obs, group)
     return {
         "name": group,
-        "labels": list(legend),
-        "colors": list(legend.values()),
-        "source": codes[shown.source_rows],
-        "observed": codes[shown.target_rows],
+        "labels": list(labels.names),
+        "colors": palette_of(adata, group, labels, stacklevel=None),
+        "source": labels.codes[shown.source_rows],
+        "observed": labels.codes[shown.target_rows],
     }
 
 
@@ -157,16 +176,20 @@ def describe_groups(
     if group is None:
         return []
     lengths = np.linalg.norm(results.predicted - results.x, axis=1).astype(float)
-    observed = adata.obs[group].iloc[results.target_rows].astype(str)
-    legend = cell_colors(adata, group).legend
+    labels = read_groups(adata.obs, group)
+    if (labels.codes[results.source_rows] < 0).all():
+        return []
+    observed = labels.codes[results.target_rows]
+    counts = dict(zip(labels.names, np.bincount(observed[observed >= 0], minlength=len(labels.names)), strict=True))
+    legend = dict(zip(labels.names, palette_of(adata, group, labels, stacklevel=None), strict=True))
     rows = []
-    for label, mask in masks_by_group(adata, group, results.source_rows).items():
-        low, first, middle, third, high = np.percentile(lengths[mask], [5, 25, 50, 75, 95])
-        far = None if support is None else float((support[results.source_rows[mask]] > 1).mean())
+    for label, members in members_by_group(adata, group, results.source_rows).items():
+        low, first, middle, third, high = np.percentile(lengths[members], [5, 25, 50, 75, 95])
+        far = None if support is None else float((support[results.source_rows[members]] > 1).mean())
         rows.append(
             {
                 "label": label,
-                "n": [int(mask.sum()), int((observed == label).sum())],
+                "n": [len(members), int(counts[label])],
                 "quantiles": [low, first, middle, third, high],
                 "far": far,
                 "color": legend[label],
