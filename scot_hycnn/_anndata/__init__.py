@@ -30,7 +30,7 @@ from ._genes import BLOCK_ROWS, Decoder, Expression, Genes, find_genes, has_gene
 from ._held_out import HeldOut, groups_of_cells, held_out_cells, read_held_out
 from ._layers import check_layer, write_layers
 from ._new_cells import NewCells, find_new_cells
-from ._pairs import Cells, Pairs, read_pairs
+from ._pairs import Cells, Pairs, read_pairs, without_targets
 from ._results import Prediction, Results, StoredPrediction, find_prediction, read_results
 from ._slots import Slots, check_absent, check_key, layer_names, slugs
 from ._store import check_output, new_store
@@ -108,6 +108,7 @@ __all__ = [
     "row_blocks",
     "slugs",
     "training_rows",
+    "without_targets",
     "write_evaluation",
     "write_file",
     "write_fit",

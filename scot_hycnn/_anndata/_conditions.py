@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -69,8 +70,8 @@ def find_conditions(
         source, *others = (Condition(str(label), _mask_rows(obs[label])) for _, label in keys)
     else:
         groupby = _choose_column(obs, keys) if groupby is None else _check_column(obs, groupby)
-        source, *others = (_condition(obs, groupby, name, label) for name, label in keys)
-    _check_disjoint(source, others)
+        source, *others = _conditions(obs, groupby, keys)
+    _check_disjoint(source, others, len(obs))
     return Conditions(groupby, source, tuple(others))
 
 
@@ -125,37 +126,29 @@ def is_mask(obs: pd.DataFrame, name: Hashable) -> bool:
     return isinstance(name, str) and name in obs and pd.api.types.is_bool_dtype(obs[name].dtype)
 
 
-def group_labels(obs: pd.DataFrame, group_key: str, rows: Rows) -> NDArray[np.str_]:
-    """Group of each of these cells, by name; shape (len(rows),).
-
-    Raises
-    ------
-    ValueError
-        If there is no such column, or it is empty for some of them.
-    """
-    if group_key not in obs:
-        raise ValueError(f"group_key={group_key!r} is not a column of adata.obs; it has {list(obs)}.")
-    column = obs[group_key].iloc[rows]
-    if n_empty := int(column.isna().sum()):
-        raise ValueError(
-            f"adata.obs[{group_key!r}] is empty for {n_empty} of {len(rows)} cells to fit on, the first "
-            f"{obs.index[rows[column.isna().to_numpy()][0]]!r}; name their group, or leave them out with mask_obs."
-        )
-    return column.astype(str).to_numpy(dtype=str)
-
-
-def _condition(obs: pd.DataFrame, groupby: str, name: str, label: Hashable) -> Condition:
-    labels = _labels(obs[groupby])
-    matches = _matches(label, labels)
-    if len(matches) != 1:
-        raise ValueError(f"{name}={label!r} is not a category of adata.obs[{groupby!r}]; it has {_listed(labels)}.")
-    return Condition(str(matches[0]), _rows_with(obs[groupby], matches[0]))
+def _conditions(obs: pd.DataFrame, groupby: str, keys: Sequence[tuple[str, Hashable]]) -> list[Condition]:
+    """The cells with each of these labels, from one look at the column: there may be thousands of labels."""
+    labels = _Labels(_labels(obs[groupby]))
+    chosen = []
+    for name, label in keys:
+        matches = labels.matches(label)
+        if len(matches) != 1:
+            raise ValueError(
+                f"{name}={label!r} is not a category of adata.obs[{groupby!r}]; it has {_listed(labels.all)}."
+            )
+        chosen.append(matches[0])
+    codes = pd.Categorical(obs[groupby], categories=labels.all).codes
+    order = np.argsort(codes, kind="stable")
+    ends = np.searchsorted(codes[order], np.arange(len(labels.all) + 1))
+    place = {label: number for number, label in enumerate(labels.all)}
+    return [Condition(str(label), order[ends[place[label]] : ends[place[label] + 1]]) for label in chosen]
 
 
 def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]]) -> str:
     """Find the one column of labels that holds them all."""
     columns = {str(name): _labels(obs[name]) for name in obs if _holds_labels(obs[name])}
-    n_found = {name: sum(len(_matches(key, labels)) == 1 for _, key in keys) for name, labels in columns.items()}
+    known = {name: _Labels(labels) for name, labels in columns.items()}
+    n_found = {name: sum(len(labels.matches(key)) == 1 for _, key in keys) for name, labels in known.items()}
     full = [name for name, n in n_found.items() if n == len(keys)]
     if len(full) == 1:
         return full[0]
@@ -178,15 +171,17 @@ def _check_column(obs: pd.DataFrame, groupby: str) -> str:
     return groupby
 
 
-def _check_disjoint(source: Condition, targets: list[Condition]) -> None:
+def _check_disjoint(source: Condition, targets: list[Condition], n_obs: int) -> None:
     labels = [target.label for target in targets]
     if source.label in labels:
         raise ValueError(f"source_key and target_key are both {source.label!r}; a map needs two different conditions.")
-    twice = [label for label in labels if labels.count(label) > 1]
+    twice = [label for label, times in Counter(labels).items() if times > 1]
     if twice:
         raise ValueError(f"target_key names {twice[0]!r} more than once; name each condition once.")
+    is_source = np.zeros(n_obs, dtype=bool)
+    is_source[source.rows] = True
     for target in targets:
-        n_shared = len(np.intersect1d(source.rows, target.rows))
+        n_shared = int(is_source[target.rows].sum())
         if n_shared:  # only masks can overlap
             raise ValueError(
                 f"{n_shared} cells are in both adata.obs[{source.label!r}] and adata.obs[{target.label!r}]; "
@@ -210,18 +205,48 @@ def _labels(column: pd.Series[Any]) -> list[Any]:
 
 
 def _matches(label: Any, labels: list[Any]) -> list[Any]:
-    """Labels equal to this one; else those that print as it does, or are the same number.
+    return _Labels(labels).matches(label)
 
-    Files and shells turn 1 into '1', and pandas turns 1 into 1.0 where a value is missing. A missing value is no label,
-    and not the one that prints as it does.
+
+class _Labels:
+    """Labels of a column, and which of them a user means: each is found at once, there may be thousands.
+
+    Parameters
+    ----------
+    labels
+        All of them.
     """
-    if pd.api.types.is_scalar(label) and pd.isna(label):
+
+    def __init__(self, labels: list[Any]) -> None:
+        self.all = labels
+        self._by: list[dict[Any, list[Any]]] = []
+
+    def matches(self, label: Any) -> list[Any]:
+        """Labels equal to this one; else those that print as it does, or are the same number.
+
+        Files and shells turn 1 into '1', and pandas turns 1 into 1.0 where a value is missing. A missing value is no
+        label, and not the one that prints as it does.
+        """
+        if pd.api.types.is_scalar(label) and pd.isna(label):
+            return []
+        keys: tuple[Callable[[Any], Any], ...] = (_itself, str, _as_number)
+        for place, key in enumerate(keys):
+            if place == len(self._by):
+                self._by.append(_by(key, self.all))
+            if found := self._by[place].get(key(label)):
+                return found
         return []
-    return (
-        [other for other in labels if other == label]
-        or [other for other in labels if str(other) == str(label)]
-        or [other for other in labels if _as_number(other) == _as_number(label)]
-    )
+
+
+def _by(key: Callable[[Any], Any], labels: list[Any]) -> dict[Any, list[Any]]:
+    found: dict[Any, list[Any]] = {}
+    for label in labels:
+        found.setdefault(key(label), []).append(label)
+    return found
+
+
+def _itself(label: Any) -> Any:
+    return label if isinstance(label, Hashable) else str(label)
 
 
 def _as_number(label: Any) -> float:

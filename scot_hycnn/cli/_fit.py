@@ -29,6 +29,9 @@ def fit(
     max_cells: Annotated[int | None, typer.Option(help="Fit on a sample of at most so many cells a side.")] = 100_000,
     group_weights: Annotated[str, typer.Option(help="Proportions: sqrt, equal or observed.")] = "sqrt",
     leave_out: Annotated[str, typer.Option(help="Choose the blend on cells, or on groups for unseen ones.")] = "cells",
+    skip_small: Annotated[
+        bool, typer.Option("--skip-small", help="Leave out targets with too few cells, and fit the others.")
+    ] = False,
     potential: Annotated[str, typer.Option(help="hycnn, icnn, groupmax, mlp, gaussian ...")] = "hycnn",
     solver: Annotated[str, typer.Option(help="amortized, minimax, w2gn, enot or paper.")] = "amortized",
     hidden: Annotated[str | None, typer.Option(help="Width of each hidden layer. [default: 48,48,48,48]")] = None,
@@ -79,6 +82,7 @@ def fit(
         max_cells=max_cells,
         group_weights=group_weights,
         leave_out=leave_out,
+        skip_small=skip_small,
         potential=potential,
         solver=solver,
         hidden=None if hidden is None else _widths(hidden),

@@ -8,8 +8,9 @@ from typing import Any, Self
 import numpy as np
 
 from ._cells import Array, Given
+from ._checks import several
 from ._choices import make_network
-from ._groups import LEAST_CELLS, Groups, Labels, group_cells, groups_to_leave_out
+from ._groups import LEAST_CELLS, Groups, PairOfLabels, group_cells, groups_left_out, pair_of_labels, usable_groups
 from ._settings import Settings
 
 
@@ -23,7 +24,7 @@ class Task:
         Source and target cells, shape (n, d) and (m, d), checked, as they were given: there may be hundreds of clouds
         y, and they become float64 when their turn comes.
     labels
-        Group of each cell, or None.
+        Group of each cell, or None. Maps from the same source cells share the source's.
     settings
         Options, every one with its value.
     rest
@@ -32,7 +33,7 @@ class Task:
 
     x: Given
     y: Given
-    labels: Labels | None
+    labels: PairOfLabels | None
     settings: Settings
     rest: tuple[str, ...] = ()
 
@@ -43,28 +44,33 @@ class Task:
         Raises
         ------
         ValueError
-            If an option is unknown or out of range, or groups are too few or not one for each cell.
+            If an option is out of range, or groups are too few or not one for each cell.
+        TypeError
+            If an option is unknown.
         """
-        settings = Settings.for_cells(min(len(x), len(y)), x.shape[1], n_targets=len(y), **options)
+        n_x, n_y = len(x), len(y)
+        settings = Settings.for_cells(min(n_x, n_y), x.shape[1], n_targets=n_y, most_cells=max(n_x, n_y), **options)
         make_network(settings.potential, settings.solver, x.shape[1], settings.hidden)
         if labels is None:
             if settings.leave_out == "groups":
                 raise ValueError("leave_out='groups' needs groups: the group of each source and each target cell.")
             return cls(x, y, None, settings)
-        pair, rest = groups_to_leave_out(labels, x.shape, y.shape, settings.leave_out)
-        return cls(x, y, pair, settings, tuple(rest))
+        pair = pair_of_labels(labels, n_x, n_y)
+        shared = usable_groups(pair, x.shape[1], settings.leave_out)
+        return cls(x, y, pair, settings, tuple(groups_left_out(pair, shared)))
 
     @property
     def left_out(self) -> str:
         """What to say of groups that are left out."""
         if not self.rest:
             return ""
-        return f"left out the groups {list(self.rest)}, which have fewer than {LEAST_CELLS} cells in source or target."
+        named = several([repr(label) for label in self.rest])
+        return f"left out the groups [{named}], which have fewer than {LEAST_CELLS} cells in source or target."
 
     @property
     def n_values(self) -> int:
         """Numbers that the cells consist of."""
-        return int(self.x.size + self.y.size)
+        return (len(self.x) + len(self.y)) * int(self.x.shape[1])
 
     def cells(self) -> tuple[Array, Array, Groups | None]:
         """Source cells, target cells and their groups, without those that are left out."""
