@@ -223,16 +223,17 @@ def _check_numbers(
         return tuple(of_targets)
     where = "boolean columns of adata.obs" if conditions.groupby is None else f"adata.obs[{conditions.groupby!r}]"
     fewer = "Use another representation" if rep.name == "X" else "Use fewer components (n_pcs)"
+    to_fit_on = "" if allowed.all() else " to fit on"
     if len(small) == 1:
         ((label, n_cells),) = small
-        found = f"{label!r} of {where} has {n_cells} cells"
+        found = f"{label!r} of {where} has {n_cells} cells{to_fit_on}"
     else:
         named = ", ".join(f"{label!r} ({n_cells})" for label, n_cells in small[:_SHOWN])
         more = f" and {len(small) - _SHOWN} more" if len(small) > _SHOWN else ""
-        found = f"{len(small)} conditions of {where} have too few cells: {named}{more}"
+        found = f"{len(small)} conditions of {where} have too few cells{to_fit_on}: {named}{more}"
     skip = "" if of_source or all_targets else " skip_small=True leaves such targets out and fits the others."
     raise ValueError(
-        f"{found}{'' if allowed.all() else ' to fit on'}; at least {needed} are needed ({LEAST_CELLS}, and twice the "
+        f"{found}; at least {needed} are needed ({LEAST_CELLS}, and twice the "
         f"{rep.n_dims} dimensions of {rep.name!r}). {fewer} or more cells.{skip}"
     )
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ._checks import FEW_IN_GROUPS, UnusableError, least_cells, several
+from ._checks import FEW_IN_GROUPS, NAMED, UnusableError, least_cells, several
 
 Array = NDArray[np.float64]
 
@@ -308,12 +308,15 @@ def usable_groups(pair: PairOfLabels, n_dims: int, leave_out: str) -> Shared:
     """
     of_x, of_y = pair
     n_labels = len(of_x.names) + len(np.setdiff1d(of_y.names, of_x.names, assume_unique=True))
+    categories = (
+        " Groups (group_key of tl.hycnn_ot) are categories such as cell types: a column of numbers must be cut into some "
+        "first, for instance by pandas.cut."
+    )
     if n_labels > MOST_GROUPS:
         raise UnusableError(
             f"groups: source and target have {n_labels} different labels, such as "
-            f"{several([repr(str(name)) for name in of_x.names], 3)}, and at most {MOST_GROUPS} can be groups. Groups "
-            "(group_key of tl.hycnn_ot) are categories such as cell types: a column of numbers must be cut into some "
-            "first, for instance by pandas.cut.",
+            f"{several([repr(str(name)) for name in of_x.names], 3)}, and at most {MOST_GROUPS} can be groups."
+            f"{categories}",
             kind=f"more than {MOST_GROUPS} groups",
             found=f"{n_labels} labels",
         )
@@ -322,7 +325,8 @@ def usable_groups(pair: PairOfLabels, n_dims: int, leave_out: str) -> Shared:
     if len(shared.names) < 2:
         raise UnusableError(
             f"groups: {named if len(shared.names) else 'no group'} has {LEAST_CELLS} cells or more in both clouds, and "
-            f"at least two groups are needed. The source has {of_x.listed()} and the target {of_y.listed()}.",
+            f"at least two groups are needed. The source has {of_x.listed()} and the target {of_y.listed()}."
+            f"{categories if n_labels > NAMED else ''}",
             kind=FEW_IN_GROUPS,
             found="one group" if len(shared.names) else "no group",
         )

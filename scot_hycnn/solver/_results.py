@@ -41,6 +41,7 @@ class Results:
             raise ValueError(
                 f"checkpoint_dir={str(folder)!r} cannot be a folder ({error}); name another one."
             ) from None
+        self._version = version("scot-hycnn")  # found once: it is read from a file
         self._shared: dict[int, tuple[object, bytes]] = {}
         self._found: dict[int, tuple[Task, Path]] = {}
 
@@ -103,7 +104,7 @@ class Results:
     def _named(self, task: Task) -> Path:
         # A restart may run on another machine.
         options = {k: value for k, value in task.settings.report().items() if k not in ("device", "compilation")}
-        digest = hashlib.sha256(f"{version('scot-hycnn')} {sorted(options.items())}".encode())
+        digest = hashlib.sha256(f"{self._version} {sorted(options.items())}".encode())
         digest.update(self._once(task.x, _digest))
         digest.update(_digest(task.y))
         if task.labels is not None:
