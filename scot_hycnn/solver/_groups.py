@@ -309,8 +309,8 @@ def usable_groups(pair: PairOfLabels, n_dims: int, leave_out: str) -> Shared:
     of_x, of_y = pair
     n_labels = len(of_x.names) + len(np.setdiff1d(of_y.names, of_x.names, assume_unique=True))
     categories = (
-        " Groups (group_key of tl.hycnn_ot) are categories such as cell types: a column of numbers must be cut into some "
-        "first, for instance by pandas.cut."
+        " Groups (group_key of tl.hycnn_ot) are categories such as cell types: a column of numbers must be cut into "
+        "some first, for instance by pandas.cut."
     )
     if n_labels > MOST_GROUPS:
         raise UnusableError(

@@ -27,7 +27,7 @@ def normal(seed, n_cells=60, n_dims=2):
 @pytest.mark.parametrize(
     "kind",
     [
-        lambda cells: torch.tensor(cells),
+        torch.tensor,
         lambda cells: torch.tensor(cells, dtype=torch.float32),
         lambda cells: torch.tensor(cells, requires_grad=True),
         lambda cells: torch.tensor(cells).to(torch.bfloat16),
@@ -158,7 +158,7 @@ def test_a_missing_label_is_no_group(labels):
 
 
 GIVEN = {
-    "list": lambda labels: list(labels),
+    "list": list,
     "categories": pd.Categorical,
     "categories with others": lambda labels: pd.Categorical(labels, categories=["z", "c", "b", "a", "0"]),
     "column": lambda labels: pd.Series(labels, dtype="category", index=range(5, 65)),
