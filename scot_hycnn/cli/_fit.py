@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -69,6 +69,13 @@ def fit(
 
     _anndata.check_writable(output, overwrite=overwrite)
     adata = _anndata.read_file(file)
+    how: dict[str, Any] = {
+        "device": device,
+        "rng": seed,
+        "progress": progress,
+        "checkpoint_dir": checkpoint_dir,
+        "resume": resume,
+    }
     tl.hycnn_ot(
         adata,
         source,
@@ -98,12 +105,8 @@ def fit(
         fill=fill,
         conjugates=conjugates,
         compilation=compilation,
-        device=device,
-        rng=seed,
-        checkpoint_dir=checkpoint_dir,
-        resume=resume,
-        progress=progress,
         key_added=key_added,
+        **how,
     )
     _anndata.write_file(adata, output, overwrite=overwrite)
 

@@ -110,6 +110,27 @@ def fit_many(
     check_options(options, ("groups", "device", "rng", "progress", "client", "checkpoint_dir", "resume"))
     if not len(ys):
         raise ValueError("ys is empty: give the cells of at least one target.")
+    if client is None:
+        device = str(resolve_device(device))
+    else:
+        check_client(client)
+    tasks = _tasks(x, ys, groups, options | {"device": device, "rng": rng})
+    kept = Results.opened(checkpoint_dir, tasks, resume=resume)
+    if client is None:
+        fitted = dict(fit_tasks(tasks, progress, kept))
+    else:
+        fitted = dict(fit_on_cluster(client, tasks, progress, kept))
+    maps = [fitted[number] for number in range(len(tasks))]
+    for said, numbers in _by_message(tasks, maps).items():
+        named = ", ".join(map(str, numbers[:_NAMED])) + (" and others" if len(numbers) > _NAMED else "")
+        warnings.warn(
+            f"solver.fit_many, {len(numbers)} of {len(maps)} maps ({named}): {said}", UserWarning, stacklevel=2
+        )
+    return maps
+
+
+def _tasks(x: Any, ys: Sequence[Any], groups: Any, options: dict[str, Any]) -> list[Task]:
+    """The maps to fit, all checked; they share the source cells and their groups, which are checked and coded once."""
     source = as_table(x, SOURCE)
     check_table(source, SOURCE)
     of_targets: Sequence[Any] = [None] * len(ys)
@@ -120,11 +141,6 @@ def fit_many(
                 "targets."
             )
         of_source, of_targets = labels_of(groups[0], len(source), "source"), groups[1]
-    if client is None:
-        device = str(resolve_device(device))
-    else:
-        check_client(client)
-    options |= {"device": device, "rng": rng}
     tasks, problems = [], []
     for number, (y, own) in enumerate(zip(ys, of_targets, strict=True)):
         name = f"ys[{number}] (target)"
@@ -138,18 +154,7 @@ def fit_many(
         except UnusableError as problem:
             problems.append((name, problem))
     raise_together(problems, len(ys))
-    kept = Results.opened(checkpoint_dir, tasks, resume=resume)
-    if client is None:
-        fitted = dict(fit_tasks(tasks, progress, kept))
-    else:
-        fitted = dict(fit_on_cluster(client, tasks, progress, kept))
-    maps = [fitted[number] for number in range(len(tasks))]
-    for said, numbers in _by_message(tasks, maps).items():
-        named = ", ".join(map(str, numbers[:_NAMED])) + (" and others" if len(numbers) > _NAMED else "")
-        warnings.warn(
-            f"solver.fit_many, {len(numbers)} of {len(maps)} maps ({named}): {said}", UserWarning, stacklevel=2
-        )
-    return maps
+    return tasks
 
 
 def _is_stored(cells: Any) -> bool:

@@ -25,6 +25,10 @@ LEAST_GROUPS_JUDGED = 3
 # More labels than these are measured numbers, or names of cells, and no groups. The finest groups that we know of are
 # cell types of the mouse brain (1,201 supertypes).
 MOST_GROUPS = 2000
+CATEGORIES = (
+    " Groups (group_key of tl.hycnn_ot) are categories such as cell types: a column of numbers must be cut into some "
+    "first, for instance by pandas.cut."
+)
 # What a missing label becomes as a string: an empty field, NaN of NumPy and pandas.
 MISSING = ("", "nan", "NaN", "<NA>", "NaT")
 
@@ -75,20 +79,7 @@ class Labels:
         """
         if isinstance(given, Labels):
             return given
-        values = getattr(given, "cat", given)  # a Series of categories
-        if hasattr(values, "codes") and hasattr(values, "categories"):
-            codes, names = np.asarray(values.codes), np.asarray(values.categories)
-            missing = codes < 0
-            present = np.flatnonzero(np.bincount(codes[~missing], minlength=len(names)))
-            place = np.zeros(len(names) + 1, dtype=np.int32)  # the last one is of code -1
-            place[present] = np.arange(len(present))
-            names, codes = names[present].astype(str), place[codes]
-        else:
-            array = np.ma.asarray(given) if isinstance(given, np.ma.MaskedArray) else np.asarray(given)
-            missing = np.ma.getmaskarray(array) if isinstance(array, np.ma.MaskedArray) else np.zeros(len(array), bool)
-            if array.dtype == object:
-                missing = missing | np.fromiter((value is None for value in array), bool, len(array))
-            names, codes = np.unique(np.asarray(array).astype(str), return_inverse=True)
+        names, codes, missing = _coded(given)
         missing = missing | np.isin(names, MISSING)[codes] if len(names) else missing
         if missing.any():
             raise UnusableError(
@@ -120,6 +111,23 @@ class Labels:
         number = np.full(len(self.names), -1, dtype=np.intp)
         number[places] = np.arange(n_places)
         return number[self.codes]
+
+
+def _coded(given: Any) -> tuple[NDArray[np.str_], NDArray[np.integer], NDArray[np.bool_]]:
+    """Labels in print, of each cell the place of its label among them, and which cells have none."""
+    values = getattr(given, "cat", given)  # a Series of categories
+    if hasattr(values, "codes") and hasattr(values, "categories"):
+        codes, categories = np.asarray(values.codes), np.asarray(values.categories)
+        missing = codes < 0
+        present = np.flatnonzero(np.bincount(codes[~missing], minlength=len(categories)))
+        place = np.zeros(len(categories) + 1, dtype=np.int32)  # the last one is of code -1
+        place[present] = np.arange(len(present))
+        return categories[present].astype(str), place[codes], missing
+    array = np.asarray(given)
+    missing = np.ma.getmaskarray(given) if isinstance(given, np.ma.MaskedArray) else np.zeros(len(array), dtype=bool)
+    if array.dtype == object:
+        missing = missing | np.fromiter((value is None for value in array), bool, len(array))
+    return *np.unique(array.astype(str), return_inverse=True), missing
 
 
 # Of the source and of a target.
@@ -308,46 +316,39 @@ def usable_groups(pair: PairOfLabels, n_dims: int, leave_out: str) -> Shared:
     """
     of_x, of_y = pair
     n_labels = len(of_x.names) + len(np.setdiff1d(of_y.names, of_x.names, assume_unique=True))
-    categories = (
-        " Groups (group_key of tl.hycnn_ot) are categories such as cell types: a column of numbers must be cut into "
-        "some first, for instance by pandas.cut."
-    )
     if n_labels > MOST_GROUPS:
         raise UnusableError(
             f"groups: source and target have {n_labels} different labels, such as "
             f"{several([repr(str(name)) for name in of_x.names], 3)}, and at most {MOST_GROUPS} can be groups."
-            f"{categories}",
+            f"{CATEGORIES}",
             kind=f"more than {MOST_GROUPS} groups",
             found=f"{n_labels} labels",
         )
-    shared = shared_groups(of_x, of_y)
-    named = _listed(shared)
+    shared, judged = shared_groups(of_x, of_y), shared_groups(of_x, of_y, LEAST_JUDGED)
+    kept = [int(own.counts[places].sum()) for own, places in zip(pair, shared.places, strict=True)]
+    needed, named = least_cells(n_dims), _listed(shared)
     if len(shared.names) < 2:
-        raise UnusableError(
+        problem = (
             f"groups: {named if len(shared.names) else 'no group'} has {LEAST_CELLS} cells or more in both clouds, and "
             f"at least two groups are needed. The source has {of_x.listed()} and the target {of_y.listed()}."
-            f"{categories if n_labels > NAMED else ''}",
-            kind=FEW_IN_GROUPS,
-            found="one group" if len(shared.names) else "no group",
+            f"{CATEGORIES if n_labels > NAMED else ''}"
         )
-    kept = [int(own.counts[places].sum()) for own, places in zip(pair, shared.places, strict=True)]
-    needed = least_cells(n_dims)
-    if min(kept) < needed:
-        raise UnusableError(
+        found = "one group" if len(shared.names) else "no group"
+    elif min(kept) < needed:
+        problem = (
             f"The groups {named} that source and target share have {kept[0]} and {kept[1]} cells; at least {needed} "
-            f"of each are needed in {n_dims} dimensions.",
-            kind=FEW_IN_GROUPS,
-            found=f"{min(kept)} cells",
+            f"of each are needed in {n_dims} dimensions."
         )
-    judged = shared_groups(of_x, of_y, LEAST_JUDGED)
-    if leave_out == "groups" and len(judged.names) < LEAST_GROUPS_JUDGED:
-        raise UnusableError(
+        found = f"{min(kept)} cells"
+    elif leave_out == "groups" and len(judged.names) < LEAST_GROUPS_JUDGED:
+        problem = (
             f"leave_out='groups' needs at least {LEAST_GROUPS_JUDGED} groups with {LEAST_JUDGED} cells or more in "
-            f"source and target; there are {_listed(judged)}. Use leave_out='cells', or finer groups.",
-            kind=FEW_IN_GROUPS,
-            found=f"{len(judged.names)} groups of {LEAST_JUDGED} cells",
+            f"source and target; there are {_listed(judged)}. Use leave_out='cells', or finer groups."
         )
-    return shared
+        found = f"{len(judged.names)} groups of {LEAST_JUDGED} cells"
+    else:
+        return shared
+    raise UnusableError(problem, kind=FEW_IN_GROUPS, found=found)
 
 
 def groups_left_out(pair: PairOfLabels, shared: Shared) -> list[str]:

@@ -221,14 +221,8 @@ def hycnn_ot(
     adata = claim(adata, copy=copy)
     key = "hycnn_ot" if key_added is None else key_added
     options: dict[str, Any] = {
-        "potential": potential,
-        "solver": solver,
-        "hidden": hidden,
-        "max_steps": max_steps,
-        "batch_size": batch_size,
-        "lr": lr,
-        "weight_decay": weight_decay,
-        "n_ensemble": n_ensemble,
+        **{"potential": potential, "solver": solver, "hidden": hidden, "n_ensemble": n_ensemble},
+        **{"max_steps": max_steps, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay},
         "validation_fraction": validation_fraction,
         "group_weights": group_weights,
         "leave_out": leave_out,
@@ -254,10 +248,8 @@ def hycnn_ot(
         fill=fill,
         skip_small=skip_small,
     )
-    _say_skipped(pairs.skipped)
-    left_out = _check_groups(pairs, leave_out, skip_small=skip_small)
-    if left_out:
-        pairs = without_targets(adata, pairs, left_out, key)
+    if few := _check_groups(pairs, leave_out, skip_small=skip_small):
+        pairs = without_targets(adata, pairs, few, key)
     start = _begin(pairs, options, predict=predict, inverse=inverse, on_cluster=client is not None)
     maps = _fit(pairs, options, progress=progress, client=client, checkpoint_dir=checkpoint_dir, resume=resume)
     fits = _moved(pairs, maps, predict=predict, inverse=inverse, fallback=fallback)
@@ -316,6 +308,7 @@ def _check_groups(pairs: Pairs, leave_out: str, *, skip_small: bool) -> list[str
     -------
     Targets to leave out, since they have too few cells in groups that the source has too.
     """
+    _say_skipped(pairs.skipped)
     if pairs.group_key is None:
         if leave_out == "groups":
             raise ValueError("leave_out='groups' needs group_key, the column of adata.obs that holds the groups.")

@@ -167,8 +167,7 @@ def transport(
                 key=key_added,
                 fill=fill,
             )
-        cells = found[which]
-        moves[slug if fit is None else fit.suffix(slug)] = _Move(label, cells, transport_map, direction, t, far)
+        moves[slug if fit is None else fit.suffix(slug)] = _Move(label, found[which], transport_map, direction, t, far)
     start = datetime.now(tz=UTC)
     if path is None:
         added = write_moved(adata, {suffix: move.whole() for suffix, move in moves.items()}, key=key_added, fill=fill)
