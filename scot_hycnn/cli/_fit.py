@@ -69,13 +69,7 @@ def fit(
 
     _anndata.check_writable(output, overwrite=overwrite)
     adata = _anndata.read_file(file)
-    how: dict[str, Any] = {
-        "device": device,
-        "rng": seed,
-        "progress": progress,
-        "checkpoint_dir": checkpoint_dir,
-        "resume": resume,
-    }
+    how: dict[str, Any] = {"checkpoint_dir": checkpoint_dir, "resume": resume, "progress": progress}
     tl.hycnn_ot(
         adata,
         source,
@@ -105,6 +99,8 @@ def fit(
         fill=fill,
         conjugates=conjugates,
         compilation=compilation,
+        device=device,
+        rng=seed,
         key_added=key_added,
         **how,
     )

@@ -220,9 +220,9 @@ def hycnn_ot(
     """
     adata = claim(adata, copy=copy)
     key = "hycnn_ot" if key_added is None else key_added
-    options: dict[str, Any] = {
-        **{"potential": potential, "solver": solver, "hidden": hidden, "n_ensemble": n_ensemble},
-        **{"max_steps": max_steps, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay},
+    options: dict[str, Any] = {"potential": potential, "solver": solver, "hidden": hidden, "n_ensemble": n_ensemble}
+    options |= {"max_steps": max_steps, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay}
+    options |= {
         "validation_fraction": validation_fraction,
         "group_weights": group_weights,
         "leave_out": leave_out,
