@@ -40,7 +40,7 @@ from ._labels import (
 )
 from ._layers import check_layer, write_layers
 from ._new_cells import NewCells, find_new_cells
-from ._pairs import Cells, Pairs, read_pairs
+from ._pairs import Cells, Pairs, read_pairs, without_targets
 from ._representation import dense_array
 from ._results import Prediction, Results, StoredPrediction, find_prediction, read_results
 from ._slots import Slots, check_absent, check_key, layer_names, slugs
@@ -140,6 +140,7 @@ __all__ = [
     "row_blocks",
     "slugs",
     "training_rows",
+    "without_targets",
     "write_evaluation",
     "write_file",
     "write_fit",

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ._labels import MOST_GROUPS, Finder, Labels, booleans, column_of, distinct, listed, read_groups, read_labels
+from ._labels import MOST_GROUPS, Finder, Labels, booleans, column_of, distinct, listed, read_labels
 
 Rows = NDArray[np.intp]
 # Cells to choose: a boolean column of obs by name, or its values.
@@ -71,7 +71,7 @@ def find_conditions(
     if groupby is None and all(is_mask(obs, label) for _, label in keys):
         source, *others = (Condition(str(label), _rows_of_mask(obs, label)) for _, label in keys)
         _check_labels_differ(source, others)
-        _check_no_cell_is_shared(source, others)
+        _check_no_cell_is_shared(source, others, len(obs))
     else:
         groupby = _choose_column(obs, keys) if groupby is None else groupby
         labels = read_labels(column_of(obs, groupby, "groupby"), f"adata.obs[{groupby!r}]")
@@ -138,26 +138,6 @@ def is_mask(obs: pd.DataFrame, name: Hashable) -> bool:
     return isinstance(name, str) and sum(obs.columns == name) == 1 and booleans(obs[name]) is not None
 
 
-def group_labels(obs: pd.DataFrame, group_key: str, rows: Rows) -> NDArray[np.str_]:
-    """Group of each of these cells, by name; shape (len(rows),).
-
-    Raises
-    ------
-    TypeError
-        If ``group_key`` is no name.
-    ValueError
-        If there is no such column, it is empty for some of them, or it holds something else than groups.
-    """
-    labels = read_groups(obs, group_key, "group_key")
-    codes = labels.codes[rows]
-    if n_empty := int((codes < 0).sum()):
-        raise ValueError(
-            f"adata.obs[{group_key!r}] is empty for {n_empty} of {len(rows)} cells to fit on, the first "
-            f"{obs.index[rows[codes < 0][0]]!r}; name their group, or leave them out with mask_obs."
-        )
-    return np.array(labels.names, dtype=np.str_)[codes]
-
-
 def _condition(labels: Labels, groupby: str, name: str, label: Hashable) -> Condition:
     place = labels.find(label)
     if place is None:
@@ -213,10 +193,12 @@ def _check_labels_differ(source: Condition, targets: list[Condition]) -> None:
         raise ValueError(f"target_key names {twice[0]!r} more than once; name each condition once.")
 
 
-def _check_no_cell_is_shared(source: Condition, targets: list[Condition]) -> None:
+def _check_no_cell_is_shared(source: Condition, targets: list[Condition], n_obs: int) -> None:
     """Of masks: a cell has one label of a column, and may be in several masks."""
+    is_source = np.zeros(n_obs, dtype=bool)
+    is_source[source.rows] = True
     for target in targets:
-        n_shared = len(np.intersect1d(source.rows, target.rows))
+        n_shared = int(is_source[target.rows].sum())
         if n_shared:
             raise ValueError(
                 f"{n_shared} cells are in both adata.obs[{source.label!r}] and adata.obs[{target.label!r}]; "

@@ -55,12 +55,7 @@ def find_representation(adata: AnnData, use_rep: str | None, n_pcs: int | None) 
         If it does not exist, or has fewer than ``n_pcs`` columns.
     """
     name = _choose_name(adata, use_rep)
-    shape = adata.shape if name == "X" else _table(adata, name).shape
-    if len(shape) != 2:
-        raise ValueError(
-            f"adata.obsm[{name!r}] has shape {shape}; a representation is a table of cells and dimensions."
-        )
-    n_columns = shape[1]
+    n_columns = _n_columns(adata, name)
     if n_pcs is not None and name == "X":
         raise ValueError(f"n_pcs={n_pcs} takes the first components, and use_rep='X' has none; leave n_pcs out.")
     is_whole = isinstance(n_pcs, Integral) and not isinstance(n_pcs, bool)
@@ -101,12 +96,12 @@ def find_same_representation(adata: AnnData, fitted: Representation, *, same_fil
             f"The map was fitted on adata.obsm[{fitted.name!r}], which these cells lack: project them onto the "
             f"training representation first; adata.obsm has {listed(adata.obsm)}."
         )
-    found = find_representation(adata, name, None)
+    n_columns = _n_columns(adata, name)
     # The fit may have used the first columns of a wider table (n_pcs); for genes there is no such choice.
-    if found.n_dims < fitted.n_dims or (name == "X" and found.n_dims != fitted.n_dims):
+    if n_columns < fitted.n_dims or (name == "X" and n_columns != fitted.n_dims):
         raise ValueError(
             f"The map was fitted in {fitted.n_dims} dimensions of {fitted.name!r}, and these cells have "
-            f"{found.n_dims}: project them onto the training representation first."
+            f"{n_columns}: project them onto the training representation first."
         )
     here = Representation(name, fitted.n_dims, _fingerprint(adata, name, fitted.n_dims))
     _check_fingerprint(fitted, here, same_file=same_file)
@@ -186,10 +181,20 @@ def read_coordinates(adata: AnnData, rep: Representation, rows: Rows) -> Coordin
     ValueError
         If they are not numbers.
     """
-    # Files are read forwards, each row once.
-    ascending, places = (rows, None) if (np.diff(rows) > 0).all() else np.unique(rows, return_inverse=True)
-    coordinates = _read_blocks(_reader(adata, rep), rep, ascending)
-    return coordinates if places is None else coordinates[places]
+    return coordinates_reader(adata, rep)(rows)
+
+
+def coordinates_reader(adata: AnnData, rep: Representation) -> Callable[[Rows], Coordinates]:
+    """Return what reads the coordinates of some cells, for many conditions: the table is found once."""
+    reader = _reader(adata, rep)
+
+    def read(rows: Rows) -> Coordinates:
+        # Files are read forwards, each row once.
+        ascending, places = (rows, None) if (np.diff(rows) > 0).all() else np.unique(rows, return_inverse=True)
+        coordinates = _read_blocks(reader, rep, ascending)
+        return coordinates if places is None else coordinates[places]
+
+    return read
 
 
 def _read_blocks(read: Callable[[Rows], NDArray[Any]], rep: Representation, rows: Rows) -> Coordinates:
@@ -275,6 +280,15 @@ def _choose_name(adata: AnnData, use_rep: str | None) -> str:
     if use_rep == "X" and expression_of(adata, None, np.arange(0)) is None:
         raise ValueError(f"use_rep='X', but adata.X is empty; {has}.")
     return use_rep
+
+
+def _n_columns(adata: AnnData, name: str) -> int:
+    shape = adata.shape if name == "X" else adata.obsm[name].shape
+    if len(shape) != 2:
+        raise ValueError(
+            f"adata.obsm[{name!r}] has shape {shape}; a representation is a table of cells and dimensions."
+        )
+    return int(shape[1])
 
 
 def _table(adata: AnnData, name: str) -> Any:

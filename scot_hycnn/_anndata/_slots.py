@@ -160,14 +160,16 @@ def slugs(labels: Sequence[str]) -> dict[str, str]:
     """
     result: dict[str, str] = {}
     taken: set[str] = set()
+    counts: dict[str, int] = {}  # thousands of labels may have one base
     for label in labels:
         base = re.sub(r"[^A-Za-z0-9_.-]+", "_", label)[:80].strip("_.") or "target"
         if _is_taken(base):
             base = f"target_{base}"
-        slug, count = base, 1
+        slug, count = base, counts.get(base.lower(), 1)
         while slug.lower() in taken:
             count += 1
             slug = f"{base}_{count}"
+        counts[base.lower()] = count
         taken.add(slug.lower())
         result[slug] = label
     return result

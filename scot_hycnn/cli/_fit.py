@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,6 +29,9 @@ def fit(
     max_cells: Annotated[int | None, typer.Option(help="Fit on a sample of at most so many cells a side.")] = 100_000,
     group_weights: Annotated[str, typer.Option(help="Proportions: sqrt, equal or observed.")] = "sqrt",
     leave_out: Annotated[str, typer.Option(help="Choose the blend on cells, or on groups for unseen ones.")] = "cells",
+    skip_small: Annotated[
+        bool, typer.Option("--skip-small", help="Leave out targets with too few cells, and fit the others.")
+    ] = False,
     potential: Annotated[str, typer.Option(help="hycnn, icnn, groupmax, mlp, gaussian ...")] = "hycnn",
     solver: Annotated[str, typer.Option(help="amortized, minimax, w2gn, enot or paper.")] = "amortized",
     hidden: Annotated[
@@ -69,6 +72,7 @@ def fit(
 
     _anndata.check_writable(output, overwrite=overwrite)
     adata = _anndata.read_file(file)
+    how: dict[str, Any] = {"checkpoint_dir": checkpoint_dir, "resume": resume, "progress": progress}
     tl.hycnn_ot(
         adata,
         source,
@@ -82,6 +86,7 @@ def fit(
         max_cells=max_cells,
         group_weights=group_weights,
         leave_out=leave_out,
+        skip_small=skip_small,
         potential=potential,
         solver=solver,
         hidden=None if hidden is None else _widths(hidden),
@@ -99,10 +104,8 @@ def fit(
         compilation=compilation,
         device=device,
         rng=seed,
-        checkpoint_dir=checkpoint_dir,
-        resume=resume,
-        progress=progress,
         key_added=key_added,
+        **how,
     )
     _anndata.write_file(adata, output, overwrite=overwrite)
 

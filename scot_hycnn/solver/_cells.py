@@ -13,8 +13,7 @@ from torch import Tensor
 
 from scot_hycnn.potentials import Gaussian
 
-from ._arrays import without_mask
-from ._checks import least_cells
+from ._checks import SOURCE, as_table, check_same_dimensions, check_table
 from ._coordinates import Coordinates
 from ._groups import Groups, Strata
 from ._support import N_POINTS, Support
@@ -25,43 +24,15 @@ Given = Any
 
 # Scoring costs n m distances; beyond this many cells the choice of a blend gains nothing.
 MAX_VALIDATION_CELLS = 2000
-# Covariances and their eigenvalues need squares.
-LARGEST = 1e100
 
 
 def check_cells(x: ArrayLike, y: ArrayLike, *, target: str = "y (target)") -> tuple[NDArray[Any], NDArray[Any]]:
     """Both clouds as arrays, or a ValueError that says what is wrong."""
-    x, y = (np.asarray(without_mask(cells)) for cells in (x, y))
-    for name, cells in (("x (source)", x), (target, y)):
-        if cells.ndim != 2 or cells.shape[1] < 1 or cells.dtype.kind not in "fiub":
-            raise ValueError(
-                f"{name} must be numbers of shape (cells, dimensions); it has shape {cells.shape} and dtype "
-                f"{cells.dtype}."
-            )
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(
-            f"x (source) has {x.shape[1]} dimensions and {target} {y.shape[1]}; both need the same representation."
-        )
-    needed = least_cells(x.shape[1])
-    for name, cells in (("x (source)", x), (target, y)):
-        if len(cells) < needed:
-            raise ValueError(
-                f"{name} has {len(cells)} cells in {x.shape[1]} dimensions; at least {needed} are needed "
-                "(20, and twice the dimensions). Use fewer components (n_pcs) or more cells."
-            )
-        bad = ~np.isfinite(cells).all(1)
-        if bad.any():
-            raise ValueError(
-                f"{name} has NaN or infinite values in {int(bad.sum())} of {len(cells)} rows, the first in row "
-                f"{int(np.argmax(bad))}; remove or impute them."
-            )
-        largest = max(float(cells.max()), -float(cells.min()))
-        if largest > LARGEST:
-            raise ValueError(
-                f"{name} has values up to {largest:.1g}, and {LARGEST:.0g} is the most that can be squared safely. "
-                "Divide both clouds by the same number."
-            )
-    return x, y
+    source, own = as_table(x, SOURCE), as_table(y, target)
+    check_same_dimensions(source, own, target)
+    check_table(source, SOURCE)
+    check_table(own, target)
+    return source, own
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ._results import Results
 from ._settings import Settings
 from ._task import Task
 
-# What a worker needs for one map, beside the source cells: target cells, labels, options.
+# What a worker needs for one map, beside the source cells and their groups: target cells, their groups, options.
 Job = tuple[Given, Labels | None, Settings]
 
 # Of glibc's mallopt.
@@ -72,12 +72,13 @@ def fit_on_cluster(
 
     as_completed: Any = distributed.as_completed
     folder = None if results is None else results.folder.absolute()
-    # The source cells travel once to each worker, not with every batch.
-    x = client.scatter(tasks[0].x, broadcast=True, hash=False)
+    # The source cells and their groups travel once to each worker, not with every batch.
+    labels = tasks[0].labels
+    source = client.scatter((tasks[0].x, labels and labels[0]), broadcast=True, hash=False)
     numbers = {}
     for batch in batches(tasks, n_threads=1):
-        jobs: list[Job] = [(tasks[number].y, tasks[number].labels, tasks[number].settings) for number in batch]
-        numbers[client.submit(_work, x, jobs, folder, pure=False)] = batch
+        jobs = [_job(tasks[number]) for number in batch]
+        numbers[client.submit(_work, source, jobs, folder, pure=False)] = batch
     with Progress([task.settings.max_steps for task in tasks], show=progress) as bar:
         for future, states in as_completed(list(numbers), with_results=True):
             for number, state in zip(numbers[future], states, strict=True):
@@ -86,12 +87,22 @@ def fit_on_cluster(
             future.release()
 
 
-def _work(x: Given, jobs: Sequence[Job], folder: Path | None) -> list[dict[str, Any]]:
+def _job(task: Task) -> Job:
+    return task.y, None if task.labels is None else task.labels[1], task.settings
+
+
+def _work(source: tuple[Given, Labels | None], jobs: Sequence[Job], folder: Path | None) -> list[dict[str, Any]]:
     """Fit a batch, on a worker."""
     _keep_freed_memory()
+    x, of_x = source
     tasks = [
-        Task(x, y, labels, replace(settings, device=str(resolve_device(settings.device))))
-        for y, labels, settings in jobs
+        Task(
+            x,
+            y,
+            None if of_x is None or of_y is None else (of_x, of_y),
+            replace(settings, device=str(resolve_device(settings.device))),
+        )
+        for y, of_y, settings in jobs
     ]
     fitted = dict(fit_tasks(tasks, progress=False, results=None if folder is None else Results(folder)))
     return [fitted[number].to_dict() for number in range(len(tasks))]

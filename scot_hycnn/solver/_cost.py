@@ -13,7 +13,7 @@ from ._graph import N_BEFORE, recorded
 from ._maps import maps_at_once
 from ._method import Draw
 from ._settings import Settings
-from ._threads import in_threads, n_parts
+from ._threads import in_threads, n_parts, threads_here
 
 
 def expected_seconds(n_dims: int, *settings: Settings) -> float:
@@ -47,7 +47,7 @@ def _seconds(n_dims: int, settings: Settings, n_maps: int) -> float:
         return 0.0
     network = make_network(settings.potential, settings.solver, n_dims, settings.hidden)
     generator = torch.Generator(device=settings.device).manual_seed(0)
-    at_once = min(n_maps, maps_at_once(settings, torch.get_num_threads()))
+    at_once = min(n_maps, maps_at_once(settings, threads_here()))
     n_members = at_once * settings.n_ensemble
     n_threads = n_parts(settings.device, n_members)
     of_a_thread = -(-n_members // n_threads)

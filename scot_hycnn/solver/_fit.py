@@ -68,7 +68,10 @@ def fit(
         Training steps; None takes what suits the cells, 600 to 1,200. Training ends before only where the Gaussian
         map is clearly better.
     batch_size
-        Source cells and target cells in each step, for each member; None takes what suits the cells.
+        Source cells and target cells in each step, for each member; None takes what suits the cells. Cells are drawn
+        with replacement, and a batch beyond the cloud would hold the same ones again and again: a number above 256 and
+        above the cells of the larger cloud (rounded up to a power of two) is taken as the larger of these two, and
+        ``params`` of the map say so.
     lr
         Learning rate at its top; None takes the training method's.
     weight_decay
@@ -78,7 +81,8 @@ def fit(
     validation_fraction
         Part of the cells held out of training for the choice of the blend.
     groups
-        Group of each source and each target cell, such as its cell type, shape (n,) and (m,). Groups then have the
+        Group of each source and each target cell, such as its cell type, shape (n,) and (m,): arrays, or pandas'
+        categories; at most 2,000 different ones, and none missing. Groups then have the
         same proportions in both clouds: where only their proportions differ, the map stays the identity. Cells of
         groups with fewer than five cells in either cloud are left out.
     group_weights

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from ._cells import check_cells
+from ._checks import SOURCE, UnusableError, as_table, check_same_dimensions, check_table, raise_together
 from ._cluster import check_client, fit_on_cluster
 from ._device import resolve_device
+from ._groups import labels_of
 from ._map import TransportMap
 from ._maps import fit_tasks
 from ._results import Results
-from ._task import Task
+from ._settings import check_options
+from ._task import Task, far_rows
 
 
 def fit_many(
@@ -43,7 +46,8 @@ def fit_many(
         Target cells of each map, shape (m_k, d). Those that are no NumPy arrays but become one, such as Dask arrays of
         a file, are read when their turn comes, and with ``client`` by the worker.
     groups
-        Group of each source cell, shape (n,), and for each target the groups of its cells, shape (m_k,).
+        Group of each source cell, shape (n,), and for each target the groups of its cells, shape (m_k,): arrays, or
+        pandas' categories, whose codes are taken as they are.
     device
         'auto' (cuda, mps or cpu, the first there is) or a device's name.
     rng
@@ -74,9 +78,10 @@ def fit_many(
     ImportError
         If ``client`` is given and Dask is not installed.
     TypeError
-        If ``client`` is something else, or an option is unknown.
+        If ``client`` is something else, or an option is unknown; the message has the nearest one.
     ValueError
-        Before any work, if there is no target, or for any of them what :func:`fit` says.
+        Before any work, if there is no target, or for any of them what :func:`fit` says. The message names all targets
+        with too few cells, up to 20 of them.
 
     References
     ----------
@@ -93,29 +98,51 @@ def fit_many(
     >>> [fitted.transport(x).mean(0).argmax().item() for fitted in maps]
     [0, 1]
     """
+    check_options(options, ("groups", "device", "rng", "progress", "client", "checkpoint_dir", "resume"))
     if not len(ys):
         raise ValueError("ys is empty: give the cells of at least one target.")
-    labels: list[Any] = [None] * len(ys)
-    if groups is not None:
-        if not isinstance(groups, (tuple, list)) or len(groups) != 2 or len(groups[1]) != len(ys):
-            raise ValueError(
-                f"groups must be a pair: labels of the source cells, and a sequence of labels for each of {len(ys)} "
-                "targets."
-            )
-        labels = [(groups[0], of_target) for of_target in groups[1]]
     if client is None:
         device = str(resolve_device(device))
     else:
         check_client(client)
-    options |= {"device": device, "rng": rng}
-    tasks = []
-    for number, (y, own) in enumerate(zip(ys, labels, strict=True)):
-        x, checked = check_cells(x, y, target=f"ys[{number}] (target)")
-        # What is in a file stays there until its turn comes.
-        tasks.append(Task.of(x, y if hasattr(y, "__array__") else checked, own, **options))
+    tasks = _tasks(x, ys, groups, options | {"device": device, "rng": rng})
     kept = Results.opened(checkpoint_dir, tasks, resume=resume)
     if client is None:
         fitted = dict(fit_tasks(tasks, progress, kept))
     else:
         fitted = dict(fit_on_cluster(client, tasks, progress, kept))
     return [fitted[number] for number in range(len(tasks))]
+
+
+def _tasks(x: Any, ys: Sequence[Any], groups: Any, options: dict[str, Any]) -> list[Task]:
+    """The maps to fit, all checked; they share the source cells and their groups, which are checked and coded once."""
+    source = as_table(x, SOURCE)
+    check_table(source, SOURCE)
+    of_targets: Sequence[Any] = [None] * len(ys)
+    if groups is not None:
+        if not isinstance(groups, (tuple, list)) or len(groups) != 2 or len(groups[1]) != len(ys):
+            raise ValueError(
+                f"groups must be a pair: labels of the source cells, and a sequence of labels for each of {len(ys)} "
+                "targets."
+            )
+        of_source, of_targets = labels_of(groups[0], len(source), "source"), groups[1]
+    far_x, tasks, problems = far_rows(source), [], []
+    for number, (y, own) in enumerate(zip(ys, of_targets, strict=True)):
+        name = f"ys[{number}] (target)"
+        try:
+            target = as_table(y, name)
+            check_same_dimensions(source, target, name)
+            check_table(target, name)
+            # What is in a file stays there until its turn comes.
+            cells = y if _is_stored(y) else target
+            tasks.append(Task.of(source, cells, None if groups is None else (of_source, own), far_x=far_x, **options))
+        except UnusableError as problem:
+            problems.append((name, problem))
+    raise_together(problems, len(ys))
+    return tasks
+
+
+def _is_stored(cells: Any) -> bool:
+    """Whether the cells are read from a file, or computed, when they become an array; what is in memory is checked."""
+    in_memory = isinstance(cells, (np.ndarray, list, tuple)) or hasattr(cells, "detach") or hasattr(cells, "iloc")
+    return hasattr(cells, "__array__") and hasattr(cells, "shape") and not in_memory

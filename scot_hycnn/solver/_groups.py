@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ._checks import least_cells
+from ._checks import FEW_IN_GROUPS, NAMED, UnusableError, least_cells, several
 
 Array = NDArray[np.float64]
-Labels = tuple[NDArray[np.str_], NDArray[np.str_]]
 
 # A group with fewer cells in either cloud says nothing of how the group moves.
 LEAST_CELLS = 5
@@ -22,6 +22,15 @@ LEAST_HELD_OUT = 10
 # Fewer cells than these in a cloud give no energy distance worth having: such groups are trained on, and not left out.
 LEAST_JUDGED = 10
 LEAST_GROUPS_JUDGED = 3
+# More labels than these are measured numbers, or names of cells, and no groups. The finest groups that we know of are
+# cell types of the mouse brain (1,201 supertypes).
+MOST_GROUPS = 2000
+CATEGORIES = (
+    " Groups (group_key of tl.hycnn_ot) are categories such as cell types: a column of numbers must be cut into some "
+    "first, for instance by pandas.cut."
+)
+# What a missing label becomes as a string: an empty field, NaN of NumPy and pandas.
+MISSING = ("", "nan", "NaN", "<NA>", "NaT")
 
 # Proportion of a group from its share of the cells, the mean over both clouds; up to one factor for all groups.
 WEIGHTINGS: dict[str, Callable[[Array], Array]] = {
@@ -29,6 +38,105 @@ WEIGHTINGS: dict[str, Callable[[Array], Array]] = {
     "equal": np.ones_like,
     "observed": np.asarray,
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Group of each cell of one cloud, as an integer: a screen codes its source cells once, for all targets.
+
+    Parameters
+    ----------
+    names
+        Groups that have a cell, sorted, shape (K,).
+    codes
+        Of each cell the place of its group in ``names``, shape (n,).
+    counts
+        Cells of each group, shape (K,).
+    """
+
+    names: NDArray[np.str_]
+    codes: NDArray[np.int32]
+    counts: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @classmethod
+    def of(cls, given: Any, name: str = "") -> Labels:
+        """Code the labels of a cloud.
+
+        Parameters
+        ----------
+        given
+            Shape (n,): an array, a list, or pandas' categories, whose codes are taken as they are.
+        name
+            What a message calls the cloud.
+
+        Raises
+        ------
+        UnusableError
+            If a cell has no label.
+        """
+        if isinstance(given, Labels):
+            return given
+        names, codes, missing = _coded(given)
+        missing = missing | np.isin(names, MISSING)[codes] if len(names) else missing
+        if missing.any():
+            raise UnusableError(
+                f"groups of the {name} cells are missing (NaN, None or an empty label) for {int(missing.sum())} of "
+                f"{len(codes)} cells, the first in row {int(np.argmax(missing))}. Name their group, or leave these "
+                "cells out.",
+                kind="cells without a group",
+                found=f"{int(missing.sum())} cells",
+            )
+        # Labels that differ may print alike, such as 1 and '1'.
+        names, same = np.unique(names, return_inverse=True)
+        codes = same[codes].astype(np.int32)
+        return cls(names, codes, np.bincount(codes, minlength=len(names)))
+
+    def listed(self) -> str:
+        """Groups and how many cells they have, for a message."""
+        return "{" + several([f"{str(name)!r}: {n}" for name, n in zip(self.names, self.counts, strict=True)]) + "}"
+
+    def without(self, rows: NDArray[np.intp]) -> Labels:
+        """Those of all cells but some."""
+        codes = np.delete(self.codes, rows)
+        return Labels(self.names, codes, np.bincount(codes, minlength=len(self.names)))
+
+    def moved_to(self, places: NDArray[np.intp], n_places: int) -> NDArray[np.intp]:
+        """Of each cell its group's number among some of the groups, or -1; shape (n,).
+
+        Parameters
+        ----------
+        places
+            These groups' places in ``names``.
+        n_places
+            How many they are.
+        """
+        number = np.full(len(self.names), -1, dtype=np.intp)
+        number[places] = np.arange(n_places)
+        return number[self.codes]
+
+
+def _coded(given: Any) -> tuple[NDArray[np.str_], NDArray[np.integer], NDArray[np.bool_]]:
+    """Labels in print, of each cell the place of its label among them, and which cells have none."""
+    values = getattr(given, "cat", given)  # a Series of categories
+    if hasattr(values, "codes") and hasattr(values, "categories"):
+        codes, categories = np.asarray(values.codes), np.asarray(values.categories)
+        missing = codes < 0
+        present = np.flatnonzero(np.bincount(codes[~missing], minlength=len(categories)))
+        place = np.zeros(len(categories) + 1, dtype=np.int32)  # the last one is of code -1
+        place[present] = np.arange(len(present))
+        return categories[present].astype(str), place[codes], missing
+    array = np.asarray(given)
+    missing = np.ma.getmaskarray(given) if isinstance(given, np.ma.MaskedArray) else np.zeros(len(array), dtype=bool)
+    if array.dtype == object:
+        missing = missing | np.fromiter((value is None for value in array), bool, len(array))
+    return *np.unique(array.astype(str), return_inverse=True), missing
+
+
+# Of the source and of a target.
+PairOfLabels = tuple[Labels, Labels]
 
 
 @dataclass(frozen=True)
@@ -54,12 +162,23 @@ class Groups:
     proportions: Array
 
     @classmethod
-    def of(cls, x: NDArray[np.str_], y: NDArray[np.str_], weighting: str) -> Groups:
-        """Number the groups, all of which are in both clouds, and give them proportions."""
-        labels = np.unique(x)
-        shares = np.array([((x == label).mean() + (y == label).mean()) / 2 for label in labels])
+    def of(cls, x: Any, y: Any, weighting: str) -> Groups:
+        """Number the groups of all cells, all of which are in both clouds, and give them proportions."""
+        pair = Labels.of(x), Labels.of(y)
+        return cls.kept(pair, shared_groups(*pair, least=1), weighting)[0]
+
+    @classmethod
+    def kept(
+        cls, pair: PairOfLabels, shared: Shared, weighting: str
+    ) -> tuple[Groups, NDArray[np.bool_], NDArray[np.bool_]]:
+        """Groups that both clouds have, and which cells belong to them, shape (n,) and (m,)."""
+        n_groups = len(shared.names)
+        x, y = (own.moved_to(places, n_groups) for own, places in zip(pair, shared.places, strict=True))
+        keep_x, keep_y = x >= 0, y >= 0
+        x, y = x[keep_x], y[keep_y]
+        shares = (np.bincount(x, minlength=n_groups) / len(x) + np.bincount(y, minlength=n_groups) / len(y)) / 2
         raw = WEIGHTINGS[weighting](shares)
-        return cls(np.searchsorted(labels, x), np.searchsorted(labels, y), tuple(map(str, labels)), raw / raw.sum())
+        return cls(x, y, tuple(map(str, shared.names)), raw / raw.sum()), keep_x, keep_y
 
     @property
     def weights(self) -> tuple[Array, Array]:
@@ -95,8 +214,8 @@ class Groups:
         """
         total = min(max(fraction * min(len(self.x), len(self.y)), LEAST_HELD_OUT), most)
         taken = np.zeros(len(self.x), dtype=bool), np.zeros(len(self.y), dtype=bool)
-        for k, proportion in enumerate(self.proportions):
-            rows = [np.flatnonzero(cloud == k) for cloud in (self.x, self.y)]
+        rows_of = [_rows_by_group(cloud, len(self.labels)) for cloud in (self.x, self.y)]
+        for proportion, *rows in zip(self.proportions, *rows_of, strict=True):
             count = min(max(round(total * proportion), 1), *(len(found) // 2 for found in rows))
             for chosen, found in zip(taken, rows, strict=True):
                 chosen[rng.permutation(found)[:count]] = True
@@ -157,7 +276,7 @@ def check_groups(
     Parameters
     ----------
     labels
-        Group of each source and each target cell, a pair of arrays of shape (n,) and (m,).
+        Group of each source and each target cell, a pair of arrays of shape (n,) and (m,), or of pandas' categories.
     shape_x, shape_y
         Shapes of both clouds, (n, d) and (m, d).
     leave_out
@@ -170,8 +289,9 @@ def check_groups(
     Raises
     ------
     ValueError
-        If there is not one label for each cell, fewer than two groups have five cells in both clouds, these are
-        fewer than max(20, 2 d) cells, or there are too few groups to leave out.
+        If there is not one label for each cell, a label is missing (NaN, None, empty), there are more than 2,000
+        different ones, fewer than two groups have five cells in both clouds, these are fewer than max(20, 2 d) cells,
+        or there are too few groups to leave out.
 
     Examples
     --------
@@ -179,45 +299,77 @@ def check_groups(
     >>> solver.check_groups((["B"] * 9 + ["T"] * 20, ["B"] * 30 + ["T"] * 30 + ["NK"]), (29, 2), (61, 2))
     ['B', 'T']
     """
-    return _check(labels, shape_x, shape_y, leave_out)[2]
+    pair = pair_of_labels(labels, shape_x[0], shape_y[0])
+    return [str(name) for name in usable_groups(pair, shape_x[1], leave_out).names]
 
 
-def _check(
-    labels: object, shape_x: tuple[int, ...], shape_y: tuple[int, ...], leave_out: str
-) -> tuple[NDArray[np.str_], NDArray[np.str_], list[str]]:
-    """Labels of both clouds as strings, and the groups that both have; see :func:`check_groups`."""
-    of_x, of_y = _pair_of_labels(labels, shape_x[0], shape_y[0])
-    shared = shared_groups(of_x, of_y)
-    if len(shared) < 2:
-        raise ValueError(
-            f"groups: {shared or 'no group'} has {LEAST_CELLS} cells or more in both clouds, and at least two groups "
-            f"are needed. The source has {_counts(of_x)} and the target {_counts(of_y)}."
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """Groups that two clouds have in common.
+
+    Parameters
+    ----------
+    names
+        Sorted, shape (K,).
+    places
+        Where they are among the names of either cloud, shape (K,) each.
+    """
+
+    names: NDArray[np.str_]
+    places: tuple[NDArray[np.intp], NDArray[np.intp]]
+
+
+def usable_groups(pair: PairOfLabels, n_dims: int, leave_out: str) -> Shared:
+    """Groups that a map can be fitted with; see :func:`check_groups`.
+
+    Raises
+    ------
+    UnusableError
+        If they are too many, or too few.
+    """
+    of_x, of_y = pair
+    n_labels = len(of_x.names) + len(np.setdiff1d(of_y.names, of_x.names, assume_unique=True))
+    if n_labels > MOST_GROUPS:
+        raise UnusableError(
+            f"groups: source and target have {n_labels} different labels, such as "
+            f"{several([repr(str(name)) for name in of_x.names], 3)}, and at most {MOST_GROUPS} can be groups."
+            f"{CATEGORIES}",
+            kind=f"more than {MOST_GROUPS} groups",
+            found=f"{n_labels} labels",
         )
-    kept = [int(np.isin(cloud, shared).sum()) for cloud in (of_x, of_y)]
-    needed = least_cells(shape_x[1])
-    if min(kept) < needed:
-        raise ValueError(
-            f"The groups {shared} that source and target share have {kept[0]} and {kept[1]} cells; at least {needed} "
-            f"of each are needed in {shape_x[1]} dimensions."
+    shared, judged = shared_groups(of_x, of_y), shared_groups(of_x, of_y, LEAST_JUDGED)
+    kept = [int(own.counts[places].sum()) for own, places in zip(pair, shared.places, strict=True)]
+    needed, named = least_cells(n_dims), _listed(shared)
+    if len(shared.names) < 2:
+        problem = (
+            f"groups: {named if len(shared.names) else 'no group'} has {LEAST_CELLS} cells or more in both clouds, and "
+            f"at least two groups are needed. The source has {of_x.listed()} and the target {of_y.listed()}."
+            f"{CATEGORIES if n_labels > NAMED else ''}"
         )
-    judged = shared_groups(of_x, of_y, LEAST_JUDGED)
-    if leave_out == "groups" and len(judged) < LEAST_GROUPS_JUDGED:
-        raise ValueError(
+        found = "one group" if len(shared.names) else "no group"
+    elif min(kept) < needed:
+        problem = (
+            f"The groups {named} that source and target share have {kept[0]} and {kept[1]} cells; at least {needed} "
+            f"of each are needed in {n_dims} dimensions."
+        )
+        found = f"{min(kept)} cells"
+    elif leave_out == "groups" and len(judged.names) < LEAST_GROUPS_JUDGED:
+        problem = (
             f"leave_out='groups' needs at least {LEAST_GROUPS_JUDGED} groups with {LEAST_JUDGED} cells or more in "
-            f"source and target; there are {judged}. Use leave_out='cells', or finer groups."
+            f"source and target; there are {_listed(judged)}. Use leave_out='cells', or finer groups."
         )
-    return of_x, of_y, shared
+        found = f"{len(judged.names)} groups of {LEAST_JUDGED} cells"
+    else:
+        return shared
+    raise UnusableError(problem, kind=FEW_IN_GROUPS, found=found)
 
 
-def groups_to_leave_out(
-    labels: object, shape_x: tuple[int, ...], shape_y: tuple[int, ...], leave_out: str
-) -> tuple[Labels, list[str]]:
-    """Labels of both clouds, checked as by :func:`check_groups`, and the groups that a fit leaves out."""
-    of_x, of_y, shared = _check(labels, shape_x, shape_y, leave_out)
-    return (of_x, of_y), sorted({*of_x.tolist(), *of_y.tolist()} - set(shared))
+def groups_left_out(pair: PairOfLabels, shared: Shared) -> list[str]:
+    """Groups whose cells a map is not fitted on, since one cloud has too few of them."""
+    return sorted({name for own in pair for name in own.names.tolist()} - set(shared.names.tolist()))
 
 
-def group_cells(x: Array, y: Array, labels: Labels, weighting: str) -> tuple[Array, Array, Groups]:
+def group_cells(x: Array, y: Array, labels: PairOfLabels, weighting: str) -> tuple[Array, Array, Groups]:
     """Cells of the groups that both clouds have, and these groups.
 
     Parameters
@@ -225,7 +377,7 @@ def group_cells(x: Array, y: Array, labels: Labels, weighting: str) -> tuple[Arr
     x, y
         Source and target cells, shape (n, d) and (m, d).
     labels
-        The group of each, a pair of arrays of shape (n,) and (m,).
+        The group of each.
     weighting
         One of WEIGHTINGS.
 
@@ -233,42 +385,58 @@ def group_cells(x: Array, y: Array, labels: Labels, weighting: str) -> tuple[Arr
     -------
     The cells that are kept, and their groups.
     """
-    of_x, of_y = labels
-    shared = shared_groups(of_x, of_y)
-    keep_x, keep_y = np.isin(of_x, shared), np.isin(of_y, shared)
-    return x[keep_x], y[keep_y], Groups.of(of_x[keep_x], of_y[keep_y], weighting)
+    groups, keep_x, keep_y = Groups.kept(labels, shared_groups(*labels), weighting)
+    return x[keep_x], y[keep_y], groups
 
 
-def _pair_of_labels(groups: object, n: int, m: int) -> Labels:
-    """Labels of both clouds as strings.
+def labels_of(given: Any, size: int, name: str) -> Labels:
+    """Labels of one cloud, coded.
 
     Raises
     ------
     ValueError
-        If there is not one label for each cell.
+        If there is not one for each cell.
+    """
+    shape = (len(given),) if isinstance(given, Labels) else np.shape(given)
+    if shape != (size,):
+        raise UnusableError(
+            f"groups of the {name} cells have shape {shape}; there are {size} cells.",
+            kind="not one group for each cell",
+            found=f"shape {shape}",
+        )
+    return Labels.of(given, name)
+
+
+def pair_of_labels(groups: object, n: int, m: int) -> PairOfLabels:
+    """Labels of both clouds, coded.
+
+    Raises
+    ------
+    ValueError
+        If they are no pair, or there is not one for each cell.
     """
     pair = list(groups) if isinstance(groups, (tuple, list)) else []
     if len(pair) != 2:
+        given = repr(groups)
         raise ValueError(
-            f"groups must be a pair: labels of the source cells and of the target cells; it is {groups!r}."
+            "groups must be a pair: labels of the source cells and of the target cells; it is "
+            f"{given if len(given) <= 200 else given[:200] + ' ...'}."
         )
-    x, y = (_labels(cloud, size, name) for cloud, size, name in zip(pair, (n, m), ("source", "target"), strict=True))
-    return x, y
+    return labels_of(pair[0], n, "source"), labels_of(pair[1], m, "target")
 
 
-def shared_groups(x: NDArray[np.str_], y: NDArray[np.str_], least: int = LEAST_CELLS) -> list[str]:
+def shared_groups(x: Labels, y: Labels, least: int = LEAST_CELLS) -> Shared:
     """Groups with at least so many cells in both clouds."""
-    counts = [dict(zip(*np.unique(cloud, return_counts=True), strict=True)) for cloud in (x, y)]
-    return [str(label) for label in counts[0] if all(count.get(label, 0) >= least for count in counts)]
+    names, in_x, in_y = np.intersect1d(x.names, y.names, assume_unique=True, return_indices=True)
+    enough = np.minimum(x.counts[in_x], y.counts[in_y]) >= least
+    return Shared(names[enough], (in_x[enough], in_y[enough]))
 
 
-def _labels(cloud: ArrayLike, size: int, name: str) -> NDArray[np.str_]:
-    labels = np.asarray(cloud)
-    if labels.shape != (size,):
-        raise ValueError(f"groups of the {name} cells have shape {labels.shape}; there are {size} cells.")
-    return labels.astype(str)
+def _listed(shared: Shared) -> str:
+    return f"[{several([repr(str(name)) for name in shared.names])}]"
 
 
-def _counts(labels: NDArray[np.str_]) -> dict[str, int]:
-    found, counts = np.unique(labels, return_counts=True)
-    return {str(label): int(count) for label, count in zip(found, counts, strict=True)}
+def _rows_by_group(cloud: NDArray[np.intp], n_groups: int) -> list[NDArray[np.intp]]:
+    """Row numbers of each group's cells, ascending."""
+    order = np.argsort(cloud, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(cloud, minlength=n_groups))[:-1])

@@ -25,6 +25,7 @@ from ._results import Results
 from ._selection import Blended
 from ._settings import Settings
 from ._task import Task
+from ._threads import threads_here
 
 # Networks that train as one batch, for each thread. On a CPU more are not faster, since their layers leave the cache; a
 # GPU is idle with fewer. What 'auto' is on the workers of a cluster is not known before.
@@ -90,7 +91,8 @@ def batches(
         Numbers of those that are to be divided; None means all. After the first batches are done the others stay as
         they were.
     """
-    n_threads = torch.get_num_threads() if n_threads is None else n_threads
+    n_threads = threads_here() if n_threads is None else n_threads
+    left = None if left is None else set(left)
     alike: dict[Settings, list[int]] = {}
     for number, task in enumerate(tasks):
         alike.setdefault(task.settings, []).append(number)

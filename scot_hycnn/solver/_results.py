@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
 from ._checkpoint import Checkpoint
+from ._groups import Labels
 from ._map import TransportMap
 from ._task import Task
+from ._threads import threads_here
 
 
 class Results:
@@ -38,7 +41,8 @@ class Results:
             raise ValueError(
                 f"checkpoint_dir={str(folder)!r} cannot be a folder ({error}); name another one."
             ) from None
-        self._source: tuple[object, bytes] = (None, b"")
+        self._version = version("scot-hycnn")  # found once: it is read from a file
+        self._shared: dict[int, tuple[object, bytes]] = {}
         self._found: dict[int, tuple[Task, Path]] = {}
 
     @classmethod
@@ -58,9 +62,11 @@ class Results:
 
     def forget(self, tasks: Sequence[Task]) -> None:
         """Remove what is there of them: the maps, and states of their training."""
-        for task in tasks:
-            self._path(task).unlink(missing_ok=True)
-            self._remove_states(task)
+        names = {self._path(task).stem for task in tasks}
+        # The folder is read once: it may hold thousands of maps.
+        for path in list(self.folder.iterdir()):
+            if path.name.partition(".")[0] in names and path.suffix in (".safetensors", ".checkpoint", ".partial"):
+                path.unlink(missing_ok=True)
 
     def has_begun(self, batch: Sequence[Task]) -> bool:
         """Whether a batch was in training when it was interrupted."""
@@ -80,7 +86,7 @@ class Results:
         """Named by the first map, and by what decides how networks are divided and numbers are rounded."""
         settings, names = batch[0].settings, [self._path(task).name for task in batch]
         device = torch.device(settings.device).type
-        what = f"{torch.__version__} {torch.get_num_threads()} {device} {settings.compilation} {names}"
+        what = f"{torch.__version__} {threads_here()} {device} {settings.compilation} {names}"
         return self._path(batch[0]).with_suffix(f".{hashlib.sha256(what.encode()).hexdigest()[:16]}.checkpoint")
 
     def _remove_states(self, first: Task) -> None:
@@ -96,15 +102,25 @@ class Results:
         return self._found[id(task)][1]
 
     def _named(self, task: Task) -> Path:
-        if self._source[0] is not task.x:
-            # Thousands of maps may share these cells: read once.
-            self._source = task.x, _digest(task.x)
         # A restart may run on another machine.
         options = {k: value for k, value in task.settings.report().items() if k not in ("device", "compilation")}
-        digest = hashlib.sha256(f"{version('scot-hycnn')} {sorted(options.items())}".encode() + self._source[1])
-        for array in (task.y, *(task.labels or ())):
-            digest.update(_digest(array))
+        digest = hashlib.sha256(f"{self._version} {sorted(options.items())}".encode())
+        digest.update(self._once(task.x, _digest))
+        digest.update(_digest(task.y))
+        if task.labels is not None:
+            of_x, of_y = task.labels
+            digest.update(self._once(of_x, _digest_of_labels) + _digest_of_labels(of_y))
         return self.folder / f"{digest.hexdigest()[:32]}.safetensors"
+
+    def _once(self, shared: Any, digest: Callable[[Any], bytes]) -> bytes:
+        """Of what thousands of maps share: read and hashed once."""
+        if id(shared) not in self._shared:
+            self._shared[id(shared)] = shared, digest(shared)
+        return self._shared[id(shared)][1]
+
+
+def _digest_of_labels(labels: Labels) -> bytes:
+    return hashlib.sha256("\0".join(labels.names.tolist()).encode() + labels.codes.astype("<i4").tobytes()).digest()
 
 
 def _digest(cells: ArrayLike) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from numbers import Real
 from typing import Any, Self
 
@@ -92,6 +93,7 @@ class Settings:
         weight_decay: float | None = None,
         conjugates: str | None = None,
         n_targets: int | None = None,
+        most_cells: int | None = None,
         **options: Any,
     ) -> Self:
         """Settings with what suits the data and the training method, where they are None.
@@ -106,6 +108,8 @@ class Settings:
             Options of the fit.
         n_targets
             Target cells; None: as many as the smaller cloud has.
+        most_cells
+            Cells of the larger cloud; None: as many as the smaller one and the targets have.
 
         Returns
         -------
@@ -113,9 +117,12 @@ class Settings:
 
         Raises
         ------
+        TypeError
+            If an option is unknown; the message has the nearest one.
         ValueError
-            If an option is unknown or out of range, or a potential of one's own has other dimensions than the cells.
+            If an option is out of range, or a potential of one's own has other dimensions than the cells.
         """
+        check_options(options)
         recipe = RECIPES[_choice("solver", solver, tuple(RECIPES))]
         if isinstance(potential, Potential):
             _check_own(potential, n_dims, hidden)
@@ -127,6 +134,8 @@ class Settings:
         suited_conjugates = REMEMBERED if remember else PREDICTED
         suited_steps = ROUND_STEPS * round(STEPS_PER_ROOT * math.sqrt(n_cells) / ROUND_STEPS)
         suited_steps = min(max(suited_steps, LEAST_STEPS), MOST_STEPS)
+        if batch_size is not None and is_whole(batch_size, least=1):
+            batch_size = min(int(batch_size), _largest_batch(max(n_cells, n_targets or 0, most_cells or 0)))
         return cls(
             potential=potential,
             solver=solver,
@@ -204,6 +213,37 @@ class Settings:
     def _become_plain(self, name: str, kind: type) -> None:
         """NumPy's numbers would not survive as JSON."""
         object.__setattr__(self, name, kind(getattr(self, name)))
+
+
+def check_options(options: Iterable[str], others: Iterable[str] = ()) -> None:
+    """Refuse options that no fit has, before anything is done.
+
+    Parameters
+    ----------
+    options
+        Names that were given.
+    others
+        What else the function takes.
+
+    Raises
+    ------
+    TypeError
+        If a name is unknown; the message has the nearest one, and all.
+    """
+    known = [field.name for field in fields(Settings)]
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, [*known, *others], n=1, cutoff=0.5)
+            meant = f"did you mean {near[0]!r}? " if near else ""
+            raise TypeError(f"{name!r} is not an option of a fit; {meant}The options are {sorted({*known, *others})}.")
+
+
+def _largest_batch(n_cells: int) -> int:
+    """Cells of a batch beyond which it holds the same cells again and again, in clouds of at most so many cells.
+
+    A power of two, so that maps of a screen with about as many cells have the same options and train together.
+    """
+    return max(BATCH_SIZE, 1 << (n_cells - 1).bit_length())
 
 
 def _choice(name: str, value: object, choices: tuple[str, ...]) -> str:

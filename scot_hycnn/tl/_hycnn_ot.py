@@ -16,8 +16,20 @@ from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
-from scot_hycnn._anndata import Cells, Fitted, Mask, Pairs, announce_replaced, claim, read_pairs, write_fit
+from scot_hycnn._anndata import (
+    Cells,
+    Fitted,
+    Mask,
+    Pairs,
+    announce_replaced,
+    claim,
+    read_pairs,
+    without_targets,
+    write_fit,
+)
 from scot_hycnn.solver import Settings, TransportMap, resolve_device
+from scot_hycnn.solver._checks import FEW_IN_GROUPS, UnusableError, raise_together, several
+from scot_hycnn.solver._groups import Labels, groups_left_out, usable_groups
 
 from ._seed import seed_of
 from ._threads import threads_of_scanpy
@@ -40,6 +52,7 @@ def hycnn_ot(
     max_cells: int | None = 100_000,
     group_weights: str = "sqrt",
     leave_out: str = "cells",
+    skip_small: bool = False,
     potential: str = "hycnn",
     solver: str = "amortized",
     hidden: Sequence[int] | None = None,
@@ -111,6 +124,9 @@ def hycnn_ot(
     leave_out
         What the choice between networks and Gaussian map is made on: ``'cells'``, for more cells like these; or
         ``'groups'`` of ``group_key``, each left out of a fit of its own, for cells of types that are not among these.
+    skip_small
+        Leave out targets with too few cells, or with too few in groups that the source has too, say which in the log,
+        and fit the others. False refuses to fit any, and names them all.
     potential
         Family of convex functions: ``'hycnn'``, others for comparison, or ``'gaussian'`` for the closed-form map
         between two Gaussians alone; :func:`scot_hycnn.solver.fit` has the list.
@@ -121,7 +137,8 @@ def hycnn_ot(
     max_steps
         Training steps; None takes what suits the cells, 600 to 1,200.
     batch_size
-        Source and target cells in each step, for each network; None takes what suits the cells.
+        Source and target cells in each step, for each network; None takes what suits the cells. A number above 256 and
+        above the cells of the larger condition (rounded up to a power of two) is taken as the larger of these two.
     lr
         Learning rate at its top; None takes the training method's.
     weight_decay
@@ -219,15 +236,9 @@ def hycnn_ot(
     """
     adata = claim(adata, copy=copy)
     key = "hycnn_ot" if key_added is None else key_added
-    options: dict[str, Any] = {
-        "potential": potential,
-        "solver": solver,
-        "hidden": hidden,
-        "max_steps": max_steps,
-        "batch_size": batch_size,
-        "lr": lr,
-        "weight_decay": weight_decay,
-        "n_ensemble": n_ensemble,
+    options: dict[str, Any] = {"potential": potential, "solver": solver, "hidden": hidden, "n_ensemble": n_ensemble}
+    options |= {"max_steps": max_steps, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay}
+    options |= {
         "validation_fraction": validation_fraction,
         "group_weights": group_weights,
         "leave_out": leave_out,
@@ -251,7 +262,10 @@ def hycnn_ot(
         everyone=(predict, inverse),
         key=key,
         fill=fill,
+        skip_small=skip_small,
     )
+    if few := _check_groups(pairs, leave_out, skip_small=skip_small):
+        pairs = without_targets(adata, pairs, few, key)
     start = _begin(pairs, options, predict=predict, inverse=inverse, on_cluster=client is not None)
     announce_replaced(adata, pairs, key=key, predict=predict, inverse=inverse)
     maps = _fit(pairs, options, progress=progress, client=client, checkpoint_dir=checkpoint_dir, resume=resume)
@@ -274,9 +288,10 @@ def _settings(pairs: Pairs, options: dict[str, Any], *, predict: bool, inverse: 
         raise ValueError("inverse=True moves target cells and predict=False moves none; choose one of them.")
     n_source, n_dims = pairs.source.n_training, pairs.rep.n_dims
     n_targets = [target.n_training for target in pairs.targets]
-    settings = [Settings.for_cells(min(n_source, n), n_dims, n_targets=n, **options) for n in n_targets]
-    _check_groups(pairs, options["leave_out"])
-    return settings
+    return [
+        Settings.for_cells(min(n_source, n), n_dims, n_targets=n, most_cells=max(n_source, n), **options)
+        for n in n_targets
+    ]
 
 
 def _announce(pairs: Pairs, settings: Sequence[Settings], *, on_cluster: bool) -> str:
@@ -298,26 +313,59 @@ def _expected(pairs: Pairs, settings: Sequence[Settings]) -> str:
     return f", about {seconds:.0f} s" if seconds < 100 else f", about {seconds / 60:.0f} min"
 
 
-def _check_groups(pairs: Pairs, leave_out: str) -> None:
-    """All targets before any is fitted."""
+def _say_skipped(skipped: Sequence[tuple[str, int | str]]) -> None:
+    if skipped:
+        named = several([f"{label!r} ({found})" for label, found in skipped])
+        logg.warning(f"{len(skipped)} targets have too few cells and are not fitted (skip_small=True): {named}")
+
+
+def _check_groups(pairs: Pairs, leave_out: str, *, skip_small: bool) -> list[str]:
+    """All targets before any is fitted.
+
+    Returns
+    -------
+    Targets to leave out, since they have too few cells in groups that the source has too.
+    """
+    _say_skipped(pairs.skipped)
     if pairs.group_key is None:
         if leave_out == "groups":
             raise ValueError("leave_out='groups' needs group_key, the column of adata.obs that holds the groups.")
-        return
-    few: dict[str, list[str]] = {}
+        return []
+    source = Labels.of(pairs.source.groups)
+    problems: list[tuple[str, UnusableError]] = []
+    lacking: dict[str, list[str]] = {}  # groups that are not fitted on, and in which maps
     for target in pairs.targets:
-        shapes = pairs.source.training.shape, target.training.shape
-        groups = pairs.groups_with(target)
-        shared = _solver.check_groups(groups, *shapes, leave_out=leave_out)
-        rest = sorted({label for cloud in groups or () for label in cloud.tolist()} - set(shared))
-        if rest:
-            few.setdefault(str(rest), []).append(target.label)
-    column = f"adata.obs[{pairs.group_key!r}]"
-    for left_out, labels in few.items():
-        logg.warning(
-            f"the map to {_several(labels)} is not fitted on cells of {left_out} ({column}), which are too few in "
-            "source or target"
-        )
+        pair = source, Labels.of(target.groups)
+        try:
+            shared = usable_groups(pair, pairs.rep.n_dims, leave_out)
+        except UnusableError as problem:
+            problems.append((repr(target.label), problem))
+            continue
+        for group in groups_left_out(pair, shared):
+            lacking.setdefault(group, []).append(target.label)
+    small = [(name, problem) for name, problem in problems if problem.kind == FEW_IN_GROUPS]
+    skips = skip_small and len(small) < len(pairs.targets)
+    advice = "" if len(small) in (0, len(pairs.targets)) else "skip_small=True leaves such targets out."
+    raise_together([one for one in problems if not (skips and one in small)], len(pairs.targets), advice=advice)
+    _say_lacking(lacking, f"adata.obs[{pairs.group_key!r}]")
+    without = {name for name, _ in small}
+    left_out = [target.label for target in pairs.targets if repr(target.label) in without]
+    _say_skipped([(label, problem.found) for label, (_, problem) in zip(left_out, small, strict=True)])
+    return left_out
+
+
+def _say_lacking(lacking: dict[str, list[str]], column: str) -> None:
+    """One message for all maps that some groups are left out of."""
+    maps = list(dict.fromkeys(label for labels in lacking.values() for label in labels))
+    if not maps:
+        return
+    same = all(len(labels) == len(maps) for labels in lacking.values())
+    named = several([repr(group) if same else f"{group!r} ({len(labels)} maps)" for group, labels in lacking.items()])
+    logg.warning(
+        f"{'the map' if len(maps) == 1 else f'{len(maps)} maps'} to {_several(maps)} "
+        f"{'is' if len(maps) == 1 else 'are'} not fitted on cells of [{named}] ({column}), which are too few in source "
+        "or target"
+    )
 
 
 def _fit(pairs: Pairs, options: dict[str, Any], *, progress: bool | None, **how: Any) -> list[TransportMap]:

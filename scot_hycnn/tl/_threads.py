@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from scanpy import settings
+
+from scot_hycnn.solver._threads import limited_threads, threads_here
 
 
 @contextmanager
@@ -16,12 +17,9 @@ def threads_of_scanpy() -> Iterator[None]:
     1 is scanpy's default and says nothing, -1 asks for all: with both they are as many as PyTorch has already, by
     default one for each core.
     """
-    own, n_jobs = torch.get_num_threads(), int(settings.n_jobs)
-    if n_jobs < 2 or n_jobs >= own:
+    n_jobs = int(settings.n_jobs)
+    if n_jobs < 2 or n_jobs >= threads_here():
         yield
         return
-    torch.set_num_threads(n_jobs)
-    try:
+    with limited_threads(n_jobs):
         yield
-    finally:
-        torch.set_num_threads(own)

@@ -151,20 +151,23 @@ def transport(
     key_added = key if key_added is None else key_added
     far = bool(fit is not None and fit.params.get("fallback", False)) if fallback is None else fallback
     moves = {}
+    found: dict[tuple[str | None, int], NewCells] = {}  # all forward maps move the same cells
     for slug, transport_map in maps.items():
         label = _label(fit, slug, direction)
-        cells = find_new_cells(
-            adata,
-            fit,
-            label,
-            n_dims=transport_map.n_dims,
-            use_rep=use_rep,
-            mask_obs=mask_obs,
-            same_file=model is None,
-            key=key_added,
-            fill=fill,
-        )
-        moves[slug if fit is None else fit.suffix(slug)] = _Move(label, cells, transport_map, direction, t, far)
+        which = label, transport_map.n_dims
+        if which not in found:
+            found[which] = find_new_cells(
+                adata,
+                fit,
+                label,
+                n_dims=transport_map.n_dims,
+                use_rep=use_rep,
+                mask_obs=mask_obs,
+                same_file=model is None,
+                key=key_added,
+                fill=fill,
+            )
+        moves[slug if fit is None else fit.suffix(slug)] = _Move(label, found[which], transport_map, direction, t, far)
     start = datetime.now(tz=UTC)
     if path is None:
         added = write_moved(adata, {suffix: move.whole() for suffix, move in moves.items()}, key=key_added, fill=fill)

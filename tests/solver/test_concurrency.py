@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
+import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from scot_hycnn.solver import fit
+from scot_hycnn.solver import _parts, fit
 from scot_hycnn.solver._precision import full_precision
 
 QUICK = {"hidden": (8, 8), "max_steps": 60, "batch_size": 64, "n_ensemble": 2, "device": "cpu", "progress": False}
@@ -79,3 +81,46 @@ def test_contexts_of_full_precision_that_overlap():
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+def test_a_fit_begun_in_a_new_thread_while_another_trains(monkeypatch, tmp_path):
+    """It divides its networks as it would alone, so it finds its checkpoint and ends at the same bits."""
+    torch.set_num_threads(2)
+    options = QUICK | {"n_ensemble": 3}
+    alone = fit(*clouds(1), **options).theta
+    step, seen, second = _parts.Part.step, [], []
+
+    def interrupted(part, number):
+        if number == 40:
+            raise KeyboardInterrupt
+        return step(part, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_parts.Part, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(*clouds(1), checkpoint_dir=tmp_path, **options)
+
+    def begin_another():
+        warnings.simplefilter("ignore")
+        seen.append(torch.get_num_threads())
+        return fit(*clouds(1), checkpoint_dir=tmp_path, **options).theta
+
+    lock = threading.Lock()
+
+    def noting(part, number):
+        if part._settings.rng:  # the first fit; its other part waits for the end of the second
+            with lock:
+                if number == 5 and not second:
+                    with ThreadPoolExecutor(1) as pool:
+                        second.append(pool.submit(begin_another).result(timeout=120))
+        else:
+            seen.append(number)
+        return step(part, number)
+
+    monkeypatch.setattr(_parts.Part, "step", noting)
+    first = fit(*clouds(2), rng=1, **options).theta
+    assert seen[0] == 2
+    assert set(seen[1:]) == set(range(36, 60))
+    assert torch.equal(second[0], alone)
+    monkeypatch.undo()
+    assert torch.equal(first, fit(*clouds(2), rng=1, **options).theta)

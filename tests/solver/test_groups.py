@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scot_hycnn.potentials import Gaussian
 from scot_hycnn.solver import check_groups, fit
 from scot_hycnn.solver._cells import Cells
-from scot_hycnn.solver._groups import Groups, Strata, group_cells
+from scot_hycnn.solver._groups import Groups, Strata, group_cells, pair_of_labels
 
 SIZES = st.lists(st.tuples(st.integers(5, 60), st.integers(5, 60)), min_size=2, max_size=6)
 QUICK = {"max_steps": 40, "hidden": (8, 8), "n_ensemble": 2, "batch_size": 64, "device": "cpu"}
@@ -124,7 +124,7 @@ def test_the_network_is_not_misled_by_proportions_either():
 
 def test_validation_cells_have_the_proportions():
     x, y, of_x, of_y = three_types((600, 100, 50), (50, 100, 600), 0)
-    x, y, groups = group_cells(x, y, (of_x.astype(str), of_y.astype(str)), "equal")
+    x, y, groups = group_cells(x, y, pair_of_labels((of_x, of_y), len(x), len(y)), "equal")
     cells = Cells.prepare(x, y, 0.1, rng=0, device="cpu", groups=groups)
     for validation in (cells.x_validation_original, cells.y_validation_original):
         nearest = np.argmin(((validation[:, None] - [[0, 0], [8, 0], [0, 8]]) ** 2).sum(-1), axis=1)

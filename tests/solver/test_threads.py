@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from scot_hycnn.solver import Settings, _maps, _parts, expected_seconds, fit, fit_many
 from scot_hycnn.solver._choices import RECIPES
-from scot_hycnn.solver._threads import in_threads, n_parts
+from scot_hycnn.solver._threads import in_threads, limited_threads, n_parts
 
 QUICK = {"hidden": (8, 8), "max_steps": 40, "batch_size": 64, "n_ensemble": 4, "device": "cpu", "progress": False}
 
@@ -66,6 +67,34 @@ def test_a_failure_is_raised_and_leaves_no_thread_and_no_number_of_threads_behin
     other.start()
     other.join()
     assert (threading.active_count(), torch.get_num_threads(), seen) == (running, 3, [3])
+
+
+def in_new_thread(function):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result(timeout=60)
+
+
+def test_new_threads_begin_with_the_number_of_the_program_meanwhile(threads):
+    """Also where the thread that trains has another number, as one of a pool may."""
+    threads(4)
+
+    def work(item):
+        return item, torch.get_num_threads(), in_new_thread(torch.get_num_threads)
+
+    with in_threads(2) as each:
+        assert each(work, [1, 2]) == [(1, 2, 4), (2, 2, 4)]
+        threads(6)
+        assert each(work, [1, 2]) == [(1, 2, 6), (2, 2, 6)]
+    assert torch.get_num_threads() == 6
+
+    def elsewhere():
+        with limited_threads(2), in_threads(2) as each:
+            return torch.get_num_threads(), each(work, [1, 2])
+
+    assert in_new_thread(elsewhere) == (2, [(1, 1, 6), (2, 1, 6)])
+    with limited_threads(3):
+        assert (torch.get_num_threads(), in_new_thread(torch.get_num_threads)) == (3, 6)
+    assert (torch.get_num_threads(), in_new_thread(torch.get_num_threads)) == (6, 6)
 
 
 def test_what_numpy_is_to_ignore_is_ignored_in_threads_too():

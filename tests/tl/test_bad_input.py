@@ -138,7 +138,7 @@ CASES = {
     "masked to few": (
         None,
         {"mask_obs": np.arange(130) < 10},
-        "'control' of .* has 2 cells to fit on; at least 20",
+        "2 conditions .* have too few cells to fit on: 'control' .2., 'IFN-beta' .5.; at least 20",
     ),
     "mask of wrong length": (None, {"mask_obs": np.ones(3, dtype=bool)}, r"shape \(3,\).* each of the 130 cells"),
     "mask of numbers": (None, {"mask_obs": np.ones(130)}, "dtype float64; it needs one boolean"),

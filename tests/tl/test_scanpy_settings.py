@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -119,6 +120,21 @@ def test_how_many_threads(cells, monkeypatch, n_jobs, n_threads):
         call()
         assert (seen, torch.get_num_threads()) == ({n_threads}, 4)
         seen.clear()
+
+
+@pytest.mark.usefixtures("four_threads", "log")
+def test_new_threads_begin_with_the_number_of_the_program_meanwhile(cells, monkeypatch):
+    """Fits that begin there are not to be divided by this fit's limit."""
+
+    def fit_many(*_, **__):
+        with ThreadPoolExecutor(1) as pool:
+            assert (torch.get_num_threads(), pool.submit(torch.get_num_threads).result()) == (2, 4)
+        raise KeyboardInterrupt
+
+    sc.settings.n_jobs = 2
+    monkeypatch.setattr("scot_hycnn.tl._hycnn_ot._solver.fit_many", fit_many)
+    with pytest.raises(KeyboardInterrupt):
+        sh.tl.hycnn_ot(cells, "control", "IFN-beta")
 
 
 @pytest.mark.usefixtures("four_threads", "log")
