@@ -63,7 +63,7 @@ class Cells:
     rows: Rows
     coordinates: Coordinates | StoredRows
     is_training: NDArray[np.bool_]
-    groups: pd.Categorical | None = None
+    groups: pd.Categorical[str] | None = None
 
     @property
     def n_training(self) -> int:
