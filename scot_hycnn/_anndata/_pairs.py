@@ -98,7 +98,7 @@ class Pairs:
     group_key: str | None = None
     skipped: tuple[tuple[str, int], ...] = ()
 
-    def groups_with(self, target: Cells) -> tuple[pd.Categorical, pd.Categorical] | None:
+    def groups_with(self, target: Cells) -> tuple[pd.Categorical[str], pd.Categorical[str]] | None:
         """Groups of the training cells of source and target."""
         if self.source.groups is None or target.groups is None:
             return None
