@@ -326,8 +326,8 @@ def _finite_cells(adata: AnnData, rep: Representation, layer: str | None, rows: 
 
 def _draws(adata: AnnData, layer: str | None, rows: Rows) -> Iterator[Rows]:
     """All of the cells, some hundred at a time, ascending: always the same, and from all over a file that is sorted."""
-    rows, part = np.unique(rows), adata[:0]  # of no cell: nothing is read
-    in_file = adata.isbacked or hasattr(part.X if layer is None else part.layers[layer], "dask")
+    rows = np.unique(rows)
+    in_file = adata.isbacked or hasattr(expression_of(adata, layer, rows[:0]), "dask")  # of no cell: nothing is read
     size = _RUN_IN_FILE if in_file else 1
     runs = np.random.default_rng(0).permutation(-(-len(rows) // size))
     for first in range(0, len(runs), _CHECKED_CELLS // size):
@@ -405,6 +405,8 @@ def _read(adata: AnnData, layer: str | None, rows: Rows) -> Any:
     values: Any = in_memory(expression_of(adata, layer, rows))
     if values is None:
         raise ValueError(f"{_where(layer)} is empty; pass the layer that holds the values: {layer_names(adata)}.")
+    if isinstance(values, np.ma.MaskedArray):
+        values = dense_array(values)  # NaN for what is masked
     if values.dtype.kind not in "fiub":
         raise ValueError(f"{_where(layer)} holds values of dtype {values.dtype}; expression is numbers.")
     return values

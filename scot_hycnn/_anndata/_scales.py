@@ -19,6 +19,7 @@ from ._representation import (
     Representation,
     StoredRows,
     dense_array,
+    expression_of,
     feature_names,
     loadings_key,
     read_coordinates,
@@ -152,9 +153,7 @@ def _counts_behind(adata: AnnData, rep: Representation, rows: Rows) -> str | Non
     if loadings is None or not _has_rows(adata, layer):
         return None
     rows = np.sort(rows)
-    part = adata[rows]
-    values: Any = part.X if layer is None else part.layers[layer]
-    expression = dense_array(values)
+    expression = dense_array(expression_of(adata, layer, rows))
     if expression.dtype.kind not in "fiu" or not look_like_counts(expression):
         return None
     coordinates = read_coordinates(adata, rep, rows).astype(np.float64)

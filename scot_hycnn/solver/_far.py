@@ -27,8 +27,8 @@ SMALLEST_SCALE = 0.1
 _SAMPLES = (2_000, 20_000)
 # Beyond this, in units of the spread, only the direction of a cell is kept: products of larger numbers lose distances.
 _BEYOND = 1e6
-# Distances that are held at once: 64 MB.
-_MOST_DISTANCES = 8_000_000
+# Distances that are held at once: 8 MB.
+_MOST_DISTANCES = 1_000_000
 
 
 def far_cells(cells: Array, *, n_kept: int = 0) -> Rows:

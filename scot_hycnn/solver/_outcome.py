@@ -52,6 +52,11 @@ class Outcome(StrEnum):
     ``RECOVERED`` from numbers that were not finite; ``UNSOLVED``, the convex conjugates were not solved well, so that
     the map may be off; ``WORSE``, the map is not better than the Gaussian one (``solver='paper'``, which keeps it).
 
+    Parameters
+    ----------
+    value
+        The outcome as files and ``adata.uns`` hold it, for instance ``'networks'``.
+
     Examples
     --------
     >>> from scot_hycnn.solver import Outcome

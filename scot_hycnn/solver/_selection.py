@@ -141,8 +141,8 @@ def recentred(network: Potential, weights: dict[str, Tensor], cells: Cells) -> B
     """
     ensemble = Blended(network, weights, 1.0)
     n = len(cells.x)
-    share = torch.full((n,), 1 / n, dtype=torch.float64) if cells.weights_x is None else torch.tensor(cells.weights_x)
-    share = share.to(cells.x.device, torch.float32)
+    weights_x = np.full(n, 1 / n) if cells.weights_x is None else cells.weights_x
+    share = torch.as_tensor(weights_x, dtype=torch.float32, device=cells.x.device)
     # In balanced coordinates the target's training cells have mean 0.
     shift = -sum(
         own @ ensemble.gradient(x) for x, own in zip(cells.x.split(_BLOCK_ROWS), share.split(_BLOCK_ROWS), strict=True)

@@ -481,7 +481,7 @@ CASES = {
     "all": ({"groupby": "all_of_them"}, "has a group 'all', which means all cells here"),
     "mask": ({"mask_obs": "nix"}, "mask_obs='nix' is not a boolean column"),
     "split": ({"split_key": "nix"}, r"split_key='nix' is not a column of adata.obs; .*mask_obs"),
-    "no test": ({"split_key": "cell_type"}, r"no cell of .* is labelled 'test'; it has \['b', 'a'\]"),
+    "no test": ({"split_key": "cell_type"}, r"no cell of .* is labelled 'test'; it has \['a', 'b'\]"),
     "layer": ({"layer": "nix"}, "layer='nix' is not in adata.layers"),
     "replicates": ({"n_bootstrap": 1}, "n_bootstrap=1; it takes 2 or more replicates, or 0"),
     "negative": ({"n_bootstrap": -5}, "n_bootstrap=-5; it takes"),

@@ -148,8 +148,8 @@ def test_one_line_says_what_many_maps_lack(log):
 def test_a_column_of_numbers_is_no_group_key():
     adata = screen((2500, 100))
     adata.obs["counts"] = np.random.default_rng(0).random(adata.n_obs)
-    for target, match in (("d0", "2560 different labels, .* at most 2000"), ("d1", "no group has 5 cells or more")):
-        with pytest.raises(ValueError, match=rf"{match} .*group_key.*pandas.cut") as told:
+    for target in ("d0", "d1"):
+        with pytest.raises(ValueError, match=r"distinct values, .* at most 2,000 .*group_key.*pandas.cut") as told:
             sh.tl.hycnn_ot(adata, "control", target, group_key="counts", **GAUSSIAN)
         assert len(str(told.value)) < 2000
 
