@@ -50,8 +50,8 @@ def training_rows(obs: pd.DataFrame, split_key: str | None, mask_obs: Mask | Non
 
 
 def fingerprint(names: pd.Index[str]) -> str:
-    """SHA-256 of the names of cells, by which the same choice of cells is known again."""
-    return hashlib.sha256("\n".join(map(str, names)).encode()).hexdigest()
+    """SHA-256 of the names of cells in any order, by which the same choice of cells is known again."""
+    return hashlib.sha256("\n".join(sorted(map(str, names))).encode()).hexdigest()
 
 
 def fingerprint_of_split(obs: pd.DataFrame, split_key: str) -> str:

@@ -20,6 +20,9 @@ Rows = NDArray[np.intp]
 # spares the tails of wide and of heavy-tailed populations, which thin out step by step.
 COMPANY = 5
 REACH = 3.0
+# Nor is a cell far that is nearer than so many robust standard deviations: with few cells, late components are spanned
+# by pairs of cells at eight, which carry nothing away.
+NEAREST = 12.0
 LONELIER = 2.0
 # A component whose middle half hardly varies, such as a marker of a rare type, must not make its other cells far.
 SMALLEST_SCALE = 0.1
@@ -36,8 +39,8 @@ def far_cells(cells: Array, *, n_kept: int = 0) -> Rows:
 
     The mean and the covariance of a cloud are at the mercy of a single cell that is far enough away, and so is every
     step of training that draws it. Rare cell types are far from the rest too, but not alone: so a cell counts as far
-    where it has no company (see COMPANY, REACH and LONELIER). Components are first divided by their robust spread
-    (interquartile range), and radii are taken from the median: neither follows a few cells.
+    where it has no company (see COMPANY, REACH, NEAREST and LONELIER). Components are first divided by their robust
+    spread (interquartile range), and radii are taken from the median: neither follows a few cells.
 
     Parameters
     ----------
@@ -58,9 +61,10 @@ def far_cells(cells: Array, *, n_kept: int = 0) -> Rows:
         typical = np.median(np.abs(cells - centre)[np.any(cells != centre, axis=1)]) if (cells != centre).any() else 1.0
     scaled = np.clip((cells - centre) / np.maximum(spread, SMALLEST_SCALE * typical), -_BEYOND, _BEYOND)
     radius = np.sqrt((scaled**2).sum(1))
-    reach = REACH * np.median(radius)
+    typical_radius = np.median(radius)
+    reach = max(REACH * typical_radius, NEAREST)
     # Half of all cells are within the median radius: whoever is nearer to the centre than this has them in reach.
-    (candidates,) = np.nonzero(radius > reach * (1 - 1 / REACH))
+    (candidates,) = np.nonzero(radius > reach - typical_radius)
     company = min(COMPANY, max(len(cells) // 20, 2))
     rng = np.random.default_rng(0)
     for size in _SAMPLES:

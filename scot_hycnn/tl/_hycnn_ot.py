@@ -216,7 +216,8 @@ def hycnn_ot(
     Warns
     -----
     UserWarning
-        If slots are replaced, or something went wrong in training; the results are then written all the same. That
+        Before the fit, if slots will be replaced, or the representation is on raw scales or an embedding of neighbours.
+        After it, if something went wrong in training; the results are then written all the same. That
         the fit kept the Gaussian map is a result, which the log says.
 
     References
