@@ -266,3 +266,13 @@ def test_no_two_statements_contradict_each_other():
             assert values[name] <= min(values[other] for other in ("mean_shift", "gaussian") if other in values)
     assert {"better", "same", "worse", "open"} == set(levels)
     assert min(levels.count(level) for level in set(levels)) > 30
+
+
+@pytest.mark.parametrize(("p_value", "says"), [(0.005, False), (0.4, True)])
+def test_a_response_that_the_fit_has_seen_is_not_denied(p_value, says):
+    """Few evaluated cells may not show it."""
+    scores = table(0.4, 0.4, identity=0.08, mean_shift=0.08, gaussian=-0.1, hycnn_ot=-0.12, floor=(0.0, 0.6))
+    said = verdict(VALIDATION | {"p_no_change": p_value}, scores, how="it")
+    assert said["level"] == "open"
+    assert ("No response" in said["headline"]) == says
+    assert any("fit has seen" in sentence for sentence in said["sentences"])

@@ -99,17 +99,20 @@ class _Rows:
         By method: the distance, and the distance minus the Gaussian map's on the same cells.
     is_gaussian
         Whether the prediction is that of the Gaussian map.
+    response_seen
+        Whether the fit has seen a response on its own cells, which are usually more than the evaluated ones.
     """
 
     scores: Mapping[str, _Score]
     to_gaussian: Mapping[str, _Score]
     is_gaussian: bool
+    response_seen: bool = False
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, *, is_gaussian: bool) -> _Rows:
+    def of(cls, rows: pd.DataFrame, *, is_gaussian: bool, response_seen: bool = False) -> _Rows:
         names = _Score._fields
         differences = _by_method(rows, ("vs_gaussian", "vs_gaussian_low", "vs_gaussian_high"))
-        return cls(_by_method(rows, names), differences, is_gaussian)
+        return cls(_by_method(rows, names), differences, is_gaussian, response_seen)
 
     @property
     def is_whole(self) -> bool:
@@ -165,7 +168,7 @@ class _Rows:
             if 1 in signs:
                 return Kind.BEATEN
             return Kind.TIED if 0 in signs or self.is_gaussian else Kind.BEST
-        if self.is_at_floor(_NOTHING):
+        if self.is_at_floor(_NOTHING) and not self.response_seen:
             return Kind.MOVED_AWAY if to_nothing > 0 else Kind.NO_RESPONSE
         return Kind.FARTHER if to_nothing > 0 else Kind.UNCLEAR
 
@@ -231,7 +234,9 @@ def verdict(
     on_validation = _on_validation(validation, is_trained=is_trained)
     distances = None if scores is None else scores[scores["metric"] == _METRIC]
     everyone = None if distances is None else distances[distances["group"] == _ALL]
-    rows = None if everyone is None else _Rows.of(everyone, is_gaussian=is_gaussian)
+    p_value = float(validation.get("p_no_change", math.nan))
+    seen_at_fit = p_value <= _SIGNIFICANT
+    rows = None if everyone is None else _Rows.of(everyone, is_gaussian=is_gaussian, response_seen=seen_at_fit)
     if distances is None or everyone is None or rows is None or not rows.is_whole:
         missing = (
             "Held-out cells have not been evaluated."
@@ -320,6 +325,9 @@ def _reach(kind: Kind, rows: _Rows) -> list[str]:
         few = "there is no response, or one too small for this score and so few cells"
         advice = "Evaluate more of them, or look at single groups and other scores below."
         return [f"No change cannot be told from {half}: {few}. {advice}"]
+    if kind not in _NEARER and rows.is_at_floor(_NOTHING):
+        few = "so few evaluated cells do not show the response, which the fit has seen among its own cells"
+        return [f"No change cannot be told from {half}: {few}. Evaluate more of them."]
     if kind not in _NEARER:
         return [f"The best possible is {half}."]
     if kind is not Kind.BEATEN and rows.is_at_floor(_OURS):
