@@ -64,7 +64,7 @@ bench-quick: .venv/test
 	@touch $@
 
 .venv/test: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable '.[test,browser,workflow]'
+	$(PIP) --editable '.[test,browser,workflow,arrow]'
 	@touch $@
 
 .venv/docs: .venv/bin/python pyproject.toml constraints.txt

@@ -25,7 +25,7 @@ EXTRAS = {
     for extra, lines in PROJECT["optional-dependencies"].items()
 }
 # Tools and packages to compare with: run in the versions of constraints.txt alone.
-AS_PINNED = ["bench", "browser", "dev", "docs", "fuzz", "workflow"]
+AS_PINNED = ["arrow", "bench", "browser", "dev", "docs", "fuzz", "workflow"]
 TESTED_LOWEST = [*CORE, *(requirement for extra in EXTRAS if extra not in AS_PINNED for requirement in EXTRAS[extra])]
 EVERY = [*CORE, *(requirement for requirements in EXTRAS.values() for requirement in requirements)]
 # Names of modules that differ from those of their packages.

@@ -35,6 +35,7 @@ from ._labels import (
     check_names_differ,
     column_of,
     listed,
+    matching,
     read_groups,
     read_labels,
 )
@@ -120,6 +121,7 @@ __all__ = [
     "layer_names",
     "listed",
     "listed_labels",
+    "matching",
     "new_store",
     "place_predicted",
     "projection_name",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from scot_hycnn._anndata import check_counts, read_evaluation
+from scot_hycnn._anndata import as_labels, check_counts, listed, matching, read_evaluation
 
 from ._panels import check_number, check_one_panel, grid
 from ._show import finish
@@ -162,15 +162,17 @@ def _of_target(table: pd.DataFrame, target: str | None) -> pd.DataFrame:
         if len(targets) > 1:
             raise ValueError(f"Several targets were evaluated; pass target= one of {targets}.")
         target = targets[0]
-    return table[table["target"] == _known(table, "target", [str(target)])[0]]
+    return table[table["target"] == _known(table, "target", [target])[0]]
 
 
-def _known(table: pd.DataFrame, column: str, values: Sequence[str]) -> list[str]:
+def _known(table: pd.DataFrame, column: str, values: Sequence[Hashable]) -> list[str]:
+    """What is called like this in the table, where all labels are text: 1 is found as '1.0' too."""
     found = list(dict.fromkeys(table[column]))
-    unknown = [value for value in values if value not in found]
-    if unknown or not len(values):
-        raise ValueError(f"{column}: {unknown or list(values)} was not evaluated; there are {found}.")
-    return list(values)
+    places = [matching(value, found) for value in values]
+    unknown = [value for value, own in zip(values, places, strict=True) if len(own) != 1]
+    if unknown or not places:
+        raise ValueError(f"{column}: {listed(unknown or values)} was not evaluated; there are {listed(found)}.")
+    return [found[own[0]] for own in places]
 
 
 def _usual(table: pd.DataFrame) -> list[str]:
@@ -182,7 +184,7 @@ def _groups(table: pd.DataFrame, group: Sequence[str] | str | None) -> list[str]
     if group is None:
         found = list(dict.fromkeys(table["group"]))
         return [label for label in found if label != "all"] or found
-    return _known(table, "group", [group] if isinstance(group, str) else group)
+    return _known(table, "group", as_labels(group))
 
 
 def _scores(table: pd.DataFrame) -> _Scores:

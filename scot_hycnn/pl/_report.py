@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anndata import AnnData
 
-from scot_hycnn._anndata import check_counts, check_writable, written_whole
+from scot_hycnn._anndata import as_labels, check_counts, check_writable, written_whole
 
 from ._page import Choices, content, html
 
@@ -92,7 +92,7 @@ def report(
     check_writable(path, overwrite=True, suffixes=(".html",))
     check_counts(n_genes=n_genes)
     check_counts(2, max_cells=max_cells)
-    targets = [target] if isinstance(target, str) else None if target is None else list(target)
+    targets = None if target is None else as_labels(target)
     choices = Choices(key, targets, basis, groupby, layer, n_genes, max_cells)
     page = html(content(adata, choices, title))
     with written_whole(path, overwrite=True) as part:
