@@ -36,9 +36,22 @@ def test_the_table_of_metrics_evaluate(fit, file, tmp_path):
 
 def test_plain_columns_of_equal_length(fit):
     sh.tl.evaluate(fit, n_bootstrap=0)
-    columns = fit.uns[SLOT]
+    stored = fit.uns[SLOT]
+    columns = {name: column for name, column in stored.items() if not name.startswith("mmd_gamma")}
     assert all(type(column) is np.ndarray and column.shape == columns["value"].shape for column in columns.values())
     assert {column.dtype.kind for column in columns.values()} == {"U", "f", "i"}
+    gammas = {name: column for name, column in stored.items() if name not in columns}
+    assert {len(column) for column in gammas.values()} == {1}  # one target, one group
+
+
+def test_bandwidths_of_the_mmd_come_back(fit, tmp_path):
+    sh.tl.evaluate(fit, n_bootstrap=0)
+    found = sh.get.evaluation(fit).attrs["mmd_gamma"]
+    ((target, groups),) = found.items()
+    assert target == "IFN-beta"
+    assert len(groups["all"]) == 5
+    fit.write_h5ad(tmp_path / "cells.h5ad")
+    assert sh.get.evaluation(anndata.read_h5ad(tmp_path / "cells.h5ad")).attrs["mmd_gamma"] == found
 
 
 def test_nothing_else_changes(fit, unchanged):
