@@ -43,7 +43,7 @@ FEW_STEPS = LEAST_STEPS // 2
 
 
 class Outcome(StrEnum):
-    """What a fit has led to, as :attr:`TransportMap.outcome` says it.
+    """What a fit has led to, as ``TransportMap.outcome`` says it.
 
     ``NETWORKS``: the networks are part of the map. ``REQUESTED``: ``potential='gaussian'`` asked for the Gaussian map.
     The Gaussian map was kept, with ``NO_RESPONSE`` because source and target cells are as near to each other as random
