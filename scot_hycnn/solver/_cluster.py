@@ -12,6 +12,7 @@ from typing import Any
 
 from ._cells import Given
 from ._device import resolve_device
+from ._far import Rows
 from ._groups import Labels
 from ._map import TransportMap
 from ._maps import batches, fit_tasks
@@ -20,8 +21,10 @@ from ._results import Results
 from ._settings import Settings
 from ._task import Task
 
-# What a worker needs for one map, beside the source cells and their groups: target cells, their groups, options.
-Job = tuple[Given, Labels | None, Settings]
+# What a worker needs for one map alone: target cells, their groups, options, and groups that are left out.
+Job = tuple[Given, Labels | None, Settings, tuple[str, ...]]
+# What all maps share: source cells, their groups, and the rows of those that lie far from all others.
+Source = tuple[Given, Labels | None, Rows | None]
 
 # Of glibc's mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -72,9 +75,9 @@ def fit_on_cluster(
 
     as_completed: Any = distributed.as_completed
     folder = None if results is None else results.folder.absolute()
-    # The source cells and their groups travel once to each worker, not with every batch.
+    # What maps share travels once to each worker, not with every batch.
     labels = tasks[0].labels
-    source = client.scatter((tasks[0].x, labels and labels[0]), broadcast=True, hash=False)
+    source = client.scatter((tasks[0].x, labels and labels[0], tasks[0].far_x), broadcast=True, hash=False)
     numbers = {}
     for batch in batches(tasks, n_threads=1):
         jobs = [_job(tasks[number]) for number in batch]
@@ -88,21 +91,23 @@ def fit_on_cluster(
 
 
 def _job(task: Task) -> Job:
-    return task.y, None if task.labels is None else task.labels[1], task.settings
+    return task.y, None if task.labels is None else task.labels[1], task.settings, task.rest
 
 
-def _work(source: tuple[Given, Labels | None], jobs: Sequence[Job], folder: Path | None) -> list[dict[str, Any]]:
+def _work(source: Source, jobs: Sequence[Job], folder: Path | None) -> list[dict[str, Any]]:
     """Fit a batch, on a worker."""
     _keep_freed_memory()
-    x, of_x = source
+    x, of_x, far_x = source
     tasks = [
         Task(
             x,
             y,
             None if of_x is None or of_y is None else (of_x, of_y),
             replace(settings, device=str(resolve_device(settings.device))),
+            rest,
+            far_x,
         )
-        for y, of_y, settings in jobs
+        for y, of_y, settings, rest in jobs
     ]
     fitted = dict(fit_tasks(tasks, progress=False, results=None if folder is None else Results(folder)))
     return [fitted[number].to_dict() for number in range(len(tasks))]

@@ -151,6 +151,16 @@ def test_groups_travel_too(client):
     same(maps, fit_many(normal(0), targets(2), groups=groups, potential="gaussian"))
 
 
+def test_groups_that_are_left_out_and_far_cells_are_told_by_workers_too(client):
+    x, ys = normal(0), targets(2)
+    x[3] = 500.0
+    labels = ["a"] * 98 + ["b"] * 98 + ["rare"] * 4
+    maps = fit_many(x, ys, groups=(labels, [labels] * 2), client=client, potential="gaussian")
+    for fitted in maps:
+        assert list(fitted.validation["groups_left_out"]) == ["rare"]
+        assert fitted.validation["far_source"].tolist() == [3]
+
+
 def test_a_killed_worker_loses_nothing(client, tmp_path):
     """While the first of four batches are fitted one worker dies; the results are those of an undisturbed run."""
     ys, options = targets(8), QUICK | {"max_steps": 300}
