@@ -19,7 +19,7 @@ from ._choices import GAUSSIAN, RECIPES
 from ._leave_out import LeftOut
 from ._map import TransportMap
 from ._precision import full_precision
-from ._response import response
+from ._response import compared_rows, response
 from ._selection import (
     BLENDS,
     CONVERGED,
@@ -215,16 +215,13 @@ def _validation(trained: Trained, choice: Choice, cells: Cells, rng: np.random.G
 
 def _response(cells: Cells, rng: np.random.Generator) -> tuple[float, float]:
     """Energy distance of source and target training cells as they are, and the p value of no response."""
-    x, y = (
-        move(as_numpy(own))
-        for move, own in (
-            (cells.coordinates.invert_source, cells.x),
-            (cells.coordinates.invert_target, cells.y),
-        )
-    )
-    has_groups = cells.strata_x is not None and cells.strata_y is not None
-    groups = (cells.strata_x.codes, cells.strata_y.codes) if has_groups else None  # type: ignore[union-attr]
-    return response(x, y, groups, rng)
+    # Only what is compared leaves balanced coordinates: there may be 100,000 cells, for each of many maps.
+    of_x, of_y = compared_rows(len(cells.x), rng), compared_rows(len(cells.y), rng)
+    x = cells.coordinates.invert_source(as_numpy(cells.x[torch.as_tensor(of_x, device=cells.x.device)]))
+    y = cells.coordinates.invert_target(as_numpy(cells.y[torch.as_tensor(of_y, device=cells.y.device)]))
+    if cells.strata_x is None or cells.strata_y is None:
+        return response(x, y, None, rng)
+    return response(x, y, (cells.strata_x.codes[of_x], cells.strata_y.codes[of_y]), rng)
 
 
 @torch.no_grad()

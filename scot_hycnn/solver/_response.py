@@ -13,6 +13,11 @@ N_COMPARED = 500
 N_PERMUTATIONS = 199
 
 
+def compared_rows(n_cells: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Rows of the cells to compare, at random: all of few cells."""
+    return rng.permutation(n_cells)[:N_COMPARED]
+
+
 def response(
     x: Array, y: Array, groups: tuple[NDArray[np.intp], NDArray[np.intp]] | None, rng: np.random.Generator
 ) -> tuple[float, float]:
@@ -24,7 +29,8 @@ def response(
     Parameters
     ----------
     x, y
-        Source and target cells, shape (n, d) and (m, d); of more than N_COMPARED a random sample is taken.
+        Source and target cells, shape (n, d) and (m, d): time grows with the square of their number, so of many cells
+        those of :func:`compared_rows`.
     groups
         Group code of each cell, or None.
     rng
@@ -38,19 +44,15 @@ def response(
     ----------
     Székely & Rizzo (2013), Energy statistics, J. Stat. Plan. Inference 143, sec. 7 (test by permutations).
     """
-    rows = [rng.permutation(len(cloud))[:N_COMPARED] for cloud in (x, y)]
-    both = np.concatenate([x[rows[0]], y[rows[1]]])
-    n, m = map(len, rows)
-    is_source = np.arange(n + m) < n
-    codes = np.zeros(n + m, dtype=np.intp)
-    if groups is not None:
-        codes = np.concatenate([own[chosen] for own, chosen in zip(groups, rows, strict=True)])
+    both, n_cells = np.concatenate([x, y]), len(x) + len(y)
+    is_source = np.arange(n_cells) < len(x)
+    codes = np.zeros(n_cells, dtype=np.intp) if groups is None else np.concatenate(groups)
     # In the order of groups, labels stay within their group where the cells are sorted by group and then at random.
     by_group = np.argsort(codes, kind="stable")
-    divisions = np.empty((N_PERMUTATIONS + 1, n + m))
+    divisions = np.empty((N_PERMUTATIONS + 1, n_cells))
     divisions[0] = is_source
     for division in divisions[1:]:
-        division[np.lexsort((rng.random(n + m), codes))] = is_source[by_group]
+        division[np.lexsort((rng.random(n_cells), codes))] = is_source[by_group]
     distances = _energy_distances(cdist(both, both), divisions)
     return float(distances[0]), float((distances >= distances[0]).mean())
 
