@@ -18,7 +18,7 @@ slow: .venv/test
 
 # Executes every tutorial and writes nothing.
 tutorials: .venv/test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m tutorial tests/test_tutorials.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m tutorial tests/repository/test_tutorials.py
 
 # Readers of untrusted files, guided by coverage: at most SECONDS of each, or RUNS inputs; the same for the same SEED, others
 # for 0. A finding stays in build/fuzz.

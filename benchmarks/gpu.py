@@ -21,7 +21,7 @@ from _report import run, show
 from screen import screen
 
 from scot_hycnn import solver
-from scot_hycnn.solver import _loop
+from scot_hycnn.solver.training import _loop
 
 N_CELLS, N_DIMS = 500, 30
 # Steps of the two fits; both have ten checks. A GPU takes more of them for a time that can be measured, and so do few

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from scot_hycnn.potentials import ICNN, MLP, GroupMax, HyCNN, Potential
-from scot_hycnn.solver import ConvexRegressor
+from scot_hycnn.regression import ConvexRegressor
 
 N_TEST = 1000
 

@@ -28,10 +28,10 @@ from _report import machine, peak_memory, run, show
 from scipy.optimize import nnls
 
 from scot_hycnn import solver
-from scot_hycnn.solver import _loop
-from scot_hycnn.solver._cells import Cells
-from scot_hycnn.solver._choices import RECIPES, make_method, make_network
-from scot_hycnn.solver._maps import maps_at_once
+from scot_hycnn.solver.data._cells import Cells
+from scot_hycnn.solver.runtime._batching import maps_at_once
+from scot_hycnn.solver.training import _loop
+from scot_hycnn.solver.training._methods import RECIPES, make_method, make_network
 
 BASE = {"n_cells": 2000, "n_dims": 50, "n_maps": 4, "width": 48}
 CHANGES = {

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from types import ModuleType
 
 __version__ = version("scot-hycnn")
-__all__ = ["__version__", "datasets", "get", "metrics", "pl", "pp", "solver", "tl"]
+__all__ = ["__version__", "datasets", "get", "metrics", "pl", "pp", "regression", "solver", "tl"]
 
 
 def __getattr__(name: str) -> ModuleType:

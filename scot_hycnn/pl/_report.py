@@ -8,8 +8,8 @@ from pathlib import Path
 from anndata import AnnData
 
 from scot_hycnn._anndata import as_labels, check_counts, check_writable, written_whole
-
-from ._page import Choices, content, html
+from scot_hycnn.report._content import Choices, content
+from scot_hycnn.report._html import html
 
 
 def report(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from ._cost import expected_seconds
-from ._device import resolve_device
 from ._fit import fit
 from ._fit_many import fit_many
-from ._groups import check_groups
-from ._map import TransportMap
-from ._outcome import Outcome
-from ._regression import ConvexRegressor
-from ._settings import Settings
+from ._options import Settings
+from .data._groups import check_groups
+from .model._map import TransportMap
+from .runtime._cost import expected_seconds
+from .runtime._device import resolve_device
+from .selection._outcome import Outcome
 
 __all__ = [
-    "ConvexRegressor",
     "Outcome",
     "Settings",
     "TransportMap",

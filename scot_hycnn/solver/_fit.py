@@ -8,12 +8,12 @@ from numpy.typing import ArrayLike
 
 from scot_hycnn.potentials import Potential
 
-from ._cells import check_cells
-from ._device import resolve_device
-from ._map import TransportMap
-from ._maps import fit_tasks
-from ._results import Results
-from ._task import Task
+from .data._cells import check_cells
+from .data._task import Task
+from .model._map import TransportMap
+from .runtime._batching import fit_tasks
+from .runtime._device import resolve_device
+from .runtime._results import Results
 
 
 def fit(

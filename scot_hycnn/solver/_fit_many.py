@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._checks import SOURCE, UnusableError, as_table, check_same_dimensions, check_table, raise_together
-from ._cluster import check_client, fit_on_cluster
-from ._device import resolve_device
-from ._groups import labels_of
-from ._map import TransportMap
-from ._maps import fit_tasks
-from ._results import Results
-from ._settings import check_options
-from ._task import Task, far_rows
+from ._options import check_options
+from .data._checks import SOURCE, UnusableError, as_table, check_same_dimensions, check_table, raise_together
+from .data._groups import labels_of
+from .data._task import Task, far_rows
+from .model._map import TransportMap
+from .runtime._batching import fit_tasks
+from .runtime._dask import check_client, fit_on_cluster
+from .runtime._device import resolve_device
+from .runtime._results import Results
 
 
 def fit_many(

@@ -28,8 +28,8 @@ from scot_hycnn._anndata import (
     write_fit,
 )
 from scot_hycnn.solver import Settings, TransportMap, resolve_device
-from scot_hycnn.solver._checks import FEW_IN_GROUPS, UnusableError, raise_together, several
-from scot_hycnn.solver._groups import Labels, groups_left_out, usable_groups
+from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, raise_together, several
+from scot_hycnn.solver.data._groups import Labels, groups_left_out, usable_groups
 
 from ._seed import seed_of
 from ._threads import threads_of_scanpy

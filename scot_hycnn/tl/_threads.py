@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from scanpy import settings
 
-from scot_hycnn.solver._threads import limited_threads, threads_here
+from scot_hycnn.solver.runtime._threads import limited_threads, threads_here
 
 
 @contextmanager

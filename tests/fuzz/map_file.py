@@ -18,7 +18,7 @@ import numpy as np
 from contract import hold
 
 from scot_hycnn.solver import TransportMap, fit
-from scot_hycnn.solver._store import _CHECKSUM_KEY, _METADATA_KEY, _checksum
+from scot_hycnn.solver.model._files import _CHECKSUM_KEY, _METADATA_KEY, _checksum
 
 # Above twice the file: a header of JSON becomes Python objects, many times as large as the text.
 CONSTANT = 4 * 2**20
@@ -35,7 +35,7 @@ def seeds(folder: Path) -> list[bytes]:
     """Saved maps of several families, and of the older schema versions."""
     x, y = np.random.default_rng(0).normal(size=(2, 60, 2))
     options = {"hidden": (4, 4), "max_steps": 10, "n_ensemble": 2, "device": "cpu", "progress": False}
-    contents = [path.read_bytes() for path in Path(__file__).parents[1].glob("solver/fixtures/*.safetensors")]
+    contents = [path.read_bytes() for path in Path(__file__).parents[1].glob("solver/model/fixtures/*.safetensors")]
     for potential in ("hycnn", "icnn", "mlp", "gaussian"):
         path = folder / f"{potential}.safetensors"
         fit(x, y**3, potential=potential, **options).save(path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from scot_hycnn.solver import _loop, _maps, _monitor
+from scot_hycnn.solver.runtime import _batching as _maps
+from scot_hycnn.solver.training import _early_stopping as _monitor
+from scot_hycnn.solver.training import _loop
 
 
 @pytest.fixture

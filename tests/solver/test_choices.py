@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from scot_hycnn.potentials import ICNN, MLP, GroupMax, HyCNN
-from scot_hycnn.solver._amortized import Amortized
-from scot_hycnn.solver._choices import FAMILIES, GAUSSIAN, POTENTIALS, RECIPES, make_method, make_network
-from scot_hycnn.solver._enot import ENOT
-from scot_hycnn.solver._minimax import Minimax
-from scot_hycnn.solver._remembered import Remembered
-from scot_hycnn.solver._w2gn import W2GN
+from scot_hycnn.solver.baselines._enot import ENOT
+from scot_hycnn.solver.baselines._minimax import Minimax
+from scot_hycnn.solver.baselines._w2gn import W2GN
+from scot_hycnn.solver.training._amortized import Amortized
+from scot_hycnn.solver.training._cached import Remembered
+from scot_hycnn.solver.training._methods import FAMILIES, GAUSSIAN, POTENTIALS, RECIPES, make_method, make_network
 
 HIDDEN = (8, 6)
 SHARP = {"temperature": 0.1}

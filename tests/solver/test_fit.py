@@ -14,10 +14,11 @@ import torch
 from scot_hycnn.datasets import brenier_pair, gaussian_pair
 from scot_hycnn.metrics import map_mse
 from scot_hycnn.potentials import Gaussian
-from scot_hycnn.solver import Outcome, TransportMap, _loop, fit
-from scot_hycnn.solver._amortized import Amortized
-from scot_hycnn.solver._remembered import Remembered
-from scot_hycnn.solver._selection import BLENDS
+from scot_hycnn.solver import Outcome, TransportMap, fit
+from scot_hycnn.solver.selection._blend import BLENDS
+from scot_hycnn.solver.training import _loop
+from scot_hycnn.solver.training._amortized import Amortized
+from scot_hycnn.solver.training._cached import Remembered
 
 QUICK = {"hidden": (16, 16), "max_steps": 40, "batch_size": 64, "lr": 0.1, "n_ensemble": 2, "device": "cpu"}
 TRAINED = QUICK | {"hidden": (8, 8), "max_steps": 150, "batch_size": 128, "lr": 0.02}

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from scot_hycnn import solver
-from scot_hycnn.solver import Outcome, _maps, _parts, fit, fit_many
-from scot_hycnn.solver._choices import RECIPES
+from scot_hycnn.solver import Outcome, fit, fit_many
+from scot_hycnn.solver.runtime import _batching as _maps
+from scot_hycnn.solver.training import _parts
+from scot_hycnn.solver.training._methods import RECIPES
 
 QUICK = {"hidden": (8, 8), "max_steps": 40, "batch_size": 64, "n_ensemble": 2, "device": "cpu", "progress": False}
 

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from scot_hycnn.solver import Settings, _fit_many, _maps, check_groups, fit, fit_many
-from scot_hycnn.solver._groups import Groups
+from scot_hycnn.solver import Settings, _fit_many, check_groups, fit, fit_many
+from scot_hycnn.solver.data._groups import Groups
+from scot_hycnn.solver.runtime import _batching as _maps
 
 GAUSSIAN = {"potential": "gaussian", "device": "cpu", "progress": False}
 QUICK = {"hidden": (8, 8), "max_steps": 20, "batch_size": 32, "n_ensemble": 2, "device": "cpu", "progress": False}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scot_hycnn.potentials import ICNN
-from scot_hycnn.solver._settings import Settings
+from scot_hycnn.solver._options import Settings
 
 GOOD = {
     "potential": "hycnn",

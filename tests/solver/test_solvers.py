@@ -12,7 +12,7 @@ from scot_hycnn.datasets import brenier_pair
 from scot_hycnn.metrics import map_mse
 from scot_hycnn.potentials import ICNN, MLP, GroupMax, HyCNN
 from scot_hycnn.solver import TransportMap, fit
-from scot_hycnn.solver._choices import FAMILIES, POTENTIALS, RECIPES
+from scot_hycnn.solver.training._methods import FAMILIES, POTENTIALS, RECIPES
 
 QUICK = {"hidden": (8, 8), "max_steps": 20, "batch_size": 64, "n_ensemble": 2, "device": "cpu"}
 TRAINED = {"hidden": (16, 16), "max_steps": 250, "batch_size": 128, "n_ensemble": 1, "device": "cpu"}

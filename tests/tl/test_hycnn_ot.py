@@ -14,7 +14,7 @@ import scanpy as sc
 from scipy import sparse
 
 import scot_hycnn as sh
-from scot_hycnn.solver import _parts
+from scot_hycnn.solver.training import _parts
 
 GAUSSIAN = {"potential": "gaussian"}
 

@@ -1,8 +1,0 @@
-"""The page that :func:`scot_hycnn.pl.report` writes: its content as plain values, and the template that shows them."""
-
-from __future__ import annotations
-
-from ._content import Choices, content
-from ._html import html
-
-__all__ = ["Choices", "content", "html"]

@@ -1,0 +1,336 @@
+"""Regression by functions of known shape: convex or concave, monotone along some features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.linear_model import LinearRegression, RidgeCV
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from scot_hycnn.potentials import GroupMax, HyCNN, Potential, Weights
+from scot_hycnn.solver.data._arrays import without_mask
+from scot_hycnn.solver.data._checks import is_whole
+from scot_hycnn.solver.runtime._device import resolve_device
+from scot_hycnn.solver.training._methods import FAMILIES
+
+from ._least_squares import LeastSquares
+
+Array = NDArray[np.float64]
+# Families that are convex by construction.
+CONVEX_FAMILIES = tuple(name for name in FAMILIES if name not in ("mlp", "icnn-soft"))
+# Networks start near the best multiple of |x|^2, which is nearly all there is to many functions of many features, and
+# learn what is to be added to it. It stays above this, so that it can be learned.
+LEAST_CURVATURE = 0.01
+START: dict[str, Any] = {"output_scale": 0.1, "quadratic_skip": False}
+# Maxout gates start nearly sharp: from a temperature of 1, kinks (f4 = |x|_1) took several times the steps.
+TEMPERATURE = 0.1
+# With fewer points than these every decay counts the same.
+LEAST_HELD_OUT = 10
+# Points whose hidden layers are in memory at a time.
+BLOCK = 4096
+# Penalties of the linear part; the best for points left out one at a time is taken.
+RIDGE = np.logspace(-2, 4, 13)
+
+
+class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    r"""Least-squares regression by a convex or concave function, optionally monotone along some features.
+
+    .. math::
+        \hat y(x) = \bar y \pm s_y \Big( b + a \cdot z + \sum_k c_k f_k(z) \Big), \qquad z = (x - \bar x) / s_x
+
+    with the slope a of a ridge regression, and convex networks :math:`f_k` that are trained side by side on what it
+    leaves. The shares :math:`c_k \ge 0` and the intercept b are those that predict held-out points best. Such sums of
+    convex functions are convex, so the shape holds for every fit, everywhere.
+
+    Parameters
+    ----------
+    shape
+        ``'convex'`` or ``'concave'``.
+    monotonic_cst
+        Monotone features, as in scikit-learn's trees: 1 where the prediction must not fall along the feature, -1 where
+        it must not rise, 0 where it is free; one for each feature, or None for no constraint.
+    potential
+        Family of the networks: ``'hycnn'``, ``'hycnn-max'``, ``'hycnn-fixed'``, ``'hycnn-cyclic'``, ``'groupmax'``,
+        ``'icnn'``, ``'icnn-relu'``, ``'icnn-leaky-relu'`` or ``'icnn-quadratic'``; see :mod:`scot_hycnn.potentials`.
+    hidden
+        Width of each hidden layer.
+    max_steps
+        Steps of Adam.
+    batch_size
+        Points in each step, for each network.
+    lr
+        Learning rate at its top.
+    weight_decay
+        Decay of the networks' weights on x, a unit of learning rate: pull towards a multiple of :math:`|x|^2`. One or
+        several: networks are trained with each, and held-out points decide what share each has in the sum.
+    n_ensemble
+        Networks for each decay.
+    validation_fraction
+        Part of the points that is held out of training, to weigh the decays.
+    device
+        Where to train: 'auto' (cuda, mps or cpu, the first there is) or a device's name. Predictions are made on the
+        CPU, in double precision.
+    random_state
+        Seed, generator or None, as in scikit-learn. The same seed gives the same bits on the CPU with the same number
+        of threads.
+
+    Attributes
+    ----------
+    network_ : Potential
+        The convex function of one network, without its weights.
+    theta_ : array of shape (n_networks, n_weights)
+        Weights of the networks that have a share.
+    weights_ : array of shape (n_networks,)
+        Their shares c.
+    slope_, intercept_ : array of shape (n_features,) and float
+        a and b; the slope of monotone features is 0, and left to the networks.
+    x_mean_, x_scale_ : arrays of shape (n_features,)
+        Standardisation of x.
+    y_mean_, y_scale_ : float
+        Standardisation of y.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : array of shape (n_features,)
+        Their names, if X is a data frame.
+
+    References
+    ----------
+    Hundrieser, Kong & Schmidt-Hieber (2026), arXiv:2604.26942, sec. 2 (network) and app. D.2 (convex regression).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scot_hycnn.regression import ConvexRegressor
+    >>> X = np.random.default_rng(0).uniform(-1, 1, size=(500, 2))
+    >>> y = np.abs(X).sum(axis=1)
+    >>> regressor = ConvexRegressor(max_steps=200, random_state=0).fit(X, y)
+    >>> bool(regressor.score(X, y) > 0.9)
+    True
+    >>> regressor.predict([[0.5, -0.5]]).shape, regressor.gradient(X).shape
+    ((1,), (500, 2))
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: str = "convex",
+        monotonic_cst: ArrayLike | None = None,
+        potential: str = "hycnn",
+        hidden: tuple[int, ...] = (48, 48, 48, 48),
+        max_steps: int = 1000,
+        batch_size: int = 256,
+        lr: float = 2e-2,
+        weight_decay: float | tuple[float, ...] = (0.0, 0.25, 1.0, 4.0, 16.0),
+        n_ensemble: int = 1,
+        validation_fraction: float = 0.1,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.shape = shape
+        self.monotonic_cst = monotonic_cst
+        self.potential = potential
+        self.hidden = hidden
+        self.max_steps = max_steps
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.n_ensemble = n_ensemble
+        self.validation_fraction = validation_fraction
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Fit the function to noisy values.
+
+        Parameters
+        ----------
+        X
+            Points, shape (n, d), in any units.
+        y
+            Values, shape (n,), in any units.
+
+        Returns
+        -------
+        The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If X or y is not finite, of another shape or of fewer than two points, or an option is unknown or out of
+            range.
+        FloatingPointError
+            If training met non-finite numbers in more than a tenth of the steps.
+        """
+        self._check_options()
+        points, values = validate_data(
+            self, without_mask(X), without_mask(y), y_numeric=True, ensure_min_samples=2, dtype=np.float64
+        )
+        self.x_mean_, self.x_scale_ = points.mean(0), _scale(points)
+        self.y_mean_, self.y_scale_ = float(values.mean()), float(values.std())
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        generator = torch.Generator(device=resolve_device(self.device)).manual_seed(seed)
+        z, t = (points - self.x_mean_) / self.x_scale_, self._sign * (values - self.y_mean_) / (self.y_scale_ or 1.0)
+        monotone = self._monotone(z.shape[1])
+        self.slope_, curvature = _quadratic(z, t, monotone)
+        self.network_ = self._network(z.shape[1], monotone, curvature)
+        self._train(_tensor(z, generator.device), _tensor(t - z @ self.slope_, generator.device), generator)
+        return self
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Values of the fitted function.
+
+        Parameters
+        ----------
+        X
+            Points, shape (n, d), in the units of the fit.
+
+        Returns
+        -------
+        shape (n,), in the units of y.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If X is not finite, or has another number of features.
+        """
+        z, weights = self._prepared(X)
+        members = _in_blocks(self.network_.value, weights, z).numpy()
+        values: Array = self.weights_ @ members + z.numpy() @ self.slope_ + self.intercept_
+        return self.y_mean_ + self._sign * self.y_scale_ * values
+
+    def gradient(self, X: ArrayLike) -> Array:
+        """Gradient of the fitted function; where a maximum has a kink, one of its subgradients.
+
+        Parameters
+        ----------
+        X
+            Points, shape (n, d), in the units of the fit.
+
+        Returns
+        -------
+        shape (n, d), in units of y for each unit of X.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If X is not finite, or has another number of features.
+        """
+        z, weights = self._prepared(X)
+        members = _in_blocks(self.network_.gradient, weights, z).numpy()
+        gradients: Array = np.tensordot(self.weights_, members, 1) + self.slope_
+        return self._sign * self.y_scale_ * gradients / self.x_scale_
+
+    @property
+    def _sign(self) -> float:
+        return 1.0 if self.shape == "convex" else -1.0
+
+    def _prepared(self, X: ArrayLike) -> tuple[torch.Tensor, Weights]:
+        """Standardised points, shape (n, d), and the networks' weights, in double precision."""
+        check_is_fitted(self)
+        points = validate_data(self, without_mask(X), reset=False, dtype=np.float64)
+        z = torch.from_numpy((points - self.x_mean_) / self.x_scale_)
+        return z, self.network_.weights(torch.from_numpy(self.theta_).double())
+
+    def _network(self, n_dims: int, monotone: str, curvature: float) -> Potential:
+        family, options = FAMILIES[self.potential]
+        start = (
+            {"strong_convexity": curvature, "monotone": monotone}
+            | START
+            | ({"temperature": TEMPERATURE} if issubclass(family, (HyCNN, GroupMax)) else {})
+        )
+        return family(n_dims, tuple(self.hidden), **start | options)
+
+    def _monotone(self, n_dims: int) -> str:
+        """The constraint on the network, whose sign is turned for a concave function."""
+        if self.monotonic_cst is None:
+            return ""
+        constraint = np.asarray(self.monotonic_cst)
+        if constraint.shape != (n_dims,) or not np.isin(constraint, (-1, 0, 1)).all():
+            raise ValueError(
+                f"monotonic_cst={self.monotonic_cst!r} must have a -1, 0 or 1 for each of the {n_dims} features of X."
+            )
+        signs = ["0+-"[int(self._sign * sign)] for sign in constraint]
+        return "".join(signs) if any(constraint) else ""
+
+    def _train(self, z: torch.Tensor, t: torch.Tensor, generator: torch.Generator) -> None:
+        """Train members at each decay; how much each decay counts is what predicts held-out points best."""
+        levels = np.atleast_1d(np.asarray(self.weight_decay, dtype=np.float64))
+        n_held_out = int(self.validation_fraction * len(z))
+        held_out, seen = torch.randperm(len(z), generator=generator, device=z.device).tensor_split([n_held_out])
+        decay = tuple(np.repeat(levels, self.n_ensemble).tolist())
+        training = LeastSquares(self.max_steps, self.batch_size, self.lr, decay)
+        theta, n_bad = training.train(self.network_, z[seen], t[seen], generator)
+        if 10 * int(n_bad.max()) > self.max_steps or not theta.isfinite().all():
+            raise FloatingPointError(
+                f"Training met non-finite numbers in {int(n_bad.max())} of {self.max_steps} steps; take a smaller lr "
+                f"than {self.lr} or fewer layers than {len(self.hidden)}."
+            )
+        values = _in_blocks(self.network_.value, self.network_.weights(theta.detach()), z).double().cpu().numpy()
+        target = t.double().cpu().numpy()
+        shares = np.full(len(theta), 1 / len(theta))
+        if n_held_out >= LEAST_HELD_OUT:
+            rows = held_out.cpu().numpy()
+            means = values[:, rows].reshape(len(levels), self.n_ensemble, -1).mean(1)
+            stacked = LinearRegression(positive=True).fit(means.T, target[rows])
+            shares = np.repeat(stacked.coef_, self.n_ensemble) / self.n_ensemble
+        self.intercept_ = float((target - shares @ values).mean())
+        self.theta_, self.weights_ = theta.cpu().numpy()[shares > 0], shares[shares > 0]
+
+    def _check_options(self) -> None:
+        for name, choices in (("shape", ("convex", "concave")), ("potential", CONVEX_FAMILIES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {list(choices)}.")
+        for name in ("max_steps", "batch_size", "n_ensemble"):
+            if not is_whole(getattr(self, name), least=1):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be a whole number of 1 or more.")
+        for name, allowed, within in (
+            ("lr", "must be a positive number", lambda value: 0 < value < math.inf),
+            ("weight_decay", "must be a number of 0 or more, or several", lambda value: 0 <= value < math.inf),
+            ("validation_fraction", "must be a number in [0, 1)", lambda value: 0 <= value < 1),
+        ):
+            values = np.atleast_1d(np.asarray(getattr(self, name)))
+            numbers = values.dtype.kind in "iuf" and values.ndim == 1 and len(values)
+            if not numbers or (name != "weight_decay" and len(values) > 1) or not all(map(within, values)):
+                raise ValueError(f"{name}={getattr(self, name)!r} {allowed}.")
+
+
+def _quadratic(z: Array, t: Array, monotone: str) -> tuple[Array, float]:
+    """Slope a, shape (d,), and curvature q of the ridge regression on z and |z|^2/2, of features not monotone."""
+    free = np.array([sign == "0" for sign in monotone] or [True] * z.shape[1])
+    slope = np.zeros(z.shape[1])
+    if not free.any():
+        return slope, LEAST_CURVATURE
+    ridge = RidgeCV(RIDGE).fit(np.column_stack([z[:, free], (z[:, free] ** 2).sum(1) / 2]), t)
+    slope[free] = ridge.coef_[:-1]
+    return slope, max(float(ridge.coef_[-1]), LEAST_CURVATURE)
+
+
+@torch.no_grad()
+def _in_blocks(
+    function: Callable[[Weights, torch.Tensor], torch.Tensor], weights: Weights, z: torch.Tensor
+) -> torch.Tensor:
+    """A function of each network at the same points, shape (n, d), with bounded memory: shape (K, n, ...)."""
+    return torch.cat([function(weights, block.expand(len(weights["v"]), -1, -1)) for block in z.split(BLOCK)], dim=1)
+
+
+def _scale(x: Any) -> Array:
+    """Standard deviation of each feature; 1 where it never varies."""
+    scale = x.std(0)
+    # Rounding leaves a constant column of large numbers a standard deviation of about their last digit.
+    constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(x).max(0)
+    return np.where(constant, 1.0, scale)
+
+
+def _tensor(array: Any, device: torch.device) -> torch.Tensor:
+    return torch.tensor(array, dtype=torch.float32, device=device)

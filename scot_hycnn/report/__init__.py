@@ -1,0 +1,3 @@
+"""The page that :func:`scot_hycnn.pl.report` writes: its content as plain values, and the template that shows them."""
+
+from __future__ import annotations

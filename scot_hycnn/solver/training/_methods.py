@@ -1,0 +1,124 @@
+"""What a user can name: families of potentials and training methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scot_hycnn.potentials import ICNN, MLP, GroupMax, HyCNN, Potential
+from scot_hycnn.solver.baselines._enot import ENOT
+from scot_hycnn.solver.baselines._minimax import Minimax
+from scot_hycnn.solver.baselines._w2gn import W2GN
+
+from ._amortized import Amortized
+from ._cached import Remembered
+from ._method import Method
+
+# The closed-form map between two Gaussians: nothing is trained.
+GAUSSIAN = "gaussian"
+
+# Of the paper's temperatures .1, 1 and 10 the sharpest: in balanced coordinates smoother ones stay near the Gaussian
+# map (ICNN on T = x + sign x, d = 10).
+SHARP = {"temperature": 0.1}
+# Name to class and options. Those beside 'hycnn' are the systems of arXiv:2604.26942, in our solver.
+FAMILIES: dict[str, tuple[type[Potential], dict[str, Any]]] = {
+    "hycnn": (HyCNN, {}),
+    "hycnn-max": (HyCNN, {"gate": "max"}),
+    "hycnn-fixed": (HyCNN, {"annealing": "fixed", **SHARP}),
+    "hycnn-cyclic": (HyCNN, {"annealing": "cyclic"}),
+    "groupmax": (GroupMax, {}),
+    "icnn": (ICNN, SHARP),
+    "icnn-relu": (ICNN, {"activation": "relu"}),
+    "icnn-leaky-relu": (ICNN, {"activation": "leaky_relu"}),
+    "icnn-soft": (ICNN, {"constraint": "soft", **SHARP}),
+    # Its squares are large at first: a sixth of the others' output starts as near to the Gaussian map.
+    "icnn-quadratic": (ICNN, {"quadratic_skip": True, "output_scale": 0.05, **SHARP}),
+    "mlp": (MLP, SHARP),
+}
+POTENTIALS = (*FAMILIES, GAUSSIAN)
+# Where the search for a target cell's conjugate starts: where a second network says, or where it ended the last time.
+CONJUGATES = ("predicted", "remembered")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training method, and what goes with it.
+
+    Parameters
+    ----------
+    method
+        How to train.
+    balanced
+        Whether to train in balanced coordinates, starting at the Gaussian map, and to blend with it in the end.
+        Otherwise in the data's own coordinates, starting as the potentials' sources say, and the network alone is
+        the map: it may be worse than the Gaussian one.
+    options
+        Defaults of the fit that differ from the usual ones.
+    remembering
+        The method where target cells are so few that their conjugates can be remembered, if there is one.
+    """
+
+    method: Method
+    balanced: bool
+    options: dict[str, Any]
+    remembering: Method | None = None
+
+
+# A step of these costs a third to twice of the default's; see benchmarks/speed.py.
+RECIPES: dict[str, Recipe] = {
+    "amortized": Recipe(Amortized(), balanced=True, options={}, remembering=Remembered()),
+    "minimax": Recipe(Minimax(), balanced=True, options={}),
+    "w2gn": Recipe(W2GN(), balanced=True, options={}),
+    "enot": Recipe(ENOT(), balanced=True, options={}),
+    # arXiv:2604.26942, app. D.3, d >= 10: T = 1000, S = 5, batch 256, cosine 1e-2 to 1e-4, fixed temperature 1.
+    "paper": Recipe(
+        Minimax(lr=1e-2, weight_decay=0.0, max_norm=float("inf"), averaging=0.0, warm_up=1, double_backward=True),
+        balanced=False,
+        options={"max_steps": 1000, "n_ensemble": 1, "batch_size": 256, "hidden": (48, 48, 48, 48)},
+    ),
+}
+# In balanced coordinates |x|^2/2 is the Gaussian map: training starts close to it.
+NEAR_GAUSSIAN = {"strong_convexity": 0.9, "output_scale": 0.3}
+AS_PUBLISHED = {"strong_convexity": 0.0, "output_scale": 1.0}
+PAPERS_HYCNN = {"annealing": "fixed", "quadratic_skip": False}
+
+
+def make_network(potential: str | Potential, solver: str, n_dims: int, hidden: tuple[int, ...]) -> Potential:
+    """Potential of that name as the training method starts it; one that the user made as it is.
+
+    Parameters
+    ----------
+    potential
+        One of POTENTIALS, or the potential itself.
+    solver
+        One of RECIPES.
+    n_dims
+        Dimension d.
+    hidden
+        Width of each hidden layer.
+
+    Returns
+    -------
+    The potential. For the Gaussian map one that will not be used.
+    """
+    if isinstance(potential, Potential):
+        return potential
+    balanced = RECIPES[solver].balanced or potential == GAUSSIAN
+    family, options = FAMILIES[potential if potential != GAUSSIAN else "hycnn"]
+    if not balanced and potential == "hycnn":
+        options = PAPERS_HYCNN
+    start = NEAR_GAUSSIAN | options if balanced else options | AS_PUBLISHED
+    return family(n_dims, hidden, **start)
+
+
+def make_method(
+    solver: str, lr: float | None, weight_decay: float | None, *, conjugates: str = CONJUGATES[0]
+) -> Method:
+    """Training method of that name, with what the user set."""
+    recipe = RECIPES[solver]
+    method = recipe.remembering if conjugates == "remembered" and recipe.remembering else recipe.method
+    return replace(
+        method,
+        lr=method.lr if lr is None else lr,
+        weight_decay=method.weight_decay if weight_decay is None else weight_decay,
+    )

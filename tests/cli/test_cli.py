@@ -1,0 +1,572 @@
+"""The command line does what tl does, and says what is wrong in one line."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import inspect
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import get_type_hints
+
+import anndata
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import scanpy as sc
+
+import scot_hycnn as sh
+from scot_hycnn import cli
+from scot_hycnn._anndata import _pairs
+from scot_hycnn.cli import _main
+from scot_hycnn.cli._commands import COMMANDS
+from scot_hycnn.cli._plot import FIGURES
+from scot_hycnn.solver import Settings
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Writing zarr v2"),
+    pytest.mark.filterwarnings("default:All cells are evaluated"),
+    pytest.mark.filterwarnings("ignore:Left out, with fewer"),
+]
+FIT = ["--source", "control", "--target", "IFN-beta"]
+FAST = [*FIT, "--n-pcs", "4", "--max-steps", "8", "--hidden", "6,6", "--n-ensemble", "2", "--seed", "3"]
+FAST_KEYWORDS = {"n_pcs": 4, "max_steps": 8, "hidden": (6, 6), "n_ensemble": 2, "rng": 3}
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    path = tmp_path_factory.mktemp("files")
+    adata = sh.datasets.pbmc_planted(n_cells=120)[:, :20].copy()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Writing zarr v2")
+        adata.write_h5ad(path / "in.h5ad")
+        adata.write_zarr(path / "in.zarr")
+        sh.tl.hycnn_ot(adata, "control", "IFN-beta", **FAST_KEYWORDS)
+    adata.write_h5ad(path / "fitted.h5ad")
+    return path
+
+
+@pytest.fixture
+def folder(files, tmp_path):
+    shutil.copy(files / "in.h5ad", tmp_path)
+    shutil.copytree(files / "in.zarr", tmp_path / "in.zarr")
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line in this process; return its exit code, output and messages."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["scot-hycnn", *map(str, arguments)])
+        before = sc.settings.verbosity
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        finally:
+            sc.settings.verbosity = before
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def read(path):
+    return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
+
+
+@pytest.mark.parametrize(("source", "result"), [(".h5ad", ".h5ad"), (".zarr", ".zarr"), (".h5ad", ".zarr")])
+def test_the_same_bits_as_tl(folder, run, source, result):
+    code, _, err = run("fit", folder / f"in{source}", *FAST, "--inverse", "-o", folder / f"out{result}")
+    assert code == 0, err
+    adata = read(folder / "in.h5ad")
+    sh.tl.hycnn_ot(adata, "control", "IFN-beta", inverse=True, **FAST_KEYWORDS)
+    out = read(folder / f"out{result}")
+    for slot in ("X_hycnn_ot", "X_hycnn_ot_inverse"):
+        np.testing.assert_array_equal(out.obsm[slot], adata.obsm[slot])
+    theta = [a.uns["hycnn_ot"]["models"]["IFN-beta"]["theta"] for a in (out, adata)]
+    np.testing.assert_array_equal(*theta)
+
+    code, _, err = run(
+        "transport", folder / "in.h5ad", "--model", folder / f"out{result}", "--t", "0.5", "-o", folder / "half.h5ad"
+    )
+    assert code == 0, err
+    fresh = read(folder / "in.h5ad")
+    sh.tl.transport(fresh, model=adata, t=0.5)
+    np.testing.assert_array_equal(read(folder / "half.h5ad").obsm["X_hycnn_ot"], fresh.obsm["X_hycnn_ot"])
+
+
+@pytest.mark.filterwarnings("default:Nothing says whether")
+def test_a_saved_map(folder, run):
+    adata = read(folder / "in.h5ad")
+    sh.tl.hycnn_ot(adata, "control", "IFN-beta", potential="gaussian")
+    sh.get.model(adata).save(folder / "map.safetensors")
+    options = ("--model", folder / "map.safetensors", "--direction", "inverse", "--key-added", "back")
+    code, _, err = run("transport", folder / "in.h5ad", *options, "-o", folder / "out.h5ad")
+    assert code == 0, err
+    is_target = (adata.obs["condition"] == "IFN-beta").to_numpy()
+    expected = sh.get.model(adata).inverse(adata.obsm["X_pca"][is_target])
+    moved = read(folder / "out.h5ad").obsm["X_back_inverse"]
+    np.testing.assert_array_equal(moved[is_target], expected)
+    assert np.isnan(moved[~is_target]).all()
+
+
+def test_several_targets(folder, run):
+    adata = read(folder / "in.h5ad")
+    labels = adata.obs["condition"].astype(str)
+    labels.iloc[np.flatnonzero(labels == "IFN-beta")[::2]] = "a/b"
+    adata.obs["condition"] = labels
+    adata.write_h5ad(folder / "three.h5ad")
+    options = (*FIT, "--target", "a/b", "--n-pcs", "3", "--potential", "gaussian")
+    code, _, err = run("fit", folder / "three.h5ad", *options, "-o", folder / "out.h5ad")
+    assert code == 0, err
+    assert {"X_hycnn_ot_IFN-beta", "X_hycnn_ot_a_b"} <= set(read(folder / "out.h5ad").obsm)
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_info(folder, run, suffix):
+    run("fit", folder / "in.h5ad", *FAST, "-o", folder / f"out{suffix}")
+    code, out, err = run("info", folder / f"out{suffix}", "--json")
+    assert (code, err) == (0, "")
+    content = json.loads(out)
+    assert content["source"] == "control"
+    assert content["rep"]["name"] == "X_pca"
+    assert content["params"]["hidden"] == [6, 6]
+    assert {"status", "validation", "certificate"} == set(content["targets"]["IFN-beta"])
+    code, out, _ = run("info", folder / f"out{suffix}")
+    assert code == 0
+    assert "source: control\n" in out
+    assert "    validation\n" in out
+    assert "      J_gaussian: " in out
+
+
+def test_the_fit_is_announced(folder, run):
+    options = (*FIT, "--n-pcs", "3", "--potential", "gaussian", "-o", folder / "o.h5ad")
+    code, out, _ = run("fit", folder / "in.h5ad", *options)
+    assert (code, out) == (0, "")
+
+
+TOML = {
+    "bad": "source = ",
+    "key": "nix = 1",
+    "table": "[fitt]\nsource = 'control'",
+    "type": "[fit]\nmax_steps = 600.5",
+    "switch": "json = 1",
+}
+ERRORS = {
+    "label": (
+        ["fit", "in.h5ad", "--source", "ctrl", "--target", "IFN-beta", "-o", "o.h5ad"],
+        "source_key='ctrl' is not a",
+    ),
+    "no input": (["fit", "nix.h5ad", *FIT, "-o", "o.h5ad"], "There is no file 'nix.h5ad'"),
+    "input format": (["fit", "in.csv", *FIT, "-o", "o.h5ad"], "'in.csv' must end in .h5ad or .zarr"),
+    "damaged input": (["fit", "bad.h5ad", *FIT, "-o", "o.h5ad"], "'bad.h5ad' cannot be read as AnnData"),
+    "damaged store": (["fit", "bad.zarr", *FIT, "-o", "o.h5ad"], "'bad.zarr' cannot be read as AnnData"),
+    "output format": (["fit", "in.h5ad", *FIT, "-o", "o.loom"], "'o.loom' must end in .h5ad or .zarr"),
+    "output folder": (["fit", "in.h5ad", *FIT, "-o", "nix/o.h5ad"], "The folder of 'nix/o.h5ad' does not exist"),
+    "input as output": (["fit", "in.h5ad", *FIT, "-o", "in.h5ad"], "'in.h5ad' exists; .* --overwrite"),
+    "existing output": (["transport", "in.h5ad", "-o", "in.zarr"], "'in.zarr' exists; .* --overwrite"),
+    "hidden": (["fit", "in.h5ad", *FIT, "-o", "o.h5ad", "--hidden", "8x8"], "--hidden '8x8' must be whole numbers"),
+    "no fit": (["transport", "in.h5ad", "-o", "o.h5ad"], "has no fits. Run sh.tl.hycnn_ot first"),
+    "no fit to describe": (["info", "in.h5ad"], "has no fits"),
+    "no input to evaluate": (["evaluate", "nix.zarr"], "There is no file 'nix.zarr'"),
+    "no fit to evaluate": (["evaluate", "in.h5ad"], "has no fits"),
+    "two formats": (["evaluate", "in.h5ad", "--json", "--csv"], "--json and --csv exclude each other"),
+    "scores into the input": (["evaluate", "in.h5ad", "-o", "in.zarr"], "'in.zarr' exists; .* --overwrite"),
+    "figure": (["plot", "umap", "in.h5ad", "-o", "o.png"], "There is no figure 'umap'; choose one of .*'transport'"),
+    "figure's format": (["plot", "history", "in.h5ad", "-o", "o.gif"], "'o.gif' must end in .png, .svg or .pdf"),
+    "figure's option": (
+        ["plot", "history", "in.h5ad", "-o", "o.png", "--basis", "umap", "--name", "a"],
+        r"'history' does not take \['--basis', '--name'\]; it takes \['--target'\]",
+    ),
+    "figure's groups": (["plot", "displacement", "in.h5ad", "-o", "o.png"], "'displacement' needs --groupby"),
+    "no fit to draw": (["plot", "deg", "in.h5ad", "-o", "o.png"], "has no fits"),
+    "no fit to report": (["report", "in.h5ad", "-o", "o.html"], "has no fits"),
+    "report's format": (["report", "in.h5ad", "-o", "o.pdf"], "'o.pdf' must end in .html"),
+    "existing report": (["report", "in.h5ad", "-o", "old.html"], "'old.html' exists; .* --overwrite"),
+    "existing figure": (["plot", "history", "in.h5ad", "-o", "old.png"], "'old.png' exists; .* --overwrite"),
+    "option": (["info", "in.h5ad", "--nix"], "--nix.* See scot-hycnn info --help"),
+    "command": (["nix"], "'nix'.* See scot-hycnn --help"),
+    "number": (["fit", "in.h5ad", *FIT, "-o", "o.h5ad", "--max-steps", "x"], "--max-steps"),
+    "missing option": (["fit", "in.h5ad", "--source", "control"], "--target"),
+    "no config": (["info", "in.h5ad", "--config", "nix.toml"], "There is no file 'nix.toml'"),
+    "no TOML": (["info", "in.h5ad", "--config", "bad.toml"], "'bad.toml' cannot be read as TOML"),
+    "unknown key": (
+        ["info", "in.h5ad", "--config", "key.toml"],
+        r"'key.toml' has \['nix'\], which 'info' does not take; it takes \['file', 'key', 'json'\]",
+    ),
+    "unknown table": (
+        ["info", "in.h5ad", "--config", "table.toml"],
+        r"'table.toml' has the tables \['fitt'\]; a table is one of the commands \['fit', 'transport'",
+    ),
+    "fraction for a number": (["fit", "--config", "type.toml"], "max-steps in 'type.toml' is 600.5; it takes a whole"),
+    "number for a switch": (["info", "--config", "switch.toml"], "json in 'switch.toml' is 1; it takes true or false"),
+    "no model": (["transport", "in.h5ad", "--model", "m.safetensors", "-o", "o.h5ad"], "m.safetensors"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_are_one_line_and_write_nothing(folder, run, monkeypatch, case):
+    arguments, message = ERRORS[case]
+    monkeypatch.chdir(folder)
+    (folder / "bad.h5ad").write_bytes(b"nothing")
+    (folder / "bad.zarr").mkdir()
+    for name in ("old.png", "old.html"):
+        (folder / name).write_bytes(b"old")
+    for name, text in TOML.items():
+        (folder / f"{name}.toml").write_text(text)
+    before = digest(folder)
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    assert re.search(message, err)
+    assert digest(folder) == before
+
+
+def digest(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_small_target_is_named(folder, run):
+    adata = read(folder / "in.h5ad")
+    labels = adata.obs["condition"].astype(str)
+    labels.iloc[np.flatnonzero(labels == "IFN-beta")[:3]] = "rare"
+    adata.obs["condition"] = labels
+    adata.write_h5ad(folder / "rare.h5ad")
+    options = (*FIT, "--target", "rare", "--n-pcs", "3", "--potential", "gaussian", "-o", folder / "o.h5ad")
+    code, _, err = run("fit", folder / "rare.h5ad", *options)
+    assert code == 2
+    assert "'rare' of adata.obs['condition'] has 3 cells" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_overwrite_replaces_the_whole_output(folder, run, suffix):
+    path = folder / f"in{suffix}"
+    code, _, err = run("fit", path, *FAST, "-o", path, "--overwrite")
+    assert code == 0, err
+    assert "hycnn_ot" in read(path).uns
+    assert sorted(p.name for p in folder.iterdir()) == ["in.h5ad", "in.zarr"]
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_a_failing_write_leaves_the_old_file(folder, run, monkeypatch, suffix):
+    def fail(self, path, *_, **__):
+        Path(path).mkdir() if suffix == ".zarr" else Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    path = folder / f"in{suffix}"
+    before = digest(folder)
+    monkeypatch.setattr(anndata.AnnData, f"write_{suffix[1:]}", fail)
+    code, _, err = run("fit", path, *FAST, "-o", path, "--overwrite")
+    assert code == 2
+    assert "error: [Errno 28] No space left on device" in err
+    assert digest(folder) == before
+
+
+def test_without_typer(monkeypatch):
+    monkeypatch.setattr(_main, "typer", None)
+    with pytest.raises(SystemExit, match=r"pip install 'scot-hycnn\[cli\]'"):
+        cli.main()
+
+
+def test_the_help_says_the_default_widths():
+    help_text = get_type_hints(COMMANDS["fit"], include_extras=True)["hidden"].__metadata__[0].help
+    for widths in (Settings.for_cells(n_cells, 5, device="cpu", rng=0).hidden for n_cells in (1_000, 1_001)):
+        assert ",".join(map(str, widths)) in help_text
+
+
+@pytest.mark.filterwarnings("default:.* is an embedding of neighbours")
+def test_a_fit_on_raw_scales_prints_a_warning(folder, run):
+    adata = read(folder / "in.h5ad")
+    adata.obsm["X_umap"] = adata.obsm["X_pca"][:, :2]
+    adata.write_h5ad(folder / "umap.h5ad")
+    options = (*FIT, "--use-rep", "X_umap", "--potential", "gaussian", "-o", folder / "o.h5ad")
+    code, _, err = run("fit", folder / "umap.h5ad", *options)
+    assert code == 0
+    assert len(re.findall("^warning: .*X_umap.*embedding of neighbours", err, flags=re.MULTILINE)) == 1
+
+
+TOOLS = {"fit": sh.tl.hycnn_ot, "transport": sh.tl.transport, "evaluate": sh.tl.evaluate, "report": sh.pl.report}
+
+
+@pytest.mark.parametrize(("command", "tool"), TOOLS.items())
+def test_every_keyword_has_a_flag_with_its_default(command, tool):
+    flags, keywords = (inspect.signature(f).parameters for f in (COMMANDS[command], tool))
+    renamed = {"source_key": "source", "target_key": "target", "rng": "seed"}
+    special = {"adata", "copy", "source_key", "target_key", "client", "output", "decoder", "path"}
+    for name, keyword in keywords.items():
+        if name not in special:
+            assert flags[renamed.get(name, name)].default == keyword.default, name
+
+
+def test_runs_as_a_module(folder):
+    command = [sys.executable, "-m", "scot_hycnn.cli", "info", str(folder / "in.h5ad")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: adata.uns has no fit 'hycnn_ot'; it has no fits. Run sh.tl.hycnn_ot first.\n"
+
+
+@pytest.fixture
+def fitted(files, folder):
+    return Path(shutil.copy(files / "fitted.h5ad", folder))
+
+
+def test_evaluate_prints_what_tl_stores(fitted, run):
+    options = ("--n-bootstrap", "4", "--groupby", "cell_type", "--seed", "5")
+    code, out, err = run("evaluate", fitted, *options, "--json", "-o", fitted.with_name("scored.zarr"))
+    assert code == 0, err
+    assert "warning: All cells are evaluated" in err
+    assert "WARNING" not in out
+    adata = read(fitted)
+    sh.tl.evaluate(adata, n_bootstrap=4, groupby="cell_type", rng=5)
+    expected = sh.get.evaluation(adata)
+    sh_scores = sh.get.evaluation(read(fitted.with_name("scored.zarr")))
+    np.testing.assert_array_equal(sh_scores["value"], expected["value"])
+    records = json.loads(out)
+    assert [record["metric"] for record in records] == expected["metric"].tolist()
+    assert [record["value"] for record in records] == [None if np.isnan(v) else v for v in expected["value"]]
+
+    _, out, _ = run("evaluate", fitted, *options, "--csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [float(row["value"] or "nan") for row in rows] == pytest.approx(expected["value"].tolist(), nan_ok=True)
+
+    _, out, _ = run("evaluate", fitted, *options)
+    assert out.startswith("IFN-beta, all: 60 source and 60 target cells\n")
+    assert re.search(r"^ +identity +mean_shift +gaussian +hycnn_ot +floor$", out, flags=re.MULTILINE)
+    assert re.search(r"^pearson_delta +- +-?0\.\d+", out, flags=re.MULTILINE)
+
+
+def test_the_list_of_figures_is_complete():
+    assert set(FIGURES) == {name for name in sh.pl.__all__ if name != "report"}
+
+
+GENE = "TNFRSF4"
+PICTURES = {
+    "deg": ["--n-genes", "5"],
+    "displacement": ["--groupby", "cell_type"],
+    "embedding": ["--color", "cell_type"],
+    "evaluation": ["--metric", "energy_distance", "--metric", "trace_ratio", "--n-cols", "1"],
+    "history": [],
+    "marginals": ["--name", "PC1", "--name", GENE],
+    "mean-scatter": ["--n-labels", "2"],
+    "transport": ["--basis", "pca", "--style", "streams"],
+}
+MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+
+
+@pytest.mark.parametrize("figure", PICTURES)
+def test_every_figure_is_drawn_into_a_file(folder, fitted, run, figure):
+    if figure == "evaluation":
+        run("evaluate", fitted, "--n-bootstrap", "2", "-o", fitted, "--overwrite")
+    suffix = {"history": ".pdf", "transport": ".svg"}.get(figure, ".png")
+    pictures = []
+    for name in ("a", "b"):
+        path = folder / f"{name}{suffix}"
+        code, out, err = run("plot", figure, fitted, *PICTURES[figure], "-o", path)
+        assert (code, out) == (0, ""), err
+        pictures.append(path.read_bytes())
+    assert pictures[0].startswith(MAGIC[suffix])
+    if suffix != ".svg":  # ids of an SVG's parts are random
+        assert pictures[0] == pictures[1]
+    plt.close("all")  # a process of its own would end here
+
+
+def test_report_is_that_of_pl(folder, fitted, run):
+    options = ("--groupby", "cell_type", "--n-genes", "5", "--title", "Ours", "--target", "IFN-beta")
+    code, out, err = run("report", fitted, *options, "-o", folder / "a.html")
+    assert (code, out) == (0, ""), err
+    sh.pl.report(read(fitted), folder / "b.html", groupby="cell_type", n_genes=5, title="Ours")
+    assert (folder / "a.html").read_text() == (folder / "b.html").read_text()
+
+
+def test_options_from_a_file(folder, run):
+    (folder / "run.toml").write_text(
+        "[fit]\nsource = 'control'\ntarget = ['IFN-beta']\nn-pcs = 4\nmax_steps = 8\nhidden = [6, 6]\n"
+        "n-ensemble = 2\nseed = 1\nvalidation-fraction = 0.2\n"
+        f"file = {str(folder / 'in.h5ad')!r}\noutput = {str(folder / 'out.h5ad')!r}\n[info]\njson = true\n"
+    )
+    code, _, err = run("fit", "--config", folder / "run.toml", "--seed", "3")  # a flag overrides the file
+    assert code == 0, err
+    params = read(folder / "out.h5ad").uns["hycnn_ot"]["params"]
+    assert params["rng"] == 3
+    assert params["validation_fraction"] == 0.2
+    assert params["hidden"].tolist() == [6, 6]
+    code, out, _ = run("info", folder / "out.h5ad", "--config", folder / "run.toml")
+    assert json.loads(out)["params"]["rng"] == 3
+
+
+def test_flat_keys_and_a_list_of_one(folder, run):
+    (folder / "flat.toml").write_text("source = 'control'\ntarget = 'IFN-beta'\npotential = 'gaussian'\n")
+    code, _, err = run("fit", folder / "in.h5ad", "-o", folder / "o.h5ad", "--config", folder / "flat.toml")
+    assert code == 0, err
+
+
+def shell(*arguments, **environment):
+    command = [sys.executable, "-m", "scot_hycnn.cli", *map(str, arguments)]
+    variables = os.environ | environment
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['scot-hycnn', {!r}, '--help'][:{}]\n"
+        "from scot_hycnn.cli import main\nmain()\n"
+        "print(sorted({{'torch', 'scanpy', 'anndata', 'matplotlib', 'numpy', 'pandas'}} & set(sys.modules)))"
+    )
+    for command in COMMANDS:
+        script = code.format(command, 3)
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "[]", command
+        assert "--config" in done.stdout
+
+
+def test_the_shell_completes_commands_and_figures():
+    done = shell(_SCOT_HYCNN_COMPLETE="complete_bash", COMP_WORDS="scot-hycnn ", COMP_CWORD="1")
+    assert done.stdout.split() == list(COMMANDS)
+    done = shell(_SCOT_HYCNN_COMPLETE="complete_bash", COMP_WORDS="scot-hycnn plot mea", COMP_CWORD="2")
+    assert done.stdout.split() == ["mean_scatter"]
+
+
+def test_without_a_command_there_is_help(run):
+    code, out, _ = run()
+    assert code == 0
+    assert all(command in out for command in COMMANDS)
+    assert "Exit codes" in out
+
+
+def test_an_interrupted_command_ends_with_130(folder, run, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sh.tl, "hycnn_ot", interrupt)
+    code, out, _ = run("fit", folder / "in.h5ad", *FIT, "-o", folder / "o.h5ad")
+    assert (code, out) == (130, "")
+    assert not (folder / "o.h5ad").exists()
+
+
+def missing_key():
+    return {}["theta"]
+
+
+def singular_matrix():
+    return np.linalg.cholesky(-np.eye(2))  # a LinAlgError is a ValueError
+
+
+def wrong_shapes():
+    return np.ones(2) + np.ones(3)
+
+
+def no_attribute():
+    return np.ones(2).nix
+
+
+def no_index():
+    return np.empty(0)[7]
+
+
+def unknown_keyword():
+    return sh.tl.transport(nix=1)
+
+
+def no_import():
+    import_module("scot_hycnn.nix")
+
+
+def missing_page():
+    return (Path(sh.__file__).parent / "pl" / "nix.html").read_text()
+
+
+OURS = [missing_key, singular_matrix, wrong_shapes, no_attribute, no_index, unknown_keyword, no_import, missing_page]
+
+
+@pytest.mark.parametrize("fault", OURS, ids=lambda fault: fault.__name__)
+def test_an_error_of_ours_is_shown_with_its_traceback(folder, run, monkeypatch, fault):
+    monkeypatch.setattr(sh.tl, "hycnn_ot", lambda *_, **__: fault())
+    code, out, err = run("fit", folder / "in.h5ad", *FIT, "-o", folder / "o.h5ad")
+    assert (code, out) == (1, "")
+    assert "Traceback (most recent call last)" in err
+    assert fault.__name__ in err
+    assert "please report it" in err.splitlines()[-1]
+    assert not (folder / "o.h5ad").exists()
+
+
+def test_a_value_error_that_no_check_raises_is_ours(folder, run, monkeypatch):
+    """Inside a function of the package, and of Python's own making: lists of two lengths."""
+    monkeypatch.setattr(_pairs, "slugs", lambda labels: [*labels, "one more"])
+    code, _, err = run("fit", folder / "in.h5ad", *FIT, "-o", folder / "o.h5ad")
+    assert code == 1
+    assert "in read_pairs" in err
+
+
+def out_of_memory():
+    raise MemoryError
+
+
+def full_disk():
+    raise OSError(28, "No space left on device", "o.h5ad")
+
+
+def warning_made_an_error():
+    raise UserWarning("Replacing")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [(out_of_memory, "MemoryError"), (full_disk, "No space left .*'o.h5ad'"), (warning_made_an_error, "Replacing")],
+)
+def test_what_the_machine_refuses_is_one_line(folder, run, monkeypatch, refusal, said):
+    monkeypatch.setattr(sh.tl, "hycnn_ot", lambda *_, **__: refusal())
+    code, out, err = run("fit", folder / "in.h5ad", *FIT, "-o", folder / "o.h5ad")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(f"error: .*{said}.*\n", err)
+
+
+WORKFLOWS = Path(__file__).parents[2] / "tutorials" / "workflows"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("snakemake") is None, reason="snakemake is not installed: extra 'workflow'")
+def test_the_snakemake_example(files, tmp_path):
+    adata = read(files / "in.h5ad")
+    sh.pp.split(adata, test_size=0.4)
+    (tmp_path / "cells").mkdir()
+    adata.write_h5ad(tmp_path / "cells" / "ours.h5ad")
+    text = (WORKFLOWS / "run.toml").read_text(encoding="utf-8")
+    text = text.replace("[fit]\n", "[fit]\npotential = 'gaussian'\nn-pcs = 4\n").replace(
+        'group-key = "cell_type"\n', ""
+    )
+    (tmp_path / "run.toml").write_text(text, encoding="utf-8")
+    snakefile = ["--snakefile", WORKFLOWS / "Snakefile", "--directory", tmp_path, "--config", "run=run.toml"]
+    # The scot-hycnn of this environment, wherever the tests are run from.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "1", *map(str, snakefile)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PATH": path, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+    )
+    assert done.returncode == 0, done.stderr
+    found = {path.name for path in (tmp_path / "results" / "ours").iterdir()}
+    assert found == {"fitted.h5ad", "fit.log", "scored.h5ad", "scores.csv", "transport.png", "report.html"}
+
+
+def test_the_workflows_options_are_known(files, tmp_path, run):
+    for command in ("fit", "evaluate", "transport", "plot", "report", "info"):
+        code, _, err = run(command, "--config", WORKFLOWS / "run.toml")
+        assert code == 2
+        assert "Missing" in err, err  # and no unknown key

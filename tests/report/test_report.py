@@ -1,0 +1,197 @@
+"""The report: one file that needs nothing else, says what is stored, and what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+import scot_hycnn as sh
+from scot_hycnn.report._content import _status
+
+HOSTILE = '<script>alert(1)</script> & "quotes" \'</textarea>@SCRIPT@'
+
+
+@pytest.fixture
+def page(tmp_path):
+    """Write a report and return it as text."""
+
+    def write(adata, **options):
+        path = sh.pl.report(adata, tmp_path / "report.html", **options)
+        assert sorted(each.name for each in tmp_path.iterdir()) == ["report.html"]
+        return path.read_text(encoding="utf-8")
+
+    return write
+
+
+def content(text):
+    return json.loads(re.search(r'<script type="application/json" id="content">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def test_one_file_without_network(adata, page):
+    text = page(adata, groupby="cell_type")
+    assert not re.search(r"https?:|//\w|\bsrc=|@import|url\(|<link(?! rel=\"icon\" href=\"data:,\")", text)
+    assert re.search(r"Content-Security-Policy\" content=\"default-src 'none'", text)
+    assert len(text.encode()) < 3_000_000
+    assert page(adata, groupby="cell_type") == text
+    assert "@" not in re.sub(r"@media", "", text.split("<body>")[0])
+
+
+def test_what_is_on_it(adata, page):
+    found = content(page(adata, groupby="cell_type", n_genes=7))
+    (target,) = found["targets"]
+    assert found["title"] == "control → IFN-beta"
+    assert target["cells"]["n"] == target["cells"]["shown"] == [200, 200]
+    assert [plane["axes"] for plane in target["cells"]["planes"]] == [["UMAP1", "UMAP2"], ["PC1", "PC2"]]
+    lengths = np.linalg.norm(adata.obsm["X_hycnn_ot"] - adata.obsm["X_pca"][:, :5], axis=1)[:200]
+    assert target["cells"]["displacement"] == pytest.approx(lengths, rel=1e-3)
+    by_type = pd.Series(lengths).groupby(adata.obs["cell_type"].to_numpy()[:200]).median().sort_values()
+    assert [group["label"] for group in target["groups"]] == by_type.index[::-1].tolist()
+    assert [group["quantiles"][2] for group in target["groups"]] == pytest.approx(by_type[::-1], rel=1e-3)
+    assert len(target["genes"]["rows"]) == 7
+    assert target["history"]["step"][-1] == 20
+    assert {row[0] for row in target["certificate"]} >= {"convexity gap", "monotonicity"}
+    assert dict(found["parameters"])["hidden"] == "8, 8"
+    assert dict(found["versions"])["this page"] == sh.__version__
+    assert target["scores"]["groups"] == ["all", "B cells", "T cells"]
+
+
+def test_genes_without_a_layer_are_those_of_decode(adata, page):
+    del adata.layers["hycnn_ot"]
+    linear = content(page(adata))["targets"][0]["genes"]["rows"]
+    sh.tl.decode(adata)
+    decoded = content(page(adata))["targets"][0]["genes"]["rows"]
+    assert [row[0] for row in linear] == [row[0] for row in decoded]
+    np.testing.assert_allclose([row[1:] for row in linear], [row[1:] for row in decoded], rtol=2e-3, atol=1e-4)
+    adata.varm.pop("PCs")
+    del adata.layers["hycnn_ot"]
+    assert "no way from 'X_pca' to genes" in content(page(adata))["targets"][0]["genes"]
+
+
+def test_the_certificate_says_which_cells_it_is_of_and_what_cannot_be_said(adata, page):
+    text = page(adata)
+    rows = {row[0]: row for row in content(text)["targets"][0]["certificate"]}
+    assert rows["monotonicity"][3] is True
+    assert "chose the blend" in re.search(r'<section id="certificate".*?</section>', text, re.DOTALL)[0]
+    (certificate,) = adata.uns["hycnn_ot"]["certificate"].values()
+    certificate["monotonicity"] = np.nan  # all cells are the same
+    rows = {row[0]: row for row in content(page(adata))["targets"][0]["certificate"]}
+    assert (rows["monotonicity"][1], rows["monotonicity"][3]) == (None, None)
+    assert rows["convexity gap"][3] is True
+
+
+def test_labels_are_text(adata, page):
+    adata.obs["cell_type"] = adata.obs["cell_type"].astype(str).replace("CD14+ Monocyte", HOSTILE)
+    text = page(adata, groupby="cell_type", title=HOSTILE)
+    assert "alert(1)</script>" not in text
+    assert HOSTILE in content(text)["targets"][0]["cells"]["group"]["labels"]
+    assert content(text)["title"] == HOSTILE
+    assert text.count("<script") == 2
+    assert "<title>&lt;script&gt;alert(1)&lt;/script&gt;" in text
+
+
+def test_a_sample_of_the_cells_is_said(adata, page):
+    cells = content(page(adata, max_cells=50))["targets"][0]["cells"]
+    assert cells["n"] == [200, 200]
+    assert cells["shown"] == [25, 25]
+    assert len(cells["displacement"]) == 25
+    assert all(len(plane[kind]) == 50 for plane in cells["planes"] for kind in ("source", "predicted", "observed"))
+
+
+def test_many_cells_stay_below_three_megabytes(page):
+    rng = np.random.default_rng(0)
+    n, labels = 40_000, ["control", *(f"drug {i}" for i in range(39))]
+    obs = pd.DataFrame({"condition": pd.Categorical(np.repeat(labels, 1000))}, index=[f"c{i}" for i in range(n)])
+    obs["kind"] = pd.Categorical(rng.choice(["a", "b", "c"], n))
+    adata = anndata.AnnData(obs=obs, obsm={"X_pca": rng.normal(size=(n, 3)).astype(np.float32)})
+    sh.tl.hycnn_ot(adata, "control", labels[1:], potential="gaussian")
+    found = page(adata)
+    assert len(found.encode()) < 3_000_000
+    assert len(content(found)["targets"]) == 39
+
+
+def test_what_is_missing_is_said(adata, page):
+    del adata.uns["hycnn_ot_evaluation"], adata.obsm["X_hycnn_ot"], adata.obsm["X_umap"]
+    (target,) = content(page(adata, groupby="cell_type"))["targets"]
+    assert "sh.tl.transport(adata, 'hycnn_ot')" in target["missing"]
+    assert "cells" not in target
+    assert target["scores"] is None
+    run = "Run sh.tl.evaluate(adata, groupby='cell_type') or scot-hycnn evaluate --groupby cell_type."
+    assert target["verdict"]["sentences"][0].endswith(run)
+    assert target["verdict"]["level"] == "open"
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        ("ok", ""),
+        ("kept the Gaussian map: on validation cells the network was not better.", ""),
+        ("The Gaussian map was kept: the networks were not better.", ""),
+        ("met 3 non-finite gradients.", "The fit met 3 non-finite gradients."),
+    ],
+)
+def test_what_the_fit_says_of_itself(adata, page, status, shown):
+    """That the Gaussian map was kept is what the verdict explains; a second opinion beside it could contradict it."""
+    model = adata.uns["hycnn_ot"]
+    model["status"] = dict.fromkeys(model["status"], status)
+    assert content(page(adata))["targets"][0]["status"] == shown
+    if shown == "" and status != "ok":
+        assert _status({"status": status, "outcome": "gaussian kept"}) == ""
+        assert _status({"status": status, "outcome": "recovered"}).endswith(status)
+
+
+def test_groups_are_found(adata, page):
+    assert content(page(adata))["group"] == "cell_type"
+    adata.obs["batch"] = pd.Categorical(np.tile(["one", "two"], 200))
+    adata.obs = adata.obs[["condition", "batch", "cell_type"]]
+    assert content(page(adata))["group"] == "batch"
+    adata.uns["hycnn_ot"]["params"]["group_key"] = "cell_type"
+    assert content(page(adata))["group"] == "cell_type"
+
+
+def test_several_targets_and_a_choice_of_them(adata, page):
+    labels = adata.obs["condition"].astype(str)
+    labels.iloc[300:] = "a/b"
+    adata.obs["condition"] = labels
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Replacing")
+        sh.tl.hycnn_ot(adata, "control", ["IFN-beta", "a/b"], potential="gaussian", n_pcs=4)
+    found = content(page(adata))
+    assert [target["label"] for target in found["targets"]] == ["IFN-beta", "a/b"]
+    assert found["title"] == "control → 2 conditions"
+    assert found["targets"][1]["history"] is None
+    assert [target["label"] for target in content(page(adata, target="a/b"))["targets"]] == ["a/b"]
+    assert len(content(page(adata, target=["a/b", "IFN-beta"]))["targets"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"key": "nix"}, "adata.uns has no fit 'nix'; it has the fits"),
+        ({"target": "nix"}, "target='nix' is not a target of"),
+        ({"target": []}, "A page shows 1 to 40 targets, and these are 0: pass target= some of"),
+        ({"basis": "nix"}, "basis='nix' is not in adata.obsm"),
+        ({"groupby": "nix"}, "groupby='nix' is not a column of adata.obs"),
+        ({"n_genes": 0}, "n_genes=0 must be a whole number of 1 or more"),
+        ({"max_cells": 1}, "max_cells=1 must be a whole number of 2 or more"),
+        ({"layer": "nix"}, "layer='nix' is not in adata.layers"),
+    ],
+)
+def test_wrong_options(adata, tmp_path, unchanged, options, message):
+    with unchanged(adata), pytest.raises(ValueError, match=re.escape(message)):
+        sh.pl.report(adata, tmp_path / "report.html", **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [("report.pdf", ValueError, "must end in .html"), ("nix/report.html", FileNotFoundError, "does not exist")],
+)
+def test_wrong_paths(adata, tmp_path, path, error, message):
+    with pytest.raises(error, match=message):
+        sh.pl.report(adata, tmp_path / path)

@@ -1,0 +1,278 @@
+"""The verdict of the report: better than no change? than every simple answer? and no two sentences at odds."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scot_hycnn.report._verdict import verdict
+
+VALIDATION = {
+    "blend": 1.0,
+    "blends": [0.0, 1.0],
+    "J": 9.0,
+    "J_gaussian": 10.0,
+    "J_error_by_blend": [0.0, 0.2],
+    "energy_distance": 0.01,
+    "energy_distance_gaussian": 0.03,
+    "n_source": 40,
+    "n_target": 50,
+}
+KEPT = {**VALIDATION, "blend": 0.0}
+SIMPLE = {"identity": "no change", "mean_shift": "a shift of the mean", "gaussian": "the Gaussian map"}
+
+
+def table(width=0.02, paired=0.01, *, group="all", **scores):
+    """Energy distances, each with an interval of this half width, and with one of the difference to the Gaussian map's.
+
+    A score is a number, or a number and its half width.
+    """
+    rows = []
+    base = np.atleast_1d(scores.get("gaussian", np.nan))[0]
+    for method, given in scores.items():
+        value, half = given if isinstance(given, tuple) else (given, width)
+        half_paired = 0.0 if value == base else paired
+        interval = value - half, value + half
+        difference = value - base, value - base - half_paired, value - base + half_paired
+        rows.append((method, "energy_distance", group, value, *interval, *difference, 1200, 300))
+    names = ["method", "metric", "group", "value", "low", "high"]
+    names += ["vs_gaussian", "vs_gaussian_low", "vs_gaussian_high", "n_source", "n_target"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def say(scores, validation=None, **options):
+    """The verdict; its sentences also as one text, without breaks."""
+    said = verdict(VALIDATION if validation is None else validation, scores, how="it", **options)
+    text = " ".join([said["headline"], *said["sentences"]]).replace("\N{NO-BREAK SPACE}", " ")
+    return said["level"], said["headline"], text.replace("\N{MINUS SIGN}", "-")
+
+
+COMMON = {"identity": 7.0, "mean_shift": 0.7, "gaussian": 0.3, "floor": 0.0}
+CASES = {
+    "good map": ({**COMMON, "hycnn_ot": 0.1}, "better", "nearer .* no change, .* and the G", "closes 98.6 %"),
+    "as near as the floor": ({**COMMON, "hycnn_ot": 0.01}, "better", "is nearer", "as near as the floor"),
+    "told by pairs of cells": ({**COMMON, "hycnn_ot": 0.28}, "better", "nearer", "-0.02 from the Gaussian"),
+    "no clear difference": ({**COMMON, "hycnn_ot": 0.305}, "same", "not clearly nearer than the G", "closes 95.6"),
+    "worse than the Gaussian map": ({**COMMON, "hycnn_ot": 0.5}, "worse", "the Gaussian .* still: use that", "92.9 %"),
+    "Gaussian map worse than a shift": (
+        {**COMMON, "mean_shift": 0.1, "hycnn_ot": 0.5},
+        "worse", "a shift of the mean is nearer still: use that one", "92.9 %",
+    ),
+    "beaten at the floor": (
+        {**COMMON, "gaussian": 0.0, "hycnn_ot": 0.019}, "worse", "the Gaussian map is nearer still", "closes 99.7 %",
+    ),
+    "better than a Gaussian map that is worse than nothing": (
+        {"identity": 0.8, "mean_shift": 1.3, "gaussian": 1.5, "hycnn_ot": 1.28, "floor": 0.0},
+        "worse", "farther from the observed cells than no change: do not use it", "best possible is the floor",
+    ),
+    "a shift is better than nothing": (
+        {"identity": 0.8, "mean_shift": 0.3, "gaussian": 1.5, "hycnn_ot": 1.28, "floor": 0.0},
+        "worse", "farther .* than no change: use a shift of the mean, which is nearer", "best possible",
+    ),
+    "not told from nothing": (
+        {"identity": 0.8, "mean_shift": 0.9, "gaussian": 0.82, "hycnn_ot": 0.79, "floor": 0.0},
+        "open", "not clearly nearer to the observed cells than no change$", "best possible",
+    ),
+    "not told from nothing, but a shift is": (
+        {"identity": 0.8, "mean_shift": 0.4, "gaussian": 0.82, "hycnn_ot": 0.79, "floor": 0.0},
+        "open", "not clearly nearer .* than no change, while a shift of the mean is", "best possible",
+    ),
+    "no response": (
+        {"identity": 0.01, "mean_shift": 0.01, "gaussian": 0.012, "hycnn_ot": 0.012, "floor": 0.0},
+        "open", "No response is seen", "no response, or one too small",
+    ),
+    "no response by the interval of no change": (
+        {"identity": (0.05, 0.06), "mean_shift": 0.05, "gaussian": 0.05, "hycnn_ot": 0.05, "floor": (0.0, 0.001)},
+        "open", "No response is seen", "no response, or one too small",
+    ),
+    "no response, and cells moved": (
+        {"identity": 0.01, "mean_shift": 0.01, "gaussian": 0.3, "hycnn_ot": 0.3, "floor": 0.0},
+        "worse", "farther .* than no change, and no response is seen: do not use it", "no response, or one too small",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_verdict_in_words(case):
+    scores, wanted, headline, sentence = CASES[case]
+    level, found, text = say(table(**scores))
+    assert level == wanted
+    assert re.search(headline, found)
+    assert re.search(sentence, text)
+    assert "from 1,200 predicted to 300 observed cells" in text
+    assert f"against {np.atleast_1d(scores['identity'])[0]:g} for no change, " in text
+    assert "On 40 source and 50 target validation cells, the networks lowered" in text
+    assert "by 1 ± 0.2 (standard error)" in text
+
+
+KEPT_CASES = {
+    "linear response": ({**COMMON, "gaussian": 0.01, "hycnn_ot": 0.01}, {}, "same", "response is linear"),
+    "linear, few steps": (
+        {**COMMON, "gaussian": 0.01, "hycnn_ot": 0.01}, {"max_steps": 20}, "same", "response is linear",
+    ),
+    "not trained enough": ({**COMMON, "hycnn_ot": 0.3}, {"max_steps": 20}, "same", "not trained .* max_steps=20"),
+    "not found": ({**COMMON, "hycnn_ot": 0.3}, {"max_steps": 600}, "same", "does not explain all of the response"),
+    "no response": (
+        {"identity": 0.01, "mean_shift": 0.01, "gaussian": 0.012, "hycnn_ot": 0.012, "floor": 0.0},
+        {"max_steps": 20}, "open", "says nothing where there is no response",
+    ),
+    "worse than a shift": ({**COMMON, "mean_shift": 0.1, "hycnn_ot": 0.3}, {}, "worse", "shift .* is nearer still"),
+    "worse than nothing": (
+        {"identity": 0.8, "mean_shift": 1.0, "gaussian": 1.5, "hycnn_ot": 1.5, "floor": 0.0},
+        {}, "worse", "do not use it",
+    ),
+}  # fmt: skip
+REASONS = ["response is linear", "not trained enough", "does not explain all", "where there is no response that"]
+
+
+@pytest.mark.parametrize("case", KEPT_CASES)
+def test_what_it_means_that_the_gaussian_map_was_kept(case):
+    scores, options, wanted, sentence = KEPT_CASES[case]
+    level, headline, text = say(table(**scores), KEPT, **options)
+    assert level == wanted
+    assert re.search(sentence, text)
+    assert "which was kept" in text
+    few = sum(reason in text for reason in REASONS)
+    assert few == (2 if case == "linear, few steps" else 1)
+    asked_for = say(table(**scores), KEPT, is_trained=False)
+    assert asked_for[:2] == (level, headline)
+    assert "No network was trained" in asked_for[2]
+    assert not any(reason in asked_for[2] for reason in REASONS)
+
+
+def test_what_the_fit_has_seen():
+    quiet = table(identity=0.01, mean_shift=0.01, gaussian=0.01, hycnn_ot=0.01, floor=0.0)
+    silent = {**KEPT, "p_no_change": 0.3}
+    assert "fit has seen no response: its source and target cells are as near" in say(quiet, silent)[2]
+    assert "fit has seen no response" in say(None, silent)[2]
+    assert "fit has seen no response" not in say(quiet, {**KEPT, "p_no_change": 0.001})[2]
+    # The held-out cells have the last word.
+    assert "no response" not in say(table(**COMMON, hycnn_ot=0.3), silent)[2]
+
+
+def test_a_verdict_with_less_to_go_by():
+    level, headline, text = say(None, KEPT)
+    assert (level, headline[:13]) == ("open", "Not evaluated")
+    assert "Run it." in text
+    assert "the networks were not better than the closed-form Gaussian map, which was kept" in text
+    assert "not trained enough" in say(None, KEPT, max_steps=20)[2]
+    assert "not trained enough" not in say(None, max_steps=20)[2]
+    assert "No network was trained" in say(None, KEPT, is_trained=False, max_steps=20)[2]
+    worse = say(None, {**VALIDATION, "J": 11.0})[2]
+    assert "raised the objective J of optimal transport above the Gaussian map's by 1 ± 0.2" in worse
+    assert "is not finite" in say(None, {**VALIDATION, "J": np.inf})[2]
+    assert "a blend of 50 % networks" in say(None, {**VALIDATION, "blend": 0.5})[2]
+    assert "At least 12 of the evaluated" in say(table(**COMMON, hycnn_ot=0.1), n_seen=12)[2]
+    for scores in ({"mean_shift": 7.0}, {"gaussian": 0.3, "hycnn_ot": 0.1}, {"identity": np.nan, "hycnn_ot": 0.1}):
+        level, headline, text = say(table(**scores))
+        assert (level, headline[:13]) == ("open", "Not evaluated")
+        assert "no energy distance of both" in text
+
+
+@pytest.mark.parametrize(
+    ("ours", "headline"), [(0.1, "is nearer"), (0.5, "the Gaussian map is nearer"), (8, "is farther")]
+)
+def test_without_intervals_nothing_is_certain(ours, headline):
+    scores = table(**COMMON, hycnn_ot=ours)
+    scores[[name for name in scores if "low" in name or "high" in name]] = np.nan
+    level, found, text = say(scores)
+    assert level == "open"
+    assert re.search(f"{headline}.*; no intervals say whether by chance", found)
+    assert "differs by" not in text
+
+
+def test_a_difference_without_a_pair_has_the_widest_interval():
+    """Only differences to the Gaussian map are bootstrapped on the same cells; others are bounded by sums of two."""
+    wide = {name: (value, 0.2) for name, value in COMMON.items()}
+    assert "from no change (95 % interval -6.92 to -6.88)" in say(table(**wide, hycnn_ot=(0.1, 0.2)))[2]
+    narrow = table(paired=5.0, **COMMON, hycnn_ot=0.1)
+    assert "from no change (95 % interval -6.94 to -6.86)" in say(narrow)[2]
+
+
+def test_groups_are_told_apart():
+    values = {"all": 0.1, "B": 0.1, "T": 0.3, "NK": 0.5, "Mono": 9.0, "DC": 7.0}
+    scores = pd.concat([table(**COMMON, hycnn_ot=value, group=group) for group, value in values.items()])
+    said = (
+        "Of 5 groups scored alone, the prediction is nearer than every simple answer in 1 (B); nearer than no change "
+        "in 1 (T); nearer than no change, but less so than a simpler answer, in 1 (NK); not told from no change in "
+        "1 (DC); farther than no change in 1 (Mono)."
+    )
+    assert said in say(scores)[2]
+    many = [table(**COMMON, hycnn_ot=0.1, group=f"type {i}") for i in range(40)]
+    text = say(pd.concat([table(**COMMON, hycnn_ot=0.1), *many]))[2]
+    assert "in 40 (type 0, " in text
+    assert "type 9 and 30 more)" in text
+    assert "type 10" not in text
+
+
+def random_tables(n, seed=0):
+    """Scores of all magnitudes and widths, ties and gaps among them."""
+    rng = np.random.default_rng(seed)
+    for _ in range(n):
+        scale = 10.0 ** rng.uniform(-3, 1)
+        values = {name: scale * rng.choice([rng.random(), rng.random() ** 4, 0.5]) for name in (*SIMPLE, "hycnn_ot")}
+        values["floor"] = scale * rng.normal(0, 0.05)
+        width, paired = (scale * 10.0 ** rng.uniform(-4, 0) for _ in range(2))
+        if rng.random() < 0.3:
+            values["hycnn_ot"] = values["gaussian"]  # the Gaussian map was kept
+        for name in ("floor", "mean_shift"):
+            if rng.random() < 0.1:
+                del values[name]
+        scores = table(width, paired, **values)
+        if rng.random() < 0.1:
+            scores[[name for name in scores if "low" in name or "high" in name]] = np.nan
+        yield values, scores, KEPT if values["hycnn_ot"] == values["gaussian"] else VALIDATION
+
+
+def test_no_two_statements_contradict_each_other():
+    levels = []
+    for values, scores, validation in random_tables(1000):
+        level, headline, text = say(scores, validation, max_steps=20)
+        levels.append(level)
+        ours, nothing = values["hycnn_ot"], values["identity"]
+        is_nearer = (
+            "nearer to the observed cells than no change" in headline and "not clearly nearer to" not in headline
+        )
+        said = {
+            "nearer": is_nearer,
+            "farther": "farther from the observed cells than no change" in headline,
+            "unclear": "not clearly nearer to the observed cells than no change" in headline,
+            "silent": headline.startswith("No response is seen"),
+        }
+        assert sum(said.values()) == (1 if "mean and the Gaussian" not in headline else said["nearer"]), headline
+        # What is said first is true.
+        assert not said["nearer"] or ours < nothing
+        assert not said["farther"] or ours > nothing
+        assert (level != "better") or all(ours < values[name] for name in SIMPLE)
+        # A conclusion never goes against the headline.
+        if not said["nearer"]:
+            assert level != "better"
+            assert "closes" not in text
+            assert "as near as the floor" not in text
+            assert "response is linear" not in text
+        if "nearer still" in headline:
+            assert level in ("worse", "open")
+            assert "as near as the floor" not in text
+            assert "response is linear" not in text
+        assert not ("no response" in text.lower() and said["nearer"])
+        # What is recommended is nearer than no change, than the prediction, and than the other simple answer.
+        used = re.search(r"(?:but|use|while) (a shift of the mean|the Gaussian map)(?: is|,)", headline)
+        if used:
+            name = next(name for name, words in SIMPLE.items() if words == used[1])
+            assert values[name] < min(ours, nothing)
+            assert values[name] <= min(values[other] for other in ("mean_shift", "gaussian") if other in values)
+    assert {"better", "same", "worse", "open"} == set(levels)
+    assert min(levels.count(level) for level in set(levels)) > 30
+
+
+@pytest.mark.parametrize(("p_value", "says"), [(0.005, False), (0.4, True)])
+def test_a_response_that_the_fit_has_seen_is_not_denied(p_value, says):
+    """Few evaluated cells may not show it."""
+    scores = table(0.4, 0.4, identity=0.08, mean_shift=0.08, gaussian=-0.1, hycnn_ot=-0.12, floor=(0.0, 0.6))
+    said = verdict(VALIDATION | {"p_no_change": p_value}, scores, how="it")
+    assert said["level"] == "open"
+    assert ("No response" in said["headline"]) == says
+    assert any("fit has seen" in sentence for sentence in said["sentences"])

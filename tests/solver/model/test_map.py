@@ -1,0 +1,278 @@
+"""The fitted map: what a gradient of a convex function has to satisfy, for any parameters."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from scot_hycnn.datasets import gaussian_pair
+from scot_hycnn.potentials import Gaussian, HyCNN
+from scot_hycnn.solver import TransportMap, fit
+from scot_hycnn.solver.data._coordinates import Coordinates
+
+N_DIMS = 3
+NETWORK = HyCNN(n_dims=N_DIMS, hidden=(8, 8), strong_convexity=0.5)
+
+
+def normal(seed, n_cells=200, n_dims=N_DIMS):
+    return np.random.default_rng(seed).normal(size=(n_cells, n_dims))
+
+
+X, Y = normal(0) * [1, 2, 3] + 5, normal(1) @ normal(2, N_DIMS) - 2
+
+
+def drawn_map(blend=0.7, n_members=3, seed=0):
+    """A map with parameters as they are drawn: no training, and far from linear."""
+    theta = NETWORK.init(n_members, torch.Generator().manual_seed(seed))
+    return TransportMap(NETWORK, theta, Coordinates.from_gaussian(Gaussian.fit(X, Y)), blend, w2_squared=1.0)
+
+
+@pytest.fixture(params=[0.0, 0.7, 1.0], ids=lambda blend: f"blend {blend}")
+def fitted(request):
+    return drawn_map(request.param)
+
+
+# ---- transport
+
+
+def test_time_runs_from_the_cells_to_their_images(fitted):
+    start, middle, end = (fitted.transport(X, t) for t in (0, 0.5, 1))
+    assert np.array_equal(start, X.astype(np.float32))
+    assert np.array_equal(end, fitted.transport(X))
+    np.testing.assert_allclose(middle, (X + end) / 2, rtol=1e-5, atol=1e-5)
+    assert start.dtype == middle.dtype == end.dtype == np.float32
+
+
+@pytest.mark.parametrize("t", [-0.1, 1.1, math.nan, math.inf, None])
+def test_other_times_are_an_error(t):
+    with pytest.raises(ValueError, match=rf"t={t} is outside \[0, 1\]"):
+        drawn_map().transport(X, t)
+
+
+def test_blend_zero_is_the_gaussian_map():
+    expected = Gaussian.fit(X, Y).gradient(X)
+    np.testing.assert_allclose(drawn_map(0.0).transport(X), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_ensemble_moves_cells_by_the_mean_of_its_members(fitted):
+    members = [replace(fitted, theta=fitted.theta[k : k + 1]).transport(X) for k in range(3)]
+    np.testing.assert_allclose(fitted.transport(X), np.mean(members, axis=0), rtol=1e-4, atol=1e-4)
+
+
+def test_the_standard_deviation_is_the_members_distance_from_the_ensemble(fitted):
+    members = np.stack([replace(fitted, theta=fitted.theta[k : k + 1]).transport(X) for k in range(3)])
+    moved, std = fitted.transport(X, return_std=True)
+    assert np.array_equal(moved, fitted.transport(X))
+    assert (std.shape, std.dtype) == ((len(X),), np.float32)
+    expected = np.sqrt(((members - members.mean(0)) ** 2).sum(-1).mean(0))
+    np.testing.assert_allclose(std, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_standard_deviation_grows_linearly_in_time():
+    stds = [drawn_map().transport(X, t, return_std=True)[1] for t in (0, 0.25, 0.5, 1)]
+    assert not stds[0].any()
+    for t, std in zip((0.25, 0.5), stds[1:], strict=False):
+        np.testing.assert_allclose(std, t * stds[3], rtol=1e-5)
+    assert (stds[3] > 0).all()
+
+
+def test_one_member_has_no_standard_deviation():
+    _, std = drawn_map(n_members=1).transport(X, return_std=True)
+    assert not std.any()
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 200, 10_000])
+def test_the_size_of_blocks_does_not_show(fitted, batch_size):
+    for method in (fitted.transport, fitted.inverse):
+        np.testing.assert_allclose(method(X, batch_size=batch_size), method(X), rtol=1e-4, atol=1e-4)
+
+
+def test_no_cells_give_no_cells(fitted):
+    none = np.empty((0, N_DIMS))
+    moved, std = fitted.transport(none, return_std=True)
+    assert moved.shape == fitted.inverse(none).shape == (0, N_DIMS)
+    assert std.shape == fitted.potential(none).shape == fitted.conjugate(none).shape == (0,)
+
+
+def test_any_array_of_numbers_will_do_and_stays_untouched(fitted):
+    cells = np.round(X)
+    copy = cells.copy()
+    cells.flags.writeable = False
+    expected = fitted.transport(cells)
+    for same in (cells.tolist(), cells.astype(np.float32), cells.astype(int), np.asfortranarray(cells)):
+        np.testing.assert_allclose(fitted.transport(same), expected, rtol=1e-5, atol=1e-5)
+    assert np.array_equal(cells, copy)
+
+
+# ---- convex analysis
+
+
+def test_the_inverse_undoes_the_map(fitted):
+    np.testing.assert_allclose(fitted.inverse(fitted.transport(X)), X, atol=0.01)
+    np.testing.assert_allclose(fitted.transport(fitted.inverse(Y)), Y, atol=0.01)
+
+
+def test_fenchel_young(fitted):
+    """f(x) + f*(y) >= <x, y>, with equality where y = T(x)."""
+    slack = fitted.potential(X)[:, None] + fitted.conjugate(Y)[None, :] - X @ Y.T
+    scale = np.abs(X @ Y.T).max()
+    assert slack.min() > -1e-5 * scale
+    moved = fitted.transport(X).astype(np.float64)
+    equal = fitted.potential(X) + fitted.conjugate(moved) - (X * moved).sum(1)
+    assert np.abs(equal).max() < 1e-5 * scale
+
+
+def test_the_map_is_the_gradient_of_the_potential(fitted):
+    """f = f~(B(x - m_x))/c + <m_y, x>, built here in double precision and derived by autograd."""
+    coordinates = fitted.coordinates
+    x = torch.tensor(X, requires_grad=True)
+    balanced = (x - torch.tensor(coordinates.mean_x)) @ torch.tensor(coordinates.matrix).T
+    members = NETWORK.value(NETWORK.weights(fitted.theta.double()), balanced.expand(3, -1, -1)).mean(0)
+    blended = (1 - fitted.blend) * 0.5 * balanced.square().sum(1) + fitted.blend * members
+    f = blended / coordinates.scale + x @ torch.tensor(coordinates.mean_y)
+    (gradient,) = torch.autograd.grad(f.sum(), x)
+    np.testing.assert_allclose(fitted.potential(X), f.detach(), rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(fitted.transport(X), gradient, rtol=1e-4, atol=1e-4)
+
+
+def test_the_potential_is_convex_on_segments(fitted):
+    """And the map its subgradient: f(x') - f(x) >= <T(x), x' - x> for any two cells."""
+    a, b, t = normal(3) * 5, normal(4) * 5, np.random.default_rng(5).uniform(size=(200, 1))
+    chord = t[:, 0] * fitted.potential(a) + (1 - t[:, 0]) * fitted.potential(b)
+    assert (fitted.potential(t * a + (1 - t) * b) <= chord + 1e-5 * np.abs(chord).max()).all()
+    rise = fitted.potential(b) - fitted.potential(a)
+    assert (rise >= (fitted.transport(a) * (b - a)).sum(1) - 1e-5 * np.abs(chord).max()).all()
+
+
+def test_the_map_is_monotone(fitted):
+    a, b = normal(3) * 5, normal(4) * 5
+    assert (((fitted.transport(a) - fitted.transport(b)) * (a - b)).sum(1) > 0).all()
+
+
+# ---- the certificate
+
+# What the origin and the distance between the clouds have no part in, and what they have.
+OF_THE_SHAPE = {"convexity_gap", "monotonicity", "fenchel_residual", "cycle_error"}
+OF_THE_DISTANCE = {"w2_squared", "w2_squared_error", "transport_cost"}
+
+
+def test_a_convex_potential_passes(fitted):
+    certificate = fitted.certify(X, Y)
+    assert set(certificate) == OF_THE_SHAPE | OF_THE_DISTANCE
+    assert certificate["convexity_gap"] <= 0
+    assert certificate["monotonicity"] > 0
+    assert max(certificate["fenchel_residual"], certificate["cycle_error"]) < 0.01
+    assert certificate == fitted.certify(X, Y)
+    assert certificate["convexity_gap"] != fitted.certify(X, Y, rng=1)["convexity_gap"]
+
+
+class Concave(HyCNN):
+    """What no parameters can make of a HyCNN."""
+
+    def value(self, weights, x):
+        return -super().value(weights, x)
+
+    def gradient(self, weights, x):
+        return -super().gradient(weights, x)
+
+
+def test_a_potential_that_is_not_convex_is_found_out():
+    certificate = replace(drawn_map(1.0), network=Concave(N_DIMS, (8, 8))).certify(X, Y)
+    assert certificate["convexity_gap"] > 0
+    assert certificate["monotonicity"] < 0
+    assert min(certificate["fenchel_residual"], certificate["cycle_error"]) > 1
+
+
+@pytest.mark.parametrize("shift", [0, 1e6])
+def test_a_certificate_does_not_drown_in_the_distance_from_the_origin(shift):
+    plain = drawn_map()
+    coordinates = replace(plain.coordinates, mean_x=plain.coordinates.mean_x + shift)
+    certificate, expected = replace(plain, coordinates=coordinates).certify(X + shift, Y), plain.certify(X, Y)
+    for name in OF_THE_SHAPE:
+        assert certificate[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-5), name
+
+
+@pytest.mark.parametrize("shift", [0, 1e3, 1e6])
+def test_squared_distances_grow_with_the_shift_as_they_must(shift):
+    """|X + s - Y|^2 = |X - Y|^2 + 2 <s, X - Y> + |s|^2 in every mean, for any coupling and for the dual."""
+    plain, s = drawn_map(), np.full(N_DIMS, shift)
+    coordinates = replace(plain.coordinates, mean_x=plain.coordinates.mean_x + s)
+    certificate, at_home = replace(plain, coordinates=coordinates).certify(X + s, Y), plain.certify(X, Y)
+    dual = at_home["w2_squared"] + 2 * s @ (X.mean(0) - Y.mean(0)) + s @ s
+    assert certificate["w2_squared"] == pytest.approx(dual, rel=1e-9)
+    moved = plain.mapped(X)
+    cost = at_home["transport_cost"] + 2 * s @ (X - moved).mean(0) + s @ s
+    assert certificate["transport_cost"] == pytest.approx(cost, rel=1e-9)
+    xi, eta = X - plain.coordinates.mean_x, Y - plain.coordinates.mean_y
+    between = coordinates.mean_x - coordinates.mean_y
+    of_x = (xi**2).sum(1) + 2 * xi @ between - 2 * plain.centred_potential(X)
+    of_y = (eta**2).sum(1) - 2 * eta @ between - 2 * plain.centred_conjugate(Y)
+    error = math.sqrt(of_x.var(ddof=1) / len(X) + of_y.var(ddof=1) / len(Y))
+    assert certificate["w2_squared_error"] == pytest.approx(error, rel=1e-6)
+
+
+# ---- input errors
+
+
+@pytest.mark.parametrize("method", ["transport", "inverse"])
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_block_has_rows(method, size):
+    with pytest.raises(ValueError, match=f"batch_size={size} must be 1 or more"):
+        getattr(drawn_map(), method)(X, batch_size=size)
+
+
+def test_a_certificate_takes_pairs():
+    with pytest.raises(ValueError, match="at least two cells of each kind; it was given 1 and 0"):
+        drawn_map().certify(X[:1], Y[:0])
+    assert all(np.isfinite(list(drawn_map().certify(X[:2], Y[:2]).values())))
+
+
+@pytest.mark.parametrize("method", ["transport", "inverse", "potential", "conjugate", "certify"])
+def test_cells_that_do_not_fit_the_map(method):
+    def call(cells):
+        return getattr(drawn_map(), method)(*([cells] * (2 if method == "certify" else 1)))
+
+    for shape in ((5, 2), (5, 4), (3,), (1, 5, 3)):
+        match = rf"has shape {re.escape(str(shape))} and dtype float64; this map was fitted in 3 dimensions"
+        with pytest.raises(ValueError, match=match):
+            call(np.zeros(shape))
+    for cells in (X.astype(complex), X.astype(str)):
+        with pytest.raises(ValueError, match=f"and dtype {cells.dtype}; .* takes numbers"):
+            call(cells)
+    for bad in (math.nan, math.inf, -math.inf):
+        cells = X.copy()
+        cells[[4, 9], [0, 2]] = bad
+        with pytest.raises(ValueError, match=r"[xy] has NaN or infinite values in 2 of 200 rows, the first in row 4"):
+            call(cells)
+
+
+# ---- against closed forms
+
+
+def test_w2_between_gaussians():
+    """W2^2 = E|x - T(x)|^2, up to the sampling of the validation cells."""
+    pair = gaussian_pair(3, 8000, n_test=10_000)
+    expected = ((pair.x_test - pair.y_test) ** 2).sum(1).mean()
+    fitted = fit(pair.x, pair.y, potential="gaussian", validation_fraction=0.5)
+    assert fitted.w2_squared == pytest.approx(expected, rel=0.1)
+
+
+def test_w2_of_a_translation_is_its_length():
+    shift = np.array([3.0, 0.0, -4.0])
+    fitted = fit(normal(0, 1000), normal(1, 1000) + shift, potential="gaussian")
+    assert fitted.w2_squared == pytest.approx(25, rel=0.05)
+
+
+def test_the_gaussian_map_follows_the_units_and_the_origin():
+    """T' (sx + a) = s T(x) + b, from clouds sx + a and sy + b."""
+    scale, a, b = 4.0, np.array([1.0, 2, 3]), np.array([-30.0, 20, 10])
+    plain = fit(X, Y, potential="gaussian")
+    moved = fit(scale * X + a, scale * Y + b, potential="gaussian")
+    expected = scale * plain.transport(X) + b
+    np.testing.assert_allclose(moved.transport(scale * X + a), expected, rtol=1e-4, atol=1e-4)
+    assert moved.validation["J_gaussian"] == pytest.approx(scale**2 * plain.validation["J_gaussian"])

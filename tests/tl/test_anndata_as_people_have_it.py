@@ -1,0 +1,779 @@
+"""AnnDatas as people have them: every public function gives what it gives for the plain one, or one sentence.
+
+Every case spoils a plain AnnData, before or after the fit. Every function runs on it; its result has to be that of the
+plain AnnData, or a ValueError or TypeError that names what is wrong. Any other error, and any warning, ends the test.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tracemalloc
+import warnings
+from typing import Any
+
+import anndata
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from matplotlib.colors import ListedColormap, to_hex, to_rgb
+from matplotlib.text import Text
+from scipy import sparse
+from typer.testing import CliRunner
+
+import scot_hycnn as sh
+
+N, N_GENES = 120, 8
+# The two conditions and the two groups, by names that stand nowhere else in a text.
+WORDS = ("c0", "c1", "g0", "g1")
+REPORT = re.compile(r'<script type="application/json" id="content">(.*?)</script>', re.DOTALL)
+
+
+def plain() -> AnnData:
+    """Two conditions of two groups each, training and test cells of all four."""
+    rng = np.random.default_rng(0)
+    condition, group = rng.permutation(np.repeat([[0, 0], [0, 1], [1, 0], [1, 1]], N // 4, axis=0)).T
+    obs = pd.DataFrame(index=[f"cell{i}" for i in range(N)])
+    obs["condition"] = pd.Categorical.from_codes(condition, WORDS[:2])
+    obs["group"] = pd.Categorical.from_codes(group, WORDS[2:])
+    train = np.zeros(N, dtype=bool)
+    for both in range(4):
+        train[rng.permutation(np.flatnonzero(2 * condition + group == both))[:18]] = True
+    obs["split"] = pd.Categorical(np.where(train, "train", "test"), categories=["train", "test"])
+    obs["mask"] = True
+    values = rng.gamma(2, size=(N, 3)) @ rng.normal(size=(3, N_GENES)) + 2 * condition[:, None] + group[:, None] + 9
+    values += rng.normal(scale=0.1, size=values.shape)
+    adata = AnnData(values.astype(np.float32), obs=obs, var=pd.DataFrame(index=[f"gene{i}" for i in range(N_GENES)]))
+    adata.var["highly_variable"] = np.arange(N_GENES) > 0
+    sh.pp.pca(adata, 3, mask_var=np.ones(N_GENES, dtype=bool))
+    del adata.uns["pca"]  # made of all cells, of which a fit on some warns
+    adata.obsm["X_umap"] = np.tanh(adata.obsm["X_pca"][:, :2])
+    return adata
+
+
+def fit(adata: AnnData, source: Any = "c0", target: Any = "c1") -> None:
+    options = {"groupby": "condition", "group_key": "group", "split_key": "split", "mask_obs": "mask"}
+    sh.tl.hycnn_ot(adata, source, target, potential="gaussian", **options)
+
+
+# ---- every public function, and its result in numbers and words
+
+
+def drawn(figure: Any) -> tuple[Any, list[str]]:
+    """Numbers and texts of a figure."""
+    figure.draw_without_rendering()
+    texts = [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+    axes = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+    numbers = [np.ravel(artist.get_offsets()) for ax in axes for artist in ax.collections]
+    numbers += [np.ravel(image.get_array()) for ax in axes for image in ax.images]
+    numbers += [np.ravel(line.get_xydata()) for ax in axes for line in ax.lines]
+    return np.concatenate([np.asarray(part, dtype=float) for part in numbers]), texts
+
+
+def table(frame: pd.DataFrame) -> tuple[Any, list[str]]:
+    numbers = frame.select_dtypes("number")
+    return numbers.to_numpy(dtype=float), frame.drop(columns=numbers.columns).to_numpy(dtype=str).ravel().tolist()
+
+
+def stacked(cells: AnnData) -> tuple[Any, list[str]]:
+    return cells.X, [*cells.obs_names, *cells.obs["hycnn_ot_role"], *cells.obs["group"].astype(str)]
+
+
+def written(adata: AnnData, slot: str, key: str, call: Any) -> tuple[Any, list[str]]:
+    assert call() is None
+    values = getattr(adata, slot)[key]
+    return (np.zeros(0), values.astype(str).tolist()) if slot == "obs" else (np.asarray(values), [])
+
+
+def reported(path: Any) -> tuple[Any, list[str]]:
+    page = json.loads(REPORT.search(path.read_text(encoding="utf-8"))[1])
+    (found,) = page["targets"]
+    if "missing" in found:
+        raise ValueError(found["missing"])  # a page of what there is, and this sentence
+    numbers = [[*row["n"], *row["quantiles"]] for row in found["groups"]] + [found["cells"]["displacement"]]
+    numbers += [[value for value in row if isinstance(value, (int, float))] for row in found["genes"]["rows"]]
+    return np.concatenate(numbers), [page["title"], *found["cells"]["group"]["labels"]]
+
+
+def steps(adata: AnnData, source: Any, target: Any, path: Any, dimension: str = "PC1") -> dict[str, Any]:
+    """Every public function, in an order that they can be called in; one call each, but for pp.split."""
+    groups, scored = {"groupby": "group"}, {"target": target, "split_key": "split", "n_bootstrap": 0}
+    figure = {"return_fig": True, "target": target}
+    strata, holdout = {"stratify": ["condition", "group"]}, {"groupby": "condition", "holdout": [target]}
+
+    def fit_once() -> None:
+        if "hycnn_ot" not in adata.uns:
+            fit(adata, source, target)
+
+    return {
+        "pp.pca": lambda: written(adata, "obsm", "fresh", lambda: sh.pp.pca(adata, 3, key_added="fresh")),
+        "pp.split": lambda: written(adata, "obs", "again", lambda: sh.pp.split(adata, key_added="again", **strata)),
+        "pp.split of groups": lambda: written(
+            adata, "obs", "held out", lambda: sh.pp.split(adata, key_added="held out", **holdout)
+        ),
+        "tl.hycnn_ot": lambda: written(adata, "obsm", "X_hycnn_ot", fit_once),
+        "tl.transport": lambda: written(
+            adata, "obsm", "X_moved", lambda: sh.tl.transport(adata, target=target, mask_obs="mask", key_added="moved")
+        ),
+        "tl.decode": lambda: written(adata, "layers", "hycnn_ot", lambda: sh.tl.decode(adata, target=target)),
+        "tl.evaluate": lambda: (np.zeros(0), [str(sh.tl.evaluate(adata, **groups, **scored))]),
+        "tl.project": lambda: written(
+            adata, "obsm", "X_umap_hycnn_ot", lambda: sh.tl.project(adata, "umap", target=target)
+        ),
+        "metrics.evaluate": lambda: table(sh.metrics.evaluate(adata, **groups, **scored)),
+        "get.evaluation": lambda: table(sh.get.evaluation(adata)),
+        "get.history": lambda: table(sh.get.history(adata, target=target)),
+        "get.model": lambda: (sh.get.model(adata, target=target).transport(np.ones((2, 3))), []),
+        "get.transported": lambda: stacked(sh.get.transported(adata, target=target)),
+        "get.predicted": lambda: stacked(sh.get.predicted(adata, target=target)),
+        "pl.transport": lambda: drawn(sh.pl.transport(adata, color="group", basis="umap", **figure)),
+        "pl.embedding": lambda: drawn(sh.pl.embedding(adata, color="group", **figure)),
+        "pl.history": lambda: drawn(sh.pl.history(adata, **figure)),
+        "pl.marginals": lambda: drawn(sh.pl.marginals(adata, names=[dimension, str(adata.var_names[1])], **figure)),
+        "pl.mean_scatter": lambda: drawn(sh.pl.mean_scatter(adata, n_labels=1, **groups, **figure)),
+        "pl.displacement": lambda: drawn(sh.pl.displacement(adata, **groups, **figure)),
+        "pl.deg": lambda: drawn(sh.pl.deg(adata, **groups, **figure)),
+        "pl.evaluation": lambda: drawn(sh.pl.evaluation(adata, group=None, metrics="energy_distance", **figure)),
+        "pl.report": lambda: reported(sh.pl.report(adata, path, **groups)),
+    }
+
+
+def outcomes(adata: AnnData, source: Any, target: Any, path: Any) -> dict[str, Any]:
+    """Result of every function, or the error that it ended in."""
+    found: dict[str, Any] = {}
+    for name, call in steps(adata, source, target, path / "report.html").items():
+        try:
+            found[name] = call()
+        except (ValueError, TypeError) as error:
+            found[name] = error
+        plt.close("all")
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    found = outcomes(plain(), "c0", "c1", tmp_path_factory.mktemp("plain"))
+    assert [name for name, result in found.items() if isinstance(result, Exception)] == ["pl.history"]
+    public = {f"{package}.{name}" for package in ("pp", "tl", "get", "pl") for name in getattr(sh, package).__all__}
+    assert {name.split()[0] for name in found} == public | {"metrics.evaluate"}
+    return found
+
+
+@pytest.fixture
+def check(expected, tmp_path):
+    """Compare every function on a spoilt AnnData with the plain one."""
+
+    def compare(adata, words=WORDS, asked=None, says=None):
+        """``says``: functions, by how their names begin, to what their sentences say; all others are as if plain."""
+        says = {"pl.history": "There is no history|no fits", **(says or {})}
+        for name, result in outcomes(adata, *(words[:2] if asked is None else asked), tmp_path).items():
+            start = next((start for start in says if name.startswith(start)), None)
+            sentence = says.get(start)
+            if start is not None and sentence is None:
+                continue
+            if sentence is None:
+                assert not isinstance(result, Exception), f"{name}: {type(result).__name__}: {result}"
+                numbers, texts = expected[name]
+                np.testing.assert_allclose(result[0], numbers, rtol=1e-4, atol=1e-4, err_msg=name)
+                if not (name in ("pl.transport", "pl.embedding") and is_number(adata.obs["group"])):  # a colour bar
+                    for word, new in zip(WORDS, words, strict=True):
+                        texts = [text.replace(word, new) for text in texts]
+                    assert sorted(texts) == sorted(result[1]), name
+            else:
+                assert isinstance(result, Exception), f"{name} does not say {sentence!r}"
+                assert re.search(sentence, str(result)), f"{name} says: {result}"
+                assert len(str(result)) < 1500, name
+
+    return compare
+
+
+def is_number(values):
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+
+
+# ---- labels of any type
+
+
+def column(codes, kind, words):
+    """Labels as another type: words, or the numbers 0 and 1, or .1 and .2, or booleans."""
+    if kind.startswith("category of "):
+        return pd.Categorical(column(codes, kind.removeprefix("category of "), words))
+    if kind == "ordered":
+        return pd.Categorical.from_codes(codes, words, ordered=True)
+    values = np.array(labels_of(kind, words), dtype=object)[codes]
+    if kind.startswith("arrow "):
+        pa = pytest.importorskip("pyarrow")
+        of = {"string": pa.string(), "int": pa.int64(), "bool": pa.bool_(), "float": pa.float32()}[kind[6:]]
+        return pd.array(pa.array(values).cast(of), dtype=pd.ArrowDtype(of))
+    if kind == "with a hole":  # pandas turns whole numbers into floats where one is missing
+        return values.astype(float)
+    numbers = values.astype(kind.lower()) if "float" in kind.lower() else values
+    return values if kind == "object" else pd.array(numbers, dtype=kind)
+
+
+KINDS = ["object", "string", "ordered", "int64", "int8", "Int64", "bool", "boolean", "float64", "float32", "float16"]
+KINDS += ["Float32", "with a hole", "category of int64", "category of bool", "category of float32"]
+KINDS += ["category of Int64", "category of boolean", "arrow string", "arrow int", "arrow bool", "arrow float"]
+
+
+def labels_of(kind, words):
+    """The two labels as Python has them."""
+    if "bool" in kind:
+        return False, True
+    if "hole" in kind:
+        return 0, 1
+    return (0.1, 0.2) if "float" in kind.lower() else (0, 1) if "int" in kind.lower() else words
+
+
+@pytest.mark.parametrize("place", range(len(KINDS)))
+def test_labels_of_any_type(place, check):
+    """Pairwise: each type once as conditions and once as groups, asked for as it is or as text (of a shell)."""
+    kinds = KINDS[place], KINDS[(place + 7) % len(KINDS)]
+    adata, pairs, printed = plain(), [], []
+    for name, kind, words in zip(("condition", "group"), kinds, (WORDS[:2], WORDS[2:]), strict=True):
+        adata.obs[name] = column(adata.obs[name].cat.codes.to_numpy().astype(int), kind, words)
+        pairs.append(labels_of(kind, words))
+        printed += map(str, (0.0, 1.0) if kind == "with a hole" else pairs[-1])
+    adata.obs["split"] = adata.obs["split"].astype(["object", "string", "category"][place % 3])
+    holes = [pd.array([True] * N, dtype="boolean"), pd.array([True] * N, dtype=object), pd.Categorical([True] * N)]
+    adata.obs["mask"] = holes[place % 3]
+    asked = [str(label) for label in pairs[0]] if place % 2 else pairs[0]
+    refused = ("pl.mean_scatter", "pl.displacement", "pl.deg", "pl.report") if is_number(adata.obs["group"]) else ()
+    check(adata, printed, asked, dict.fromkeys(refused, "groupby='group' holds numbers; .*astype"))
+
+
+# ---- AnnDatas that are spoilt in other ways
+
+
+def twice(adata, name):
+    obs = adata.obs.assign(batch="a")
+    adata.obs = pd.concat([obs, obs[[name]]], axis=1)
+
+
+def nullable_table(adata):
+    values = adata.obsm["X_pca"]
+    names = ["PC1", "PC2", "PC3"]
+    adata.obsm["X_pca"] = pd.DataFrame(values, index=adata.obs_names, columns=names).astype("Float32")
+    umap = pd.DataFrame(adata.obsm["X_umap"], index=adata.obs_names, columns=["a", "b"])
+    adata.obsm["X_umap"] = umap.astype({"a": "Float64", "b": "float32"})
+
+
+def masked_tables(adata):
+    for name in ("X_pca", "X_umap"):
+        adata.obsm[name] = np.ma.masked_array(adata.obsm[name])
+    adata.X = np.ma.masked_array(adata.X)
+
+
+def masked_cell(adata):
+    """A cell whose coordinates are masked: numbers that are wrong lie beneath."""
+    row = np.flatnonzero((adata.obs["condition"] == "c0") & (adata.obs["split"] == "train"))[0]
+    values = np.ma.masked_array(adata.obsm["X_pca"])
+    values[row, 1] = 1e6
+    values[row, 1] = np.ma.masked
+    adata.obsm["X_pca"] = values
+
+
+def masked_expression(adata):
+    values = np.ma.masked_array(adata.X)
+    values[np.flatnonzero(adata.obs["condition"] == "c0")[3], 2] = np.ma.masked
+    adata.X = values
+
+
+def missing_whole_number(adata):
+    values = pd.DataFrame(adata.obsm["X_pca"], index=adata.obs_names).round().astype("Int64")
+    values.iloc[np.flatnonzero((adata.obs["condition"] == "c1") & (adata.obs["split"] == "train"))[0], 0] = pd.NA
+    adata.obsm["X_pca"] = values
+
+
+def named_index(adata):
+    adata.obs.index.name = "barcode"
+
+
+def holes_among_genes(adata):
+    adata.var["highly_variable"] = adata.var["highly_variable"].astype(object).where(adata.var_names != "gene0", np.nan)
+
+
+def nullable_genes(adata):
+    adata.var["highly_variable"] = adata.var["highly_variable"].astype("boolean").mask(adata.var_names == "gene0")
+
+
+def words_for_genes(adata):
+    adata.var["highly_variable"] = ["yes", "no"] * (N_GENES // 2)
+
+
+def objects_as_values(adata):
+    adata.X = adata.X.astype(object)
+
+
+def renamed_genes(adata):
+    adata.var_names = [f"ENSG{i}" for i in range(N_GENES)]
+
+
+def lists_as_groups(adata):
+    adata.obs["group"] = pd.Series([[label] for label in adata.obs["group"]], index=adata.obs_names, dtype=object)
+
+
+def alike_in_print(adata):
+    values = np.array([1, "1"], dtype=object)
+    adata.obs["group"] = values[adata.obs["group"].cat.codes.to_numpy()]
+
+
+# What functions say, by how their names begin; None is anything.
+Says = dict[str, str | None]
+NO_FIT: Says = dict.fromkeys(("tl", "metrics", "get", "pl"), "no fits|no evaluation")
+TWICE = {name: f"adata.obs has 2 columns called '{name}'" for name in ("condition", "group")}
+STACKED: Says = dict.fromkeys(("get.transported", "get.predicted"), "adata.obs has several columns called .'batch'")
+NOT_FINITE: Says = {"tl.hycnn_ot": "'X_pca' has NaN or infinite values in 1 of 36 cells"}
+NO_SCORES: Says = dict.fromkeys(("get.evaluation", "pl.evaluation"), "no evaluation")
+NO_GENES: Says = {"pp.pca": "NaN or infinity in 1 of 120 cells", "pl.report": "NaN, masked or infinite"}
+NO_GENES |= dict.fromkeys(("tl.decode", "tl.evaluate", "metrics", "get.predicted"), "adata.X has NaN or infinite")
+NO_GENES |= {"pl.deg": "lacks 'hycnn_ot'. Run sh.tl.decode", "pl.marginals": "lacks 'hycnn_ot'", "pl.mean": None}
+RENAMED: Says = dict.fromkeys(("tl.transport", "tl.decode", "tl.evaluate", "tl.project", "metrics"), "were renamed")
+RENAMED |= NO_SCORES | dict.fromkeys(("get.transported", "get.predicted", "pl"), "were renamed")
+BY_GROUP = ("tl.evaluate", "metrics", "pl.transport", "pl.embedding", "pl.mean", "pl.disp", "pl.deg", "pl.report")
+NUMBERS_IN_X: Says = {"pp.pca": "adata.X holds values of dtype object; pca needs numbers", "pl.mean": None}
+NUMBERS_IN_X |= dict.fromkeys(("tl.decode", "tl.evaluate", "metrics", "get.predicted"), "of dtype object")
+NUMBERS_IN_X |= {"pl.deg": "lacks 'hycnn_ot'", "pl.marginals": "lacks 'hycnn_ot'", "pl.report": "of dtype object"}
+
+# How to spoil, whether after the fit, and what is said.
+CASES: dict[str, tuple[Any, bool, Says]] = {
+    "another column stands twice": (lambda adata: twice(adata, "batch"), False, STACKED),
+    "the conditions stand twice": (
+        lambda adata: twice(adata, "condition"),
+        False,
+        {"pp.split": TWICE["condition"], "tl.hycnn_ot": TWICE["condition"]} | NO_FIT,
+    ),
+    "the conditions stand twice after the fit": (
+        lambda adata: twice(adata, "condition"),
+        True,
+        {"get.history": None, "get.model": None, "tl.hycnn_ot": None, "pp.pca": None, "tl.transport": None}
+        | NO_SCORES
+        | dict.fromkeys(("pp.split", "tl", "metrics", "get", "pl"), TWICE["condition"]),
+    ),
+    "the groups stand twice": (
+        lambda adata: twice(adata, "group"),
+        True,
+        {"pp.split of groups": None, "pp.split": TWICE["group"], "pl.history": None}
+        | dict.fromkeys(BY_GROUP, TWICE["group"])
+        | NO_SCORES
+        | dict.fromkeys(("get.transported", "get.predicted"), "adata.obs has several columns called .'group'"),
+    ),
+    "tables of pandas' own numbers": (nullable_table, False, {}),
+    "masked arrays, nothing masked": (masked_tables, False, {}),
+    "a masked coordinate": (masked_cell, False, NOT_FINITE | NO_FIT),
+    "a masked expression": (masked_expression, False, NO_GENES | NO_SCORES),
+    "a missing whole number": (missing_whole_number, False, NOT_FINITE | NO_FIT),
+    "a named index": (named_index, False, {}),
+    "genes with holes": (holes_among_genes, False, {}),
+    "genes by pandas' booleans": (nullable_genes, False, {}),
+    "genes by words": (words_for_genes, False, {"pp.pca": "mask_var .* 'highly_variable' is not"}),
+    "expression of objects": (objects_as_values, False, NUMBERS_IN_X | NO_SCORES),
+    "groups that are lists": (
+        lists_as_groups,
+        True,
+        {"pp.split of groups": None, "pp.split": None, "get.transported": None, "get.predicted": None}
+        | dict.fromkeys(BY_GROUP, "group.* holds values that are no labels .*list")
+        | NO_SCORES,
+    ),
+    "groups that print alike": (
+        alike_in_print,
+        True,
+        {"pp.split": None, "get": None, **NO_SCORES, **dict.fromkeys(BY_GROUP, "different labels that print alike")},
+    ),
+    "renamed genes": (renamed_genes, True, RENAMED),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_spoilt_anndatas(name, check):
+    spoil, fitted, says = CASES[name]
+    adata = plain()
+    if fitted:
+        fit(adata)
+    spoil(adata)
+    check(adata, says=says)
+
+
+def test_expression_that_is_masked_after_the_fit():
+    """Genes were decoded from whole values; a mean over masked ones would be none."""
+    adata = plain()
+    fit(adata)
+    sh.tl.decode(adata)
+    masked_expression(adata)
+    for draw in (sh.pl.deg, sh.pl.mean_scatter):
+        with pytest.raises(ValueError, match="NaN, masked or infinite values"):
+            draw(adata, show=False)
+
+
+def test_names_that_matplotlib_takes_for_mathematics(expected, tmp_path):
+    """'$' begins mathematics, and '_' hides an entry of a legend: every figure shows the names as they are."""
+    words = ("$\\frac{0$", "_c$1$^", "$g0$$", "_g1$_$")
+    adata = plain()
+    for name, labels in zip(("condition", "group"), (words[:2], words[2:]), strict=True):
+        adata.obs[name] = adata.obs[name].cat.rename_categories(labels)
+    adata.var_names = [f"$gene${i}^" for i in range(N_GENES)]
+    del adata.varm["PCs"]  # or the names of the genes would be those of the components
+    sh.pp.pca(adata, 3, mask_var=np.ones(N_GENES, dtype=bool), split_key="split", key_added="$PC$")
+    adata.obs["$\\a$"] = adata.obs["group"]
+    options = {"hidden": (4,), "max_steps": 4, "n_ensemble": 1, "groupby": "condition", "split_key": "split"}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "solver.fit", UserWarning)  # so short a fit may keep the Gaussian map
+        sh.tl.hycnn_ot(adata, *words[:2], use_rep="$PC$", **options)
+    shown = {}
+    for name, call in steps(adata, *words[:2], tmp_path / "report.html", dimension="$PC$1").items():
+        assert name in expected
+        result = call()
+        if name.startswith("pl.") and name != "pl.report":
+            shown[name] = " ".join(result[1])
+            named = [text for text in plt.gcf().findobj(Text) if any(word in text.get_text() for word in words)]
+            assert named, name
+            assert not any(text.get_parse_math() for text in named), name
+        plt.close("all")
+    assert "R²" in shown["pl.mean_scatter"]
+    for name, word in {"pl.history": words[1], "pl.transport": words[3], "pl.displacement": words[3]}.items():
+        assert word in shown[name].split(), name
+    assert {"$PC$1", "$gene$1^"} <= set(shown["pl.marginals"].split())
+    ax = sh.pl.transport(adata, color="$\\a$", show=False)
+    texts = [ax.yaxis.label, ax.get_legend().get_title()]
+    assert [text.get_text() for text in texts] == ["$PC$2", "$\\a$"]
+    assert not any(text.get_parse_math() for text in texts)
+    plt.close("all")
+
+
+# ---- palettes
+
+
+PALETTES = {
+    "of R": ["grey50", "red"],
+    "of 256 steps": [(255, 0, 0), (0, 128, 0)],
+    "an array of 256 steps": np.array([[255, 0, 0], [0, 128, 0]]),
+    "a dict": {"g0": "red", "g1": "blue"},
+    "one name": "red",
+    "None": None,
+    "with None": ["red", None],
+    "with NaN": ["red", np.nan],
+    "with the word None": ["red", "None"],
+    "too short": ["red"],
+    "a number": 3,
+}
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_palettes_that_matplotlib_does_not_know(name, tmp_path, fitted):
+    adata = fitted.copy()
+    adata.uns["group_colors"] = PALETTES[name]
+    options = {"color": "group", "show": False}
+    calls = {
+        "transport": lambda: sh.pl.transport(adata, **options).get_legend().legend_handles[:2],
+        "embedding": lambda: sh.pl.embedding(adata, **options)[-1].get_legend().legend_handles[:2],
+        "displacement": lambda: sh.pl.displacement(adata, groupby="group", show=False).patches,
+        "report": lambda: sh.pl.report(adata, tmp_path / "report.html", groupby="group"),
+    }
+    for figure, call in calls.items():
+        with pytest.warns(UserWarning, match=r"adata.uns\['group_colors'\] .*other colours are drawn") as record:
+            handles = call()
+        assert len(record) == 1
+        assert record[0].filename == __file__, figure
+        if figure != "report":
+            found = [each.get_facecolor() if figure == "displacement" else each.get_color() for each in handles]
+            assert {to_hex(color) for color in found} == {"#0072b2", "#e69f00"}
+        plt.close("all")
+
+
+@pytest.mark.parametrize("palette", [["red", "0.5"], [(1, 0, 0), (0, 0.5, 0)], np.eye(3)[:2]])
+def test_palettes_that_matplotlib_knows(palette, fitted):
+    adata = fitted.copy()
+    adata.uns["group_colors"] = palette
+    handles = sh.pl.transport(adata, color="group", show=False).get_legend().legend_handles[:2]
+    assert [to_hex(handle.get_color()) for handle in handles] == [to_hex(color) for color in palette]
+    plt.close("all")
+
+
+def test_colours_by_a_number_of_any_type(fitted):
+    adata, values, found = fitted.copy(), np.arange(N, dtype=float), []
+    values[3] = np.nan
+    for kind in ("float64", "float32", "Float64", "Int64"):
+        adata.obs["number"] = pd.array(values, dtype=kind)
+        found.append(sh.pl.transport(adata, color="number", show=False).collections[1].get_facecolors())
+        np.testing.assert_allclose(found[-1], found[0], atol=1e-6)
+    source = np.flatnonzero(adata.obs["condition"] == "c0")
+    cells = source[np.random.default_rng(0).permutation(len(source))]  # as they are drawn
+    wanted = np.where(
+        (cells == 3)[:, None], to_rgb("#D9D9D9"), [mpl.colormaps["viridis"](cell / (N - 1))[:3] for cell in cells]
+    )
+    np.testing.assert_allclose(found[0][:, :3], wanted, atol=1e-6)
+    plt.close("all")
+
+
+def test_colours_by_a_number_do_not_cost_a_call_a_cell(fitted, monkeypatch):
+    calls, called = [], ListedColormap.__call__
+
+    def count(self, *args, **options):
+        calls.append(1)
+        return called(self, *args, **options)
+
+    monkeypatch.setattr(ListedColormap, "__call__", count)
+    sh.pl.transport(fitted, color="hycnn_ot_displacement", show=False)
+    plt.close("all")
+    assert len(calls) < 10
+
+
+# ---- lists, arrays and names that do not fit
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    adata = plain()
+    fit(adata)
+    sh.tl.decode(adata)
+    return adata
+
+
+LISTS = {
+    "tl.hycnn_ot": lambda adata, given: sh.tl.hycnn_ot(adata, "c0", "c1", groupby=given, potential="gaussian"),
+    "tl.hycnn_ot, groups": lambda adata, given: sh.tl.hycnn_ot(adata, "c0", "c1", group_key=given),
+    "tl.hycnn_ot, split": lambda adata, given: sh.tl.hycnn_ot(adata, "c0", "c1", split_key=given),
+    "tl.evaluate": lambda adata, given: sh.tl.evaluate(adata, groupby=given),
+    "tl.evaluate, split": lambda adata, given: sh.tl.evaluate(adata, split_key=given),
+    "metrics.evaluate": lambda adata, given: sh.metrics.evaluate(adata, groupby=given),
+    "pp.split": lambda adata, given: sh.pp.split(adata, groupby=given),
+    "pp.pca, split": lambda adata, given: sh.pp.pca(adata, split_key=given),
+    "pl.transport": lambda adata, given: sh.pl.transport(adata, color=given, show=False),
+    "pl.embedding": lambda adata, given: sh.pl.embedding(adata, color=given, show=False),
+    "pl.mean_scatter": lambda adata, given: sh.pl.mean_scatter(adata, groupby=given, show=False),
+    "pl.displacement": lambda adata, given: sh.pl.displacement(adata, groupby=given, show=False),
+    "pl.deg": lambda adata, given: sh.pl.deg(adata, groupby=given, show=False),
+    "pl.report": lambda adata, given: sh.pl.report(adata, "report.html", groupby=given),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("given", [["group"], ["group", "condition"], np.array(["group"]), pd.Index(["group"])])
+def test_a_list_where_one_column_is_meant(name, given, unchanged, fitted):
+    with unchanged(fitted), pytest.raises(TypeError, match=r"is of type \w+; it takes the name of one column"):
+        LISTS[name](fitted, given)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, pd.Index, pd.Series, pd.Categorical])
+def test_targets_in_any_list(kind):
+    adata = plain()
+    sh.tl.hycnn_ot(adata, "c0", kind(["c1"]), potential="gaussian")
+    assert adata.uns["hycnn_ot"]["targets"] == {"c1": "c1"}
+    sh.pp.split(adata, groupby="condition", holdout=kind(["c1"]), key_added="held out")
+    assert (adata.obs["held out"] == "test").sum() == N // 2
+
+
+@pytest.mark.parametrize("kind", ["int64", "Int64", "float64", "bool", "boolean"])
+@pytest.mark.parametrize("n_known", [2, 1])
+def test_the_column_that_has_the_labels_is_named(kind, n_known, unchanged):
+    """And not 'group', the one column of categories, which has none of them."""
+    adata = plain()
+    codes = adata.obs["condition"].cat.codes.to_numpy().astype(int)
+    adata.obs = adata.obs[["group"]].assign(dose=pd.array(codes == 1 if "bool" in kind else codes, dtype=kind))
+    source, target = (False, True) if "bool" in kind else (0, 1)
+    wanted = source, target if n_known == 2 else 7
+    with unchanged(adata), pytest.raises(ValueError, match=r"adata.obs\['dose'\] has them|'dose' with \[") as error:
+        sh.tl.hycnn_ot(adata, *wanted, potential="gaussian")
+    assert "category of adata.obs['group']" not in str(error.value)
+    assert ("pass groupby='dose'" in str(error.value)) == (n_known == 2)
+
+
+# ---- a dose in 32 bits
+
+
+@pytest.mark.parametrize("asked", [0.1, "0.1", np.float32(0.1), float(np.float32(0.1)), ".1", "0.10000000149011612"])
+@pytest.mark.parametrize("kind", ["float32", "category of float32", "float64"])
+def test_a_dose_is_found_however_it_is_written(asked, kind):
+    adata = plain()
+    adata.obs["dose"] = column(adata.obs["condition"].cat.codes.to_numpy().astype(int), kind, None)
+    sh.tl.hycnn_ot(adata, asked, 0.2, groupby="dose", potential="gaussian")
+    assert adata.uns["hycnn_ot"]["source"] == "0.1"
+    assert adata.uns["hycnn_ot"]["targets"] == {"0.2": "0.2"}
+    for target in (0.2, "0.2", np.float32(0.2), ".20"):
+        sh.get.transported(adata, target=target)
+    with pytest.raises(ValueError, match=r"target=0.21 is not a target .* it has \['0.2'\]"):
+        sh.get.transported(adata, target=0.21)
+
+
+def test_numbers_that_are_near_are_not_the_same():
+    """They are in 32 bits."""
+    adata = plain()
+    adata.obs["dose"] = np.where(adata.obs["condition"] == "c0", 16777217, 5)
+    with pytest.raises(ValueError, match="source_key=16777219 is not a category"):
+        sh.tl.hycnn_ot(adata, 16777219, 5, groupby="dose", potential="gaussian")
+
+
+def test_a_dose_on_the_command_line(tmp_path):
+    adata = plain()
+    adata.obs["dose"] = column(adata.obs["condition"].cat.codes.to_numpy().astype(int), "float32", None)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    cells, fit_, moved = (str(tmp_path / f"{name}.h5ad") for name in ("cells", "fit", "moved"))
+    run(
+        ["fit", cells, "--source", "0.1", "--target", "0.2", "--groupby", "dose", "--potential", "gaussian", "-o", fit_]
+    )
+    run(["transport", cells, "--model", fit_, "--target", "0.20", "-o", moved])
+    expected = sh.tl.hycnn_ot(plain(), "c0", "c1", potential="gaussian", copy=True).obsm["X_hycnn_ot"]
+    for path in (fit_, moved):
+        np.testing.assert_allclose(anndata.read_h5ad(path).obsm["X_hycnn_ot"], expected, atol=1e-5)
+
+
+def run(arguments):
+    from scot_hycnn.cli._main import _app
+
+    assert CliRunner().invoke(_app(), arguments, catch_exceptions=False).exit_code == 0
+
+
+# ---- names that are kept
+
+
+def test_the_name_of_the_index_is_kept(fitted):
+    adata = fitted.copy()
+    adata.obs.index.name = "barcode"
+    for cells in (sh.get.transported(adata), sh.get.predicted(adata)):
+        assert cells.obs.index.name == "barcode"
+
+
+# ---- values
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_array, np.ma.masked_array])
+@pytest.mark.parametrize("value", [0, 3])
+def test_components_of_values_that_do_not_vary(form, value, unchanged):
+    adata = plain()
+    adata.X = form(np.full(adata.shape, value, dtype=np.float32))
+    with unchanged(adata), pytest.raises(ValueError, match="values do not vary: all 120 training cells"):
+        sh.pp.pca(adata, 3)
+
+
+def test_components_where_only_held_out_cells_or_other_genes_vary(unchanged):
+    adata = plain()
+    train = (adata.obs["split"] == "train").to_numpy()
+    adata.X[np.ix_(train, np.arange(N_GENES) > 0)] = 2  # gene0 is not highly variable
+    with unchanged(adata), pytest.raises(ValueError, match="all 72 training cells are the same in the 7 genes"):
+        sh.pp.pca(adata, 3, split_key="split")
+    sh.pp.pca(adata, 3, key_added="all cells")
+
+
+@pytest.mark.parametrize("kind", [object, "boolean", "category"])
+def test_booleans_with_holes_are_false_there(kind):
+    adata = plain()
+    holes = pd.Series([True, False, None] * (N // 3), index=adata.obs_names, dtype=object)
+    adata.obs["some"] = holes.astype(kind)
+    wanted = np.array([True, False, False] * (N // 3))
+    del adata.obsm["X_pca"], adata.varm["PCs"], adata.var["pca_mean"]
+    by_array = sh.pp.pca(adata, 3, mask_obs=wanted, copy=True).obsm["X_pca"]
+    for mask in ("some", adata.obs["some"]):
+        np.testing.assert_array_equal(sh.pp.pca(adata, 3, mask_obs=mask, copy=True).obsm["X_pca"], by_array)
+    genes = pd.Series([True, True, None, True] * (N_GENES // 4), index=adata.var_names, dtype=object).astype(kind)
+    by_array = sh.pp.pca(adata, 3, mask_var=np.array([True, True, False, True] * (N_GENES // 4)), copy=True)
+    np.testing.assert_array_equal(sh.pp.pca(adata, 3, mask_var=genes, copy=True).varm["PCs"], by_array.varm["PCs"])
+
+
+def masked(values):
+    hidden = np.zeros(values.shape, dtype=bool)
+    hidden[1, 0] = True
+    return np.ma.masked_array(values, hidden)
+
+
+def test_masked_arguments():
+    """What a mask hides is no value: NumPy would take the number beneath it."""
+    x, y = np.random.default_rng(0).normal(size=(2, 40, 3))
+    for metric in (sh.metrics.energy_distance, sh.metrics.mmd, sh.metrics.r2_mean, sh.metrics.trace_ratio):
+        with pytest.raises(ValueError, match="NaN or infinite values in 1 of 40 rows"):
+            metric(masked(x), y)
+        assert metric(np.ma.masked_array(x), y) == metric(x, y)
+    moved = sh.solver.fit(x, y, potential="gaussian")
+    calls = (
+        lambda: sh.solver.fit(masked(x), y, potential="gaussian"),
+        lambda: sh.solver.fit_many(x, [y, masked(y)], potential="gaussian"),
+        lambda: moved.transport(masked(x)),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="NaN or infinite values in 1 of 40 rows"):
+            call()
+    with pytest.raises(ValueError, match="contains NaN"):
+        sh.regression.ConvexRegressor().fit(masked(x), y[:, 0])
+    mask = np.ma.masked_array(np.ones(N, dtype=bool), np.arange(N) < 30)
+    options = {"key_added": "fresh", "copy": True}
+    by_mask, by_array = (sh.pp.pca(plain(), 3, mask_obs=each, **options) for each in (mask, np.arange(N) >= 30))
+    np.testing.assert_array_equal(by_mask.obsm["fresh"], by_array.obsm["fresh"])
+
+
+# ---- groups with thousands of values
+
+
+GROUPED = {
+    "tl.hycnn_ot": lambda adata: sh.tl.hycnn_ot(adata, "c0", "c1", group_key="many", groupby="condition"),
+    "tl.evaluate": lambda adata: sh.tl.evaluate(adata, groupby="many"),
+    "metrics.evaluate": lambda adata: sh.metrics.evaluate(adata, groupby="many"),
+    "pl.transport": lambda adata: sh.pl.transport(adata, color="many", show=False),
+    "pl.embedding": lambda adata: sh.pl.embedding(adata, color="many", show=False),
+    "pl.mean_scatter": lambda adata: sh.pl.mean_scatter(adata, groupby="many", show=False),
+    "pl.displacement": lambda adata: sh.pl.displacement(adata, groupby="many", show=False),
+    "pl.deg": lambda adata: sh.pl.deg(adata, groupby="many", show=False),
+    "pl.report": lambda adata: sh.pl.report(adata, "report.html", groupby="many"),
+}
+
+
+@pytest.fixture(scope="module")
+def many():
+    """2,400 cells, each in a group of its own."""
+    adata = anndata.concat([plain()] * 20, index_unique="-")
+    adata.varm["PCs"] = plain().varm["PCs"]
+    sh.tl.hycnn_ot(adata, "c0", "c1", groupby="condition", potential="gaussian")
+    sh.tl.decode(adata)
+    adata.obs["many"] = pd.Categorical([f"group {i}" for i in range(adata.n_obs)])
+    return adata
+
+
+@pytest.mark.parametrize("name", GROUPED)
+@pytest.mark.filterwarnings("ignore:All cells are evaluated:UserWarning")
+def test_a_column_of_thousands_of_values_is_no_column_of_groups(many, unchanged, name):
+    with unchanged(many), pytest.raises(ValueError, match=r"2,400 (distinct values|different labels)") as error:
+        GROUPED[name](many)
+    assert re.search("'many'.*categories", str(error.value))
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.filterwarnings("ignore:All cells are evaluated:UserWarning")
+def test_hundreds_of_groups_are_evaluated_and_not_drawn(many):
+    """Every group has 5 cells, and is left out; the message names 20 of them."""
+    adata = many.copy()
+    adata.obs["many"] = pd.Categorical(np.arange(adata.n_obs) % 480)
+    with pytest.warns(UserWarning, match="Left out.* and 460 more") as record:
+        scores = sh.metrics.evaluate(adata, groupby="many", n_bootstrap=0)
+    assert set(scores["group"]) == {"all"}
+    assert max(len(str(each.message)) for each in record) < 1500
+    with pytest.raises(ValueError, match="has 240 distinct values among the cells of the fit"):
+        sh.pl.displacement(adata, groupby="many", show=False)
+    rows = {name: np.resize(np.array(column), 300) for name, column in scores.to_dict("list").items()}
+    adata.uns["hycnn_ot_evaluation"] = rows | {"group": np.array([f"group {i}" for i in range(300)])}
+    metric = str(rows["metric"][0])
+    with pytest.raises(ValueError, match=r"makes 300 entries, and a figure shows at most 200"):
+        sh.pl.evaluation(adata, group=None, metrics=metric, show=False)
+
+
+def test_groups_take_no_memory_of_groups_times_cells():
+    """1,000 groups of 20,000 cells: masks of all would take 20 MB, codes take .2."""
+    from scot_hycnn._anndata import groups_of_cells
+
+    obs = pd.DataFrame({"group": pd.Categorical(np.arange(20_000) % 1000)})
+    tracemalloc.start()
+    groups = groups_of_cells(obs, "group")
+    sizes = [int(cells.sum()) for cells in groups.values()]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sizes == [20_000] + [20] * 1000
+    assert peak < 4e6
+
+
+def test_more_genes_and_panels_than_a_figure_can_hold(many):
+    adata = many.copy()
+    with pytest.raises(ValueError, match="names makes 1,001 entries, and a figure shows at most 1,000"):
+        sh.pl.deg(adata, names=["gene0"] * 1001, show=False)
+    adata.obs["group"] = pd.Categorical(adata.obs.groupby("condition", observed=True).cumcount() % 120)
+    with pytest.raises(ValueError, match="at most 100 panels, and these are 120"):
+        sh.pl.mean_scatter(adata, groupby="group", show=False)
