@@ -1,6 +1,7 @@
-"""How hard the package is to live in: prints the measures that CONTRIBUTING.md sets limits for.
+"""Print the measures of the package's structure, with the limits that CONTRIBUTING.md sets for them.
 
-python tests/repository/measures.py            # all measures
+python tests/repository/measures.py            # all measures that need no fit
+python tests/repository/measures.py --verbose  # also what they count
 python tests/repository/measures.py --entered  # also the files and functions that one fit enters
 """
 
@@ -16,10 +17,34 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
 import scot_hycnn
 
 ROOT = Path(scot_hycnn.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
+# metrics and pl are lists of public functions, one a file: they may be longer than other folders.
+LISTS_OF_FUNCTIONS = ("metrics", "pl")
+# Smallest and largest value that each measure may have.
+LIMITS = {
+    "lines of the package": (0, 15_000),
+    "files of the package": (0, 130),
+    "files in the largest folder": (0, 14),
+    "files in metrics or pl": (0, 18),
+    "import depth": (0, 14),
+    "circles of imports": (0, 0),
+    "files that name the option conjugates": (0, 2),
+    "parameters of tl.hycnn_ot": (0, 22),
+    "parameters of solver.fit": (0, 8),
+    "lines of the longest function": (0, 60),
+    "private functions with one caller and at most five lines": (0, 10),
+    "percentage of lines that are comments": (4, 8),
+    "warning filters": (0, 0),
+    "files that a fit enters": (0, 30),
+    "functions that a fit enters": (0, 150),
+}
 
 
 @cache
@@ -28,35 +53,49 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+def nodes() -> Iterator[tuple[Path, ast.AST]]:
+    """Yield every node of the package with its file."""
+    for path in FILES:
+        for node in ast.walk(tree(path)):
+            yield path, node
+
+
+def name_of(path: Path) -> str:
+    """Return a file as seen from the package's folder."""
+    return path.relative_to(ROOT).as_posix()
+
+
 def module_of(path: Path) -> str:
     """Return the dotted name under which a file is imported."""
     parts = ["scot_hycnn", *path.relative_to(ROOT).with_suffix("").parts]
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_of(path): path for path in FILES}
-
-
-def imports_of(path: Path) -> set[str]:
-    """Return the modules of the package that a file imports, those for types and inside functions included."""
-    module = module_of(path)
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+def imported_names(path: Path) -> set[str]:
+    """Return the dotted names that a file imports, those inside functions included."""
+    folder = ["scot_hycnn", *path.relative_to(ROOT).parent.parts]
     found = set()
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")
-            base = ".".join([*above[: len(above) - node.level + 1], *filter(None, [node.module])])
-            base = base if node.level else node.module or ""
-            # ``from package import module`` imports the module, ``from module import name`` the module alone.
-            found |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base for alias in node.names}
-    return (found & MODULES.keys()) - {module}
+            # Each dot after the first one of ``from .. import`` goes one folder up.
+            above = folder[: len(folder) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            found |= {f"{base}.{alias.name}" for alias in node.names}
+    return found
 
 
 def import_graph() -> dict[str, set[str]]:
     """Return each module with the modules of the package that it imports."""
-    return {module: imports_of(path) for module, path in MODULES.items()}
+    modules = {module_of(path) for path in FILES}
+    graph = {}
+    for path in FILES:
+        names = imported_names(path)
+        # ``from package import module`` imports the module, ``from module import name`` the module alone.
+        found = {name if name in modules else name.rpartition(".")[0] for name in names}
+        graph[module_of(path)] = (found & modules) - {module_of(path)}
+    return graph
 
 
 def longest_chain(graph: dict[str, set[str]]) -> list[str]:
@@ -73,32 +112,18 @@ def longest_chain(graph: dict[str, set[str]]) -> list[str]:
     return list(max(map(longest, sorted(graph)), key=len))
 
 
-def circles(graph: dict[str, set[str]]) -> list[set[str]]:
-    """Return groups of modules that import each other."""
-    reached: dict[str, set[str]] = {}
-    for module, below in graph.items():
-        seen, waiting = set(), list(below)
-        while waiting:
-            if (other := waiting.pop()) not in seen:
-                seen.add(other)
-                waiting += graph[other]
-        reached[module] = seen
-    groups = {frozenset(m for m in seen if module in reached[m]) for module, seen in reached.items() if module in seen}
-    return [set(group) for group in groups]
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Return the groups of modules that import each other."""
+    modules = sorted(graph)
+    imports = csr_array([[other in graph[module] for other in modules] for module in modules])
+    _, labels = connected_components(imports, connection="strong")
+    groups = [[modules[i] for i in np.flatnonzero(labels == label)] for label in np.unique(labels)]
+    return [group for group in groups if len(group) > 1]
 
 
-def largest_folder() -> tuple[str, int]:
-    """Return the folder with the most files beside ``__init__.py``, and their number."""
-    counts = Counter(str(path.parent.relative_to(ROOT)) for path in FILES if path.name != "__init__.py")
-    return counts.most_common(1)[0]
-
-
-def functions() -> Iterator[tuple[Path, ast.FunctionDef]]:
-    """Yield every function and method with its file."""
-    for path in FILES:
-        for node in ast.walk(tree(path)):
-            if isinstance(node, ast.FunctionDef):
-                yield path, node
+def files_by_folder() -> Counter[str]:
+    """Return the number of files in each folder, without ``__init__.py``."""
+    return Counter(name_of(path.parent) for path in FILES if path.name != "__init__.py")
 
 
 def body_length(function: ast.FunctionDef) -> int:
@@ -107,49 +132,47 @@ def body_length(function: ast.FunctionDef) -> int:
     return body[-1].end_lineno - body[0].lineno + 1 if body else 0
 
 
+def lengths_of_functions() -> dict[str, int]:
+    """Return the number of lines of every function and method."""
+    return {f"{name_of(path)}:{n.name}": body_length(n) for path, n in nodes() if isinstance(n, ast.FunctionDef)}
+
+
 def small_with_one_caller() -> list[str]:
-    """Return private functions of at most five lines that one place alone uses."""
+    """Return private functions of at most five lines whose name occurs once."""
     uses: Counter[str] = Counter()
-    for path in FILES:
-        for node in ast.walk(tree(path)):
-            if isinstance(node, (ast.Name, ast.Attribute)):
-                uses[node.id if isinstance(node, ast.Name) else node.attr] += 1
+    for _, node in nodes():
+        if isinstance(node, (ast.Name, ast.Attribute)):
+            uses[node.id if isinstance(node, ast.Name) else node.attr] += 1
+    functions = [(place, place.rpartition(":")[2]) for place, n_lines in lengths_of_functions().items() if n_lines <= 5]
     return [
-        f"{path.relative_to(ROOT)}:{node.name}"
-        for path, node in functions()
-        if node.name.startswith("_")
-        and not node.name.startswith("__")
-        and uses[node.name] == 1
-        and body_length(node) <= 5
+        place for place, name in functions if name.startswith("_") and not name.startswith("__") and uses[name] == 1
     ]
 
 
 def files_of_option(option: str) -> list[str]:
-    """Return files whose code, not whose text, names an option."""
-    found = []
-    for path in FILES:
-        names = {
-            name
-            for node in ast.walk(tree(path))
-            for name in (getattr(node, "id", None), getattr(node, "arg", None), getattr(node, "attr", None))
-        }
-        if option in names:
-            found.append(str(path.relative_to(ROOT)))
-    return found
+    """Return the files whose code, not whose text, names an option."""
+    kinds = ("id", "arg", "attr")
+    return sorted({name_of(path) for path, node in nodes() if option in [getattr(node, kind, None) for kind in kinds]})
 
 
-def entered_by_a_fit() -> tuple[dict[str, int], int]:
-    """Return each file, with its number of functions, that ``sh.tl.hycnn_ot`` enters on 400 cells, and their sum."""
-    import scot_hycnn as sh  # torch is loaded for this measure alone
+def warning_filters() -> list[str]:
+    """Return the places that hide warnings or turn them into control flow."""
+    names = ("catch_warnings", "simplefilter", "filterwarnings")
+    return [f"{name_of(path)}:{n.lineno}" for path, n in nodes() if isinstance(n, ast.Attribute) and n.attr in names]
+
+
+def entered_by_a_fit() -> Counter[str]:
+    """Return the files that ``sh.tl.hycnn_ot`` enters on 400 cells, each with its number of functions."""
+    import scot_hycnn as sh  # this measure alone needs torch
 
     adata = sh.datasets.pbmc_planted(n_cells=400)
-    _ = sh.tl.hycnn_ot
+    _ = sh.tl.hycnn_ot  # what the import enters does not count
     seen: set[tuple[str, str]] = set()
 
     def record(frame: object, event: str, _: object) -> None:
         code = frame.f_code
         if event == "call" and code.co_filename.startswith(str(ROOT)) and not code.co_name.startswith("<"):
-            seen.add((code.co_filename.removeprefix(f"{ROOT}/"), code.co_qualname))
+            seen.add((name_of(Path(code.co_filename)), code.co_qualname))
 
     threading.setprofile(record)
     sys.setprofile(record)
@@ -158,46 +181,58 @@ def entered_by_a_fit() -> tuple[dict[str, int], int]:
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-    return dict(sorted(Counter(file for file, _ in seen).items())), len(seen)
+    return Counter(file for file, _ in sorted(seen))
 
 
-def measures() -> dict[str, object]:
-    """Return every measure but what a fit enters."""
-    lines = [line.strip() for path in FILES for line in path.read_text(encoding="utf-8").splitlines()]
-    graph = import_graph()
+def measures(*, with_fit: bool = False) -> dict[str, float]:
+    """Return the measures by their name in LIMITS."""
     from scot_hycnn import solver, tl
 
-    return {
+    lines = [line.strip() for path in FILES for line in path.read_text(encoding="utf-8").splitlines()]
+    graph, folders = import_graph(), files_by_folder()
+    values = {
         "lines of the package": len(lines),
         "files of the package": len(FILES),
-        "files in the largest folder": largest_folder(),
+        "files in the largest folder": max(n for folder, n in folders.items() if folder not in LISTS_OF_FUNCTIONS),
+        "files in metrics or pl": max(folders[folder] for folder in LISTS_OF_FUNCTIONS),
         "import depth": len(longest_chain(graph)),
         "circles of imports": len(circles(graph)),
-        "files that name the option 'conjugates'": len(files_of_option("conjugates")),
+        "files that name the option conjugates": len(files_of_option("conjugates")),
         "parameters of tl.hycnn_ot": len(inspect.signature(tl.hycnn_ot).parameters),
         "parameters of solver.fit": len(inspect.signature(solver.fit).parameters),
+        "lines of the longest function": max(lengths_of_functions().values()),
         "private functions with one caller and at most five lines": len(small_with_one_caller()),
-        "comment share of lines, %": round(100 * sum(line.startswith("#") for line in lines) / len(lines), 1),
+        "percentage of lines that are comments": 100 * sum(line.startswith("#") for line in lines) / len(lines),
+        "warning filters": len(warning_filters()),
     }
+    if with_fit:
+        entered = entered_by_a_fit()
+        values |= {"files that a fit enters": len(entered), "functions that a fit enters": entered.total()}
+    return values
 
 
 def main() -> None:
-    """Print the measures."""
+    """Print the measures, and with ``--verbose`` what they count."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--entered", action="store_true", help="also the files and functions that one fit enters")
     parser.add_argument("--verbose", action="store_true", help="also what the measures count")
     options = parser.parse_args()
-    for name, value in measures().items():
-        print(f"{name}: {value}")
+    for name, value in measures(with_fit=options.entered).items():
+        smallest, largest = LIMITS[name]
+        missed = "" if smallest <= value <= largest else "  <- outside the limit"
+        print(f"{name}: {round(value, 1)} ({smallest} to {largest}){missed}")
     if options.verbose:
-        print("\nlongest chain:", *longest_chain(import_graph()), sep="\n  ")
-        print("\ncircles:", *circles(import_graph()), sep="\n  ")
+        graph = import_graph()
+        print("\nlongest chain of imports:", *longest_chain(graph), sep="\n  ")
+        print("\ncircles of imports:", *circles(graph), sep="\n  ")
+        print("\nfiles in the largest folders:", *files_by_folder().most_common(5), sep="\n  ")
+        print("\nfiles that name the option conjugates:", *files_of_option("conjugates"), sep="\n  ")
+        print("\nlongest functions:", *Counter(lengths_of_functions()).most_common(5), sep="\n  ")
         print("\nsmall private functions with one caller:", *small_with_one_caller(), sep="\n  ")
-    if options.entered:
-        files, n_functions = entered_by_a_fit()
-        print(f"files and functions that a fit enters: {len(files)}, {n_functions}")
-        if options.verbose:
-            print(*(f"  {count:3} {file}" for file, count in files.items()), sep="\n")
+        print("\nwarning filters:", *warning_filters(), sep="\n  ")
+    if options.entered and options.verbose:
+        print("\nfunctions that a fit enters, by file:")
+        print(*(f"  {count:3} {file}" for file, count in entered_by_a_fit().items()), sep="\n")
 
 
 if __name__ == "__main__":

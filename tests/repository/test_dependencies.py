@@ -1,8 +1,7 @@
-"""What is imported is declared, what is declared has been tested, and nothing goes to the network unasked."""
+"""What is imported is declared, each lower bound is tested and documented, and no call uses the network unasked."""
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import sys
@@ -13,101 +12,80 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from repository.measures import FILES, ROOT, imported_names, name_of
 
-import scot_hycnn
-
-ROOT = Path(__file__).parents[2]
-PACKAGE = Path(scot_hycnn.__file__).parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+TOP = Path(__file__).parents[2]
+PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CORE = [Requirement(line) for line in PROJECT["dependencies"]]
 EXTRAS = {
     extra: [requirement for requirement in map(Requirement, lines) if requirement.name != "scot-hycnn"]
     for extra, lines in PROJECT["optional-dependencies"].items()
 }
-# Tools and packages to compare with: run in the versions of constraints.txt alone.
+# Tools, and packages to compare with, run in the versions of constraints.txt only.
 AS_PINNED = ["arrow", "bench", "browser", "dev", "docs", "fuzz", "workflow"]
-TESTED_LOWEST = [*CORE, *(requirement for extra in EXTRAS if extra not in AS_PINNED for requirement in EXTRAS[extra])]
-EVERY = [*CORE, *(requirement for requirements in EXTRAS.values() for requirement in requirements)]
-# Names of modules that differ from those of their packages.
+ALL = [*CORE, *(requirement for requirements in EXTRAS.values() for requirement in requirements)]
+# Modules that have another name than their package.
 PACKAGES = {"sklearn": "scikit-learn", "ot": "pot"}
 
 
-def pins(name):
-    lines = (ROOT / name).read_text("utf-8").splitlines()
-    return {canonicalize_name(line.split("==")[0]): Version(line.split("==")[1]) for line in lines if "==" in line}
-
-
-LOWEST, PINNED = pins("constraints-lowest.txt"), pins("constraints.txt")
-
-
-def bound(requirement):
-    """The lower bound, which is all that a requirement may have."""
+def lower_bound(requirement):
+    """Version of the lower bound, the only bound that a requirement may have; None without one."""
+    if not requirement.specifier:
+        return None
     (specifier,) = requirement.specifier
     assert specifier.operator == ">="
     return Version(specifier.version)
 
 
+def pinned(file):
+    lines = (TOP / file).read_text(encoding="utf-8").splitlines()
+    return {canonicalize_name(line.split("==")[0]): Version(line.split("==")[1]) for line in lines if "==" in line}
+
+
 def third_party(path):
-    tree = ast.parse(path.read_text("utf-8"))
-    modules = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    modules += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
-    first = {module.partition(".")[0] for module in modules} - set(sys.stdlib_module_names) - {"scot_hycnn"}
+    first = {name.partition(".")[0] for name in imported_names(path)} - set(sys.stdlib_module_names) - {"scot_hycnn"}
     return {PACKAGES.get(name, name) for name in first}
 
 
-IMPORTS = {path.relative_to(PACKAGE).as_posix(): third_party(path) for path in sorted(PACKAGE.rglob("*.py"))}
+IMPORTS = {name_of(path): third_party(path) for path in FILES}
 
 
-@pytest.mark.parametrize("requirement", EVERY, ids=lambda requirement: requirement.name)
-def test_no_version_is_too_new(requirement):
-    assert {specifier.operator for specifier in requirement.specifier} <= {">="}
+def test_lower_bounds_are_the_versions_that_are_tested():
+    lowest, latest = pinned("constraints-lowest.txt"), pinned("constraints.txt")
+    tested = [*CORE, *(requirement for extra in EXTRAS if extra not in AS_PINNED for requirement in EXTRAS[extra])]
+    assert {r.name: lower_bound(r) for r in tested} == {r.name: lowest[canonicalize_name(r.name)] for r in tested}
+    for extra in AS_PINNED:
+        for requirement in EXTRAS[extra]:
+            if bound := lower_bound(requirement):
+                version = latest[canonicalize_name(requirement.name)]
+                assert version.release[: len(bound.release)] == bound.release, requirement.name
 
 
-@pytest.mark.parametrize("requirement", TESTED_LOWEST, ids=lambda requirement: requirement.name)
-def test_the_lowest_version_is_the_one_that_make_lowest_tests(requirement):
-    assert LOWEST[canonicalize_name(requirement.name)] == bound(requirement)
+def test_imports_are_declared():
+    imported = set().union(*IMPORTS.values())
+    assert {requirement.name for requirement in CORE} <= imported <= {requirement.name for requirement in ALL}
 
 
-@pytest.mark.parametrize("extra", AS_PINNED)
-def test_the_lowest_version_is_the_pinned_one(extra):
-    for requirement in EXTRAS[extra]:
-        if requirement.specifier:
-            release = bound(requirement).release
-            assert PINNED[canonicalize_name(requirement.name)].release[: len(release)] == release, requirement
+def test_a_file_that_imports_an_optional_package_names_its_extra():
+    core = {requirement.name for requirement in CORE}
+    for extra in ("ot", "datasets", "lazy", "dask", "cli"):
+        optional = {requirement.name for requirement in EXTRAS[extra]} - core
+        files = [file for file, names in IMPORTS.items() if names & optional]
+        assert files, extra
+        # The commands are imported after the file that looks for typer.
+        for file in ["cli/_main.py"] if extra == "cli" else files:
+            assert f"pip install 'scot-hycnn[{extra}]'" in (ROOT / file).read_text(encoding="utf-8"), file
 
 
-def test_every_import_is_declared():
-    declared = {requirement.name for requirement in EVERY}
-    assert set().union(*IMPORTS.values()) <= declared
-    assert {requirement.name for requirement in CORE} <= set().union(*IMPORTS.values())
-
-
-OPTIONAL = [
-    (file, name, extra)
-    for file, names in IMPORTS.items()
-    for extra in ("cli", "ot", "datasets", "lazy", "dask")
-    for name in sorted(
-        names & {requirement.name for requirement in EXTRAS[extra]} - {requirement.name for requirement in CORE}
-    )
-]
-
-
-def test_there_are_optional_imports():
-    assert {name for _, name, _ in OPTIONAL} >= {"typer", "pot", "pooch", "mudata", "zarr", "distributed"}
-
-
-@pytest.mark.parametrize(("file", "name", "extra"), OPTIONAL)
-def test_what_is_not_installed_names_its_extra(file, name, extra):
-    # The commands are imported after the one that looks for typer.
-    speaks = "cli/_main.py" if extra == "cli" else file
-    assert f"pip install 'scot-hycnn[{extra}]'" in (PACKAGE / speaks).read_text("utf-8")
-
-
-@pytest.mark.parametrize("requirement", EVERY, ids=lambda requirement: requirement.name)
-def test_each_dependency_is_on_the_page(requirement):
-    page = (ROOT / "docs/dependencies.md").read_text("utf-8")
-    wanted = f"{bound(requirement)}" if requirement.specifier else ""
-    assert re.search(rf"^\| {re.escape(requirement.name)} \|.*\| {re.escape(wanted)} \|", page, flags=re.MULTILINE)
+@pytest.mark.parametrize(("page", "requirements"), [("docs/dependencies.md", ALL), ("recipe/meta.yaml", CORE)])
+def test_pages_show_each_lower_bound(page, requirements):
+    text = (TOP / page).read_text(encoding="utf-8")
+    if page.endswith(".yaml"):
+        found = set(re.findall(r"^    - ([\w-]+) >=([\d.]+)$", text, flags=re.MULTILINE))
+    else:
+        found = set(re.findall(r"^\| ([\w-]+) \|.*\| ([\d.]*) \|", text, flags=re.MULTILINE))
+    on_conda = {"torch": "pytorch", "matplotlib": "matplotlib-base"} if page.endswith(".yaml") else {}
+    assert {(on_conda.get(r.name, r.name), str(lower_bound(r) or "")) for r in requirements} <= found
 
 
 MAIN_CALLS = """
