@@ -1,6 +1,6 @@
 """The theory in numbers (HyCNN paper, sec. 3): sup-error of x^2 on [0, 1] against depth and parameters.
 
-'by hand' are the weights of _square.py, measured through the potentials in double precision; 'trained' is the best of
+'by hand' are the weights of _lib/square.py, measured through the potentials in double precision; 'trained' is the best of
 16 starts of Adam; 'at best' is the lower bound for any ICNN of the same widths, 1/(8 k^2) with the largest number k of
 pieces that it can have. Draws docs/approximation.png.
 
@@ -17,8 +17,8 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 import torch
-from _report import run, show
-from _square import error_bound, hycnn, square
+from _lib.rows import run, show
+from _lib.square import error_bound, hycnn, square
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator

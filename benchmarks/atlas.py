@@ -1,10 +1,10 @@
-"""Cells that do not fit into memory: a generated .zarr file of millions, fitted and transported.
+"""Fit and move cells that do not fit into memory: a .zarr file of millions of cells is generated for it.
 
-Each job runs in a process of its own and reports the most memory that it has had, beyond the interpreter with all
-imports. generate: the file, in blocks. fit: a map to each of the conditions, from samples of max_cells cells a side,
-predict=False. transport: all cells of the file by one map, into a new store.
+Each job runs in a new process and reports its peak memory beyond the interpreter with all imports. "generate" writes the
+file in blocks. "fit" fits a map to each of the conditions, from samples of max_cells cells a side, with predict=False.
+"transport" moves all cells of the file by one map into a new store.
 
-With few training steps the memory is that of a full fit, and the maps mean nothing: the column max_steps says so.
+With few training steps (column max_steps) the memory is that of a full fit, but the maps mean nothing.
 
     python benchmarks/atlas.py
     python benchmarks/atlas.py --n-cells 1000000 --max-steps 600 --folder /scratch
@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 import torch
 import zarr
-from _report import peak_memory, run, show
+from _lib.rows import peak_memory, run, show
 from anndata import AnnData
 from anndata.experimental import read_lazy
 
@@ -41,7 +41,7 @@ KEY = "hycnn_ot"
 
 
 def generate(path: Path, *, n_cells: int, n_targets: int) -> None:
-    """Write n_cells cells of a control and n_targets conditions in random order, each moved in its own direction."""
+    """Write n_cells cells of a control and n_targets conditions in random order; each condition moves in one direction."""
     rng = np.random.default_rng(0)
     codes = rng.integers(n_targets + 1, size=n_cells).astype(np.int8)
     labels = ["control", *(f"drug{number}" for number in range(n_targets))]
@@ -51,9 +51,9 @@ def generate(path: Path, *, n_cells: int, n_targets: int) -> None:
     shifts = np.concatenate([np.zeros((1, N_DIMS)), rng.normal(size=(n_targets, N_DIMS))]).astype(np.float32)
     scales = np.linspace(3, 0.5, N_DIMS, dtype=np.float32)
     for start in range(0, n_cells, BLOCK):
-        own = codes[start : start + BLOCK]
-        values = rng.standard_normal((len(own), N_DIMS), dtype=np.float32)
-        values = scales * (values + shifts[own] * (values[:, :1] > 0))
+        labelled = codes[start : start + BLOCK]
+        values = rng.standard_normal((len(labelled), N_DIMS), dtype=np.float32)
+        values = scales * (values + shifts[labelled] * (values[:, :1] > 0))
         if start == 0:
             anndata.io.write_elem(root["obsm"], "X_rep", values, dataset_kwargs={"chunks": (BLOCK, N_DIMS)})
         else:
@@ -73,7 +73,7 @@ def fit(path: Path, *, n_targets: int, max_cells: int, max_steps: int) -> None:
 def transport(path: Path, *, output: Path) -> None:
     """Move every cell of the file by the first map."""
     fitted = anndata.read_h5ad(path.parent / "maps.h5ad")
-    # A short training may keep the Gaussian map; networks are what takes time.
+    # A short training may keep the Gaussian map, but the time of the networks is what counts.
     next(iter(fitted.uns[KEY]["models"].values()))["blend"] = 1.0
     adata = read_lazy(path)
     everyone = np.ones(adata.n_obs, dtype=bool)
@@ -88,8 +88,7 @@ def child(job: str, path: str, arguments: str, threads: int) -> None:
     """Run one job in this process and print what it took."""
     torch.set_num_threads(threads)
     dask.config.set(num_workers=threads)
-    warnings.filterwarnings("ignore", "solver.fit|Nothing says whether", UserWarning)
-    warnings.filterwarnings("ignore", "Writing zarr v2", UserWarning)
+    warnings.filterwarnings("ignore", "Nothing says whether|Writing zarr v2", UserWarning)
     before, started = peak_memory(), time.perf_counter()
     JOBS[job](Path(path), **json.loads(arguments))
     seconds = time.perf_counter() - started
@@ -99,7 +98,7 @@ def child(job: str, path: str, arguments: str, threads: int) -> None:
 def measure(
     job: str, n_cells: int, n_targets: int, max_cells: int, max_steps: int, *, folder: Path, threads: int
 ) -> dict[str, object]:
-    """One job on one file, in a new process."""
+    """Run one job on one file in a new process."""
     path = folder / f"{n_cells}.zarr"
     made = {"generate": path, "fit": folder / "maps.h5ad"}
     before = BEFORE.get(job)
@@ -120,7 +119,7 @@ def measure(
 
 
 def check(path: Path, output: Path) -> None:
-    """Every cell has moved, and its displacement is the distance."""
+    """Check that every cell has moved, and that its displacement is the distance."""
     before, after = read_lazy(path), read_lazy(output)
     rows = np.sort(np.random.default_rng(1).choice(before.n_obs, 1000, replace=False))
     moved, x = (np.asarray(table[rows]) for table in (after.obsm[f"X_{KEY}_drug0"], before.obsm["X_rep"]))

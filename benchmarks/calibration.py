@@ -17,8 +17,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
-from _clouds import closed_form
-from _report import run, show
+from _lib.known_maps import closed_form
+from _lib.rows import run, show
 from scipy.stats import spearmanr
 
 from scot_hycnn import datasets, solver

@@ -1,11 +1,11 @@
-"""Real cells, held out: in folds, a cell type at a time, and beside other packages at equal seconds.
+"""Predict real cells that were held out: in folds, a cell type at a time, and beside other packages at equal seconds.
 
-folds: energy distance of transported held-out controls to held-out treated cells; five folds, stratified by cell type
-and condition. groups: all cells of a type are held out, in both conditions; scores of mean expression, where the
-prediction is control + mean(T(x) - x) PCs, as it is and with negative means set to 0 (genes cannot have them). peers:
-energy distance on the folds after seconds of training on one core, as in speed.py. PCA and all else is fitted on
-training cells. Energy distances are unbiased: 0 is perfect, and 'floor' is what training target cells get. 'floor_mean'
-is what they get when the means of both clouds, from which a map takes its shift, are only known from so many cells: no
+The part "folds" measures the energy distance of transported held-out controls to held-out treated cells, in five folds
+that are stratified by cell type and condition. "groups" holds out all cells of a type, in both conditions, and scores
+mean expression: the prediction is control + mean(T(x) - x) PCs, as it is and with negative means set to 0 (genes cannot
+have them). "peers" measures the energy distance on the folds after seconds of training on one core, as in speed.py. The
+PCA and everything else is fitted on training cells. Energy distances are unbiased: 0 is perfect. 'floor' is the distance
+of the training target cells. 'floor_mean' adds the sampling error of both means, from which a map takes its shift: no
 map can be expected below it. Needs SCOT_HYCNN_DATA, the folder of the data.
 
     python benchmarks/cells.py
@@ -27,33 +27,34 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
-from _folds import GROUPS, N_FOLDS, RESPONSES, Held, fold, left_out
-from _methods import Cells, Transport, fit, train_peer
-from _report import run, show
+from _lib.held_out_cells import GROUPS, N_FOLDS, RESPONSES, Held, fold, left_out
+from _lib.known_maps import Cells
+from _lib.methods import Transport, check_peers, fit, train_peer
+from _lib.rows import run, show
+from _lib.timing import seconds_and_rate
 from scipy.stats import ttest_ind
 
 from scot_hycnn import metrics, solver
 
-# Name to how it is fitted; those with groups give each the same proportions in both conditions.
+# Name of a row, and how it is fitted. Fits with groups give each group the same proportion in both conditions.
 NETWORKS = {"hycnn_ot": "hycnn/amortized", "icnn": "icnn/amortized", "paper": "hycnn/paper"}
 BASELINES = ("identity", "mean_shift", "gaussian")
 FOLDS_METHODS = ("floor", "floor_mean", *BASELINES, *NETWORKS)
-# After the slash, what the blend is chosen on; '+' goes over to the Gaussian map away from training cells.
+# The word after the slash names what the blend is chosen on; '+' falls back on the Gaussian map far from training cells.
 GROUPS_METHODS = (
     *BASELINES, "gaussian_weighted", "hycnn_ot/groups", "hycnn_ot/groups+fallback", "hycnn_ot/cells",
     "hycnn_ot/cells+fallback", "icnn/groups", "icnn/cells", "paper",
 )  # fmt: skip
 PEERS = ("ot-cfm", "ott-enot", "entropic-mean")
-# Every axis to unit variance before a package of others sees it.
+# The other package gets axes of unit variance.
 STANDARDISED = "+standardised"
 BUDGETS = (30.0, 60.0, 120.0)
-FEW, MANY = 20, 100  # steps of the two fits from which the steps a budget allows are reckoned
 N_TOP = 50
 N_BOOTSTRAP = 20
 
 
 def spread(held: Held, moved: Cells) -> dict[str, float]:
-    """How well the moved cells make up the observed cloud."""
+    """Score how well the moved cells agree with the observed cloud."""
     if not np.isfinite(moved).all():
         return {"energy_distance": float("inf"), "trace_ratio": float("nan")}
     return {
@@ -63,7 +64,7 @@ def spread(held: Held, moved: Cells) -> dict[str, float]:
 
 
 def means(held: Held, moved: Cells) -> dict[str, float]:
-    """How well mean expression is predicted; of genes also without negative means, and of the most changed ones."""
+    """Score the prediction of mean expression; for genes also without negative means, and of the most changed ones."""
     before, after = held.control.mean(0), held.observed.mean(0)
     predicted = before + (moved - held.x_held).mean(0) @ held.loadings
     genes = len(before) > N_TOP
@@ -85,19 +86,19 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def baseline(method: str, held: Held) -> Cells:
-    """Moved cells of what needs no training."""
+    """Return the moved cells of a baseline that needs no training."""
     if method == "identity":
         return held.x_held
     return held.x_held + held.y.mean(0) - held.x.mean(0)
 
 
 def floor_of_means(held: Held, rng: int) -> dict[str, float]:
-    """The floor, displaced by the sampling error of both means: a bootstrap within types, as folds are stratified."""
+    """Return the floor with the sampling error of both means: a bootstrap within types, as folds are stratified."""
     generator = np.random.default_rng(rng)
 
     def error(cells: Cells, labels: np.ndarray) -> np.ndarray:
-        own = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-        drawn = np.concatenate([generator.choice(rows, len(rows)) for rows in own])
+        types = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        drawn = np.concatenate([generator.choice(rows, len(rows)) for rows in types])
         return cells[drawn].mean(0) - cells.mean(0)
 
     scores = [
@@ -144,7 +145,7 @@ def measure_group(response: str, group: str, method: str, max_steps: int | None,
         name, _, leave_out = method.partition("/")
         if method == "gaussian_weighted":
             name, leave_out = "gaussian", "cells"
-        # A fit serves both rows, with and without the fall-back.
+        # The rows with and without the fall-back share one fit.
         fitted = _fit_groups(response, group, name, leave_out, max_steps=max_steps, seed=seed)
         moved, seconds = fitted.transport(held.x_held, fallback=bool(fallback)), fitted.params["seconds"]
     return means(held, moved) | spread(held, moved) | _report(fitted) | {"seconds": seconds}
@@ -155,7 +156,7 @@ def _report(fitted: solver.TransportMap | None) -> dict[str, object]:
 
 
 def timed_fit(response: str, fold_number: int, max_steps: int) -> tuple[float, solver.TransportMap]:
-    """Seconds of one core and map of a fit."""
+    """Return the seconds of one core that a fit takes, and its map."""
     held = fold(response, fold_number)
     started = time.process_time()
     fitted = fit(NETWORKS["hycnn_ot"], held.x, held.y, rng=fold_number, max_steps=max_steps)
@@ -163,19 +164,16 @@ def timed_fit(response: str, fold_number: int, max_steps: int) -> tuple[float, s
 
 
 @functools.cache
-def seconds_and_rate(response: str) -> tuple[float, float]:
-    """Seconds that a fit takes beside its steps, and steps a second."""
-    timed_fit(response, 0, 2)
-    (few, _), (many, fitted) = (timed_fit(response, 0, n) for n in (FEW, MANY))
-    rate = max(fitted.params["n_steps"] - FEW, 1) / max(many - few, 1e-3)
-    return max(few - FEW / rate, 0.0), rate
+def cost(response: str) -> tuple[float, float]:
+    """Return the seconds that a fit takes beside its steps, and its steps a second."""
+    return seconds_and_rate(lambda n_steps: timed_fit(response, 0, n_steps))
 
 
 @functools.lru_cache(maxsize=1)
 def looks(
     response: str, fold_number: int, method: str, marks: tuple[float, ...]
 ) -> tuple[list[dict[str, float]], float]:
-    """The one training of another package's method: what was seen at the marks, and the seconds of compilation."""
+    """Train another package's method once; return its scores at the marks, and the seconds of compilation."""
     held = fold(response, fold_number)
     method, _, standardised = method.partition("+")
     shift, scale = np.zeros(held.x.shape[1]), 1.0
@@ -195,11 +193,11 @@ def looks(
 def measure_peer(
     response: str, fold_number: int, method: str, budget: float, marks: tuple[float, ...]
 ) -> dict[str, object]:
-    """Scores that a method reaches in a budget of seconds."""
+    """Return the scores that a method reaches in a budget of seconds."""
     if method != "hycnn_ot":
         seen, compiling = looks(response, fold_number, method, marks)
         return next((row for row in seen if row["seconds"] >= budget), seen[-1]) | {"compile_seconds": compiling}
-    beside, rate = seconds_and_rate(response)
+    beside, rate = cost(response)
     seconds, fitted = timed_fit(response, fold_number, max(round((budget - beside) * rate), 10))
     held = fold(response, fold_number)
     return spread(held, fitted.transport(held.x_held)) | _report(fitted) | {"seconds": seconds}
@@ -216,7 +214,7 @@ def measure(
     max_steps: int | None,
     marks: tuple,
 ) -> dict[str, object]:
-    """One row of any part."""
+    """Measure one row of any part."""
     if part == "groups":
         return measure_group(response, held_out, method, max_steps, seed)
     number = int(held_out.removeprefix("fold "))
@@ -226,7 +224,7 @@ def measure(
 
 
 def cases(options: argparse.Namespace) -> list[dict[str, object]]:
-    """What is to be measured."""
+    """Return the rows to measure."""
     found = []
     for response in options.responses:
         folds = [f"fold {number}" for number in range(options.folds)]
@@ -248,7 +246,7 @@ def cases(options: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def summary(table: pd.DataFrame, keys: list[str], columns: list[str]) -> pd.DataFrame:
-    """Mean and standard deviation of some columns over what was held out."""
+    """Return mean and standard deviation of some columns over the folds or types."""
     table = table.assign(**{column: pd.to_numeric(table.get(column), errors="coerce") for column in columns})
     grouped = table.groupby(keys, sort=False)
     wide = grouped[columns].mean()
@@ -262,7 +260,7 @@ def main() -> None:
     if "SCOT_HYCNN_DATA" not in os.environ:
         sys.exit("Set SCOT_HYCNN_DATA to the folder that holds kang_ifnb.h5ad and bodenmiller_cytof.h5ad.")
     if "peers" in options.parts:
-        import _peers  # noqa: F401  # says now that the extra 'bench' is missing, not after half of the rows
+        check_peers(PEERS)
     torch.set_num_threads(options.threads)
     name = "cells_quick" if options.quick else "cells"
     measured: Callable[..., dict[str, object]] = functools.partial(
@@ -279,7 +277,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """Of the command line."""
+    """Read the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="*", default=["folds", "groups"], choices=["folds", "groups", "peers"])
     parser.add_argument("--peers", action="store_true", help="also what needs the extra 'bench'; one thread")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from _report import run, show
+from _lib.rows import run, show
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer

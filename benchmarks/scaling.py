@@ -1,9 +1,9 @@
-"""What a fit costs: seconds and memory against cells, dimensions, maps and width, and the law behind them.
+"""Measure what a fit costs: seconds and memory against cells, dimensions, maps and width, and the law behind them.
 
-One thing is changed at a time from 4 maps of 2,000 cells a side in 50 dimensions. Steps are timed apart from what a map
-takes beside them: preparation, ten checks, choice of the blend, certificate. Each size has a process of its own, whose
-peak memory is read. The law is fitted to the rows by least squares of relative errors; from it come the costs of a
-genome-wide screen and an atlas, here and on GPUs of the speed that one job was measured at.
+One size at a time is changed, from 4 maps of 2,000 cells a side in 50 dimensions. Steps are timed apart from what a map
+takes beside them: preparation, ten checks, choice of the blend, certificate. Each size runs in a new process, whose peak
+memory is read. The law is fitted to the rows by least squares of relative errors. It gives the costs of a genome-wide
+screen and an atlas, here and on GPUs of the speed that was measured for one job.
 
     python benchmarks/scaling.py
     python benchmarks/scaling.py --device cuda
@@ -17,21 +17,15 @@ import json
 import subprocess
 import sys
 import time
-import warnings
-from dataclasses import replace
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 import torch
-from _report import machine, peak_memory, run, show
+from _lib.rows import machine, peak_memory, run, show
+from _lib.timing import seconds_of_step
 from scipy.optimize import nnls
 
 from scot_hycnn import solver
-from scot_hycnn.solver.data._cells import Cells
-from scot_hycnn.solver.runtime._batching import maps_at_once
-from scot_hycnn.solver.training import _loop
-from scot_hycnn.solver.training._methods import RECIPES, make_method, make_network
 
 BASE = {"n_cells": 2000, "n_dims": 50, "n_maps": 4, "width": 48}
 CHANGES = {
@@ -40,45 +34,28 @@ CHANGES = {
     "n_maps": (1, 2, 8, 16, 32),
     "width": (16, 32, 96),
 }
-WARM_UP, STEPS, CHECKS = 3, 15, 10
+FEW, MANY = 20, 60  # steps of the two fits that time a step, multiples of 20
 MEMBERS, DEPTH, BATCH = 4, 4, 256
-# Gradients of the batch that a step amounts to where conjugates are predicted, which is what is measured.
-GRADIENTS = RECIPES["amortized"].method.gradients_per_step
-# Screens and atlases: maps, cells a side, dimensions.
+# Gradients of a batch that a step costs, by how the search for conjugates starts. The rows measure amortised starts.
+GRADIENTS = {"amortized": 20, "cached": 10}
+# Number of maps, cells a side and dimensions of screens and atlases.
 JOBS = {
     "16 conditions x 2,000 cells, d = 50": (16, 2000, 50),
     "200 conditions x 500 cells, d = 30": (200, 500, 30),
     "genome-wide Perturb-seq: 10,000 conditions x 200 cells, d = 50": (10_000, 200, 50),
     "atlas: 100 million cells in 20 conditions, d = 50 (100,000 of each are fitted on)": (20, 100_000, 50),
 }
-# Multiply-adds a second in float32, H100 (SXM, without tf32), and what part of them training has been seen to reach: 64
+# Multiply-adds a second in float32 of an H100 (SXM, without TF32), and the part of them that training reached: 64
 # conditions of 500 cells, d = 30, four networks each, took 8.3 ms a step (gpu.py).
 GPU, REACHED = 33e12, 0.056
 
 
 def work(n_dims: int, hidden: tuple[int, ...]) -> int:
-    """Multiply-adds of one gradient of a HyCNN at one point: forward, and as many back."""
+    """Return the multiply-adds of one gradient of a HyCNN at one point: the forward pass, and as many for the backward one."""
     forward = 2 * n_dims * hidden[0]  # (Qx)^2
     for below, width in zip((0, *hidden), hidden, strict=False):
         forward += 2 * width * (n_dims + below)
     return 2 * forward
-
-
-class Idle:
-    """In the place of the monitor: steps alone are timed."""
-
-    gain, clearly_worse_than_gaussian, history = 0.0, False, MappingProxyType({})
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def check(self, _: int, theta: torch.Tensor, __: object) -> None:
-        """Keep the last state."""
-        self._theta = theta
-
-    def selected(self) -> torch.Tensor:
-        """Give it back."""
-        return self._theta
 
 
 def child(size: dict[str, int], device: str, threads: int) -> None:
@@ -89,51 +66,33 @@ def child(size: dict[str, int], device: str, threads: int) -> None:
     x = generator.normal(size=(n_cells, n_dims)).astype(np.float32)
     shifts = generator.normal(size=(n_maps, n_dims))
     ys = [(x[generator.permutation(n_cells)] + shift * (x[:, :1] > 0)).astype(np.float32) for shift in shifts]
-    options = {"hidden": (width,) * DEPTH, "n_ensemble": MEMBERS, "batch_size": BATCH, "device": device}
-    solver.fit_many(x[:500], [y[:500] for y in ys[:1]], max_steps=2, progress=False, **options)  # loads kernels
-    before, step = _memory(), seconds_of_step(x, ys, options)
-    started = time.perf_counter()
-    solver.fit_many(x, ys, max_steps=CHECKS, progress=False, **options)
-    seconds = time.perf_counter() - started
+    options = {"hidden": (width,) * DEPTH, "n_ensemble": MEMBERS, "batch_size": BATCH, "conjugates": "amortized"}
+    options |= {"device": device, "progress": False}
+    solver.fit_many(x[:500], [y[:500] for y in ys[:1]], max_steps=2, **options)  # loads kernels
+    before, started = _memory(), time.perf_counter()
+    short = solver.fit_many(x, ys, max_steps=FEW, **options)
+    middle = time.perf_counter()
+    long = solver.fit_many(x, ys, max_steps=MANY, **options)
+    step = seconds_of_step(short, long, threads, device)
+    n_steps = float(np.mean([fitted.params["n_steps"] for fitted in short]))
     measured = {
         "milliseconds_of_step_and_map": 1000 * step / n_maps,
-        "seconds_of_map_beside_steps": max(seconds - CHECKS * step, 0) / n_maps,
+        "seconds_of_map_beside_steps": max(middle - started - n_steps * step, 0) / n_maps,
         "mib": _memory() - before,
-        "seconds": seconds + STEPS * step,
+        "seconds": time.perf_counter() - started,
     }
     print(json.dumps(measured))
 
 
-def seconds_of_step(x: np.ndarray, ys: list[np.ndarray], options: dict[str, object]) -> float:
-    """Of all maps together, which train in the batches of a fit."""
-    settings = solver.Settings.for_cells(*x.shape, max_steps=STEPS, rng=0, conjugates="predicted", **options)
-    network = make_network(settings.potential, settings.solver, x.shape[1], settings.hidden)
-    clouds = [Cells.prepare(x.astype(float), y.astype(float), 0.1, rng=0, device=settings.device) for y in ys]
-    most = maps_at_once(settings, torch.get_num_threads())
-    own = _loop.Monitor, _loop.snapshots
-    _loop.Monitor = Idle
-    _loop.snapshots = lambda _, f, __, monitors: f.detach().clone().split(len(f) // len(monitors))
-    seconds = {}
-    for steps in (WARM_UP, STEPS):
-        started = time.perf_counter()
-        for first in range(0, len(clouds), most):
-            _loop.train(network, replace(settings, max_steps=steps), clouds[first : first + most], told=lambda *_: None)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds[steps] = time.perf_counter() - started
-    _loop.Monitor, _loop.snapshots = own
-    return seconds[STEPS] / STEPS
-
-
 def _memory() -> float:
-    """Most memory that the process has had, in MiB, on the device where that is a GPU."""
+    """Return the peak memory of the process in MiB, or of the device if that is a GPU."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return peak_memory()
 
 
 def measure(n_cells: int, n_dims: int, n_maps: int, width: int, *, device: str, threads: int) -> dict[str, object]:
-    """One size, in a new process."""
+    """Measure one size in a new process."""
     settings = dict(zip(BASE, (n_cells, n_dims, n_maps, width), strict=True))
     command = [sys.executable, __file__, "--child", json.dumps(settings), "--device", device, "--threads", str(threads)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -142,8 +101,8 @@ def measure(n_cells: int, n_dims: int, n_maps: int, width: int, *, device: str, 
 
 
 def law(table: pd.DataFrame) -> tuple[float, float]:
-    """Nanoseconds a network, step and point: alpha for each unit of a layer, beta for each multiply-add."""
-    points = MEMBERS * BATCH * GRADIENTS
+    """Return the nanoseconds of a gradient at a point: alpha for each unit of a layer, beta for each multiply-add."""
+    points = MEMBERS * BATCH * GRADIENTS["amortized"]
     measured = table["milliseconds_of_step_and_map"].to_numpy(float) * 1e6 / points
     units = DEPTH * table["width"].to_numpy(float)
     products = np.array([work(d, (w,) * DEPTH) for d, w in zip(table["n_dims"], table["width"], strict=True)], float)
@@ -152,15 +111,16 @@ def law(table: pd.DataFrame) -> tuple[float, float]:
 
 
 def costs(table: pd.DataFrame, alpha: float, beta: float) -> pd.DataFrame:
-    """Seconds that the jobs take here, and on GPUs of the stated speed; what is beside steps stays on the CPU."""
+    """Return the minutes of the jobs here, and on GPUs of the stated speed; what is beside steps stays on the CPU."""
     beside = table.groupby("n_cells")["seconds_of_map_beside_steps"].median()
     rows = []
     for name, (n_maps, n_cells, n_dims) in JOBS.items():
-        fitted = solver.Settings.for_cells(n_cells, n_dims, device="cpu", rng=0)
-        method = make_method(fitted.solver, None, None, conjugates=fitted.conjugates)
-        points = n_maps * fitted.n_ensemble * fitted.max_steps * fitted.batch_size * method.gradients_per_step
-        products = work(n_dims, fitted.hidden)
-        here = points * (alpha * sum(fitted.hidden) + beta * products) * 1e-9
+        settings = solver.Settings.for_cells(n_cells, n_cells, n_dims, device="cpu", rng=0)
+        points = (
+            n_maps * settings.n_ensemble * settings.max_steps * settings.batch_size * GRADIENTS[settings.conjugates]
+        )
+        products = work(n_dims, settings.hidden)
+        here = points * (alpha * sum(settings.hidden) + beta * products) * 1e-9
         on_gpu = points * products / (GPU * REACHED)
         around = n_maps * float(np.interp(n_cells, beside.index, beside))
         rows.append(
@@ -185,9 +145,7 @@ def main() -> None:
     options = parser.parse_args()
     device = str(solver.resolve_device(options.device))
     if options.child:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "solver.fit", UserWarning)
-            child(json.loads(options.child), device, options.threads)
+        child(json.loads(options.child), device, options.threads)
         return
     torch.set_num_threads(options.threads)
     base = BASE | ({"n_maps": 1} if options.quick else {})
@@ -202,7 +160,7 @@ def main() -> None:
     show(table.drop(columns=list(machine())))
     alpha, beta = law(table)
     print(
-        f"\nA step takes {MEMBERS} members x batch x {GRADIENTS} gradients x ({alpha:.3g} ns x units + {beta:.3g} ns x "
+        f"\nA step takes {MEMBERS} members x batch x {GRADIENTS['amortized']} gradients x ({alpha:.3g} ns x units + {beta:.3g} ns x "
         f"multiply-adds) a map; a GPU of {GPU:.2g} multiply-adds a second is assumed to reach {REACHED:.0%} of them.\n"
     )
     show(costs(table, alpha, beta))

@@ -1,10 +1,10 @@
-"""Many conditions at once: what a batch saves, what few cells allow, and a whole screen.
+"""Fit many conditions at once: what a batch saves, which options suit few cells, and a whole screen.
 
-choices: error with few cells a side, for members, steps, batch and network; maps of known truth by their squared error,
-real cells by the energy distance of held-out ones, both in units of the Gaussian map's (below 1 is better). batch:
-seconds of 16 conditions in one call and one after the other. screen: 200 conditions in one call, PBMCs with planted
-responses of all sizes (a fifth have none): seconds, memory, error against the truth and against the Gaussian map.
-workers: 16 conditions on a Dask cluster of one and of two processes.
+The part "choices" measures the error with few cells a side, for members, steps, batch and network: the squared error of
+maps of known truth, the energy distance of held-out real cells, both in units of the Gaussian map's error (below 1 is
+better). "batch" compares the seconds of 16 conditions in one call and one after the other. "screen" fits 200 conditions
+in one call, PBMCs with planted responses of all sizes (a fifth have none), and measures seconds, memory, and the error
+against the truth and against the Gaussian map. "workers" fits 16 conditions on a Dask cluster of one and two processes.
 
     python benchmarks/screen.py
     python benchmarks/screen.py --parts choices --n-cells 500 --choices 4x600/256/48x4 4x300/128/48x4
@@ -17,17 +17,18 @@ import argparse
 import functools
 import os
 import time
-import warnings
 
 import numpy as np
 import pandas as pd
 import torch
-from _report import peak_memory, run, show
+from _lib.rows import peak_memory, run, show
 from selection import RESPONSES, SYNTHETIC, cells
 
 from scot_hycnn import datasets, metrics, solver
 
-# What is chosen from: members x steps / batch / widths.
+# Rows of screen.csv name the start of the conjugates as it was called when they were measured.
+CONJUGATES = {"predicted": "amortized", "remembered": "cached"}
+# Candidates by name: members x steps / batch / widths.
 CHOICES = (
     "4x600/256/48x4", "4x300/256/48x4", "4x600/128/48x4", "4x300/128/48x4", "2x600/256/48x4", "2x600/128/48x4",
     "4x600/128/32x3", "4x300/128/32x3", "8x300/128/32x3",
@@ -35,22 +36,22 @@ CHOICES = (
 TASKS = ("sign-10", "cubic-20", "logsumexp-10", "planted", "w2-16", "w2-32")
 REAL = ("kang_ifnb", "bodenmiller_pma", "bodenmiller_bcr")
 N_CONDITIONS, N_CELLS, N_DIMS = 200, 500, 30
-BATCH_STEPS = 200  # of the ratio, which does not depend on them
+BATCH_STEPS = 200  # the ratio of seconds does not depend on them
 
 
 def options_of(choice: str) -> dict[str, object]:
-    """Options of a fit by a name of CHOICES; none by 'default', the start of conjugates alone by its name."""
+    """Return the options of a fit by a name of CHOICES or CONJUGATES; 'default' has none."""
     if choice == "default":
         return {}
-    if choice in ("predicted", "remembered"):
-        return {"conjugates": choice}
+    if choice in CONJUGATES:
+        return {"conjugates": CONJUGATES[choice]}
     training, batch, network = choice.split("/")
     (members, steps), (width, depth) = (map(int, part.split("x")) for part in (training, network))
     return {"n_ensemble": members, "max_steps": steps, "batch_size": int(batch), "hidden": (width,) * depth}
 
 
 def measure_choice(task: str, n_cells: int, choice: str, seed: int) -> dict[str, object]:
-    """Error of one choice with few cells, in units of the Gaussian map's."""
+    """Return the error of one choice with few cells, in units of the Gaussian map's error."""
     x, y, error = cells(task, seed)
     rows = np.random.default_rng(seed)
     x, y = (cloud[rows.permutation(len(cloud))[:n_cells]] for cloud in (x, y))
@@ -65,28 +66,28 @@ def measure_choice(task: str, n_cells: int, choice: str, seed: int) -> dict[str,
 
 @functools.cache
 def pbmcs(n_cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Untreated PBMCs in 30 principal components, and their cell types."""
+    """Return untreated PBMCs in 30 principal components, and their cell types."""
     adata = datasets.pbmc_planted(2 * n_cells, rng=0)
     control = (adata.obs["condition"] == "control").to_numpy()
     return adata.obsm["X_pca"][control].astype(float), adata.obs["cell_type"].to_numpy().astype(str)[control]
 
 
 def condition(number: int, points: np.ndarray, labels: np.ndarray) -> datasets.LogSumExpPotential:
-    """A response: some types move, each part of its cells, in a direction of its own; a fifth of conditions do not."""
+    """Make a response: a part of the cells of some types moves, in one direction for each type; a fifth have none."""
     generator = np.random.default_rng(number)
     vectors, offsets = [np.zeros(points.shape[1])], [0.0]
     n_moving = 0 if number % 5 == 0 else generator.integers(1, 4)
     for label in generator.choice(np.unique(labels), n_moving, replace=False):
-        own = points[labels == label]
-        towards = own.mean(0) - points.mean(0) + generator.normal(size=points.shape[1]) * points.std(0)
+        cells = points[labels == label]
+        towards = cells.mean(0) - points.mean(0) + generator.normal(size=points.shape[1]) * points.std(0)
         direction, distance = towards / np.linalg.norm(towards), generator.uniform(1, 12)
         vectors.append(distance * direction)
-        offsets.append(distance * float(np.quantile(own @ direction, generator.uniform(0.2, 0.8))))
+        offsets.append(distance * float(np.quantile(cells @ direction, generator.uniform(0.2, 0.8))))
     return datasets.LogSumExpPotential(np.array(vectors), np.array(offsets), 3.0, quadratic=1.0)
 
 
 def screen(n_conditions: int, n_cells: int, n_dims: int, seed: int) -> tuple[np.ndarray, list, np.ndarray, list]:
-    """Source cells, target cells of each condition; other source cells, and where they truly go."""
+    """Return source cells, target cells of each condition, other source cells, and where these truly go."""
     points, labels = pbmcs(12_000)
     generator = np.random.default_rng(seed)
     x, held = (points[generator.choice(len(points), n_cells)] for _ in range(2))
@@ -105,7 +106,7 @@ def screen(n_conditions: int, n_cells: int, n_dims: int, seed: int) -> tuple[np.
 
 
 def measure_screen(n_conditions: int, n_cells: int, n_dims: int, choice: str, seed: int) -> dict[str, object]:
-    """All conditions in one call."""
+    """Fit all conditions in one call."""
     x, ys, held, truth = screen(n_conditions, n_cells, n_dims, seed)
     before, started = peak_memory(), time.perf_counter()
     maps = solver.fit_many(x, ys, rng=seed, progress=None, **options_of(choice))
@@ -128,7 +129,7 @@ def measure_screen(n_conditions: int, n_cells: int, n_dims: int, choice: str, se
 
 
 def measure_batch(n_conditions: int, n_cells: int, n_dims: int, choice: str, seed: int) -> dict[str, object]:
-    """Seconds of one call, and of as many single fits."""
+    """Compare the seconds of one call and of as many single fits."""
     x, ys, *_ = screen(n_conditions, n_cells, n_dims, seed)
     options = {"max_steps": BATCH_STEPS} | ({"n_ensemble": 1} if choice == "single" else {})
     started = time.perf_counter()
@@ -147,7 +148,7 @@ def measure_batch(n_conditions: int, n_cells: int, n_dims: int, choice: str, see
 
 
 def measure_workers(n_conditions: int, n_cells: int, n_dims: int, choice: str, seed: int) -> dict[str, object]:
-    """Seconds of one call on a cluster of so many processes with one thread each; its start is not counted."""
+    """Return the seconds of one call on a cluster of processes with one thread each, without the start of the cluster."""
     from distributed import Client, LocalCluster  # extra 'dask'
 
     n_workers = int(choice.split(maxsplit=1)[0])
@@ -164,14 +165,12 @@ def measure_workers(n_conditions: int, n_cells: int, n_dims: int, choice: str, s
 
 
 def measure(part: str, task: str, n_cells: int, choice: str, seed: int) -> dict[str, object]:
-    """One row of any part; the task of the last two is conditions x dimensions."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "solver.fit", UserWarning)
-        if part == "choices":
-            return measure_choice(task, n_cells, choice, seed)
-        n_conditions, n_dims = map(int, task.split("x"))
-        measured = {"screen": measure_screen, "batch": measure_batch, "workers": measure_workers}[part]
-        return measured(n_conditions, n_cells, n_dims, choice, seed)
+    """Measure one row of any part; all parts but "choices" have tasks of the form conditions x dimensions."""
+    if part == "choices":
+        return measure_choice(task, n_cells, choice, seed)
+    n_conditions, n_dims = map(int, task.split("x"))
+    measured = {"screen": measure_screen, "batch": measure_batch, "workers": measure_workers}[part]
+    return measured(n_conditions, n_cells, n_dims, choice, seed)
 
 
 def main() -> None:
@@ -179,8 +178,8 @@ def main() -> None:
     tasks = [*TASKS, *REAL] if "SCOT_HYCNN_DATA" in os.environ else [task for task in TASKS if task in SYNTHETIC]
     parser.add_argument("--parts", nargs="*", default=["choices", "batch", "screen", "workers"])
     parser.add_argument("--tasks", nargs="*", default=tasks, choices=[*TASKS, *RESPONSES])
-    parser.add_argument("--n-cells", nargs="*", type=int, default=[500], help="a side, for the choices")
-    parser.add_argument("--choices", nargs="*", default=["predicted", "remembered", *CHOICES])
+    parser.add_argument("--n-cells", nargs="*", type=int, default=[500], help="cells a side, for the choices")
+    parser.add_argument("--choices", nargs="*", default=[*CONJUGATES, *CHOICES])
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--quick", action="store_true", help="few conditions and cells, under two minutes")

@@ -1,4 +1,4 @@
-"""Is the blend chosen well? The error at every blend, what each rule picks, and what that costs; and which ensemble.
+"""Measure how well the blend is chosen: the error at every blend and at the choice of each rule; and which ensemble.
 
 Maps of known truth are judged by their squared error, real cells (where SCOT_HYCNN_DATA names them) by the energy
 distance of held-out cells. Regret: how much larger the error at the chosen blend is than at the best one; for real
@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import torch
-from _clouds import closed_form, w2_benchmark
-from _folds import RESPONSES, fold
-from _report import run, show
+from _lib.held_out_cells import RESPONSES, fold
+from _lib.known_maps import closed_form, w2_benchmark
+from _lib.rows import run, show
 
 from scot_hycnn import datasets, metrics, solver
 
@@ -32,7 +31,7 @@ SYNTHETIC = {
 }  # fmt: skip
 W2 = {"w2-16": 2000, "w2-32": 5000}
 EVERY = [*SYNTHETIC, *W2, *RESPONSES]
-# Validation scores alone, by one of which the blend might be chosen instead.
+# Rules that choose the blend by one validation score only.
 RULES = {"J": "J_by_blend", "energy": "energy_distance_by_blend"}
 
 Error = Callable[[solver.TransportMap], float]
@@ -62,11 +61,9 @@ def measure(task: str, seed: int, ensemble: str) -> dict[str, object]:
     """Fit once, and evaluate every blend."""
     x, y, error = cells(task, seed)
     n_ensemble, max_steps = (None, None) if ensemble == "default" else map(int, ensemble.split("x"))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "solver.fit", UserWarning)
-        fitted = solver.fit(x, y, n_ensemble=n_ensemble, max_steps=max_steps, rng=seed)
+    fitted = solver.fit(x, y, n_ensemble=n_ensemble, max_steps=max_steps, rng=seed)
     state, scores = fitted.to_dict(), fitted.validation
-    # Not the fit's own list: a fit that gave up early has the Gaussian map alone there, and may regret it.
+    # A fit that stopped early lists the Gaussian map only, and may have stopped wrongly: score all blends here.
     blends = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
     errors = {blend: error(solver.TransportMap.from_dict(state | {"blend": blend})) for blend in blends}
     picks = {"ours": fitted.blend} | {
@@ -80,7 +77,7 @@ def measure(task: str, seed: int, ensemble: str) -> dict[str, object]:
 
 
 def regrets(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean error of each rule's pick and its regret, one row a task and ensemble."""
+    """Return the mean error and the regret of each rule's choice, one row for each task and ensemble."""
     rows = []
     for (task, ensemble), group in table.groupby(["task", "ensemble"], sort=False):
         errors = group.filter(like="error_").rename(columns=lambda name: float(name.removeprefix("error_")))

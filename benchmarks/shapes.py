@@ -17,9 +17,9 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import torch
-from _clouds import Cells
-from _methods import fit
-from _report import run, show
+from _lib.known_maps import Cells
+from _lib.methods import fit
+from _lib.rows import run, show
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image

@@ -1,8 +1,8 @@
-"""Error against seconds of training, every method on the same machine: docs/speed.png.
+"""Measure the error against seconds of training, every method on the same machine, and draw docs/speed.png.
 
-Ours are fitted once for each budget, from the first cell to the finished map; the others train on, and their clock
-stands while they compile and while their map is looked at. Seconds are those of one core (CPU time), so that other
-programs on the machine do not count.
+Our methods are fitted once for each budget, and the whole fit counts. The other methods train once, and their clock
+stops while they compile and while their map is scored. Seconds are those of one core (CPU time), so that other programs
+on the machine do not count.
 
     taskset -c 0 python benchmarks/speed.py
     python benchmarks/speed.py --tasks w2-16 --methods hycnn/amortized hycnn/paper
@@ -20,10 +20,11 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
-from _clouds import Clouds, closed_form, w2_benchmark
-from _curves import draw
-from _methods import ALL_CELLS, EPSILONS, PEERS, check_peers, fit, ours, score, train_peer
-from _report import run, show
+from _lib.known_maps import Clouds, closed_form, w2_benchmark
+from _lib.methods import ALL_CELLS, EPSILONS, PEERS, check_peers, fit, ours, score, train_peer
+from _lib.rows import run, show
+from _lib.speed_figure import draw
+from _lib.timing import seconds_and_rate
 
 from scot_hycnn import metrics
 
@@ -39,25 +40,24 @@ OURS = (
 OTHERS = (*EPSILONS, ALL_CELLS, *PEERS[1:])
 # What is measured, and on how many cells.
 TASKS = {"w2-16": ("L2-UVP, %", 20_000), "scale-50": ("squared error", 5000)}
-FEW, MANY = 20, 100  # steps of the two fits from which the steps a budget allows are reckoned
 
 
 @functools.cache
 def read(task: str, seed: int) -> Clouds:
-    """The cells of a task."""
+    """Return the cells of a task."""
     name, dim = task.split("-")
     n = TASKS[task][1]
     return w2_benchmark(int(dim), n) if name == "w2" else closed_form(name, int(dim), n, seed)
 
 
 def error(task: str, seed: int, transport: Callable[[np.ndarray], np.ndarray]) -> float:
-    """Of a map on the test cells."""
+    """Return the error of a map on the test cells."""
     *_, x_test, y_test = read(task, seed)
     return score(metrics.l2_uvp if task.startswith("w2") else metrics.map_mse, transport(x_test), y_test)
 
 
 def timed_fit(task: str, method: str, seed: int, max_steps: int | None) -> tuple[float, object]:
-    """Seconds and map of a fit."""
+    """Return the seconds of a fit, and its map."""
     x, y, *_ = read(task, seed)
     started = time.process_time()
     fitted = fit(method, x, y, rng=seed, max_steps=max_steps)
@@ -65,17 +65,14 @@ def timed_fit(task: str, method: str, seed: int, max_steps: int | None) -> tuple
 
 
 @functools.cache
-def seconds_and_rate(task: str, method: str) -> tuple[float, float]:
-    """Seconds that a fit takes beside its steps, and steps a second."""
-    timed_fit(task, method, 0, 2)
-    few, many = (timed_fit(task, method, 0, n)[0] for n in (FEW, MANY))
-    rate = (MANY - FEW) / max(many - few, 1e-3)
-    return max(few - FEW / rate, 0.0), rate
+def cost(task: str, method: str) -> tuple[float, float]:
+    """Return the seconds that a fit takes beside its steps, and its steps a second."""
+    return seconds_and_rate(lambda n_steps: timed_fit(task, method, 0, n_steps))
 
 
 @functools.cache
 def looks(task: str, method: str, seed: int, marks: tuple[float, ...]) -> tuple[list[dict[str, float]], float]:
-    """The one training of another package's method: what was seen at the marks, and the seconds of compilation."""
+    """Train another package's method once; return its errors at the marks, and the seconds of compilation."""
     x, y, *_ = read(task, seed)
     seen: list[dict[str, float]] = []
 
@@ -86,7 +83,7 @@ def looks(task: str, method: str, seed: int, marks: tuple[float, ...]) -> tuple[
 
 
 def measure(task: str, method: str, seed: int, budget: float, marks: tuple[float, ...]) -> dict[str, object]:
-    """Error that a method reaches in a budget of seconds."""
+    """Return the error that a method reaches in a budget of seconds."""
     if method in OTHERS:
         seen, compiling = looks(task, method, seed, marks)
         row = next((row for row in seen if row["seconds"] >= budget), seen[-1])
@@ -94,7 +91,7 @@ def measure(task: str, method: str, seed: int, budget: float, marks: tuple[float
     if method == "gaussian" or budget == AS_IT_COMES:
         max_steps = None
     else:
-        beside, rate = seconds_and_rate(task, method)
+        beside, rate = cost(task, method)
         max_steps = max(round((budget - beside) * rate), 10)
     seconds, fitted = timed_fit(task, method, seed, max_steps)
     steps, blend = fitted.params["n_steps"], fitted.blend
@@ -102,7 +99,7 @@ def measure(task: str, method: str, seed: int, budget: float, marks: tuple[float
 
 
 def compare(table: pd.DataFrame, task: str, budgets: list[float]) -> None:
-    """Print how much sooner ours has the paper's final error, and whether it leads at every budget."""
+    """Print how much sooner our method has the paper's final error, and whether it leads at every budget."""
     rows = table[table["task"] == task].astype({"budget": float})
     mine = rows[rows["method"].isin([HERO, HURRIED])]
     final = rows[(rows["method"] == RIVAL) & (rows["budget"] == AS_IT_COMES)]
@@ -114,14 +111,16 @@ def compare(table: pd.DataFrame, task: str, budgets: list[float]) -> None:
             f"there after {reached:.3g} s: {ratio:.3g}x sooner"
         )
     for budget in budgets:
-        # Of ours the best of both settings that ended in time.
-        own = mine[mine["seconds"] <= 1.05 * budget].nsmallest(1, "error")["error"]
-        # Of the others the best map that they ever had until then, although they could not know which it was.
+        # The better of our two settings that ended in time.
+        best_of_ours = mine[mine["seconds"] <= 1.05 * budget].nsmallest(1, "error")["error"]
+        # The best map that any other method had until then, although without the truth nobody could choose it.
         rivals = rows[(rows["budget"] <= budget) & rows["method"].isin(OTHERS)]
-        if not rivals.empty and not own.empty:
+        if not rivals.empty and not best_of_ours.empty:
             best = rivals.loc[rivals["error"].idxmin()]
-            verdict = "ahead" if own.item() < best["error"] else "BEHIND"
-            print(f"{task}, {budget:g} s: {own.item():.4g} against {best['error']:.4g} ({best['method']}): {verdict}")
+            verdict = "ahead" if best_of_ours.item() < best["error"] else "BEHIND"
+            print(
+                f"{task}, {budget:g} s: {best_of_ours.item():.4g} against {best['error']:.4g} ({best['method']}): {verdict}"
+            )
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 
 import torch
-from _clouds import closed_form
-from _methods import BASELINES, PEERS, check_peers, error_after, ours
-from _report import run, show, wide
+from _lib.known_maps import closed_form
+from _lib.methods import BASELINES, PEERS, check_peers, error_after, ours
+from _lib.rows import run, show, wide
 
 from scot_hycnn import metrics
 

@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 import torch
-from _report import run, show
+from _lib.rows import run, show
 
 from scot_hycnn import datasets, solver
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-PATH = Path(__file__).parents[2] / "benchmarks" / "_square.py"
+PATH = Path(__file__).parents[2] / "benchmarks" / "_lib" / "square.py"
 if not PATH.exists():
     pytest.skip("benchmarks are not part of this distribution", allow_module_level=True)
 spec = importlib.util.spec_from_file_location("_square", PATH)

@@ -1,4 +1,4 @@
-"""Weights, by hand, with which a HyCNN is as close to x^2 on [0, 1] as the theory says (arXiv:2604.26942, sec. 3)."""
+"""Weights set by hand with which a HyCNN approximates x^2 on [0, 1] as the theory says (arXiv:2604.26942, sec. 3)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Array = NDArray[np.float64]
 
 
 def hycnn(widths: tuple[int, ...]) -> HyCNN:
-    """The paper's network on the line: max gate, nothing quadratic."""
+    """Make the paper's network on the line: max gate, no quadratic terms."""
     return HyCNN(1, widths, gate="max", quadratic_skip=False, strong_convexity=0.0)
 
 
 def error_bound(widths: tuple[int, ...]) -> float:
-    r"""Sup-error on [0, 1] that the construction reaches: :math:`1 / (8 \prod_l d_l^2)`, for even widths."""
+    r"""Return the sup-error on [0, 1] that the construction reaches for even widths, :math:`1 / (8 \prod_l d_l^2)`."""
     return 1 / (8 * math.prod(widths) ** 2)
 
 
 def square(widths: tuple[int, ...]) -> Tensor:
-    r"""Parameters of ``hycnn(widths)`` that make it nearly x^2 on [0, 1].
+    r"""Return parameters of ``hycnn(widths)`` that make it nearly x^2 on [0, 1].
 
     Layer l folds the rest of the square: with :math:`t_0 = x` and :math:`w_l = 1 / (d_1 \cdots d_l)`, let
     :math:`t_l \in [0, w_l]` be the distance of :math:`t_{l-1}` to the nearest of :math:`c_j = (2j-1) w_l`,
@@ -76,10 +76,10 @@ def square(widths: tuple[int, ...]) -> Tensor:
 
 
 def _branches(width: int, scale: float) -> tuple[Array, Array, Array]:
-    """Share of P, slope in t and offset of each branch: first those of all units, then their seconds."""
+    """Return the share of P, slope in t and offset of each branch: the first branches of all units, then the second ones."""
     half, step = width // 2, scale / width
     j = np.arange(1, half + 1)
-    # A's units have their kinks between the c_j; the last has none, and a slope instead. B's have them at the c_j.
+    # The units of A have their kinks between the c_j; the last one has a slope instead. Those of B have them at the c_j.
     slopes = np.concatenate([np.where(j == half, 2 * step, 0), np.zeros(half)])
     more = np.concatenate([np.where(j == half, 0, 4 * step), np.full(half, 4 * step)])
     kinks = np.concatenate([2 * j * step, (2 * j - 1) * step])

@@ -1,4 +1,4 @@
-"""The figure of benchmarks/speed.py: error against seconds, one line a method, its name at its end."""
+"""Draw the figure of speed.py: error against seconds, with one line for each method and its name at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-FIGURE = Path(__file__).parent.parent / "docs" / "speed.png"
+FIGURE = Path(__file__).parents[2] / "docs" / "speed.png"
 # Name in the figure, colour (Okabe & Ito 2008), line. Solid: ours; dashed: other packages.
 STYLES = {
     "hycnn/amortized": ("HyCNN-OT", "#0072B2", "-"),
@@ -31,7 +31,7 @@ STYLES = {
     "entropic": ("entropic map (OTT)", "#E69F00", "--"),
     "gaussian": ("Gaussian map", "#777777", ":"),
 }
-# Errors above it would press all other lines together.
+# A line with larger errors would press all others together, so it is only named.
 HIGHEST = 100.0
 TITLES = {
     "w2-16": "Wasserstein-2 benchmark, 16 dimensions, 20,000 cells",
@@ -99,7 +99,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, as_it_comes: float) -> None:
 
 
 def _label(axes: Axes, ends: Mapping[str, tuple[float, float, str]], right: float) -> None:
-    """Names in a column at the right, in the order of the lines' ends, none over another."""
+    """Write the names in a column at the right, in the order of the ends of the lines, without overlaps."""
     low, high = np.log(axes.get_ylim())
     names = sorted(ends, key=lambda name: ends[name][1])
     wanted = np.array([(np.log(ends[name][1]) - low) / (high - low) for name in names])
@@ -115,7 +115,7 @@ def _label(axes: Axes, ends: Mapping[str, tuple[float, float, str]], right: floa
 
 
 def _apart(wanted: np.ndarray, *, least: float) -> np.ndarray:
-    """Sorted places pushed apart as little as it takes, group by group around the mean of what they want."""
+    """Push sorted places apart as little as needed: each group lies around the mean of its wanted places."""
     groups: list[list[float]] = []
     for place in wanted:
         groups.append([place])

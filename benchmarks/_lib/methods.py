@@ -1,17 +1,16 @@
-"""The methods that the benchmarks compare, by name.
+"""Fit the methods that the benchmarks compare, by name.
 
-Ours are 'potential/solver', or 'potential/solver/1' for a single network instead of the default ensemble.
+Names of our methods are 'potential/solver', or 'potential/solver/1' for one network instead of the default ensemble.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from _clouds import Cells, Clouds
+from _lib.known_maps import Cells, Clouds
 
 from scot_hycnn import solver
 
@@ -20,18 +19,19 @@ BASELINES = ("identity", "gaussian")
 PEERS = ("entropic", "monge-gap", "ott-enot", "ott-enot-1e-3", "ott-w2-icnn", "ott-w2-mlp")
 # The HyCNN paper's grid for the entropic map, and a hundredth of the mean cost.
 EPSILONS = {"entropic-0.1": 0.1, "entropic-1": 1.0, "entropic-10": 10.0, "entropic-mean": None}
-# The last of them from at most 20,000 cells; the others from 5000.
+# "entropic-mean" with up to 20,000 cells; the others have up to 5,000.
 ALL_CELLS = "entropic-mean-all"
-# What a method of another package may take where no marks are given: seconds, or for the Monge gap the paper's steps.
+# Budget of a method of another package: seconds, or for the Monge gap the steps of the paper.
 SECONDS, MONGE_STEPS = 60.0, 1000
-# One network in little time: after 146 steps this rate is at 6 % where the default is at 14 % (W2 benchmark, D = 16).
+# Learning rate of one network with little time: after 146 steps its error is 6 %, that of the default 14 % (W2 benchmark,
+# D = 16).
 HURRIED_RATE = 0.04
 # The HyCNN paper compares its networks of width 48 with others of width 64.
 WIDTHS = {"icnn": 64, "mlp": 64}
 
 
 def ours(potentials: Sequence[str], solvers: Sequence[str]) -> list[str]:
-    """Names of every potential with every training method."""
+    """Return the names of every potential with every training method."""
     return [f"{potential}/{method}" for method in solvers for potential in potentials]
 
 
@@ -45,27 +45,25 @@ def fit(
     n_ensemble: int | None = None,
     **options: object,
 ) -> solver.TransportMap:
-    """Fit one of our methods, without its warnings, such as that it kept the Gaussian map."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "solver.fit", UserWarning)
-        if method == "gaussian":
-            return solver.fit(x, y, potential="gaussian", rng=rng, **options)
-        potential, training, *single = method.split("/")
-        width = WIDTHS.get(potential.partition("-")[0])
-        return solver.fit(
-            x,
-            y,
-            potential=potential,
-            solver=training,
-            hidden=(width,) * 4 if width else None,
-            max_steps=max_steps,
-            n_ensemble=1 if single else n_ensemble,
-            batch_size=256 if single else None,
-            lr=HURRIED_RATE if single else None,
-            rng=rng,
-            progress=False,
-            **options,
-        )
+    """Fit one of our methods."""
+    if method == "gaussian":
+        return solver.fit(x, y, potential="gaussian", rng=rng, **options)
+    potential, training, *single = method.split("/")
+    width = WIDTHS.get(potential.partition("-")[0])
+    return solver.fit(
+        x,
+        y,
+        potential=potential,
+        solver=training,
+        hidden=(width,) * 4 if width else None,
+        max_steps=max_steps,
+        n_ensemble=1 if single else n_ensemble,
+        batch_size=256 if single else None,
+        lr=HURRIED_RATE if single else None,
+        rng=rng,
+        progress=False,
+        **options,
+    )
 
 
 def train_peer(
@@ -78,32 +76,32 @@ def train_peer(
     rng: int,
     max_steps: int | None = None,
 ) -> float:
-    """Train a method of another package, look at its map at the marks, and return the seconds of compilation."""
-    import _peers
+    """Train a method of another package, pass its map to ``seen`` at the marks, and return the seconds of compilation."""
+    from _lib import peers
 
     trainers = {
-        "monge-gap": _peers.monge_gap,
-        "ott-enot": _peers.enot,
-        "ott-enot-1e-3": functools.partial(_peers.enot, lr=1e-3),
-        "ott-w2-icnn": _peers.w2_icnn,
-        "ott-w2-mlp": _peers.w2_mlp,
-        "ot-cfm": _peers.ot_cfm,
-        ALL_CELLS: functools.partial(_peers.entropic, epsilon=None, n_cells=20_000),
-        **{name: functools.partial(_peers.entropic, epsilon=epsilon) for name, epsilon in EPSILONS.items()},
+        "monge-gap": peers.monge_gap,
+        "ott-enot": peers.enot,
+        "ott-enot-1e-3": functools.partial(peers.enot, lr=1e-3),
+        "ott-w2-icnn": peers.w2_icnn,
+        "ott-w2-mlp": peers.w2_mlp,
+        "ot-cfm": peers.ot_cfm,
+        ALL_CELLS: functools.partial(peers.entropic, epsilon=None, n_cells=20_000),
+        **{name: functools.partial(peers.entropic, epsilon=epsilon) for name, epsilon in EPSILONS.items()},
     }
-    clock = _peers.Clock(marks, seen, max_steps)
-    trainers[method](_peers.Problem(x, y, clock, rng))
+    clock = peers.Clock(marks, seen, max_steps)
+    trainers[method](peers.Problem(x, y, clock, rng))
     return clock.compiling
 
 
 def check_peers(methods: Sequence[str]) -> None:
-    """Say that the extra 'bench' is missing before anything is measured, not after."""
-    if not {*PEERS, *EPSILONS, ALL_CELLS}.isdisjoint(methods):
-        import _peers  # noqa: F401
+    """Raise before anything is measured if the extra 'bench' is missing."""
+    if not {*PEERS, *EPSILONS, ALL_CELLS, "ot-cfm"}.isdisjoint(methods):
+        from _lib import peers  # noqa: F401
 
 
 def score(metric: Callable[[Cells, Cells], float], moved: Cells, truth: Cells) -> float:
-    """The metric; infinite where training diverged."""
+    """Return the metric, or infinity if training diverged."""
     moved = np.asarray(moved)
     return metric(moved, truth) if np.isfinite(moved).all() else float("inf")
 
@@ -120,28 +118,28 @@ def error_after(
 ) -> dict[str, object]:
     """Train any of the methods and score its map on test cells whose true images are known.
 
-    A method of another package trains for SECONDS, the Monge gap for the paper's 1000 steps; of the entropic maps the
-    best counts. ``times`` multiplies the steps that ours has by default.
+    A method of another package trains for SECONDS, the Monge gap for the 1,000 steps of the paper; the best of the
+    entropic maps counts. ``times`` multiplies the default steps of our methods.
     """
     x, y, x_test, y_test = clouds
     if method == "identity":
         return {"error": score(metric, x_test, y_test), "seconds": 0.0}
     if method in PEERS:
         names = list(EPSILONS) if method == "entropic" else [method]
-        looks: list[dict[str, object]] = []
+        rows: list[dict[str, object]] = []
         for name in names:
             train_peer(
                 name,
                 x,
                 y,
-                lambda seconds, steps, transport, name=name: looks.append(
+                lambda seconds, steps, transport, name=name: rows.append(
                     {"error": score(metric, transport(x_test), y_test), "seconds": seconds, "steps": steps, "as": name}
                 ),
                 marks=(SECONDS,),
                 rng=rng,
                 max_steps=MONGE_STEPS if method == "monge-gap" else None,
             )
-        return min(looks, key=lambda look: look["error"])
+        return min(rows, key=lambda look: look["error"])
     if times != 1:
         default = fit(method, x, y, rng=rng, n_ensemble=n_ensemble, max_steps=max_steps).params["max_steps"]
         max_steps = round(times * default)

@@ -1,4 +1,4 @@
-"""Cells whose true transport map is known, as the benchmarks read them."""
+"""Read or make cells whose true transport map is known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Cells = NDArray[np.float32]
 
 
 class Clouds(NamedTuple):
-    """Unpaired source and target cells; test cells and their true images."""
+    """Unpaired source and target cells, and test cells with their true images."""
 
     x: Cells
     y: Cells
@@ -25,7 +25,7 @@ class Clouds(NamedTuple):
 
 
 def w2_benchmark(dim: int, n: int) -> Clouds:
-    """Mix3toMix10 of Korotin et al. 2021, from the folder that SCOT_HYCNN_DATA names; at most 20,000 cells."""
+    """Read Mix3toMix10 of Korotin et al. 2021 from the folder that SCOT_HYCNN_DATA names; it has 20,000 cells."""
     if "SCOT_HYCNN_DATA" not in os.environ:
         sys.exit("Set SCOT_HYCNN_DATA to the folder that holds w2_benchmark/<dim>.npz.")
     with np.load(Path(os.environ["SCOT_HYCNN_DATA"]) / "w2_benchmark" / f"{dim}.npz") as file:
@@ -33,6 +33,6 @@ def w2_benchmark(dim: int, n: int) -> Clouds:
 
 
 def closed_form(name: str, dim: int, n: int, seed: int) -> Clouds:
-    """A map of App. D.3 of the HyCNN paper; 1000 test cells."""
+    """Make cells of a map of app. D.3 of the HyCNN paper, with 1,000 test cells."""
     pair = datasets.brenier_pair(name, dim, n, rng=seed)
     return Clouds(pair.x, pair.y, pair.x_test, pair.y_test)

@@ -1,7 +1,7 @@
-"""Real cells, and which of them are held out: folds of cells, or all cells of a type.
+"""Read real cells and hold some of them out: a fold of the cells, or all cells of a type.
 
-Whatever is fitted, PCA included, is fitted on the cells that are not held out. The data sets are read from the folder
-that SCOT_HYCNN_DATA names.
+The PCA, like everything else, is fitted on the cells that are not held out. The data sets are read from the folder that
+SCOT_HYCNN_DATA names.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from sklearn.decomposition import PCA
 from sklearn.model_selection import StratifiedKFold
 
 N_FOLDS = 5
-# Name of the response: file, source, target, principal components (0: the proteins themselves).
+# File, source, target and number of principal components of each response; 0 stands for the proteins themselves.
 RESPONSES = {
     "kang_ifnb": ("kang_ifnb.h5ad", "control", "IFN-beta", 50),
     "bodenmiller_bcr": ("bodenmiller_cytof.h5ad", "unstimulated", "BCR/FcR-XL", 0),
     "bodenmiller_pma": ("bodenmiller_cytof.h5ad", "unstimulated", "PMA/Ionomycin", 0),
     "bodenmiller_vanadate": ("bodenmiller_cytof.h5ad", "unstimulated", "vanadate", 0),
 }
-# Cell types that are left out one after the other, by the start of their label: 'B' of Bodenmiller is IgM+ and IgM-.
+# Cell types that are left out one after the other. A name is the start of a label: 'B' of Bodenmiller is IgM+ and IgM-.
 _KANG_TYPES = ("B", "CD4 T", "CD8 T", "CD14 Mono", "CD16 Mono", "NK", "DC")
 GROUPS = {response: _KANG_TYPES if response == "kang_ifnb" else ("B",) for response in RESPONSES}
-# Fewer than for folds: 20 to 50 are alike where a type is left out, more are worse.
+# Fewer than for folds: with a type left out 20 to 50 components gave the same scores, and more gave worse ones.
 N_PCS_GROUPS = 30
 
 Array = np.ndarray
@@ -36,7 +36,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Held:
-    """Cells to fit on and cells held out, in the representation of the former.
+    """Cells to fit on and cells held out, in the representation that the cells to fit on define.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Held:
 
 @functools.cache
 def _read(file: str) -> anndata.AnnData:
-    """One data set; counts are log-normalised by the library size of all genes."""
+    """Read one data set; counts are log-normalised by the library size of all genes."""
     adata = anndata.read_h5ad(Path(os.environ["SCOT_HYCNN_DATA"]) / file)
     if "total_counts_all_genes" in adata.obs:
         size = adata.obs["total_counts_all_genes"].to_numpy()[:, None]
@@ -72,7 +72,7 @@ def _read(file: str) -> anndata.AnnData:
     return adata
 
 
-def _pair(response: str) -> anndata.AnnData:
+def _cells_of(response: str) -> anndata.AnnData:
     file, source, target, _ = RESPONSES[response]
     adata = _read(file)
     return adata[adata.obs["condition"].isin([source, target])]
@@ -101,8 +101,8 @@ def _hold(response: str, adata: anndata.AnnData, held: Array, n_pcs: int) -> Hel
 
 @functools.lru_cache(maxsize=1)
 def fold(response: str, number: int) -> Held:
-    """One of five folds, stratified by cell type and condition; numbers from 5 on are those of other divisions."""
-    adata = _pair(response)
+    """Hold out one of five folds, stratified by cell type and condition; from number 5 on the division is another one."""
+    adata = _cells_of(response)
     strata = adata.obs["condition"].astype(str) + adata.obs["cell_type"].astype(str)
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=number // N_FOLDS)
     with warnings.catch_warnings():
@@ -115,8 +115,8 @@ def fold(response: str, number: int) -> Held:
 
 @functools.lru_cache(maxsize=1)
 def left_out(response: str, group: str) -> Held:
-    """All cells of a type, in both conditions, held out."""
-    adata = _pair(response)
+    """Hold out all cells of a type, in both conditions."""
+    adata = _cells_of(response)
     labels = adata.obs["cell_type"].astype(str)
     held = ((labels == group) | labels.str.startswith(f"{group} Ig")).to_numpy()
     return _hold(response, adata, held, min(RESPONSES[response][3], N_PCS_GROUPS))

@@ -1,4 +1,4 @@
-"""Rows of a benchmark: measured one by one, kept in a CSV, resumed after an interruption, printed as a table."""
+"""The rows of a benchmark are measured one by one, kept in a CSV file, and printed as a table."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def machine() -> dict[str, str]:
-    """What the figures depend on, beside the code."""
+    """Return what the measurements depend on beside the code."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -39,7 +39,7 @@ def machine() -> dict[str, str]:
 
 
 def peak_memory() -> float:
-    """Most memory that this process has had, in MiB."""
+    """Return the peak memory of this process so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -50,7 +50,7 @@ def run(
     *,
     fresh: bool = False,
 ) -> pd.DataFrame:
-    """Measure each case that results/<name>.csv does not hold yet, and write every row as soon as it is there.
+    """Measure each case that results/<name>.csv does not hold yet, and write each row as soon as it is measured.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def run(
     measure
         Returns the measured columns of a case.
     fresh
-        Forget what the CSV holds.
+        Delete the CSV first.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def run(
             measured.setdefault("seconds", round(time.perf_counter() - started, 2))
             done = case | {key: _short(value) for key, value in measured.items()} | machine()
             path.parent.mkdir(exist_ok=True)
-            # Read anew: another run may have added rows meanwhile.
+            # The file is read again because another run may have added rows meanwhile.
             pd.DataFrame([*_rows(path), done]).to_csv(path, index=False)
         wanted.append(done)
     return pd.DataFrame(wanted).apply(_numeric)
