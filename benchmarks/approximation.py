@@ -1,8 +1,8 @@
-"""The theory in numbers (HyCNN paper, sec. 3): sup-error of x^2 on [0, 1] against depth and parameters.
+"""Measure the theory (HyCNN paper, sec. 3): sup-error of x^2 on [0, 1] against depth and parameters.
 
-'by hand' are the weights of _lib/square.py, measured through the potentials in double precision; 'trained' is the best of
-16 starts of Adam; 'at best' is the lower bound for any ICNN of the same widths, 1/(8 k^2) with the largest number k of
-pieces that it can have. Draws docs/approximation.png.
+'by hand' are the weights of _lib/square.py, evaluated in double precision; 'trained' is the best of 16 starts of Adam;
+'at best' is the lower bound for any ICNN of the same widths, 1/(8 k^2) with the largest number k of pieces that it can
+have. Draws docs/approximation.png.
 
     python benchmarks/approximation.py
     python benchmarks/approximation.py --quick

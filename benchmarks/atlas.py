@@ -1,8 +1,8 @@
 """Fit and move cells that do not fit into memory: a .zarr file of millions of cells is generated for it.
 
-Each job runs in a new process and reports its peak memory beyond the interpreter with all imports. "generate" writes the
-file in blocks. "fit" fits a map to each of the conditions, from samples of max_cells cells a side, with predict=False.
-"transport" moves all cells of the file by one map into a new store.
+Each job runs in a new process and reports its peak memory beyond the interpreter with all imports. "generate" writes
+the file in blocks. "fit" fits a map to each of the conditions, with predict=False, from samples of max_cells cells a
+side. "transport" moves all cells of the file by one map into a new store.
 
 With few training steps (column max_steps) the memory is that of a full fit, but the maps mean nothing.
 
@@ -41,7 +41,7 @@ KEY = "hycnn_ot"
 
 
 def generate(path: Path, *, n_cells: int, n_targets: int) -> None:
-    """Write n_cells cells of a control and n_targets conditions in random order; each condition moves in one direction."""
+    """Write cells of a control and of n_targets conditions in random order; each condition moves in one direction."""
     rng = np.random.default_rng(0)
     codes = rng.integers(n_targets + 1, size=n_cells).astype(np.int8)
     labels = ["control", *(f"drug{number}" for number in range(n_targets))]

@@ -3,9 +3,9 @@
 The part "folds" measures the energy distance of transported held-out controls to held-out treated cells, in five folds
 that are stratified by cell type and condition. "groups" holds out all cells of a type, in both conditions, and scores
 mean expression: the prediction is control + mean(T(x) - x) PCs, as it is and with negative means set to 0 (genes cannot
-have them). "peers" measures the energy distance on the folds after seconds of training on one core, as in speed.py. The
-PCA and everything else is fitted on training cells. Energy distances are unbiased: 0 is perfect. 'floor' is the distance
-of the training target cells. 'floor_mean' adds the sampling error of both means, from which a map takes its shift: no
+have them). "peers" measures the energy distance on the folds after seconds of training on one core, as in speed.py.
+The PCA and everything else is fitted on training cells. Energy distances are unbiased: 0 is perfect. 'floor' is the
+distance of the training target cells. 'floor_mean' adds the sampling error of both means, from which a map takes its shift: no
 map can be expected below it. Needs SCOT_HYCNN_DATA, the folder of the data.
 
     python benchmarks/cells.py
@@ -40,7 +40,7 @@ from scot_hycnn import metrics, solver
 NETWORKS = {"hycnn_ot": "hycnn/amortized", "icnn": "icnn/amortized", "paper": "hycnn/paper"}
 BASELINES = ("identity", "mean_shift", "gaussian")
 FOLDS_METHODS = ("floor", "floor_mean", *BASELINES, *NETWORKS)
-# The word after the slash names what the blend is chosen on; '+' falls back on the Gaussian map far from training cells.
+# The word after the slash names what the blend is chosen on; '+fallback' is the Gaussian map far from training cells.
 GROUPS_METHODS = (
     *BASELINES, "gaussian_weighted", "hycnn_ot/groups", "hycnn_ot/groups+fallback", "hycnn_ot/cells",
     "hycnn_ot/cells+fallback", "icnn/groups", "icnn/cells", "paper",

@@ -1,8 +1,8 @@
 """Measure what a fit costs: seconds and memory against cells, dimensions, maps and width, and the law behind them.
 
-One size at a time is changed, from 4 maps of 2,000 cells a side in 50 dimensions. Steps are timed apart from what a map
-takes beside them: preparation, ten checks, choice of the blend, certificate. Each size runs in a new process, whose peak
-memory is read. The law is fitted to the rows by least squares of relative errors. It gives the costs of a genome-wide
+One size at a time is changed, from 4 maps of 2,000 cells a side in 50 dimensions. Steps are timed apart from what a
+map takes beside them: preparation, ten checks, choice of the blend, certificate. Each size runs in a new process, whose
+peak memory is read. The law is fitted to the rows by least squares of relative errors. It gives the costs of a genome-wide
 screen and an atlas, here and on GPUs of the speed that was measured for one job.
 
     python benchmarks/scaling.py
@@ -51,7 +51,7 @@ GPU, REACHED = 33e12, 0.056
 
 
 def work(n_dims: int, hidden: tuple[int, ...]) -> int:
-    """Return the multiply-adds of one gradient of a HyCNN at one point: the forward pass, and as many for the backward one."""
+    """Return the multiply-adds of one gradient of a HyCNN at one point: a forward and a backward pass of equal cost."""
     forward = 2 * n_dims * hidden[0]  # (Qx)^2
     for below, width in zip((0, *hidden), hidden, strict=False):
         forward += 2 * width * (n_dims + below)
@@ -160,8 +160,8 @@ def main() -> None:
     show(table.drop(columns=list(machine())))
     alpha, beta = law(table)
     print(
-        f"\nA step takes {MEMBERS} members x batch x {GRADIENTS['amortized']} gradients x ({alpha:.3g} ns x units + {beta:.3g} ns x "
-        f"multiply-adds) a map; a GPU of {GPU:.2g} multiply-adds a second is assumed to reach {REACHED:.0%} of them.\n"
+        f"\nA step takes {MEMBERS} members x batch x {GRADIENTS['amortized']} gradients x ({alpha:.3g} ns x units + "
+        f"{beta:.3g} ns x multiply-adds) a map; a GPU of {GPU:.2g} multiply-adds a second is assumed to reach {REACHED:.0%} of them.\n"
     )
     show(costs(table, alpha, beta))
 

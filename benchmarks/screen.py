@@ -148,7 +148,7 @@ def measure_batch(n_conditions: int, n_cells: int, n_dims: int, choice: str, see
 
 
 def measure_workers(n_conditions: int, n_cells: int, n_dims: int, choice: str, seed: int) -> dict[str, object]:
-    """Return the seconds of one call on a cluster of processes with one thread each, without the start of the cluster."""
+    """Return the seconds of one call on a running cluster of processes with one thread each."""
     from distributed import Client, LocalCluster  # extra 'dask'
 
     n_workers = int(choice.split(maxsplit=1)[0])

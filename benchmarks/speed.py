@@ -117,9 +117,10 @@ def compare(table: pd.DataFrame, task: str, budgets: list[float]) -> None:
         rivals = rows[(rows["budget"] <= budget) & rows["method"].isin(OTHERS)]
         if not rivals.empty and not best_of_ours.empty:
             best = rivals.loc[rivals["error"].idxmin()]
-            verdict = "ahead" if best_of_ours.item() < best["error"] else "BEHIND"
+            error_of_ours = best_of_ours.item()
+            verdict = "ahead" if error_of_ours < best["error"] else "BEHIND"
             print(
-                f"{task}, {budget:g} s: {best_of_ours.item():.4g} against {best['error']:.4g} ({best['method']}): {verdict}"
+                f"{task}, {budget:g} s: {error_of_ours:.4g} against {best['error']:.4g} ({best['method']}): {verdict}"
             )
 
 

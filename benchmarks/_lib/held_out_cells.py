@@ -101,7 +101,7 @@ def _hold(response: str, adata: anndata.AnnData, held: Array, n_pcs: int) -> Hel
 
 @functools.lru_cache(maxsize=1)
 def fold(response: str, number: int) -> Held:
-    """Hold out one of five folds, stratified by cell type and condition; from number 5 on the division is another one."""
+    """Hold out one of five folds, stratified by cell type and condition; numbers from 5 on have other divisions."""
     adata = _cells_of(response)
     strata = adata.obs["condition"].astype(str) + adata.obs["cell_type"].astype(str)
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=number // N_FOLDS)

@@ -23,8 +23,8 @@ EPSILONS = {"entropic-0.1": 0.1, "entropic-1": 1.0, "entropic-10": 10.0, "entrop
 ALL_CELLS = "entropic-mean-all"
 # Budget of a method of another package: seconds, or for the Monge gap the steps of the paper.
 SECONDS, MONGE_STEPS = 60.0, 1000
-# Learning rate of one network with little time: after 146 steps its error is 6 %, that of the default 14 % (W2 benchmark,
-# D = 16).
+# Learning rate for one network and little time: after 146 steps the error is 6 %, with the default rate 14 % (W2
+# benchmark, D = 16).
 HURRIED_RATE = 0.04
 # The HyCNN paper compares its networks of width 48 with others of width 64.
 WIDTHS = {"icnn": 64, "mlp": 64}
@@ -76,7 +76,7 @@ def train_peer(
     rng: int,
     max_steps: int | None = None,
 ) -> float:
-    """Train a method of another package, pass its map to ``seen`` at the marks, and return the seconds of compilation."""
+    """Train another package's method, pass its map to ``seen`` at the marks, and return the seconds of compilation."""
     from _lib import peers
 
     trainers = {

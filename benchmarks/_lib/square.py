@@ -76,10 +76,10 @@ def square(widths: tuple[int, ...]) -> Tensor:
 
 
 def _branches(width: int, scale: float) -> tuple[Array, Array, Array]:
-    """Return the share of P, slope in t and offset of each branch: the first branches of all units, then the second ones."""
+    """Return share of P, slope in t and offset of each branch: the first branches of all units, then the second."""
     half, step = width // 2, scale / width
     j = np.arange(1, half + 1)
-    # The units of A have their kinks between the c_j; the last one has a slope instead. Those of B have them at the c_j.
+    # Units of A have kinks between the c_j, and the last one has a slope instead. Units of B have kinks at the c_j.
     slopes = np.concatenate([np.where(j == half, 2 * step, 0), np.zeros(half)])
     more = np.concatenate([np.where(j == half, 0, 4 * step), np.full(half, 4 * step)])
     kinks = np.concatenate([2 * j * step, (2 * j - 1) * step])
