@@ -5,8 +5,8 @@ that are stratified by cell type and condition. "groups" holds out all cells of 
 mean expression: the prediction is control + mean(T(x) - x) PCs, as it is and with negative means set to 0 (genes cannot
 have them). "peers" measures the energy distance on the folds after seconds of training on one core, as in speed.py.
 The PCA and everything else is fitted on training cells. Energy distances are unbiased: 0 is perfect. 'floor' is the
-distance of the training target cells. 'floor_mean' adds the sampling error of both means, from which a map takes its shift: no
-map can be expected below it. Needs SCOT_HYCNN_DATA, the folder of the data.
+distance of the training target cells. 'floor_mean' adds the sampling error of both means, from which a map takes its
+shift: no map can be expected below it. Needs SCOT_HYCNN_DATA, the folder of the data.
 
     python benchmarks/cells.py
     python benchmarks/cells.py --parts groups --responses kang_ifnb

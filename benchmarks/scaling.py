@@ -2,8 +2,8 @@
 
 One size at a time is changed, from 4 maps of 2,000 cells a side in 50 dimensions. Steps are timed apart from what a
 map takes beside them: preparation, ten checks, choice of the blend, certificate. Each size runs in a new process, whose
-peak memory is read. The law is fitted to the rows by least squares of relative errors. It gives the costs of a genome-wide
-screen and an atlas, here and on GPUs of the speed that was measured for one job.
+peak memory is read. The law is fitted to the rows by least squares of relative errors. It gives the costs of a
+genome-wide screen and an atlas, here and on GPUs of the speed that was measured for one job.
 
     python benchmarks/scaling.py
     python benchmarks/scaling.py --device cuda
@@ -116,9 +116,8 @@ def costs(table: pd.DataFrame, alpha: float, beta: float) -> pd.DataFrame:
     rows = []
     for name, (n_maps, n_cells, n_dims) in JOBS.items():
         settings = solver.Settings.for_cells(n_cells, n_cells, n_dims, device="cpu", rng=0)
-        points = (
-            n_maps * settings.n_ensemble * settings.max_steps * settings.batch_size * GRADIENTS[settings.conjugates]
-        )
+        points = n_maps * settings.n_ensemble * settings.max_steps * settings.batch_size
+        points *= GRADIENTS[settings.conjugates]
         products = work(n_dims, settings.hidden)
         here = points * (alpha * sum(settings.hidden) + beta * products) * 1e-9
         on_gpu = points * products / (GPU * REACHED)
@@ -161,7 +160,8 @@ def main() -> None:
     alpha, beta = law(table)
     print(
         f"\nA step takes {MEMBERS} members x batch x {GRADIENTS['amortized']} gradients x ({alpha:.3g} ns x units + "
-        f"{beta:.3g} ns x multiply-adds) a map; a GPU of {GPU:.2g} multiply-adds a second is assumed to reach {REACHED:.0%} of them.\n"
+        f"{beta:.3g} ns x multiply-adds) a map.\nA GPU of {GPU:.2g} multiply-adds a second is assumed to reach "
+        f"{REACHED:.0%} of them.\n"
     )
     show(costs(table, alpha, beta))
 
