@@ -8,11 +8,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 demo: .venv/demo
 	$(BIN)/python tutorials/demo.py
 
-# One thread a worker: two workers with two threads each on two cores are several times slower.
+# Each worker has one thread: two workers with two threads each on two cores are several times slower.
 test: .venv/test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
-# The tests that take more than half a minute each.
+# Runs the tests that take more than half a minute each.
 slow: .venv/test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
 
@@ -20,28 +20,28 @@ slow: .venv/test
 tutorials: .venv/test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m tutorial tests/repository/test_tutorials.py
 
-# Readers of untrusted files, guided by coverage: at most SECONDS of each, or RUNS inputs; the same for the same SEED, others
-# for 0. A finding stays in build/fuzz.
+# Fuzzes the readers of untrusted files, guided by coverage, for at most SECONDS or RUNS inputs each. The same SEED gives the
+# same inputs; SEED=0 draws a new one. A file that breaks a reader stays in build/fuzz.
 SECONDS ?= 60
 RUNS ?= -1
 SEED ?= 1
 fuzz: .venv/fuzz
 	for target in map_file h5ad; do OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzz.py $$target --seconds $(SECONDS) --runs $(RUNS) --seed $(SEED) --corpus build/fuzz/$$target || exit 1; done
 
-# The whole suite in the lowest versions that pyproject.toml allows. Several GB: the only wheel of such a PyTorch that
-# Linux gets from PyPI is that with CUDA. Without the variable, Jupyter's packages of then warn that it is not set.
+# Runs the whole suite in the lowest versions that pyproject.toml allows. It downloads several GB: for Linux, PyPI has such a
+# PyTorch with CUDA only. Without the variable, the old packages of Jupyter warn that it is not set.
 lowest: .venv-lowest/test
 	OMP_NUM_THREADS=1 JUPYTER_PLATFORM_DIRS=1 .venv-lowest/bin/python -m pytest --numprocesses 2
 
-# Known vulnerabilities of the pinned versions. Strict: a package that could not be looked up is a failure.
+# Looks up known vulnerabilities of the pinned versions. It is strict: a package that could not be looked up is a failure.
 audit: .venv-audit/ready
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
-# After a change of a tutorial, or of what its outputs depend on.
+# Run this after a change of a tutorial, or of something that its outputs depend on.
 notebooks: .venv/test
 	$(BIN)/python tutorials/execute.py
 
-# Without network; every warning is an error.
+# Builds the site without network; every warning is an error.
 docs: .venv/docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --nitpicky --keep-going --fresh-env --quiet docs docs/_build/html
 
@@ -58,7 +58,7 @@ bench-quick: .venv/test
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-# One stamp for each set of requirements, renewed when the project's metadata or the pins change.
+# Each set of requirements has a stamp, which is renewed when pyproject.toml or the pins change.
 .venv/demo: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable '.[cli,ot]'
 	@touch $@
