@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from anndata import AnnData
 from scipy import sparse
 
 mpl.use("Agg")
-# Workers run side by side, one core each; threads that wait for each other's core would slow both many times.
+# Workers of pytest run side by side on one core each; more threads would wait for each other and be much slower.
 torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """A test that leaves another number of threads behind would change what later ones find."""
+    """Set the number of threads again, in case the test before has changed it."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder of the real data sets; without SCOT_HYCNN_DATA the test is skipped."""
+    """Return the folder of the real data sets; without SCOT_HYCNN_DATA the test is skipped."""
     folder = os.environ.get("SCOT_HYCNN_DATA")
     if not folder:
         pytest.skip("SCOT_HYCNN_DATA is not set: it names the folder with the real data sets")
@@ -38,7 +38,7 @@ def real_data() -> Path:
 
 
 def content(adata: AnnData) -> dict[str, str]:
-    """A hash for every slot, so that a comparison names the ones that differ."""
+    """Return a hash for every slot, so that a comparison names the slots that differ."""
     slots = {name: getattr(adata, name) for name in ("obs", "var", "is_view", "isbacked", "filename")}
     slots["X"] = None if adata.isbacked else adata.X
     slots["names"] = (adata.obs_names, adata.var_names)
@@ -55,8 +55,9 @@ def _hash(value: object) -> str:
     elif isinstance(value, tuple):
         value = [_hash(inner) for inner in value]
     elif isinstance(value, np.ndarray):
-        held = repr(value.tolist()) if value.dtype == object else np.asarray(value).tobytes()  # not the addresses
-        value = (value.dtype.str, value.shape, held)
+        # The bytes of an array of objects are addresses, which say nothing of the values.
+        values = repr(value.tolist()) if value.dtype == object else np.asarray(value).tobytes()
+        value = (value.dtype.str, value.shape, values)
     elif sparse.issparse(value):
         value = [type(value).__name__, value.shape, *map(_hash, (value.tocoo().data, *value.tocoo().coords))]
     elif isinstance(value, pd.Index):
@@ -64,7 +65,7 @@ def _hash(value: object) -> str:
     elif isinstance(value, pd.DataFrame):
         kinds = {name: _kind(column) for name, column in value.items()}
         value = value.index.tolist(), {name: (kinds[name], column.tolist()) for name, column in value.items()}
-        value = str(value)  # NaN prints the same, and is never equal to itself
+        value = str(value)  # as text NaN is equal to NaN
     return hashlib.sha256(pickle.dumps(value)).hexdigest()
 
 
@@ -75,13 +76,13 @@ def _kind(column: pd.Series) -> str:
 
 @pytest.fixture
 def content_of():
-    """A hash for every slot of an AnnData."""
+    """Return a function that gives a hash for every slot of an AnnData."""
     return content
 
 
 @pytest.fixture
 def unchanged():
-    """Context manager that checks that an AnnData is byte for byte as it was."""
+    """Return a context manager that checks that an AnnData is byte for byte as it was."""
 
     @contextmanager
     def check(adata):

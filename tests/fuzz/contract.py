@@ -1,4 +1,4 @@
-"""What any input may do: give its result, or a sentence of ours, in memory that its size allows."""
+"""The contract of a reader: it returns a result or raises an error of ours, in memory that the file's size allows."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 
 import scot_hycnn
 
-# What the command line turns into one line and exit code 2.
+# The command line turns these errors into one line and exit code 2.
 ALLOWED = (ValueError, TypeError, KeyError, OSError)
 PACKAGE = Path(scot_hycnn.__file__).parent
 
 
 class BrokenContractError(BaseException):
-    """Not an Exception, so that no handler of the code under test can hide it."""
+    """The error is not an Exception, so that no handler of the tested code can hide it."""
 
 
 def hold(read: Callable[[], object], *, size: int, constant: int, measured: bool = True) -> bool:
-    """Call a reader of an untrusted file; whether it took the file.
+    """Call a reader of an untrusted file, and return whether it accepted the file.
 
-    Memory is not measured where that would make reading several times as slow. Any other exception passes, which the
-    fuzzer reports as a crash. A reader that hangs is stopped by the fuzzer.
+    Measuring memory makes reading several times as slow, so it can be turned off. The fuzzer reports any other
+    exception as a crash, and stops a reader that hangs.
     """
     taken, peak = _call(read, measured=measured)
     if peak > 2 * size + constant:
-        # Once in many thousand inputs a table of the interpreter grows by megabytes; what the file takes comes again.
+        # Once in many thousand inputs a table of the interpreter grows by megabytes, but not in the second call.
         _, peak = _call(read, measured=measured)
     if peak > 2 * size + constant:
         raise BrokenContractError(f"{peak} bytes of memory for a file of {size}")
@@ -34,7 +34,7 @@ def hold(read: Callable[[], object], *, size: int, constant: int, measured: bool
 
 
 def _call(read: Callable[[], object], *, measured: bool) -> tuple[bool, int]:
-    """Whether it took the file, and the most memory meanwhile."""
+    """Return whether the reader accepted the file, and its peak memory."""
     if measured:
         tracemalloc.start()
     try:
@@ -42,17 +42,17 @@ def _call(read: Callable[[], object], *, measured: bool) -> tuple[bool, int]:
         taken = True
     except ALLOWED as error:
         taken = False
-        _check_sentence(error)
+        _check_message(error)
     finally:
-        _, peak = tracemalloc.get_traced_memory()  # zeros where nothing is traced
+        _, peak = tracemalloc.get_traced_memory()  # zero if memory is not measured
         tracemalloc.stop()
     return taken, peak
 
 
-def _check_sentence(error: Exception) -> None:
+def _check_message(error: Exception) -> None:
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     raised_in = Path(frame.f_code.co_filename)
     if not str(error).strip():
         raise BrokenContractError(f"{type(error).__name__} without a message") from error
     if not raised_in.is_relative_to(PACKAGE):
-        raise BrokenContractError(f"{type(error).__name__} of {raised_in.name} is no sentence of ours") from error
+        raise BrokenContractError(f"{type(error).__name__} of {raised_in.name} is not an error of ours") from error

@@ -1,8 +1,8 @@
 """Fuzz a reader of untrusted files: ``python tests/fuzz/fuzz.py map_file --seconds 60``.
 
-With atheris (extra ``fuzz``) inputs are guided by the branches that they reach; what breaks the contract lies in the
-folder of the corpus afterwards, and ``--repeat FILE`` runs it again. With ``--random N`` no fuzzer is needed: N inputs
-are drawn from a fixed seed, which the test suite does.
+With atheris (extra ``fuzz``) the inputs are guided by the branches that they reach. An input that breaks the contract
+is written to the folder of the corpus, and ``--repeat FILE`` runs it again. ``--random N`` needs no fuzzer: it draws N
+inputs from a fixed seed, which the test suite does.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Any
 from tqdm import tqdm
 
 TARGETS = ("map_file", "h5ad")
-# A reader that takes longer hangs.
+# A reader that takes longer is taken to hang.
 TIMEOUT_S = 20
-# A backstop for what tracemalloc does not see: the memory of C libraries.
+# A limit for the memory of C libraries, which tracemalloc does not measure.
 MEMORY_MB = 4096
 
 
@@ -40,8 +40,8 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="Folder to begin with and to add to. [default: seeds alone]")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    # No other threads, be it that of a progress bar or faulthandler's timer: older Pythons, 3.11 for one, crash now and
-    # then when one frees memory while tracemalloc starts or stops (CPython's issue 128679).
+    # There must be no other thread, such as that of a progress bar: Python 3.11 sometimes crashes if a thread frees
+    # memory while tracemalloc starts or stops (CPython issue 128679).
     tqdm.monitor_interval = 0
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -53,17 +53,19 @@ def main() -> None:
             print("taken" if target.check(arguments.repeat.read_bytes(), scratch / "input") else "refused")
             return
         n_taken = at_random(target, scratch, arguments.random)
-        print(f"{arguments.target}: {arguments.random} inputs, {n_taken} taken, the others refused with a sentence")
+        print(
+            f"{arguments.target}: {arguments.random} inputs, {n_taken} taken, the others refused with an error of ours"
+        )
 
 
 def load(name: str, instrument: Callable[[], Any] = nullcontext) -> Any:
-    """The target, and what it imports."""
+    """Import the target."""
     with instrument():
         return importlib.import_module(name)
 
 
 def at_random(target: Any, scratch: Path, n_inputs: int) -> int:
-    """Number of inputs that were taken."""
+    """Check random inputs, and return the number that the reader accepted."""
     draw = random.Random(0)
     seeds = target.seeds(scratch)
     faulthandler.register(signal.SIGALRM, chain=True)
@@ -87,7 +89,7 @@ def at_random(target: Any, scratch: Path, n_inputs: int) -> int:
 
 
 def with_atheris(arguments: argparse.Namespace, scratch: Path) -> None:
-    """Fuzz until the time is over, or the contract is broken: then the process ends with another code than 0."""
+    """Fuzz until the time is over or the contract is broken; then the exit code is not 0."""
     import atheris
 
     target = load(

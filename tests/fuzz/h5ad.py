@@ -1,4 +1,4 @@
-"""The command line's reading of an .h5ad that was tampered with: ``scot-hycnn info``, and read_file.
+"""Read .h5ad files that were changed on purpose, as the command line does: ``scot-hycnn info``, and read_file.
 
 An input is a list of edits, each a few bytes, of the tree of a file with a fit: attributes, types, shapes, values,
 links and chunks. Raw bytes of the file are not mutated: for about one input in twenty HDF5's C library itself was still
@@ -23,7 +23,7 @@ import scot_hycnn as sh
 from scot_hycnn._anndata import read_file
 from scot_hycnn.cli._describe import info
 
-# Above twice the file: anndata's own objects, and what is printed.
+# Memory beyond twice the file: the objects of anndata, and the text that is printed.
 CONSTANT = 8 * 2**20
 MAX_LENGTH = 64
 ENCODINGS = [
@@ -64,18 +64,18 @@ SHAPES = [(2**40,), (2**30, 8), (10**7,), (0,), (2**20, 2**20), (3, 5)]
 
 
 def seeds(folder: Path) -> list[bytes]:
-    """No edit, one edit, and several."""
+    """Return inputs with no edit, with one and with several."""
     draw = random.Random(0)
     return [b"", *(draw.randbytes(4) for _ in range(16)), *(draw.randbytes(16) for _ in range(4))]
 
 
 def mutate(content: bytes, draw: random.Random, mutate_bytes: Callable[[bytes], bytes]) -> bytes:
-    """An edit more, or other bytes."""
+    """Add an edit, or change bytes."""
     return content + draw.randbytes(4) if draw.random() < 0.3 else mutate_bytes(content)
 
 
 def check(content: bytes, path: Path) -> bool:
-    """Whether the fit in the file is described."""
+    """Return whether the reader accepted the file."""
     path = path.with_suffix(".h5ad")
     if not hasattr(check, "whole"):
         check.whole = _whole(path.with_name("whole.h5ad"))
@@ -86,12 +86,12 @@ def check(content: bytes, path: Path) -> bool:
         fit = [name for name in names if name.startswith("uns")]
         for at in range(0, len(content) - 3, 4):
             which, edit, what, more = content[at : at + 4]
-            # Most of the edits meet the fit, or all groups of the file.
+            # Three quarters of the edits change the fit, the others any group of the file.
             name = (names if which % 4 == 0 else fit)[(which * 256 + more) % len(names if which % 4 == 0 else fit)]
-            with contextlib.suppress(Exception):  # what h5py does not let us write
+            with contextlib.suppress(Exception):  # h5py refuses to write some of the edits
                 if name in file:
                     EDITS[edit % len(EDITS)](file, name, what, more)
-    # One reader an input, by its last byte: most of the time info, which also takes the fit apart.
+    # The last byte of an input chooses the reader: most of the time info, which also reads the fit.
     last = content[-1] if content else 1
     limits = {"size": path.stat().st_size, "constant": CONSTANT, "measured": last & 4 == 0}
     if last & 3 == 0:
@@ -100,13 +100,13 @@ def check(content: bytes, path: Path) -> bool:
 
 
 def _whole(path: Path) -> bytes:
-    """A file with a fit."""
+    """Return the bytes of a file with a fit."""
     adata = anndata.AnnData(np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32))
     adata.obs["condition"] = ["a"] * 30 + ["b"] * 30
     options = {"hidden": (3,), "max_steps": 10, "n_ensemble": 1, "device": "cpu", "progress": False}
     sh.tl.hycnn_ot(adata, "a", "b", use_rep="X", predict=False, **options)
     stored = adata.uns["hycnn_ot"]
-    # Inputs are read several times as fast with a few entries of each kind; the reader treats all alike.
+    # One entry of each kind is enough, and the file is read several times as fast.
     for entries in (stored["params"], *(stored[report]["b"] for report in ("history", "validation", "certificate"))):
         for name in sorted(entries)[1:]:
             del entries[name]
@@ -139,7 +139,7 @@ def _less(file: h5py.File, name: str, what: int, more: int) -> None:
 
 
 def _replace(file: h5py.File, name: str, what: int, more: int) -> None:
-    """Another value under the same name, with the same attributes."""
+    """Write another value under the same name, with the same attributes."""
     value = VALUES[what % len(VALUES)]
     attributes = dict(file[name].attrs)
     del file[name]
@@ -147,14 +147,14 @@ def _replace(file: h5py.File, name: str, what: int, more: int) -> None:
 
 
 def _alter(file: h5py.File, name: str, what: int, more: int) -> None:
-    """Another value of the same type and shape; h5py crashes when it writes none to texts."""
+    """Write another value of the same type and shape; h5py crashes if an empty one is written to texts."""
     value = VALUES[what % len(VALUES)]
     if np.size(value):
         file[name][...] = value
 
 
-def _claim(file: h5py.File, name: str, what: int, more: int) -> None:
-    """A shape of which nothing, or one chunk, is written."""
+def _declare(file: h5py.File, name: str, what: int, more: int) -> None:
+    """Declare a shape of which nothing, or one chunk, is written."""
     attributes = dict(file[name].attrs)
     del file[name]
     shape = SHAPES[what % len(SHAPES)]
@@ -176,7 +176,7 @@ def _group(file: h5py.File, name: str, what: int, more: int) -> None:
 
 
 def _link(file: h5py.File, name: str, what: int, more: int) -> None:
-    """A link to an ancestor, to nothing, to another file, or to a file that is none."""
+    """Make a link to an ancestor, to nothing, to another file, or to a file that does not exist."""
     target = [name.rpartition("/")[0] or "/", "/", "/uns", "/nix", "uns/hycnn_ot"][what % 5]
     links: list[Any] = [
         file[target] if target in file else h5py.SoftLink(target),
@@ -190,7 +190,7 @@ def _link(file: h5py.File, name: str, what: int, more: int) -> None:
 
 
 def _doubling(file: h5py.File, name: str, what: int, more: int) -> None:
-    """Groups of which each holds the next one twice: short in the file, without end to read."""
+    """Make groups of which each holds the next one twice: a short file that would take for ever to read."""
     del file[name]
     inner = file.create_group(f"{name}/end")
     for depth in range(what % 64):
@@ -205,7 +205,7 @@ def _deep(file: h5py.File, name: str, what: int, more: int) -> None:
 
 
 def _elsewhere(file: h5py.File, name: str, what: int, more: int) -> None:
-    """Values that lie in another file."""
+    """Declare values that are in another file."""
     attributes = dict(file[name].attrs)
     del file[name]
     if more % 2:
@@ -218,7 +218,7 @@ def _elsewhere(file: h5py.File, name: str, what: int, more: int) -> None:
 
 
 def _opaque(file: h5py.File, name: str, what: int, more: int) -> None:
-    """A type whose tag h5py knows, of any size."""
+    """Declare a type with a tag that h5py interprets, of any size."""
     tags = [b"PYTHON:OBJECT", b"NUMPY:M8[ns]", b"NUMPY:object", b"NUMPY:O", b"NUMPY:V8", b"x"]
     kind = h5py.h5t.create(h5py.h5t.OPAQUE, [8, 1, 4][more % 3])
     kind.set_tag(tags[what % len(tags)])
@@ -241,7 +241,7 @@ EDITS: list[Callable[[h5py.File, str, int, int], None]] = [
     _less,
     _replace,
     _alter,
-    _claim,
+    _declare,
     _group,
     _link,
     _doubling,

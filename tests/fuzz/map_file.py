@@ -1,8 +1,8 @@
-"""TransportMap.load on files that were tampered with.
+"""Load files of maps that were changed on purpose.
 
-An input is the bytes of a file. Half of the mutations are libFuzzer's own, on the whole file, the header's text or a
-tensor's bytes; the others change the tree of the header, or a tensor's name, type or shape. After most of them the
-checksum is made right again: with a wrong one no input would come past it.
+An input is the bytes of a file. Half of the mutations are those of libFuzzer, on the whole file, the text of the header
+or the bytes of a tensor; the others change the tree of the header, or the name, type or shape of a tensor. After most
+of them the checksum is corrected, because a file with a wrong one is refused at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contract import hold
 from scot_hycnn.solver import TransportMap, fit
 from scot_hycnn.solver.model._files import _CHECKSUM_KEY, _METADATA_KEY, _checksum
 
-# Above twice the file: a header of JSON becomes Python objects, many times as large as the text.
+# Memory beyond twice the file: a header of JSON becomes Python objects that are many times as large as its text.
 CONSTANT = 4 * 2**20
 MAX_LENGTH = 2**17
 NUMPY = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "I64": "<i8", "I8": "<i1", "U8": "<u1", "BOOL": "?", "I32": "<i4"}
@@ -32,7 +32,7 @@ File = tuple[dict[str, Any], bytes]
 
 
 def seeds(folder: Path) -> list[bytes]:
-    """Saved maps of several families, and of the older schema versions."""
+    """Return saved maps of several families, and of the older schema versions."""
     x, y = np.random.default_rng(0).normal(size=(2, 60, 2))
     options = {"hidden": (4, 4), "max_steps": 10, "n_ensemble": 2, "device": "cpu", "progress": False}
     contents = [path.read_bytes() for path in Path(__file__).parents[1].glob("solver/model/fixtures/*.safetensors")]
@@ -44,7 +44,7 @@ def seeds(folder: Path) -> list[bytes]:
 
 
 def check(content: bytes, path: Path) -> bool:
-    """Whether the file is taken for a map; the map then moves cells."""
+    """Return whether the file is accepted as a map; if so, the map must move cells."""
     path = path.with_suffix(".safetensors")
     path.write_bytes(content)
 
@@ -57,7 +57,7 @@ def check(content: bytes, path: Path) -> bool:
 
 
 def mutate(content: bytes, draw: random.Random, mutate_bytes: Callable[[bytes], bytes]) -> bytes:
-    """Another file, whose checksum is right most of the time."""
+    """Return a changed file, whose checksum is right most of the time."""
     file = _parse(content)
     if file is None or draw.random() < 0.15:
         return mutate_bytes(content)
@@ -68,7 +68,7 @@ def mutate(content: bytes, draw: random.Random, mutate_bytes: Callable[[bytes], 
 
 
 def _parse(content: bytes) -> File | None:
-    """Header and bytes of the tensors."""
+    """Return the header and the bytes of the tensors; None if the file has no header."""
     try:
         end = 8 + struct.unpack("<Q", content[:8])[0]
         header = json.loads(content[8:end])
@@ -92,14 +92,14 @@ def _whole(header: dict[str, Any], tensors: bytes, *, signed: bool) -> bytes:
             try:
                 arrays[name] = np.frombuffer(tensors[start:stop], NUMPY[entry["dtype"]]).reshape(entry["shape"])
             except (ValueError, KeyError, TypeError):
-                continue  # such a tensor is refused before the checksum is looked at
+                continue  # such a tensor is refused before the checksum is checked
         metadata[_CHECKSUM_KEY] = _checksum(metadata[_METADATA_KEY].encode(errors="replace").decode(), arrays)
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + tensors
 
 
 def _edit_tree(header: dict[str, Any], tensors: bytes, draw: random.Random, _: Any) -> File:
-    """An entry of the state is gone, has another name, or another value."""
+    """Remove an entry of the state, or change its name or value."""
     metadata = header["__metadata__"]
     try:
         state = json.loads(metadata[_METADATA_KEY])
@@ -126,7 +126,7 @@ def _edit_tree(header: dict[str, Any], tensors: bytes, draw: random.Random, _: A
 
 
 def _edit_text(header: dict[str, Any], tensors: bytes, draw: random.Random, mutate_bytes: Any) -> File:
-    """The text of the state, as libFuzzer likes, or with a part of it many times over."""
+    """Change the text of the state by libFuzzer, or repeat a part of it many times."""
     metadata = header["__metadata__"]
     text = metadata[_METADATA_KEY]
     if draw.random() < 0.2:
@@ -140,7 +140,7 @@ def _edit_text(header: dict[str, Any], tensors: bytes, draw: random.Random, muta
 
 
 def _edit_tensor(header: dict[str, Any], tensors: bytes, draw: random.Random, _: Any) -> File:
-    """A tensor is gone, empty, twice there, or has another name, type or shape."""
+    """Remove, empty or repeat a tensor, or change its name, type or shape."""
     name = draw.choice(sorted(_tensors(header)))
     entry = header[name]
     match draw.randrange(6):
@@ -161,7 +161,7 @@ def _edit_tensor(header: dict[str, Any], tensors: bytes, draw: random.Random, _:
 
 
 def _edit_bytes(header: dict[str, Any], tensors: bytes, draw: random.Random, mutate_bytes: Any) -> File:
-    """The values of a tensor: its length stays, or its shape goes with it."""
+    """Change the values of a tensor; its length stays."""
     entry = header[draw.choice(sorted(_tensors(header)))]
     try:
         start, stop = entry["data_offsets"]

@@ -1,4 +1,4 @@
-"""The fuzz targets work, and hold on inputs drawn at random; `make fuzz` has many more."""
+"""The readers of files keep their contract on random inputs; `make fuzz` has many more, guided by coverage."""
 
 from __future__ import annotations
 
