@@ -11,13 +11,13 @@
 # %% [markdown]
 # # Five-minute start
 #
-# Cells die when they are sequenced, so nobody has seen the same cell before and after a treatment. There are two
-# clouds of cells, control and treated, and the question is which point of the second belongs to which of the first.
-# *Optimal transport* answers: the pairing that moves the cells as little as possible. `scot_hycnn` learns it as a
-# map, from any untreated cell to the state it would have under treatment.
+# Cells are destroyed when they are sequenced, so the same cell cannot be measured before and after a treatment. There
+# are two sets of cells, control and treated, and the question is how each control cell would look after treatment.
+# *Optimal transport* answers with the map that moves the cells as little as possible. `scot_hycnn` learns this map: it
+# takes any untreated cell to the state that it would have under treatment.
 #
 # The data here are 4,000 PBMCs whose response was **planted**: real cells, a made-up response, and therefore a known
-# truth to compare with. They come with the package.
+# truth for comparison. The data come with the package.
 
 # %%
 import matplotlib.pyplot as plt
@@ -34,28 +34,28 @@ adata
 # %% [markdown]
 # ## Fit
 #
-# All that is needed is a column of `obs` with the conditions and a representation; here `X_pca`, as `sc.pp.pca` makes
-# it. Name the source and the target condition:
+# A fit needs a column of `obs` with the conditions, and a representation: here it is `X_pca`, as `sc.pp.pca` makes it.
+# Name the source and the target condition:
 
 # %%
 sh.tl.hycnn_ot(adata, "control", "IFN-beta")
 
 # %% [markdown]
-# The results lie in the AnnData, as after any scanpy tool:
+# The results are in the AnnData, as after any scanpy tool:
 #
-# * `obsm["X_hycnn_ot"]`: where each control cell goes (NaN in the rows of treated cells),
-# * `obs["hycnn_ot_displacement"]`: how far,
+# * `obsm["X_hycnn_ot"]`: the predicted position of each control cell (NaN in the rows of treated cells),
+# * `obs["hycnn_ot_displacement"]`: the distance that it moves,
 # * `obs["hycnn_ot_std"]`: how much the networks of the ensemble disagree about it,
-# * `uns["hycnn_ot"]`: the map itself and the record of its training; it is saved with the file.
+# * `uns["hycnn_ot"]`: the map and the record of its training; it is saved with the file.
 
 # %%
 columns = ["cell_type", "hycnn_ot_displacement", "hycnn_ot_std"]
 adata.obs.loc[adata.obs["condition"] == "control", columns].sample(5, random_state=0).round(2)
 
 # %% [markdown]
-# ## Look
+# ## Plot
 #
-# On a UMAP of all cells, arrows lead from the control cells to where the map takes them; treated cells are grey.
+# On a UMAP of all cells, arrows lead from the control cells to their predicted positions; treated cells are grey.
 
 # %%
 sc.pp.neighbors(adata, random_state=0)
@@ -63,16 +63,16 @@ sc.tl.umap(adata, random_state=0)
 sh.pl.transport(adata, basis="umap", color="cell_type")
 
 # %% [markdown]
-# A UMAP shows directions and not sizes. The distances themselves, by cell type:
+# A UMAP shows directions, but not distances. This figure shows the distances by cell type:
 
 # %%
 sh.pl.displacement(adata, groupby="cell_type")
 
 # %% [markdown]
-# Monocytes, dendritic and NK cells move, and in each of these types some cells move and others stay. That is what was
-# planted.
+# Monocytes, dendritic and NK cells move, and in each of these types some cells move and others stay. This is the
+# planted response.
 #
-# Do the predicted cells lie where treated ones do?
+# Are the predicted cells in the same places as the treated cells?
 
 # %%
 sh.pl.embedding(adata, basis="umap", color="cell_type")
@@ -80,9 +80,9 @@ sh.pl.embedding(adata, basis="umap", color="cell_type")
 # %% [markdown]
 # ## Which genes?
 #
-# `get.predicted` turns the moved cells into gene expression, stacked with the measured control and treated cells. From
-# there on it is plain scanpy. Genes that hardly any measured cell expresses are left out first: a prediction is never
-# exactly zero, and against a constant zero any difference looks significant.
+# `get.predicted` turns the moved cells into gene expression, together with the measured control and treated cells. The
+# rest is plain scanpy. First we remove genes that very few measured cells express: a prediction is never exactly zero,
+# and compared with a constant zero any difference looks significant.
 
 # %%
 cells = sh.get.predicted(adata, clip=True)
@@ -96,14 +96,14 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# Both columns are compared with the control monocytes: on the left those that the map has moved, on the right those
-# that were treated. The same genes, nearly in the same order.
+# Both columns compare with the control monocytes: the left column the monocytes that the map has moved, the right
+# column those that were treated. They show the same genes, nearly in the same order.
 #
 # ## Is it right?
 #
-# Here the truth is known: `obsm["X_planted"]` holds the point to which each control cell really goes. The table sets
-# the mean squared error of the map beside that of three simple answers. No cell changes; all cells shift alike; and the
-# *Gaussian map*, the best that can be done with means and covariances alone.
+# Here the truth is known: `obsm["X_planted"]` holds the true position of each control cell after treatment. The table
+# compares the mean squared error of the map with that of three simple answers: no cell changes; all cells shift by the
+# same vector; and the *Gaussian map*, the best map that uses only means and covariances.
 
 # %%
 is_control = (adata.obs["condition"] == "control").to_numpy()
@@ -118,12 +118,12 @@ answers = {
 pd.Series({name: sh.metrics.map_mse(points, truth) for name, points in answers.items()}, name="squared error").round(1)
 
 # %% [markdown]
-# With measured data there is no such truth. [Tutorial 4](4_evaluation.ipynb) shows what can be said then, and how not
-# to fool oneself.
+# Measured data have no such truth. [Tutorial 4](4_evaluation.ipynb) shows what can be said then, and which mistakes to
+# avoid.
 #
-# ## Keep
+# ## Save
 #
-# One file holds cells, predictions and map. Any other cells in the same representation can be moved later:
+# One file holds cells, predictions and map. You can move any other cells in the same representation later:
 
 # %%
 adata.write_h5ad("predicted.h5ad")
@@ -133,7 +133,7 @@ sh.tl.transport(others, model="predicted.h5ad")
 others.obs.groupby("cell_type", observed=True)["hycnn_ot_displacement"].median().sort_values(ascending=False).round(1)
 
 # %% [markdown]
-# ## With your own data
+# ## With your data
 #
 # ```python
 # sc.pp.normalize_total(adata)

@@ -11,9 +11,9 @@
 # %% [markdown]
 # # A cell type that was never treated
 #
-# Some cell types have been treated; what would the treatment do to another? Here the answer is known, and we hide it:
-# PBMCs of Kang et al. (2018), untreated and after six hours of interferon-β, with the **B cells held out** of
-# everything that is fitted. Then we predict treated B cells, down to genes, and look.
+# Some cell types have been treated; what would the treatment do to another type? Here the answer is known, and we hide
+# it: PBMCs of Kang et al. (2018), untreated and after six hours of interferon-β, with the **B cells held out** of
+# everything that is fitted. Then we predict treated B cells and their genes, and compare.
 #
 # The data are read from the folder that the environment variable `SCOT_HYCNN_DATA` names; without it, start from
 # `sh.datasets.kang_2018()`, which downloads the full data set and has other labels.
@@ -36,8 +36,8 @@ adata = adata[adata.obs["cell_type"] != "Eryth"].copy()  # there are eight of th
 adata.obs.value_counts(["cell_type", "condition"], sort=False).unstack()
 
 # %% [markdown]
-# Log-normalise. The file holds 2,007 of the genes and, in `obs`, the library sizes over all of them. (With all genes at
-# hand: `sc.pp.normalize_total(adata, target_sum=1e4)`.)
+# We log-normalise. The file holds 2,007 of the genes and, in `obs`, the library sizes over all genes. (If a file has
+# all genes: `sc.pp.normalize_total(adata, target_sum=1e4)`.)
 
 # %%
 size = adata.obs["total_counts_all_genes"].to_numpy()
@@ -56,12 +56,12 @@ sh.pp.pca(adata, n_comps=30, split_key="split")
 adata.obs["split"].value_counts()
 
 # %% [markdown]
-# Two options are for cell types that training does not see:
+# Two options are made for cell types that are not among the training cells:
 #
-# * `group_key` gives each cell type the same weight before and after treatment. A type that merely became rarer would
-#   otherwise look like a response.
-# * `leave_out="groups"` decides how much of the neural networks to trust, against the simpler Gaussian map, by leaving
-#   out one *training* type after the other: a rehearsal of what comes. It takes about three times as long.
+# * `group_key` gives each cell type the same weight before and after treatment. Otherwise a type that only became rarer
+#   would look like a response.
+# * `leave_out="groups"` chooses between the neural networks and the simpler Gaussian map by cross-validation over
+#   groups: it leaves out one *training* type after the other and predicts it. It takes about three times as long.
 #
 # For comparison we also fit without the second option.
 
@@ -72,14 +72,14 @@ sh.tl.hycnn_ot(adata, "control", "IFN-beta", split_key="split", group_key="cell_
 {key: sh.get.model(adata, key).blend for key in ("hycnn_ot", "by_cells")}
 
 # %% [markdown]
-# The numbers are the share of the networks in the map, from 0 (the Gaussian map) to 1. For more cells of the types that
-# it knows, the fit would use the networks in full; the rehearsal on unseen types says: be careful.
+# The numbers are the share of the networks in the map, from 0 (the Gaussian map) to 1. For other cells of the training
+# types the fit would use the networks in full; for types that were left out the networks were not better.
 #
-# ## Does the map know such cells?
+# ## Are the cells near the training cells?
 #
-# Every untreated cell gets an *out-of-support score*: its distance from the untreated cells that the map was trained
-# on. Of new cells of a known type, 95 % are below 1. From 2 on, the map would be guessing (`fallback=True` then uses the
-# Gaussian map alone).
+# Every untreated cell gets an *out-of-support score*: its distance from the untreated cells on which the map was
+# trained. Of new cells of a training type, 95 % are below 1. Above 2 a prediction is not reliable (`fallback=True` then
+# uses the Gaussian map).
 
 # %%
 untreated = adata[adata.obs["condition"] == "control"].copy()
@@ -95,23 +95,22 @@ with plt.rc_context({"figure.figsize": (6, 3)}):
     )
 
 # %% [markdown]
-# The B cells, which were held out, lie at the edge of what is known, and not beyond it. The only ones that are farther
-# off are the plasmacytoid dendritic cells: they were in training, but there are ten of them.
+# The B cells, which were held out, are at the edge of the training cells, and not beyond it. Only the plasmacytoid
+# dendritic cells are farther away: they were training cells, but there are only ten of them.
 #
 # ## How good is it?
 #
-# `tl.evaluate` compares the predicted B cells with those that were really treated, next to simple answers: no change,
-# the mean shift of the other cell types, the Gaussian map. The *floor* is how well one half of the treated B cells
-# agrees with the other half.
+# `tl.evaluate` compares the predicted B cells with the treated ones, beside simple answers: no change, the mean shift
+# of the other cell types, the Gaussian map. The *floor* compares one half of the treated B cells with the other half.
 
 # %%
 sh.tl.evaluate(adata)
 sh.pl.evaluation(adata)
 
 # %% [markdown]
-# Much better than no change or a common shift. But not at the floor, and **the Gaussian map alone does at least as
-# well**. That is what we found for most cell types of these data: on a type it has not seen, a network has no advantage
-# over a map that only uses means and covariances. What it can do is harm, if nobody checks:
+# The prediction is much better than no change or a common shift. But it is not at the floor, and **the Gaussian map is
+# at least as good**. We found the same for most cell types of these data: on an unseen type a network has no advantage
+# over a map that uses only means and covariances. Without a check it can even be worse:
 
 # %%
 sh.tl.evaluate(adata, "by_cells")
@@ -120,12 +119,12 @@ scores = scores.query("method == 'hycnn_ot' and metric in ['energy_distance', 'p
 scores.reset_index("fit").pivot(index="fit", columns="metric", values="value").round(3)
 
 # %% [markdown]
-# (Energy distance: smaller is better. The other two: larger.)
+# (A smaller energy distance is better; for the other two scores larger is better.)
 #
 # ## Genes
 #
-# `tl.decode` predicts the expression of every gene, as a layer. Each cell keeps what the principal components do not
-# see of it.
+# `tl.decode` predicts the expression of every gene, as a layer. Each cell keeps the part of its expression that the
+# principal components do not describe.
 
 # %%
 sh.tl.decode(adata, clip=True)
@@ -133,26 +132,26 @@ b_cells = adata[adata.obs["cell_type"] == "B"].copy()
 sh.pl.mean_scatter(b_cells)
 
 # %% [markdown]
-# Grey points are the untreated cells: their $R^2$ is far from zero too, since most genes do not respond. What counts is
-# the gap between the two.
+# Grey points are the untreated cells: their $R^2$ is far from zero too, since most genes do not respond. The difference
+# between the two is what matters.
 #
-# The genes that change most, by how much, and what was predicted:
+# The next figure shows the genes that change most, their observed and their predicted change:
 
 # %%
 sh.pl.deg(b_cells)
 
 # %% [markdown]
-# And how the same genes respond in the other cell types. The row of the B cells was predicted without having seen it:
+# This figure shows how the same genes respond in the other cell types. The row of the B cells was held out:
 
 # %%
 sh.pl.deg(adata, groupby="cell_type")
 
 # %% [markdown]
-# *ISG15* rises in every type, *CXCL10* in monocytes and dendritic cells far more than in lymphocytes, *CCL8* in CD14
-# monocytes alone: one map, with an answer for each cell.
+# *ISG15* rises in every type, *CXCL10* in monocytes and dendritic cells far more than in lymphocytes, *CCL8* only in
+# CD14 monocytes: one map gives a different answer for each cell.
 #
-# Scanpy ranks the genes as it does in any AnnData. `get.predicted` stacks untreated, predicted and treated cells; genes
-# that hardly any measured cell expresses are left out, because next to a constant zero every difference is significant.
+# Scanpy ranks the genes as in any AnnData. `get.predicted` puts untreated, predicted and treated cells together. We
+# remove genes that very few measured cells express: compared with a constant zero every difference is significant.
 
 # %%
 cells = sh.get.predicted(b_cells, clip=True)
@@ -164,17 +163,17 @@ print(f"{len(set(top['predicted']) & set(top['observed']))} of the top 20 genes 
 pd.DataFrame(top).head(10)
 
 # %% [markdown]
-# Predicted cells are the untreated ones, moved. The ranking is sound; the p-values are not, since they take the two for
-# independent samples.
+# Predicted cells are untreated cells that were moved. The ranking can be used, but not the p-values, because they
+# assume that both are independent samples.
 #
 # ## What not to conclude
 #
-# Means are predicted better than distributions. The map moves every B cell along the directions that the other types
-# have taught it; that only part of the B cells turns on *CXCL10* is something it has not seen:
+# Means are predicted better than distributions. The map moves every B cell in directions that it learned from the other
+# types. It cannot learn from them that only some B cells turn on *CXCL10*:
 
 # %%
 sh.pl.marginals(b_cells, names=["ISG15", "IFI6", "CXCL10", "B2M"])
 
 # %% [markdown]
-# And one cell type held out is one experiment. Hold out each type in turn before you trust such a prediction for a type
-# that was never treated: if the map fails on the monocytes, nothing says that it will not fail on yours.
+# One held-out cell type is only one experiment. Hold out each type in turn before you trust such a prediction for a
+# type without treated cells: if the map fails on the monocytes, it may fail on your type too.

@@ -12,9 +12,9 @@
 # # Three stimuli, measured as proteins
 #
 # Mass cytometry of PBMCs (Bodenmiller et al. 2012): 9 surface markers and 14 signalling proteins in unstimulated cells
-# and after three stimuli. There are no genes and no principal components here; the map works on the proteins
-# themselves. Three things are new: several targets in one call, `use_rep="X"`, and a change of cell type proportions
-# that must not be mistaken for a response.
+# and after three stimuli. There are no genes and no principal components here; the map moves the values of the
+# proteins. Three things are new: several targets in one call, `use_rep="X"`, and a change of cell type proportions that
+# is not a response.
 #
 # The data are read from the folder that the environment variable `SCOT_HYCNN_DATA` names; they come from the R package
 # `bodenmiller` on CRAN (CC0), arcsinh-transformed.
@@ -36,13 +36,13 @@ sizes = adata.obs.value_counts(["cell_type", "condition"], sort=False).unstack()
 common = sizes.index[sizes.min(axis=1) >= 90]  # four rare types have fewer cells in one of the wells
 adata = adata[adata.obs["cell_type"].isin(common)]
 
-# 3,000 cells a condition, to be quick.
+# We use 3,000 cells of each condition, to save time.
 cells = adata.obs.groupby("condition", observed=True).sample(3000, random_state=0).index
 adata = adata[cells].copy()
 adata
 
 # %% [markdown]
-# The composition of the four wells, in percent:
+# This is the composition of the four wells, in percent:
 
 # %%
 percent = pd.crosstab(adata.obs["cell_type"], adata.obs["condition"], normalize="columns") * 100
@@ -50,13 +50,13 @@ percent.round(1)
 
 # %% [markdown]
 # The well with vanadate has far fewer CD4 T cells and far more NK cells. Cells do not change their type within half an
-# hour; they were lost or gated otherwise. A map between the two clouds as they are would have to turn T cells into
-# others. `group_key` prevents that: each cell type gets the same total weight in both conditions.
+# hour; they were lost, or gated differently. A map between the two conditions as they are would have to turn T cells
+# into other types. `group_key` prevents this: each cell type gets the same total weight in both conditions.
 #
 # ## Fit
 #
-# A list of targets fits one map for each. Thirty percent of the cells, of each type and condition, are held out for
-# the evaluation below.
+# With a list of targets, the call fits one map for each of them. Thirty percent of the cells, of each type and
+# condition, are held out for the evaluation below.
 
 # %%
 stimuli = ["BCR/FcR-XL", "PMA/Ionomycin", "vanadate"]
@@ -65,8 +65,8 @@ sh.tl.hycnn_ot(adata, "unstimulated", stimuli, use_rep="X", group_key="cell_type
 adata
 
 # %% [markdown]
-# Every target has its own slots. A "/" cannot be part of a key in a file, so keys have a plain spelling of the label;
-# functions take the label as it is:
+# Every target has separate slots. A "/" cannot be part of a key in a file, so keys have a simpler spelling of the
+# label; functions take the label itself:
 
 # %%
 adata.uns["hycnn_ot"]["targets"]
@@ -74,18 +74,18 @@ adata.uns["hycnn_ot"]["targets"]
 # %% [markdown]
 # ## Which proteins?
 #
-# The eight proteins that change most under PMA/ionomycin. The orange line, the predicted cells, should follow the
-# green area:
+# The figure shows the eight proteins that change most under PMA/ionomycin. The orange line, the predicted cells,
+# should follow the green area:
 
 # %%
 sh.pl.marginals(adata, target="PMA/Ionomycin")
 
 # %% [markdown]
-# pS6 turns from a single peak into two, and so do the predicted cells. No shift could do that.
+# pS6 changes from one peak to two, in the predicted cells too. A shift cannot do this.
 #
 # ## Which cells?
 #
-# How far do the cells of each type move?
+# The figure shows how far the cells of each type move.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(12, 3), layout="constrained")
@@ -96,10 +96,11 @@ plt.show()
 # %% [markdown]
 # Cross-linking the B cell receptor moves the B cells; the same reagent binds the Fc receptors of monocytes, which come
 # next; T and NK cells stay nearly where they are. PMA/ionomycin and vanadate act downstream of any receptor, and move
-# every type. The map was not told any of this: within a fit, it does not know which cells are B cells (`group_key` only
-# balances proportions).
+# every type. The fit found this without the labels: `group_key` balances the proportions, but the map does not use the
+# type of a cell.
 #
-# Which proteins change in which cells, observed and predicted, under B cell receptor cross-linking:
+# The next figure shows which proteins change in which cells, observed and predicted, under B cell receptor
+# cross-linking:
 
 # %%
 sh.pl.deg(adata, target="BCR/FcR-XL", groupby="cell_type", n_genes=14)
@@ -107,8 +108,7 @@ sh.pl.deg(adata, target="BCR/FcR-XL", groupby="cell_type", n_genes=14)
 # %% [markdown]
 # ## Proportions are not a response
 #
-# What would have happened without `group_key`? Fit vanadate again, plainly, and look at the surface markers that define
-# T cells:
+# What happens without `group_key`? We fit vanadate again without it, and plot the surface markers that define T cells:
 
 # %%
 sh.tl.hycnn_ot(adata, "unstimulated", "vanadate", use_rep="X", split_key="split", key_added="plain")
@@ -124,12 +124,12 @@ change = {
 pd.DataFrame(change, index=adata.var_names).loc[["CD3", "CD4", "pStat3", "pErk"]].round(2)
 
 # %% [markdown]
-# The plain map strips many CD4 T cells of CD3 and CD4, to make up for the missing T cells; the balanced one does so far
-# less, and predicts the signalling better.
+# The map without groups removes CD3 and CD4 from many CD4 T cells, to account for the missing T cells. The map with
+# groups does so far less, and predicts the signalling better.
 #
 # ## Is it better than simpler answers?
 #
-# On the held-out cells, type by type, since the proportions of all cells together differ between the wells:
+# We compare on the held-out cells, by cell type, since the proportions of all cells together differ between the wells:
 
 # %%
 sh.tl.evaluate(adata, groupby="cell_type")
@@ -145,8 +145,8 @@ figure.legend(legend.legend_handles, labels, loc="outside upper center", ncols=4
 plt.show()
 
 # %% [markdown]
-# Grey is the floor: how well one half of the observed cells agrees with the other half. HyCNN-OT is within it for nearly
+# Grey is the floor: it compares one half of the observed cells with the other half. HyCNN-OT is within it for nearly
 # every type and stimulus. The Gaussian map is close behind for some and clearly worse for the T cells, whose response
 # to PMA/ionomycin and vanadate differs from cell to cell. For types that do not respond to B cell receptor
-# cross-linking, no change is as good an answer as any; for the IgM+ B cells, which respond most, none is quite good
-# enough. [Tutorial 4](4_evaluation.ipynb) explains how to read such figures, and how they can mislead.
+# cross-linking, no change is as good as any other answer; for the IgM+ B cells, which respond most, no answer reaches
+# the floor. [Tutorial 4](4_evaluation.ipynb) explains how to read such figures, and how they can mislead.

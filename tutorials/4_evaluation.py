@@ -9,11 +9,11 @@
 # ---
 
 # %% [markdown]
-# # Evaluating honestly
+# # Evaluating without leaks
 #
-# Nobody has seen a cell before and after treatment, so a prediction cannot be checked cell by cell; only clouds of
-# cells can be compared. That leaves many ways to fool oneself. This tutorial evaluates one map properly, and then does
-# it wrong on purpose, to show what each mistake looks like.
+# No cell can be measured before and after treatment, so a prediction cannot be checked cell by cell; only distributions
+# of cells can be compared. This allows many mistakes. This tutorial evaluates one map properly, and then makes each
+# mistake on purpose, to show its effect.
 #
 # The data (PBMCs, interferon-β; Kang et al. 2018) are read from the folder that the environment variable
 # `SCOT_HYCNN_DATA` names; without it, start from `sh.datasets.kang_2018()`, which downloads the full data set and has
@@ -21,7 +21,6 @@
 
 # %%
 import os
-import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -47,7 +46,7 @@ adata
 #
 # Everything that is *learned* from cells must be learned from training cells: principal components, the map, the choice
 # of its settings. `stratify` gives training and test cells the same composition, so that chance does not decide the
-# scores; `split_key` then goes into every step.
+# scores; then pass `split_key` to every step.
 
 # %%
 sh.pp.split(adata, test_size=0.3, stratify=["condition", "cell_type"])
@@ -55,9 +54,9 @@ sh.pp.pca(adata, split_key="split")
 sh.tl.hycnn_ot(adata, "control", "IFN-beta", split_key="split")
 
 # %% [markdown]
-# (One thing we cannot undo: whoever made this file chose its 2,000 variable genes on all cells. With raw data, choose
-# them on training cells only. And the patients are not labelled here: with several donors, whole donors should be held
-# out, `sh.pp.split(adata, groupby="donor")`.)
+# (One mistake cannot be corrected here: the 2,000 variable genes of this file were chosen on all cells. With raw data,
+# choose them on training cells only. Also, the patients are not labelled here: with several donors, hold out whole
+# donors, `sh.pp.split(adata, groupby="donor")`.)
 #
 # ## Score
 #
@@ -69,26 +68,26 @@ sh.tl.evaluate(adata, groupby="cell_type")
 sh.pl.evaluation(adata)
 
 # %% [markdown]
-# * **identity**: nothing changes. What any method has to beat.
-# * **mean shift**: all cells move alike. **Gaussian map**: the best map that knows means and covariances only. It takes
-#   milliseconds, and is hard to beat.
-# * **floor**: one half of the treated test cells against the other half. Nobody can expect to do better.
+# * **identity**: no cell changes. Any method has to be better than this.
+# * **mean shift**: all cells move by the same vector. **Gaussian map**: the best map that uses only means and
+#   covariances. It takes milliseconds, and is hard to beat.
+# * **floor**: one half of the treated test cells compared with the other half. No method can be expected to do better.
 #
-# The *energy distance* compares whole clouds. Here HyCNN-OT is at the floor; so, within the intervals, is the Gaussian
-# map. The *trace ratio* compares their spread: below 1, predicted cells huddle. *R² of means* and *Pearson Δ* compare
-# means of genes. On these two **the mean shift is as good as anything**, since shifting the mean is all it does. Scores
-# of means over all cells cannot tell a good map from a useless one.
+# The *energy distance* compares whole distributions. Here HyCNN-OT is at the floor; within the intervals the Gaussian
+# map is too. The *trace ratio* compares their spread: below 1 the predicted cells have too little. *R² of means* and
+# *Pearson Δ* compare means of genes. On these two **the mean shift is as good as any other answer**, since it makes
+# the mean right. Scores of means over all cells cannot distinguish a good map from a useless one.
 #
-# Look at cell types instead: each of them has its own mean to get right.
+# Compare cell types instead: the mean of each type must be right.
 
 # %%
 sh.pl.evaluation(adata, group=None, metrics=["energy_distance", "pearson_delta"])
 
 # %% [markdown]
-# Now the mean shift falls behind everywhere. For the CD4 T cells, the most numerous, HyCNN-OT is at the floor and the
-# Gaussian map is not. For the CD14 monocytes neither is: there is something left to learn. For NK cells and activated
-# T cells there are fewer than 25 test cells a condition, and the intervals of the scores decide nothing. (The floor, from
-# halves of them, is as wide.)
+# Now the mean shift is worse everywhere. For the CD4 T cells, the most numerous, HyCNN-OT is at the floor and the
+# Gaussian map is not. For the CD14 monocytes neither is: the map can still be improved. For NK cells and activated T
+# cells there are fewer than 25 test cells a condition, and the intervals of the scores are too wide for a decision.
+# (The floor, from halves of them, is as wide.)
 #
 # All scores are in one table:
 
@@ -103,17 +102,17 @@ types = scores.query("metric == 'energy_distance' and method in ['gaussian', 'hy
 types.set_index(["group", "method"])[["value", "low", "high", "n_source", "n_target"]].round(2)
 
 # %% [markdown]
-# Is the map better than the Gaussian one? Both move the same cells, so what these have in common cancels in the difference
-# of the two scores. Its interval is narrower than those above: below 0 the answer is yes, above 0 it is no.
+# Is the map better than the Gaussian map? Both move the same cells, so the variation of these cells cancels in the
+# difference of the two scores. Its interval is narrower than those above: below 0 the answer is yes, above 0 it is no.
 
 # %%
 differences = scores.query("metric == 'energy_distance' and method == 'hycnn_ot'").set_index("group")
 differences[["vs_gaussian", "vs_gaussian_low", "vs_gaussian_high"]].round(3)
 
 # %% [markdown]
-# It is for CD4 T cells. For CD8 T and NK cells, 24 and 17 of them, the Gaussian map is the better one, which the scores
-# alone did not show: types with few cells count for little in a fit of all cells. `group_key="cell_type"` in
-# `sh.tl.hycnn_ot` makes all types count more alike (see the tutorial on a cell type held out).
+# It is for CD4 T cells. For CD8 T and NK cells, 24 and 17 of them, the Gaussian map is better, which the scores did not
+# show: types with few cells have little weight in a fit of all cells. `group_key="cell_type"` in `sh.tl.hycnn_ot` gives
+# all types more equal weights (see the tutorial on a cell type held out).
 #
 # An interval says how much the score would vary with *other test cells*. It does not cover another training run,
 # another split or another donor. For a paper, repeat with several folds: `sh.pp.split(adata, n_folds=5, fold=k,
@@ -121,27 +120,26 @@ differences[["vs_gaussian", "vs_gaussian_low", "vs_gaussian_high"]].round(3)
 #
 # ## What a leak looks like
 #
-# Two mistakes. First, score the same map on its own training cells. (`tl.evaluate` warns; we silence it here.)
+# We make two mistakes. First, we score the same map on its training cells. (`tl.evaluate` warns of it; here the message
+# is turned off.)
 
 # %%
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
+with sc.settings.verbosity.override("error"):
     sh.tl.evaluate(adata, mask_obs=(adata.obs["split"] == "train").to_numpy(), key_added="training_cells")
 
 # %% [markdown]
-# Second, a quieter one: keep the test cells for the scores, but compute principal components and map on *all* cells.
-# This is what happens whenever the split comes last.
+# The second mistake is harder to notice: the scores use test cells, but principal components and map are computed on
+# *all* cells. This happens whenever the split comes last.
 
 # %%
 sh.pp.pca(adata, key_added="X_pca_of_all")
 sh.tl.hycnn_ot(adata, "control", "IFN-beta", use_rep="X_pca_of_all", key_added="leaky")
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
+with sc.settings.verbosity.override("error"):
     sh.tl.evaluate(adata, "leaky", split_key="split")
 
 # %% [markdown]
-# Compare each with its own floor, as a ratio:
+# The table divides each score by its floor:
 
 # %%
 fits = {"honest": "hycnn_ot", "scored on training cells": "training_cells", "PCA and map saw test cells": "leaky"}
@@ -153,16 +151,17 @@ for name, key in fits.items():
 pd.DataFrame(ratios).T[["w2_squared", "sinkhorn_divergence", "pearson_delta"]].round(2)
 
 # %% [markdown]
-# The honest map is clearly above the floor (1 in the first two columns). Both leaky ones are at it: their predicted
-# cells are as near to the treated cells as other treated cells are. With a few hundred cells in fifty dimensions no
-# honest map can do that. **Whoever reaches the floor of such a distance, or beats it, has probably leaked** (or predicts
-# cells that huddle, which W2² and the Sinkhorn divergence reward; look at the trace ratio). And it is not always so
-# plain: the correlation in the last column hardly differs, and without a floor nobody would notice anything.
+# The map without a leak is clearly above the floor (1 in the first two columns). Both maps with a leak are at it:
+# their predicted cells are as near to the treated cells as other treated cells are. With a few hundred cells in fifty
+# dimensions no map can do that without a leak. **If a map reaches the floor of such a distance, or is below it, there
+# is probably a leak** (or the predicted cells have too little spread, which W2² and the Sinkhorn divergence reward;
+# check the trace ratio). A leak is not always so clear: the correlation in the last column hardly differs, and without
+# a floor it would not be noticed.
 #
 # ## What a good score can hide
 #
-# No leak, and two useless predictions. One moves every cell to the mean of the treated training cells. The other
-# replaces every cell by a random treated training cell.
+# Here are two useless predictions without a leak. One moves every cell to the mean of the treated training cells. The
+# other replaces every cell by a random treated training cell.
 
 # %%
 x = adata.obsm["X_pca"]
@@ -190,14 +189,14 @@ pd.DataFrame(
 ).T.round(2)
 
 # %% [markdown]
-# The mean treated cell has as good an R² as any; its trace ratio gives it away. Random treated cells are near perfect by
-# all scores of whole clouds, although a monocyte may become a T cell; only scores *within* cell types notice. So: a
-# distance between clouds, the spread, and both by cell type.
+# The mean treated cell has as good an R² as any other prediction, but its trace ratio is wrong. Random treated cells
+# are nearly perfect by all scores of whole distributions, although a monocyte may become a T cell; only scores
+# *within* cell types show it. So use a distance between distributions and the spread, both by cell type.
 #
-# ## How sure is the map of a cell?
+# ## How uncertain is the prediction of a cell?
 #
 # `obs["hycnn_ot_std"]` is the standard deviation over the networks of the ensemble. Is it as large as the error? On
-# measured data nobody can say. On the planted PBMCs of tutorial 1 the true position of each cell is known:
+# measured data this cannot be checked. On the planted PBMCs of tutorial 1 the true position of each cell is known:
 
 # %%
 planted = sh.datasets.pbmc_planted()
@@ -231,11 +230,11 @@ print(f"true error / std: {root_mean_square(errors['error']) / root_mean_square(
 print(f"rank correlation: {errors['std'].corr(errors['error'], method='spearman'):.1f}")
 
 # %% [markdown]
-# The true error is more than twice the standard deviation. That is no accident: the networks see the same cells, so
-# they share what is wrong with those, and a spread only shows what they do not share. Read `std` as a lower bound. It
-# also ranks cells only roughly. The tenth of the cells that the ensemble disagrees about most is predicted clearly
-# worse than the others; among the rest it says little. And where the fit has kept the Gaussian map, there is no
-# ensemble and `std` is 0: no statement at all.
+# The true error is more than twice the standard deviation. The reason is that all networks use the same cells, so they
+# share the errors that come from these cells, and a spread shows only errors that they do not share. Use `std` as a
+# lower bound. It also ranks cells only roughly. The tenth of the cells with the largest `std` is predicted clearly
+# worse than the others; among the rest it says little. If the fit has kept the Gaussian map, there is no ensemble, and
+# a `std` of 0 says nothing about the error.
 #
 # ## A checklist
 #
@@ -243,6 +242,6 @@ print(f"rank correlation: {errors['std'].corr(errors['error'], method='spearman'
 #    cells.
 # 2. Show identity, mean shift, Gaussian map and floor beside every score, with intervals.
 # 3. Score cell types, not only all cells.
-# 4. Distrust whatever is better than the floor, and look for the leak.
-# 5. If the claim is about a new cell type or donor, hold out a cell type or donor
+# 4. If a score is better than the floor, search for a leak.
+# 5. If the statement is about a new cell type or donor, hold out a cell type or donor
 #    ([tutorial 2](2_cell_type_held_out.ipynb)).
