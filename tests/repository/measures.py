@@ -13,7 +13,7 @@ import inspect
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -121,32 +121,32 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     return [group for group in groups if len(group) > 1]
 
 
-def files_by_folder() -> Counter[str]:
-    """Return the number of files in each folder, without ``__init__.py``."""
-    return Counter(name_of(path.parent) for path in FILES if path.name != "__init__.py")
-
-
-def body_length(function: ast.FunctionDef) -> int:
-    """Return the number of lines of a function, without signature and docstring."""
-    body = function.body[1:] if ast.get_docstring(function) else function.body
-    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+def files_of_largest(folders: Iterable[Path]) -> list[str]:
+    """Return the files of the folder that has most of them, without ``__init__.py``."""
+    return max(
+        (
+            [name_of(path) for path in FILES if path.parent == folder and path.name != "__init__.py"]
+            for folder in folders
+        ),
+        key=len,
+    )
 
 
 def lengths_of_functions() -> dict[str, int]:
-    """Return the number of lines of every function and method."""
-    return {f"{name_of(path)}:{n.name}": body_length(n) for path, n in nodes() if isinstance(n, ast.FunctionDef)}
+    """Return the number of lines of every function and method, without signature and docstring."""
+    lengths = {}
+    for path, node in nodes():
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            lengths[f"{name_of(path)}:{node.name}"] = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+    return lengths
 
 
 def small_with_one_caller() -> list[str]:
     """Return private functions of at most five lines whose name occurs once."""
-    uses: Counter[str] = Counter()
-    for _, node in nodes():
-        if isinstance(node, (ast.Name, ast.Attribute)):
-            uses[node.id if isinstance(node, ast.Name) else node.attr] += 1
-    functions = [(place, place.rpartition(":")[2]) for place, n_lines in lengths_of_functions().items() if n_lines <= 5]
-    return [
-        place for place, name in functions if name.startswith("_") and not name.startswith("__") and uses[name] == 1
-    ]
+    uses = Counter(getattr(node, "id", getattr(node, "attr", None)) for _, node in nodes())
+    small = [(place, place.rpartition(":")[2]) for place, n_lines in lengths_of_functions().items() if n_lines <= 5]
+    return [place for place, name in small if name[0] == "_" != name[1] and uses[name] == 1]
 
 
 def files_of_option(option: str) -> list[str]:
@@ -161,18 +161,18 @@ def warning_filters() -> list[str]:
     return [f"{name_of(path)}:{n.lineno}" for path, n in nodes() if isinstance(n, ast.Attribute) and n.attr in names]
 
 
-def entered_by_a_fit() -> Counter[str]:
-    """Return the files that ``sh.tl.hycnn_ot`` enters on 400 cells, each with its number of functions."""
+def entered_by_a_fit() -> list[str]:
+    """Return the functions that ``sh.tl.hycnn_ot`` enters on 400 cells, as file:function."""
     import scot_hycnn as sh  # this measure alone needs torch
 
     adata = sh.datasets.pbmc_planted(n_cells=400)
     _ = sh.tl.hycnn_ot  # what the import enters does not count
-    seen: set[tuple[str, str]] = set()
+    seen: set[str] = set()
 
     def record(frame: object, event: str, _: object) -> None:
         code = frame.f_code
         if event == "call" and code.co_filename.startswith(str(ROOT)) and not code.co_name.startswith("<"):
-            seen.add((name_of(Path(code.co_filename)), code.co_qualname))
+            seen.add(f"{name_of(Path(code.co_filename))}:{code.co_qualname}")
 
     threading.setprofile(record)
     sys.setprofile(record)
@@ -181,34 +181,41 @@ def entered_by_a_fit() -> Counter[str]:
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-    return Counter(file for file, _ in sorted(seen))
+    return sorted(seen)
 
 
-def measures(*, with_fit: bool = False) -> dict[str, float]:
-    """Return the measures by their name in LIMITS."""
+def measures(*, with_fit: bool = False) -> dict[str, float | list[str]]:
+    """Return the measures by their name in LIMITS: a number, or the things of which there may be so many."""
     from scot_hycnn import solver, tl
 
     lines = [line.strip() for path in FILES for line in path.read_text(encoding="utf-8").splitlines()]
-    graph, folders = import_graph(), files_by_folder()
+    graph = import_graph()
+    lists_of_functions = {ROOT / name for name in LISTS_OF_FUNCTIONS}
     values = {
         "lines of the package": len(lines),
         "files of the package": len(FILES),
-        "files in the largest folder": max(n for folder, n in folders.items() if folder not in LISTS_OF_FUNCTIONS),
-        "files in metrics or pl": max(folders[folder] for folder in LISTS_OF_FUNCTIONS),
-        "import depth": len(longest_chain(graph)),
-        "circles of imports": len(circles(graph)),
-        "files that name the option conjugates": len(files_of_option("conjugates")),
-        "parameters of tl.hycnn_ot": len(inspect.signature(tl.hycnn_ot).parameters),
-        "parameters of solver.fit": len(inspect.signature(solver.fit).parameters),
+        "files in the largest folder": files_of_largest({path.parent for path in FILES} - lists_of_functions),
+        "files in metrics or pl": files_of_largest(lists_of_functions),
+        "import depth": longest_chain(graph),
+        "circles of imports": circles(graph),
+        "files that name the option conjugates": files_of_option("conjugates"),
+        "parameters of tl.hycnn_ot": list(inspect.signature(tl.hycnn_ot).parameters),
+        "parameters of solver.fit": list(inspect.signature(solver.fit).parameters),
         "lines of the longest function": max(lengths_of_functions().values()),
-        "private functions with one caller and at most five lines": len(small_with_one_caller()),
+        "private functions with one caller and at most five lines": small_with_one_caller(),
         "percentage of lines that are comments": 100 * sum(line.startswith("#") for line in lines) / len(lines),
-        "warning filters": len(warning_filters()),
+        "warning filters": warning_filters(),
     }
     if with_fit:
         entered = entered_by_a_fit()
-        values |= {"files that a fit enters": len(entered), "functions that a fit enters": entered.total()}
+        values |= {"files that a fit enters": sorted({name.split(":")[0] for name in entered})}
+        values |= {"functions that a fit enters": entered}
     return values
+
+
+def size(value: float | list[str]) -> float:
+    """Return the number of a measure."""
+    return len(value) if isinstance(value, list) else value
 
 
 def main() -> None:
@@ -219,20 +226,10 @@ def main() -> None:
     options = parser.parse_args()
     for name, value in measures(with_fit=options.entered).items():
         smallest, largest = LIMITS[name]
-        missed = "" if smallest <= value <= largest else "  <- outside the limit"
-        print(f"{name}: {round(value, 1)} ({smallest} to {largest}){missed}")
-    if options.verbose:
-        graph = import_graph()
-        print("\nlongest chain of imports:", *longest_chain(graph), sep="\n  ")
-        print("\ncircles of imports:", *circles(graph), sep="\n  ")
-        print("\nfiles in the largest folders:", *files_by_folder().most_common(5), sep="\n  ")
-        print("\nfiles that name the option conjugates:", *files_of_option("conjugates"), sep="\n  ")
-        print("\nlongest functions:", *Counter(lengths_of_functions()).most_common(5), sep="\n  ")
-        print("\nsmall private functions with one caller:", *small_with_one_caller(), sep="\n  ")
-        print("\nwarning filters:", *warning_filters(), sep="\n  ")
-    if options.entered and options.verbose:
-        print("\nfunctions that a fit enters, by file:")
-        print(*(f"  {count:3} {file}" for file, count in entered_by_a_fit().items()), sep="\n")
+        missed = "" if smallest <= size(value) <= largest else "  <- outside the limit"
+        print(f"{name}: {round(size(value), 1)} ({smallest} to {largest}){missed}")
+        if options.verbose and isinstance(value, list):
+            print(*(f"    {thing}" for thing in value), sep="\n")
 
 
 if __name__ == "__main__":
