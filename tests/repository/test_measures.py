@@ -41,6 +41,8 @@ SOLVER_MAY_NOT_IMPORT = {
     "training": {"selection", "runtime"},
     "runtime": set(),
 }
+# Files of runtime that import nothing of the package, so that every folder may use them.
+FOR_ALL = ("_device", "_precision", "_threads")
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +81,9 @@ def test_folders_of_the_solver_import_only_what_is_below_them():
     wrong = []
     for folder, forbidden in SOLVER_MAY_NOT_IMPORT.items():
         for path in ROOT.glob(f"solver/{folder}/*.py"):
-            names = imported_names(path)
-            wrong += [
-                f"{name_of(path)} imports {name}"
-                for name in names
-                for other in forbidden
-                if name.startswith(f"scot_hycnn.solver.{other}.")
-            ]
+            modules = {tuple(name.split(".")[2:4]) for name in imported_names(path) if ".solver." in name}
+            modules -= {("runtime", name) for name in FOR_ALL}
+            wrong += [f"{name_of(path)} imports {'.'.join(module)}" for module in modules if module[0] in forbidden]
     assert wrong == []
+    for name in FOR_ALL:
+        assert not any("scot_hycnn" in imported for imported in imported_names(ROOT / f"solver/runtime/{name}.py"))
