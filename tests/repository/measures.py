@@ -150,9 +150,13 @@ def small_with_one_caller() -> list[str]:
 
 
 def files_of_option(option: str) -> list[str]:
-    """Return the files whose code, not whose text, names an option."""
-    kinds = ("id", "arg", "attr")
-    return sorted({name_of(path) for path, node in nodes() if option in [getattr(node, kind, None) for kind in kinds]})
+    """Return the files whose code has a parameter, keyword, attribute or field with the name of an option."""
+    found = set()
+    for path, node in nodes():
+        field = node.target if isinstance(node, ast.AnnAssign) else None
+        if option in (getattr(node, "arg", None), getattr(node, "attr", None), getattr(field, "id", None)):
+            found.add(name_of(path))
+    return sorted(found)
 
 
 def warning_filters() -> list[str]:
