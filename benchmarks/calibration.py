@@ -1,4 +1,4 @@
-"""Does the ensemble's standard deviation say how wrong a cell is? True error against it, and against support.
+"""Compare the true error of cells with the ensemble's standard deviation, and with the out-of-support score.
 
 On data whose true map is known: the planted PBMCs, and maps in closed form. A ratio of 1 would be a standard deviation
 as large as the error; the rank correlation says whether uncertain cells are the wrong ones. Draws docs/calibration.png.
@@ -36,7 +36,7 @@ N_BINS = 10
 
 
 def measure(task: str, seed: int) -> dict[str, object]:
-    """Root mean squares of error and standard deviation, together and by tenths of the cells."""
+    """Return root mean squares of error and standard deviation, of all cells and of each tenth of them."""
     x, y, x_test, truth = _cells(task, seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "solver.fit", UserWarning)
@@ -71,7 +71,7 @@ def _rms(values: np.ndarray) -> float:
 
 
 def draw(table: pd.DataFrame) -> None:
-    """One panel a task, one line a seed: error of the cells in each tenth of the standard deviation."""
+    """Draw a panel for each task and a line for each seed: the error in each tenth of the standard deviation."""
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 

@@ -1,4 +1,4 @@
-"""Convex regression (arXiv:2604.26942, app. D.2): the paper's families under its protocol, and ConvexRegressor.
+"""Measure convex regression (arXiv:2604.26942, app. D.2): the paper's families under its protocol, ConvexRegressor.
 
 python benchmarks/regression.py --quick
 python benchmarks/regression.py --methods ConvexRegressor --seeds 5
@@ -50,14 +50,14 @@ OURS = ("ConvexRegressor", "ball", "linear", "mean")
 
 
 def sample(function: str, n_dims: int, n: int, *, noise: float, seed: int) -> tuple[np.ndarray, ...]:
-    """Training points and noisy values, test points and true values."""
+    """Return training points and noisy values, test points and true values."""
     rng = np.random.default_rng(seed)
     x, x_test = rng.uniform(-1, 1, (n, n_dims)), rng.uniform(-1, 1, (N_TEST, n_dims))
     return x, FUNCTIONS[function](x) + noise * rng.normal(size=n), x_test, FUNCTIONS[function](x_test)
 
 
 def papers_fit(potential: Potential, x: np.ndarray, y: np.ndarray, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-    """The paper's protocol: standardise; Adam at 1e-2, batches of min(n, 1000), 100 epochs; nothing else."""
+    """Fit by the paper's protocol: standardise; Adam at 1e-2, batches of min(n, 1000), 100 epochs."""
     mean, scale, mean_y, scale_y = x.mean(0), x.std(0), y.mean(), y.std()
     generator = torch.Generator().manual_seed(seed)
     points = torch.tensor((x - mean) / scale, dtype=torch.float32)
@@ -66,7 +66,7 @@ def papers_fit(potential: Potential, x: np.ndarray, y: np.ndarray, seed: int) ->
     if isinstance(potential, ICNN):
         start_skips_at_zero(potential, theta)
     theta.requires_grad_()
-    # The paper's networks end with a bias; ours have none, since transport maps do not see it.
+    # The paper's networks end with a bias; ours have none, since it does not change a transport map.
     bias = torch.zeros(1, requires_grad=True)
     adam = torch.optim.Adam([theta, bias], lr=1e-2)
     for _ in range(100):
@@ -98,7 +98,7 @@ def start_skips_at_zero(potential: Potential, theta: torch.Tensor) -> None:
 
 
 def measure(*, method: str, depth: int, function: str, n_dims: int, noise: float, seed: int) -> Mapping[str, object]:
-    """100 x mean squared error on noiseless test points, in the function's own units."""
+    """Return 100 x the mean squared error on noiseless test points, in the units of the function."""
     x, y, x_test, truth = sample(function, n_dims, 5000, noise=noise, seed=seed)
     if method in PAPERS:
         predict = papers_fit(PAPERS[method](n_dims, depth), x, y, seed)
@@ -114,7 +114,7 @@ def measure(*, method: str, depth: int, function: str, n_dims: int, noise: float
 
 
 def cases(options: argparse.Namespace) -> list[dict[str, object]]:
-    """One row for each; the depth counts for the paper's families only."""
+    """Return the rows to measure; only the paper's families have a depth."""
     return [
         {"method": method, "depth": depth, "function": function, "n_dims": n_dims, "noise": noise, "seed": seed}
         for noise in options.noise

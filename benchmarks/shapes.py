@@ -1,4 +1,4 @@
-"""Four pairs of shapes in the plane, HyCNN beside ICNN in the same solver: docs/shapes.png.
+"""Fit four pairs of shapes in the plane, by HyCNN and by ICNN in the same solver, and draw docs/shapes.png.
 
 The pairs of the HyCNN paper's figures, each with 2000 cells. Energy distance of the moved cells to fresh cells of the
 other shape, forward and backward, beside that of the Gaussian map and of two samples of the same shape.
@@ -33,7 +33,7 @@ SOURCE, TARGET, OBSERVED = "#0072B2", "#D55E00", "#BBBBBB"
 
 
 def checkerboard(n: int, rng: np.random.Generator, squares: np.ndarray) -> np.ndarray:
-    """Uniform on unit squares around the given centres."""
+    """Draw uniform points on unit squares around some centres."""
     return squares[rng.integers(len(squares), size=n)] + rng.uniform(-0.5, 0.5, (n, 2))
 
 
@@ -79,14 +79,14 @@ PAIRS: dict[str, tuple[Sampler, Sampler]] = {
 
 
 def draw_cells(pair: str, seed: int, *, held_out: bool = False) -> tuple[Cells, Cells]:
-    """Source and target cells: for the fit, or others of the same shapes."""
+    """Return source and target cells for the fit, or held-out cells of the same shapes."""
     rng = np.random.default_rng([seed, int(held_out)])
     source, target = PAIRS[pair]
     return source(N_CELLS, rng).astype(np.float32), target(N_CELLS, rng).astype(np.float32)
 
 
 def measure(pair: str, method: str, seed: int, max_steps: int | None) -> dict[str, object]:
-    """Fit one pair and return energy distances on held-out cells, and keep the map for the figure."""
+    """Fit one pair, return energy distances on held-out cells, and keep the map for the figure."""
     x_held, y_held = draw_cells(pair, seed, held_out=True)
     x, y = draw_cells(pair, seed)
     started = time.perf_counter()
@@ -107,7 +107,7 @@ FITTED: dict[tuple[str, str], solver.TransportMap] = {}
 
 
 def draw(fitted: Mapping[tuple[str, str], solver.TransportMap], seed: int) -> None:
-    """Rows: pairs. Columns: the cells, and for each method both pushforwards and the contours of f and f*."""
+    """Draw a row for each pair: the cells, then for each method the moved cells both ways and contours of f and f*."""
     with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=(15, 1.72 * len(PAIRS) + 0.5), layout="constrained")
         for row, pair in zip(figure.subplots(len(PAIRS), 1 + 4 * len(METHODS)), PAIRS, strict=True):
@@ -167,7 +167,7 @@ def main() -> None:
         for pair in PAIRS
         for method in ("gaussian", *METHODS)
     ]
-    # Always measured anew: the figure needs the maps.
+    # All rows are measured again, because the figure needs the maps.
     table = run("shapes_quick" if options.quick else "shapes", cases, measure, fresh=True)
     show(table[["pair", "method", "forward", "backward", "floor", "blend", "steps", "seconds"]])
     if not options.quick:

@@ -1,4 +1,4 @@
-"""Maps known in closed form (Table A of the HyCNN paper, App. D.3): squared error against the truth.
+"""Measure the squared error of maps known in closed form (Table A of the HyCNN paper, app. D.3).
 
 python benchmarks/synthetic.py                    # every task, 3 seeds
 python benchmarks/synthetic.py --tasks scale-50 --seeds 10 --threads 1

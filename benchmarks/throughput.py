@@ -1,4 +1,4 @@
-"""Transported cells a second, memory against the number of cells, and what importing costs.
+"""Measure transported cells a second, memory against the number of cells, and the time of imports.
 
 python benchmarks/throughput.py --threads 1
 python benchmarks/throughput.py --quick
@@ -45,7 +45,7 @@ def measure(n_dims: int, n_ensemble: int, n_cells: int) -> dict[str, object]:
 
 
 def import_seconds(statement: str, repeats: int) -> float:
-    """Median whole-process time of a statement in a new interpreter."""
+    """Return the median time of a process that runs a statement in a new interpreter."""
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Wasserstein-2 benchmark Mix3toMix10 (Korotin et al. 2021) from at most 20,000 samples: L2-UVP, percent.
+"""Run the Wasserstein-2 benchmark Mix3toMix10 (Korotin et al. 2021) from at most 20,000 samples: L2-UVP, percent.
 
 The samples are read from the folder that SCOT_HYCNN_DATA names.
 

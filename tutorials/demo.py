@@ -20,7 +20,7 @@ FOLDER = Path("demo")
 def main() -> None:
     """Fit, compare, write and draw."""
     adata = sh.datasets.pbmc_planted()
-    print(f"{adata.n_obs} PBMCs, half of them with a planted response called {TARGET!r}; its truth is known.\n")
+    print(f"{adata.n_obs} PBMCs, half of them with a planted response called {TARGET!r}, whose truth is known.\n")
 
     started = time.perf_counter()
     sh.tl.hycnn_ot(adata, SOURCE, TARGET)
@@ -29,7 +29,7 @@ def main() -> None:
     print(compare(adata).to_string(float_format=lambda value: f"{value:.3f}"))
     blend = sh.get.model(adata).blend
     print(
-        f"\nFitted in {seconds:.0f} s; blend with the Gaussian map a = {blend} (0 is that map, 1 the networks alone)."
+        f"\nFitted in {seconds:.0f} s; the blend is {blend} (0 is the Gaussian map, 1 the networks)."
     )
 
     FOLDER.mkdir(exist_ok=True)
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def compare(adata: sc.AnnData) -> pd.DataFrame:
-    """Errors of HyCNN-OT and of the baselines against the planted truth, on the control cells."""
+    """Return the errors of HyCNN-OT and of the baselines against the planted truth, on the control cells."""
     is_source = (adata.obs["condition"] == SOURCE).to_numpy()
     x, y = adata.obsm["X_pca"][is_source], adata.obsm["X_pca"][~is_source]
     truth = adata.obsm["X_planted"][is_source]

@@ -25,12 +25,12 @@ from traitlets.config import Config
 FOLDER = Path(__file__).parent
 NAMES = [path.stem for path in sorted(FOLDER.glob("[0-9]_*.py"))]
 SECONDS = 600  # for any cell; whole tutorials take less than three minutes
-# Figures go into the notebook, whatever MPLBACKEND says here; progress bars, which CI hides, do not.
+# Figures are part of the notebook whatever MPLBACKEND is here; progress bars, which CI hides, are not.
 ENVIRONMENT = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "CI": "true"}
 
 
 def execute(source: Path) -> NotebookNode:
-    """Return the notebook with outputs. It runs in an empty folder, so that it leans on no stray files."""
+    """Return the notebook with outputs. It runs in an empty folder, so that it cannot use other files."""
     notebook = jupytext.read(source)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as sockets:
         client = NotebookClient(
@@ -39,11 +39,11 @@ def execute(source: Path) -> NotebookNode:
             timeout=SECONDS,
             record_timing=False,
             resources={"metadata": {"path": folder}},
-            # Talk through files and not through network ports, which others on the machine could listen to.
+            # The kernel communicates through files: others on the machine could listen to network ports.
             config=Config(ConnectionFileMixin={"transport": "ipc", "ip": f"{sockets}/kernel"}),
         )
         client.execute(env={**os.environ, **ENVIRONMENT})
-    # What would differ from machine to machine, or from run to run.
+    # Remove what differs between machines or runs.
     notebook.metadata.pop("language_info", None)
     notebook.metadata.pop("widgets", None)
     for number, cell in enumerate(notebook.cells):
@@ -52,13 +52,13 @@ def execute(source: Path) -> NotebookNode:
 
 
 def warnings_in(notebook: NotebookNode) -> list[str]:
-    """What a reader would see of stderr."""
+    """Return the texts that the notebook shows from stderr."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     return [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
 
 
 def main() -> None:
-    """Write or check."""
+    """Write the notebooks, or check that they run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=NAMES, help="without .py; all if left out")
     parser.add_argument("--check", action="store_true", help="write nothing")

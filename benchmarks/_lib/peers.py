@@ -1,4 +1,4 @@
-"""Other methods for the same question, each trained by its own package, with a clock that evaluation does not run on.
+"""Train methods of other packages by these packages, with a clock that stops during evaluation.
 
 They need the extra 'bench': OTT-JAX (Apache-2.0) and torchcfm (MIT). One thread; for one core start Python under
 ``taskset``.
@@ -46,25 +46,25 @@ FOR_EVER = 10**9
 
 
 class Done(Exception):  # noqa: N818
-    """The last mark is passed: how a training loop that is not ours is left."""
+    """Raised at the last mark, to leave the training loop of another package."""
 
 
 @dataclass
 class Clock:
-    """Seconds of training: compilation is kept apart, and the clock stands while ``seen`` looks at the map.
+    """Seconds of training: compilation is measured apart, and the clock stops while ``seen`` scores the map.
 
-    Seconds of one core: what other programs do at the same time does not count.
+    The seconds are those of one core (CPU time), so that other programs do not count.
 
     Parameters
     ----------
     marks
-        Seconds at which to look; training ends at the last.
+        Seconds at which ``seen`` is called; training ends at the last one.
     seen
-        Called with the seconds, the steps, and the map as it is then.
+        A function of the seconds, the steps, and the current map.
     max_steps
-        Training ends there too, after a last look.
+        Training also ends after so many steps, with a last call of ``seen``.
     compiling_steps
-        The clock starts after them: one for each direction of a back-and-forth method.
+        The clock starts after so many steps: one for each direction of a method that trains both.
     """
 
     marks: Sequence[float]
@@ -77,7 +77,7 @@ class Clock:
     _origin: float = field(default_factory=time.process_time, init=False)
 
     def tick(self, weights: Any, transport: Transport, *, last: bool = False) -> None:
-        """Between two steps: look if a mark is passed, and leave at the last one."""
+        """Call ``seen`` between two steps if a mark has passed, and leave training at the last mark."""
         jax.block_until_ready(weights)
         now = time.process_time()
         self.steps += 1
@@ -105,13 +105,13 @@ class Problem:
 
     @property
     def n_dims(self) -> int:
-        """Dimension d."""
+        """Return the dimension d."""
         return self.x.shape[1]
 
     def loop(
         self, train: Callable[..., Any], weights: Callable[[], Any], transport: Callable[[], Transport], batch_size: int
     ) -> None:
-        """Run a package's own training loop; the clock ticks where the loop draws its source cells."""
+        """Run the training loop of a package; the clock ticks whenever the loop draws source cells."""
         generator = np.random.default_rng(self.rng)
 
         def ticking() -> Iterator[Cells]:
@@ -120,13 +120,13 @@ class Problem:
                 yield batch
 
         validation = (_batches(cells, 1, generator) for cells in (self.x, self.y))
-        # Their progress bars would cross ours.
+        # Their progress bars would overwrite ours.
         with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(Done):
             train(ticking(), _batches(self.y, batch_size, generator), *validation)
 
 
 def enot(problem: Problem, *, batch_size: int = 256, lr: float = 3e-4) -> None:
-    """Buzun et al. 2024 as OTT-JAX has it by default: two MLPs of 4 x 128, Adam 3e-4, expectile .99.
+    """Train ENOT (Buzun et al. 2024) with the defaults of OTT-JAX: two MLPs of 4 x 128, Adam 3e-4, expectile .99.
 
     The rate 1e-3 is faster at first and unstable later; 3e-3 ended worse. Batches of 256 beat 1024 in equal time.
     """
@@ -142,13 +142,13 @@ def enot(problem: Problem, *, batch_size: int = 256, lr: float = 3e-4) -> None:
 
 
 def w2_icnn(problem: Problem, *, batch_size: int = 256, lr: float = 1e-3) -> None:
-    """Amos 2023 with OTT-JAX's default ICNNs of 4 x 64, conjugates by L-BFGS; rate 1e-3 for its default 1e-4."""
+    """Train Amos 2023 with OTT-JAX's default ICNNs of 4 x 64, conjugates by L-BFGS; rate 1e-3 for its default 1e-4."""
     forth, back = (ICNN(dim_data=problem.n_dims, dim_hidden=[64] * 4, pos_weights=True) for _ in range(2))
     _w2(problem, forth, back, batch_size, lr)
 
 
 def w2_mlp(problem: Problem, *, batch_size: int = 256, lr: float = 1e-3) -> None:
-    """Amos 2023 with OTT-JAX's MLPs of 4 x 64, |x|^2/2 added, trained back and forth; 1e-3 beat its default 1e-4."""
+    """Train Amos 2023 with OTT-JAX's MLPs of 4 x 64 plus |x|^2/2, back and forth; 1e-3 was better than 1e-4."""
     forth, back = (PotentialMLP(dim_hidden=[64] * 4) for _ in range(2))
     _w2(problem, forth, back, batch_size, lr)
 
@@ -168,7 +168,7 @@ def _w2(problem: Problem, forth: Any, back: Any, batch_size: int, lr: float) -> 
 
 
 def monge_gap(problem: Problem, *, batch_size: int = 256) -> None:
-    """Uscidda & Cuturi 2023: MLP (ELU), Sinkhorn divergence + .1 Monge gap, both with .05 of the mean cost."""
+    """Train Uscidda & Cuturi 2023: MLP (ELU), Sinkhorn divergence + .1 Monge gap, both with .05 of the mean cost."""
     solver = MongeGapEstimator(
         problem.n_dims,
         PotentialMLP(dim_hidden=[128] * 3, is_potential=False, act_fn=jax.nn.elu),
@@ -188,9 +188,9 @@ def monge_gap(problem: Problem, *, batch_size: int = 256) -> None:
 
 
 def entropic(problem: Problem, *, epsilon: float | None, n_cells: int = 5000) -> None:
-    """Barycentric map of entropic optimal transport, cost |x - y|^2 / 2; None takes .01 of the mean cost.
+    """Compute the barycentric map of entropic optimal transport, cost |x - y|^2 / 2; None takes .01 of the mean cost.
 
-    The log-domain Sinkhorn holds a matrix of all pairs: from so many cells, drawn at random.
+    The log-domain Sinkhorn needs a matrix of all pairs, so it gets ``n_cells`` random cells of each side.
     """
     generator = np.random.default_rng(problem.rng)
     x, y = (cells[generator.permutation(len(cells))[:n_cells]] for cells in (problem.x, problem.y))
@@ -211,9 +211,9 @@ def entropic(problem: Problem, *, epsilon: float | None, n_cells: int = 5000) ->
 
 
 def ot_cfm(problem: Problem, *, batch_size: int = 256, lr: float = 1e-3, n_steps: int = 100) -> None:
-    """Tong et al. 2024 by torchcfm: MLP of 3 x 256 (SELU), batches coupled exactly, the flow by the midpoint rule.
+    """Train Tong et al. 2024 with torchcfm: MLP of 3 x 256 (SELU), exactly coupled batches, flow by the midpoint rule.
 
-    Weights are averaged over steps: the last ones alone are noisy.
+    Weights are averaged over steps, because the last ones are noisy.
     """
     # torchcfm draws from the global states.
     np.random.seed(problem.rng)  # noqa: NPY002
