@@ -1,4 +1,4 @@
-"""How `make docs` builds the site, without network: these pages, the docstrings, and the notebooks in tutorials/."""
+"""Settings with which `make docs` builds the site, without network, from pages, docstrings and notebooks."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
 nitpicky = True
 
-# Pages. Notebooks are shown with the outputs that are stored in them; `make tutorials` executes them.
+# Pages: notebooks are shown with their stored outputs; `make tutorials` executes them.
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 myst_dmath_double_inline = True
 nb_execution_mode = "off"
 
-# API: one page for each public name. Returns are prose in our docstrings, not a list of types.
+# API: each public name has a page. Returns are prose in our docstrings, not a list of types.
 autosummary_generate = True
 autosummary_ignore_module_all = False
 autodoc_typehints = "description"
@@ -50,9 +50,9 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = True
 napoleon_google_docstring = False
-napoleon_attr_annotations = False  # autodoc knows them
+napoleon_attr_annotations = False  # autodoc reads them from the annotations
 napoleon_custom_sections = ["Returns"]
-# Types of other packages: their documentation is not asked, since that would need the network.
+# Types of other packages are not linked, since reading their documentation would need the network.
 nitpick_ignore_regex = [
     ("py:.*", r"(abc|anndata|collections|matplotlib|np|numpy|pandas|pathlib|scanpy|scipy|sklearn|torch)\..*"),
     ("py:class", r"AnnData|ArrayLike|NDArray|Path|Mask|Decoder|Model"),
@@ -82,7 +82,7 @@ _LINK = re.compile(r"(?<!!)\[([^]\[]*)\]\((?!https?:|#)([^)]+)\)")
 
 
 def _begin_anew() -> None:
-    """Without pages of names that are gone. Sphinx reads below this folder only: it gets copies of the notebooks."""
+    """Remove old pages of the API, and copy the notebooks: Sphinx reads files below this folder only."""
     shutil.rmtree(FOLDER / "api", ignore_errors=True)
     folder = FOLDER / "tutorials"
     shutil.rmtree(folder, ignore_errors=True)
@@ -92,7 +92,7 @@ def _begin_anew() -> None:
 
 
 def _links_of_root(_app: Sphinx, path: Path, _parent: str, content: list[str]) -> None:
-    """Links in README, CHANGELOG and CONTRIBUTING, which are included here, are as seen from the root."""
+    """Correct links of README, CHANGELOG and CONTRIBUTING, which are included here but written for the root."""
     if (FOLDER / path).resolve().parent == ROOT:
         content[0] = _LINK.sub(_from_here, content[0])
 
@@ -101,17 +101,17 @@ def _from_here(link: re.Match[str]) -> str:
     text, target = link.groups()
     if target.startswith("docs/") and target.split("#")[0].endswith(".md"):
         return f"[{text}](/{target.removeprefix('docs/')})"
-    # Files of the repository that are no pages: by name.
+    # A file of the repository that is not a page is shown by its name.
     return text if text.startswith("`") else f"`{text}`"
 
 
 def _is_of_others(_app: Sphinx, _what: str, _name: str, member: object, skip: bool, _options: object) -> bool | None:
-    """What classes inherit from scikit-learn is documented there."""
+    """Skip members that classes inherit from scikit-learn, which documents them."""
     return True if str(getattr(member, "__module__", "scot_hycnn")).startswith("sklearn") else skip
 
 
 def _short_types(app: Sphinx, _domain: str, _kind: str, _content: object) -> None:
-    """ArrayLike by its name, not the union that it stands for; our classes by the place where users find them."""
+    """Show ArrayLike by its name instead of its union, and our classes by their public module."""
     whole = stringify_annotation(ArrayLike, "smart")
     for types in app.env.current_document.autodoc_annotations.values():
         for name, whole_kind in types.items():
@@ -120,7 +120,7 @@ def _short_types(app: Sphinx, _domain: str, _kind: str, _content: object) -> Non
 
 
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx."""
+    """Connect these functions to Sphinx, which calls this one."""
     _begin_anew()
     app.connect("object-description-transform", _short_types, priority=400)  # before autodoc shows them
     app.connect("autodoc-skip-member", _is_of_others)

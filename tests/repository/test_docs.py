@@ -136,7 +136,7 @@ def small(tmp_path, monkeypatch):
     """Fewer cells and steps than the page says, in a new folder: pages are run for their calls, not their numbers."""
     monkeypatch.chdir(tmp_path)
     for package, name in ((tl, "hycnn_ot"), (solver, "fit"), (solver, "fit_many")):
-        monkeypatch.setattr(package, name, functools.partial(getattr(package, name), max_steps=20))
+        monkeypatch.setattr(package, name, functools.partial(getattr(package, name), max_steps=10, n_ensemble=2))
     pbmc_planted = datasets.pbmc_planted
     monkeypatch.setattr(
         datasets, "pbmc_planted", lambda n_cells=400, **options: pbmc_planted(min(n_cells, 400), **options)

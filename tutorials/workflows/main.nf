@@ -1,4 +1,4 @@
-// Fit, evaluate and draw, for every file of cells:
+// Fit, evaluate and plot every file of cells:
 //
 //     nextflow run tutorials/workflows/main.nf --cells 'cells/*.h5ad' --run run.toml
 //
