@@ -28,9 +28,7 @@ def main() -> None:
 
     print(compare(adata).to_string(float_format=lambda value: f"{value:.3f}"))
     blend = sh.get.model(adata).blend
-    print(
-        f"\nFitted in {seconds:.0f} s; the blend is {blend} (0 is the Gaussian map, 1 the networks)."
-    )
+    print(f"\nFitted in {seconds:.0f} s; the blend is {blend} (0 is the Gaussian map, 1 the networks).")
 
     FOLDER.mkdir(exist_ok=True)
     sc.pp.neighbors(adata, random_state=0)
