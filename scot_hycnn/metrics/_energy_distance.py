@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._checks import check_samples
-from ._pairwise import Distances, mean_between, mean_within
+from ._pairwise import mean_between, mean_within
 
 
 def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
@@ -14,10 +14,9 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
 
     .. math:: 2\,E|X-Y| - E|X-X'| - E|Y-Y'|
 
-    with the Euclidean norm, X, X' independent cells of one cloud and Y, Y' of the other. The means within a
-    cloud leave out the pairs of a cell with itself (U-statistic): the expected value is exactly the distance
-    between the two distributions, so it is zero for two samples of the same one, and a single value may be
-    slightly negative.
+    with the Euclidean norm, X, X' independent cells of one cloud and Y, Y' of the other. The means within a cloud leave
+    out pairs of a cell with itself (U-statistic): the expected value is exactly the distance between the two
+    distributions, it is 0 for two samples of the same one, and a single value may be slightly negative.
 
     Parameters
     ----------
@@ -57,9 +56,5 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
     10.0
     """
     x_cells, y_cells = check_samples(x=x, y=y)
-    return 2 * mean_between(x_cells, y_cells, _root) - mean_within(x_cells, _root) - mean_within(y_cells, _root)
-
-
-def _root(squared: Distances) -> Distances:
-    root: Distances = np.sqrt(squared, out=squared)
-    return root
+    between = mean_between(x_cells, y_cells, np.sqrt)
+    return 2 * between - mean_within(x_cells, np.sqrt) - mean_within(y_cells, np.sqrt)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from ._checks import check_pairs
+from ._checks import check_samples
 
 
 def map_mse(predicted: ArrayLike, truth: ArrayLike) -> float:
@@ -42,5 +42,5 @@ def map_mse(predicted: ArrayLike, truth: ArrayLike) -> float:
     >>> map_mse([[0.0, 0.0], [1.0, 1.0]], [[3.0, 4.0], [1.0, 1.0]])
     12.5
     """
-    predicted_cells, true_cells = check_pairs(predicted=predicted, truth=truth)
+    predicted_cells, true_cells = check_samples(paired=True, predicted=predicted, truth=truth)
     return float(((predicted_cells - true_cells) ** 2).sum(axis=1).mean())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from ._checks import check_samples
-from ._rounding import total_variance
+from ._moments import moments_of
 
 
 def trace_ratio(predicted: ArrayLike, observed: ArrayLike) -> float:
@@ -24,7 +24,7 @@ def trace_ratio(predicted: ArrayLike, observed: ArrayLike) -> float:
 
     Returns
     -------
-    The ratio, without units: 1 is right, below 1 is shrinkage, to which gene means are blind.
+    The ratio, without units: 1 is right, below 1 is shrinkage, which gene means do not show.
 
     Raises
     ------
@@ -42,11 +42,10 @@ def trace_ratio(predicted: ArrayLike, observed: ArrayLike) -> float:
     >>> round(trace_ratio(0.9 * y, y), 6)
     0.81
     """
-    predicted_cells, observed_cells = check_samples(predicted=predicted, observed=observed)
-    variance = total_variance(observed_cells)
-    if variance == 0:
+    cells = check_samples(predicted=predicted, observed=observed)
+    of_predicted, of_observed = (float(moments_of(each).total_variance()) for each in cells)
+    if of_observed == 0:
         raise ValueError(
-            "observed has no variance: all its rows are equal, so that no ratio is defined. "
-            "(Differences that are no larger than rounding of the values do not count.)"
+            "observed has no variance: all its rows are equal up to rounding, so that no ratio is defined."
         )
-    return total_variance(predicted_cells) / variance
+    return of_predicted / of_observed
