@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -50,9 +49,10 @@ def cloud_scores(
     y = y - origin
     n_coupled = min(MAX_COUPLED, len(draws.source_order), len(y) // 2)
     cloud = partial(_Cloud.of, n_coupled=n_coupled, epsilon=epsilon, gammas=gammas)
-    observed = cloud(y, draws.target, draws.target_order)
+    first_x, first_y = draws.source_order[:MAX_ENERGY], draws.target_order[:MAX_ENERGY]
+    observed = cloud(y[first_y], draws.target[:, first_y])
     for method, x in points.items():
-        predicted = cloud(x - origin, draws.source, draws.source_order)
+        predicted = cloud(x[first_x] - origin, draws.source[:, first_x])
         for metric, replicates in _compare(predicted, observed, epsilon, gammas, with_w2=with_w2).items():
             scores[method, metric] = replicates
     # The floor: halves of the observed cells, in a random order.
@@ -84,37 +84,15 @@ def _trace_ratios(points: Mapping[str, Samples], y: Samples, draws: Resampling) 
     return scores
 
 
-@dataclass(frozen=True)
 class _Cloud:
-    """Cells in random order (at most ``MAX_ENERGY``), their ``counts`` (replicates, n), and what depends on them alone.
+    """Cells, their counts (replicates, n), and what depends on them alone, for scores against other clouds."""
 
-    ``distance`` and ``kernel`` are means over pairs of different cells, shape (replicates,); ``potential`` is the
-    entropic potential of the first cells and themselves.
-    """
-
-    points: Samples
-    counts: Samples
-    distance: Samples
-    kernel: Samples
-    potential: Samples
-
-    @classmethod
-    def of(
-        cls,
-        points: Samples,
-        counts: Samples,
-        order: NDArray[np.intp],
-        *,
-        n_coupled: int,
-        epsilon: float,
-        gammas: Samples,
-    ) -> _Cloud:
-        order = order[:MAX_ENERGY]
-        points, counts = points[order], counts[:, order]
+    def __init__(self, points: Samples, counts: Samples, *, n_coupled: int, epsilon: float, gammas: Samples) -> None:
+        self.points, self.counts = points, counts
         squared = squared_distances(points, points)
-        potential = entropic_within(squared[:n_coupled, :n_coupled], epsilon)
-        kernel = _mean_within(mean_rbf(squared[:MAX_MMD, :MAX_MMD], gammas), counts[:, :MAX_MMD])
-        return cls(points, counts, _mean_within(np.sqrt(squared, out=squared), counts), kernel, potential)
+        self.potential = entropic_within(squared[:n_coupled, :n_coupled], epsilon)
+        self.kernel = _mean_within(mean_rbf(squared[:MAX_MMD, :MAX_MMD], gammas), counts[:, :MAX_MMD])
+        self.distance = _mean_within(np.sqrt(squared, out=squared), counts)
 
 
 def _compare(x: _Cloud, y: _Cloud, epsilon: float, gammas: Samples, *, with_w2: bool) -> dict[str, Samples]:

@@ -17,12 +17,9 @@ def deg_overlap(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike, *
 
     Parameters
     ----------
-    predicted
-        Predicted expression, shape (n, genes), n >= 2.
-    observed
-        Observed expression of target cells, shape (m, genes), m >= 2.
-    control
-        Observed expression of control cells, shape (k, genes), k >= 2. Rows of the arrays need not correspond.
+    predicted, observed, control
+        Predicted expression, and observed expression of target cells and of control cells, shape (cells, genes), at
+        least 2 cells of each. Rows need not correspond.
     n_top
         Length of the lists.
 
@@ -32,10 +29,9 @@ def deg_overlap(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike, *
 
     Raises
     ------
-    TypeError
-        If an array is sparse or not numeric.
-    ValueError
-        If the numbers of columns differ, a value is not finite, or ``n_top`` is not from 2 to the number of columns.
+    TypeError, ValueError
+        If an array is sparse, not numeric or not finite, if the numbers of columns differ, or if ``n_top`` is not from
+        2 to the number of columns.
 
     Notes
     -----

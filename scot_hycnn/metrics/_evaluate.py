@@ -112,9 +112,8 @@ def evaluate(
     ``vs_gaussian_low`` and ``vs_gaussian_high`` (value minus that of the Gaussian map, and its interval), ``n_source``
     and ``n_target`` (evaluated cells of the group). A group with fewer than 10 cells in either condition is left out.
 
-    ``attrs['notes']`` of the table are sentences to read before the scores: whether evaluated cells are cells that the
-    fit has seen, and which groups or metrics are left out. ``attrs['mmd_gamma'][target][group]`` are the bandwidths of
-    the MMD.
+    ``attrs['notes']`` are sentences to read before the scores: whether the fit has seen evaluated cells, and which
+    groups or metrics are left out. ``attrs['mmd_gamma'][target][group]`` are the bandwidths of the MMD.
 
     Metrics in the representation:
 
@@ -174,7 +173,7 @@ def evaluate(
     References
     ----------
     Those of the metrics. Efron & Tibshirani (1993), An introduction to the bootstrap, ch. 13. Del Barrio & Loubes
-    (2019), Central limit theorems for empirical transportation cost in general dimension, Ann. Probab. 47, 926-951.
+    (2019), Ann. Probab. 47, 926-951.
 
     Examples
     --------

@@ -19,10 +19,8 @@ def l2_uvp(predicted: ArrayLike, truth: ArrayLike) -> float:
 
     Parameters
     ----------
-    predicted
-        :math:`\hat T(x_i)`, shape (n, d), n >= 2.
-    truth
-        :math:`T(x_i)` of the same cells in the same order, shape (n, d).
+    predicted, truth
+        :math:`\hat T(x_i)` and :math:`T(x_i)` of the same cells in the same order, shape (n, d), n >= 2.
 
     Returns
     -------
@@ -30,11 +28,9 @@ def l2_uvp(predicted: ArrayLike, truth: ArrayLike) -> float:
 
     Raises
     ------
-    TypeError
-        If an array is sparse or not numeric.
-    ValueError
-        If the shapes differ, a value is not finite, or ``truth`` has no variance beyond rounding of its
-        values (5e-7 of their size if they are stored in float32, 1e-14 in float64).
+    TypeError, ValueError
+        If an array is sparse, not numeric or not finite, if the shapes differ, or if ``truth`` has no variance beyond
+        rounding of its values (5e-7 of their size if they are stored in float32, 1e-14 in float64).
 
     References
     ----------

@@ -16,10 +16,8 @@ def map_mse(predicted: ArrayLike, truth: ArrayLike) -> float:
 
     Parameters
     ----------
-    predicted
-        :math:`\hat T(x_i)`, shape (n, d), n >= 2.
-    truth
-        :math:`T(x_i)` of the same cells in the same order, shape (n, d).
+    predicted, truth
+        :math:`\hat T(x_i)` and :math:`T(x_i)` of the same cells in the same order, shape (n, d), n >= 2.
 
     Returns
     -------
@@ -27,10 +25,8 @@ def map_mse(predicted: ArrayLike, truth: ArrayLike) -> float:
 
     Raises
     ------
-    TypeError
-        If an array is sparse or not numeric.
-    ValueError
-        If the shapes differ or a value is not finite.
+    TypeError, ValueError
+        If an array is sparse, not numeric or not finite, or if the shapes differ.
 
     References
     ----------

@@ -25,10 +25,8 @@ def mmd(x: ArrayLike, y: ArrayLike, *, gamma: ArrayLike | None = None, unbiased:
 
     Parameters
     ----------
-    x
-        Cells, shape (n, d), n >= 2.
-    y
-        Cells, shape (m, d), m >= 2. They need not correspond to the rows of ``x``.
+    x, y
+        Cells, shape (n, d) and (m, d), at least 2 of each. Rows need not correspond.
     gamma
         One value or several > 0, in units of 1 / squared coordinate. None takes the 50 values
         ``np.logspace(1, -3, 50)`` of CellOT, which suit distances between cells of about 0.1 to 50. Report it: values
@@ -44,12 +42,10 @@ def mmd(x: ArrayLike, y: ArrayLike, *, gamma: ArrayLike | None = None, unbiased:
 
     Raises
     ------
-    TypeError
-        If an array is sparse or not numeric.
-    ValueError
-        If the shapes do not fit, a value is not finite, or a gamma is not positive; or if ``gamma`` is None and the
-        mean kernels within and between the clouds are all below 1e-4 (cells too far apart, for instance raw counts), or
-        all above 1 - 1e-4 (cells too near) though the cells differ.
+    TypeError, ValueError
+        If an array is sparse, not numeric or not finite, if the numbers of columns differ, or if a gamma is not
+        positive. Also if ``gamma`` is None and the mean kernels within and between the clouds are all below 1e-4 (cells
+        too far apart, for instance raw counts), or all above 1 - 1e-4 (cells too near) though the cells differ.
 
     Notes
     -----
@@ -59,8 +55,8 @@ def mmd(x: ArrayLike, y: ArrayLike, *, gamma: ArrayLike | None = None, unbiased:
 
     References
     ----------
-    Gretton et al. (2012), A kernel two-sample test, JMLR 13, eq. 3 (U-statistic) and eq. 5 (V-statistic).
-    Bunne et al. (2023), Learning single-cell perturbation responses using neural optimal transport, Nature Methods 20.
+    Gretton et al. (2012), A kernel two-sample test, JMLR 13, eq. 3 (U-statistic) and eq. 5 (V-statistic). Bunne et al.
+    (2023), Learning single-cell perturbation responses using neural optimal transport, Nature Methods 20 (CellOT).
 
     Examples
     --------

@@ -112,4 +112,4 @@ def pearson(a: Samples, b: Samples, a_rounding: Samples, b_rounding: Samples) ->
     a, b = scaled
     scale = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     correlation = np.divide((a * b).sum(axis=-1), scale, out=np.full_like(scale, np.nan), where=varies & (scale > 0))
-    return np.clip(correlation, -1, 1)
+    return np.asarray(np.clip(correlation, -1, 1))

@@ -15,12 +15,9 @@ def pearson_delta(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike)
 
     Parameters
     ----------
-    predicted
-        Predicted expression, shape (n, genes), n >= 2.
-    observed
-        Observed expression of target cells, shape (m, genes), m >= 2.
-    control
-        Observed expression of control cells, shape (k, genes), k >= 2. Rows of the arrays need not correspond.
+    predicted, observed, control
+        Predicted expression, and observed expression of target cells and of control cells, shape (cells, genes), at
+        least 2 cells of each. Rows need not correspond.
 
     Returns
     -------
@@ -30,10 +27,8 @@ def pearson_delta(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike)
 
     Raises
     ------
-    TypeError
-        If an array is sparse or not numeric.
-    ValueError
-        If the numbers of columns differ or a value is not finite.
+    TypeError, ValueError
+        If an array is sparse, not numeric or not finite, or if the numbers of columns differ.
 
     References
     ----------

@@ -19,12 +19,9 @@ def r2_mean(
 
     Parameters
     ----------
-    predicted
-        Predicted expression, shape (n, genes), n >= 2.
-    observed
-        Observed expression of target cells, shape (m, genes), m >= 2. Rows of the arrays need not correspond.
-    control
-        Observed expression of control cells, shape (k, genes), k >= 2; needed for ``n_top`` only.
+    predicted, observed, control
+        Predicted expression, and observed expression of target cells and of control cells, shape (cells, genes), at
+        least 2 cells of each. Rows need not correspond. ``control`` is needed for ``n_top`` only.
     n_top
         Use only this number of genes, those with the largest absolute Welch's t of observed against control cells;
         genes that change by no more than rounding are left out (as in :func:`deg_overlap`).
@@ -32,18 +29,13 @@ def r2_mean(
     Returns
     -------
     R² between 0 and 1, without units. NaN if either mean is the same for all genes up to rounding, or no gene changes.
+    The "r2" of CellOT is the correlation itself, unsquared.
 
     Raises
     ------
-    TypeError
-        If an array is sparse or not numeric.
-    ValueError
-        If the numbers of columns differ, a value is not finite, ``n_top`` is not from 2 to the number of columns, or
-        is given without ``control``.
-
-    Notes
-    -----
-    CellOT's "r2" is the correlation itself, unsquared.
+    TypeError, ValueError
+        If an array is sparse, not numeric or not finite, if the numbers of columns differ, or if ``n_top`` is not from
+        2 to the number of columns, or is passed without ``control``.
 
     References
     ----------

@@ -47,14 +47,8 @@ class Resampling:
             for row in of_cells[1:]:
                 row[:] = np.bincount(bootstrap.integers(row.size, size=row.size), minlength=row.size)
         source, target = counts
-        return cls(
-            source,
-            target,
-            orders.permutation(n),
-            orders.permutation(m),
-            draw_splits(m, splits),
-            int(splits.integers(2**63)),
-        )
+        source_order, target_order = orders.permutation(n), orders.permutation(m)
+        return cls(source, target, source_order, target_order, draw_splits(m, splits), int(splits.integers(2**63)))
 
 
 def draw_splits(n_cells: int, rng: np.random.Generator) -> NDArray[np.bool_]:

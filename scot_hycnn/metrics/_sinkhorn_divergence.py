@@ -41,10 +41,8 @@ def sinkhorn_divergence(
 
     Parameters
     ----------
-    x
-        Cells, shape (n, d), n >= 2.
-    y
-        Cells, shape (m, d), m >= 2. They need not correspond to the rows of ``x``.
+    x, y
+        Cells, shape (n, d) and (m, d), at least 2 of each. Rows need not correspond.
     epsilon
         :math:`\varepsilon`, in squared units of the coordinates. None takes 0.1 times the total variance of ``y``, so
         that all predictions ``x`` of the same observed cells ``y`` are compared under one epsilon. Report it: values
@@ -62,11 +60,9 @@ def sinkhorn_divergence(
 
     Raises
     ------
-    TypeError
-        If an array is sparse or not numeric.
-    ValueError
-        If the shapes do not fit, a value is not finite, ``max_cells`` is below 2, or ``epsilon`` is not positive
-        (or None where ``y`` has no variance).
+    TypeError, ValueError
+        If an array is sparse, not numeric or not finite, if the numbers of columns differ, if ``max_cells`` is below 2,
+        or if ``epsilon`` is not positive (or None where ``y`` has no variance).
 
     Warns
     -----

@@ -17,10 +17,9 @@ def trace_ratio(predicted: ArrayLike, observed: ArrayLike) -> float:
 
     Parameters
     ----------
-    predicted
-        Predicted cells T(x), shape (n, d), n >= 2.
-    observed
-        Observed target cells, shape (m, d), m >= 2. They need not correspond to the rows of ``predicted``.
+    predicted, observed
+        Predicted cells T(x) and observed target cells, shape (n, d) and (m, d), at least 2 of each. Rows need not
+        correspond.
 
     Returns
     -------
@@ -28,11 +27,9 @@ def trace_ratio(predicted: ArrayLike, observed: ArrayLike) -> float:
 
     Raises
     ------
-    TypeError
-        If an array is sparse or not numeric.
-    ValueError
-        If the numbers of columns differ, a value is not finite, or ``observed`` has no variance beyond rounding
-        of its values (5e-7 of their size if they are stored in float32, 1e-14 in float64).
+    TypeError, ValueError
+        If an array is sparse, not numeric or not finite, if the numbers of columns differ, or if ``observed`` has no
+        variance beyond rounding of its values (5e-7 of their size if they are stored in float32, 1e-14 in float64).
 
     Examples
     --------

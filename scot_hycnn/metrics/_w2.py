@@ -26,10 +26,8 @@ def w2(x: ArrayLike, y: ArrayLike, *, max_cells: int = 2000, rng: int | np.rando
 
     Parameters
     ----------
-    x
-        Cells, shape (n, d), n >= 2.
-    y
-        Cells, shape (m, d), m >= 2. They need not correspond to the rows of ``x``.
+    x, y
+        Cells, shape (n, d) and (m, d), at least 2 of each. Rows need not correspond.
     max_cells
         A cloud with more cells is replaced by a random draw of this many, without replacement: time grows with about
         the cube of the number of cells, memory with the square. 2000 cells of each cloud take a few seconds.
@@ -38,17 +36,16 @@ def w2(x: ArrayLike, y: ArrayLike, *, max_cells: int = 2000, rng: int | np.rando
 
     Returns
     -------
-    :math:`W_2^2`, in squared units of the coordinates. The value of finite samples is biased upwards, in high dimensions
-    strongly: compare values only at equal numbers of cells, and with that of two halves of the observed cells.
+    :math:`W_2^2`, in squared units of the coordinates. Finite samples raise it, in high dimensions strongly: compare
+    values only at equal numbers of cells, and with that of two halves of the observed cells.
 
     Raises
     ------
     ImportError
         If POT is not installed.
-    TypeError
-        If an array is sparse or not numeric.
-    ValueError
-        If the shapes do not fit, a value is not finite, or ``max_cells`` is below 2.
+    TypeError, ValueError
+        If an array is sparse, not numeric or not finite, if the numbers of columns differ, or if ``max_cells`` is below
+        2.
 
     References
     ----------
