@@ -48,7 +48,7 @@ def cloud_scores(
     origin = np.median(y, axis=0)
     y = y - origin
     n_coupled = min(MAX_COUPLED, len(draws.source_order), len(y) // 2)
-    cloud = partial(_Cloud.of, n_coupled=n_coupled, epsilon=epsilon, gammas=gammas)
+    cloud = partial(_Cloud, n_coupled=n_coupled, epsilon=epsilon, gammas=gammas)
     first_x, first_y = draws.source_order[:MAX_ENERGY], draws.target_order[:MAX_ENERGY]
     observed = cloud(y[first_y], draws.target[:, first_y])
     for method, x in points.items():
