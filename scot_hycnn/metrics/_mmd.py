@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._checks import Samples, check_samples
-from ._pairwise import mean_between, mean_within
+from ._pairwise import mean_between, mean_within, row_blocks
 
 # Mean kernels that are all below this number, or all as near to 1, do not distinguish clouds.
 _MIN_KERNEL = 1e-4
@@ -90,7 +90,11 @@ def mmd(x: ArrayLike, y: ArrayLike, *, gamma: ArrayLike | None = None, unbiased:
 
 def mean_rbf(squared: Samples, gammas: Samples) -> Samples:
     """Return the mean of the kernels of squared distances; NaN if there are no ``gammas``."""
-    total, term = np.zeros_like(squared), np.empty_like(squared)
-    for gamma in gammas:
-        total += np.exp(np.multiply(squared, -gamma, out=term), out=term)
-    return total / len(gammas) if len(gammas) else np.full_like(squared, np.nan)
+    if not len(gammas):
+        return np.full_like(squared, np.nan)
+    total = np.zeros_like(squared)
+    for rows in row_blocks(*squared.shape):  # in the cache of a core, exponentials take three quarters of the time
+        for gamma in gammas:
+            total[rows] += np.exp(-gamma * squared[rows])
+    total /= len(gammas)
+    return total

@@ -93,7 +93,7 @@ OPTIONAL = [
 
 
 def test_there_are_optional_imports():
-    assert {name for _, name, _ in OPTIONAL} >= {"typer", "pot", "pooch", "mudata", "zarr", "distributed"}
+    assert {name for _, name, _ in OPTIONAL} >= {"typer", "pot", "requests", "mudata", "zarr", "distributed"}
 
 
 @pytest.mark.parametrize(("file", "name", "extra"), OPTIONAL)
