@@ -116,38 +116,32 @@ def test_other_data_have_no_response():
 # ---- cells
 
 
-def test_expression_is_pca_plus_residual(adata):
-    """X minus its reconstruction has the mean and the spread of the real cells' residuals."""
-    reconstruction = adata.obsm["X_pca"] @ adata.varm["PCs"].T + adata.var["mean"].to_numpy()
-    real = sc.datasets.pbmc68k_reduced().raw.X.toarray()
-    loadings = adata.varm["PCs"].astype(float)
-    centred = real - real.mean(axis=0)
-    residual = centred - centred @ loadings @ loadings.T
-    error = adata.X.toarray() - reconstruction
-    assert abs(error.mean()) < 0.05
-    assert error.std() == pytest.approx(residual.std(), rel=0.1)
+@pytest.fixture(scope="module")
+def real():
+    return sc.datasets.pbmc68k_reduced()
 
 
-def test_components_are_orthonormal_and_centre_the_real_cells(adata):
-    loadings = adata.varm["PCs"].astype(float)
+def test_the_pca_is_that_of_the_real_cells_and_expression_has_their_residuals(adata, real):
+    expression, loadings = real.raw.X.toarray(), adata.varm["PCs"].astype(float)
     np.testing.assert_allclose(loadings.T @ loadings, np.eye(30), atol=1e-5)
-    real = sc.datasets.pbmc68k_reduced().raw.X.toarray()
-    np.testing.assert_allclose(adata.var["mean"], real.mean(axis=0), atol=1e-5)
-    scores = (real - real.mean(axis=0)) @ loadings
+    np.testing.assert_allclose(adata.var["mean"], expression.mean(axis=0), atol=1e-5)
+    centred = expression - expression.mean(axis=0)
+    scores = centred @ loadings
     np.testing.assert_allclose(scores.var(axis=0, ddof=1), adata.uns["pca"]["variance"], rtol=1e-4)
+    error = adata.X.toarray() - adata.obsm["X_pca"] @ loadings.T - adata.var["mean"].to_numpy()
+    assert abs(error.mean()) < 0.05
+    assert error.std() == pytest.approx((centred - scores @ loadings.T).std(), rel=0.1)
 
 
-def test_expression_looks_log_normalised(control):
-    real = sc.datasets.pbmc68k_reduced().raw.X
-    values = control.X.data
+def test_expression_looks_log_normalised(control, real):
+    values, real = control.X.data, real.raw.X
     assert values.min() >= real.data.min() - 1 / 64
     assert values.max() < real.data.max() + 2
     assert control.X.nnz / np.prod(control.shape) == pytest.approx(real.nnz / np.prod(real.shape), rel=0.1)
     assert (values * 64 == np.round(values * 64)).all()
 
 
-def test_cell_types_keep_their_place_spread_and_share(control, x):
-    real = sc.datasets.pbmc68k_reduced()
+def test_cell_types_keep_their_place_spread_and_share(control, x, real):
     expression = real.raw.X.toarray()
     scores = (expression - expression.mean(axis=0)) @ control.varm["PCs"]
     for cell_type in ["CD14+ Monocyte", "CD19+ B", "Dendritic"]:
@@ -179,7 +173,7 @@ def test_jacobian_is_symmetric_and_positive(control, x):
         [(transport(points + e) - transport(points - e)) / (2 * step) for e in step * np.eye(30)], axis=1
     )
     np.testing.assert_allclose(jacobian, jacobian.transpose(0, 2, 1), atol=1e-6)
-    assert np.linalg.eigvalsh(jacobian).min() > 1 - 1e-6  # the parabola's share
+    assert np.linalg.eigvalsh(jacobian).min() > 1 - 1e-6  # the share of the parabola
 
 
 def test_types_respond_differently_and_plausibly(control, x, truth):
@@ -200,7 +194,7 @@ def test_treated_cells_are_the_image_of_other_control_cells(x, y, truth):
 
 
 def test_no_affine_map_reproduces_the_response(x, truth):
-    """Even least squares on the true pairs, which no method sees, leaves a quarter of the displacement."""
+    """Least squares on the true images leaves a quarter of the displacement."""
     design = np.column_stack([x, np.ones(len(x))])
     best_affine = design @ np.linalg.lstsq(design, truth)[0]
     assert map_mse(best_affine, truth) > 0.25 * map_mse(x, truth)
