@@ -247,9 +247,7 @@ def evaluate(
                 f"{listed(small)}."
             )
     if not rows:
-        raise ValueError(
-            f"Fewer than {MIN_CELLS} evaluated cells in a condition: there is nothing to score. {' '.join(notes)}"
-        )
+        raise ValueError(f"There is nothing to score. {' '.join(notes) or 'No group has evaluated cells.'}")
     table = pd.DataFrame(rows, columns=list(EVALUATION_COLUMNS))
     table.attrs |= {"mmd_gamma": gammas, "notes": notes}
     return table

@@ -467,7 +467,7 @@ CASES = {
     "replicates": ({"n_bootstrap": 1}, "n_bootstrap=1"),
     "negative": ({"n_bootstrap": -5}, "n_bootstrap=-5"),
     "shape": ({"decoder": lambda points: points}, r"\(100, 3\).*\(100, 40\)"),
-    "few cells": ({"mask_obs": np.arange(400) < 9}, r"Fewer than 10 .*all \("),
+    "few cells": ({"mask_obs": np.arange(400) < 9}, r"fewer than 10 .*all \("),
 }
 
 
