@@ -139,6 +139,16 @@ def test_the_metrics_of_arrays_of_the_same_cells(adata, scores, group, method):
         assert found[metric] == pytest.approx(value, rel=1e-4, abs=1e-6, nan_ok=True), metric
 
 
+def test_genes_are_summed_over_blocks_of_cells(fitted):
+    adata = make_cells(2200, seed=3)
+    adata.uns = fitted.uns
+    rows = part(adata, "control"), part(adata, "drug")
+    assert len(rows[0]) > 1000  # cells of a block
+    found = values(metrics.evaluate(adata, n_bootstrap=0), method="identity")
+    control, observed = (adata.X[chosen] for chosen in rows)
+    assert found["r2_mean_top20"] == pytest.approx(metrics.r2_mean(control, observed, control, n_top=20), rel=1e-6)
+
+
 def test_cells_of_large_clouds_are_drawn_at_random(adata, monkeypatch):
     full = metrics.evaluate(adata, n_bootstrap=0)
     for name, size in (("MAX_ENERGY", 60), ("MAX_MMD", 40), ("MAX_COUPLED", 20)):
