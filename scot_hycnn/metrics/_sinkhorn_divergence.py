@@ -71,7 +71,7 @@ def sinkhorn_divergence(
 
     Notes
     -----
-    The iterations end where the value is off by a millionth of the clouds' variance, which one cell far from the rest
+    The iterations end where the value is off by a millionth of the clouds' variance, which one cell far from the others
     makes large; :func:`w2` and :func:`energy_distance` have no such limit.
 
     References

@@ -13,7 +13,7 @@ from ._pairwise import draw_cells
 
 # Rounds of refinement, and the relative gap of primal and dual that ends them: the first one, unless cells are far off.
 _ROUNDS, _GAP = 4, 1e-10
-_MAX_PIVOTS = 10_000_000  # POT's own limit of 100,000 stops a thousand cells before the optimum
+_MAX_PIVOTS = 10_000_000  # the default limit of POT, 100,000, stops a thousand cells before the optimum
 
 
 def w2(x: ArrayLike, y: ArrayLike, *, max_cells: int = 2000, rng: int | np.random.Generator | None = 0) -> float:
@@ -73,7 +73,7 @@ def exact_coupling(cost: Samples) -> tuple[float, Samples, Samples]:
     except ImportError as error:
         raise ImportError("w2 needs POT, which is not installed. Run: pip install 'scot-hycnn[ot]'") from error
     # The network simplex in floating point takes costs below 1e-15 of the largest one for 0. Where some cells are far
-    # from the rest, its result is far from the optimum. Then the reduced costs, cost - u - v >= 0, take the place of
+    # from the others, its result is far from the optimum. Then the reduced costs, cost - u - v >= 0, take the place of
     # the costs, which changes no optimal coupling, and those that no better coupling can use are cut. This is
     # iterative refinement of a linear program: Gleixner, Steffy & Wolter (2016), INFORMS J. Comput. 28, 449-464.
     u, v = np.zeros(len(cost)), np.zeros(cost.shape[1])

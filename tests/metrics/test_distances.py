@@ -28,7 +28,7 @@ def test_examples_in_docstrings(module):
 
 
 def clouds(n_rows):
-    """Clouds of a given size in three dimensions, on a grid so that sums lose no digits that matter."""
+    """Clouds of n_rows cells in three dimensions, on a grid so that sums lose no digits that matter."""
     return arrays(np.float64, (n_rows, 3), elements=st.integers(-40, 40).map(lambda i: i / 4))
 
 

@@ -107,7 +107,7 @@ def test_overlap_of_right_and_wrong_predictions():
     for shift, overlap in wanted.items():
         predicted = normal(2, n_dims=30, change=np.roll(CHANGE, shift))
         assert deg_overlap(predicted, observed, control, n_top=10) == pytest.approx(overlap)
-    # Neither direction, size nor variance of a prediction counts: the last gene changes by noise of its own only.
+    # Neither direction, size nor variance of a prediction counts: the last gene changes by noise only.
     control[:, 29] = 0
     small = control.mean(axis=0) - CHANGE / 4 + 1e-3 * normal(2, n_dims=30)
     assert deg_overlap(small, observed, control, n_top=10) == 1
