@@ -42,12 +42,10 @@ class LogSumExpPotential:
 
     Examples
     --------
-    Cells far on the right move by 2, cells on the left stay:
-
     >>> import numpy as np
     >>> from scot_hycnn.datasets import LogSumExpPotential
     >>> f = LogSumExpPotential(np.array([[0.0], [2.0]]), np.zeros(2), temperature=0.1, quadratic=1.0)
-    >>> f.transport(np.array([[-3.0], [3.0]])).round(6).tolist()
+    >>> f.transport(np.array([[-3.0], [3.0]])).round(6).tolist()  # cells on the right move by 2
     [[-3.0], [5.0]]
     >>> f.potential(np.array([[-3.0], [3.0]])).round(6).tolist()
     [4.5, 10.5]
@@ -60,15 +58,11 @@ class LogSumExpPotential:
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or self.offsets.shape != self.vectors.shape[:1]:
-            raise ValueError(
-                f"vectors has shape {self.vectors.shape} and offsets {self.offsets.shape}; "
-                "they have to be (K, d) and (K,)."
-            )
+            shapes = f"vectors has shape {self.vectors.shape} and offsets {self.offsets.shape}"
+            raise ValueError(f"{shapes}; they have to be (K, d) and (K,).")
         if not (self.temperature > 0 and self.quadratic >= 0):
-            raise ValueError(
-                f"temperature={self.temperature} and quadratic={self.quadratic}; "
-                "a convex function needs temperature > 0 and quadratic >= 0."
-            )
+            values = f"temperature={self.temperature} and quadratic={self.quadratic}"
+            raise ValueError(f"{values}; a convex function needs temperature > 0 and quadratic >= 0.")
 
     def potential(self, x: Samples) -> NDArray[np.float64]:
         """Return f(x), shape (n,), of points ``x``, shape (n, d)."""

@@ -48,8 +48,8 @@ def gaussian_pair(n_dims: int, n_cells: int, *, n_test: int = 1000, rng: int | n
     .. math:: T(x) = m_y + M (x - m_x)
 
     with M symmetric and positive definite, hence the gradient of a convex function. The source is
-    :math:`N(m_x, \Sigma_x)`, the target therefore :math:`N(m_y, M \Sigma_x M)`. Both matrices have random
-    axes; standard deviations and stretches lie between ½ and 2, the means are draws of N(0, I).
+    :math:`N(m_x, \Sigma_x)`, the target :math:`N(m_y, M \Sigma_x M)`. Both matrices have random axes; standard
+    deviations and stretches lie between ½ and 2, the means are draws of N(0, I).
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def gaussian_pair(n_dims: int, n_cells: int, *, n_test: int = 1000, rng: int | n
     _check_sizes(n_dims, n_cells, n_test)
     generator = np.random.default_rng(rng)
     mean_x, mean_y = generator.normal(size=(2, n_dims))
-    root = _random_spd(n_dims, generator)  # of the source's covariance
+    root = _random_spd(n_dims, generator)  # square root of the covariance of the source
     stretch = _random_spd(n_dims, generator)
 
     def source(n: int) -> Samples:

@@ -14,7 +14,6 @@ from scipy.sparse import csr_matrix
 from ._log_sum_exp import LogSumExpPotential
 
 _N_PCS = 30
-_MIN_CELLS = 20
 _CONTROL, _TREATED = "control", "IFN-beta"
 
 # How far cells of a type move (units of X_pca, in which related types lie 4 to 10 apart), and the fraction of the type
@@ -86,8 +85,8 @@ def pbmc_planted(n_cells: int = 4000, *, rng: int | np.random.Generator | None =
     >>> adata.obs["condition"].value_counts().to_dict()
     {'control': 100, 'IFN-beta': 100}
     """
-    if n_cells < _MIN_CELLS:
-        raise ValueError(f"n_cells={n_cells}; at least {_MIN_CELLS} are needed, half of them controls.")
+    if n_cells < 20:
+        raise ValueError(f"n_cells={n_cells}; at least 20 are needed, half of them controls.")
     # The 700 real cells as mean + scores @ loadings.T + residual.
     raw = sc.datasets.pbmc68k_reduced()
     real_type = raw.obs["bulk_labels"].to_numpy().astype(np.str_)
@@ -112,15 +111,12 @@ def pbmc_planted(n_cells: int = 4000, *, rng: int | np.random.Generator | None =
     expression = x_pca @ loadings.T + mean + residual[parents]
     expression[expression < real[real > 0].min()] = 0
     condition = np.where(is_control, _CONTROL, _TREATED)
+    obs = pd.DataFrame({"condition": pd.Categorical(condition, categories=[_CONTROL, _TREATED])})
+    obs["cell_type"] = pd.Categorical(real_type[parents])
+    variance = singular**2
     return AnnData(
         X=csr_matrix((np.round(expression * 64) / 64).astype(np.float32)),
-        obs=pd.DataFrame(
-            {
-                "condition": pd.Categorical(condition, categories=[_CONTROL, _TREATED]),
-                "cell_type": pd.Categorical(real_type[parents]),
-            },
-            index=[f"{label}-{i}" for i, label in enumerate(condition)],
-        ),
+        obs=obs.set_axis([f"{label}-{i}" for i, label in enumerate(condition)]),
         var=pd.DataFrame({"mean": mean}, index=list(raw.raw.var_names)),
         obsm={
             "X_pca": x_pca.astype(np.float32),
@@ -130,8 +126,8 @@ def pbmc_planted(n_cells: int = 4000, *, rng: int | np.random.Generator | None =
         uns={
             "pca": {
                 "params": {"zero_center": True, "use_highly_variable": False},
-                "variance": singular[:_N_PCS] ** 2 / (len(real) - 1),
-                "variance_ratio": singular[:_N_PCS] ** 2 / (singular**2).sum(),
+                "variance": variance[:_N_PCS] / (len(real) - 1),
+                "variance_ratio": variance[:_N_PCS] / variance.sum(),
             },
             "planted": asdict(response),
         },
