@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -46,43 +45,36 @@ class HeldOut:
         return HeldOut(self.rep, self.source_rows[source], self.target_rows[target], self.x[source], self.y[target])
 
 
-def held_out_cells(adata: AnnData, fit: StoredFit, *, mask_obs: Mask | None, split_key: str | None) -> _Chosen:
-    """Choose the cells to evaluate on; see :func:`scot_hycnn.metrics.evaluate`.
+def held_out_cells(
+    adata: AnnData, fit: StoredFit, *, mask_obs: Mask | None, split_key: str | None
+) -> tuple[_Chosen, list[str]]:
+    """Choose the cells to evaluate on, and say whether the fit has seen some; see :func:`scot_hycnn.metrics.evaluate`.
 
     Raises
     ------
     ValueError
         If the column, its label or the mask does not exist or does not fit.
-
-    Warns
-    -----
-    UserWarning
-        If the fit has seen some of them.
     """
     recorded = fit.params.get("split_key")
     if split_key is None and mask_obs is None:
         split_key = recorded
     if split_key is None and mask_obs is None:
-        warnings.warn(
+        note = (
             f"All cells are evaluated, also those that the fit {fit.key!r} was made from, which flatters it. To hold "
             "cells out: sh.pp.split(adata), sh.pp.pca(adata, split_key='split'), sh.tl.hycnn_ot(..., "
-            "split_key='split'), and evaluate again.",
-            UserWarning,
-            stacklevel=3,
+            "split_key='split'), and evaluate again."
         )
-        return np.ones(adata.n_obs, dtype=bool)
+        return np.ones(adata.n_obs, dtype=bool), [note]
     chosen = np.ones(adata.n_obs, dtype=bool) if mask_obs is None else mask_rows(adata.obs, mask_obs)
     if split_key is not None:
         chosen = chosen & _test_cells(adata.obs, split_key)
-    n_seen = _n_seen(adata, fit, chosen, recorded)
+    n_seen, notes = _n_seen(adata, fit, chosen, recorded)
     if n_seen:
-        warnings.warn(
+        notes.append(
             f"At least {n_seen} of the {int(chosen.sum())} evaluated cells are cells that the fit {fit.key!r} was made "
-            "from, which flatters it; evaluate on the cells that were held out of the fit.",
-            UserWarning,
-            stacklevel=3,
+            "from, which flatters it; evaluate on the cells that were held out of the fit."
         )
-    return chosen
+    return chosen, notes
 
 
 def read_held_out(adata: AnnData, fit: StoredFit, slug: str, chosen: _Chosen) -> HeldOut:
@@ -168,32 +160,32 @@ def _test_cells(obs: pd.DataFrame, split_key: str) -> _Chosen:
     return chosen
 
 
-def _n_seen(adata: AnnData, fit: StoredFit, chosen: _Chosen, split_key: str | None) -> int:
+def _n_seen(adata: AnnData, fit: StoredFit, chosen: _Chosen, split_key: str | None) -> tuple[int, list[str]]:
     """How many of the chosen cells the fit has seen: by its split, else at least so many by their numbers."""
     parts = {"source": fit.source, **fit.targets}
     rows = {slug: labelled_cells(adata, fit.groupby, label) for slug, label in parts.items()}
     if split_key is not None and split_key in adata.obs:
-        _check_split_is_the_fits(adata, fit, split_key)
+        notes = _notes_of_split(adata, fit, split_key)
         training = labelled_rows(adata.obs, split_key, TRAIN)
         of_fit = np.concatenate(list(rows.values()))
-        return 0 if training is None else int(chosen[np.intersect1d(training, of_fit)].sum())
+        return 0 if training is None else int(chosen[np.intersect1d(training, of_fit)].sum()), notes
     n_seen = 0
     for slug, cells in rows.items():
         n = fit.n_training.get(slug, 0)
         if n <= len(cells):  # with fewer cells, these are not the ones that the fit was made from
             n_seen += max(0, n + int(chosen[cells].sum()) - len(cells))
-    return n_seen
+    return n_seen, []
 
 
-def _check_split_is_the_fits(adata: AnnData, fit: StoredFit, split_key: str) -> None:
-    """Warn where the column was written anew after the fit: its test cells may be cells that the fit has seen."""
+def _notes_of_split(adata: AnnData, fit: StoredFit, split_key: str) -> list[str]:
+    """Say where the column was written anew after the fit: its test cells may be cells that the fit has seen."""
     params = fit.params
     if params.get("split_key") != split_key or params.get("n_obs") != adata.n_obs:
-        return
-    if params.get("split_fingerprint") != fingerprint_of_split(adata.obs, split_key):
-        warnings.warn(
-            f"adata.obs[{split_key!r}] has other training cells than when {fit.key!r} was fitted, so cells that "
-            "the fit has seen may be evaluated; run sh.tl.hycnn_ot again on this split.",
-            UserWarning,
-            stacklevel=6,
-        )
+        return []
+    if params.get("split_fingerprint") == fingerprint_of_split(adata.obs, split_key):
+        return []
+    note = (
+        f"adata.obs[{split_key!r}] has other training cells than when {fit.key!r} was fitted, so cells that "
+        "the fit has seen may be evaluated; run sh.tl.hycnn_ot again on this split."
+    )
+    return [note]

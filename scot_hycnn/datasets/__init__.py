@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from ._adamson_2016 import adamson_2016
-from ._brenier_pair import brenier_pair
-from ._gaussian_pair import gaussian_pair
-from ._kang_2018 import kang_2018
 from ._log_sum_exp import LogSumExpPotential
-from ._norman_2019 import norman_2019
-from ._pair import Pair
-from ._papalexi_2021 import papalexi_2021
-from ._pbmc_planted import pbmc_planted
-from ._planted_response import planted_response
-from ._sciplex3 import sciplex3
+from ._pairs import Pair, brenier_pair, gaussian_pair
+from ._pbmc_planted import pbmc_planted, planted_response
+from ._published import adamson_2016, kang_2018, norman_2019, papalexi_2021, sciplex3
 
 __all__ = [
     "LogSumExpPotential",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax
 
-from ._pair import Samples
+Samples: TypeAlias = NDArray[np.floating[Any]]  # (points, dimensions)
 
 
 @dataclass(frozen=True)
@@ -20,20 +21,15 @@ class LogSumExpPotential:
         \nabla f(x) &= q x + \sum_k p_k(x)\, w_k,
         \qquad p(x) = \operatorname{softmax}\frac{W x - b}{s}
 
-    Its gradient is by Brenier's theorem the optimal transport map from any source distribution that has a
-    density to its image. With q = 1 it moves a cell by the vector :math:`w_k` of the region the cell lies in,
-    mixed where regions meet.
+    By Brenier's theorem, its gradient is the optimal transport map from any source distribution that has a density to
+    its image. With q = 1 it moves a cell by the vector :math:`w_k` of the cell's region, mixed where regions meet.
 
     Parameters
     ----------
-    vectors
-        :math:`w_k`, shape (K, d).
-    offsets
-        :math:`b_k`, shape (K,).
-    temperature
-        s > 0, the width of the transition between regions.
-    quadratic
-        q >= 0.
+    vectors, offsets
+        :math:`w_k`, shape (K, d), and :math:`b_k`, shape (K,).
+    temperature, quadratic
+        s > 0, the width of the transition between regions, and q >= 0.
 
     Raises
     ------
@@ -42,17 +38,14 @@ class LogSumExpPotential:
 
     References
     ----------
-    Brenier (1991), Polar factorization and monotone rearrangement of vector-valued functions, Communications
-    on Pure and Applied Mathematics 44(4).
+    Brenier (1991), Polar factorization and monotone rearrangement of vector-valued functions, CPAM 44(4).
 
     Examples
     --------
-    Cells far on the right move by 2, cells on the left stay:
-
     >>> import numpy as np
     >>> from scot_hycnn.datasets import LogSumExpPotential
     >>> f = LogSumExpPotential(np.array([[0.0], [2.0]]), np.zeros(2), temperature=0.1, quadratic=1.0)
-    >>> f.transport(np.array([[-3.0], [3.0]])).round(6).tolist()
+    >>> f.transport(np.array([[-3.0], [3.0]])).round(6).tolist()  # cells on the right move by 2
     [[-3.0], [5.0]]
     >>> f.potential(np.array([[-3.0], [3.0]])).round(6).tolist()
     [4.5, 10.5]
@@ -65,44 +58,18 @@ class LogSumExpPotential:
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or self.offsets.shape != self.vectors.shape[:1]:
-            raise ValueError(
-                f"vectors has shape {self.vectors.shape} and offsets {self.offsets.shape}; "
-                "they have to be (K, d) and (K,)."
-            )
+            shapes = f"vectors has shape {self.vectors.shape} and offsets {self.offsets.shape}"
+            raise ValueError(f"{shapes}; they have to be (K, d) and (K,).")
         if not (self.temperature > 0 and self.quadratic >= 0):
-            raise ValueError(
-                f"temperature={self.temperature} and quadratic={self.quadratic}; "
-                "a convex function needs temperature > 0 and quadratic >= 0."
-            )
+            values = f"temperature={self.temperature} and quadratic={self.quadratic}"
+            raise ValueError(f"{values}; a convex function needs temperature > 0 and quadratic >= 0.")
 
     def potential(self, x: Samples) -> NDArray[np.float64]:
-        """Value f(x).
-
-        Parameters
-        ----------
-        x
-            Points, shape (n, d).
-
-        Returns
-        -------
-        Values, shape (n,).
-        """
-        smooth_maximum = self.temperature * logsumexp(self._scores(x), axis=1)
-        return np.asarray(self.quadratic / 2 * (x**2).sum(axis=1) + smooth_maximum, dtype=np.float64)
+        """Return f(x), shape (n,), of points ``x``, shape (n, d)."""
+        maximum = self.temperature * logsumexp((x @ self.vectors.T - self.offsets) / self.temperature, axis=1)
+        return np.asarray(self.quadratic / 2 * (x**2).sum(axis=1) + maximum, dtype=np.float64)
 
     def transport(self, x: Samples) -> NDArray[np.float64]:
-        """Gradient of f at x, which is the transport map T(x).
-
-        Parameters
-        ----------
-        x
-            Points, shape (n, d).
-
-        Returns
-        -------
-        T(x), shape (n, d).
-        """
-        return np.asarray(self.quadratic * x + softmax(self._scores(x), axis=1) @ self.vectors)
-
-    def _scores(self, x: Samples) -> NDArray[np.float64]:
-        return (x @ self.vectors.T - self.offsets) / self.temperature
+        """Return the gradient of f at points ``x``, shape (n, d), which is the transport map T(x), shape (n, d)."""
+        shares = softmax((x @ self.vectors.T - self.offsets) / self.temperature, axis=1)
+        return np.asarray(self.quadratic * x + shares @ self.vectors)

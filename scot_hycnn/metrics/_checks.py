@@ -1,4 +1,4 @@
-"""The only input checks of the metrics: what was given, what is needed, what to do."""
+"""The input check that all metrics of arrays share."""
 
 from __future__ import annotations
 
@@ -10,62 +10,24 @@ from scipy.sparse import issparse
 
 Samples: TypeAlias = NDArray[np.float64]  # (cells, features)
 
-# Squares of numbers beyond are infinite or 0 in float64, and so would be distances and variances.
+# Beyond these sizes the squares of numbers are infinite or 0 in float64, and so would be distances and variances.
 _SMALLEST, _LARGEST = 1e-150, 1e150
 
 
-def check_samples(**named: ArrayLike) -> tuple[Samples, ...]:
-    """Return the arrays as float64 (cells, features), or say which one does not fit and why.
+def check_samples(*, paired: bool = False, **arrays: ArrayLike) -> tuple[Samples, ...]:
+    """Return the named arrays as float64 (cells, features), or raise a TypeError or ValueError that names the bad one.
 
-    Parameters
-    ----------
-    named
-        Arrays under the names that the caller's user knows them by.
-
-    Returns
-    -------
-    The arrays in the order given, all with the same number of columns.
-
-    Raises
-    ------
-    TypeError
-        If one is sparse or does not convert to numbers.
-    ValueError
-        If one is not two-dimensional, has fewer than 2 rows or no columns, holds NaN or infinite values, or
-        values whose squares float64 does not hold, or if the numbers of columns differ.
+    With ``paired``, row i has to be the same cell in every array.
     """
-    samples = tuple(_as_samples(name, values) for name, values in named.items())
+    samples = tuple(_as_samples(name, values) for name, values in arrays.items())
     if len({array.shape[1] for array in samples}) > 1:
-        found = ", ".join(f"{name} {array.shape[1]}" for name, array in zip(named, samples, strict=True))
+        found = ", ".join(f"{name} {array.shape[1]}" for name, array in zip(arrays, samples, strict=True))
         raise ValueError(
             f"The numbers of columns differ: {found}. "
             "All arrays need the same features (genes or components) in the same order."
         )
-    return samples
-
-
-def check_pairs(**named: ArrayLike) -> tuple[Samples, ...]:
-    """Check as :func:`check_samples` does, and that row i is the same cell in every array.
-
-    Parameters
-    ----------
-    named
-        Arrays under the names that the caller's user knows them by.
-
-    Returns
-    -------
-    The arrays in the order given, all of the same shape.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`check_samples`.
-    ValueError
-        If the numbers of rows differ.
-    """
-    samples = check_samples(**named)
-    if len({len(array) for array in samples}) > 1:
-        found = ", ".join(f"{name} {len(array)}" for name, array in zip(named, samples, strict=True))
+    if paired and len({len(array) for array in samples}) > 1:
+        found = ", ".join(f"{name} {len(array)}" for name, array in zip(arrays, samples, strict=True))
         raise ValueError(
             f"The numbers of rows differ: {found}. Row i has to be the same cell in every array; "
             "compare unpaired cells with energy_distance, mmd or w2."
@@ -73,16 +35,22 @@ def check_pairs(**named: ArrayLike) -> tuple[Samples, ...]:
     return samples
 
 
+def check_n_top(n_top: int, n_genes: int) -> None:
+    """Raise a ValueError if a list of ``n_top`` genes cannot be compared."""
+    if not 2 <= n_top <= n_genes:
+        raise ValueError(f"n_top={n_top}; it has to be an integer from 2 to {n_genes}, the number of columns.")
+
+
 def _as_samples(name: str, values: ArrayLike) -> Samples:
     if issparse(values):
         raise TypeError(f"{name} is a sparse matrix; pass a dense array, for example {name}.toarray().")
     if isinstance(values, np.ma.MaskedArray):
-        values = np.ma.filled(values.astype(np.float64), np.nan)  # what lies under the mask is no value
+        values = np.ma.filled(values.astype(np.float64), np.nan)  # a number under the mask is not a value
     try:
         array = np.ascontiguousarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} does not convert to an array of numbers: {error}") from error
-    # ascontiguousarray turns a scalar into one dimension, hence np.ndim of what was given.
+    # ascontiguousarray gives a scalar one dimension, hence the dimensions are those of the input.
     if np.ndim(values) != 2:
         raise ValueError(
             f"{name} has shape {np.shape(values)}; it needs two dimensions, (cells, features). "

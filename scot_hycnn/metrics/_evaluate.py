@@ -1,8 +1,7 @@
-"""Evaluation of a fit beside baselines and floor."""
+"""Scores of a fit beside baselines and floor."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any, TypeAlias
@@ -22,24 +21,24 @@ from scot_hycnn._anndata import (
     groups_of_cells,
     has_genes,
     held_out_cells,
+    listed,
     read_fit,
     read_held_out,
     row_blocks,
 )
 
-from ._bootstrap import Sums, interval
 from ._checks import Samples
-from ._halves import split_interval
-from ._scores import FLOOR, TOPS, Resampling, Scores, cloud_scores, gene_scores, observed_gammas
+from ._cloud_scores import bandwidths, cloud_scores
+from ._gene_scores import TOPS, gene_scores
+from ._resampling import FLOOR, Resampling, Scores, Sums, interval
 
 _Points: TypeAlias = NDArray[np.floating[Any]]
-_Members: TypeAlias = NDArray[np.bool_]
 
-# Fewer have no distribution to compare, and halves of them no floor.
-LEAST_CELLS = 10
-_FARTHEST = 1e15
+# Fewer cells have no distribution to compare, and halves of them no floor.
+MIN_CELLS = 10
+_MAX_COORDINATE = 1e15  # distances are squared, some of them in float32
 METHODS = ("identity", "mean_shift", "gaussian", "hycnn_ot", FLOOR)
-# Metrics in the order of rows, and the range of each.
+# Metrics in the order of rows, with the range of their values.
 _RANGES = {
     "energy_distance": (-np.inf, np.inf),
     "mmd": (-np.inf, 2.0),
@@ -66,27 +65,27 @@ def evaluate(
     n_bootstrap: int = 100,
     rng: int | np.random.Generator | None = 0,
 ) -> pd.DataFrame:
-    r"""Score a fit on held-out cells, beside the answers that it has to beat and the best that any could reach.
+    r"""Score a fit on held-out cells, beside simple baselines and the best score that can be reached.
 
     ============== ===================================================================================================
     method         predicted cells
     ============== ===================================================================================================
     ``identity``   the source cells as they are
-    ``mean_shift`` moved by the difference of the means that the fit has estimated
-    ``gaussian``   moved by the fit's own Gaussian map (blend 0)
-    ``hycnn_ot``   moved by the fit (with ``fallback`` if it was made with it)
+    ``mean_shift`` the source cells, moved by the difference of the means of the training cells
+    ``gaussian``   the source cells, moved by the Gaussian map of the fit (blend 0)
+    ``hycnn_ot``   the source cells, moved by the fit (with ``fallback`` if it was made with it)
     ``floor``      one half of the observed target cells, scored against the other half: mean over random splits
     ============== ===================================================================================================
 
-    All baselines are the fit's: nothing is estimated from evaluated cells, and the mean shift and the Gaussian map are
-    those of all cells that the fit was made from. Cells are the same for all methods.
+    Baselines are made from all training cells of the fit; nothing is estimated from evaluated cells. All methods are
+    scored on the same cells.
 
     Parameters
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
     key
-        Where it lies in ``uns``.
+        Key of the fit in ``uns``.
     target
         Label of the target condition; None takes all targets of the fit.
     groupby
@@ -94,55 +93,54 @@ def evaluate(
     mask_obs
         Evaluate these cells only: a boolean array, or the name of a boolean column of ``obs``.
     split_key
-        Column of ``obs`` as :func:`scot_hycnn.pp.split` writes it: cells labelled ``'test'`` are evaluated (with
-        ``mask_obs`` too, those in both). If neither is given, it is the one that the fit was made with; if the fit was
-        made without, all cells are evaluated, with a warning.
+        Column of ``obs`` as :func:`scot_hycnn.pp.split` writes it: cells labelled ``'test'`` are evaluated, of those in
+        ``mask_obs`` if it is passed. If both are None, the split of the fit is used; if the fit was made without a
+        split, all cells are evaluated, and the notes say so.
     layer, decoder
-        Way from the representation to genes, as for :func:`scot_hycnn.tl.decode`. A decoder serves all methods, the
-        identity too; observed and source cells are as measured.
+        Way from the representation to genes, as for :func:`scot_hycnn.tl.decode`. A decoder serves all methods, also
+        the identity; source and observed cells are scored as measured.
     n_bootstrap
-        Replicates of the bootstrap over cells; 0 for no intervals but those of the floor, which needs none.
+        Replicates of the bootstrap over cells; 0 computes no intervals but those of the floor, which needs none.
     rng
-        Seed or generator of the bootstrap, the halves, and the draws of cells below. Each target and group starts from
-        the same seed: its scores do not depend on which others are scored, nor the floor on ``n_bootstrap``.
+        Seed or generator of all that is random. Every target and group starts from the same seed: its scores do not
+        depend on which others are scored, and the floor does not depend on ``n_bootstrap``.
 
     Returns
     -------
-    One row a target, group, method and metric, with the columns ``target``, ``group`` (``'all'`` or a label of
+    One row for each target, group, method and metric, with the columns ``target``, ``group`` (``'all'`` or a label of
     ``groupby``), ``method``, ``metric``, ``value``, ``low`` and ``high`` (95 % interval), ``vs_gaussian``,
     ``vs_gaussian_low`` and ``vs_gaussian_high`` (value minus that of the Gaussian map, and its interval), ``n_source``
     and ``n_target`` (evaluated cells of the group). A group with fewer than 10 cells in either condition is left out.
-    ``attrs['mmd_gamma'][target][group]`` of the table are the bandwidths of the MMD.
 
-    In the representation (:math:`\hat y` predicted, y observed):
+    ``attrs['notes']`` are sentences to read before the scores: whether the fit has seen evaluated cells, and which
+    groups or metrics are left out. ``attrs['mmd_gamma'][target][group]`` are the bandwidths of the MMD.
+
+    Metrics in the representation:
 
     ``energy_distance``
-        :func:`energy_distance`, of at most 2,000 cells of each kind, drawn at random.
+        :func:`energy_distance` of at most 2,000 random cells of both conditions.
     ``mmd``
         :func:`mmd`: MMD², unbiased, of at most 1,000 cells; mean over :math:`\gamma` = 4, 2, 1, ½ and ¼ over the median
-        squared distance between the group's observed cells (equal ones left out), whatever their units. Values of
-        groups with other bandwidths do not compare. NaN if all observed cells are equal.
+        squared distance between different observed cells of the group. Values under other bandwidths do not compare.
+        It is NaN if all observed cells are equal.
     ``w2_squared``
-        :func:`w2`, exact; at most 500 cells, and no more than half of the observed ones, so that the floor has as
-        many. Finite samples raise it: compare it with the floor only. Left out without POT (``scot-hycnn[ot]``).
+        :func:`w2`, exact, of at most 500 cells and no more than half of the observed ones. Finite samples raise it, so
+        compare it with the floor only, which has as many cells. It is left out without POT (``scot-hycnn[ot]``).
     ``sinkhorn_divergence``
         :func:`sinkhorn_divergence` of the same cells, with :math:`\varepsilon` = 0.1 times the total variance of the
-        group's observed cells.
+        observed cells of the group.
     ``trace_ratio``
-        :func:`trace_ratio`, of all cells.
+        :func:`trace_ratio` of all cells.
 
-    In genes, of all cells, left out with a message in the log if there is no way to genes:
+    Metrics in genes, of all cells, left out if there is no way to genes:
 
     ``r2_mean``, ``r2_mean_top20``, ``r2_mean_top50``, ``r2_mean_top100``
         :func:`r2_mean` of all genes, and of those with the largest absolute Welch's t between observed and source cells
-        of the group.
+        of the group. Numbers of top genes that are not below the number of genes are left out.
     ``pearson_delta``
         :func:`pearson_delta`; NaN for the identity, which predicts no change.
     ``deg_overlap_top20``, ``deg_overlap_top50``, ``deg_overlap_top100``
         :func:`deg_overlap`. Half as many cells find fewer genes: here the floor is no bound.
-
-    Numbers of top genes that are not below the number of genes are left out. Changes of means that are no larger than
-    rounding of float32 values, 5e-7 of their size, are no changes (:func:`deg_overlap`).
 
     Raises
     ------
@@ -150,36 +148,32 @@ def evaluate(
         If ``decoder`` is no function.
     ValueError
         If there is no such fit, target, column, mask or layer, labels are gone, measured values are not those that the
-        PCA was run on (see :func:`scot_hycnn.tl.decode`), values are not finite, a decoder
-        returns another shape, ``n_bootstrap`` is 1 or negative, or no group has enough cells.
-
-    Warns
-    -----
-    UserWarning
-        If evaluated cells are cells that the fit has seen, or groups are left out.
+        PCA was run on (see :func:`scot_hycnn.tl.decode`), values are not finite, a decoder returns another shape,
+        ``n_bootstrap`` is 1 or negative, or no group has enough cells.
 
     Notes
     -----
     An interval is the value minus and plus 1.96 standard deviations of the replicates, which draw source and target
-    cells with replacement, within the metric's range. Means over pairs leave out pairs of a cell with itself. For W2²
-    and the Sinkhorn divergence the dual potentials are held fixed (del Barrio & Loubes 2019, Ann. Probab. 47, 926-951).
-    The interval says how far the value would vary with other cells, given the fit; not how far with another fit.
-    Replicates are the same cells for all methods. What they share cancels in ``vs_gaussian``, whose interval tells
-    methods apart where those of the values overlap.
+    cells with replacement, within the range of the metric. It says how far the value would vary with other cells, given
+    the fit; not how far it would vary with another fit. Means over pairs leave out pairs of a cell with itself. For W2²
+    and the Sinkhorn divergence the dual potentials are held fixed (del Barrio & Loubes 2019). Replicates are the same
+    cells for all methods. What they share cancels in ``vs_gaussian``, whose interval distinguishes methods also where
+    the intervals of the values overlap.
 
-    The interval of the floor is another: 95 % of experiments that compare as many cells as one half has with as many
-    others, all from the distribution of the observed cells, are expected to score within it (prediction interval, from
-    the spread over 100 splits; 10 for W2² and the Sinkhorn divergence, with the variance that the splits share from the
-    dual potentials). A method whose value is within it cannot be told from a perfect one by half the observed cells.
-    The value is the mean over splits; for the energy distance and MMD² it is exactly 0, which the mean over all splits
-    is. Halves have at most 2,000 cells for the energy distance, 1,000 for the MMD, and 500 for W2² and the Sinkhorn
-    divergence. ``vs_gaussian`` of the floor, and its interval, are those of the floor less the Gaussian map's value.
+    The interval of the floor is a prediction interval: of experiments that compare as many cells as one half has with
+    as many others, all from the distribution of the observed cells, 95 % are expected to score within it. It comes from
+    the spread over 100 splits (10 for W2² and the Sinkhorn divergence, with the variance that the splits share from the
+    dual potentials). Half of the observed cells cannot distinguish a method within it from a perfect one. For the
+    energy distance and MMD² the value is exactly 0, the mean over all splits. Halves have at most 2,000 cells for the
+    energy distance, 1,000 for the MMD, and 500 for W2² and the Sinkhorn divergence. ``vs_gaussian`` of the floor and
+    its interval are those of the floor minus the value of the Gaussian map.
 
     50,000 cells of 2,000 genes and 50 components, in 10 groups, take 25 s on one core and 0.3 GB beyond ``adata``.
 
     References
     ----------
-    Of each metric, see there. Efron & Tibshirani (1993), An introduction to the bootstrap, ch. 13.
+    Those of the metrics. Efron & Tibshirani (1993), An introduction to the bootstrap, ch. 13. Del Barrio & Loubes
+    (2019), Ann. Probab. 47, 926-951.
 
     Examples
     --------
@@ -192,150 +186,126 @@ def evaluate(
     >>> scores.pivot(index="metric", columns="method", values="value").columns.tolist()
     ['floor', 'gaussian', 'hycnn_ot', 'identity', 'mean_shift']
 
-    So few test cells tell no method from another, and the intervals say so:
+    So few test cells do not distinguish the methods, and the intervals show it:
 
     >>> distances = scores[scores["metric"] == "energy_distance"]
     >>> bool(distances["low"].max() < distances["high"].min())
     True
     """
-    from scanpy import logging as logg  # noqa: PLC0415 - metrics of arrays need no scanpy
-
     if n_bootstrap < 0 or n_bootstrap == 1:
         raise ValueError(f"n_bootstrap={n_bootstrap}; it takes 2 or more replicates, or 0 for no intervals.")
     fit = read_fit(adata, key)
     slugs = fit.slugs(target)
-    chosen = held_out_cells(adata, fit, mask_obs=mask_obs, split_key=split_key)
+    chosen, notes = held_out_cells(adata, fit, mask_obs=mask_obs, split_key=split_key)
     groups = groups_of_cells(adata.obs, groupby)
     cells = {slug: read_held_out(adata, fit, slug, chosen) for slug in slugs}
-    rep = cells[slugs[0]].rep
+    first = cells[slugs[0]]
+
+    # Metrics of genes need measured expression and a way to predict it; W2² needs POT.
     genes = None
-    if has_genes(adata, rep, layer=layer, decoder=decoder):
-        measured = [cells[slugs[0]].source_rows, *(each.target_rows for each in cells.values())]
-        genes = find_genes(adata, rep, np.concatenate(measured), layer=layer, decoder=decoder)
+    if has_genes(adata, first.rep, layer=layer, decoder=decoder):
+        measured = np.concatenate([first.source_rows, *(held_out.target_rows for held_out in cells.values())])
+        genes = find_genes(adata, first.rep, measured, layer=layer, decoder=decoder)
     else:
-        logg.warning(f"no metrics of genes: {rep.name!r} has no loadings in adata.varm, or there is no expression")
-    if find_spec("ot") is None:
-        logg.warning("no w2_squared: POT is not installed; pip install 'scot-hycnn[ot]'")
+        notes.append(
+            f"No metrics of genes are computed: {first.rep.name!r} has no loadings in adata.varm, or adata has no "
+            "expression."
+        )
+    with_w2 = find_spec("ot") is not None
+    if not with_w2:
+        notes.append("w2_squared is left out, because POT is not installed. Run: pip install 'scot-hycnn[ot]'")
+
     seed = int(np.random.default_rng(rng).integers(2**63))
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     gammas: dict[str, dict[str, list[float]]] = {}
     for slug, held_out in cells.items():
+        target_label = fit.targets[slug]
         points = _predictions(fit.models[slug], held_out.x, fallback=bool(fit.params.get("fallback", False)))
-        for label, (source, observed) in _large_groups(held_out, groups, fit.targets[slug]):
-            members = {method: moved[source] for method, moved in points.items()}
-            # The same seed for all, so that no score depends on which other targets and groups are scored.
-            draws = np.random.default_rng(seed)
-            scores, bandwidths = _score(held_out.among(source, observed), members, genes, n_bootstrap, draws)
-            gammas.setdefault(fit.targets[slug], {})[label] = bandwidths.tolist()
+        small = []
+        for label, members in groups.items():
+            source, observed = members[held_out.source_rows], members[held_out.target_rows]
             sizes = int(source.sum()), int(observed.sum())
-            rows += [(fit.targets[slug], label, *row, *sizes) for row in _rows(scores)]
+            if min(sizes) < MIN_CELLS:
+                small += [f"{label} ({sizes[0]} and {sizes[1]})"] if max(sizes) else []
+                continue
+            part = held_out.among(source, observed)
+            moved = {method: predicted[source] for method, predicted in points.items()}
+            y = part.y.astype(np.float64)
+            # The seed is the same for all, so that no score depends on which other targets and groups are scored.
+            draws = Resampling.draw(*sizes, n_bootstrap, np.random.default_rng(seed))
+            of_group = bandwidths(y, draws)
+            # A replicate of few cells may draw one cell only, which has no variance; interval leaves it out.
+            with np.errstate(divide="ignore", invalid="ignore"):
+                scores = cloud_scores(moved, y, draws, gammas=of_group, with_w2=with_w2)
+                if genes is not None:
+                    scores |= gene_scores(*_gene_sums(genes, part, moved, draws))
+            gammas.setdefault(target_label, {})[label] = of_group.tolist()
+            rows += [(target_label, label, *row, *sizes) for row in _rows(scores)]
+        if small:
+            notes.append(
+                f"Groups with fewer than {MIN_CELLS} evaluated cells of source or {target_label!r} are left out: "
+                f"{listed(small)}."
+            )
     if not rows:
-        raise ValueError(f"Fewer than {LEAST_CELLS} evaluated cells in a condition: there is nothing to score.")
+        raise ValueError(f"There is nothing to score. {' '.join(notes) or 'No group has evaluated cells.'}")
     table = pd.DataFrame(rows, columns=list(EVALUATION_COLUMNS))
-    table.attrs["mmd_gamma"] = gammas
+    table.attrs |= {"mmd_gamma": gammas, "notes": notes}
     return table
 
 
 def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[str, Samples]:
-    """Method to predicted cells, shape (n, d)."""
+    """Return the predicted cells of each method, shape (n, d)."""
     from scot_hycnn.solver import TransportMap  # noqa: PLC0415 - metrics of arrays need no torch
 
     fitted = TransportMap.from_dict(model)
-    gaussian = fitted.gaussian_map()  # of all training cells, and so are its means
+    gaussian = fitted.gaussian_map()  # it is made from all training cells, and so are its means
     points: dict[str, _Points] = {
         "identity": x,
         "mean_shift": x + (gaussian.coordinates.mean_y - gaussian.coordinates.mean_x),
         "gaussian": gaussian.transport(x),
         "hycnn_ot": fitted.transport(x, fallback=fallback),
     }
-    moved = {method: cells.astype(np.float64) for method, cells in points.items()}
-    # Distances are squared, some in float32.
-    odd = [method for method, cells in moved.items() if not (np.abs(cells) < _FARTHEST).all()]
-    if odd:
-        raise ValueError(f"Predictions of {odd} lie farther out than can be scored. The map is damaged: fit again.")
-    return moved
+    far = [method for method, cells in points.items() if not (np.abs(cells) < _MAX_COORDINATE).all()]
+    if far:
+        raise ValueError(f"Predictions of {far} are too far away to be scored. The map is damaged: fit again.")
+    return {method: cells.astype(np.float64) for method, cells in points.items()}
 
 
-def _large_groups(
-    held_out: HeldOut, groups: Mapping[str, _Members], target: str
-) -> Iterator[tuple[str, tuple[_Members, _Members]]]:
-    """Label, and which source and target cells of the held-out ones, of every group with enough of both."""
-    small = []
-    for label, members in groups.items():
-        sides = members[held_out.source_rows], members[held_out.target_rows]
-        if min(side.sum() for side in sides) >= LEAST_CELLS:
-            yield label, sides
-        elif any(side.any() for side in sides):
-            small.append(f"{label!r} ({sides[0].sum()} and {sides[1].sum()})")
-    if small:
-        warnings.warn(
-            f"Left out, with fewer than {LEAST_CELLS} evaluated cells of source or {target!r}: {_first(small)}.",
-            UserWarning,
-            stacklevel=3,
-        )
-
-
-def _first(names: list[str]) -> str:
-    shown = ", ".join(names[:20])
-    return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown
-
-
-def _score(
-    cells: HeldOut, points: Mapping[str, Samples], genes: Genes | None, n_bootstrap: int, rng: np.random.Generator
-) -> tuple[Scores, Samples]:
-    """Scores, and the bandwidths of the MMD."""
-    draws = Resampling.draw(len(cells.x), len(cells.y), n_bootstrap, rng)
-    observed = cells.y.astype(np.float64)
-    gammas = observed_gammas(observed, draws)
-    # A replicate of few cells may draw one only, and has no variance; interval leaves it out.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scores = cloud_scores(points, observed, draws, gammas=gammas, with_w2=find_spec("ot") is not None)
-        if genes is not None:
-            source, predicted = _source_sums(genes, cells, points, draws)
-            scores |= gene_scores(source, predicted, *_target_sums(genes, cells.target_rows, draws))
-    return scores, gammas
-
-
-def _source_sums(
+def _gene_sums(
     genes: Genes, cells: HeldOut, points: Mapping[str, Samples], draws: Resampling
-) -> tuple[Sums, dict[str, Sums]]:
-    """Sums of measured expression of source cells, and of predicted expression by method, in one pass."""
+) -> tuple[Sums, dict[str, Sums], Sums, Sums]:
+    """Return sums over source cells, over each method's predictions, over target cells, and over halves of those."""
     sums: dict[str, Sums] = {}
+
+    def add(name: str, counts: Samples, expression: _Points) -> None:
+        origin = sums[name].origin if name in sums else None  # the mean of the first block
+        block_sums = Sums.of(counts, expression.astype(np.float64), origin)
+        sums[name] = sums[name] + block_sums if name in sums else block_sums
+
+    # Expression is read and predicted in blocks of cells, once for all replicates.
     for block in row_blocks(len(cells.x)):
         measured = genes.measured(cells.source_rows[block])
-        expression = {"source": measured} | {
-            method: genes.predicted(measured, cells.x[block], moved[block]) for method, moved in points.items()
-        }
-        for name, values in expression.items():
-            sums[name] = _add(sums.get(name), draws.source[:, block], values.astype(np.float64))
-    return sums.pop("source"), sums
-
-
-def _target_sums(genes: Genes, rows: NDArray[np.intp], draws: Resampling) -> tuple[Sums, Sums]:
-    """Sums of measured expression of target cells, and of the first half of each split."""
+        add("source", draws.source[:, block], measured)
+        for method, moved in points.items():
+            add(method, draws.source[:, block], genes.predicted(measured, cells.x[block], moved[block]))
     counts = np.concatenate([draws.target, draws.splits])
-    sums: Sums | None = None
-    for block in row_blocks(len(rows)):
-        sums = _add(sums, counts[:, block], genes.measured(rows[block]).astype(np.float64))
-    assert sums is not None  # groups have cells
+    for block in row_blocks(len(cells.y)):
+        add("observed", counts[:, block], genes.measured(cells.target_rows[block]))
+    source, observed = sums.pop("source"), sums.pop("observed")
     n_replicates = len(draws.target)
-    return sums[:n_replicates], sums[n_replicates:]
-
-
-def _add(sums: Sums | None, counts: Samples, values: Samples) -> Sums:
-    """Sums with those of another block, around the mean of the first block."""
-    return Sums.of(counts, values) if sums is None else sums + Sums.of(counts, values, sums.origin)
+    return source, sums, observed[:n_replicates], observed[n_replicates:]
 
 
 def _rows(scores: Scores) -> Iterator[tuple[Any, ...]]:
-    """Method, metric, value and how far it is above the Gaussian map's, with intervals, in the order of METHODS."""
+    """Yield method, metric, value and difference to the Gaussian map, with intervals, in the order of METHODS."""
     for method in METHODS:
         for metric, limits in _RANGES.items():
             if (method, metric) not in scores:
                 continue
             values, of_gaussian = scores[method, metric], scores["gaussian", metric]
+            row = interval(values, *limits, of_floor=method == FLOOR)
             if method == FLOOR:
-                row = split_interval(values, *limits)
-                yield method, metric, *row, *(bound - of_gaussian[0] for bound in row)
+                versus = tuple(bound - of_gaussian[0] for bound in row)
             else:
-                yield method, metric, *interval(values, *limits), *interval(values - of_gaussian)
+                versus = interval(values - of_gaussian, -np.inf, np.inf, of_floor=False)
+            yield method, metric, *row, *versus

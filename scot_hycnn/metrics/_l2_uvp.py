@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from ._checks import check_pairs
+from ._checks import check_samples
 from ._map_mse import map_mse
-from ._rounding import total_variance
+from ._moments import moments_of
 
 
 def l2_uvp(predicted: ArrayLike, truth: ArrayLike) -> float:
@@ -19,10 +19,8 @@ def l2_uvp(predicted: ArrayLike, truth: ArrayLike) -> float:
 
     Parameters
     ----------
-    predicted
-        :math:`\hat T(x_i)`, shape (n, d), n >= 2.
-    truth
-        :math:`T(x_i)` of the same cells in the same order, shape (n, d).
+    predicted, truth
+        :math:`\hat T(x_i)` and :math:`T(x_i)` of the same cells in the same order, shape (n, d), n >= 2.
 
     Returns
     -------
@@ -30,11 +28,9 @@ def l2_uvp(predicted: ArrayLike, truth: ArrayLike) -> float:
 
     Raises
     ------
-    TypeError
-        If an array is sparse or not numeric.
-    ValueError
-        If the shapes differ, a value is not finite, or ``truth`` has no variance beyond rounding of its
-        values (5e-7 of their size if they are stored in float32, 1e-14 in float64).
+    TypeError, ValueError
+        If an array is sparse, not numeric or not finite, if the shapes differ, or if ``truth`` has no variance beyond
+        rounding of its values (5e-7 of their size if they are stored in float32, 1e-14 in float64).
 
     References
     ----------
@@ -47,11 +43,10 @@ def l2_uvp(predicted: ArrayLike, truth: ArrayLike) -> float:
     >>> l2_uvp([[0.0], [1.0]], [[0.0], [2.0]])
     25.0
     """
-    predicted_cells, true_cells = check_pairs(predicted=predicted, truth=truth)
-    variance = total_variance(true_cells)
+    predicted_cells, true_cells = check_samples(paired=True, predicted=predicted, truth=truth)
+    variance = float(moments_of(true_cells).total_variance())
     if variance == 0:
         raise ValueError(
-            "truth has no variance: all its rows are equal. Use map_mse, which does not divide. "
-            "(Differences that are no larger than rounding of the values do not count.)"
+            "truth has no variance: all its rows are equal up to rounding. Use map_mse, which does not divide."
         )
     return 100 * map_mse(predicted_cells, true_cells) / variance

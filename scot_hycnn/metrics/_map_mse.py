@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from ._checks import check_pairs
+from ._checks import check_samples
 
 
 def map_mse(predicted: ArrayLike, truth: ArrayLike) -> float:
@@ -16,10 +16,8 @@ def map_mse(predicted: ArrayLike, truth: ArrayLike) -> float:
 
     Parameters
     ----------
-    predicted
-        :math:`\hat T(x_i)`, shape (n, d), n >= 2.
-    truth
-        :math:`T(x_i)` of the same cells in the same order, shape (n, d).
+    predicted, truth
+        :math:`\hat T(x_i)` and :math:`T(x_i)` of the same cells in the same order, shape (n, d), n >= 2.
 
     Returns
     -------
@@ -27,10 +25,8 @@ def map_mse(predicted: ArrayLike, truth: ArrayLike) -> float:
 
     Raises
     ------
-    TypeError
-        If an array is sparse or not numeric.
-    ValueError
-        If the shapes differ or a value is not finite.
+    TypeError, ValueError
+        If an array is sparse, not numeric or not finite, or if the shapes differ.
 
     References
     ----------
@@ -42,5 +38,5 @@ def map_mse(predicted: ArrayLike, truth: ArrayLike) -> float:
     >>> map_mse([[0.0, 0.0], [1.0, 1.0]], [[3.0, 4.0], [1.0, 1.0]])
     12.5
     """
-    predicted_cells, true_cells = check_pairs(predicted=predicted, truth=truth)
+    predicted_cells, true_cells = check_samples(paired=True, predicted=predicted, truth=truth)
     return float(((predicted_cells - true_cells) ** 2).sum(axis=1).mean())

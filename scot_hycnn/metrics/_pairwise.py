@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from ._checks import Samples
 
-# Elementwise function of squared Euclidean distances. It may overwrite its argument.
-Distances: TypeAlias = NDArray[np.floating[Any]]
-Elementwise: TypeAlias = Callable[[Distances], Distances]
+# A function of squared Euclidean distances, entry by entry.
+Elementwise: TypeAlias = Callable[[Samples], Samples]
 
-_BLOCK_ENTRIES = 2**18  # distances held at once: 2 MB of float64, which stays in a core's cache
+_BLOCK_ENTRIES = 2**18  # distances of a block: 2 MB of float64, which stay in the cache of a core
 # Below this share of |x|² + |y|², the expansion |x|² + |y|² - 2<x,y> has lost more than 4 of 16 digits.
 _CANCELLED = 1e-4
 _MANY = 0.02  # share of such pairs above which it is faster to compute all of them again
 
 
-def mean_between(x: Samples, y: Samples, function: Elementwise) -> float:
-    """Mean of ``function(|x_i - y_j|**2)`` over all i, j.
+def draw_cells(
+    x: Samples, y: Samples, max_cells: int, rng: int | np.random.Generator | None
+) -> tuple[Samples, Samples]:
+    """Return both clouds, with ``max_cells`` random cells of one that has more; a ValueError if that is below 2."""
+    if max_cells < 2:
+        raise ValueError(f"max_cells={max_cells}; at least 2 cells of each cloud are needed.")
+    generator = np.random.default_rng(rng)
+    x, y = (
+        cells[generator.choice(len(cells), size=max_cells, replace=False)] if len(cells) > max_cells else cells
+        for cells in (x, y)
+    )
+    return x, y
 
-    Distances are summed coordinate by coordinate, not expanded into |x|² + |y|² - 2<x,y>, which loses half of
-    the digits where cells are close to each other.
-    """
+
+def mean_between(x: Samples, y: Samples, function: Elementwise) -> float:
+    """Return the mean of ``function(|x_i - y_j|**2)`` over all i, j."""
+    # cdist sums distances coordinate by coordinate. The expansion |x|² + |y|² - 2<x,y> would lose half of the digits
+    # where cells are close to each other.
     total = sum(float(function(cdist(x[rows], y, "sqeuclidean")).sum()) for rows in row_blocks(len(x), len(y)))
     return total / (len(x) * len(y))
 
 
 def mean_within(x: Samples, function: Elementwise) -> float:
-    """Mean of ``function(|x_i - x_j|**2)`` over all pairs i != j (a U-statistic), each evaluated once."""
+    """Return the mean of ``function(|x_i - x_j|**2)`` over all pairs i != j (a U-statistic), computed once a pair."""
     total = 0.0
     for rows in row_blocks(len(x), len(x)):
         values = function(cdist(x[rows], x[rows.start :], "sqeuclidean"))
@@ -41,16 +51,12 @@ def mean_within(x: Samples, function: Elementwise) -> float:
 
 
 def squared_distances(x: Samples, y: Samples) -> Samples:
-    """|x_i - y_j|², shape (n, m), with 11 digits or more of each; 0 for equal cells.
+    """Return |x_i - y_j|², shape (n, m), with at least 11 digits; 0 for equal cells.
 
-    Matrix products are four times as fast as sums over coordinates, but lose the digits of cells that are close to each
-    other and far from the origin: those pairs are summed coordinate by coordinate.
-
-    Parameters
-    ----------
-    x, y
-        Cells, shape (n, d) and (m, d); best around an origin that is near most of them.
+    It is exact and fast where the origin is near most of the cells.
     """
+    # Matrix products are four times as fast as sums over coordinates, but lose the digits of cells that are close to
+    # each other and far from the origin: those pairs are summed coordinate by coordinate.
     squared = np.empty((len(x), len(y)))
     x_norms, y_norms = np.square(x).sum(axis=1), np.square(y).sum(axis=1)
     for rows in row_blocks(*squared.shape):
@@ -70,6 +76,6 @@ def squared_distances(x: Samples, y: Samples) -> Samples:
 
 
 def row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
-    """Slices of rows, of so many entries as stay in a core's cache."""
+    """Return slices of rows whose entries stay in the cache of a core."""
     size = max(1, _BLOCK_ENTRIES // n_columns)
     return (slice(start, start + size) for start in range(0, n_rows, size))

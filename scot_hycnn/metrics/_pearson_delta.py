@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from ._checks import check_samples
-from ._pearson import pearson
-from ._rounding import difference
-from ._welch import moments_of
+from ._checks import Samples, check_samples
+from ._moments import Moments, difference, moments_of, pearson
 
 
 def pearson_delta(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike) -> float:
@@ -17,31 +15,25 @@ def pearson_delta(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike)
 
     Parameters
     ----------
-    predicted
-        Predicted expression, shape (n, genes), n >= 2.
-    observed
-        Observed expression of target cells, shape (m, genes), m >= 2.
-    control
-        Observed expression of control cells, shape (k, genes), k >= 2. The rows of the three arrays need not
-        correspond.
+    predicted, observed, control
+        Predicted expression, and observed expression of target cells and of control cells, shape (cells, genes), at
+        least 2 cells of each. Rows need not correspond.
 
     Returns
     -------
-    Correlation between -1 and 1, without units. NaN if either change is the same for all genes, as that of
-    the identity (``predicted`` equal to ``control``) is. Changes that are no larger than rounding of the values are 0
-    (the rule is that of :func:`deg_overlap`).
+    Correlation between -1 and 1, without units. NaN if either change is the same for all genes, as that of the identity
+    (``predicted`` equal to ``control``) is. Changes that are no larger than rounding of the values are 0, as in
+    :func:`deg_overlap`.
 
     Raises
     ------
-    TypeError
-        If an array is sparse or not numeric.
-    ValueError
-        If the numbers of columns differ or a value is not finite.
+    TypeError, ValueError
+        If an array is sparse, not numeric or not finite, or if the numbers of columns differ.
 
     References
     ----------
-    Roohani, Huang & Leskovec (2024), Predicting transcriptional outcomes of novel multigene perturbations
-    with GEARS, Nature Biotechnology 42.
+    Roohani, Huang & Leskovec (2024), Predicting transcriptional outcomes of novel multigene perturbations with GEARS,
+    Nature Biotechnology 42.
 
     Examples
     --------
@@ -50,14 +42,15 @@ def pearson_delta(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike)
     >>> round(pearson_delta([[3, 1, 7], [3, 1, 7]], observed, control), 6)
     1.0
     """
-    predicted_cells, observed_cells, control_cells = check_samples(
-        predicted=predicted, observed=observed, control=control
-    )
-    control_moments = moments_of(control_cells)
-    moments = moments_of(predicted_cells), moments_of(observed_cells)
-    rounding = [condition.rounding + control_moments.rounding for condition in moments]
+    cells = check_samples(predicted=predicted, observed=observed, control=control)
+    return float(correlation_of_changes(*(moments_of(each) for each in cells)))
+
+
+def correlation_of_changes(predicted: Moments, observed: Moments, control: Moments) -> Samples:
+    """Return the correlation over genes of the two changes of the mean, shape (...,)."""
+    roundings = [cells.rounding + control.rounding for cells in (predicted, observed)]
     changes = [
-        difference(condition.mean, control_moments.mean, bound)
-        for condition, bound in zip(moments, rounding, strict=True)
+        difference(cells.mean, control.mean, rounding)
+        for cells, rounding in zip((predicted, observed), roundings, strict=True)
     ]
-    return pearson(*changes, *rounding)
+    return pearson(*changes, *roundings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from ._checks import check_samples
-from ._rounding import total_variance
+from ._moments import moments_of
 
 
 def trace_ratio(predicted: ArrayLike, observed: ArrayLike) -> float:
@@ -17,22 +17,19 @@ def trace_ratio(predicted: ArrayLike, observed: ArrayLike) -> float:
 
     Parameters
     ----------
-    predicted
-        Predicted cells T(x), shape (n, d), n >= 2.
-    observed
-        Observed target cells, shape (m, d), m >= 2. They need not correspond to the rows of ``predicted``.
+    predicted, observed
+        Predicted cells T(x) and observed target cells, shape (n, d) and (m, d), at least 2 of each. Rows need not
+        correspond.
 
     Returns
     -------
-    The ratio, without units: 1 is right, below 1 is shrinkage, to which gene means are blind.
+    The ratio, without units: 1 is right, below 1 is shrinkage, which gene means do not show.
 
     Raises
     ------
-    TypeError
-        If an array is sparse or not numeric.
-    ValueError
-        If the numbers of columns differ, a value is not finite, or ``observed`` has no variance beyond rounding
-        of its values (5e-7 of their size if they are stored in float32, 1e-14 in float64).
+    TypeError, ValueError
+        If an array is sparse, not numeric or not finite, if the numbers of columns differ, or if ``observed`` has no
+        variance beyond rounding of its values (5e-7 of their size if they are stored in float32, 1e-14 in float64).
 
     Examples
     --------
@@ -42,11 +39,10 @@ def trace_ratio(predicted: ArrayLike, observed: ArrayLike) -> float:
     >>> round(trace_ratio(0.9 * y, y), 6)
     0.81
     """
-    predicted_cells, observed_cells = check_samples(predicted=predicted, observed=observed)
-    variance = total_variance(observed_cells)
-    if variance == 0:
+    cells = check_samples(predicted=predicted, observed=observed)
+    of_predicted, of_observed = (float(moments_of(each).total_variance()) for each in cells)
+    if of_observed == 0:
         raise ValueError(
-            "observed has no variance: all its rows are equal, so that no ratio is defined. "
-            "(Differences that are no larger than rounding of the values do not count.)"
+            "observed has no variance: all its rows are equal up to rounding, so that no ratio is defined."
         )
-    return total_variance(predicted_cells) / variance
+    return of_predicted / of_observed

@@ -9,10 +9,11 @@ from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 
 from ._checks import Samples, check_samples
+from ._pairwise import draw_cells
 
 # Rounds of refinement, and the relative gap of primal and dual that ends them: the first one, unless cells are far off.
 _ROUNDS, _GAP = 4, 1e-10
-_MAX_PIVOTS = 10_000_000  # POT's own limit of 100,000 stops a thousand cells before the optimum
+_MAX_PIVOTS = 10_000_000  # the default limit of POT, 100,000, stops a thousand cells before the optimum
 
 
 def w2(x: ArrayLike, y: ArrayLike, *, max_cells: int = 2000, rng: int | np.random.Generator | None = 0) -> float:
@@ -20,36 +21,31 @@ def w2(x: ArrayLike, y: ArrayLike, *, max_cells: int = 2000, rng: int | np.rando
 
     .. math:: W_2^2 = \min_\pi \sum_{ij} \pi_{ij} |x_i - y_j|^2
 
-    over all couplings of the two uniform distributions (squared Euclidean cost, without the factor ½), solved
-    by the network simplex algorithm of POT.
+    over all couplings of the two uniform distributions (squared Euclidean cost, without the factor ½), solved by the
+    network simplex algorithm of POT.
 
     Parameters
     ----------
-    x
-        Cells, shape (n, d), n >= 2.
-    y
-        Cells, shape (m, d), m >= 2. They need not correspond to the rows of ``x``.
+    x, y
+        Cells, shape (n, d) and (m, d), at least 2 of each. Rows need not correspond.
     max_cells
-        A cloud with more cells than this is replaced by a random draw, without replacement, of this many:
-        time grows with about the cube of the number of cells, memory with its square. 2000 cells of each
-        cloud take a few seconds.
+        A cloud with more cells is replaced by a random draw of this many, without replacement: time grows with about
+        the cube of the number of cells, memory with the square. 2000 cells of each cloud take a few seconds.
     rng
         Seed or generator of that draw.
 
     Returns
     -------
-    :math:`W_2^2`, in squared units of the coordinates. The value of finite samples is biased upwards, much so
-    in high dimensions: compare values only at equal numbers of cells, and against two halves of the observed
-    cells.
+    :math:`W_2^2`, in squared units of the coordinates. Finite samples raise it, in high dimensions strongly: compare
+    values only at equal numbers of cells, and with that of two halves of the observed cells.
 
     Raises
     ------
     ImportError
         If POT is not installed.
-    TypeError
-        If an array is sparse or not numeric.
-    ValueError
-        If the shapes do not fit, a value is not finite, or ``max_cells`` is below 2.
+    TypeError, ValueError
+        If an array is sparse, not numeric or not finite, if the numbers of columns differ, or if ``max_cells`` is below
+        2.
 
     References
     ----------
@@ -66,67 +62,33 @@ def w2(x: ArrayLike, y: ArrayLike, *, max_cells: int = 2000, rng: int | np.rando
     25.0
     """
     x_cells, y_cells = check_samples(x=x, y=y)
-    check_max_cells(max_cells)
-    generator = np.random.default_rng(rng)
-    x_cells, y_cells = draw(x_cells, max_cells, generator), draw(y_cells, max_cells, generator)
-    return exact(cdist(x_cells, y_cells, "sqeuclidean"))[0]
+    x_cells, y_cells = draw_cells(x_cells, y_cells, max_cells, rng)
+    return exact_coupling(cdist(x_cells, y_cells, "sqeuclidean"))[0]
 
 
-def exact(cost: Samples) -> tuple[float, Samples, Samples]:
-    """Least cost of a coupling of uniform distributions, and Kantorovich potentials u, v, shapes (n,), (m,).
-
-    The simplex algorithm in floating point takes costs that are 1e-15 of the largest for 0. Among cells of which some
-    are far from the rest, that is far from the optimum: then the reduced costs, cost - u - v >= 0, take the place of
-    the costs, which changes no optimal coupling, and those that no better coupling can use are cut. This is iterative
-    refinement of a linear program: Gleixner, Steffy & Wolter (2016), INFORMS J. Comput. 28, 449-464.
-
-    Raises
-    ------
-    ImportError
-        If POT is not installed.
-    """
+def exact_coupling(cost: Samples) -> tuple[float, Samples, Samples]:
+    """Return the minimum cost of a coupling of uniform distributions, and Kantorovich potentials u (n,), v (m,)."""
+    try:
+        import ot  # noqa: PLC0415 - POT is an extra and takes half a second to import
+    except ImportError as error:
+        raise ImportError("w2 needs POT, which is not installed. Run: pip install 'scot-hycnn[ot]'") from error
+    # The network simplex in floating point takes costs below 1e-15 of the largest one for 0. Where some cells are far
+    # from the others, its result is far from the optimum. Then the reduced costs, cost - u - v >= 0, take the place of
+    # the costs, which changes no optimal coupling, and those that no better coupling can use are cut. This is
+    # iterative refinement of a linear program: Gleixner, Steffy & Wolter (2016), INFORMS J. Comput. 28, 449-464.
     u, v = np.zeros(len(cost)), np.zeros(cost.shape[1])
-    n_masses = math.lcm(*cost.shape)  # a vertex has masses that are multiples of 1 / n_masses
+    n_masses = math.lcm(*cost.shape)  # the masses of a vertex are multiples of 1 / n_masses
     best, reduced = np.inf, cost
     for _ in range(_ROUNDS):
-        plan, more_u, more_v = _network_simplex(reduced)
+        unit = float(reduced.max()) or 1.0
+        plan, report = ot.emd([], [], reduced / unit, numItermax=_MAX_PIVOTS, log=True)  # [] are uniform weights
         used = plan > 0
         best = min(best, float((plan[used] * cost[used]).sum()))
-        reduced = reduced - np.add.outer(more_u, more_v)
-        lowest = min(float(reduced.min()), 0.0)  # the potentials are feasible if it is taken off them
-        u, v, reduced = u + more_u, v + (more_v + lowest), reduced - lowest
+        reduced = reduced - unit * np.add.outer(report["u"], report["v"])
+        lowest = min(float(reduced.min()), 0.0)  # the potentials are feasible once it is subtracted from them
+        u, v, reduced = u + unit * report["u"], v + (unit * report["v"] + lowest), reduced - lowest
         gap = float((plan[used] * reduced[used]).sum())  # value of the coupling minus that of the potentials
         if gap <= _GAP * best:
             break
         np.minimum(reduced, n_masses * gap, out=reduced)
     return best, u, v
-
-
-def _network_simplex(cost: Samples) -> tuple[Samples, Samples, Samples]:
-    """Optimal coupling (n, m) and potentials by POT, in units in which the largest cost is 1."""
-    try:
-        import ot  # noqa: PLC0415 - an extra, and half a second to import
-    except ImportError as error:
-        raise ImportError("w2 needs POT, which is not installed. Run: pip install 'scot-hycnn[ot]'") from error
-    unit = float(cost.max()) or 1.0  # POT takes costs below 1e-15 for 0
-    plan, report = ot.emd([], [], cost / unit, numItermax=_MAX_PIVOTS, log=True)  # empty weights are uniform ones
-    return plan, unit * report["u"], unit * report["v"]
-
-
-def check_max_cells(max_cells: int) -> None:
-    """Refuse a limit that leaves no cloud.
-
-    Raises
-    ------
-    ValueError
-        If it is below 2.
-    """
-    if max_cells < 2:
-        raise ValueError(f"max_cells={max_cells}; at least 2 cells of each cloud are needed.")
-
-
-def draw(cells: Samples, max_cells: int, generator: np.random.Generator) -> Samples:
-    """Cells, or so many of them at random."""
-    if len(cells) <= max_cells:
-        return cells
-    return cells[generator.choice(len(cells), size=max_cells, replace=False)]

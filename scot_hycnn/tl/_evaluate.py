@@ -73,7 +73,7 @@ def evaluate(
     Warns
     -----
     UserWarning
-        If evaluated cells are cells that the fit has seen, groups are left out, or scores are replaced.
+        If scores are replaced.
 
     Examples
     --------
@@ -104,5 +104,7 @@ def evaluate(
             rng=rng,
         )
     added = write_evaluation(adata, scores, stem)
+    for note in scores.attrs["notes"]:
+        logg.warning(note)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None

@@ -1,0 +1,49 @@
+"""Scores of gene expression, with all bootstrap replicates at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ._checks import Samples
+from ._moments import Moments, pearson, top_genes, welch_t
+from ._pearson_delta import correlation_of_changes
+from ._resampling import FLOOR, Scores, Sums, with_mean
+
+TOPS = (20, 50, 100)
+
+
+def gene_scores(source: Sums, predicted: Mapping[str, Sums], observed: Sums, halves: Sums) -> Scores:
+    """Return the scores of each method and of the floor.
+
+    ``source`` and ``observed`` are sums of measured expression, ``predicted`` those of each method, and ``halves``
+    those of the first half of the observed cells in each split.
+    """
+    all_source, all_observed = source[:1].moments(), observed[:1].moments()
+    # The top genes of r2_mean are those of the sample, in every replicate.
+    t = welch_t(all_observed, all_observed, all_source)[0]
+    source_moments, observed_moments = source.moments(), observed.moments()
+    scores = {
+        (method, metric): values
+        for method, sums in predicted.items()
+        for metric, values in _scores_of(sums.moments(), observed_moments, source_moments, t).items()
+    }
+    of_halves = _scores_of(halves.moments(), observed[:1].without(halves).moments(), all_source, t)
+    return scores | {(FLOOR, metric): with_mean(values) for metric, values in of_halves.items()}
+
+
+def _scores_of(predicted: Moments, observed: Moments, control: Moments, t: Samples) -> dict[str, Samples]:
+    """Return the metrics, each with its value in every replicate; shape (replicates,)."""
+    a, b = predicted, observed
+    scores = {
+        "r2_mean": np.square(pearson(a.mean, b.mean, a.rounding, b.rounding)),
+        "pearson_delta": correlation_of_changes(a, b, control),
+    }
+    t_a, t_b = welch_t(a, b, control), welch_t(b, b, control)
+    for n_top in (n for n in TOPS if n < len(t)):
+        top = top_genes(t, n_top)
+        r = pearson(a.mean[:, top], b.mean[:, top], a.rounding[top], b.rounding[top])
+        scores[f"r2_mean_top{n_top}"] = np.square(r)
+        scores[f"deg_overlap_top{n_top}"] = (top_genes(t_a, n_top) & top_genes(t_b, n_top)).sum(axis=1) / n_top
+    return scores

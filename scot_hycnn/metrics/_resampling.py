@@ -1,0 +1,137 @@
+"""Bootstrap over cells, and random halves of the observed cells, by counts: no cell is ever copied.
+
+Replicates are rows of counts. Row 0 of the bootstrap draws every cell once, so that row 0 of a statistic is its value
+on the sample. All methods are scored on the same replicates, and are then compared in pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from ._checks import Samples
+from ._moments import FLOAT32, FLOAT64, Moments, exact_mean
+
+FLOOR = "floor"
+N_SPLITS = 100
+
+# Method and metric to the value, and its replicates after it; for the floor, the mean over splits and those.
+Scores = dict[tuple[str, str], Samples]
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Random numbers of one evaluation of n source and m target cells.
+
+    ``source`` and ``target`` are counts of the bootstrap, shape (replicates, n) and (replicates, m); ``source_order``
+    and ``target_order`` are random orders of the cells; ``splits`` are random halves of the target cells, booleans of
+    shape (splits, m); ``seed`` is that of the halves of scores that are made of fewer cells.
+    """
+
+    source: Samples
+    target: Samples
+    source_order: NDArray[np.intp]
+    target_order: NDArray[np.intp]
+    splits: NDArray[np.bool_]
+    seed: int
+
+    @classmethod
+    def draw(cls, n: int, m: int, n_bootstrap: int, rng: np.random.Generator) -> Resampling:
+        """Draw the orders and splits, which do not depend on ``n_bootstrap``, and the bootstrap."""
+        orders, splits, bootstrap = (np.random.default_rng(seed) for seed in rng.integers(2**63, size=3))
+        counts = [np.ones((1 + n_bootstrap, n_cells)) for n_cells in (n, m)]
+        for of_cells in counts:
+            for row in of_cells[1:]:
+                row[:] = np.bincount(bootstrap.integers(row.size, size=row.size), minlength=row.size)
+        source, target = counts
+        source_order, target_order = orders.permutation(n), orders.permutation(m)
+        return cls(source, target, source_order, target_order, draw_splits(m, splits), int(splits.integers(2**63)))
+
+
+def draw_splits(n_cells: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which cells are in the first of two random halves, n // 2 and the others; shape (splits, n)."""
+    first = np.tile(np.arange(n_cells) < n_cells // 2, (N_SPLITS, 1))
+    return rng.permuted(first, axis=1)
+
+
+def with_mean(splits: Samples) -> Samples:
+    """Return the mean of the values that are finite, and the values of all splits after it."""
+    finite = splits[np.isfinite(splits)]
+    return np.append(finite.mean() if len(finite) else np.nan, splits)
+
+
+def interval(replicates: Samples, lowest: float, highest: float, *, of_floor: bool) -> tuple[float, float, float]:
+    """Return the value and its 95 % interval within the range of the statistic; NaN where there is no interval."""
+    value, others = float(np.clip(replicates[0], lowest, highest)), replicates[1:][np.isfinite(replicates[1:])]
+    if not np.isfinite(value) or len(others) < 2:
+        return value, np.nan, np.nan
+    # Of the bootstrap, the standard interval (Efron & Tibshirani 1993, An introduction to the bootstrap, ch. 13).
+    # Quantiles would be off: resampling adds noise to every mean, which lowers correlations and overlaps of genes.
+    width = 1.96
+    if of_floor:
+        # Where one more split is expected: the prediction interval of a normal distribution, with Student's t because
+        # spread and mean are estimated.
+        width = float(stdtrit(len(others) - 1, 0.975)) * np.sqrt(1 + 1 / len(others))
+    half = width * float(others.std(ddof=1))
+    return value, max(value - half, lowest), min(value + half, highest)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Weighted sums over cells, which add up over blocks of cells.
+
+    ``weight`` is the number of cells, shape (replicates, 1); ``first`` and ``second`` are sums of values and of their
+    squares, both less ``origin`` (features,), shape (replicates, features). ``size`` is the sum of the absolute values
+    of all ``n_cells`` cells, shape (features,), and ``precision`` is the relative error of the values.
+    """
+
+    weight: Samples
+    first: Samples
+    second: Samples
+    origin: Samples
+    size: Samples
+    n_cells: int
+    precision: float
+
+    @classmethod
+    def of(cls, counts: Samples, values: Samples, origin: Samples | None = None, precision: float = FLOAT32) -> Sums:
+        """Sum over cells; counts (replicates, n) and values (n, features)."""
+        # Sums of squares around 0 would lose the digits of the variance. Around the mean, a feature that is constant
+        # has exactly its value as mean, and exactly 0 as variance.
+        origin = exact_mean(values) if origin is None else origin
+        size = np.abs(values).sum(axis=0)
+        values = values - origin
+        first, second = counts @ values, counts @ np.square(values)
+        return cls(counts.sum(axis=1, keepdims=True), first, second, origin, size, len(values), precision)
+
+    def __add__(self, other: Sums) -> Sums:
+        """Return the sums over both blocks of cells, which need the same origin."""
+        return replace(
+            self,
+            weight=self.weight + other.weight,
+            first=self.first + other.first,
+            second=self.second + other.second,
+            size=self.size + other.size,
+            n_cells=self.n_cells + other.n_cells,
+        )
+
+    def __getitem__(self, rows: slice) -> Sums:
+        """Return the sums of some replicates."""
+        return replace(self, weight=self.weight[rows], first=self.first[rows], second=self.second[rows])
+
+    def without(self, part: Sums) -> Sums:
+        """Return the sums over the cells that are not in a part of these cells, with the same origin."""
+        return replace(
+            self, weight=self.weight - part.weight, first=self.first - part.first, second=self.second - part.second
+        )
+
+    def moments(self) -> Moments:
+        """Return mean, variance and number of cells in each replicate."""
+        squares = self.second - np.square(self.first) / self.weight
+        # The difference of the two sums is rounding where next to nothing is left of them.
+        variance = np.where(squares > FLOAT64 * self.second, squares, 0) / (self.weight - 1)
+        rounding = self.precision * self.size / self.n_cells
+        return Moments(self.origin + self.first / self.weight, variance, self.weight, rounding)
