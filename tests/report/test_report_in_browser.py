@@ -42,7 +42,8 @@ def file(tmp_path_factory):
             adata, "control", ["IFN-beta", HOSTILE], n_pcs=5, max_steps=20, hidden=(8, 8), n_ensemble=2, rng=1
         )
         sh.tl.evaluate(adata, groupby="cell_type", target="IFN-beta", n_bootstrap=5)
-    adata.uns["hycnn_ot"]["status"]["IFN-beta"] = "met 3 non-finite gradients in 20 steps, which were skipped."
+    adata.uns["hycnn_ot"]["status"]["IFN-beta"] = "The fit met 3 non-finite gradients in 20 steps."
+    adata.uns["hycnn_ot"]["outcome"]["IFN-beta"] = "recovered"
     adata.obs["hycnn_ot_out_of_support_IFN-beta"] = np.where(np.arange(400) < 10, 2.5, 0.5)
     return sh.pl.report(adata, tmp_path_factory.mktemp("report") / "report.html", groupby="cell_type")
 
