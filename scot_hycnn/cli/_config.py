@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -37,19 +37,15 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     ctx.default_map = {}
     for key, value in entries.items():
         # As text, a value is checked like that of a flag: 600.5 is no integer, and would otherwise be cut to 600.
-        text = _as_text(value, options[key])
+        entries_of_list = [str(entry) for entry in (value if isinstance(value, list) else [value])]
+        # hidden = [48, 48] is --hidden 48,48, and target = ["a", "b"] is --target a --target b.
+        text = entries_of_list if getattr(options[key], "multiple", False) else ",".join(entries_of_list)
         try:
             options[key].process_value(ctx, text)
         except typer.BadParameter as error:
             raise ValueError(f"{key} = {value!r} in {str(path)!r} cannot be used: {error.message}") from error
         ctx.default_map[str(options[key].name)] = text
     return path
-
-
-def _as_text(value: Any, option: Any) -> str | list[str]:
-    if getattr(option, "multiple", False):
-        return [str(entry) for entry in (value if isinstance(value, list) else [value])]
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)  # hidden = [48, 48] for --hidden 48,48
 
 
 Config = Annotated[

@@ -106,8 +106,7 @@ def _fields(file: Path, name: str) -> Iterator[tuple[str, Any, str]]:
 def _documented(docstring: str) -> dict[str, str]:
     """Return a help text for each parameter of a numpydoc docstring: its first sentence, and what None means."""
     helps: dict[str, str] = {}
-    parameters = docstring.partition("\nReturns\n")[0]
-    for names, text in re.findall(r"^(\w[\w, ]*)\n((?: {4}.*(?:\n|$)|\n(?= {4}))+)", parameters, flags=re.MULTILINE):
+    for names, text in re.findall(r"^(\w[\w, ]*)\n((?: {4}.*(?:\n|$)|\n(?= {4}))+)", docstring, flags=re.MULTILINE):
         sentences = re.split(r"(?<=\.) (?=[A-Z])", " ".join(text.split()))
         short = " ".join(sentences[:1] + [sentence for sentence in sentences[1:] if sentence.startswith("None")])
         # :func:`scot_hycnn.tl.decode` becomes tl.decode, and ``obs`` becomes obs.

@@ -89,7 +89,13 @@ def deg(
     results = read_results(adata, key, target)
     features = read_genes(adata, results, key, layer)
     groups = {} if groupby is None else paired_members(adata, groupby, results)
-    which = _largest_t(features, n_genes) if names is None else _positions(features, names)
+    if names is None:
+        which = _largest_t(features, n_genes)
+    else:
+        unknown = [name for name in names if name not in features.names]
+        if unknown or not len(names):
+            raise ValueError(f"names={list(names)}: {unknown} are not among the {len(features.names)} genes.")
+        which = [features.names.index(name) for name in names]
     check_number(len(which), f"n_genes={n_genes}" if names is None else "names", MAX_GENES)
     genes = [features.names[i] for i in which]
     if groupby is None:
@@ -126,13 +132,6 @@ def deg(
     axes[1].set_xticks(range(len(genes)), genes, rotation=90, fontsize="small", **PLAIN)
     figure.colorbar(image, ax=axes, label="change of mean expression", shrink=0.6, extend="both")
     return show_or_return(axes, show=show, return_fig=return_fig)
-
-
-def _positions(features: Features, names: Sequence[str]) -> list[int]:
-    unknown = [name for name in names if name not in features.names]
-    if unknown or not len(names):
-        raise ValueError(f"names={list(names)}: {unknown} are not among the {len(features.names)} genes.")
-    return [features.names.index(name) for name in names]
 
 
 def _largest_t(features: Features, n_genes: int) -> list[int]:

@@ -105,11 +105,12 @@ def evaluation(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import scot_hycnn as sh
     >>> adata = sh.datasets.pbmc_planted(n_cells=400)
-    >>> sh.pp.split(adata)
-    >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=5, potential="gaussian", split_key="split")
-    >>> sh.tl.evaluate(adata, n_bootstrap=0)
+    >>> train = np.random.default_rng(0).random(400) < 0.7
+    >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", mask_obs=train, n_pcs=5, potential="gaussian")
+    >>> sh.tl.evaluate(adata, mask_obs=~train, n_bootstrap=20)
     >>> ax = sh.pl.evaluation(adata, metrics="energy_distance", show=False)[0]
     >>> ax.get_xlabel()
     'energy distance\n← smaller is better'

@@ -67,7 +67,11 @@ def palette_of(adata: AnnData, column: str, labels: Labels, *, stacklevel: int) 
     """Return a colour for each label: scanpy's palette in uns if it can be used (a warning says if not), else ours."""
     n, key = len(labels.values), f"{column}_colors"
     if key in adata.uns:
-        colors, problem = _usable(adata.uns[key], n)
+        try:
+            colors = [to_hex(color) for color in list(adata.uns[key])[:n]]
+            problem = "" if len(colors) == n else f"has {len(colors)} colours for {n} categories"
+        except (TypeError, ValueError) as error:
+            problem = f"cannot be used as a list of colours ({error})"
         if not problem:
             return colors
         warnings.warn(
@@ -81,15 +85,6 @@ def palette_of(adata: AnnData, column: str, labels: Labels, *, stacklevel: int) 
     if n <= 20:
         return [to_hex(color) for color in mpl.colormaps["tab10" if n <= 10 else "tab20"](np.arange(n))]
     return [to_hex(color) for color in mpl.colormaps["turbo"](np.linspace(0, 1, n))]
-
-
-def _usable(stored: Any, n: int) -> tuple[list[str], str]:
-    """Return the first n colours of a palette in uns, and what is wrong with it, empty if nothing is."""
-    try:
-        colors = [to_hex(color) for color in list(stored)[:n]]
-    except (TypeError, ValueError) as error:
-        return [], f"cannot be used as a list of colours ({error})"
-    return colors, "" if len(colors) == n else f"has {len(colors)} colours for {n} categories"
 
 
 def read_groupby(adata: AnnData, groupby: str) -> Labels:

@@ -90,7 +90,14 @@ def marginals(
     check_counts(n_cols=n_cols)
     results = read_results(adata, key, target)
     names = [names] if isinstance(names, str) else names
-    samples = _largest_shifts(results, _ROWS * n_cols) if names is None else _named(adata, results, key, layer, names)
+    if names is None:
+        # The dimensions whose means differ most, in units of the pooled standard deviation.
+        spread = np.sqrt((results.x.var(axis=0) + results.y.var(axis=0)) / 2)
+        shift = np.abs(results.y.mean(axis=0) - results.x.mean(axis=0)) / np.where(spread > 0, spread, 1)
+        top = np.argsort(-shift, kind="stable")[: _ROWS * n_cols].tolist()
+        samples = _columns(read_dimensions(results), top)
+    else:
+        samples = _named(adata, results, key, layer, names)
     check_one_panel(ax, len(samples), f"names={list(samples)}")
     figure, axes = (None, [ax]) if ax is not None else grid(len(samples), n_cols, (2.3, 1.9))
     for i, (panel, (name, values)) in enumerate(zip(axes, samples.items(), strict=True)):
@@ -110,14 +117,6 @@ def marginals(
     ncols = min(4, 2 * min(n_cols, len(axes)))
     legend(figure, handles, entries, loc="outside upper center", ncols=ncols, frameon=False, fontsize="small")
     return show_or_return(axes, show=show, return_fig=return_fig)
-
-
-def _largest_shifts(results: Results, n: int) -> dict[str, Samples]:
-    """Return the n dimensions whose means differ most, in units of the pooled standard deviation."""
-    x, y = results.x, results.y
-    spread = np.sqrt((x.var(axis=0) + y.var(axis=0)) / 2)
-    shift = np.abs(y.mean(axis=0) - x.mean(axis=0)) / np.where(spread > 0, spread, 1)
-    return _columns(read_dimensions(results), np.argsort(-shift, kind="stable")[:n].tolist())
 
 
 def _named(adata: AnnData, results: Results, key: str, layer: str | None, names: Sequence[str]) -> dict[str, Samples]:

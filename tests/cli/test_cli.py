@@ -293,7 +293,7 @@ def test_options_of_a_typed_dict(tmp_path, monkeypatch):
         "class Options(Training, total=False):\n    skip: bool\n"
         "def fit(adata: AnnData, source_key: str, *, n: int | None = None, t: float = 1, **more: Unpack[Options]):\n"
         '    """Fit.\n\n    Parameters\n    ----------\n    n, t\n        Number. None takes all of ``obs``.\n\n'
-        '    Other Parameters\n    ----------------\n    skip\n        Skip. Not shown.\n    """\n'
+        '    Returns\n    -------\n    None.\n\n    Other Parameters\n    ----------------\n    skip\n        Skip. Not shown.\n    """\n'
     )
     (tmp_path / "solver" / "__init__.py").write_text(
         'class Training(TypedDict, total=False):\n    hidden: Annotated[Sequence[int] | None, "Widths."]\n'
