@@ -71,6 +71,7 @@ def evaluate(
     tl.evaluate(adata, **options)
     if output is not None:
         _anndata.write_file(adata, output, overwrite=overwrite)
+    # Scores are on standard output and everything else on standard error, so that they can be redirected to a file.
     scores = get.evaluation(adata, options.get("key_added", options["key"]))
     if json:
         print(as_json(scores.to_dict("records")))

@@ -42,6 +42,7 @@ def main() -> None:
     """
     if typer is None:
         raise SystemExit("The command line needs typer: pip install 'scot-hycnn[cli]'")
+    # Set once for the process: a warning is one line, without the place in the source text.
     warnings.showwarning = _show_warning
     # Of click, which is a package of its own or a part of typer, depending on the version of typer.
     wrong_usage: type[Any] = typer.BadParameter.__bases__[0]
@@ -83,6 +84,7 @@ def _with_log(command: Callable[..., None]) -> Callable[..., None]:
     def run(**options: Any) -> None:
         from scanpy import settings
 
+        # scanpy's default hides what the tools report.
         settings.verbosity = "info"
         command(**options)
 

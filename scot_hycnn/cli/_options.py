@@ -31,6 +31,7 @@ def with_options_of(*functions: str, optional: bool = False) -> Callable[[Callab
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command, eval_str=True)
+        # typer reads this signature; the command's own options have precedence over those of the function.
         of_command = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
         generated: dict[str, inspect.Parameter] = {}
         for function in functions:
@@ -107,6 +108,7 @@ def _documented(docstring: str) -> dict[str, str]:
     """Return a help text for each parameter of a numpydoc docstring: its first sentence, and what None means."""
     helps: dict[str, str] = {}
     for names, text in re.findall(r"^(\w[\w, ]*)\n((?: {4}.*(?:\n|$)|\n(?= {4}))+)", docstring, flags=re.MULTILINE):
+        # A help text has room for the first sentence; what happens by default is often said in a later one.
         sentences = re.split(r"(?<=\.) (?=[A-Z])", " ".join(text.split()))
         short = " ".join(sentences[:1] + [sentence for sentence in sentences[1:] if sentence.startswith("None")])
         # :func:`scot_hycnn.tl.decode` becomes tl.decode, and ``obs`` becomes obs.

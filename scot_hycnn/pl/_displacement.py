@@ -8,10 +8,10 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scot_hycnn._anndata import read_results
+from scot_hycnn._anndata import read_groups, read_results
 
 from ._figure import PLAIN, show_or_return, widen
-from ._labels import members_by_group, palette_of, read_groupby
+from ._labels import members_by_group, palette_of
 
 
 def displacement(
@@ -50,8 +50,8 @@ def displacement(
     Raises
     ------
     ValueError
-        If there is no such fit, target or column, if there are several targets and none is named, if slots are missing,
-        or if the column holds numbers, more than 200 labels, or no label of these cells.
+        If a fit, target, column or slot does not exist, if several targets were fitted and none is named, or if the
+        column holds numbers, more than 200 labels, or no label of these cells.
 
     Warns
     -----
@@ -64,14 +64,13 @@ def displacement(
     >>> adata = sh.datasets.pbmc_planted(n_cells=400)
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=5, potential="gaussian")
     >>> ax = sh.pl.displacement(adata, groupby="cell_type", show=False)
-    >>> ax.get_yticklabels()[-1].get_text()
-    'CD14+ Monocyte (n = 36)'
     """
     results = read_results(adata, key, target)
     members = members_by_group(adata, groupby, results.source_rows)
-    labels = read_groupby(adata, groupby)
+    labels = read_groups(adata.obs, groupby)
     palette = dict(zip(labels.names, palette_of(adata, groupby, labels, stacklevel=3), strict=True))
     lengths = np.linalg.norm(results.predicted - results.x, axis=1)
+    # The y axis points upwards, so the last group is on top.
     groups = sorted(members, key=lambda label: np.median(lengths[members[label]]))
     is_ours = ax is None
     if ax is None:

@@ -59,9 +59,8 @@ def embedding(
     Raises
     ------
     ValueError
-        If there is no such fit, target, embedding or column, if there are several targets and none is named, if slots
-        are missing, if ``color`` has no finite value or more than 200 labels or is given with ``ax``, or if
-        ``n_neighbors`` is not an integer of 1 or more.
+        If a fit, target, embedding, column or slot does not exist, if several targets were fitted and none is named, or
+        if ``color`` has no finite value or more than 200 labels, or is given with ``ax``.
 
     Warns
     -----
@@ -73,8 +72,7 @@ def embedding(
     >>> import scot_hycnn as sh
     >>> adata = sh.datasets.pbmc_planted(n_cells=400)
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=5, potential="gaussian")
-    >>> [ax.get_title() for ax in sh.pl.embedding(adata, show=False)]
-    ['control (source)', 'control → IFN-beta (predicted)', 'IFN-beta (observed)']
+    >>> source, predicted, observed = sh.pl.embedding(adata, show=False)
     """
     if ax is not None and color is not None:
         raise ValueError(
@@ -92,11 +90,13 @@ def embedding(
         f"{results.target} (observed)": (place.y, results.target_rows, OBSERVED),
     }
     if ax is not None:
+        # All kinds in one call, in random order: no kind hides another one.
         palette = np.repeat([kind for *_, kind in kinds.values()], [len(points) for points, *_ in kinds.values()])
         scatter(ax, everyone, palette, n_total=len(everyone), alpha=0.5)
         label(ax, place.names)
         add_legend(ax, {name: kind for name, (*_, kind) in kinds.items()}, inside=True)
         return show_or_return(ax, show=show, return_fig=return_fig)
+    # Side by side, each panel shows one kind of cells over all others in grey, so that their places can be compared.
     _, panels = plt.subplots(1, 3, figsize=(10, 3.4), sharex=True, sharey=True, layout="constrained")
     axes: list[Axes] = list(panels)
     for panel, (title, (points, rows, kind)) in zip(axes, kinds.items(), strict=True):

@@ -65,7 +65,7 @@ def evaluation(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Axes | list[Axes] | Figure | None:
-    r"""Draw the scores of :func:`scot_hycnn.tl.evaluate`: methods with their intervals, and the floor in grey.
+    """Draw the scores of :func:`scot_hycnn.tl.evaluate`: methods with their intervals, and the floor in grey.
 
     The floor is the score of one half of the observed cells against the other: no prediction can be expected to be
     better. Below each axis stands which scores are good. If scores differ by orders of magnitude, the axis is linear
@@ -99,9 +99,8 @@ def evaluation(
     Raises
     ------
     ValueError
-        If there are no scores or they are damaged, if there is no such target, metric or group, if there are several
-        targets and none is named, if ``ax`` is given for several metrics, if there are more than 200 groups, or if
-        ``n_cols`` is not an integer of 1 or more.
+        If there are no scores or they are damaged, if a target, metric or group was not evaluated, if several targets
+        were evaluated and none is named, or if there are more than 200 groups.
 
     Examples
     --------
@@ -112,8 +111,6 @@ def evaluation(
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", mask_obs=train, n_pcs=5, potential="gaussian")
     >>> sh.tl.evaluate(adata, mask_obs=~train, n_bootstrap=20)
     >>> ax = sh.pl.evaluation(adata, metrics="energy_distance", show=False)[0]
-    >>> ax.get_xlabel()
-    'energy distance\n← smaller is better'
     """
     check_counts(n_cols=n_cols)
     table = read_evaluation(adata, key)
@@ -121,6 +118,7 @@ def evaluation(
     if target is None and len(targets) > 1:
         raise ValueError(f"Several targets were evaluated; pass target= one of {targets}.")
     table = table[table["target"].isin(targets[:1] if target is None else _known(table, "target", [target]))]
+    # Metrics, groups and methods are drawn in the order in which they were evaluated.
     found = list(dict.fromkeys(table["metric"]))
     metrics = [metrics] if isinstance(metrics, str) else metrics
     if metrics is None:
@@ -152,6 +150,7 @@ def evaluation(
         panel.set_xlabel("\n".join(filter(None, metric_in_print(metric))))
         if i % n_cols:
             panel.set_yticklabels([])
+    # With one group the names of the methods stand at the axis; with several a legend explains their colours.
     if len(groups) > 1:
         handles = [Line2D([], [], color=color, marker="o", markersize=5, label=name) for name, color in styles.values()]
         if figure is None:
@@ -174,6 +173,7 @@ def _known(table: pd.DataFrame, column: str, values: Sequence[Hashable]) -> list
 
 def _draw(ax: Axes, scores: _Scores, groups: Sequence[str], styles: dict[str, tuple[str, str]]) -> None:
     """Draw the methods of each group from top to bottom, and the floor of the group behind them."""
+    # Between groups one place stays free.
     step = len(styles) + (1 if len(groups) > 1 else 0)
     small: dict[str, Any] = {"ha": "center", "fontsize": "x-small", "textcoords": "offset points"}
     for i, group in enumerate(groups):
@@ -214,6 +214,7 @@ def _scale(ax: Axes, scores: _Scores) -> None:
     first, last = round(np.log10(min(sizes))), int(np.floor(np.log10(max(sizes))))
     ax.set_xscale("symlog", linthresh=10.0**first)
     ax.margins(x=0.15)
+    # Ticks at powers of ten, and at the negative one if an interval reaches beyond it.
     step = -(-(last - first + 1) // _DECADES)
     ticks = [0.0, *(10.0**power for power in range(first, last + 1, step))]
     if min(score.low for score in scores.values()) < -(10.0**first):

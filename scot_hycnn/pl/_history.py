@@ -59,6 +59,7 @@ def history(
     """
     fit = read_fit(adata, key)
     histories = {fit.targets[slug]: fit.models[slug]["history"] for slug in fit.slugs(target)}
+    # The Gaussian map is not trained and has no history.
     curves = {label: history for label, history in histories.items() if len(history.get("J_minus_gaussian", ()))}
     check_number(len(curves), f"target={target!r}")
     if not curves:
@@ -71,6 +72,7 @@ def history(
     lines = []
     for columns in curves.values():
         step, gap, error = columns["step"], columns["J_minus_gaussian"], columns["J_error"]
+        # Bands become fainter the more there are, so that curves remain visible.
         (line,) = ax.plot(step, gap, marker="o", markersize=3)
         ax.fill_between(step, gap - error, gap + error, color=line.get_color(), alpha=0.25 / len(curves), linewidth=0)
         lines.append(line)

@@ -36,11 +36,12 @@ class CellColors(NamedTuple):
 def cell_colors(adata: AnnData, color: str) -> CellColors:
     """Colour cells by a column of obs: categories by scanpy's palette in uns if there is one, numbers by viridis."""
     column = column_of(adata.obs, color, "color")
-    if is_numeric(column.dtype):
+    if _is_numeric(column.dtype):
         values = column.to_numpy(dtype=float, na_value=np.nan)
         finite = np.isfinite(values)
         if not finite.any():
             raise ValueError(f"color={color!r} has no finite value in adata.obs; choose another column.")
+        # One infinite value would leave no range for all others; cells without a finite value are grey.
         scale = Normalize(values[finite].min(), values[finite].max())
         rgba = np.tile(to_rgba(BACKGROUND), (len(values), 1))
         rgba[finite] = mpl.colormaps["viridis"](scale(values[finite]))
@@ -58,7 +59,7 @@ def cell_colors(adata: AnnData, color: str) -> CellColors:
     return CellColors(color, rgba, dict(zip(labels.names, palette, strict=True)), None)
 
 
-def is_numeric(dtype: Any) -> bool:
+def _is_numeric(dtype: Any) -> bool:
     """Return whether a column holds numbers; booleans are labels."""
     return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
 
@@ -80,6 +81,7 @@ def palette_of(adata: AnnData, column: str, labels: Labels, *, stacklevel: int) 
             UserWarning,
             stacklevel=stacklevel,
         )
+    # The palettes that can be distinguished best come first; more than 20 colours run along a continuous map.
     if n <= len(_OKABE_ITO):
         return list(_OKABE_ITO[:n])
     if n <= 20:
@@ -87,19 +89,15 @@ def palette_of(adata: AnnData, column: str, labels: Labels, *, stacklevel: int) 
     return [to_hex(color) for color in mpl.colormaps["turbo"](np.linspace(0, 1, n))]
 
 
-def read_groupby(adata: AnnData, groupby: str) -> Labels:
-    """Read a column of labels; raise a ValueError if it holds numbers."""
-    if is_numeric(column_of(adata.obs, groupby, "groupby").dtype):
+def members_by_group(adata: AnnData, groupby: str, rows: NDArray[np.intp]) -> dict[str, Members]:
+    """Return the positions in ``rows`` of the cells of each group; groups without cells are left out."""
+    # read_groups would take each different number, such as a score of a cell, for a group.
+    if _is_numeric(column_of(adata.obs, groupby, "groupby").dtype):
         raise ValueError(
             f"groupby={groupby!r} holds numbers; a column of labels is needed, such as cell types. If the numbers name "
             f"groups: adata.obs[{groupby!r}] = adata.obs[{groupby!r}].astype('category')."
         )
-    return read_groups(adata.obs, groupby)
-
-
-def members_by_group(adata: AnnData, groupby: str, rows: NDArray[np.intp]) -> dict[str, Members]:
-    """Return the positions in ``rows`` of the cells of each group; groups without cells are left out."""
-    labels = read_groupby(adata, groupby)
+    labels = read_groups(adata.obs, groupby)
     codes = labels.codes[rows]
     found = np.unique(codes[codes >= 0])
     if not len(found):

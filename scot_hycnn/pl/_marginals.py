@@ -75,8 +75,8 @@ def marginals(
     Raises
     ------
     ValueError
-        If there is no such fit, target or feature, if there are several targets and none is named, if slots or a layer
-        of genes are missing, if ``ax`` is given for several features, or if ``n_cols`` is not an integer of 1 or more.
+        If a fit, target, feature or slot does not exist, if several targets were fitted and none is named, or if
+        ``ax`` is given for several features.
 
     Examples
     --------
@@ -84,8 +84,7 @@ def marginals(
     >>> adata = sh.datasets.pbmc_planted(n_cells=400)
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", potential="gaussian")
     >>> sh.tl.decode(adata)
-    >>> [ax.get_title() for ax in sh.pl.marginals(adata, names=["PC1", "ISG20"], show=False)]
-    ['PC1', 'ISG20']
+    >>> axes = sh.pl.marginals(adata, names=["PC1", "ISG20"], show=False)
     """
     check_counts(n_cols=n_cols)
     results = read_results(adata, key, target)
@@ -147,6 +146,7 @@ def _draw(ax: Axes, samples: Samples) -> None:
     """Draw the histograms of one feature, source and observed as areas and predicted as a line."""
     pooled = np.concatenate(samples)
     low, high = np.percentile(pooled, [_TAIL, 100 - _TAIL])
+    # All three histograms share the bins, so that their bars can be compared.
     n_bins = int(np.clip(np.sqrt(min(map(len, samples))), 12, 40))
     edges = np.histogram_bin_edges(pooled, n_bins, range=(low, high))
     source, predicted, observed = fractions = [np.histogram(values, edges)[0] / len(values) for values in samples]

@@ -38,11 +38,10 @@ def mean_scatter(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Axes | list[Axes] | Figure | None:
-    r"""Draw the mean of every gene in predicted cells against that in observed ones, and that in source cells.
+    """Draw the mean of every gene in predicted cells against that in observed ones, and that in source cells.
 
-    The nearer the points lie to the line, the better the prediction. :math:`R^2` in the title is the squared Pearson
-    correlation over genes, as :func:`scot_hycnn.metrics.r2_mean` computes it. It is high even for the source cells,
-    whose value stands beside it.
+    The nearer the points lie to the line, the better the prediction. R² in the title is that of
+    :func:`scot_hycnn.metrics.r2_mean`. It is high even for the source cells, whose value stands beside it.
 
     Parameters
     ----------
@@ -73,9 +72,8 @@ def mean_scatter(
     Raises
     ------
     ValueError
-        If there is no such fit, target or column, if there are several targets and none is named, if slots or the
-        measured layer are missing, if no group has cells of both conditions, if ``ax`` is given for several panels, or
-        if a number is not an integer.
+        If a fit, target, column or slot does not exist, if several targets were fitted and none is named, or if no
+        group has cells of both conditions.
 
     Examples
     --------
@@ -84,8 +82,6 @@ def mean_scatter(
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", potential="gaussian")
     >>> sh.tl.decode(adata)
     >>> ax = sh.pl.mean_scatter(adata, show=False)
-    >>> ax.get_xlabel()
-    'observed mean expression'
     """
     check_counts(n_cols=n_cols)
     check_counts(0, n_labels=n_labels)

@@ -70,9 +70,8 @@ def transport(
     Raises
     ------
     ValueError
-        If there is no such fit, target, embedding or column, if there are several targets and none is named, if slots
-        are missing, if ``color`` has no finite value or more than 200 labels, if ``style`` is unknown, or if ``n_grid``
-        or ``n_neighbors`` is not an integer of 1 or more.
+        If a fit, target, embedding, column, style or slot does not exist, if several targets were fitted and none is
+        named, or if ``color`` has no finite value or more than 200 labels.
 
     Warns
     -----

@@ -22,6 +22,7 @@ from scot_hycnn._anndata import (
     read_genes,
     read_groups,
 )
+from scot_hycnn.pl._deg import welch_t
 from scot_hycnn.pl._figure import MAX_ENTRIES
 from scot_hycnn.pl._labels import members_by_group, palette_of
 from scot_hycnn.pl._plane import Positions, arrows_of, positions
@@ -168,14 +169,12 @@ def describe_genes(
     """Return the genes with the largest Welch t between observed and source cells, or why there are no genes."""
     if has_genes_decoded(adata, results, key):
         features = read_genes(adata, results, key, layer)
-        before, variance = features.source.moments()
-        change = features.predicted.moments()[0] - before
+        change = features.predicted.moments()[0] - features.source.moments()[0]
     elif has_genes(adata, results.rep, layer=layer, decoder=None):
         genes = find_genes(adata, results.rep, results.measured_rows, layer=layer, decoder=None)
         matrix: Any = adata.X if genes.layer is None else adata.layers[genes.layer]
         source, observed = Values(matrix, results.source_rows), Values(matrix, results.target_rows)
         features = Features([str(name) for name in adata.var_names], source, source, observed)
-        before, variance = source.moments()
         # Principal components are linear: the mean change of genes is the loadings times that of the components.
         assert genes.loadings is not None
         change = genes.loadings.astype(float) @ (results.predicted - results.x).astype(float).mean(axis=0)
@@ -184,15 +183,13 @@ def describe_genes(
             f"There is no way from {results.rep.name!r} to genes in this file. Fit on principal components with their "
             f"loadings, or run sh.tl.decode(adata, {key!r}, decoder=...) with a model's decoder."
         )
-    after, other = features.observed.moments()
-    error = np.sqrt(variance / len(features.source.rows) + other / len(features.observed.rows))
-    # Genes that do not vary have no error.
-    t = (after - before) / np.maximum(error, 1e-12)
+    before, observed_change, t = welch_t(features)
     top = np.argsort(-np.abs(t), kind="stable")[:n_genes]
-    varies = len(change) > 2 and np.ptp(change) > 0 and np.ptp(after - before) > 0
+    # Without variation there is no correlation; with two genes it is 1 or -1.
+    varies = len(change) > 2 and np.ptp(change) > 0 and np.ptp(observed_change) > 0
     return {
-        "rows": [[features.names[i], before[i], after[i] - before[i], change[i], t[i]] for i in top],
+        "rows": [[features.names[i], before[i], observed_change[i], change[i], t[i]] for i in top],
         "n": len(features.names),
-        "r": float(np.corrcoef(change, after - before)[0, 1]) if varies else float("nan"),
+        "r": float(np.corrcoef(change, observed_change)[0, 1]) if varies else float("nan"),
         "kind": "proteins or genes of the map" if results.rep.name == "X" else "genes",
     }

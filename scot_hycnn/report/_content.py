@@ -55,6 +55,7 @@ def content(
             f"A page shows 1 to {_MAX_TARGETS} targets, and these are {len(slugs)}: pass target= some of "
             f"{list(fit.targets.values())[:_MAX_TARGETS]}."
         )
+    # All targets share groups, embedding and the number of cells, so that a reader can compare them.
     groups = find_grouping(adata, fit, groupby)
     column = None if groups is None else groups.column
     basis = "umap" if basis is None and "X_umap" in adata.obsm else basis
@@ -62,6 +63,7 @@ def content(
     table = read_evaluation(adata, key) if f"{key}_evaluation" in adata.uns else None
     key_argument = "" if key == "hycnn_ot" else f", {key!r}"
     groupby_argument, flag = ("", "") if column is None else (f", groupby={column!r}", f" --groupby {column}")
+    # What a reader has to run to get scores, with the key and the groups of this page.
     evaluate = f"sh.tl.evaluate(adata{key_argument}{groupby_argument}) or scot-hycnn evaluate{flag}"
     sections = []
     for slug in slugs:
@@ -128,6 +130,7 @@ def _n_seen(fit: StoredFit, slug: str, scores: pd.DataFrame | None, results: Res
     """Return how many of the evaluated cells must have been training cells, by their numbers alone."""
     if scores is None or results is None or not fit.n_training:
         return 0
+    # If training and evaluated cells are together more than there are, the difference must be in both.
     everyone = scores[scores["group"] == "all"]
     sides = (("source", "n_source", results.source_rows), (slug, "n_target", results.target_rows))
     n_evaluated = {column: int(everyone[column].iloc[0]) if len(everyone) else 0 for _, column, _ in sides}

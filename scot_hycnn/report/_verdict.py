@@ -178,6 +178,7 @@ def verdict(
         sentences += _too_few_steps(few_steps) if is_gaussian else []
         headline = "Not evaluated: nothing says whether the prediction is better than no change"
         return {"level": "open", "headline": headline, "sentences": sentences}
+    # From here on, everything depends on this decision.
     kind = rows.kind()
     sentences = [*_compared(rows, everyone), *_reach(kind, rows)]
     if is_gaussian and is_trained:
@@ -318,6 +319,7 @@ def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
     on = f"On {int(validation['n_source']):,} source and {int(validation['n_target']):,} target validation cells"
     if blend == 0:
         return f"{on}, the networks were not better than the closed-form Gaussian map, which was kept."
+    # J is minimised: a positive gap means that the networks are better.
     gap = float(validation["J_gaussian"]) - float(validation["J"])
     errors, blends = (list(validation.get(name, [])) for name in ("J_error_by_blend", "blends"))
     error = f" ± {number(float(errors[blends.index(blend)]))} (standard error)" if blend in blends and errors else ""

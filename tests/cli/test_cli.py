@@ -26,7 +26,8 @@ import scot_hycnn as sh
 from scot_hycnn import cli
 from scot_hycnn.cli import _main
 from scot_hycnn.cli._commands import COMMANDS, FIGURES
-from scot_hycnn.cli._options import options_of
+from scot_hycnn.cli._options import flag_of, options_of
+from scot_hycnn.pl._plane import mean_field
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Writing zarr v2"),
@@ -276,11 +277,8 @@ def test_options_are_those_of_the_function():
     for command, tool in {"fit": "tl.hycnn_ot", "transport": "tl.transport", "report": "pl.report"}.items():
         done = shell(command, "--help")
         for name, option in options_of(tool).items():
-            assert f"--{RENAMED.get(name, name).replace('_', '-')}" in done.stdout, name
+            assert flag_of(name) in done.stdout, name
             assert option.annotation.__metadata__[0].help, name  # every option is explained
-
-
-RENAMED = {"source_key": "source", "target_key": "target", "rng": "seed"}
 
 
 def test_options_of_a_typed_dict(tmp_path, monkeypatch):
@@ -293,7 +291,8 @@ def test_options_of_a_typed_dict(tmp_path, monkeypatch):
         "class Options(Training, total=False):\n    skip: bool\n"
         "def fit(adata: AnnData, source_key: str, *, n: int | None = None, t: float = 1, **more: Unpack[Options]):\n"
         '    """Fit.\n\n    Parameters\n    ----------\n    n, t\n        Number. None takes all of ``obs``.\n\n'
-        '    Returns\n    -------\n    None.\n\n    Other Parameters\n    ----------------\n    skip\n        Skip. Not shown.\n    """\n'
+        "    Returns\n    -------\n    None.\n\n"
+        '    Other Parameters\n    ----------------\n    skip\n        Skip. Not shown.\n    """\n'
     )
     (tmp_path / "solver" / "__init__.py").write_text(
         'class Training(TypedDict, total=False):\n    hidden: Annotated[Sequence[int] | None, "Widths."]\n'
@@ -319,8 +318,7 @@ def test_options_of_a_typed_dict(tmp_path, monkeypatch):
 
 
 def test_runs_as_a_module(folder):
-    command = [sys.executable, "-m", "scot_hycnn.cli", "info", str(folder / "in.h5ad")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = shell("info", folder / "in.h5ad")
     assert done.returncode == 2
     assert re.fullmatch("error: .*'hycnn_ot'.*\n", done.stderr)
 
@@ -455,10 +453,6 @@ def singular_matrix():
     return np.linalg.cholesky(-np.eye(2))  # a LinAlgError is a ValueError
 
 
-def wrong_shapes():
-    return np.ones(2) + np.ones(3)
-
-
 def unknown_keyword():
     return sh.tl.transport(nix=1)
 
@@ -471,7 +465,11 @@ def missing_page():
     return (Path(sh.__file__).parent / "pl" / "nix.html").read_text()
 
 
-OURS = [missing_key, singular_matrix, wrong_shapes, unknown_keyword, no_import, missing_page]
+def value_error_without_a_check():
+    return mean_field(np.ones((2, 2)), np.ones((3, 2)), 4)  # numpy raises it within a function of the package
+
+
+OURS = [missing_key, singular_matrix, unknown_keyword, no_import, missing_page, value_error_without_a_check]
 
 
 @pytest.mark.parametrize("fault", OURS, ids=lambda fault: fault.__name__)
