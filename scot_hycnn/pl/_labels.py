@@ -69,12 +69,14 @@ def palette_of(adata: AnnData, column: str, labels: Labels, *, stacklevel: int) 
     n, key = len(labels.values), f"{column}_colors"
     if key in adata.uns:
         try:
-            colors = [to_hex(color) for color in list(adata.uns[key])[:n]]
-            problem = "" if len(colors) == n else f"has {len(colors)} colours for {n} categories"
+            rgba = [to_rgba(color) for color in list(adata.uns[key])[:n]]
+            # 'none' is a colour for matplotlib, but nobody sees it.
+            n_visible = sum(color[3] > 0 for color in rgba)
+            problem = "" if n_visible == n else f"has {n_visible} visible colours for {n} categories"
         except (TypeError, ValueError) as error:
             problem = f"cannot be used as a list of colours ({error})"
         if not problem:
-            return colors
+            return [to_hex(color) for color in rgba]
         warnings.warn(
             f"adata.uns[{key!r}] {problem}, so other colours are drawn. Store one matplotlib colour for each category "
             "there, or delete it.",

@@ -186,7 +186,8 @@ def test_any_number_of_categories_has_different_colours(adata, n):
 
 
 @pytest.mark.parametrize(
-    ("palette", "problem"), [(["red"], "1 colours for 10"), (["nix"] * 10, "nix"), (7, "int"), (np.array("red"), "0-d")]
+    ("palette", "problem"),
+    [(["red"], "1 visible colours for 10"), (["nix"] * 10, "nix"), (7, "int"), (np.array("red"), "0-d")],
 )
 def test_a_palette_that_cannot_be_used_is_reported(adata, palette, problem):
     adata.uns["cell_type_colors"] = palette
