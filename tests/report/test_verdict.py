@@ -229,7 +229,7 @@ def random_tables(n, seed=0):
 
 def test_no_two_statements_contradict_each_other():
     levels = []
-    for values, scores, validation in random_tables(1000):
+    for values, scores, validation in random_tables(400):
         level, headline, text = say(scores, validation, max_steps=20)
         levels.append(level)
         ours, nothing = values["hycnn_ot"], values["identity"]
@@ -265,7 +265,7 @@ def test_no_two_statements_contradict_each_other():
             assert values[name] < min(ours, nothing)
             assert values[name] <= min(values[other] for other in ("mean_shift", "gaussian") if other in values)
     assert {"better", "same", "worse", "open"} == set(levels)
-    assert min(levels.count(level) for level in set(levels)) > 30
+    assert min(levels.count(level) for level in set(levels)) > 10
 
 
 @pytest.mark.parametrize(("p_value", "says"), [(0.005, False), (0.4, True)])
