@@ -1,6 +1,6 @@
-"""Command line: flags to keyword arguments of tl, pl and get, files in and out, nothing else.
+"""Command line: flags become keyword arguments of tl and pl, files are read and written, and nothing else.
 
-Everything heavy is imported by the command that needs it, so that ``--help`` and completion answer at once.
+A command imports what it needs when it runs, so that ``--help`` and completion answer at once.
 """
 
 from __future__ import annotations

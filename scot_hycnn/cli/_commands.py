@@ -2,14 +2,154 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
 
-from ._describe import info
-from ._evaluate import evaluate
-from ._fit import fit
-from ._plot import plot
-from ._report import report
-from ._transport import transport
+import typer
+
+from ._config import Config
+from ._describe import as_json, info
+from ._options import flag_of, options_of, public_functions, with_options_of
+
+# All functions of pl draw figures, but pl.report, which writes a page.
+FIGURES = [name for name in public_functions("pl") if name != "report"]
+SUFFIXES = (".png", ".svg", ".pdf")
+
+Cells = Annotated[Path, typer.Argument(help="Cells, .h5ad or .zarr.")]
+FittedCells = Annotated[Path, typer.Argument(help="Cells with a fit, .h5ad or .zarr.")]
+Result = Annotated[Path, typer.Option("--output", "-o", help="Result, .h5ad or .zarr.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+
+
+@with_options_of("tl.hycnn_ot")
+def fit(file: Cells, *, output: Result, overwrite: Overwrite = False, config: Config = None, **options: Any) -> None:
+    """Fit transport maps and write the cells with the result."""
+    from scot_hycnn import _anndata, tl
+
+    _anndata.check_writable(output, overwrite=overwrite)
+    adata = _anndata.read_file(file)
+    tl.hycnn_ot(adata, **options)
+    _anndata.write_file(adata, output, overwrite=overwrite)
+
+
+@with_options_of("tl.transport")
+def transport(
+    file: Cells, *, output: Result, overwrite: Overwrite = False, config: Config = None, **options: Any
+) -> None:
+    """Move cells by a fitted map and write them."""
+    from scot_hycnn import _anndata, tl
+
+    _anndata.check_writable(output, overwrite=overwrite)
+    adata = _anndata.read_file(file)
+    tl.transport(adata, **options)
+    _anndata.write_file(adata, output, overwrite=overwrite)
+
+
+@with_options_of("tl.evaluate")
+def evaluate(
+    file: FittedCells,
+    *,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the cells with the scores, .h5ad or .zarr.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the scores with intervals as JSON.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the scores with intervals as CSV.")] = False,
+    overwrite: Overwrite = False,
+    config: Config = None,
+    **options: Any,
+) -> None:
+    """Score a fit on held-out cells, beside baselines and floor, and print the scores."""
+    from scot_hycnn import _anndata, get, tl
+
+    if json and csv:
+        raise ValueError("--json and --csv exclude each other; give one of them.")
+    if output is not None:
+        _anndata.check_writable(output, overwrite=overwrite)
+    adata = _anndata.read_file(file)
+    tl.evaluate(adata, **options)
+    if output is not None:
+        _anndata.write_file(adata, output, overwrite=overwrite)
+    # Scores are on standard output and everything else on standard error, so that they can be redirected to a file.
+    scores = get.evaluation(adata, options.get("key_added", options["key"]))
+    if json:
+        print(as_json(scores.to_dict("records")))
+    elif csv:
+        print(scores.to_csv(index=False), end="")
+    else:
+        print(_tables(scores))
+
+
+def _tables(scores: Any) -> str:
+    """Return a table of the values of each target and group, with the methods side by side."""
+    tables = []
+    for (target, group), part in scores.groupby(["target", "group"], sort=False):
+        n_source, n_target = part[["n_source", "n_target"]].iloc[0]
+        methods, metrics = (list(dict.fromkeys(part[name])) for name in ("method", "metric"))
+        values = part.pivot_table(index="metric", columns="method", values="value", dropna=False)
+        table = values.reindex(index=metrics, columns=methods).rename_axis(index=None, columns=None)
+        text = table.to_string(float_format=lambda value: f"{value:.4g}", na_rep="-")
+        tables.append(f"{target}, {group}: {n_source} source and {n_target} target cells\n{text}")
+    return "\n\n".join(tables)
+
+
+@with_options_of(*(f"pl.{name}" for name in FIGURES), optional=True)
+def plot(
+    figure: Annotated[str, typer.Argument(help=f"{', '.join(FIGURES)}.", autocompletion=lambda: FIGURES)],
+    file: FittedCells,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Picture: .png, .svg or .pdf.")],
+    dpi: Annotated[int, typer.Option(help="Pixels per inch.", min=1)] = 150,
+    overwrite: Overwrite = False,
+    config: Config = None,
+    **options: Any,
+) -> None:
+    """Draw a figure of a fit and write it as a picture; a figure takes some of the options."""
+    # No window may open, even if there is a display.
+    os.environ.setdefault("MPLBACKEND", "agg")
+    from scot_hycnn import _anndata, pl, tl
+
+    figure = figure.replace("-", "_")
+    if figure not in FIGURES:
+        raise ValueError(f"There is no figure {figure!r}; choose one of {FIGURES}.")
+    takes = options_of(f"pl.{figure}")
+    if wrong := [flag_of(name) for name in options if name not in takes]:
+        raise ValueError(f"{figure!r} does not take {wrong}; it takes {[flag_of(name) for name in takes]}.")
+    if missing := [flag_of(name) for name, one in takes.items() if one.default is one.empty and name not in options]:
+        raise ValueError(f"{figure!r} needs {', '.join(missing)}; see scot-hycnn plot --help.")
+    _anndata.check_writable(output, overwrite=overwrite, suffixes=SUFFIXES)
+    adata = _anndata.read_file(file)
+    if "layer" in takes:
+        # A figure of genes: they are predicted if the file does not hold them and there is a way to them.
+        key, target, layer = options.get("key", "hycnn_ot"), options.get("target"), options.get("layer")
+        results = _anndata.read_results(adata, key, target)
+        is_decoded = _anndata.has_genes_decoded(adata, results, key)
+        if not is_decoded and _anndata.has_genes(adata, results.rep, layer=layer, decoder=None):
+            tl.decode(adata, key, target=target, layer=layer)
+    drawn = getattr(pl, figure)(adata, return_fig=True, **options)
+    # Without the date, the same file gives the same picture.
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(output.suffix)
+    with _anndata.written_whole(output, overwrite=overwrite) as part:
+        drawn.savefig(part, dpi=dpi, metadata=metadata, bbox_inches="tight")
+
+
+@with_options_of("pl.report")
+def report(
+    file: FittedCells,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Page, .html.")],
+    overwrite: Overwrite = False,
+    config: Config = None,
+    **options: Any,
+) -> None:
+    """Write a fit as one interactive HTML page that needs no network."""
+    os.environ.setdefault("MPLBACKEND", "agg")
+    from scot_hycnn import _anndata, pl
+
+    _anndata.check_writable(output, overwrite=overwrite, suffixes=(".html",))
+    pl.report(_anndata.read_file(file), output, **options)
+
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "fit": fit,

@@ -1,14 +1,16 @@
-"""``scot-hycnn info``."""
+"""``scot-hycnn info``, and results as JSON or as text."""
 
 from __future__ import annotations
 
+import json as json_of_python
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ._config import Config
-from ._printing import as_json, as_lines
 
 
 def info(
@@ -18,19 +20,48 @@ def info(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     config: Config = None,
 ) -> None:
-    """Say what a file's fit is and how good it is."""
+    """Print what a file's fit is and how good it is."""
     from scot_hycnn._anndata import read_fit, read_uns
 
-    stored = read_fit(read_uns(file), key)
-    maps = {
-        stored.targets[slug]: {name: model[name] for name in ("status", "validation", "certificate")}
-        for slug, model in stored.models.items()
-    }
+    fit = read_fit(read_uns(file), key)
     content = {
-        "source": stored.source,
-        "groupby": stored.groupby,
-        "rep": {"name": stored.rep.name, "n_dims": stored.rep.n_dims, "fingerprint": stored.rep.fingerprint},
-        "params": stored.params,
-        "targets": maps,
+        "source": fit.source,
+        "groupby": fit.groupby,
+        "rep": {"name": fit.rep.name, "n_dims": fit.rep.n_dims, "fingerprint": fit.rep.fingerprint},
+        "params": fit.params,
+        "targets": {
+            fit.targets[slug]: {name: model[name] for name in ("status", "validation", "certificate")}
+            for slug, model in fit.models.items()
+        },
     }
-    print(as_json(content) if json else as_lines(content))
+    print(as_json(content) if json else _as_lines(content))
+
+
+def as_json(content: Any) -> str:
+    """Return JSON that any program can read: numbers that are not finite become null."""
+    return json_of_python.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    if hasattr(value, "tolist"):  # arrays and numbers of numpy
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _as_lines(content: Mapping[str, Any], indent: str = "") -> str:
+    """Return one line for each entry; nested entries are indented."""
+    lines = []
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{name}", _as_lines(value, indent + "  ")]
+        elif isinstance(value, float) or (getattr(value, "shape", None) == () and value.dtype.kind == "f"):
+            lines.append(f"{indent}{name}: {value:.4g}")
+        elif value is not None:
+            lines.append(f"{indent}{name}: {value}")
+    return "\n".join(lines)

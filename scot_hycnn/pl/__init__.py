@@ -1,4 +1,4 @@
-"""Figures of a fit, from what is stored in AnnData: matplotlib, with scanpy's ``show``, ``ax`` and ``return_fig``."""
+"""Figures of a fit that is stored in AnnData, drawn by matplotlib with scanpy's ``show``, ``ax`` and ``return_fig``."""
 
 from __future__ import annotations
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import matplotlib.pyplot as plt
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scot_hycnn._anndata import Results, check_counts, read_results
+from scot_hycnn._anndata import check_counts, read_results
 
-from ._colors import BACKGROUND, OBSERVED, PREDICTED, SOURCE, CellColors, cell_colors
-from ._positions import Positions, positions
-from ._scatter import add_legend, explain, label, scatter
-from ._show import finish
-from ._text import PLAIN
+from ._figure import PLAIN, show_or_return
+from ._labels import BACKGROUND, OBSERVED, PREDICTED, SOURCE, cell_colors
+from ._plane import add_legend, explain, label, positions, scatter
 
 
 def embedding(
@@ -38,9 +34,9 @@ def embedding(
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
     key
-        Where it lies in ``uns``.
+        Key of the fit in ``uns``.
     target
-        Label of the target condition; may be None if there is one.
+        Label of the target condition; may be left out if there is only one.
     basis
         Embedding in ``obsm``, for instance ``'umap'``, in which predicted cells are placed as by
         :func:`scot_hycnn.tl.project`. None draws the first two dimensions of the representation.
@@ -52,11 +48,9 @@ def embedding(
         Measured cells that place a predicted one in an embedding; None takes the positions that
         :func:`scot_hycnn.tl.project` has stored, or its default.
     ax
-        Draw all cells over each other here; None draws three panels side by side, with the other cells in grey.
-    show
-        Show the figure and return None; None follows ``scanpy.settings.autoshow``.
-    return_fig
-        Return the figure.
+        Axes to draw all cells into, over each other; None draws three panels side by side, with other cells in grey.
+    show, return_fig
+        As in scanpy: show the figure and return None (``scanpy.settings.autoshow`` by default), or return the figure.
 
     Returns
     -------
@@ -64,12 +58,9 @@ def embedding(
 
     Raises
     ------
-    TypeError
-        If ``color`` is a list.
     ValueError
-        If there is no such fit, target, embedding or column, several targets and none named, slots are gone,
-        ``color`` has no finite value, more than 200 labels, or is to colour cells that lie over each other, or
-        ``n_neighbors`` is not a whole number of 1 or more.
+        If a fit, target, embedding, column or slot does not exist, if several targets were fitted and none is named, or
+        if ``color`` has no finite value or more than 200 labels, or is given with ``ax``.
 
     Warns
     -----
@@ -81,54 +72,39 @@ def embedding(
     >>> import scot_hycnn as sh
     >>> adata = sh.datasets.pbmc_planted(n_cells=400)
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=5, potential="gaussian")
-    >>> [ax.get_title() for ax in sh.pl.embedding(adata, show=False)]
-    ['control (source)', 'control → IFN-beta (predicted)', 'IFN-beta (observed)']
+    >>> source, predicted, observed = sh.pl.embedding(adata, show=False)
     """
     if ax is not None and color is not None:
-        raise ValueError("color and ax do not go together: over each other, only the kinds of cells can be told apart.")
+        raise ValueError(
+            "color and ax cannot be combined: cells that lie over each other are coloured by their kind; leave one out."
+        )
     if n_neighbors is not None:
         check_counts(n_neighbors=n_neighbors)
     results = read_results(adata, key, target)
     colors = None if color is None else cell_colors(adata, color)
     place = positions(adata, results, key, basis=basis, n_neighbors=n_neighbors)
-    if ax is not None:
-        _overlay(ax, place, results)
-        return cast("Axes | Figure | None", finish(ax, show=show, return_fig=return_fig))
-    _, panels = plt.subplots(1, 3, figsize=(10, 3.4), sharex=True, sharey=True, layout="constrained")
-    axes = list(panels)
-    _side_by_side(axes, place, results, colors)
-    return cast("list[Axes] | Figure | None", finish(axes, show=show, return_fig=return_fig))
-
-
-def _kinds(results: Results) -> tuple[str, str, str]:
-    return (
-        f"{results.source} (source)",
-        f"{results.source} → {results.target} (predicted)",
-        f"{results.target} (observed)",
-    )
-
-
-def _overlay(ax: Axes, place: Positions, results: Results) -> None:
-    everyone = (place.x, place.predicted, place.y)
-    palette = (SOURCE, PREDICTED, OBSERVED)
-    colors = np.repeat(palette, [len(points) for points in everyone])
-    scatter(ax, np.concatenate(everyone), colors, n_total=len(colors), alpha=0.5)
-    label(ax, place.names)
-    add_legend(ax, dict(zip(_kinds(results), palette, strict=True)), inside=True)
-
-
-def _side_by_side(axes: list[Axes], place: Positions, results: Results, colors: CellColors | None) -> None:
     everyone = np.concatenate([place.x, place.predicted, place.y])
-    panels = (
-        (place.x, results.source_rows, SOURCE),
-        (place.predicted, results.source_rows, PREDICTED),
-        (place.y, results.target_rows, OBSERVED),
-    )
-    for ax, title, (points, rows, own) in zip(axes, _kinds(results), panels, strict=True):
-        scatter(ax, everyone, BACKGROUND, n_total=len(everyone), alpha=0.5)
-        scatter(ax, points, own if colors is None else colors.each[rows], n_total=len(everyone))
+    kinds = {
+        f"{results.source} (source)": (place.x, results.source_rows, SOURCE),
+        f"{results.source} → {results.target} (predicted)": (place.predicted, results.source_rows, PREDICTED),
+        f"{results.target} (observed)": (place.y, results.target_rows, OBSERVED),
+    }
+    if ax is not None:
+        # All kinds in one call, in random order: no kind hides another one.
+        palette = np.repeat([kind for *_, kind in kinds.values()], [len(points) for points, *_ in kinds.values()])
+        scatter(ax, everyone, palette, n_total=len(everyone), alpha=0.5)
         label(ax, place.names)
-        ax.label_outer()
-        ax.set_title(title, fontsize="medium", **PLAIN)
+        add_legend(ax, {name: kind for name, (*_, kind) in kinds.items()}, inside=True)
+        return show_or_return(ax, show=show, return_fig=return_fig)
+    # Side by side, each panel shows one kind of cells over all others in grey, so that their places can be compared.
+    _, panels = plt.subplots(1, 3, figsize=(10, 3.4), sharex=True, sharey=True, layout="constrained")
+    axes: list[Axes] = list(panels)
+    for panel, (title, (points, rows, kind)) in zip(axes, kinds.items(), strict=True):
+        scatter(panel, everyone, BACKGROUND, n_total=len(everyone), alpha=0.5)
+        scatter(panel, points, kind if colors is None else colors.rgba[rows], n_total=len(everyone))
+        label(panel, place.names)
+        panel.label_outer()
+        panel.set_title(title, fontsize="medium", **PLAIN)
     if colors is not None:
         explain(axes[-1], colors, inside=False)
+    return show_or_return(axes, show=show, return_fig=return_fig)

@@ -1,9 +1,9 @@
-"""Scores of predictions beside those of simple answers."""
+"""Scores of predictions beside those of simple predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,10 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from scot_hycnn._anndata import as_labels, check_counts, listed, matching, read_evaluation
 
-from ._panels import check_number, check_one_panel, grid
-from ._show import finish
-from ._text import PLAIN
+from ._figure import PLAIN, check_number, check_one_panel, grid, show_or_return
 
 FLOOR = "floor"
-_FLOOR_GREY, _FLOOR_LINE = "#BDBDBD", "#707070"
-# Okabe & Ito, apart for the answer that needs no method.
+# Method to its name in print and its colour, of Okabe & Ito; black for the prediction that needs no method.
 METHODS = {
     "identity": ("identity", "#000000"),
     "mean_shift": ("mean shift", "#CC79A7"),
@@ -29,17 +26,19 @@ METHODS = {
     "hycnn_ot": ("HyCNN-OT", "#D55E00"),
 }
 _OTHER_COLORS = ("#009E73", "#E69F00", "#56B4E9", "#F0E442")
-# Shown if the user names none: closeness of clouds, of means, of changes, and of spread.
-_USUAL = ("energy_distance", "r2_mean", "pearson_delta", "trace_ratio")
-# What is good, by how a metric's name begins.
+_FLOOR_GREY, _FLOOR_LINE = "#BDBDBD", "#707070"
+# Metrics that are drawn if the user names none: closeness of distributions, of means, of changes, and of spread.
+_DEFAULT_METRICS = ("energy_distance", "r2_mean", "pearson_delta", "trace_ratio")
+# What is good, by the beginning of a metric's name.
 _GOOD = {
     ("energy_distance", "mmd", "sinkhorn", "w2", "l2_uvp", "map_mse"): "← smaller is better",
     ("r2", "pearson", "deg_overlap"): "larger is better, 1 is perfect →",
     ("trace_ratio",): "1 is perfect",
 }
-# Where the largest score is so many times the best one's, a linear axis shows nothing but the largest.
+# The axis is logarithmic if the largest score is more than this many times the smallest: on a linear axis all but the
+# largest would lie at 0.
 _WIDE = 20
-# Decades that an axis has room to name.
+# Decades for whose names an axis has room.
 _DECADES = 4
 _PRINTED = {"r2": "R²", "mean": "of means", "mmd": "MMD", "w2": "W2", "deg": "DEG", "pearson": "Pearson", "delta": "Δ"}
 
@@ -66,34 +65,32 @@ def evaluation(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Axes | list[Axes] | Figure | None:
-    r"""Draw the scores of :func:`scot_hycnn.tl.evaluate`: methods with their intervals, and the floor in grey.
+    """Draw the scores of :func:`scot_hycnn.tl.evaluate`: methods with their intervals, and the floor in grey.
 
-    The floor is the score of one half of the observed cells against the other: no prediction can be expected to do
-    better. What is good is said below each axis. Where scores differ by orders of magnitude, the axis is linear around
-    0 and logarithmic beyond.
+    The floor is the score of one half of the observed cells against the other: no prediction can be expected to be
+    better. Below each axis stands which scores are good. If scores differ by orders of magnitude, the axis is linear
+    around 0 and logarithmic beyond.
 
     Parameters
     ----------
     adata
         Cells with scores in ``uns``.
     key
-        Of the fit that was evaluated: scores lie in ``uns['<key>_evaluation']``.
+        Key of the fit that was evaluated; its scores are in ``uns['<key>_evaluation']``.
     target
-        Label of the target condition; may be None if there is one.
+        Label of the target condition; may be left out if there is only one.
     metrics
-        One panel for each. None takes the energy distance, R² of means, Pearson correlation of changes and trace
-        ratio, as far as they were computed.
+        Metrics, one panel for each. None takes the energy distance, R² of means, Pearson correlation of changes and
+        trace ratio, as far as they were computed.
     group
-        Groups of cells, ``'all'`` for all together; None takes all groups and leaves the cells together out, unless
-        there is nothing else.
+        Groups of cells; ``'all'`` are all cells together. None takes all groups without ``'all'``, and ``'all'`` if
+        there are no groups.
     n_cols
-        Panels in a row.
+        Panels in each row.
     ax
-        Draw here, if there is one metric.
-    show
-        Show the figure and return None; None follows ``scanpy.settings.autoshow``.
-    return_fig
-        Return the figure.
+        Axes to draw into, if there is one metric.
+    show, return_fig
+        As in scanpy: show the figure and return None (``scanpy.settings.autoshow`` by default), or return the figure.
 
     Returns
     -------
@@ -102,112 +99,83 @@ def evaluation(
     Raises
     ------
     ValueError
-        If there are no scores or they are damaged, there is no such target, metric or group, several targets and none
-        named, ``ax`` is given for several metrics, more than 200 groups are to be drawn, or ``n_cols`` is not
-        a whole number of 1 or more.
+        If there are no scores or they are damaged, if a target, metric or group was not evaluated, if several targets
+        were evaluated and none is named, or if there are more than 200 groups.
 
     Examples
     --------
     >>> import numpy as np
     >>> import scot_hycnn as sh
     >>> adata = sh.datasets.pbmc_planted(n_cells=400)
-    >>> scores = {"identity": 0.376, "gaussian": 0.033, "hycnn_ot": -0.011, "floor": -0.012}
-    >>> value = np.array(list(scores.values()))
-    >>> adata.uns["hycnn_ot_evaluation"] = {  # as tl.evaluate writes it
-    ...     "target": np.full(4, "IFN-beta"),
-    ...     "group": np.full(4, "all"),
-    ...     "method": np.array(list(scores)),
-    ...     "metric": np.full(4, "energy_distance"),
-    ...     "value": value,
-    ...     "low": value - 0.01,
-    ...     "high": value + 0.01,
-    ...     "vs_gaussian": value - 0.033,
-    ...     "vs_gaussian_low": value - 0.038,
-    ...     "vs_gaussian_high": value - 0.028,
-    ...     "n_source": np.full(4, 200),
-    ...     "n_target": np.full(4, 200),
-    ... }
-    >>> ax = sh.pl.evaluation(adata, metrics=["energy_distance"], show=False)[0]
-    >>> ax.get_xlabel()
-    'energy distance\n← smaller is better'
+    >>> train = np.random.default_rng(0).random(400) < 0.7
+    >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", mask_obs=train, n_pcs=5, potential="gaussian")
+    >>> sh.tl.evaluate(adata, mask_obs=~train, n_bootstrap=20)
+    >>> ax = sh.pl.evaluation(adata, metrics="energy_distance", show=False)[0]
     """
     check_counts(n_cols=n_cols)
-    table = _of_target(read_evaluation(adata, key), target)
+    table = read_evaluation(adata, key)
+    targets = list(dict.fromkeys(table["target"]))
+    if target is None and len(targets) > 1:
+        raise ValueError(f"Several targets were evaluated; pass target= one of {targets}.")
+    table = table[table["target"].isin(targets[:1] if target is None else _known(table, "target", [target]))]
+    # Metrics, groups and methods are drawn in the order in which they were evaluated.
+    found = list(dict.fromkeys(table["metric"]))
     metrics = [metrics] if isinstance(metrics, str) else metrics
-    metrics = _usual(table) if metrics is None else _known(table, "metric", metrics)
-    table = table[table["group"].isin(_groups(table, group))]
-    check_one_panel(ax, len(metrics), f"metrics={list(metrics)}")
-    check_number(table["group"].nunique(), f"group={group!r}")
+    if metrics is None:
+        metrics = [metric for metric in _DEFAULT_METRICS if metric in found] or found
+    else:
+        metrics = _known(table, "metric", metrics)
+    if group is None:
+        table = table[table["group"] != "all"] if (table["group"] != "all").any() else table
+    else:
+        table = table[table["group"].isin(_known(table, "group", as_labels(group)))]
     groups, methods = (list(dict.fromkeys(table[name])) for name in ("group", "method"))
-    methods = [method for method in methods if method != FLOOR]
-    height = 1.2 + len(groups) * (0.2 + 0.22 * len(methods) if len(groups) > 1 else 0.34 * len(methods))
+    check_one_panel(ax, len(metrics), f"metrics={list(metrics)}")
+    check_number(len(groups), f"group={group!r}")
+    others = [method for method in methods if method not in (FLOOR, *METHODS)]
+    spare = {name: (name.replace("_", " "), _OTHER_COLORS[i % len(_OTHER_COLORS)]) for i, name in enumerate(others)}
+    styles = {method: (METHODS | spare)[method] for method in methods if method != FLOOR}
+    height = 1.2 + len(groups) * (0.2 + 0.22 * len(styles) if len(groups) > 1 else 0.34 * len(styles))
     figure, axes = (None, [ax]) if ax is not None else grid(len(metrics), n_cols, (2.6, height))
-    styles = _styles(methods)
     for i, (panel, metric) in enumerate(zip(axes, metrics, strict=True)):
-        scores = _scores(table[table["metric"] == metric])
+        rows = table[table["metric"] == metric]
+        # No axis has infinity.
+        numbers = rows[list(_Score._fields)].astype(float).replace([np.inf, -np.inf], np.nan)
+        scores = {
+            place: _Score(*row)
+            for place, row in zip(zip(rows["group"], rows["method"], strict=True), numbers.to_numpy(), strict=True)
+        }
         _draw(panel, scores, groups, styles)
         _scale(panel, scores)
         panel.set_xlabel("\n".join(filter(None, metric_in_print(metric))))
         if i % n_cols:
             panel.set_yticklabels([])
+    # With one group the names of the methods stand at the axis; with several a legend explains their colours.
     if len(groups) > 1:
-        _add_legend(axes[0], figure, styles)
+        handles = [Line2D([], [], color=color, marker="o", markersize=5, label=name) for name, color in styles.values()]
+        if figure is None:
+            axes[0].legend(handles=handles, fontsize="x-small", framealpha=0.7)
+        else:
+            figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize="small")
     drawn = axes if figure is not None else axes[0]
-    return cast("Axes | list[Axes] | Figure | None", finish(drawn, show=show, return_fig=return_fig))
-
-
-def _of_target(table: pd.DataFrame, target: str | None) -> pd.DataFrame:
-    targets = list(dict.fromkeys(table["target"]))
-    if target is None:
-        if len(targets) > 1:
-            raise ValueError(f"Several targets were evaluated; pass target= one of {targets}.")
-        target = targets[0]
-    return table[table["target"] == _known(table, "target", [target])[0]]
+    return show_or_return(drawn, show=show, return_fig=return_fig)
 
 
 def _known(table: pd.DataFrame, column: str, values: Sequence[Hashable]) -> list[str]:
-    """What is called like this in the table, where all labels are text: 1 is found as '1.0' too."""
+    """Return the labels of the table that match these values; labels are text there, so 1 may be stored as '1.0'."""
     found = list(dict.fromkeys(table[column]))
-    places = [matching(value, found) for value in values]
-    unknown = [value for value, own in zip(values, places, strict=True) if len(own) != 1]
-    if unknown or not places:
+    matches = [matching(value, found) for value in values]
+    unknown = [value for value, match in zip(values, matches, strict=True) if len(match) != 1]
+    if unknown or not matches:
         raise ValueError(f"{column}: {listed(unknown or values)} was not evaluated; there are {listed(found)}.")
-    return [found[own[0]] for own in places]
-
-
-def _usual(table: pd.DataFrame) -> list[str]:
-    found = list(dict.fromkeys(table["metric"]))
-    return [metric for metric in _USUAL if metric in found] or found
-
-
-def _groups(table: pd.DataFrame, group: Sequence[str] | str | None) -> list[str]:
-    if group is None:
-        found = list(dict.fromkeys(table["group"]))
-        return [label for label in found if label != "all"] or found
-    return _known(table, "group", as_labels(group))
-
-
-def _scores(table: pd.DataFrame) -> _Scores:
-    numbers = (table[name].to_numpy(dtype=float) for name in _Score._fields)
-    numbers = (np.where(np.isfinite(column), column, np.nan).tolist() for column in numbers)  # no axis has infinity
-    return {
-        (group, method): _Score(*score)
-        for group, method, *score in zip(table["group"], table["method"], *numbers, strict=True)
-    }
-
-
-def _styles(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Method to its name in print and its colour."""
-    others = [method for method in methods if method not in METHODS]
-    spare = {
-        method: (method.replace("_", " "), _OTHER_COLORS[i % len(_OTHER_COLORS)]) for i, method in enumerate(others)
-    }
-    return {method: ({**METHODS, **spare})[method] for method in methods}
+    return [found[match[0]] for match in matches]
 
 
 def _draw(ax: Axes, scores: _Scores, groups: Sequence[str], styles: dict[str, tuple[str, str]]) -> None:
-    """Methods from top to bottom within each group, and the group's floor behind them."""
+    """Draw the methods of each group from top to bottom, and the floor of the group behind them."""
+    # Between groups one place stays free.
     step = len(styles) + (1 if len(groups) > 1 else 0)
+    small: dict[str, Any] = {"ha": "center", "fontsize": "x-small", "textcoords": "offset points"}
     for i, group in enumerate(groups):
         top, bottom = i * step - 0.5, i * step + len(styles) - 0.5
         if (group, FLOOR) in scores:
@@ -215,10 +183,18 @@ def _draw(ax: Axes, scores: _Scores, groups: Sequence[str], styles: dict[str, tu
             ax.fill_betweenx([top, bottom], floor.low, floor.high, color=_FLOOR_GREY, alpha=0.6, linewidth=0)
             ax.vlines(floor.value, top, bottom, color=_FLOOR_LINE, linewidth=1)
             if i == 0:
-                _annotate(ax, FLOOR, floor.value, top, _FLOOR_LINE)
-        for k, (method, (_, color)) in enumerate(styles.items()):
-            if (group, method) in scores:
-                _draw_score(ax, scores[group, method], i * step + k, color, annotated=len(groups) == 1)
+                ax.annotate(FLOOR, (floor.value, top), (0, 1), color=_FLOOR_LINE, **small)
+        for y, (method, (_, color)) in enumerate(styles.items(), start=i * step):
+            score = scores.get((group, method))
+            if score is None:
+                continue
+            if not np.isfinite(score.value):
+                ax.text(0.02, y, "not defined", transform=ax.get_yaxis_transform(), va="center", fontsize="x-small")
+                continue
+            ax.hlines(y, score.low, score.high, color=color, linewidth=1.5, zorder=3)
+            ax.plot(score.value, y, "o", color=color, markersize=5, zorder=4)
+            if len(groups) == 1:
+                ax.annotate(_print(score.value), (score.value, y), (0, 4), color="black", **small)
     if len(groups) == 1:
         ax.set_yticks(range(len(styles)), [name for name, _ in styles.values()], **PLAIN)
     else:
@@ -228,35 +204,21 @@ def _draw(ax: Axes, scores: _Scores, groups: Sequence[str], styles: dict[str, tu
     ax.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _draw_score(ax: Axes, score: _Score, place: float, color: str, *, annotated: bool) -> None:
-    if not np.isfinite(score.value):
-        ax.text(0.02, place, "not defined", transform=ax.get_yaxis_transform(), va="center", fontsize="x-small")
-        return
-    ax.hlines(place, score.low, score.high, color=color, linewidth=1.5, zorder=3)
-    ax.plot(score.value, place, "o", color=color, markersize=5, zorder=4)
-    if annotated:
-        _annotate(ax, _print(score.value), score.value, place, "black")
-
-
-def _annotate(ax: Axes, text: str, x: float, y: float, color: str) -> None:
-    offset = (0, 4 if color == "black" else 1)
-    ax.annotate(text, (x, y), offset, textcoords="offset points", ha="center", fontsize="x-small", color=color)
-
-
 def _scale(ax: Axes, scores: _Scores) -> None:
-    """Linear; or, where methods differ by orders of magnitude, linear around 0 and logarithmic beyond."""
+    """Make the axis logarithmic beyond a linear range around 0 if the scores differ by orders of magnitude."""
     ax.margins(x=0.15)
     sizes = [np.nanmax(np.abs(score)) for score in scores.values() if np.isfinite(score.value)]
-    # The floor, or what is nearly as good, has to be seen in full, interval and all.
+    # The floor, or a score that is nearly as good, has to be seen in full with its interval.
     if not sizes or not 0 < _WIDE * min(sizes) < max(sizes):
         return
-    least, most = round(np.log10(min(sizes))), int(np.floor(np.log10(max(sizes))))
-    ax.set_xscale("symlog", linthresh=10.0**least)
+    first, last = round(np.log10(min(sizes))), int(np.floor(np.log10(max(sizes))))
+    ax.set_xscale("symlog", linthresh=10.0**first)
     ax.margins(x=0.15)
-    step = -(-(most - least + 1) // _DECADES)
-    ticks = [0.0, *(10.0**power for power in range(least, most + 1, step))]
-    if min(score.low for score in scores.values()) < -(10.0**least):
-        ticks.append(-(10.0**least))
+    # Ticks at powers of ten, and at the negative one if an interval reaches beyond it.
+    step = -(-(last - first + 1) // _DECADES)
+    ticks = [0.0, *(10.0**power for power in range(first, last + 1, step))]
+    if min(score.low for score in scores.values()) < -(10.0**first):
+        ticks.append(-(10.0**first))
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_major_formatter(FixedFormatter([_print(tick) for tick in ticks]))
     ax.xaxis.set_minor_locator(NullLocator())
@@ -267,15 +229,6 @@ def _print(number: float) -> str:
 
 
 def metric_in_print(metric: str) -> tuple[str, str]:
-    """Name of a metric as it is printed, and what of it is good, empty if that is not known."""
+    """Return the name of a metric in print, and which of its values are good, empty if that is not known."""
     name = " ".join(_PRINTED.get(word, word) for word in metric.split("_"))
     return name, next((good for starts, good in _GOOD.items() if metric.startswith(starts)), "")
-
-
-def _add_legend(ax: Axes, figure: Figure | None, styles: dict[str, tuple[str, str]]) -> None:
-    """Above all panels of a figure of our own, else within the axes."""
-    handles = [Line2D([], [], color=color, marker="o", markersize=5, label=name) for name, color in styles.values()]
-    if figure is None:
-        ax.legend(handles=handles, fontsize="x-small", framealpha=0.7)
-    else:
-        figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize="small")

@@ -1,8 +1,6 @@
-"""Course of a fit."""
+"""The course of training."""
 
 from __future__ import annotations
-
-from typing import cast
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,9 +10,7 @@ from matplotlib.figure import Figure
 
 from scot_hycnn._anndata import read_fit
 
-from ._panels import check_number
-from ._show import finish
-from ._text import legend
+from ._figure import check_number, legend, show_or_return
 
 
 def history(
@@ -29,22 +25,21 @@ def history(
     """Draw the score of the networks on validation cells against training steps, and the Gaussian map as a dashed line.
 
     The score is the semi-dual value J of the averaged networks minus the Gaussian map's, with its standard error over
-    the validation cells as a band: a curve below the line has found structure that no Gaussian map has.
+    the validation cells as a band. A curve below the line means that the networks have found structure that no Gaussian
+    map has.
 
     Parameters
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
     key
-        Where it lies in ``uns``.
+        Key of the fit in ``uns``.
     target
-        Label of the target condition; None draws one curve a target.
+        Label of the target condition; None draws one curve for each target.
     ax
-        Draw here.
-    show
-        Show the figure and return None; None follows ``scanpy.settings.autoshow``.
-    return_fig
-        Return the figure.
+        Axes to draw into.
+    show, return_fig
+        As in scanpy: show the figure and return None (``scanpy.settings.autoshow`` by default), or return the figure.
 
     Returns
     -------
@@ -63,8 +58,9 @@ def history(
     >>> ax = sh.pl.history(adata, show=False)
     """
     fit = read_fit(adata, key)
-    curves = {fit.targets[slug]: fit.models[slug]["history"] for slug in fit.slugs(target)}
-    curves = {label: columns for label, columns in curves.items() if len(columns.get("J_minus_gaussian", ()))}
+    histories = {fit.targets[slug]: fit.models[slug]["history"] for slug in fit.slugs(target)}
+    # The Gaussian map is not trained and has no history.
+    curves = {label: history for label, history in histories.items() if len(history.get("J_minus_gaussian", ()))}
     check_number(len(curves), f"target={target!r}")
     if not curves:
         raise ValueError(
@@ -75,18 +71,17 @@ def history(
         _, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
     lines = []
     for columns in curves.values():
-        gap, error = columns["J_minus_gaussian"], columns["J_error"]
-        (line,) = ax.plot(columns["step"], gap, marker="o", markersize=3)
+        step, gap, error = columns["step"], columns["J_minus_gaussian"], columns["J_error"]
+        # Bands become fainter the more there are, so that curves remain visible.
+        (line,) = ax.plot(step, gap, marker="o", markersize=3)
+        ax.fill_between(step, gap - error, gap + error, color=line.get_color(), alpha=0.25 / len(curves), linewidth=0)
         lines.append(line)
-        ax.fill_between(
-            columns["step"], gap - error, gap + error, color=line.get_color(), alpha=0.25 / len(curves), linewidth=0
-        )
     lines.append(ax.axhline(0, color="black", linestyle="--", linewidth=1))
     ax.set(xlabel="step", ylabel="J less the Gaussian map's\n(validation cells, lower is better)")
-    # The first steps can be far above everything that follows.
+    # The first steps can lie far above everything that follows.
     gaps = np.concatenate([columns["J_minus_gaussian"] for columns in curves.values()])
     if gaps.max() > 20 * max(abs(gaps.min()), np.finfo(float).tiny):
         ax.set_yscale("symlog", linthresh=max(abs(gaps.min()), 1e-3))
     ax.spines[["top", "right"]].set_visible(False)
     legend(ax, lines, [*curves, "Gaussian map"], frameon=False, fontsize="small")
-    return cast("Axes | Figure | None", finish(ax, show=show, return_fig=return_fig))
+    return show_or_return(ax, show=show, return_fig=return_fig)

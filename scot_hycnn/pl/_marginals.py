@@ -1,9 +1,8 @@
-"""Distributions of single features."""
+"""Distributions of single dimensions and genes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 from anndata import AnnData
@@ -16,16 +15,14 @@ from numpy.typing import NDArray
 
 from scot_hycnn._anndata import Features, Results, check_counts, read_dimensions, read_genes, read_results
 
-from ._colors import OBSERVED, PREDICTED, SOURCE
-from ._panels import check_one_panel, grid
-from ._show import finish
-from ._text import PLAIN, legend
+from ._figure import PLAIN, check_one_panel, grid, legend, show_or_return
+from ._labels import OBSERVED, PREDICTED, SOURCE
 
-# Panels where the user names no features.
+# Rows of panels if the user names no features.
 _ROWS = 2
-# Of a few extreme cells a panel would be all there is to see; so many of each side, in percent, are left out of it.
+# Percent of the cells on either side that a panel leaves out: a few extreme cells would squeeze all others.
 _TAIL = 0.1
-# A bar so many times as high as the next, such as the cells without a gene's transcripts, is cut.
+# A bar more than this many times as high as the next, such as that of cells without a gene's transcripts, is cut.
 _SPIKE = 3
 _FAINT = 0.35
 
@@ -46,33 +43,30 @@ def marginals(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw the distribution of single features in source, predicted and observed cells.
 
-    The line of predicted cells should follow the area of observed ones. Histograms share their bins, and show any
-    distribution as it is; triangles mark the means. Where one bar is far higher than all others, as that of the cells
-    without a gene's transcripts, the axis ends below its top, and the fractions of the three kinds of cells stand
-    beside it.
+    The line of predicted cells should follow the area of observed ones. Histograms share their bins; triangles mark
+    the means. If one bar is far higher than all others, such as that of the cells without a gene's transcripts, the
+    axis ends below its top, and the fractions of the three kinds of cells stand beside it.
 
     Parameters
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
     key
-        Where it lies in ``uns``.
+        Key of the fit in ``uns``.
     target
-        Label of the target condition; may be None if there is one.
+        Label of the target condition; may be left out if there is only one.
     names
         Features: dimensions of the representation ('PC1', or proteins) or genes, which need the layer that
         :func:`scot_hycnn.tl.decode` writes. None takes the dimensions whose means differ most between source and
-        observed cells, in units of their standard deviation; two rows of panels.
+        observed cells, in units of their standard deviation, in two rows of panels.
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
     n_cols
-        Panels in a row.
+        Panels in each row.
     ax
-        Draw here, if there is one name.
-    show
-        Show the figure and return None; None follows ``scanpy.settings.autoshow``.
-    return_fig
-        Return the figure.
+        Axes to draw into, if there is one name.
+    show, return_fig
+        As in scanpy: show the figure and return None (``scanpy.settings.autoshow`` by default), or return the figure.
 
     Returns
     -------
@@ -81,8 +75,8 @@ def marginals(
     Raises
     ------
     ValueError
-        If there is no such fit, target or feature, several targets and none named, slots or a layer of genes are gone,
-        ``ax`` is given for several features, or ``n_cols`` is not a whole number of 1 or more.
+        If a fit, target, feature or slot does not exist, if several targets were fitted and none is named, or if
+        ``ax`` is given for several features.
 
     Examples
     --------
@@ -90,47 +84,42 @@ def marginals(
     >>> adata = sh.datasets.pbmc_planted(n_cells=400)
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", potential="gaussian")
     >>> sh.tl.decode(adata)
-    >>> [ax.get_title() for ax in sh.pl.marginals(adata, names=["PC1", "ISG20"], show=False)]
-    ['PC1', 'ISG20']
+    >>> axes = sh.pl.marginals(adata, names=["PC1", "ISG20"], show=False)
     """
     check_counts(n_cols=n_cols)
     results = read_results(adata, key, target)
     names = [names] if isinstance(names, str) else names
-    samples = _largest_shifts(results, _ROWS * n_cols) if names is None else _named(adata, results, key, layer, names)
+    if names is None:
+        # The dimensions whose means differ most, in units of the pooled standard deviation.
+        spread = np.sqrt((results.x.var(axis=0) + results.y.var(axis=0)) / 2)
+        shift = np.abs(results.y.mean(axis=0) - results.x.mean(axis=0)) / np.where(spread > 0, spread, 1)
+        top = np.argsort(-shift, kind="stable")[: _ROWS * n_cols].tolist()
+        samples = _columns(read_dimensions(results), top)
+    else:
+        samples = _named(adata, results, key, layer, names)
     check_one_panel(ax, len(samples), f"names={list(samples)}")
     figure, axes = (None, [ax]) if ax is not None else grid(len(samples), n_cols, (2.3, 1.9))
-    for i, (panel, (name, kinds)) in enumerate(zip(axes, samples.items(), strict=True)):
-        _draw(panel, kinds)
+    for i, (panel, (name, values)) in enumerate(zip(axes, samples.items(), strict=True)):
+        _draw(panel, values)
         panel.set_title(name, fontsize="medium", **PLAIN)
         panel.set_ylabel("fraction of cells" if i % n_cols == 0 else "")
-    entries = _legend(results)
-    if figure is None:
-        legend(axes[0], *entries, fontsize="x-small", framealpha=0.7)
-        return cast("Axes | Figure | None", finish(axes[0], show=show, return_fig=return_fig))
-    n_legend_cols = min(4, 2 * min(n_cols, len(axes)))
-    legend(figure, *entries, loc="outside upper center", ncols=n_legend_cols, frameon=False, fontsize="small")
-    return cast("list[Axes] | Figure | None", finish(axes, show=show, return_fig=return_fig))
-
-
-def _legend(results: Results) -> tuple[list[Artist], list[str]]:
     handles: list[Artist] = [
         Patch(color=SOURCE, alpha=_FAINT),
         Line2D([], [], color=PREDICTED),
         Patch(color=OBSERVED, alpha=_FAINT),
         Line2D([], [], linestyle="", marker="^", color="0.4"),
     ]
-    return handles, [f"{results.source} (source)", "predicted", f"{results.target} (observed)", "mean"]
-
-
-def _largest_shifts(results: Results, n: int) -> dict[str, Samples]:
-    x, y = results.x, results.y
-    spread = np.sqrt((x.var(axis=0) + y.var(axis=0)) / 2)
-    shift = np.abs(y.mean(axis=0) - x.mean(axis=0)) / np.where(spread > 0, spread, 1)
-    top = np.argsort(-shift, kind="stable")[:n].tolist()
-    return _columns(read_dimensions(results), top)
+    entries = [f"{results.source} (source)", "predicted", f"{results.target} (observed)", "mean"]
+    if figure is None:
+        legend(axes[0], handles, entries, fontsize="x-small", framealpha=0.7)
+        return show_or_return(axes[0], show=show, return_fig=return_fig)
+    ncols = min(4, 2 * min(n_cols, len(axes)))
+    legend(figure, handles, entries, loc="outside upper center", ncols=ncols, frameon=False, fontsize="small")
+    return show_or_return(axes, show=show, return_fig=return_fig)
 
 
 def _named(adata: AnnData, results: Results, key: str, layer: str | None, names: Sequence[str]) -> dict[str, Samples]:
+    """Return the named dimensions and genes, in the order of the names."""
     dimensions = read_dimensions(results)
     genes = [name for name in names if name not in dimensions.names]
     unknown = [name for name in genes if name not in adata.var_names]
@@ -139,27 +128,28 @@ def _named(adata: AnnData, results: Results, key: str, layer: str | None, names:
             f"names={list(names)}: {unknown} are neither dimensions of {results.rep.name!r}, {dimensions.names[:3]} "
             "..., nor genes in adata.var_names."
         )
-    found = _find(dimensions, [name for name in names if name in dimensions.names])
+    found = _columns(dimensions, [dimensions.names.index(name) for name in names if name in dimensions.names])
     if genes:
-        found |= _find(read_genes(adata, results, key, layer), genes)
+        features = read_genes(adata, results, key, layer)
+        found |= _columns(features, [features.names.index(name) for name in genes])
     return {name: found[name] for name in names}
 
 
-def _find(features: Features, names: Sequence[str]) -> dict[str, Samples]:
-    return _columns(features, [features.names.index(name) for name in names])
-
-
 def _columns(features: Features, which: list[int]) -> dict[str, Samples]:
-    kinds = [values.columns(which) for values in (features.source, features.predicted, features.observed)]
-    return {features.names[i]: (kinds[0][:, k], kinds[1][:, k], kinds[2][:, k]) for k, i in enumerate(which)}
+    source, predicted, observed = (
+        values.columns(which) for values in (features.source, features.predicted, features.observed)
+    )
+    return {features.names[i]: (source[:, k], predicted[:, k], observed[:, k]) for k, i in enumerate(which)}
 
 
 def _draw(ax: Axes, samples: Samples) -> None:
+    """Draw the histograms of one feature, source and observed as areas and predicted as a line."""
     pooled = np.concatenate(samples)
     low, high = np.percentile(pooled, [_TAIL, 100 - _TAIL])
+    # All three histograms share the bins, so that their bars can be compared.
     n_bins = int(np.clip(np.sqrt(min(map(len, samples))), 12, 40))
     edges = np.histogram_bin_edges(pooled, n_bins, range=(low, high))
-    source, predicted, observed = (np.histogram(values, edges)[0] / len(values) for values in samples)
+    source, predicted, observed = fractions = [np.histogram(values, edges)[0] / len(values) for values in samples]
     ax.stairs(source, edges, fill=True, color=SOURCE, alpha=_FAINT, linewidth=0)
     ax.stairs(observed, edges, fill=True, color=OBSERVED, alpha=_FAINT, linewidth=0)
     ax.stairs(predicted, edges, color=PREDICTED, linewidth=1.4)
@@ -168,26 +158,22 @@ def _draw(ax: Axes, samples: Samples) -> None:
     ):
         ax.plot(values.mean(), 0, "^", color=face, markeredgecolor=color, clip_on=False, zorder=zorder)
     ax.set_ylim(bottom=0)
-    _cut_spike(ax, edges, (source, predicted, observed))
     ax.spines[["top", "right"]].set_visible(False)
     ax.locator_params(nbins=4)
-
-
-def _cut_spike(ax: Axes, edges: NDArray[np.float64], fractions: Samples) -> None:
-    """End the axis below a bar that would flatten all others, and say how high it is."""
+    # One bar that is far higher than all others would flatten them: the axis ends below its top, and the fractions are
+    # written beside it.
     highest = np.max(fractions, axis=0)
-    spike, rest = int(highest.argmax()), float(np.sort(highest)[-2])
-    if highest[spike] <= _SPIKE * rest or not rest:
-        return
-    ax.set_ylim(top=1.3 * rest)
-    for line, (values, color) in enumerate(zip(fractions, (SOURCE, PREDICTED, OBSERVED), strict=True)):
-        ax.annotate(
-            f"{values[spike]:.0%}",
-            (edges[spike + 1], 1),
-            (3, -9 * line),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            va="top",
-            color=color,
-            fontsize="x-small",
-        )
+    spike, second = int(highest.argmax()), float(np.sort(highest)[-2])
+    if second and highest[spike] > _SPIKE * second:
+        ax.set_ylim(top=1.3 * second)
+        for line, (values, color) in enumerate(zip(fractions, (SOURCE, PREDICTED, OBSERVED), strict=True)):
+            ax.annotate(
+                f"{values[spike]:.0%}",
+                (edges[spike + 1], 1),
+                (3, -9 * line),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                va="top",
+                color=color,
+                fontsize="x-small",
+            )

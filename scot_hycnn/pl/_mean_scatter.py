@@ -1,45 +1,28 @@
-"""Predicted against observed means."""
+"""Predicted against observed means of genes."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from scot_hycnn._anndata import (
-    Features,
-    Results,
-    check_counts,
-    has_genes_decoded,
-    read_dimensions,
-    read_genes,
-    read_results,
-)
+from scot_hycnn._anndata import check_counts, has_genes_decoded, read_dimensions, read_genes, read_results
 
-from ._colors import PREDICTED
-from ._groups import paired_members
-from ._names import add_names
-from ._panels import check_one_panel, grid
-from ._positions import Points
-from ._show import finish
-from ._text import PLAIN
+from ._figure import PLAIN, check_one_panel, figure_of, grid, show_or_return
+from ._labels import PREDICTED, paired_members
+from ._plane import Points
 
 _SOURCE_GREY = "#8C8C8C"
+# Where a name may stand, from near to far: distances in points; directions, upper left first.
+_DISTANCES = (6.0, 14.0, 24.0, 36.0, 50.0)
+_DIRECTIONS = np.deg2rad([135, 315, 180, 0, 90, 270, 45, 225, 160, 340, 110, 290])
 
-
-class _Means(NamedTuple):
-    """Of every feature, shape (features,) each."""
-
-    source: Points
-    predicted: Points
-    observed: Points
-
-    @classmethod
-    def of(cls, cells: Features) -> _Means:
-        return cls(*(values.moments()[0] for values in (cells.source, cells.predicted, cells.observed)))
+Box = NDArray[np.floating[Any]]  # x0, y0, x1, y1 in pixels
 
 
 def mean_scatter(
@@ -55,35 +38,32 @@ def mean_scatter(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Axes | list[Axes] | Figure | None:
-    r"""Draw the mean of every gene in predicted cells against that in observed ones, and that in source cells.
+    """Draw the mean of every gene in predicted cells against that in observed ones, and that in source cells.
 
-    The nearer the points lie to the line, the better the prediction. :math:`R^2` in the title is the squared Pearson
-    correlation over genes, as of :func:`scot_hycnn.metrics.r2_mean`: it is high without any prediction, so that of the
-    source cells stands beside it.
+    The nearer the points lie to the line, the better the prediction. R² in the title is that of
+    :func:`scot_hycnn.metrics.r2_mean`. It is high even for the source cells, whose value stands beside it.
 
     Parameters
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`. Predicted genes come from the layer that
-        :func:`scot_hycnn.tl.decode` writes; without it, dimensions of the representation take the genes' place.
+        :func:`scot_hycnn.tl.decode` writes; without it, dimensions of the representation are drawn instead.
     key
-        Where the fit lies in ``uns``.
+        Key of the fit in ``uns``.
     target
-        Label of the target condition; may be None if there is one.
+        Label of the target condition; may be left out if there is only one.
     groupby
-        Column of ``obs`` with labels, such as cell types: one panel for each that has cells of both conditions.
+        Column of ``obs`` with labels, such as cell types: one panel for each group that has cells of both conditions.
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
     n_labels
-        Names are written at so many genes, those with the largest observed change of the mean.
+        How many genes are named: those with the largest observed change of the mean.
     n_cols
-        Panels in a row.
+        Panels in each row.
     ax
-        Draw here; not with ``groupby``, unless it has one group.
-    show
-        Show the figure and return None; None follows ``scanpy.settings.autoshow``.
-    return_fig
-        Return the figure.
+        Axes to draw into; with ``groupby`` only if it has one group.
+    show, return_fig
+        As in scanpy: show the figure and return None (``scanpy.settings.autoshow`` by default), or return the figure.
 
     Returns
     -------
@@ -91,11 +71,9 @@ def mean_scatter(
 
     Raises
     ------
-    TypeError
-        If ``groupby`` is a list.
     ValueError
-        If there is no such fit, target or column, several targets and none named, slots or the measured layer are gone,
-        no group has cells of both conditions, ``ax`` is given for several panels, or a number is not whole.
+        If a fit, target, column or slot does not exist, if several targets were fitted and none is named, or if no
+        group has cells of both conditions.
 
     Examples
     --------
@@ -104,66 +82,100 @@ def mean_scatter(
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", potential="gaussian")
     >>> sh.tl.decode(adata)
     >>> ax = sh.pl.mean_scatter(adata, show=False)
-    >>> ax.get_xlabel()
-    'observed mean expression'
     """
     check_counts(n_cols=n_cols)
     check_counts(0, n_labels=n_labels)
     results = read_results(adata, key, target)
     is_genes = has_genes_decoded(adata, results, key)
     features = read_genes(adata, results, key, layer) if is_genes else read_dimensions(results)
-    panels = _panels(adata, results, features, groupby)
+    panels = {f"{results.source} → {results.target}": features}
+    if groupby is not None:
+        panels = {
+            f"{label} ({len(source)}, {len(observed)} cells)": features.among(source, observed)
+            for label, (source, observed) in paired_members(adata, groupby, results).items()
+        }
     check_one_panel(ax, len(panels), f"groupby={groupby!r}")
     axes = grid(len(panels), n_cols, (3.4, 3.6))[1] if ax is None else [ax]
     what = "mean expression" if is_genes else f"mean of {results.rep.name}"
-    means = [_Means.of(cells) for cells in panels.values()]
-    for i, (panel, title) in enumerate(zip(axes, panels, strict=True)):
-        _draw(panel, means[i], title)
-        # Axes of lower rows and of columns on the right mean the same.
+    means = []
+    for i, (panel, (title, cells)) in enumerate(zip(axes, panels.items(), strict=True)):
+        source, predicted, observed = (
+            values.moments()[0] for values in (cells.source, cells.predicted, cells.observed)
+        )
+        means.append((source, predicted, observed))
+        centre = observed.mean()
+        panel.axline((centre, centre), slope=1, color="black", linewidth=0.8, linestyle="--", zorder=1)
+        for values, color, kind in ((source, _SOURCE_GREY, "source"), (predicted, PREDICTED, "predicted")):
+            style: dict[str, Any] = {"s": 8, "alpha": 0.7, "linewidths": 0, "rasterized": True, "zorder": 2}
+            panel.scatter(observed, values, color=color, label=kind, **style)
+        scores = f"R² = {_r2(predicted, observed):.3f} (source {_r2(source, observed):.3f})"
+        panel.set_title(f"{title}\n{scores}", fontsize="medium", **PLAIN)
+        panel.set_aspect("equal", adjustable="datalim")
+        panel.spines[["top", "right"]].set_visible(False)
+        # One label for each row and column of panels: all their axes have the same meaning.
         panel.set_xlabel(f"observed {what}" if i + n_cols >= len(axes) else "", **PLAIN)
         panel.set_ylabel(f"predicted {what}" if i % n_cols == 0 else "", **PLAIN)
     axes[0].legend(loc="lower right", frameon=False, fontsize="small", handletextpad=0.1)
-    figure = axes[0].get_figure(root=True)
-    assert figure is not None
-    figure.draw_without_rendering()  # names are placed once nothing moves any more
-    for panel, drawn_means in zip(axes, means, strict=True):
-        _name_genes(panel, drawn_means, features.names, n_labels)
+    # Names are placed after the layout has settled.
+    figure_of(axes[0]).draw_without_rendering()
+    for panel, (source, predicted, observed) in zip(axes, means, strict=True):
+        top = np.argsort(-np.abs(observed - source), kind="stable")[:n_labels]
+        points = np.column_stack([observed, predicted])
+        line = np.linspace(observed.min(), observed.max(), 200)
+        others = np.concatenate([points, np.column_stack([observed, source]), np.column_stack([line, line])])
+        _add_names(panel, points[top], [features.names[i] for i in top], others)
     drawn = axes if groupby is not None and ax is None else axes[0]
-    return cast("Axes | list[Axes] | Figure | None", finish(drawn, show=show, return_fig=return_fig))
-
-
-def _panels(adata: AnnData, results: Results, features: Features, groupby: str | None) -> dict[str, Features]:
-    if groupby is None:
-        return {f"{results.source} → {results.target}": features}
-    return {
-        f"{label} ({len(source)}, {len(observed)} cells)": features.among(source, observed)
-        for label, (source, observed) in paired_members(adata, groupby, results).items()
-    }
-
-
-def _draw(ax: Axes, means: _Means, title: str) -> None:
-    middle = means.observed.mean()
-    ax.axline((middle, middle), slope=1, color="black", linewidth=0.8, linestyle="--", zorder=1)
-    for values, color, kind in ((means.source, _SOURCE_GREY, "source"), (means.predicted, PREDICTED, "predicted")):
-        ax.scatter(
-            means.observed, values, s=8, color=color, alpha=0.7, linewidths=0, label=kind, rasterized=True, zorder=2
-        )
-    scores = _r2(means.predicted, means.observed), _r2(means.source, means.observed)
-    ax.set_title(f"{title}\nR² = {scores[0]:.3f} (source {scores[1]:.3f})", fontsize="medium", **PLAIN)
-    ax.set_aspect("equal", adjustable="datalim")
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def _name_genes(ax: Axes, means: _Means, names: list[str], n_labels: int) -> None:
-    top = np.argsort(-np.abs(means.observed - means.source), kind="stable")[:n_labels]
-    points = np.column_stack([means.observed, means.predicted])
-    line = np.linspace(means.observed.min(), means.observed.max(), 200)
-    others = np.concatenate([points, np.column_stack([means.observed, means.source]), np.column_stack([line, line])])
-    add_names(ax, points[top], [names[i] for i in top], others)
+    return show_or_return(drawn, show=show, return_fig=return_fig)
 
 
 def _r2(predicted: Points, observed: Points) -> float:
-    """NaN where there is nothing to correlate."""
+    """Return the squared correlation, NaN if one of both does not vary."""
     if np.ptp(predicted) == 0 or np.ptp(observed) == 0:
         return float("nan")
     return float(np.corrcoef(predicted, observed)[0, 1] ** 2)
+
+
+def _add_names(ax: Axes, points: Points, names: Sequence[str], others: Points) -> None:
+    """Write names beside points, shape (n, 2), the most important first, where they cover few of the ``others``.
+
+    The figure must have been drawn: a constrained layout settles then, and nothing may move any more.
+    """
+    room = np.array(ax.get_window_extent().extents)
+    scale = figure_of(ax).dpi / 72
+    covered = ax.transData.transform(others)
+    legend = ax.get_legend()
+    taken: list[Box] = [] if legend is None else [np.array(legend.get_window_extent().extents)]
+    for pixel, point, name in zip(ax.transData.transform(points), points, names, strict=True):
+        # A thin line leads from the name to its point.
+        text = ax.annotate(
+            name,
+            point,
+            xytext=(0, 0),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize="x-small",
+            bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.5},
+            **PLAIN,
+            arrowprops={"arrowstyle": "-", "color": "0.4", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 1.5},
+        )
+        text.set_in_layout(False)  # It lies within the axes, so the layout needs no room for it.
+        extent = text.get_window_extent()
+        half = np.array([extent.width, extent.height]) / 2 + scale
+        # Greedy: the name takes the cheapest of 60 places. Leaving the axes or covering a name costs more than any
+        # number of covered points, and a point about as much as ten points of distance.
+        best, lowest, box = (0.0, 0.0), np.inf, np.zeros(4)
+        for distance in _DISTANCES:
+            for angle in _DIRECTIONS:
+                direction = np.array([np.cos(angle), np.sin(angle)])
+                # The distance is that of the name's edge from the point, not of its centre.
+                offset = direction * (distance * scale + np.abs(direction) @ half)
+                candidate = np.concatenate([pixel + offset - half, pixel + offset + half])
+                outside = (candidate[:2] < room[:2]).any() or (candidate[2:] > room[2:]).any()
+                overlaps = sum((candidate[:2] < o[2:]).all() and (candidate[2:] > o[:2]).all() for o in taken)
+                n_covered = ((covered > candidate[:2]) & (covered < candidate[2:])).all(axis=1).sum()
+                cost = float(1000 * (outside + overlaps) + n_covered + distance / 10)
+                if cost < lowest:
+                    lowest, best, box = cost, tuple(offset / scale), candidate
+        text.set_position(best)
+        taken.append(box)

@@ -1,4 +1,4 @@
-"""A fit as one interactive page."""
+"""The report of a fit: one interactive page."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from pathlib import Path
 from anndata import AnnData
 
 from scot_hycnn._anndata import as_labels, check_counts, check_writable, written_whole
-from scot_hycnn.report._content import Choices, content
-from scot_hycnn.report._html import html
 
 
 def report(
@@ -25,37 +23,37 @@ def report(
     max_cells: int = 4000,
     title: str | None = None,
 ) -> Path:
-    """Write what was fitted, how good it is and what it does as one HTML page, which needs no network.
+    """Write one HTML page that shows what was fitted, how good it is and what it does, and needs no network.
 
     The page says in plain words whether the prediction is nearer to the observed cells than no change, a shift of the
-    mean and the Gaussian map, and shows cells before and after, how far groups move, scores, genes, training,
-    certificate, parameters and versions. It is made of what is stored:
-    scores are there if :func:`scot_hycnn.tl.evaluate` was run, moved cells unless the fit was made with
-    ``predict=False``; where something is missing, the page says what to run. The same file gives the same page.
+    mean and the Gaussian map. It shows cells before and after, how far groups move, scores, genes, training,
+    certificate, parameters and versions, as far as they are stored: scores if :func:`scot_hycnn.tl.evaluate` was run,
+    moved cells unless the fit was made with ``predict=False``. If something is missing, the page says what to run. The
+    same file gives the same page.
 
     Parameters
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
     path
-        The page, ``.html``; what is there is replaced.
+        The page, ``.html``; an existing file is replaced.
     key
-        Where the fit lies in ``uns``.
+        Key of the fit in ``uns``.
     target
-        Label of a target condition, or several; None takes all targets of the fit. With several, the page has a
-        selector.
+        Label of a target condition, or several, between which a reader of the page can choose; None takes all targets
+        of the fit.
     basis
         Embedding in ``obsm`` to show beside the first two dimensions of the representation; None takes ``'X_umap'`` if
-        it is there.
+        it exists.
     groupby
         Column of ``obs`` with labels, such as cell types. None takes the ``group_key`` of the fit, else the first
-        column of 2 to 40 labels that is neither the conditions' nor the split's.
+        column of 2 to 40 labels that holds neither the conditions nor the split.
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
     n_genes
-        How many genes are listed, those with the largest Welch t between observed and source cells.
+        How many genes are listed: those with the largest Welch t between observed and source cells.
     max_cells
-        Draw at most so many measured cells, half of them source, at random; all numbers are of all cells. Several
+        Draw at most this many measured cells at random, half of them source; all numbers are of all cells. Several
         targets share 36,000.
     title
         Heading of the page; None names the conditions.
@@ -69,14 +67,13 @@ def report(
     FileNotFoundError
         If the folder of ``path`` does not exist.
     ValueError
-        If there is no such fit, target, embedding, column or layer, measured values are not those that the PCA was run
-        on, more than 40 targets are to be shown, ``path`` does not end in ``.html``, or a number is not a whole one of
-        1 or more (2 for ``max_cells``).
+        If a fit, target, embedding, column or layer does not exist, if measured values are not those that the PCA was
+        run on, if there are more than 40 targets, or if ``path`` does not end in ``.html``.
 
     Warns
     -----
     UserWarning
-        If positions that :func:`scot_hycnn.tl.project` has stored are of another fit.
+        If a stored projection belongs to another fit, or if the colours of the groups in ``uns`` cannot be used.
 
     Examples
     --------
@@ -85,16 +82,27 @@ def report(
     >>> adata = sh.datasets.pbmc_planted(n_cells=400)
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=5, potential="gaussian")
     >>> page = sh.pl.report(adata, tempfile.gettempdir() + "/report.html")
-    >>> "<h1" in page.read_text(encoding="utf-8")
-    True
     """
     path = Path(path)
     check_writable(path, overwrite=True, suffixes=(".html",))
     check_counts(n_genes=n_genes)
     check_counts(2, max_cells=max_cells)
-    targets = None if target is None else as_labels(target)
-    choices = Choices(key, targets, basis, groupby, layer, n_genes, max_cells)
-    page = html(content(adata, choices, title))
+    # The report uses colours and positions of this package, so it can be imported only after it.
+    from scot_hycnn.report import content, html  # noqa: PLC0415
+
+    page = html(
+        content(
+            adata,
+            key,
+            targets=None if target is None else as_labels(target),
+            basis=basis,
+            groupby=groupby,
+            layer=layer,
+            n_genes=n_genes,
+            max_cells=max_cells,
+            title=title,
+        )
+    )
     with written_whole(path, overwrite=True) as part:
         part.write_text(page, encoding="utf-8", newline="\n")
     return path

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import matplotlib.pyplot as plt
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scot_hycnn._anndata import Results, check_counts, read_results
+from scot_hycnn._anndata import check_counts, read_results
 
-from ._colors import BACKGROUND, OBSERVED, SOURCE, CellColors, cell_colors
-from ._field import draw_arrows, draw_streams
-from ._positions import Positions, positions
-from ._scatter import add_legend, explain, label, scatter
-from ._show import finish
-from ._text import PLAIN
+from ._figure import PLAIN, show_or_return
+from ._labels import BACKGROUND, OBSERVED, SOURCE, cell_colors
+from ._plane import add_legend, draw_arrows, draw_streams, explain, label, positions, scatter
 
 _STYLES = {"arrows": draw_arrows, "streams": draw_streams}
 
@@ -43,9 +38,9 @@ def transport(
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
     key
-        Where it lies in ``uns``.
+        Key of the fit in ``uns``.
     target
-        Label of the target condition; may be None if there is one.
+        Label of the target condition; may be left out if there is only one.
     basis
         Embedding in ``obsm``, for instance ``'umap'``. Predicted cells are placed as by
         :func:`scot_hycnn.tl.project`, so arrows show the direction of a response and not its size. None draws the
@@ -55,20 +50,18 @@ def transport(
         there is one, or numbers, such as ``'hycnn_ot_displacement'`` and ``'hycnn_ot_std'``. Cells without a finite
         value are grey. None colours the conditions.
     style
-        ``'arrows'``: from the median position of the source cells in a square to that of where they go.
-        ``'streams'``: lines along the mean displacement of the cells that pass a square on their straight way,
-        smoothed over squares, thicker where cells move farther.
+        ``'arrows'`` lead from the median position of the source cells in a square to the median of where they move.
+        ``'streams'`` are lines along the mean displacement of the cells that pass a square on their straight way,
+        smoothed over squares, and thicker where cells move farther.
     n_grid
-        Squares along each axis. Where there are fewer than 5 cells, or the cells stay, nothing is drawn.
+        Squares along each axis. Squares with fewer than 5 cells, or with cells that stay, get no arrow or line.
     n_neighbors
         Measured cells that place a predicted one in an embedding; None takes the positions that
         :func:`scot_hycnn.tl.project` has stored, or its default.
     ax
-        Draw here, with the legend inside.
-    show
-        Show the figure and return None; None follows ``scanpy.settings.autoshow``.
-    return_fig
-        Return the figure.
+        Axes to draw into, with the legend inside.
+    show, return_fig
+        As in scanpy: show the figure and return None (``scanpy.settings.autoshow`` by default), or return the figure.
 
     Returns
     -------
@@ -76,12 +69,9 @@ def transport(
 
     Raises
     ------
-    TypeError
-        If ``color`` is a list.
     ValueError
-        If there is no such fit, target, embedding or column, several targets and none named, slots are gone,
-        ``color`` has no finite value or more than 200 labels, ``style`` is unknown, or ``n_grid`` or
-        ``n_neighbors`` is not a whole number of 1 or more.
+        If a fit, target, embedding, column, style or slot does not exist, if several targets were fitted and none is
+        named, or if ``color`` has no finite value or more than 200 labels.
 
     Warns
     -----
@@ -104,7 +94,14 @@ def transport(
     inside = ax is not None
     if ax is None:
         _, ax = plt.subplots(figsize=(4.4, 4), layout="constrained")
-    _draw_cells(ax, place, results, colors)
+    n_total = len(place.x) + len(place.y)
+    if colors is None:
+        condition = np.repeat([SOURCE, OBSERVED], [len(place.x), len(place.y)])
+        scatter(ax, np.concatenate([place.x, place.y]), condition, n_total=n_total, alpha=0.5)
+    else:
+        # Target cells lie beneath, so that a reader sees whether the arrows lead to them.
+        scatter(ax, place.y, BACKGROUND, n_total=n_total, alpha=1.0)
+        scatter(ax, place.x, colors.rgba[results.source_rows], n_total=n_total)
     _STYLES[style](ax, place.x, place.predicted, n_grid)
     label(ax, place.names)
     ax.set_title(f"{results.source} → {results.target}", **PLAIN)
@@ -112,15 +109,4 @@ def transport(
         add_legend(ax, {results.source: SOURCE, results.target: OBSERVED}, inside=inside)
     else:
         explain(ax, colors, others={results.target: BACKGROUND}, inside=inside)
-    return cast("Axes | Figure | None", finish(ax, show=show, return_fig=return_fig))
-
-
-def _draw_cells(ax: Axes, place: Positions, results: Results, colors: CellColors | None) -> None:
-    n_total = len(place.x) + len(place.y)
-    if colors is None:
-        condition = np.repeat([SOURCE, OBSERVED], [len(place.x), len(place.y)])
-        scatter(ax, np.concatenate([place.x, place.y]), condition, n_total=n_total, alpha=0.5)
-        return
-    # Target cells beneath, so that a reader sees whether the arrows lead to them.
-    scatter(ax, place.y, BACKGROUND, n_total=n_total, alpha=1.0)
-    scatter(ax, place.x, colors.each[results.source_rows], n_total=n_total, alpha=0.7)
+    return show_or_return(ax, show=show, return_fig=return_fig)

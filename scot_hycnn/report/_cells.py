@@ -1,66 +1,71 @@
-"""Cells of the page: a sample of them in one or two planes, and how far groups move."""
+"""What the page shows of cells and genes: a sample of cells in a plane, how far groups move, which genes change."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata import Results, StoredFit, read_groups
-from scot_hycnn.pl._colors import palette_of
-from scot_hycnn.pl._field import arrows_of
-from scot_hycnn.pl._groups import members_by_group
-from scot_hycnn.pl._panels import MOST_SHOWN
-from scot_hycnn.pl._positions import Positions, positions
+from scot_hycnn._anndata import (
+    Features,
+    Labels,
+    Results,
+    StoredFit,
+    Values,
+    find_genes,
+    has_genes,
+    has_genes_decoded,
+    read_genes,
+    read_groups,
+)
+from scot_hycnn.pl._deg import welch_t
+from scot_hycnn.pl._figure import MAX_ENTRIES
+from scot_hycnn.pl._labels import members_by_group, palette_of
+from scot_hycnn.pl._plane import Positions, arrows_of, positions
 
-# Positions are whole numbers up to this: finer than any screen.
+# Positions are integers from 0 to this number, which is finer than any screen.
 _STEPS = 4000
 _N_GRID = 18
-# More labels than these are no groups that a reader tells apart.
-_MOST_GROUPS = 40
-
-Rows = NDArray[np.intp]
+# A column with more labels than these is not taken for groups unless the user names it.
+_MAX_GROUPS = 40
 
 
-def find_groups(adata: AnnData, fit: StoredFit, groupby: str | None) -> str | None:
-    """Column with groups: the one that is named, else the fit's own, else the first one of obs with labels.
+class Grouping(NamedTuple):
+    """A column of obs with groups of cells, and a colour for each of its labels."""
 
-    Raises
-    ------
-    TypeError
-        If ``groupby`` is a list.
-    ValueError
-        If there is no column of that name, or it holds numbers or too many labels.
+    column: str
+    labels: Labels
+    palette: list[str]
 
-    Warns
-    -----
-    UserWarning
-        If the palette of the groups in uns cannot be used.
-    """
-    if groupby is None:
-        others = (fit.groupby, fit.params.get("split_key"))
-        recorded = fit.params.get("group_key")
-        columns = [(name, _n_labels(adata, name)) for name in adata.obs if name not in others or name == recorded]
-        recorded = fit.params.get("group_key")
-        columns = [(name, _n_labels(adata, name)) for name in adata.obs if name not in others or name == recorded]
-        # A fit may balance more groups than a page can show.
-        first = [name for name, n in columns if name == recorded and 1 <= n <= MOST_SHOWN]
-        groupby = next((str(name) for name in first + [name for name, n in columns if 2 <= n <= _MOST_GROUPS]), None)
-    else:
-        members_by_group(adata, groupby, np.arange(adata.n_obs))
+
+def find_grouping(adata: AnnData, fit: StoredFit, groupby: str | None) -> Grouping | None:
+    """Return the groups of the named column, else of the fit's ``group_key``, else of the first column with labels."""
     if groupby is not None:
-        palette_of(adata, groupby, read_groups(adata.obs, groupby), stacklevel=5)
-    return groupby
+        members_by_group(adata, groupby, np.arange(adata.n_obs))  # raises if a figure cannot show these groups
+    else:
+        group_key, taken = fit.params.get("group_key"), (fit.groupby, fit.params.get("split_key"))
+        counts = {name: _n_groups(adata, name) for name in adata.obs.columns}
+        # A fit may balance more groups than a page can show.
+        if 1 <= counts.get(group_key, 0) <= MAX_ENTRIES:
+            groupby = group_key
+        else:
+            groupby = next((name for name, n in counts.items() if 2 <= n <= _MAX_GROUPS and name not in taken), None)
+    if groupby is None:
+        return None
+    labels = read_groups(adata.obs, groupby)
+    return Grouping(groupby, labels, palette_of(adata, groupby, labels, stacklevel=5))
 
 
-def _n_labels(adata: AnnData, name: Any) -> int:
-    """Number of groups that cells are in; 0 of a column that holds something else, or stands twice."""
-    dtypes = [dtype for other, dtype in adata.obs.dtypes.items() if other == name]
-    if not all(isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(dtype) for dtype in dtypes):
+def _n_groups(adata: AnnData, name: Any) -> int:
+    """Return the number of groups that cells belong to; 0 if a column holds no labels, or if its name is not unique."""
+    column = adata.obs[name]
+    if isinstance(column, pd.DataFrame):
+        return 0
+    if not (isinstance(column.dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(column.dtype)):
         return 0
     try:
         codes = read_groups(adata.obs, name).codes
@@ -69,14 +74,16 @@ def _n_labels(adata: AnnData, name: Any) -> int:
     return len(np.unique(codes[codes >= 0]))
 
 
-def _sample(results: Results, n: int) -> Results:
-    """At most n source and n target cells, drawn at random and in their order."""
+def describe_cells(
+    adata: AnnData, fit: StoredFit, key: str, results: Results, *, basis: str | None, groups: Grouping | None, n: int
+) -> dict[str, Any]:
+    """Return positions and values of at most n source and n target cells, drawn at random."""
     rng = np.random.default_rng(0)
     source, target = (
         np.sort(rng.choice(len(rows), min(n, len(rows)), replace=False))
         for rows in (results.source_rows, results.target_rows)
     )
-    return replace(
+    shown = replace(
         results,
         source_rows=results.source_rows[source],
         target_rows=results.target_rows[target],
@@ -84,20 +91,30 @@ def _sample(results: Results, n: int) -> Results:
         predicted=results.predicted[source],
         y=results.y[target],
     )
-
-
-def describe_cells(
-    adata: AnnData, fit: StoredFit, key: str, results: Results, *, basis: str | None, group: str | None, n: int
-) -> dict[str, Any]:
-    """Points, groups and what the map says of each of a sample of cells."""
-    shown = _sample(results, n)
+    planes = []
+    if basis is not None:
+        # Predicted cells are placed among all measured cells, not only among those of the sample.
+        place = positions(adata, results, key, basis=basis, n_neighbors=None)
+        place = Positions(place.x[source], place.predicted[source], place.y[target], place.names)
+        note = "Predicted cells lie among the measured cells most like them: arrows show the direction, not the size."
+        planes.append(_plane(place, note))
+    if results.rep.n_dims > 1:
+        place = positions(adata, shown, key, basis=None, n_neighbors=None)
+        planes.append(_plane(place, f"The first two of {results.rep.n_dims} dimensions of the map; arrows are exact."))
     slots = fit.slots(fit.slug(results.target))
     columns = {"std": slots.std, "support": slots.out_of_support}
     return {
         "n": [len(results.source_rows), len(results.target_rows)],
-        "shown": [len(shown.source_rows), len(shown.target_rows)],
-        "planes": _planes(adata, key, results, shown, basis),
-        "group": None if group is None else _group(adata, group, shown),
+        "shown": [len(source), len(target)],
+        "planes": planes,
+        "group": groups
+        and {
+            "name": groups.column,
+            "labels": list(groups.labels.names),
+            "colors": groups.palette,
+            "source": groups.labels.codes[shown.source_rows],
+            "observed": groups.labels.codes[shown.target_rows],
+        },
         "displacement": np.linalg.norm(shown.predicted - shown.x, axis=1).astype(float),
         **{
             name: adata.obs[column].to_numpy(dtype=float)[shown.source_rows] if column in adata.obs else None
@@ -106,93 +123,73 @@ def describe_cells(
     }
 
 
-def _planes(adata: AnnData, key: str, results: Results, shown: Results, basis: str | None) -> list[dict[str, Any]]:
-    planes = []
-    if basis is not None:
-        # Of all cells: the places of predicted ones are found among all that were measured.
-        place = positions(adata, results, key, basis=basis, n_neighbors=None)
-        source, target = (
-            np.isin(all_rows, rows)
-            for all_rows, rows in (
-                (results.source_rows, shown.source_rows),
-                (results.target_rows, shown.target_rows),
-            )
-        )
-        place = Positions(place.x[source], place.predicted[source], place.y[target], place.names)
-        note = "Predicted cells lie among the measured cells most like them: arrows show the direction, not the size."
-        planes.append(_plane(place, note))
-    if results.rep.n_dims > 1:
-        place = positions(adata, shown, key, basis=None, n_neighbors=None)
-        planes.append(_plane(place, f"The first two of {results.rep.n_dims} dimensions of the map; arrows are exact."))
-    return planes
-
-
 def _plane(place: Positions, note: str) -> dict[str, Any]:
+    """Return positions and arrows as integers: they take a third of the space of decimals."""
     everyone = np.concatenate([place.x, place.predicted, place.y])
     low, high = everyone.min(axis=0), everyone.max(axis=0)
     scale = _STEPS / np.where(high > low, high - low, 1)
-
-    def whole(points: NDArray[np.floating[Any]]) -> list[int]:
-        return [int(step) for step in np.rint((points - low) * scale).ravel()]
-
     starts, ends = arrows_of(place.x, place.predicted, _N_GRID)
-    return {
-        "axes": place.names,
-        "note": note,
-        "source": whole(place.x),
-        "predicted": whole(place.predicted),
-        "observed": whole(place.y),
-        "arrows": whole(np.concatenate([starts, ends], axis=1).reshape(-1, 2)),
+    points = {
+        "source": place.x,
+        "predicted": place.predicted,
+        "observed": place.y,
+        "arrows": np.concatenate([starts, ends], axis=1).reshape(-1, 2),
     }
-
-
-def _group(adata: AnnData, group: str, shown: Results) -> dict[str, Any]:
-    labels = read_groups(adata.obs, group)
-    return {
-        "name": group,
-        "labels": list(labels.names),
-        "colors": palette_of(adata, group, labels, stacklevel=None),
-        "source": labels.codes[shown.source_rows],
-        "observed": labels.codes[shown.target_rows],
-    }
+    steps = {name: np.rint((values - low) * scale).astype(int).ravel() for name, values in points.items()}
+    return {"axes": place.names, "note": note, **steps}
 
 
 def describe_groups(
-    adata: AnnData, results: Results, group: str | None, support: NDArray[np.floating[Any]] | None
+    adata: AnnData, results: Results, groups: Grouping | None, support: NDArray[np.floating[Any]] | None
 ) -> list[dict[str, Any]]:
-    """How far the cells of each group move, all of them: the group that moves farthest first.
-
-    Parameters
-    ----------
-    adata
-        The cells.
-    results
-        Of the fit.
-    group
-        Column of obs; None for no groups.
-    support
-        Out-of-support score of every cell of adata.
-    """
-    if group is None:
+    """Return how far all cells of each group move, the group that moves farthest first."""
+    if groups is None or (groups.labels.codes[results.source_rows] < 0).all():
         return []
     lengths = np.linalg.norm(results.predicted - results.x, axis=1).astype(float)
-    labels = read_groups(adata.obs, group)
-    if (labels.codes[results.source_rows] < 0).all():
-        return []
-    observed = labels.codes[results.target_rows]
-    counts = dict(zip(labels.names, np.bincount(observed[observed >= 0], minlength=len(labels.names)), strict=True))
-    legend = dict(zip(labels.names, palette_of(adata, group, labels, stacklevel=None), strict=True))
+    observed = groups.labels.codes[results.target_rows]
     rows = []
-    for label, members in members_by_group(adata, group, results.source_rows).items():
-        low, first, middle, third, high = np.percentile(lengths[members], [5, 25, 50, 75, 95])
+    for label, members in members_by_group(adata, groups.column, results.source_rows).items():
+        code = groups.labels.names.index(label)
         far = None if support is None else float((support[results.source_rows[members]] > 1).mean())
         rows.append(
             {
                 "label": label,
-                "n": [len(members), int(counts[label])],
-                "quantiles": [low, first, middle, third, high],
+                "n": [len(members), int((observed == code).sum())],
+                "quantiles": np.percentile(lengths[members], [5, 25, 50, 75, 95]).tolist(),
                 "far": far,
-                "color": legend[label],
+                "color": groups.palette[code],
             }
         )
     return sorted(rows, key=lambda row: -row["quantiles"][2])
+
+
+def describe_genes(
+    adata: AnnData, results: Results, key: str, *, layer: str | None, n_genes: int
+) -> dict[str, Any] | str:
+    """Return the genes with the largest Welch t between observed and source cells, or why there are no genes."""
+    if has_genes_decoded(adata, results, key):
+        features = read_genes(adata, results, key, layer)
+        change = features.predicted.moments()[0] - features.source.moments()[0]
+    elif has_genes(adata, results.rep, layer=layer, decoder=None):
+        genes = find_genes(adata, results.rep, results.measured_rows, layer=layer, decoder=None)
+        matrix: Any = adata.X if genes.layer is None else adata.layers[genes.layer]
+        source, observed = Values(matrix, results.source_rows), Values(matrix, results.target_rows)
+        features = Features([str(name) for name in adata.var_names], source, source, observed)
+        # Principal components are linear: the mean change of genes is the loadings times that of the components.
+        assert genes.loadings is not None
+        change = genes.loadings.astype(float) @ (results.predicted - results.x).astype(float).mean(axis=0)
+    else:
+        return (
+            f"There is no way from {results.rep.name!r} to genes in this file. Fit on principal components with their "
+            f"loadings, or run sh.tl.decode(adata, {key!r}, decoder=...) with a model's decoder."
+        )
+    before, observed_change, t = welch_t(features)
+    top = np.argsort(-np.abs(t), kind="stable")[:n_genes]
+    # Without variation there is no correlation; with two genes it is 1 or -1.
+    varies = len(change) > 2 and np.ptp(change) > 0 and np.ptp(observed_change) > 0
+    return {
+        "rows": [[features.names[i], before[i], observed_change[i], change[i], t[i]] for i in top],
+        "n": len(features.names),
+        "r": float(np.corrcoef(change, observed_change)[0, 1]) if varies else float("nan"),
+        "kind": "proteins or genes of the map" if results.rep.name == "X" else "genes",
+    }

@@ -1,4 +1,4 @@
-"""Content into the template: one file, nothing from outside."""
+"""The page as one file that loads nothing: the template with the content filled in."""
 
 from __future__ import annotations
 
@@ -13,35 +13,29 @@ import numpy as np
 
 
 def html(content: Mapping[str, Any]) -> str:
-    """Fill the template. The page's script puts all of the content on the page as text, never as markup."""
+    """Fill the template; the page's script shows the content as text, never as markup."""
+    text = json.dumps(plain(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     parts = {
         "@TITLE@": markup.escape(str(content["title"])),
         "@STYLE@": _template("page.css"),
-        "@CONTENT@": _json(content),
+        # Within <script>, a label must neither end the element nor begin a comment.
+        "@CONTENT@": text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"),
         "@SCRIPT@": _template("page.js"),
     }
-    page = _template("page.html")
-    # Piece by piece from the template alone: a label that reads '@SCRIPT@' is no place to fill.
-    filled = []
-    while found := [name for name in parts if name in page]:
-        name = min(found, key=page.index)
-        before, page = page.split(name, 1)
-        filled += [before, parts[name]]
-    return "".join([*filled, page])
+    # The template is filled from left to right, so that a label that reads '@SCRIPT@' is not replaced.
+    filled, rest = "", _template("page.html")
+    for name in sorted(parts, key=rest.index):
+        before, rest = rest.split(name, 1)
+        filled += before + parts[name]
+    return filled + rest
 
 
 def _template(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def _json(content: Mapping[str, Any]) -> str:
-    text = json.dumps(plain(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # Within <script> a label must not end the element, or begin a comment.
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
 def plain(value: Any) -> Any:
-    """Lists, dicts, strings, numbers, and None for numbers that are not finite; decimals to four digits."""
+    """Return lists, dicts, strings, numbers with four digits, and None for numbers that are not finite."""
     if isinstance(value, Mapping):
         return {str(name): plain(entry) for name, entry in value.items()}
     if isinstance(value, (np.ndarray, np.generic)):

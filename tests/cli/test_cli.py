@@ -1,10 +1,9 @@
-"""The command line does what tl does, and says what is wrong in one line."""
+"""The command line does what tl and pl do, and reports what is wrong in one line."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import inspect
 import io
 import json
 import os
@@ -16,7 +15,6 @@ import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import get_type_hints
 
 import anndata
 import matplotlib.pyplot as plt
@@ -26,11 +24,10 @@ import scanpy as sc
 
 import scot_hycnn as sh
 from scot_hycnn import cli
-from scot_hycnn._anndata import _pairs
 from scot_hycnn.cli import _main
-from scot_hycnn.cli._commands import COMMANDS
-from scot_hycnn.cli._plot import FIGURES
-from scot_hycnn.solver import Settings
+from scot_hycnn.cli._commands import COMMANDS, FIGURES
+from scot_hycnn.cli._options import flag_of, options_of
+from scot_hycnn.pl._plane import mean_field
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Writing zarr v2"),
@@ -38,6 +35,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Left out, with fewer"),
 ]
 FIT = ["--source", "control", "--target", "IFN-beta"]
+GAUSSIAN = [*FIT, "--n-pcs", "3", "--potential", "gaussian"]
 FAST = [*FIT, "--n-pcs", "4", "--max-steps", "8", "--hidden", "6,6", "--n-ensemble", "2", "--seed", "3"]
 FAST_KEYWORDS = {"n_pcs": 4, "max_steps": 8, "hidden": (6, 6), "n_ensemble": 2, "rng": 3}
 
@@ -63,6 +61,11 @@ def folder(files, tmp_path):
 
 
 @pytest.fixture
+def fitted(files, folder):
+    return Path(shutil.copy(files / "fitted.h5ad", folder))
+
+
+@pytest.fixture
 def run(monkeypatch, capsys):
     """Run the command line in this process; return its exit code, output and messages."""
 
@@ -82,12 +85,18 @@ def run(monkeypatch, capsys):
     return call
 
 
+def shell(*arguments, **environment):
+    command = [sys.executable, "-m", "scot_hycnn.cli", *map(str, arguments)]
+    variables = os.environ | environment
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
+
+
 def read(path):
     return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
 
 
-@pytest.mark.parametrize(("source", "result"), [(".h5ad", ".h5ad"), (".zarr", ".zarr"), (".h5ad", ".zarr")])
-def test_the_same_bits_as_tl(folder, run, source, result):
+@pytest.mark.parametrize(("source", "result"), [(".h5ad", ".zarr"), (".zarr", ".h5ad")])
+def test_the_same_numbers_as_tl(folder, run, source, result):
     code, _, err = run("fit", folder / f"in{source}", *FAST, "--inverse", "-o", folder / f"out{result}")
     assert code == 0, err
     adata = read(folder / "in.h5ad")
@@ -128,33 +137,25 @@ def test_several_targets(folder, run):
     labels.iloc[np.flatnonzero(labels == "IFN-beta")[::2]] = "a/b"
     adata.obs["condition"] = labels
     adata.write_h5ad(folder / "three.h5ad")
-    options = (*FIT, "--target", "a/b", "--n-pcs", "3", "--potential", "gaussian")
-    code, _, err = run("fit", folder / "three.h5ad", *options, "-o", folder / "out.h5ad")
+    code, out, err = run("fit", folder / "three.h5ad", *GAUSSIAN, "--target", "a/b", "-o", folder / "out.h5ad")
+    assert out == ""
     assert code == 0, err
     assert {"X_hycnn_ot_IFN-beta", "X_hycnn_ot_a_b"} <= set(read(folder / "out.h5ad").obsm)
 
 
-@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
-def test_info(folder, run, suffix):
-    run("fit", folder / "in.h5ad", *FAST, "-o", folder / f"out{suffix}")
-    code, out, err = run("info", folder / f"out{suffix}", "--json")
+def test_info(fitted, run):
+    code, out, err = run("info", fitted, "--json")
     assert (code, err) == (0, "")
     content = json.loads(out)
     assert content["source"] == "control"
     assert content["rep"]["name"] == "X_pca"
     assert content["params"]["hidden"] == [6, 6]
     assert {"status", "validation", "certificate"} == set(content["targets"]["IFN-beta"])
-    code, out, _ = run("info", folder / f"out{suffix}")
+    code, out, _ = run("info", fitted)
     assert code == 0
     assert "source: control\n" in out
     assert "    validation\n" in out
     assert "      J_gaussian: " in out
-
-
-def test_the_fit_is_announced(folder, run):
-    options = (*FIT, "--n-pcs", "3", "--potential", "gaussian", "-o", folder / "o.h5ad")
-    code, out, _ = run("fit", folder / "in.h5ad", *options)
-    assert (code, out) == (0, "")
 
 
 TOML = {
@@ -162,56 +163,47 @@ TOML = {
     "key": "nix = 1",
     "table": "[fitt]\nsource = 'control'",
     "type": "[fit]\nmax_steps = 600.5",
-    "switch": "json = 1",
+    "switch": "json = 'x'",
 }
+FIT_OF = ["fit", "in.h5ad", *FIT, "-o"]
+# Arguments and the values that the message has to name.
 ERRORS = {
-    "label": (
-        ["fit", "in.h5ad", "--source", "ctrl", "--target", "IFN-beta", "-o", "o.h5ad"],
-        "source_key='ctrl' is not a",
-    ),
-    "no input": (["fit", "nix.h5ad", *FIT, "-o", "o.h5ad"], "There is no file 'nix.h5ad'"),
-    "input format": (["fit", "in.csv", *FIT, "-o", "o.h5ad"], "'in.csv' must end in .h5ad or .zarr"),
-    "damaged input": (["fit", "bad.h5ad", *FIT, "-o", "o.h5ad"], "'bad.h5ad' cannot be read as AnnData"),
-    "damaged store": (["fit", "bad.zarr", *FIT, "-o", "o.h5ad"], "'bad.zarr' cannot be read as AnnData"),
-    "output format": (["fit", "in.h5ad", *FIT, "-o", "o.loom"], "'o.loom' must end in .h5ad or .zarr"),
-    "output folder": (["fit", "in.h5ad", *FIT, "-o", "nix/o.h5ad"], "The folder of 'nix/o.h5ad' does not exist"),
-    "input as output": (["fit", "in.h5ad", *FIT, "-o", "in.h5ad"], "'in.h5ad' exists; .* --overwrite"),
-    "existing output": (["transport", "in.h5ad", "-o", "in.zarr"], "'in.zarr' exists; .* --overwrite"),
-    "hidden": (["fit", "in.h5ad", *FIT, "-o", "o.h5ad", "--hidden", "8x8"], "--hidden '8x8' must be whole numbers"),
-    "no fit": (["transport", "in.h5ad", "-o", "o.h5ad"], "has no fits. Run sh.tl.hycnn_ot first"),
-    "no fit to describe": (["info", "in.h5ad"], "has no fits"),
-    "no input to evaluate": (["evaluate", "nix.zarr"], "There is no file 'nix.zarr'"),
-    "no fit to evaluate": (["evaluate", "in.h5ad"], "has no fits"),
-    "two formats": (["evaluate", "in.h5ad", "--json", "--csv"], "--json and --csv exclude each other"),
-    "scores into the input": (["evaluate", "in.h5ad", "-o", "in.zarr"], "'in.zarr' exists; .* --overwrite"),
-    "figure": (["plot", "umap", "in.h5ad", "-o", "o.png"], "There is no figure 'umap'; choose one of .*'transport'"),
-    "figure's format": (["plot", "history", "in.h5ad", "-o", "o.gif"], "'o.gif' must end in .png, .svg or .pdf"),
+    "label": (["fit", "in.h5ad", "--source", "ctrl", "--target", "IFN-beta", "-o", "o.h5ad"], "'ctrl'"),
+    "no input": (["fit", "nix.h5ad", *FIT, "-o", "o.h5ad"], "'nix.h5ad'"),
+    "input format": (["fit", "in.csv", *FIT, "-o", "o.h5ad"], r"'in.csv' .*\.h5ad or \.zarr"),
+    "damaged input": (["fit", "bad.h5ad", *FIT, "-o", "o.h5ad"], "'bad.h5ad'"),
+    "damaged store": (["fit", "bad.zarr", *FIT, "-o", "o.h5ad"], "'bad.zarr'"),
+    "output format": ([*FIT_OF, "o.loom"], r"'o.loom' .*\.h5ad or \.zarr"),
+    "output folder": ([*FIT_OF, "nix/o.h5ad"], "'nix/o.h5ad'"),
+    "input as output": ([*FIT_OF, "in.h5ad"], "'in.h5ad' .*--overwrite"),
+    "existing output": (["transport", "in.h5ad", "-o", "in.zarr"], "'in.zarr' .*--overwrite"),
+    "widths": ([*FIT_OF, "o.h5ad", "--hidden", "8x8"], "--hidden.*'8x8'"),
+    "option of training": ([*FIT_OF, "o.h5ad", "--solver", "nix"], "nix"),
+    "no fit": (["transport", "in.h5ad", "-o", "o.h5ad"], "no fits"),
+    "no fit to describe": (["info", "in.h5ad"], "no fits"),
+    "no input to evaluate": (["evaluate", "nix.zarr"], "'nix.zarr'"),
+    "two formats": (["evaluate", "in.h5ad", "--json", "--csv"], "--json and --csv"),
+    "scores into the input": (["evaluate", "in.h5ad", "-o", "in.zarr"], "'in.zarr' .*--overwrite"),
+    "figure": (["plot", "umap", "in.h5ad", "-o", "o.png"], "'umap'.*'transport'"),
+    "figure's format": (["plot", "history", "in.h5ad", "-o", "o.gif"], r"'o.gif' .*\.png, \.svg or \.pdf"),
     "figure's option": (
         ["plot", "history", "in.h5ad", "-o", "o.png", "--basis", "umap", "--name", "a"],
-        r"'history' does not take \['--basis', '--name'\]; it takes \['--target'\]",
+        r"'history' .*\['--basis', '--name'\].*'--target'",
     ),
-    "figure's groups": (["plot", "displacement", "in.h5ad", "-o", "o.png"], "'displacement' needs --groupby"),
-    "no fit to draw": (["plot", "deg", "in.h5ad", "-o", "o.png"], "has no fits"),
-    "no fit to report": (["report", "in.h5ad", "-o", "o.html"], "has no fits"),
-    "report's format": (["report", "in.h5ad", "-o", "o.pdf"], "'o.pdf' must end in .html"),
-    "existing report": (["report", "in.h5ad", "-o", "old.html"], "'old.html' exists; .* --overwrite"),
-    "existing figure": (["plot", "history", "in.h5ad", "-o", "old.png"], "'old.png' exists; .* --overwrite"),
-    "option": (["info", "in.h5ad", "--nix"], "--nix.* See scot-hycnn info --help"),
-    "command": (["nix"], "'nix'.* See scot-hycnn --help"),
-    "number": (["fit", "in.h5ad", *FIT, "-o", "o.h5ad", "--max-steps", "x"], "--max-steps"),
+    "figure's groups": (["plot", "displacement", "in.h5ad", "-o", "o.png"], "--groupby"),
+    "no fit to draw": (["plot", "deg", "in.h5ad", "-o", "o.png"], "no fits"),
+    "report's format": (["report", "in.h5ad", "-o", "o.pdf"], r"'o.pdf' .*\.html"),
+    "existing report": (["report", "in.h5ad", "-o", "old.html"], "'old.html' .*--overwrite"),
+    "option": (["info", "in.h5ad", "--nix"], "--nix.*scot-hycnn info --help"),
+    "command": (["nix"], "'nix'.*scot-hycnn --help"),
+    "number": ([*FIT_OF, "o.h5ad", "--max-steps", "x"], "--max-steps"),
     "missing option": (["fit", "in.h5ad", "--source", "control"], "--target"),
-    "no config": (["info", "in.h5ad", "--config", "nix.toml"], "There is no file 'nix.toml'"),
-    "no TOML": (["info", "in.h5ad", "--config", "bad.toml"], "'bad.toml' cannot be read as TOML"),
-    "unknown key": (
-        ["info", "in.h5ad", "--config", "key.toml"],
-        r"'key.toml' has \['nix'\], which 'info' does not take; it takes \['file', 'key', 'json'\]",
-    ),
-    "unknown table": (
-        ["info", "in.h5ad", "--config", "table.toml"],
-        r"'table.toml' has the tables \['fitt'\]; a table is one of the commands \['fit', 'transport'",
-    ),
-    "fraction for a number": (["fit", "--config", "type.toml"], "max-steps in 'type.toml' is 600.5; it takes a whole"),
-    "number for a switch": (["info", "--config", "switch.toml"], "json in 'switch.toml' is 1; it takes true or false"),
+    "no config": (["info", "in.h5ad", "--config", "nix.toml"], "'nix.toml'"),
+    "no TOML": (["info", "in.h5ad", "--config", "bad.toml"], "'bad.toml'"),
+    "unknown key": (["info", "in.h5ad", "--config", "key.toml"], r"'key.toml' .*'nix'.*\['file', 'key', 'json'\]"),
+    "unknown table": (["info", "in.h5ad", "--config", "table.toml"], "'table.toml' .*'fitt'.*'fit', 'transport'"),
+    "fraction for an integer": ([*FIT_OF, "o.h5ad", "--config", "type.toml"], "max-steps = 600.5 in 'type.toml'"),
+    "text for a switch": (["info", "in.h5ad", "--config", "switch.toml"], "json = 'x' in 'switch.toml'"),
     "no model": (["transport", "in.h5ad", "--model", "m.safetensors", "-o", "o.h5ad"], "m.safetensors"),
 }
 
@@ -222,8 +214,7 @@ def test_errors_are_one_line_and_write_nothing(folder, run, monkeypatch, case):
     monkeypatch.chdir(folder)
     (folder / "bad.h5ad").write_bytes(b"nothing")
     (folder / "bad.zarr").mkdir()
-    for name in ("old.png", "old.html"):
-        (folder / name).write_bytes(b"old")
+    (folder / "old.html").write_bytes(b"old")
     for name, text in TOML.items():
         (folder / f"{name}.toml").write_text(text)
     before = digest(folder)
@@ -241,22 +232,10 @@ def digest(folder: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_a_small_target_is_named(folder, run):
-    adata = read(folder / "in.h5ad")
-    labels = adata.obs["condition"].astype(str)
-    labels.iloc[np.flatnonzero(labels == "IFN-beta")[:3]] = "rare"
-    adata.obs["condition"] = labels
-    adata.write_h5ad(folder / "rare.h5ad")
-    options = (*FIT, "--target", "rare", "--n-pcs", "3", "--potential", "gaussian", "-o", folder / "o.h5ad")
-    code, _, err = run("fit", folder / "rare.h5ad", *options)
-    assert code == 2
-    assert "'rare' of adata.obs['condition'] has 3 cells" in err.splitlines()[-1]
-
-
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
 def test_overwrite_replaces_the_whole_output(folder, run, suffix):
     path = folder / f"in{suffix}"
-    code, _, err = run("fit", path, *FAST, "-o", path, "--overwrite")
+    code, _, err = run("fit", path, *GAUSSIAN, "-o", path, "--overwrite")
     assert code == 0, err
     assert "hycnn_ot" in read(path).uns
     assert sorted(p.name for p in folder.iterdir()) == ["in.h5ad", "in.zarr"]
@@ -271,7 +250,7 @@ def test_a_failing_write_leaves_the_old_file(folder, run, monkeypatch, suffix):
     path = folder / f"in{suffix}"
     before = digest(folder)
     monkeypatch.setattr(anndata.AnnData, f"write_{suffix[1:]}", fail)
-    code, _, err = run("fit", path, *FAST, "-o", path, "--overwrite")
+    code, _, err = run("fit", path, *GAUSSIAN, "-o", path, "--overwrite")
     assert code == 2
     assert "error: [Errno 28] No space left on device" in err
     assert digest(folder) == before
@@ -283,46 +262,65 @@ def test_without_typer(monkeypatch):
         cli.main()
 
 
-def test_the_help_says_the_default_widths():
-    help_text = get_type_hints(COMMANDS["fit"], include_extras=True)["hidden"].__metadata__[0].help
-    for widths in (Settings.for_cells(n_cells, 5, device="cpu", rng=0).hidden for n_cells in (1_000, 1_001)):
-        assert ",".join(map(str, widths)) in help_text
-
-
-@pytest.mark.filterwarnings("default:.* is an embedding of neighbours")
-def test_a_fit_on_raw_scales_prints_a_warning(folder, run):
+@pytest.mark.filterwarnings("default:.*X_umap")
+def test_a_warning_is_one_line(folder, run):
     adata = read(folder / "in.h5ad")
     adata.obsm["X_umap"] = adata.obsm["X_pca"][:, :2]
     adata.write_h5ad(folder / "umap.h5ad")
     options = (*FIT, "--use-rep", "X_umap", "--potential", "gaussian", "-o", folder / "o.h5ad")
     code, _, err = run("fit", folder / "umap.h5ad", *options)
     assert code == 0
-    assert len(re.findall("^warning: .*X_umap.*embedding of neighbours", err, flags=re.MULTILINE)) == 1
+    assert len(re.findall("^warning: .*X_umap", err, flags=re.MULTILINE)) == 1
 
 
-TOOLS = {"fit": sh.tl.hycnn_ot, "transport": sh.tl.transport, "evaluate": sh.tl.evaluate, "report": sh.pl.report}
+def test_options_are_those_of_the_function():
+    for command, tool in {"fit": "tl.hycnn_ot", "transport": "tl.transport", "report": "pl.report"}.items():
+        done = shell(command, "--help")
+        for name, option in options_of(tool).items():
+            assert flag_of(name) in done.stdout, name
+            assert option.annotation.__metadata__[0].help, name  # every option is explained
 
 
-@pytest.mark.parametrize(("command", "tool"), TOOLS.items())
-def test_every_keyword_has_a_flag_with_its_default(command, tool):
-    flags, keywords = (inspect.signature(f).parameters for f in (COMMANDS[command], tool))
-    renamed = {"source_key": "source", "target_key": "target", "rng": "seed"}
-    special = {"adata", "copy", "source_key", "target_key", "client", "output", "decoder", "path"}
-    for name, keyword in keywords.items():
-        if name not in special:
-            assert flags[renamed.get(name, name)].default == keyword.default, name
+def test_options_of_a_typed_dict(tmp_path, monkeypatch):
+    """Options that a TypedDict adds to a signature, its base classes in other files included."""
+    (tmp_path / "tl").mkdir()
+    (tmp_path / "solver").mkdir()
+    (tmp_path / "tl" / "__init__.py").write_text("from ._fit import fit")
+    (tmp_path / "tl" / "_fit.py").write_text(
+        "from ..solver import Training\n"
+        "class Options(Training, total=False):\n    skip: bool\n"
+        "def fit(adata: AnnData, source_key: str, *, n: int | None = None, t: float = 1, **more: Unpack[Options]):\n"
+        '    """Fit.\n\n    Parameters\n    ----------\n    n, t\n        Number. None takes all of ``obs``.\n\n'
+        "    Returns\n    -------\n    None.\n\n"
+        '    Other Parameters\n    ----------------\n    skip\n        Skip. Not shown.\n    """\n'
+    )
+    (tmp_path / "solver" / "__init__.py").write_text(
+        'class Training(TypedDict, total=False):\n    hidden: Annotated[Sequence[int] | None, "Widths."]\n'
+        "    n: str\n    labels: Sequence[str] | str | None\n"
+    )
+    monkeypatch.setattr("scot_hycnn.cli._options.ROOT", tmp_path)
+    options = options_of("tl.fit")
+    assert list(options) == ["source_key", "n", "t", "hidden", "labels", "skip"]
+    helps = {name: option.annotation.__metadata__[0].help for name, option in options.items()}
+    assert helps["n"] == "Number. The default takes all of obs."
+    assert (helps["t"], helps["hidden"], helps["skip"]) == ("Number.", "Widths.", "Skip.")
+    types = {name: option.annotation.__origin__ for name, option in options.items()}
+    assert types == {
+        "source_key": str,
+        "n": int | None,
+        "t": float,
+        "hidden": str | None,
+        "labels": list[str] | None,
+        "skip": bool | None,
+    }
+    assert options["source_key"].default is options["source_key"].empty
+    assert options["t"].default == 1
 
 
 def test_runs_as_a_module(folder):
-    command = [sys.executable, "-m", "scot_hycnn.cli", "info", str(folder / "in.h5ad")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = shell("info", folder / "in.h5ad")
     assert done.returncode == 2
-    assert done.stderr == "error: adata.uns has no fit 'hycnn_ot'; it has no fits. Run sh.tl.hycnn_ot first.\n"
-
-
-@pytest.fixture
-def fitted(files, folder):
-    return Path(shutil.copy(files / "fitted.h5ad", folder))
+    assert re.fullmatch("error: .*'hycnn_ot'.*\n", done.stderr)
 
 
 def test_evaluate_prints_what_tl_stores(fitted, run):
@@ -349,11 +347,12 @@ def test_evaluate_prints_what_tl_stores(fitted, run):
     assert re.search(r"^pearson_delta +- +-?0\.\d+", out, flags=re.MULTILINE)
 
 
-def test_the_list_of_figures_is_complete():
+def test_all_figures_are_offered():
     assert set(FIGURES) == {name for name in sh.pl.__all__ if name != "report"}
 
 
 GENE = "TNFRSF4"
+# Options of each figure.
 PICTURES = {
     "deg": ["--n-genes", "5"],
     "displacement": ["--groupby", "cell_type"],
@@ -372,15 +371,12 @@ def test_every_figure_is_drawn_into_a_file(folder, fitted, run, figure):
     if figure == "evaluation":
         run("evaluate", fitted, "--n-bootstrap", "2", "-o", fitted, "--overwrite")
     suffix = {"history": ".pdf", "transport": ".svg"}.get(figure, ".png")
-    pictures = []
-    for name in ("a", "b"):
-        path = folder / f"{name}{suffix}"
-        code, out, err = run("plot", figure, fitted, *PICTURES[figure], "-o", path)
-        assert (code, out) == (0, ""), err
-        pictures.append(path.read_bytes())
-    assert pictures[0].startswith(MAGIC[suffix])
-    if suffix != ".svg":  # ids of an SVG's parts are random
-        assert pictures[0] == pictures[1]
+    code, out, err = run("plot", figure, fitted, *PICTURES[figure], "-o", folder / f"a{suffix}")
+    assert (code, out) == (0, ""), err
+    assert (folder / f"a{suffix}").read_bytes().startswith(MAGIC[suffix])
+    if figure in ("history", "deg"):  # the same file gives the same picture, without a date
+        run("plot", figure, fitted, *PICTURES[figure], "-o", folder / f"b{suffix}")
+        assert (folder / f"a{suffix}").read_bytes() == (folder / f"b{suffix}").read_bytes()
     plt.close("all")  # a process of its own would end here
 
 
@@ -406,18 +402,10 @@ def test_options_from_a_file(folder, run):
     assert params["hidden"].tolist() == [6, 6]
     code, out, _ = run("info", folder / "out.h5ad", "--config", folder / "run.toml")
     assert json.loads(out)["params"]["rng"] == 3
-
-
-def test_flat_keys_and_a_list_of_one(folder, run):
+    # Keys outside of tables, and a single value for an option that can be repeated.
     (folder / "flat.toml").write_text("source = 'control'\ntarget = 'IFN-beta'\npotential = 'gaussian'\n")
     code, _, err = run("fit", folder / "in.h5ad", "-o", folder / "o.h5ad", "--config", folder / "flat.toml")
     assert code == 0, err
-
-
-def shell(*arguments, **environment):
-    command = [sys.executable, "-m", "scot_hycnn.cli", *map(str, arguments)]
-    variables = os.environ | environment
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
 
 
 def test_help_loads_nothing_heavy():
@@ -465,18 +453,6 @@ def singular_matrix():
     return np.linalg.cholesky(-np.eye(2))  # a LinAlgError is a ValueError
 
 
-def wrong_shapes():
-    return np.ones(2) + np.ones(3)
-
-
-def no_attribute():
-    return np.ones(2).nix
-
-
-def no_index():
-    return np.empty(0)[7]
-
-
 def unknown_keyword():
     return sh.tl.transport(nix=1)
 
@@ -489,11 +465,15 @@ def missing_page():
     return (Path(sh.__file__).parent / "pl" / "nix.html").read_text()
 
 
-OURS = [missing_key, singular_matrix, wrong_shapes, no_attribute, no_index, unknown_keyword, no_import, missing_page]
+def value_error_without_a_check():
+    return mean_field(np.ones((2, 2)), np.ones((3, 2)), 4)  # numpy raises it within a function of the package
+
+
+OURS = [missing_key, singular_matrix, unknown_keyword, no_import, missing_page, value_error_without_a_check]
 
 
 @pytest.mark.parametrize("fault", OURS, ids=lambda fault: fault.__name__)
-def test_an_error_of_ours_is_shown_with_its_traceback(folder, run, monkeypatch, fault):
+def test_an_error_of_the_package_is_shown_with_its_traceback(folder, run, monkeypatch, fault):
     monkeypatch.setattr(sh.tl, "hycnn_ot", lambda *_, **__: fault())
     code, out, err = run("fit", folder / "in.h5ad", *FIT, "-o", folder / "o.h5ad")
     assert (code, out) == (1, "")
@@ -501,14 +481,6 @@ def test_an_error_of_ours_is_shown_with_its_traceback(folder, run, monkeypatch, 
     assert fault.__name__ in err
     assert "please report it" in err.splitlines()[-1]
     assert not (folder / "o.h5ad").exists()
-
-
-def test_a_value_error_that_no_check_raises_is_ours(folder, run, monkeypatch):
-    """Inside a function of the package, and of Python's own making: lists of two lengths."""
-    monkeypatch.setattr(_pairs, "slugs", lambda labels: [*labels, "one more"])
-    code, _, err = run("fit", folder / "in.h5ad", *FIT, "-o", folder / "o.h5ad")
-    assert code == 1
-    assert "in read_pairs" in err
 
 
 def out_of_memory():
@@ -524,14 +496,14 @@ def warning_made_an_error():
 
 
 @pytest.mark.parametrize(
-    ("refusal", "said"),
+    ("refusal", "message"),
     [(out_of_memory, "MemoryError"), (full_disk, "No space left .*'o.h5ad'"), (warning_made_an_error, "Replacing")],
 )
-def test_what_the_machine_refuses_is_one_line(folder, run, monkeypatch, refusal, said):
+def test_an_error_of_the_machine_is_one_line(folder, run, monkeypatch, refusal, message):
     monkeypatch.setattr(sh.tl, "hycnn_ot", lambda *_, **__: refusal())
     code, out, err = run("fit", folder / "in.h5ad", *FIT, "-o", folder / "o.h5ad")
     assert (code, out) == (2, "")
-    assert re.fullmatch(f"error: .*{said}.*\n", err)
+    assert re.fullmatch(f"error: .*{message}.*\n", err)
 
 
 WORKFLOWS = Path(__file__).parents[2] / "tutorials" / "workflows"
@@ -565,7 +537,7 @@ def test_the_snakemake_example(files, tmp_path):
 
 
 def test_the_workflows_options_are_known(files, tmp_path, run):
-    for command in ("fit", "evaluate", "transport", "plot", "report", "info"):
+    for command in COMMANDS:
         code, _, err = run(command, "--config", WORKFLOWS / "run.toml")
         assert code == 2
         assert "Missing" in err, err  # and no unknown key

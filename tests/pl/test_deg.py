@@ -1,4 +1,4 @@
-"""Changes of genes: which, how large, in which group."""
+"""pl.deg: which genes are drawn, how much they change, and in which group."""
 
 from __future__ import annotations
 
@@ -69,24 +69,3 @@ def test_genes_that_never_vary(adata, control):
     # One that differs without any spread is the first.
     adata.X[~control, 7] = 1
     assert ticks(sh.pl.deg(adata, n_genes=3, show=False).yaxis)[0] == adata.var_names[7]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"names": ["ISG20", "NOGENE"]}, r"names=\['ISG20', 'NOGENE'\]: \['NOGENE'\] are not among the 765 genes"),
-        ({"names": []}, r"names=\[\]: \[\] are not among"),
-        ({"n_genes": 0}, "n_genes=0 must be a whole number of 1 or more"),
-        ({"groupby": "cell_type", "ax": 1}, "ax takes one panel, and groupby='cell_type' makes 2"),
-        ({"groupby": "nix"}, "groupby='nix' is not a column"),
-    ],
-)
-def test_bad_input(adata, options, message):
-    with pytest.raises(ValueError, match=message):
-        sh.pl.deg(adata, show=False, **options)
-
-
-def test_components_are_no_genes(adata):
-    del adata.layers["hycnn_ot"]
-    with pytest.raises(ValueError, match=r"Predicted genes: adata.layers lacks 'hycnn_ot'. Run sh.tl.decode"):
-        sh.pl.deg(adata, show=False)

@@ -1,4 +1,4 @@
-"""Displacement by group: order, boxes and labels."""
+"""pl.displacement: order, boxes and labels of groups."""
 
 from __future__ import annotations
 
@@ -45,15 +45,3 @@ def test_long_names_widen_the_figure(adata):
     assert figure.get_figwidth() > width + 1
     assert figure.axes[0].get_window_extent().width / figure.dpi > 2
     assert figure.axes[0].get_tightbbox().x0 >= 0
-
-
-@pytest.mark.parametrize(
-    ("groupby", "message"),
-    [
-        ("nix", "groupby='nix' is not a column of adata.obs"),
-        ("hycnn_ot_std", "groupby='hycnn_ot_std' holds numbers"),
-    ],
-)
-def test_bad_input(adata, groupby, message):
-    with pytest.raises(ValueError, match=message):
-        sh.pl.displacement(adata, groupby=groupby, show=False)

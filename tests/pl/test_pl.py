@@ -1,4 +1,4 @@
-"""Figures: the artists that a reader is to see, and scanpy's conventions."""
+"""Figures in a plane, pl.history, and what all figures share: scanpy's conventions, and wrong input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
 
 import scot_hycnn as sh
-from scot_hycnn.pl._field import _field
 
 PLOTS = [
     sh.pl.transport,
@@ -56,26 +55,16 @@ def test_what_is_returned(adata, plot, monkeypatch, autoshow):
 
 
 @pytest.mark.parametrize("plot", PLOTS)
-def test_given_axes_are_used(adata, plot):
+def test_the_axes_of_the_user_are_drawn_into_and_adata_is_unchanged(adata, plot, unchanged):
     figure, ax = plt.subplots()
-    assert plot(adata, ax=ax, show=False) is ax
-    assert plot(adata, ax=ax, return_fig=True) is figure
+    with unchanged(adata):
+        assert plot(adata, ax=ax, show=False) is ax
+        assert plot(adata, ax=ax, return_fig=True) is figure
 
 
-@pytest.mark.parametrize("plot", PLOTS)
-def test_drawing_changes_nothing(adata, plot):
-    before = adata.copy()
-    plot(adata, show=False)
-    assert list(adata.uns) == list(before.uns)
-    assert list(adata.obsm) == list(before.obsm)
-    assert list(adata.layers) == list(before.layers)
-    pd.testing.assert_frame_equal(adata.obs, before.obs)
-
-
-def test_every_plot_is_here():
-    assert {getattr(plot, "func", plot).__name__ for plot in PLOTS} == set(sh.pl.__all__) - {
-        "report"
-    }  # a page, not a figure
+def test_the_list_of_plots_is_complete():
+    # pl.report writes a page.
+    assert {getattr(plot, "func", plot).__name__ for plot in PLOTS} | {"report"} == set(sh.pl.__all__)
 
 
 def test_arrows_join_medians(adata):
@@ -87,11 +76,12 @@ def test_arrows_join_medians(adata):
     np.testing.assert_allclose([arrows.U[0], arrows.V[0]], expected, rtol=1e-4)
 
 
-def test_cells_that_stay_get_no_arrow(adata):
-    moved = adata.copy()
-    moved.obsm["X_hycnn_ot"] = np.where(np.isnan(adata.obsm["X_hycnn_ot"]), np.nan, adata.obsm["X_pca"][:, :5])
-    assert len(quiver(sh.pl.transport(moved, show=False)).U) == 0
-    assert len(quiver(sh.pl.transport(adata, show=False)).U) > 0
+@pytest.mark.parametrize("basis", [None, "umap"])
+def test_cells_that_stay_get_neither_arrow_nor_stream(adata, control, basis):
+    assert len(quiver(sh.pl.transport(adata, basis=basis, show=False)).U) > 0
+    adata.obsm["X_hycnn_ot"][control] = adata.obsm["X_pca"][control, :5]
+    assert len(quiver(sh.pl.transport(adata, basis=basis, show=False)).U) == 0
+    assert len(streams(sh.pl.transport(adata, basis=basis, style="streams", show=False))) == 0
 
 
 def test_target_cells_lie_in_grey_beneath_coloured_source_cells(adata):
@@ -100,15 +90,6 @@ def test_target_cells_lie_in_grey_beneath_coloured_source_cells(adata):
     assert len(beneath.get_offsets()) == (adata.obs["condition"] == "IFN-beta").sum()
     assert len(above.get_offsets()) == (adata.obs["condition"] == "control").sum()
     assert "(IFN-beta cells)" in [text.get_text() for text in ax.get_legend().get_texts()]
-
-
-@pytest.mark.parametrize("value", [0, -1, 2.5, True, "many"])
-@pytest.mark.parametrize(
-    ("plot", "name"), [(sh.pl.transport, "n_grid"), (sh.pl.transport, "n_neighbors"), (sh.pl.embedding, "n_neighbors")]
-)
-def test_counts_are_checked(adata, plot, name, value):
-    with pytest.raises(ValueError, match=f"{name}={value!r} must be a whole number of 1 or more"):
-        plot(adata, show=False, **{name: value})
 
 
 def test_a_colour_needs_a_finite_number(adata):
@@ -124,13 +105,6 @@ def test_arrows_on_an_embedding_point_the_right_way(adata):
     exact = quiver(sh.pl.transport(adata, n_grid=1, show=False))
     umap = quiver(sh.pl.transport(adata, n_grid=1, basis="umap", show=False))
     assert umap.U[0] * exact.U[0] > 0
-
-
-def test_a_cell_that_stays_keeps_its_place(adata):
-    control = (adata.obs["condition"] == "control").to_numpy()
-    adata.obsm["X_hycnn_ot"][control] = adata.obsm["X_pca"][control, :5]
-    arrows = quiver(sh.pl.transport(adata, basis="X_umap", show=False))
-    assert len(arrows.U) == 0
 
 
 def streams(ax):
@@ -153,22 +127,18 @@ def test_streams_follow_the_cells(adata, control):
     assert (pieces.reshape(-1, 2) >= starts.min(axis=0) - 1).all()
 
 
-def test_no_streams_where_cells_stay(adata, control):
-    adata.obsm["X_hycnn_ot"][control] = adata.obsm["X_pca"][control, :5]
-    assert len(streams(sh.pl.transport(adata, style="streams", show=False))) == 0
-
-
 @pytest.mark.parametrize(("n", "drawn"), [(4, False), (5, True)])
-def test_no_streams_where_few_cells_pass(n, drawn):
-    """Cells that leave a cloud of others on a way of their own; squares on that way."""
-    x = np.random.default_rng(0).normal(size=(200, 2))
-    x[:n] = 0
-    predicted = x + np.where(np.arange(200) < n, 20.0, 0)[:, None] * [1, 0]
-    centers, field = _field(x, predicted, 20)
-    beyond = ~field.mask[:, :, centers[0] > 9]
-    assert beyond.any() == drawn
-    # Smoothing spreads sums and counts alike: the mean is the cells' own displacement.
-    np.testing.assert_allclose(field[0, :, centers[0] > 9].compressed(), 20.0)
+def test_no_streams_where_few_cells_pass(adata, control, n, drawn):
+    """Cells in five rows of squares move far away from all others, n cells in each row."""
+    x = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32)
+    x[: 5 * n, 0] = 0
+    x[: 5 * n, 1] = np.repeat(np.linspace(-0.6, 0.6, 5), n)
+    adata.obsm["X_pca"][control, :5] = x
+    x[: 5 * n, 0] = 20
+    adata.obsm["X_hycnn_ot"][control] = x
+    pieces = streams(sh.pl.transport(adata, style="streams", show=False))
+    assert (pieces[..., 0] > 9).any() == drawn
+    np.testing.assert_allclose(pieces[pieces[..., 0].min(axis=1) > 9][..., 1], 0, atol=2)
 
 
 def test_the_stored_projection_is_drawn(adata, control):
@@ -187,7 +157,7 @@ def test_a_projection_of_another_fit_is_not_drawn(adata, control):
     sh.tl.project(adata)
     adata.obsm["X_umap_hycnn_ot"][control] = [3.0, 4.0]
     adata.obsm["X_hycnn_ot"][control, 0] += 1
-    with pytest.warns(UserWarning, match="'X_umap_hycnn_ot'.* was made from another fit or embedding") as record:
+    with pytest.warns(UserWarning, match=r"'X_umap_hycnn_ot'.* another fit") as record:
         ax = sh.pl.transport(adata, basis="umap", n_grid=1, show=False)
     assert record[0].filename == __file__
     arrow = quiver(ax)
@@ -207,12 +177,23 @@ def test_scanpys_palette_is_used(adata):
 
 
 @pytest.mark.parametrize("n", [3, 9, 15, 40])
-def test_any_number_of_categories(adata, n):
+def test_any_number_of_categories_has_different_colours(adata, n):
     labels = pd.Series(np.arange(adata.n_obs) % n, index=adata.obs_names).astype("category")
     labels.iloc[:5] = None
     adata.obs["group"] = labels
     legend = sh.pl.transport(adata, color="group", show=False).get_legend()
     assert len({handle.get_color() for handle in legend.legend_handles[:-1]}) == n
+
+
+@pytest.mark.parametrize(
+    ("palette", "problem"),
+    [(["red"], "1 visible colours for 10"), (["nix"] * 10, "nix"), (7, "int"), (np.array("red"), "0-d")],
+)
+def test_a_palette_that_cannot_be_used_is_reported(adata, palette, problem):
+    adata.uns["cell_type_colors"] = palette
+    with pytest.warns(UserWarning, match=rf"'cell_type_colors'.*{problem}") as record:
+        sh.pl.transport(adata, color="cell_type", show=False)
+    assert record[0].filename == __file__
 
 
 def box(artist):
@@ -250,11 +231,6 @@ def test_a_legend_widens_the_figure_and_not_narrows_the_map(adata, n):
     assert min(panel.width for panel in boxes) > 0.8 * boxes[0].height
 
 
-def test_numbers_get_a_colour_bar(adata):
-    figure = sh.pl.transport(adata, color="hycnn_ot_displacement", return_fig=True)
-    assert figure.axes[1].get_ylabel() == "hycnn_ot_displacement"
-
-
 def test_embedding_panels_and_overlay(adata):
     panels = sh.pl.embedding(adata, color="cell_type", basis="umap", show=False)
     assert [ax.get_title() for ax in panels] == [
@@ -272,6 +248,7 @@ def test_embedding_panels_and_overlay(adata):
 
 def test_a_colour_bar_and_grey_cells_are_both_explained(adata):
     ax = sh.pl.transport(adata, color="hycnn_ot_displacement", show=False)
+    assert ax.get_figure().axes[1].get_ylabel() == "hycnn_ot_displacement"
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["(IFN-beta cells)"]
     assert box(ax).width > 0.95 * box(ax).height
 
@@ -306,25 +283,66 @@ def test_drawn_from_a_file(adata, tmp_path):
         plot(back, show=False)
 
 
-@pytest.mark.parametrize(
-    ("plot", "options", "message"),
-    [
-        (sh.pl.transport, {"key": "foo"}, "no fit 'foo'"),
-        (sh.pl.transport, {"basis": "tsne"}, r"basis='tsne' is not in adata.obsm; it has \['X_pca'"),
-        (sh.pl.transport, {"basis": "line"}, "basis='line' has 1 column; a plot needs two"),
-        (sh.pl.transport, {"color": "nix"}, r"color='nix' is not a column of adata.obs; it has \['condition'"),
-        (sh.pl.transport, {"style": "waves"}, r"style='waves' is unknown; choose one of \['arrows', 'streams'\]"),
-        (sh.pl.transport, {"basis": "holes"}, r"'holes'\] has no finite position for 3 of 200 cells"),
-        (sh.pl.embedding, {"target": "IL-2"}, "target='IL-2' is not a target"),
-        (sh.pl.embedding, {"ax": 1, "color": "cell_type"}, "color and ax do not go together"),
-        (sh.pl.history, {"key": "foo"}, "no fit 'foo'"),
-    ],
-)
-def test_bad_input(adata, plot, options, message):
+WRONG = [
+    (sh.pl.transport, {"key": "foo"}, "'foo'"),
+    (sh.pl.transport, {"basis": "tsne"}, r"'tsne'.*'X_pca'"),
+    (sh.pl.transport, {"basis": "line"}, "'line' has 1 column"),
+    (sh.pl.transport, {"basis": "holes"}, "'holes'.* 3 of 200 cells"),
+    (sh.pl.transport, {"color": "nix"}, r"'nix'.*'condition'"),
+    (sh.pl.transport, {"color": "unique"}, "'unique' has 400 "),
+    (sh.pl.transport, {"style": "waves"}, r"'waves'.*'arrows', 'streams'"),
+    (sh.pl.transport, {"n_grid": 0}, "n_grid=0"),
+    (sh.pl.transport, {"n_neighbors": 2.5}, "n_neighbors=2.5"),
+    (sh.pl.embedding, {"n_neighbors": True}, "n_neighbors=True"),
+    (sh.pl.embedding, {"target": "IL-2"}, "target='IL-2'"),
+    (sh.pl.embedding, {"ax": 1, "color": "cell_type"}, "color and ax"),
+    (sh.pl.history, {"key": "foo"}, "'foo'"),
+    (sh.pl.displacement, {"groupby": "nix"}, "'nix'.*'condition'"),
+    (sh.pl.displacement, {"groupby": "hycnn_ot_std"}, "'hycnn_ot_std' holds numbers"),
+    (sh.pl.evaluation, {"key": "foo"}, r"'foo_evaluation'.*'hycnn_ot'"),
+    (sh.pl.evaluation, {"target": "IL-2"}, "'IL-2'.*'IFN-beta'"),
+    (sh.pl.evaluation, {"metrics": ["w2", "mmd"]}, "'w2', 'mmd'.*'energy_distance', "),
+    (sh.pl.evaluation, {"metrics": []}, r"metric: \[\]"),
+    (sh.pl.evaluation, {"group": "NK"}, "'NK'.*'all', 'B cells', 'T cells'"),
+    (sh.pl.evaluation, {"ax": 1}, "ax .* 3"),
+    (sh.pl.evaluation, {"n_cols": 0}, "n_cols=0"),
+    (sh.pl.marginals, {"names": ["PC1", "NOGENE"]}, "'NOGENE'.*'PC1', 'PC2', 'PC3'"),
+    (sh.pl.marginals, {"names": []}, r"names=\[\]"),
+    (sh.pl.marginals, {"names": ["PC1", "PC2"], "ax": 1}, "ax .*'PC1', 'PC2'.* 2"),
+    (sh.pl.marginals, {"names": "ISG20", "layer": "nix"}, "layer='nix'"),
+    (sh.pl.mean_scatter, {"groupby": "nothing"}, r"adata.obs\['nothing'\]"),
+    (sh.pl.mean_scatter, {"groupby": "condition"}, r"'control' has \['control'\], 'IFN-beta' has"),
+    (sh.pl.mean_scatter, {"groupby": "cell_type", "ax": 1}, "ax .*'cell_type'"),
+    (sh.pl.mean_scatter, {"n_labels": -1}, "n_labels=-1"),
+    (sh.pl.deg, {"names": ["ISG20", "NOGENE"]}, r"\['NOGENE'\] .* 765 genes"),
+    (sh.pl.deg, {"names": []}, r"names=\[\]"),
+    (sh.pl.deg, {"n_genes": 0}, "n_genes=0"),
+    (sh.pl.deg, {"groupby": "cell_type", "ax": 1}, "ax .*'cell_type' makes 2"),
+]
+
+
+@pytest.mark.parametrize(("plot", "options", "message"), WRONG)
+def test_wrong_input(adata, plot, options, message):
     adata.obsm["line"] = adata.obsm["X_pca"][:, :1]
     adata.obsm["holes"] = np.where(np.arange(adata.n_obs)[:, None] < 3, np.nan, adata.obsm["X_umap"])
+    adata.obs["nothing"] = np.array([None] * adata.n_obs, dtype=object)
+    adata.obs["unique"] = pd.Categorical([f"cell {i}" for i in range(adata.n_obs)])
     with pytest.raises(ValueError, match=message):
         plot(adata, show=False, **options)
+
+
+def test_genes_need_measured_and_predicted_values(adata, control):
+    adata.layers["hycnn_ot"][np.flatnonzero(control)[:7]] = np.nan
+    with pytest.raises(ValueError, match=r"adata.layers\['hycnn_ot'\] .* 7 of the 200 "):
+        sh.pl.marginals(adata, names="ISG20", show=False)
+    predicted = adata.layers.pop("hycnn_ot")
+    for plot in (partial(sh.pl.marginals, names="ISG20"), sh.pl.deg):
+        with pytest.raises(ValueError, match=r"'hycnn_ot'.*sh.tl.decode"):
+            plot(adata, show=False)
+    adata.layers["hycnn_ot"] = np.nan_to_num(predicted)
+    adata.X = None
+    with pytest.raises(ValueError, match="X"):
+        sh.pl.marginals(adata, names="ISG20", show=False)
 
 
 def test_one_dimension_and_no_training(adata):

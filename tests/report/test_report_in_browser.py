@@ -42,7 +42,8 @@ def file(tmp_path_factory):
             adata, "control", ["IFN-beta", HOSTILE], n_pcs=5, max_steps=20, hidden=(8, 8), n_ensemble=2, rng=1
         )
         sh.tl.evaluate(adata, groupby="cell_type", target="IFN-beta", n_bootstrap=5)
-    adata.uns["hycnn_ot"]["status"]["IFN-beta"] = "met 3 non-finite gradients in 20 steps, which were skipped."
+    adata.uns["hycnn_ot"]["status"]["IFN-beta"] = "The fit met 3 non-finite gradients in 20 steps."
+    adata.uns["hycnn_ot"]["outcome"]["IFN-beta"] = "recovered"
     adata.obs["hycnn_ot_out_of_support_IFN-beta"] = np.where(np.arange(400) < 10, 2.5, 0.5)
     return sh.pl.report(adata, tmp_path_factory.mktemp("report") / "report.html", groupby="cell_type")
 
@@ -121,7 +122,7 @@ def page(open_page):
     return open_page()
 
 
-def test_labels_run_nothing(page):
+def test_labels_are_not_executed(page):
     page.choose("#target", HOSTILE)
     page.choose("#colour", "cell_type")
     assert page.all("img, main script, iframe") == []  # an alert would have failed the command above
@@ -156,7 +157,7 @@ def test_planes(page):
     assert "All 200 source and 100 observed cells are drawn" in page("#cells-note").text
 
 
-def test_cells_go_their_way(page):
+def test_cells_move_along_the_map(page):
     before = page.picture()
     slider = page("#way")
     slider.send_keys(Keys.ARROW_LEFT)
@@ -184,7 +185,7 @@ def test_a_group_is_picked_out_in_the_legend(page):
     assert page.picture() == before
 
 
-def test_cells_say_what_they_are(page):
+def test_cells_have_tips(page):
     page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", page("#map"))
     x, y, kind, index = page.run("return drawn.find((each) => each[2] === 'predicted' && each[3] < 10)")
     canvas = page("#map")
@@ -219,15 +220,15 @@ def test_the_cross_is_moved_by_keys(page):
 
 
 @pytest.mark.parametrize("section", ["groups", "scores", "training"])
-def test_marks_speak(page, section):
+def test_marks_have_labels_and_tips(page, section):
     pointer = ActionBuilder(page.driver)
     pointer.pointer_action.move_to_location(2, 2)  # beside the page
     pointer.perform()
     marks = page.all(f"#{section}-chart g[role=img], #{section}-chart circle[role=img]")
     for mark in marks[-2:]:
         page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].focus()", mark)
-        told = mark.get_attribute("aria-label").replace("\N{NO-BREAK SPACE}", " ")
-        assert page("#tip").text.replace("\n", ", ") == told
+        label = mark.get_attribute("aria-label").replace("\N{NO-BREAK SPACE}", " ")
+        assert page("#tip").text.replace("\n", ", ") == label
         page.driver.execute_script("arguments[0].blur()", mark)
         assert not page("#tip").is_displayed()
     words = {"groups": "median displacement", "scores": "95 % interval", "training": "J less"}[section]
@@ -236,7 +237,7 @@ def test_marks_speak(page, section):
     assert words in page("#tip").text
 
 
-def test_genes_speak(page):
+def test_genes_have_tips(page):
     dot = page.all("#genes-chart circle")[-1]
     page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", dot)
     ActionChains(page.driver).move_to_element(dot).perform()
@@ -255,7 +256,7 @@ def test_scores_of_other_metrics_and_groups(page):
 
 
 @pytest.mark.parametrize("section", ["groups", "scores"])
-def test_numbers_unfold(page, section):
+def test_tables_of_numbers_can_be_opened(page, section):
     assert not page(f"#{section}-table").is_displayed()
     page.click(f"#{section} summary")
     assert page(f"#{section}-table").is_displayed()
@@ -361,7 +362,7 @@ return low;
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_stands_out(open_page, scheme):
+def test_every_text_has_enough_contrast(open_page, scheme):
     page = open_page(scheme=scheme)
     for target in ("IFN-beta", HOSTILE):
         page.choose("#target", target)
@@ -417,7 +418,7 @@ def test_nothing_is_wider_than_the_window(open_page, size):
     assert outside == []
 
 
-def test_another_width_draws_anew(open_page):
+def test_the_map_is_drawn_again_for_another_width(open_page):
     page = open_page(WIDE)
     width = page.run("return document.getElementById('map').width")
     metrics = {"width": 600, "height": 800, "deviceScaleFactor": 1, "mobile": False}

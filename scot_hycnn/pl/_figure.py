@@ -1,0 +1,83 @@
+"""What all figures share: panels, limits of what fits into a figure, legends, and what a figure returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import matplotlib.pyplot as plt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from scanpy import settings
+
+# matplotlib draws at most 2**16 pixels, which are 436 inches at 150 dpi: 200 groups of pl.evaluation take 217 inches,
+# 100 rows of panels of pl.mean_scatter take 360.
+MAX_ENTRIES, MAX_GENES, MAX_PANELS = 200, 1000, 100
+# For every text that contains a name from the data: matplotlib reads what stands between two '$' as a formula, and
+# fails if it is none.
+PLAIN: dict[str, Any] = {"parse_math": False}
+
+Drawn = TypeVar("Drawn", bound="Axes | list[Axes]")
+
+
+def check_number(n: int, what: str, maximum: int = MAX_ENTRIES) -> None:
+    """Raise a ValueError if a figure would have too many entries to be read or drawn."""
+    if n > maximum:
+        raise ValueError(f"{what} makes {n:,} entries, and a figure shows at most {maximum:,}; choose some of them.")
+
+
+def check_one_panel(ax: Axes | None, n: int, what: str) -> None:
+    """Raise a ValueError if several panels are to be drawn into the axes of a user, or too many into one figure."""
+    if ax is not None and n > 1:
+        raise ValueError(f"ax takes one panel, and {what} makes {n}; leave ax out.")
+    if n > MAX_PANELS:
+        raise ValueError(f"A figure has at most {MAX_PANELS} panels, and these are {n:,}; choose fewer.")
+
+
+def grid(n: int, n_cols: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its n panels, row by row; ``size`` is that of one panel in inches."""
+    n_cols = min(n, n_cols)
+    n_rows = -(-n // n_cols)
+    figure, panels = plt.subplots(
+        n_rows, n_cols, figsize=(size[0] * n_cols, size[1] * n_rows), layout="constrained", squeeze=False
+    )
+    for ax in panels.flat[n:]:
+        ax.remove()
+    return figure, list(panels.flat[:n])
+
+
+def legend(
+    place: Axes | Figure, handles: Sequence[Artist], names: Sequence[str], title: str | None = None, **options: Any
+) -> Legend:
+    """Draw a legend with these names exactly as they are."""
+    # The names are set once the legend exists: ``legend`` leaves out entries whose names begin with '_'.
+    drawn = place.legend(handles=list(handles), labels=[" "] * len(handles), title=title, **options)
+    for text, name in zip(drawn.get_texts(), names, strict=True):
+        text.set(text=name, **PLAIN)
+    drawn.get_title().set(**PLAIN)
+    return drawn
+
+
+def figure_of(ax: Axes) -> Figure:
+    """Return the figure that contains these axes."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def widen(ax: Axes, pixels: float) -> None:
+    """Make our figure wider, so that what stands beside the axes does not make them smaller."""
+    figure = figure_of(ax)
+    figure.set_figwidth(figure.get_figwidth() + pixels / figure.dpi)
+
+
+def show_or_return(drawn: Drawn, *, show: bool | None, return_fig: bool) -> Drawn | Figure | None:
+    """Show the figure, or return it or its axes, as scanpy's plots do."""
+    if return_fig:
+        return figure_of(drawn[0] if isinstance(drawn, list) else drawn)
+    if settings.autoshow if show is None else show:
+        plt.show()
+        return None
+    return drawn

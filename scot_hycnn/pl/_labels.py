@@ -1,0 +1,124 @@
+"""Columns of obs: groups of cells, and colours of cells and of labels."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.colors import Normalize, to_hex, to_rgba, to_rgba_array
+from numpy.typing import NDArray
+
+from scot_hycnn._anndata import Labels, Results, check_names_differ, column_of, listed, read_groups, read_labels
+
+from ._figure import MAX_ENTRIES
+
+# Okabe & Ito (2008): readers with any kind of colour vision can distinguish these colours.
+SOURCE, PREDICTED, OBSERVED = "#0072B2", "#D55E00", "#009E73"
+BACKGROUND = "#D9D9D9"
+_OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+
+Members = NDArray[np.intp]  # positions of cells among the rows that were asked for
+
+
+class CellColors(NamedTuple):
+    """Colours of all cells, shape (n_obs, 4): a legend explains those of categories, a scale those of numbers."""
+
+    column: str
+    rgba: NDArray[np.floating[Any]]
+    legend: dict[str, str]
+    scale: Normalize | None
+
+
+def cell_colors(adata: AnnData, color: str) -> CellColors:
+    """Colour cells by a column of obs: categories by scanpy's palette in uns if there is one, numbers by viridis."""
+    column = column_of(adata.obs, color, "color")
+    if _is_numeric(column.dtype):
+        values = column.to_numpy(dtype=float, na_value=np.nan)
+        finite = np.isfinite(values)
+        if not finite.any():
+            raise ValueError(f"color={color!r} has no finite value in adata.obs; choose another column.")
+        # One infinite value would leave no range for all others; cells without a finite value are grey.
+        scale = Normalize(values[finite].min(), values[finite].max())
+        rgba = np.tile(to_rgba(BACKGROUND), (len(values), 1))
+        rgba[finite] = mpl.colormaps["viridis"](scale(values[finite]))
+        return CellColors(color, rgba, {}, scale)
+    labels = read_labels(column, f"adata.obs[{color!r}]")
+    if len(labels.values) > MAX_ENTRIES:
+        raise ValueError(
+            f"color={color!r} has {len(labels.values):,} different labels, and a legend names at most {MAX_ENTRIES}: "
+            "colour by numbers or by fewer categories (.cat.remove_unused_categories() drops those without cells)."
+        )
+    check_names_differ(labels, f"adata.obs[{color!r}]")
+    palette = palette_of(adata, color, labels, stacklevel=4)
+    # A missing label has the code -1, which takes the last entry.
+    rgba = to_rgba_array([*palette, BACKGROUND])[labels.codes]
+    return CellColors(color, rgba, dict(zip(labels.names, palette, strict=True)), None)
+
+
+def _is_numeric(dtype: Any) -> bool:
+    """Return whether a column holds numbers; booleans are labels."""
+    return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
+
+
+def palette_of(adata: AnnData, column: str, labels: Labels, *, stacklevel: int) -> list[str]:
+    """Return a colour for each label: scanpy's palette in uns if it can be used (a warning says if not), else ours."""
+    n, key = len(labels.values), f"{column}_colors"
+    if key in adata.uns:
+        try:
+            rgba = [to_rgba(color) for color in list(adata.uns[key])[:n]]
+            # 'none' is a colour for matplotlib, but nobody sees it.
+            n_visible = sum(color[3] > 0 for color in rgba)
+            problem = "" if n_visible == n else f"has {n_visible} visible colours for {n} categories"
+        except (TypeError, ValueError) as error:
+            problem = f"cannot be used as a list of colours ({error})"
+        if not problem:
+            return [to_hex(color) for color in rgba]
+        warnings.warn(
+            f"adata.uns[{key!r}] {problem}, so other colours are drawn. Store one matplotlib colour for each category "
+            "there, or delete it.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
+    # The palettes that can be distinguished best come first; more than 20 colours run along a continuous map.
+    if n <= len(_OKABE_ITO):
+        return list(_OKABE_ITO[:n])
+    if n <= 20:
+        return [to_hex(color) for color in mpl.colormaps["tab10" if n <= 10 else "tab20"](np.arange(n))]
+    return [to_hex(color) for color in mpl.colormaps["turbo"](np.linspace(0, 1, n))]
+
+
+def members_by_group(adata: AnnData, groupby: str, rows: NDArray[np.intp]) -> dict[str, Members]:
+    """Return the positions in ``rows`` of the cells of each group; groups without cells are left out."""
+    # read_groups would take each different number, such as a score of a cell, for a group.
+    if _is_numeric(column_of(adata.obs, groupby, "groupby").dtype):
+        raise ValueError(
+            f"groupby={groupby!r} holds numbers; a column of labels is needed, such as cell types. If the numbers name "
+            f"groups: adata.obs[{groupby!r}] = adata.obs[{groupby!r}].astype('category')."
+        )
+    labels = read_groups(adata.obs, groupby)
+    codes = labels.codes[rows]
+    found = np.unique(codes[codes >= 0])
+    if not len(found):
+        raise ValueError(f"No cell of the fit has a label in adata.obs[{groupby!r}].")
+    if len(found) > MAX_ENTRIES:
+        raise ValueError(
+            f"groupby={groupby!r} has {len(found):,} distinct values among the cells of the fit, and a figure shows at "
+            f"most {MAX_ENTRIES} groups: groupby takes a column of categories, such as cell types."
+        )
+    return {labels.names[code]: np.flatnonzero(codes == code) for code in found}
+
+
+def paired_members(adata: AnnData, groupby: str, results: Results) -> dict[str, tuple[Members, Members]]:
+    """Return the source and the target cells of the groups that have both; raise a ValueError if there are none."""
+    source, target = (members_by_group(adata, groupby, rows) for rows in (results.source_rows, results.target_rows))
+    both = {label: (members, target[label]) for label, members in source.items() if label in target}
+    if not both:
+        raise ValueError(
+            f"No group of adata.obs[{groupby!r}] has cells of both conditions: {results.source!r} has "
+            f"{listed(source)}, {results.target!r} has {listed(target)}."
+        )
+    return both

@@ -1,0 +1,183 @@
+"""Cells in a plane: where they lie and move, how they are drawn, and the legend that explains their colours."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from scot_hycnn._anndata import (
+    N_NEIGHBORS,
+    Results,
+    embedding_axes,
+    find_embedding,
+    place_predicted,
+    read_embedding,
+    read_projection,
+)
+
+from ._figure import PLAIN, figure_of, legend, widen
+from ._labels import CellColors
+
+# As many entries as fit beside axes of usual height.
+_LEGEND_ROWS = 16
+# A legend within the axes covers cells: with more entries than these it is written smaller.
+_FEW = 6
+# The median of fewer cells describes these cells rather than the region.
+_MIN_CELLS = 5
+# Cells that move by less than this part of the figure's diagonal stay: their arrows would be specks.
+_MIN_LENGTH = 0.01
+# Standard deviation of the smoothing of streams, in squares.
+_SMOOTHING = 1.0
+# Stations on the way of each cell: consecutive ones lie in neighbouring squares unless the grid is very fine.
+_STATIONS = 16
+
+Points = NDArray[np.floating[Any]]
+
+
+class Positions(NamedTuple):
+    """Source cells, shape (n, 2), the same cells moved, (n, 2), target cells, (m, 2), and names of the two axes."""
+
+    x: Points
+    predicted: Points
+    y: Points
+    names: list[str]
+
+
+def positions(adata: AnnData, results: Results, key: str, *, basis: str | None, n_neighbors: int | None) -> Positions:
+    """Return where cells lie in an embedding, or in the first two dimensions of the representation."""
+    if basis is None or results.rep.name in (basis, f"X_{basis}"):
+        if results.rep.n_dims < 2:
+            raise ValueError(f"The map of {results.rep.name!r} has one dimension; pass basis to plot it in a plane.")
+        x, predicted, y = (points[:, :2] for points in (results.x, results.predicted, results.y))
+        return Positions(x, predicted, y, results.names[:2])
+    embedding = find_embedding(adata, basis)
+    x, y = (read_embedding(adata, embedding, rows)[:, :2] for rows in (results.source_rows, results.target_rows))
+    # An embedding such as UMAP has no place for predicted cells: they lie where tl.project has put them, unless a
+    # number of neighbours asks for another projection.
+    placed = read_projection(adata, results, embedding, key) if n_neighbors is None else None
+    if placed is None:
+        placed = place_predicted(adata, results, embedding, N_NEIGHBORS if n_neighbors is None else n_neighbors)
+    return Positions(x, placed[:, :2], y, embedding_axes(embedding))
+
+
+def scatter(ax: Axes, points: Points, color: str | NDArray[Any], *, n_total: int, alpha: float = 0.7) -> None:
+    """Draw cells, smaller if the figure has many in total, and as pixels even within a vector figure."""
+    size = float(np.clip(20_000 / max(n_total, 1), 2, 20))
+    # In random order no condition hides another one.
+    order = np.random.default_rng(0).permutation(len(points))
+    colors = color if isinstance(color, str) else color[order]
+    ax.scatter(points[order, 0], points[order, 1], s=size, c=colors, alpha=alpha, linewidths=0, rasterized=True)
+
+
+def label(ax: Axes, names: list[str]) -> None:
+    """Name the axes as scanpy does, without numbers, since the units of an embedding have no meaning."""
+    ax.set_xlabel(names[0], **PLAIN)
+    ax.set_ylabel(names[1], **PLAIN)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def add_legend(ax: Axes, entries: dict[str, str], title: str | None = None, *, inside: bool) -> None:
+    """Explain colours: within the axes of a user, else at the right of ours, in a figure widened for the legend."""
+    handles = [
+        Line2D([], [], linestyle="", marker="o", color=color, markersize=4 if inside else 6)
+        for color in entries.values()
+    ]
+    size = "small" if not inside else "x-small" if len(handles) <= _FEW else "xx-small"
+    # Beside the axes of a user there may be another panel, which a legend outside would cover.
+    place: dict[str, Any] = (
+        {"loc": "best", "framealpha": 0.7, "handletextpad": 0.1, "labelspacing": 0.2, "borderpad": 0.3}
+        if inside
+        else {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "frameon": False}
+    )
+    ncols = 1 + (len(handles) - 1) // _LEGEND_ROWS
+    drawn = legend(ax, handles, list(entries), title, fontsize=size, title_fontsize=size, ncols=ncols, **place)
+    if not inside:
+        widen(ax, drawn.get_window_extent().width)
+
+
+def explain(ax: Axes, colors: CellColors, others: dict[str, str] | None = None, *, inside: bool) -> None:
+    """Add a legend for categories or a colour bar for numbers; ``others`` are cells drawn in one colour, by name."""
+    beside = {f"({name} cells)": color for name, color in (others or {}).items()}
+    if colors.scale is None:
+        add_legend(ax, colors.legend | beside, colors.column, inside=inside)
+        return
+    bar = figure_of(ax).colorbar(mpl.cm.ScalarMappable(colors.scale, "viridis"), ax=ax, shrink=0.7)
+    bar.set_label(colors.column, **PLAIN)
+    if not inside:
+        extent = bar.ax.get_tightbbox()
+        assert extent is not None
+        widen(ax, extent.width)
+    if beside:
+        add_legend(ax, beside, inside=True)
+
+
+def draw_arrows(ax: Axes, x: Points, predicted: Points, n_grid: int) -> None:
+    """Draw an arrow from the median position of the cells in each square to the median of where they move."""
+    starts, ends = arrows_of(x, predicted, n_grid)
+    style: dict[str, Any] = {"width": 0.005, "color": "black", "edgecolor": "white", "linewidth": 0.5, "zorder": 3}
+    ax.quiver(*starts.T, *(ends - starts).T, angles="xy", scale_units="xy", scale=1, **style)
+    ax.update_datalim(ends)
+    ax.autoscale_view()
+
+
+def draw_streams(ax: Axes, x: Points, predicted: Points, n_grid: int) -> None:
+    """Draw lines along the mean displacement of the cells that pass, thicker where they move farther."""
+    centres, field = mean_field(x, predicted, n_grid)
+    length = np.linalg.norm(field.filled(0), axis=0)
+    if length.any():
+        style: dict[str, Any] = {"color": "black", "density": 1.2, "arrowsize": 1.1, "zorder": 3}
+        width = 0.6 + 1.4 * length / length.max()
+        ax.streamplot(centres[0], centres[1], field[0], field[1], linewidth=width, **style)
+
+
+def arrows_of(x: Points, predicted: Points, n_grid: int) -> tuple[Points, Points]:
+    """Return the median start and the median end of the cells in each square, both of shape (arrows, 2)."""
+    # Medians, so that a few cells that jump draw no arrow.
+    _, square = _squares(x, n_grid)
+    median = pd.DataFrame(np.hstack([x, predicted])).groupby(square).agg(["median", "size"])
+    enough = median[0, "size"] >= _MIN_CELLS
+    starts, ends = (median.loc[enough, [(i, "median"), (i + 1, "median")]].to_numpy() for i in (0, 2))
+    moved = np.linalg.norm(ends - starts, axis=1) > _min_length(x, predicted)
+    return starts[moved], ends[moved]
+
+
+def mean_field(x: Points, predicted: Points, n_grid: int) -> tuple[Points, np.ma.MaskedArray[Any, Any]]:
+    """Return centres of the squares, (2, n_grid), and mean displacements, (2, n_grid, n_grid) with rows along y."""
+    # Cells move straight and evenly, by the displacement interpolation (1 - t) x + t T(x) of McCann (1997), so the
+    # field is that of Benamou & Brenier (2000), averaged over time.
+    stations = np.concatenate([x + t * (predicted - x) for t in np.linspace(0, 1, _STATIONS)])
+    centres, square = _squares(stations, n_grid)
+    # Sums and counts are smoothed alike, so that a displacement is a mean over cells and not over squares.
+    sums = (
+        np.bincount(square, weight, minlength=n_grid**2).reshape(n_grid, n_grid)
+        for weight in (np.ones(len(stations)), *np.tile((predicted - x).T, _STATIONS))
+    )
+    count, *displacement = (gaussian_filter(total, _SMOOTHING, mode="constant") for total in sums)
+    mean = np.stack(displacement) / np.maximum(count, np.finfo(float).tiny)
+    # Squares that few cells pass, and those whose cells stay, are masked. A cell that is in a square at several
+    # stations counts once.
+    visits = np.unique(np.stack([square, np.tile(np.arange(len(x)), _STATIONS)]), axis=1)[0]
+    few = np.bincount(visits, minlength=n_grid**2).reshape(n_grid, n_grid) < _MIN_CELLS
+    stays = np.linalg.norm(mean, axis=0) <= _min_length(x, predicted)
+    return centres, np.ma.masked_array(mean, np.broadcast_to(few | stays, mean.shape))
+
+
+def _squares(x: Points, n_grid: int) -> tuple[Points, NDArray[np.intp]]:
+    """Return centres of the squares along both axes, shape (2, n_grid), and the square of each cell, row by row."""
+    low, high = x.min(axis=0), x.max(axis=0)
+    width = np.where(high > low, high - low, 1) / n_grid
+    column, row = np.minimum((x - low) // width, n_grid - 1).astype(np.intp).T
+    return low[:, None] + width[:, None] * (np.arange(n_grid) + 0.5), row * n_grid + column
+
+
+def _min_length(x: Points, predicted: Points) -> float:
+    return float(_MIN_LENGTH * np.linalg.norm(np.ptp(np.concatenate([x, predicted]), axis=0)))
