@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from ._commit import commit
-from ._conditions import Mask, as_labels, labelled_rows, listed_labels
-from ._counts import check_counts
+from ._conditions import (
+    Labels,
+    Mask,
+    as_labels,
+    booleans,
+    check_columns_are_unique,
+    check_names_differ,
+    column_of,
+    joined,
+    labelled_rows,
+    listed,
+    listed_labels,
+    matching,
+    read_groups,
+    read_labels,
+)
 from ._embedding import (
     N_NEIGHBORS,
     check_projection,
@@ -20,41 +33,40 @@ from ._embedding import (
 from ._evaluation import (
     EVALUATION_COLUMNS,
     check_evaluation_slot,
-    evaluation_slot,
     read_evaluation,
     write_evaluation,
 )
 from ._features import Features, Values, has_genes_decoded, read_dimensions, read_genes
 from ._files import SUFFIXES, check_writable, read_file, read_uns, write_file, written_whole
+from ._fit_input import (
+    TEST,
+    TRAIN,
+    ConditionCells,
+    FitInput,
+    check_counts,
+    fingerprint,
+    read_fit_input,
+    training_rows,
+    without_targets,
+)
 from ._genes import BLOCK_ROWS, Decoder, Expression, Genes, find_genes, has_genes, row_blocks
 from ._held_out import HeldOut, groups_of_cells, held_out_cells, read_held_out
-from ._labels import (
-    Labels,
-    booleans,
-    check_columns_are_unique,
-    check_names_differ,
-    column_of,
-    listed,
-    matching,
-    read_groups,
-    read_labels,
-)
 from ._layers import check_layer, write_layers
 from ._new_cells import NewCells, find_new_cells
-from ._pairs import Cells, Pairs, read_pairs, without_targets
 from ._representation import dense_array
 from ._results import Prediction, Results, StoredPrediction, find_prediction, read_results
-from ._slots import Slots, check_absent, check_key, layer_names, slugs
-from ._store import check_output, new_store
+from ._schema import Slots, check_absent, check_key, evaluation_slot, layer_names, slugs
 from ._stored import StoredFit, fit_of_origin, read_fit
-from ._training import TEST, TRAIN, fingerprint, training_rows
 from ._write import (
     Fitted,
     Moved,
     Placed,
     announce_replaced,
     append_moved,
+    check_output,
     claim,
+    commit,
+    new_store,
     write_fit,
     write_moved,
     write_projections,
@@ -67,10 +79,11 @@ __all__ = [
     "SUFFIXES",
     "TEST",
     "TRAIN",
-    "Cells",
+    "ConditionCells",
     "Decoder",
     "Expression",
     "Features",
+    "FitInput",
     "Fitted",
     "Genes",
     "HeldOut",
@@ -78,7 +91,6 @@ __all__ = [
     "Mask",
     "Moved",
     "NewCells",
-    "Pairs",
     "Placed",
     "Prediction",
     "Results",
@@ -117,6 +129,7 @@ __all__ = [
     "has_genes",
     "has_genes_decoded",
     "held_out_cells",
+    "joined",
     "labelled_rows",
     "layer_names",
     "listed",
@@ -131,11 +144,11 @@ __all__ = [
     "read_evaluation",
     "read_file",
     "read_fit",
+    "read_fit_input",
     "read_genes",
     "read_groups",
     "read_held_out",
     "read_labels",
-    "read_pairs",
     "read_projection",
     "read_results",
     "read_uns",
