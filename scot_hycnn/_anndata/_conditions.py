@@ -39,15 +39,7 @@ def joined(texts: Sequence[str], most: int = _MAX_NAMES) -> str:
 def column_of(
     frame: pd.DataFrame, name: Hashable, argument: str, *, where: str = "adata.obs", advice: str = ""
 ) -> pd.Series[Any]:
-    """Return the one column of that name; ``argument`` is the user's, ``where`` the frame's name in messages.
-
-    Raises
-    ------
-    TypeError
-        If the name is a list or another object that names no column.
-    ValueError
-        If there is no such column, or several.
-    """
+    """Return the one column of that name, or raise an error that names ``argument``, which the user passed."""
     if not isinstance(name, str) and not pd.api.types.is_scalar(name):
         raise TypeError(
             f"{argument}={name!r} is of type {type(name).__name__}; it takes the name of one column of {where}, which "
@@ -120,53 +112,23 @@ def _as_number(label: Any) -> float:
 
 @dataclass(frozen=True)
 class Labels:
-    """Distinct labels of a column, and the label of each cell.
+    """Distinct labels of a column, and the label of each cell."""
 
-    Parameters
-    ----------
-    values
-        The labels as Python objects: categories in their order, unused ones included; otherwise sorted.
-    codes
-        Place in ``values`` of each cell's label, shape (n_obs,); -1 where it is missing.
-    """
-
-    values: tuple[Any, ...]
-    codes: Rows
+    values: tuple[Any, ...]  # Python objects: categories in their order, unused ones included; otherwise sorted
+    codes: Rows  # place in `values` of each cell's label, shape (n_obs,); -1 where it is missing
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The labels as strings."""
         return tuple(map(str, self.values))
 
-    @cached_property
-    def _finder(self) -> Finder:
-        return Finder(self.values)
-
-    @cached_property
-    def _order(self) -> tuple[Rows, Rows]:
-        """Cells in the order of their labels, and where each label begins in it."""
-        order = np.argsort(self.codes, kind="stable")
-        return order, np.searchsorted(self.codes[order], np.arange(len(self.values) + 1))
-
     def rows(self, place: int) -> Rows:
         """Row numbers of the cells with a label, ascending."""
-        order, starts = self._order
-        return order[starts[place] : starts[place + 1]]
-
-    def find(self, label: Any) -> int | None:
-        """Return the place of a label in ``values``, or None unless exactly one matches."""
-        found = self._finder.places(label)
-        return found[0] if len(found) == 1 else None
+        return np.flatnonzero(self.codes == place)
 
 
 def read_labels(column: pd.Series[Any], where: str) -> Labels:
-    """Read labels of any type: categories, strings, objects, numbers and booleans, of NumPy, pandas or Arrow.
-
-    Raises
-    ------
-    ValueError
-        If the column, which messages call ``where``, holds lists or other values that cannot be labels.
-    """
+    """Read labels of any type: categories, strings, objects, numbers and booleans, of NumPy, pandas or Arrow."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return Labels(tuple(_plain(column.cat.categories)), column.cat.codes.to_numpy().astype(np.intp))
     # pandas cannot build an index of 16-bit floats.
@@ -197,15 +159,7 @@ def _plain(values: Any) -> list[Any]:
 
 
 def read_groups(frame: pd.DataFrame, name: Hashable, argument: str = "groupby") -> Labels:
-    """Read a column of groups of cells, which the user named by ``argument``.
-
-    Raises
-    ------
-    TypeError
-        If the name is a list or another object that names no column.
-    ValueError
-        If there is no such column, it has more distinct values than MAX_GROUPS, or two labels print alike.
-    """
+    """Read a column of groups of cells, which the user named by ``argument``; they have different names."""
     where = f"adata.obs[{name!r}]"
     labels = read_labels(column_of(frame, name, argument), where)
     n_groups = len(np.unique(labels.codes[labels.codes >= 0]))
@@ -256,17 +210,7 @@ class Condition:
 def find_conditions(
     obs: pd.DataFrame, source_key: Hashable, target_key: Hashable | Sequence[Hashable], groupby: str | None
 ) -> tuple[str | None, Condition, list[Condition]]:
-    """Resolve the labels; :func:`scot_hycnn.tl.hycnn_ot` has the rules.
-
-    Returns
-    -------
-    Column of obs with the labels (None where the labels name boolean columns), source and targets, which share no cell.
-
-    Raises
-    ------
-    ValueError
-        If a label or column does not exist, is ambiguous, or source and target share cells.
-    """
+    """Return the column of obs with the labels (None where they name boolean columns), the source and the targets."""
     keys = [("source_key", source_key), *(("target_key", label) for label in as_labels(target_key))]
     if len(keys) == 1:
         raise ValueError("target_key is an empty list; name at least one condition to transport to.")
@@ -276,13 +220,14 @@ def find_conditions(
     else:
         groupby = _choose_column(obs, keys) if groupby is None else groupby
         labels = read_labels(column_of(obs, groupby, "groupby"), f"adata.obs[{groupby!r}]")
+        finder = Finder(labels.values)
         for name, label in keys:
-            place = labels.find(label)
-            if place is None:
+            places = finder.places(label)
+            if len(places) != 1:
                 raise ValueError(
                     f"{name}={label!r} is not a category of adata.obs[{groupby!r}]; it has {listed(labels.values)}."
                 )
-            found.append(Condition(labels.names[place], labels.rows(place)))
+            found.append(Condition(labels.names[places[0]], labels.rows(places[0])))
     source, *targets = found
     # Different keys may mean one label, such as 1 and '1'.
     counts = Counter(target.label for target in targets)
@@ -310,31 +255,29 @@ def as_labels(labels: Any) -> list[Any]:
 
 def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]]) -> str:
     """Find the one column of labels that holds all keys, or raise a ValueError that lists the candidates."""
-    # Numbers and booleans hold a label by chance, so such a column is used only if it is named.
-    is_named = {name: _holds_labels(column) for name, column in obs.items()}
-    labels = {str(name): distinct(column) for name, column in obs.items() if is_named[name]}
-    n_found = {name: _n_found(keys, values) for name, values in labels.items()}
-    full = [name for name in labels if n_found[name] == len(keys)]
+    labels = _found_in_columns(obs, keys, numbers=False)
+    full = [name for name, (_, n_found) in labels.items() if n_found == len(keys)]
     if len(full) == 1:
         return full[0]
     wanted = listed(label for _, label in keys)
     if full:
         raise ValueError(f"{wanted} are labels in several columns of adata.obs; pass groupby= one of {listed(full)}.")
-    numbers = {str(name): distinct(column) for name, column in obs.items() if not is_named[name]}
-    n_found |= {name: _n_found(keys, values) for name, values in numbers.items() if len(values) <= MAX_GROUPS}
-    near = {name: values for name, values in numbers.items() if n_found.get(name)}
-    complete = [name for name in near if n_found[name] == len(keys)]
+    # Numbers and booleans hold a label by chance, so such a column is used only if it is named.
+    near = {name: found for name, found in _found_in_columns(obs, keys, numbers=True).items() if found[1]}
+    complete = [name for name, (_, n_found) in near.items() if n_found == len(keys)]
     if complete:
         raise ValueError(
             f"No column of adata.obs holds all of {wanted} as categories or strings. "
             f"{' and '.join(f'adata.obs[{name!r}]' for name in complete[:3])} has them among numbers or booleans, and "
             f"is used only if it is named: pass groupby={complete[0]!r}."
         )
-    partial = {name: values for name, values in labels.items() if n_found[name]} or labels
+    partial = {name: found for name, found in labels.items() if found[1]} or labels
     if len(partial) == 1 and not near:
         return next(iter(partial))  # the label that it lacks gets the precise message of find_conditions
     candidates = partial | near
-    shown = "; ".join(f"{name!r} with {listed(candidates[name])}" for name in list(candidates)[:_MAX_COLUMNS])
+    shown = "; ".join(
+        f"{name!r} with {listed(values)}" for name, (values, _) in list(candidates.items())[:_MAX_COLUMNS]
+    )
     more = f" and {len(candidates) - _MAX_COLUMNS} more columns" if len(candidates) > _MAX_COLUMNS else ""
     raise ValueError(
         f"No column of adata.obs holds all of {wanted}. "
@@ -342,29 +285,31 @@ def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]]) -> str:
     )
 
 
-def _holds_labels(column: pd.Series[Any]) -> bool:
-    """Whether a column holds categories, strings or objects, and not booleans."""
-    dtype = column.dtype
-    if isinstance(dtype, pd.CategoricalDtype):
-        return not pd.api.types.is_bool_dtype(column.cat.categories)
-    if dtype.kind == "O" and isinstance(dtype, np.dtype):
-        return pd.api.types.infer_dtype(column, skipna=True) != "boolean"
-    return pd.api.types.is_string_dtype(dtype)  # of pandas or of Arrow
-
-
-def distinct(column: pd.Series[Any]) -> list[Any]:
-    """Return the labels of a column in any order; none where its values cannot be labels."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return _plain(column.cat.categories)
-    try:
-        return _plain(column.dropna().unique())
-    except TypeError:  # a column of lists
-        return []
-
-
-def _n_found(keys: list[tuple[str, Hashable]], values: list[Any]) -> int:
-    finder = Finder(values)
-    return sum(len(finder.places(key)) == 1 for _, key in keys)
+def _found_in_columns(
+    obs: pd.DataFrame, keys: list[tuple[str, Hashable]], *, numbers: bool
+) -> dict[str, tuple[list[Any], int]]:
+    """Columns of numbers and booleans, or of other labels: their distinct values, and how many keys are among them."""
+    found = {}
+    for name, column in obs.items():
+        dtype = column.dtype
+        if isinstance(dtype, pd.CategoricalDtype):
+            holds_labels = not pd.api.types.is_bool_dtype(column.cat.categories)
+        elif isinstance(dtype, np.dtype) and dtype.kind == "O":
+            holds_labels = pd.api.types.infer_dtype(column, skipna=True) != "boolean"
+        else:
+            holds_labels = pd.api.types.is_string_dtype(dtype)  # of pandas or of Arrow
+        if holds_labels == numbers:
+            continue
+        try:
+            is_category = isinstance(dtype, pd.CategoricalDtype)
+            values = _plain(column.cat.categories if is_category else column.dropna().unique())
+        except TypeError:  # a column of lists
+            values = []
+        # Thousands of different numbers are measurements.
+        if not numbers or len(values) <= MAX_GROUPS:
+            finder = Finder(values)
+            found[str(name)] = values, sum(len(finder.places(key)) == 1 for _, key in keys)
+    return found
 
 
 def labelled_rows(obs: pd.DataFrame, groupby: str | None, label: Hashable) -> Rows | None:
@@ -374,8 +319,8 @@ def labelled_rows(obs: pd.DataFrame, groupby: str | None, label: Hashable) -> Ro
     if groupby not in obs:
         return None
     labels = read_labels(column_of(obs, groupby, "groupby"), f"adata.obs[{groupby!r}]")
-    place = labels.find(label)
-    return None if place is None else labels.rows(place)
+    places = matching(label, labels.values)
+    return labels.rows(places[0]) if len(places) == 1 else None
 
 
 def listed_labels(obs: pd.DataFrame, groupby: str) -> str:
@@ -389,13 +334,7 @@ def is_mask(obs: pd.DataFrame, name: Hashable) -> bool:
 
 
 def mask_rows(obs: pd.DataFrame, mask_obs: Mask) -> NDArray[np.bool_]:
-    """Return a mask as a boolean array, shape (n_obs,).
-
-    Raises
-    ------
-    ValueError
-        If it is neither a boolean column nor a boolean array with one value for each cell.
-    """
+    """Return a mask, a boolean column or one value for each cell, as a boolean array of shape (n_obs,)."""
     if isinstance(mask_obs, str):
         found = booleans(column_of(obs, mask_obs, "mask_obs")) if mask_obs in obs else None
         if found is None:

@@ -26,7 +26,7 @@ from ._conditions import (
     mask_rows,
     read_groups,
 )
-from ._input_warnings import warn_of_scales
+from ._input_warnings import warning_of_scale
 from ._lazy import obs_columns
 from ._representation import (
     Coordinates,
@@ -34,12 +34,11 @@ from ._representation import (
     StoredRows,
     check_finite,
     find_representation,
-    is_finite,
     is_in_file,
     read_rows,
     source_of,
 )
-from ._schema import check_foreign, check_slots, slugs
+from ._schema import Slots, check_slots, slugs
 from ._stored import slots_of_previous_fit
 
 TRAIN, TEST = "train", "test"
@@ -51,61 +50,34 @@ _MISSING = ("", "nan", "NaN", "<NA>", "NaT")
 
 @dataclass(frozen=True)
 class ConditionCells:
-    """Cells of one condition.
-
-    Parameters
-    ----------
-    label, slug
-        Name of the condition, and its form in the keys of slots.
-    rows
-        Row numbers in the AnnData, shape (n,).
-    coordinates
-        Shape (n, d), finite; of cells in a file that are not moved, an array-like that reads them.
-    is_training
-        Which of the cells the fit uses (mask_obs, split_key, max_cells), shape (n,).
-    groups
-        Group of each training cell, if there is a group_key; all conditions have the same categories.
-    """
+    """Cells of one condition; ``slug`` is the form that its label has in the keys of slots."""
 
     label: str
     slug: str
-    rows: Rows
-    coordinates: Coordinates | StoredRows
-    is_training: NDArray[np.bool_]
-    groups: pd.Categorical[str] | None = None
+    rows: Rows  # in the AnnData, shape (n,)
+    coordinates: Coordinates | StoredRows  # shape (n, d), finite; StoredRows where cells in a file are not moved
+    is_training: NDArray[np.bool_]  # which cells the fit uses (mask_obs, split_key, max_cells), shape (n,)
+    training: Coordinates | StoredRows  # their coordinates, not copied if they are all
+    groups: pd.Categorical[str] | None  # their groups; all conditions have the same categories
 
     @property
     def n_training(self) -> int:
         """Number of cells that the fit uses."""
-        return int(self.is_training.sum())
-
-    @property
-    def training(self) -> Coordinates | StoredRows:
-        """Coordinates that the fit uses; not copied if they are all."""
-        if isinstance(self.coordinates, StoredRows) or self.is_training.all():
-            return self.coordinates
-        return self.coordinates[self.is_training]
+        return len(self.training)
 
 
 @dataclass(frozen=True)
 class FitInput:
-    """Cells of source and targets, in one representation, and the columns of obs that were read.
-
-    ``skipped`` are the targets with too few cells: their labels, and how many cells they have.
-    """
+    """Cells of source and targets, in one representation, and the columns of obs that were read."""
 
     groupby: str | None
+    where: str  # what messages call the column, or columns, of the labels
     rep: Representation
     source: ConditionCells
     targets: tuple[ConditionCells, ...]
     split_key: str | None
     group_key: str | None
-    skipped: tuple[tuple[str, int], ...]
-
-    @property
-    def where(self) -> str:
-        """What messages call the column, or columns, of the labels."""
-        return _where(self.groupby)
+    skipped: tuple[tuple[str, int], ...]  # targets with too few cells: label, and number of cells
 
 
 def read_fit_input(
@@ -130,20 +102,16 @@ def read_fit_input(
 
     ``reads_all`` says whether all source cells and all target cells are read, since they will be moved, or only those
     that the fit uses. Arrays share no memory with the AnnData.
-
-    Raises
-    ------
-    ValueError
-        If labels, representation, mask or keys do not fit the AnnData, or coordinates of training cells are not
-        finite.
     """
     # Which cells: everything that needs no coordinates is checked before any are read.
     obs = obs_columns(adata, groupby, *(name for name in (split_key, group_key, mask_obs) if isinstance(name, str)))
     groupby, source, targets = find_conditions(obs, source_key, target_key, groupby)
+    where = "boolean columns of adata.obs" if groupby is None else f"adata.obs[{groupby!r}]"
     rep = find_representation(adata, use_rep, n_pcs)
     check_slots(adata, key, fill, rep.name)
     allowed = training_rows(obs, split_key, mask_obs)
-    _warn_of_leak(adata, rep.name, split_key)
+    if split_key is not None:
+        _warn_of_leak(adata, rep.name, split_key)
     min_cells = max(_MIN_CELLS, 2 * rep.n_dims)
     is_integer = isinstance(max_cells, Integral) and not isinstance(max_cells, bool)
     if max_cells is not None and not (is_integer and max_cells >= min_cells):
@@ -151,7 +119,7 @@ def read_fit_input(
             f"max_cells={max_cells!r} must be an integer of at least {min_cells} ({_MIN_CELLS}, and twice the "
             f"{rep.n_dims} dimensions of {rep.name!r}), or None for all cells."
         )
-    skipped = _small_targets([source, *targets], allowed, rep, groupby, skip_small=skip_small)
+    skipped = _small_targets([source, *targets], allowed, rep, where, skip_small=skip_small)
     targets = [target for target in targets if target.label not in dict(skipped)]
     slug_of = {label: slug for slug, label in _free_slugs(adata, key, [target.label for target in targets]).items()}
     groups = None if group_key is None else _read_groups(obs, group_key, allowed, [source, *targets])
@@ -170,16 +138,19 @@ def read_fit_input(
         # Cells in a file that are not moved stay there until they are fitted on.
         if rows is not training or not is_in_file(table):
             coordinates = read_rows(table, rep, rows)
-            finite = is_finite(coordinates)
+            finite = np.asarray(np.isfinite(coordinates).all(axis=1))
             check_finite(adata, rep, rows[allowed[rows]], finite[allowed[rows]])
             # Cells that the fit may not use may lack coordinates: they are not moved.
             rows, coordinates = rows[finite], coordinates if finite.all() else coordinates[finite]
-        slug = "" if is_source else slug_of[condition.label]
+        slug, chosen = "" if is_source else slug_of[condition.label], np.isin(rows, training)
         of_training = None if groups is None else groups[training]
-        read.append(ConditionCells(condition.label, slug, rows, coordinates, np.isin(rows, training), of_training))
+        some = coordinates if isinstance(coordinates, StoredRows) or chosen.all() else coordinates[chosen]
+        read.append(ConditionCells(condition.label, slug, rows, coordinates, chosen, some, of_training))
 
-    warn_of_scales(adata, rep, [cells.rows[cells.is_training] for cells in read])
-    return FitInput(groupby, rep, read[0], tuple(read[1:]), split_key, group_key, skipped)
+    warning = warning_of_scale(adata, rep, [cells.rows[cells.is_training] for cells in read])
+    if warning is not None:
+        warnings.warn(warning, UserWarning, stacklevel=3)
+    return FitInput(groupby, where, rep, read[0], tuple(read[1:]), split_key, group_key, skipped)
 
 
 def without_targets(adata: AnnData, cells: FitInput, labels: Collection[str], key: str) -> FitInput:
@@ -194,20 +165,28 @@ def _free_slugs(adata: AnnData, key: str, labels: Sequence[str]) -> dict[str, st
     found = slugs(labels)
     previous = slots_of_previous_fit(adata, key)
     known = {name for slots in previous for names in slots.of_fit.values() for name in names}
-    if known or key not in adata.uns:  # a damaged fit may be replaced, and its slots cannot be read
-        check_foreign(adata, key, found if len(found) > 1 else [""], known)
+    if key in adata.uns and not known:  # a damaged fit may be replaced, and its slots cannot be read
+        return found
+    foreign = [
+        f"{name!r} (adata.{attribute})"
+        for slug in (found if len(found) > 1 else [""])
+        for attribute, names in Slots.named(key, slug).of_fit.items()
+        for name in names
+        if name in getattr(adata, attribute) and name not in known
+    ]
+    if foreign:
+        raise ValueError(
+            f"key_added={key!r} would replace {', '.join(foreign)}, which no fit of this key wrote; pass another "
+            "key_added, or delete them."
+        )
     return found
-
-
-def _where(groupby: str | None) -> str:
-    return "boolean columns of adata.obs" if groupby is None else f"adata.obs[{groupby!r}]"
 
 
 def _small_targets(
     conditions: Sequence[Condition],
     allowed: NDArray[np.bool_],
     rep: Representation,
-    groupby: str | None,
+    where: str,
     *,
     skip_small: bool,
 ) -> tuple[tuple[str, int], ...]:
@@ -225,10 +204,10 @@ def _small_targets(
         return tuple(small_targets)
     to_fit_on = "" if allowed.all() else " to fit on"
     if len(refused) == 1:
-        found = f"{refused[0][0]!r} of {_where(groupby)} has {refused[0][1]} cells{to_fit_on}"
+        found = f"{refused[0][0]!r} of {where} has {refused[0][1]} cells{to_fit_on}"
     else:
         named = joined([f"{label!r} ({n})" for label, n in refused])
-        found = f"{len(refused)} conditions of {_where(groupby)} have too few cells{to_fit_on}: {named}"
+        found = f"{len(refused)} conditions of {where} have too few cells{to_fit_on}: {named}"
     fewer = "Use another representation" if rep.name == "X" else "Use fewer components (n_pcs)"
     skip = "" if small_source or all_small else " skip_small=True leaves such targets out and fits the others."
     raise ValueError(
@@ -255,13 +234,7 @@ def _read_groups(
 
 
 def training_rows(obs: pd.DataFrame, split_key: str | None, mask_obs: Mask | None) -> NDArray[np.bool_]:
-    """Return which cells a computation may use, shape (n_obs,): those in the mask, labelled 'train' in ``split_key``.
-
-    Raises
-    ------
-    ValueError
-        If the column, its label or the mask does not exist or does not fit.
-    """
+    """Return which cells a computation may use, shape (n_obs,): in the mask, and labelled 'train' in ``split_key``."""
     allowed = np.ones(len(obs), dtype=bool) if mask_obs is None else mask_rows(obs, mask_obs)
     if split_key is None:
         return allowed
@@ -285,10 +258,10 @@ def fingerprint_of_split(obs: pd.DataFrame, split_key: str) -> str:
     return fingerprint(obs.index[training_rows(obs, split_key, None)])
 
 
-def _warn_of_leak(adata: AnnData, name: str, split_key: str | None) -> None:
+def _warn_of_leak(adata: AnnData, name: str, split_key: str) -> None:
     """Warn if uns says that the components were not fitted on the training cells of the split alone."""
     made = adata.uns.get({"X_pca": "pca"}.get(name, name))
-    if split_key is None or not isinstance(made, dict) or not isinstance(made.get("params"), dict):
+    if not isinstance(made, dict) or not isinstance(made.get("params"), dict):
         return
     found = made["params"].get("training_fingerprint")
     if not isinstance(found, str) or found != fingerprint_of_split(obs_columns(adata, split_key), split_key):

@@ -1,9 +1,8 @@
-"""Warnings, before a fit, of representations in which a few features decide the map."""
+"""Warnings, before a fit, about representations in which a few features decide the map."""
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,32 +49,19 @@ _LOG_NORMALISE = (
 )
 
 
-def warn_of_scales(adata: AnnData, rep: Representation, training: Sequence[Rows]) -> None:
-    """Warn if distances in a representation mean little, judged from at most 1,000 training cells.
+def warning_of_scale(adata: AnnData, rep: Representation, training: Sequence[Rows]) -> str | None:
+    """Return a warning if distances in a representation mean little, judged from at most 1,000 training cells.
 
-    Parameters
-    ----------
-    adata
-        The cells.
-    rep
-        The representation of the fit.
-    training
-        Row numbers of the training cells of the source and of each target.
-
-    Warns
-    -----
-    UserWarning
-        If it is an embedding of neighbours, holds counts or components of them, or a few of its features, or of the
-        genes behind its components, hold nearly all of the variance. The first of these that holds is named.
+    ``training`` are the row numbers of the training cells of the source and of each target. An embedding of
+    neighbours, counts, components of counts, and a few features with nearly all of the variance are found, in this
+    order.
     """
-    finding = _finding(adata, rep, training)
-    if finding is not None:
-        warnings.warn(finding, UserWarning, stacklevel=4)
-
-
-def _finding(adata: AnnData, rep: Representation, training: Sequence[Rows]) -> str | None:
     where = "adata.X" if rep.name == "X" else f"adata.obsm[{rep.name!r}]"
-    if rep.name != "X" and _is_of_neighbours(adata, rep.name):
+    entry = adata.uns.get(rep.name, adata.uns.get(rep.name.removeprefix("X_")))
+    params = entry.get("params") if isinstance(entry, Mapping) else None
+    names = set(params) if isinstance(params, Mapping) else set()
+    is_of_neighbours = _NEIGHBOURS.search(rep.name) or any(found <= names for found in _PARAMS_OF_NEIGHBOURS)
+    if rep.name != "X" and is_of_neighbours:
         return (
             f"{where} is an embedding of neighbours, made to be looked at: distances in it are no differences of "
             "expression, so the map has no meaning beyond the picture. Fit on principal components "
@@ -101,13 +87,6 @@ def _finding(adata: AnnData, rep: Representation, training: Sequence[Rows]) -> s
             f"total, without a logarithm: few abundant genes decide the map. {_LOG_NORMALISE}"
         )
     return _few_features(adata, rep, sample, where)
-
-
-def _is_of_neighbours(adata: AnnData, name: str) -> bool:
-    entry = adata.uns.get(name, adata.uns.get(name.removeprefix("X_")))
-    params = entry.get("params") if isinstance(entry, Mapping) else None
-    names = set(params) if isinstance(params, Mapping) else set()
-    return bool(_NEIGHBOURS.search(name)) or any(found <= names for found in _PARAMS_OF_NEIGHBOURS)
 
 
 def look_like_counts(values: NDArray[Any]) -> bool:

@@ -29,42 +29,32 @@ _PCA = ("X_pca", "pca")
 
 @dataclass(frozen=True)
 class Representation:
-    """The space that a map lives in.
-
-    Parameters
-    ----------
-    name
-        Key of obsm, or 'X'.
-    n_dims
-        Number of its first columns that are used.
-    fingerprint
-        SHA-256 of what gives the columns their meaning: loadings and names of the genes for principal components,
-        names of the genes for 'X'. Empty for other representations.
-    """
+    """The space of a map: a key of obsm or 'X', and how many of its first columns are used."""
 
     name: str
     n_dims: int
+    # SHA-256 of what gives the columns their meaning: loadings and names of the genes for principal components, names
+    # of the genes for 'X'. Empty for other representations.
     fingerprint: str
 
 
 def find_representation(adata: AnnData, use_rep: str | None, n_pcs: int | None) -> Representation:
-    """Find the representation that the user means.
-
-    Raises
-    ------
-    ValueError
-        If it does not exist, or has fewer than ``n_pcs`` columns.
-    """
-    has = f"adata.obsm has {listed(adata.obsm)}"
+    """Find the representation that the user means, with its first ``n_pcs`` columns."""
     name = next((name for name in _PCA if name in adata.obsm), None) if use_rep is None else use_rep
     if name is None:
-        raise ValueError(f"No principal components: run sc.pp.pca(adata) first, or pass use_rep; {has}.")
+        raise ValueError(
+            "No principal components: run sc.pp.pca(adata) first, or pass use_rep; adata.obsm has "
+            f"{listed(adata.obsm)}."
+        )
     if name != "X" and name not in adata.obsm:
         advice = "; run sc.pp.pca(adata) first" if name in _PCA else ""
-        raise ValueError(f"use_rep={name!r} is not in adata.obsm{advice}; {has}, and use_rep='X' takes adata.X.")
+        raise ValueError(
+            f"use_rep={name!r} is not in adata.obsm{advice}; adata.obsm has {listed(adata.obsm)}, and use_rep='X' "
+            "takes adata.X."
+        )
     # No row is read here: X of a view of a file would be read as a whole.
     if name == "X" and expression_of(adata, None, np.arange(0)) is None:
-        raise ValueError(f"use_rep='X', but adata.X is empty; {has}.")
+        raise ValueError(f"use_rep='X', but adata.X is empty; adata.obsm has {listed(adata.obsm)}.")
     n_columns = _n_columns(adata, name)
     if n_pcs is not None and name == "X":
         raise ValueError(f"n_pcs={n_pcs} takes the first components, and use_rep='X' has none; leave n_pcs out.")
@@ -80,24 +70,7 @@ def find_representation(adata: AnnData, use_rep: str | None, n_pcs: int | None) 
 def find_same_representation(adata: AnnData, fitted: Representation, *, same_file: bool) -> Representation:
     """Find the representation that a map was fitted in, and check that it means the same here.
 
-    Parameters
-    ----------
-    adata
-        Cells to transport.
-    fitted
-        The space of the map.
-    same_file
-        Whether the map comes from this AnnData: a missing fingerprint then needs no warning.
-
-    Raises
-    ------
-    ValueError
-        If it is missing, too narrow, or made of other loadings or genes.
-
-    Warns
-    -----
-    UserWarning
-        If there is nothing to check the meaning of the columns by.
+    If the map comes from the same file, a missing fingerprint needs no warning.
     """
     aliases = (fitted.name, *_PCA) if fitted.name in _PCA else (fitted.name,)
     name = next((alias for alias in aliases if alias == "X" or alias in adata.obsm), None)
@@ -159,13 +132,7 @@ def loadings_key(adata: AnnData, name: str) -> str | None:
 
 
 def find_layer(adata: AnnData, rep: Representation, layer: str | None) -> str | None:
-    """Return the layer of measured expression, None for X.
-
-    Raises
-    ------
-    ValueError
-        If it does not exist.
-    """
+    """Return the layer of measured expression, None for X."""
     if layer is None:
         # scanpy writes the layer that a PCA was run on under the PCA's own key.
         pca: Any = in_memory(adata.uns.get("pca" if rep.name == "X_pca" else rep.name, {}))
@@ -193,17 +160,7 @@ def feature_names(adata: AnnData, rep: Representation) -> list[str]:
 
 
 def read_coordinates(adata: AnnData, rep: Representation, rows: Rows) -> Coordinates:
-    """Read the coordinates of some cells, from memory or a file; beyond the result, one block is in memory.
-
-    Returns
-    -------
-    Shape (len(rows), n_dims), float32 or float64, contiguous; a copy.
-
-    Raises
-    ------
-    ValueError
-        If they are not numbers.
-    """
+    """Read a copy of the coordinates of some cells, from memory or a file: shape (n, d), float32 or float64."""
     return read_rows(source_of(adata, rep), rep, rows)
 
 
@@ -217,7 +174,7 @@ def source_of(adata: AnnData, rep: Representation) -> Any:
 
 
 def read_rows(source: Any, rep: Representation, rows: Rows) -> Coordinates:
-    """Read coordinates in blocks; see :func:`read_coordinates`."""
+    """Read coordinates in blocks, so that beyond the result only one block is in memory."""
     # Files are read forwards, each row once.
     ascending, places = (rows, None) if (np.diff(rows) > 0).all() else np.unique(rows, return_inverse=True)
     size, coordinates = rows_at_once(rep), np.empty((0, rep.n_dims))
@@ -242,24 +199,12 @@ def read_rows(source: Any, rep: Representation, rows: Rows) -> Coordinates:
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Coordinates of some cells in a file: an array-like that is read whenever it becomes an array.
-
-    Parameters
-    ----------
-    label
-        Condition of the cells.
-    rep
-        The space of the coordinates.
-    table
-        A Dask, zarr or HDF5 array.
-    rows
-        Row numbers of the cells in it, ascending, shape (n,).
-    """
+    """Coordinates of some cells of a condition in a file: an array-like that is read whenever it becomes an array."""
 
     label: str
     rep: Representation
-    table: Any
-    rows: Rows
+    table: Any  # a Dask, zarr or HDF5 array
+    rows: Rows  # ascending
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from anndata import AnnData
@@ -15,42 +15,23 @@ FIT_KEYS = {"schema_version", "models", "targets"}
 
 @dataclass(frozen=True)
 class Slots:
-    """Keys of the results of one target, as :func:`scot_hycnn.tl.hycnn_ot` lists them.
+    """Keys of the results of one target, as :func:`scot_hycnn.tl.hycnn_ot` lists them."""
 
-    Parameters
-    ----------
-    moved, inverse
-        Keys of obsm.
-    displacement, std, out_of_support
-        Keys of obs.
-    layer
-        Key of layers, where :func:`scot_hycnn.tl.decode` writes the genes of the moved cells.
-    """
-
-    moved: str
+    moved: str  # of obsm
     inverse: str
-    displacement: str
+    displacement: str  # of obs
     std: str
     out_of_support: str
-    layer: str
+    layer: str  # of layers, where tl.decode writes the genes of the moved cells
+    of_fit: dict[str, tuple[str, ...]]  # attribute of the AnnData to the keys that a fit may write there
 
     @classmethod
     def named(cls, key: str, slug: str) -> Slots:
         """Keys under ``key``; ``slug`` is empty if there is one target only."""
         suffix = f"_{slug}" if slug else ""
-        return cls(
-            moved=f"X_{key}{suffix}",
-            inverse=f"X_{key}_inverse{suffix}",
-            displacement=f"{key}_displacement{suffix}",
-            std=f"{key}_std{suffix}",
-            out_of_support=f"{key}_out_of_support{suffix}",
-            layer=f"{key}{suffix}",
-        )
-
-    @property
-    def of_fit(self) -> dict[str, tuple[str, ...]]:
-        """Attribute of the AnnData to the keys that a fit may write there."""
-        return {"obsm": (self.moved, self.inverse), "obs": (self.displacement, self.std, self.out_of_support)}
+        moved, inverse = f"X_{key}{suffix}", f"X_{key}_inverse{suffix}"
+        columns = f"{key}_displacement{suffix}", f"{key}_std{suffix}", f"{key}_out_of_support{suffix}"
+        return cls(moved, inverse, *columns, f"{key}{suffix}", {"obsm": (moved, inverse), "obs": columns})
 
 
 def evaluation_slot(key: str) -> str:
@@ -75,13 +56,7 @@ def check_key(key: object) -> None:
 
 
 def check_slots(adata: AnnData, key: str, fill: str, rep_name: str) -> None:
-    """Check where results will be written.
-
-    Raises
-    ------
-    ValueError
-        If ``key`` cannot be a key, or stands for an entry that scot_hycnn did not write, or ``fill`` is unknown.
-    """
+    """Check ``fill``, and that ``key`` can be a key and stands for nothing that scot_hycnn did not write."""
     if fill not in FILLS:
         raise ValueError(f"fill={fill!r} is unknown; choose one of {list(FILLS)}.")
     check_key(key)
@@ -105,33 +80,10 @@ def check_absent(adata: AnnData, key: str, suffixes: Iterable[str]) -> None:
             )
 
 
-def check_foreign(adata: AnnData, key: str, suffixes: Iterable[str], known: Collection[str]) -> None:
-    """Raise a ValueError if a slot exists that is not among ``known``, the slots of a fit under this key."""
-    foreign = [
-        f"{name!r} (adata.{attribute})"
-        for suffix in suffixes
-        for attribute, names in Slots.named(key, suffix).of_fit.items()
-        for name in names
-        if name in getattr(adata, attribute) and name not in known
-    ]
-    if foreign:
-        raise ValueError(
-            f"key_added={key!r} would replace {', '.join(foreign)}, which no fit of this key wrote; pass another "
-            "key_added, or delete them."
-        )
-
-
 def slugs(labels: Sequence[str]) -> dict[str, str]:
-    """Make a part of a key of each label: it survives every file format, and no two are the same.
+    """Return slug to label for distinct labels: slugs are parts of keys that survive every file format.
 
-    Parameters
-    ----------
-    labels
-        Distinct labels, any characters.
-
-    Returns
-    -------
-    Slug to label, in the order of the labels. A slug has at most 100 letters, digits and ``_ . -``, and does not begin
+    A slug has at most 100 letters, digits and ``_ . -``, and does not begin
     with ``_`` or ``.``, which have a meaning in HDF5 and zarr. Slugs differ in more than case: zarr stores are folders,
     and some file systems ignore case.
 

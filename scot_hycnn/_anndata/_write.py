@@ -21,7 +21,7 @@ from ._files import check_writable, import_zarr, written_whole
 from ._fit_input import FitInput, fingerprint_of_split
 from ._lazy import in_memory, obs_columns
 from ._new_cells import NewCells
-from ._representation import Coordinates, Representation, read_coordinates
+from ._representation import Coordinates, read_coordinates
 from ._schema import Slots, evaluation_slot
 from ._stored import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
 
@@ -33,15 +33,7 @@ _VERSIONS = ("scot-hycnn", "torch", "anndata", "scanpy", "numpy")
 
 
 def claim(adata: AnnData, *, copy: bool, writes: bool = True) -> AnnData:
-    """Return the AnnData that results are written to: itself, or a copy.
-
-    Raises
-    ------
-    TypeError
-        If it is no AnnData.
-    ValueError
-        If it cannot hold results, and ``writes``.
-    """
+    """Return the AnnData that results are written to, itself or a copy; refuse one that cannot hold any."""
     if not isinstance(adata, AnnData):
         raise TypeError(f"adata is of type {type(adata).__name__}; an AnnData is needed.")
     if copy:
@@ -65,25 +57,10 @@ def commit(
     stacklevel: int = 4,
     announced: bool = False,
 ) -> None:
-    """Assign everything, or nothing.
+    """Assign everything, or nothing, and warn of keys that exist unless that was ``announced`` before.
 
-    Parameters
-    ----------
-    adata
-        The AnnData to change. A view becomes an independent AnnData, as scanpy makes it before it writes.
-    new
-        What to assign.
-    stale
-        Attribute to keys that are removed: beside the new results they would be read as theirs.
-    stacklevel
-        Of the warning, as for :func:`warnings.warn`: the user's line.
-    announced
-        Whether the user was warned of what is replaced before, as is right where hours of work lie between.
-
-    Warns
-    -----
-    UserWarning
-        If a key exists already, unless ``announced``.
+    ``stale`` keys are removed: beside the new results they would be read as theirs. A view becomes an independent
+    AnnData, as scanpy makes it before it writes. ``stacklevel`` is that of the user's line.
     """
     stale = {} if stale is None else stale
     if not announced:
@@ -161,20 +138,15 @@ def _added(slots: Assignments) -> str:
     return "added\n" + "\n".join(lines)
 
 
-def _placed(
-    values: Coordinates, rows: Rows, span: range, background: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
+def _placed(values: Coordinates, rows: Rows, span: range, background: Coordinates | None = None) -> NDArray[np.float32]:
     """Put values of some cells among all rows of a span; other rows are NaN, or the background."""
-    full = np.full((len(span), *values.shape[1:]), np.nan, np.float32) if background is None else background
+    full = (
+        np.full((len(span), *values.shape[1:]), np.nan, np.float32)
+        if background is None
+        else background.astype(np.float32)
+    )
     full[rows - span.start] = values
     return full
-
-
-def _background(adata: AnnData, rep: Representation, fill: str, span: range) -> NDArray[np.float32] | None:
-    """Coordinates of all rows of a span for fill='identity'."""
-    if fill == "nan":
-        return None
-    return read_coordinates(adata, rep, np.array(span)).astype(np.float32, copy=False)
 
 
 # ---- fits
@@ -182,25 +154,13 @@ def _background(adata: AnnData, rep: Representation, fill: str, span: range) -> 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Result of a fit for one target.
+    """Result of a fit for one target; arrays are None where they are not wanted."""
 
-    Parameters
-    ----------
-    state
-        ``TransportMap.to_dict()``.
-    moved
-        T(x) of the source cells, shape (n, d), if wanted.
-    std, out_of_support
-        Standard deviation over the ensemble and distance from the training cells, shape (n,), with ``moved``.
-    inverse
-        The inverse map of the target cells, shape (m, d), if wanted.
-    """
-
-    state: Mapping[str, Any]
-    moved: Coordinates | None = None
-    std: Coordinates | None = None
-    out_of_support: Coordinates | None = None
-    inverse: Coordinates | None = None
+    state: Mapping[str, Any]  # TransportMap.to_dict()
+    moved: Coordinates | None  # T(x) of the source cells, shape (n, d)
+    std: Coordinates | None  # standard deviation over the ensemble, shape (n,)
+    out_of_support: Coordinates | None  # distance from the training cells, shape (n,)
+    inverse: Coordinates | None  # the inverse map of the target cells, shape (m, d)
 
 
 def announce_replaced(adata: AnnData, cells: FitInput, *, key: str, predict: bool, inverse: bool) -> None:
@@ -231,39 +191,23 @@ def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:
 def write_fit(adata: AnnData, cells: FitInput, fits: Sequence[Fitted], *, key: str, fill: str, **params: Any) -> str:
     """Write a fit and the cells that it moved into the slots that :func:`scot_hycnn.tl.hycnn_ot` lists.
 
-    Parameters
-    ----------
-    adata
-        Where ``cells`` were read from.
-    cells
-        Source and targets.
-    fits
-        One for each target, in their order.
-    key
-        Stem of all keys.
-    fill
-        'nan' or 'identity': what rows of other cells hold.
-    params
-        Other options to record.
-
-    Returns
-    -------
-    What was added, for the log.
+    ``params`` are other options to record. The result is what was added, for the log.
     """
     span, source = range(adata.n_obs), cells.source
+    background = None if fill == "nan" else read_coordinates(adata, cells.rep, np.arange(adata.n_obs))
     obsm: dict[str, Any] = {}
     obs: dict[str, Any] = {}
     for target, fit in zip(cells.targets, fits, strict=True):
         slots = Slots.named(key, target.slug if len(fits) > 1 else "")
         if fit.moved is not None:
-            obsm[slots.moved] = _placed(fit.moved, source.rows, span, _background(adata, cells.rep, fill, span))
+            obsm[slots.moved] = _placed(fit.moved, source.rows, span, background)
             displacement = np.linalg.norm(fit.moved - source.coordinates, axis=1)
             columns = (displacement, fit.std, fit.out_of_support)
             for name, values in zip(slots.of_fit["obs"], columns, strict=True):
                 if values is not None:
                     obs[name] = _placed(values, source.rows, span)
         if fit.inverse is not None:
-            obsm[slots.inverse] = _placed(fit.inverse, target.rows, span, _background(adata, cells.rep, fill, span))
+            obsm[slots.inverse] = _placed(fit.inverse, target.rows, span, background)
 
     params = {"fill": fill, "inverse": any(fit.inverse is not None for fit in fits), **params}
     columns_read = {"split_key": cells.split_key, "group_key": cells.group_key}
@@ -306,29 +250,18 @@ def _describe(cells: FitInput, fits: Sequence[Fitted], params: Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Moved:
-    """Cells that a stored map has moved.
-
-    Parameters
-    ----------
-    cells
-        The cells.
-    points
-        Their moved coordinates, shape (n, d).
-    displacement, std
-        Length of the move and standard deviation over the ensemble, shape (n,); None for the inverse map.
-    out_of_support
-        Distance from the training cells, shape (n,); None for maps that were stored without these.
-    """
+    """Cells that a stored map has moved; the inverse map has neither displacement nor the columns after it."""
 
     cells: NewCells
-    points: Coordinates
-    displacement: Coordinates | None = None
-    std: Coordinates | None = None
-    out_of_support: Coordinates | None = None
+    points: Coordinates  # shape (n, d)
+    displacement: Coordinates | None = None  # length of the move, shape (n,)
+    std: Coordinates | None = None  # standard deviation over the ensemble, shape (n,)
+    out_of_support: Coordinates | None = None  # distance from the training cells; None for maps stored without these
 
     def at(self, slots: Slots, span: range, fill: str) -> dict[str, dict[str, NDArray[np.float32]]]:
         """Return what is written for a span of rows."""
-        rows, background = self.cells.rows, _background(self.cells.adata, self.cells.rep, fill, span)
+        adata, rep, rows = self.cells.adata, self.cells.rep, self.cells.rows
+        background = None if fill == "nan" else read_coordinates(adata, rep, np.array(span))
         key = slots.inverse if self.displacement is None else slots.moved
         columns = zip(slots.of_fit["obs"], (self.displacement, self.std, self.out_of_support), strict=True)
         obs = {name: _placed(values, rows, span) for name, values in columns if values is not None}
@@ -340,11 +273,6 @@ def write_moved(adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: s
 
     ``moved`` maps the suffix of the slots (a slug, or empty) to cells, which go to the slot of the inverse map if they
     have no ``displacement``. The result is what was added, for the log.
-
-    Warns
-    -----
-    UserWarning
-        If slots are replaced.
     """
     new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}}
     stale: dict[str, list[str]] = {"layers": []}
@@ -369,15 +297,7 @@ class Placed:
 
 
 def write_projections(adata: AnnData, placed: Mapping[str, Placed]) -> str:
-    """Write predicted cells in an embedding: name in uns to cells, whose positions go to ``obsm['X_<name>']``.
-
-    The result is what was added, for the log.
-
-    Warns
-    -----
-    UserWarning
-        If slots are replaced.
-    """
+    """Write predicted cells in an embedding: name in uns to cells, whose positions go to ``obsm['X_<name>']``."""
     span = range(adata.n_obs)
     obsm = {f"X_{name}": _placed(cells.positions, cells.rows, span) for name, cells in placed.items()}
     new: dict[str, dict[str, Any]] = {"obsm": obsm, "uns": {name: dict(cells.origin) for name, cells in placed.items()}}
@@ -413,17 +333,7 @@ def append_moved(store: Store, span: range, moved: Moved, *, slots: Slots, fill:
 
 
 def check_output(output: str | Path | None, *, copy: bool) -> Path | None:
-    """Check the path of a store, if there is one, before the work whose result is written to it.
-
-    Raises
-    ------
-    FileNotFoundError
-        If its folder does not exist.
-    ImportError
-        If zarr is not installed.
-    ValueError
-        If it does not end in .zarr, or exists, or a changed copy is wanted too.
-    """
+    """Check the path of a store, if there is one, before the work whose result is written to it."""
     if output is None:
         return None
     if copy:

@@ -67,7 +67,7 @@ class FitOptions(TrainingOptions, total=False):
     resume: bool
 
 
-def hycnn_ot(  # type: ignore[misc]  # potential, solver and leave_out are training options that most fits choose
+def hycnn_ot(  # type: ignore[misc]  # noqa: C901 - potential, solver and leave_out are training options too
     adata: AnnData,
     source_key: Hashable,
     target_key: Hashable | Sequence[Hashable],
@@ -274,7 +274,8 @@ def hycnn_ot(  # type: ignore[misc]  # potential, solver and leave_out are train
         fill=fill,
         skip_small=skip_small,
     )
-    _log_skipped(cells.skipped)
+    if cells.skipped:
+        _log_skipped(cells.skipped)
     groups: Any = None
     if group_key is not None:
         small = _check_groups(cells, leave_out, skip_small=skip_small)
@@ -345,9 +346,8 @@ def _seed_of(rng: int | np.random.Generator | None) -> int:
 
 
 def _log_skipped(skipped: Sequence[tuple[str, int | str]]) -> None:
-    if skipped:
-        named = joined([f"{label!r} ({found})" for label, found in skipped])
-        logg.warning(f"{len(skipped)} targets have too few cells and are not fitted (skip_small=True): {named}")
+    named = joined([f"{label!r} ({found})" for label, found in skipped])
+    logg.warning(f"{len(skipped)} targets have too few cells and are not fitted (skip_small=True): {named}")
 
 
 def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[str]:
@@ -382,7 +382,8 @@ def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[
             f"{'is' if len(maps) == 1 else 'are'} not fitted on cells of [{joined(named)}] "
             f"(adata.obs[{cells.group_key!r}]), which are too few in source or target"
         )
-    _log_skipped([(label, problems[label].found) for label in small])
+    if small:
+        _log_skipped([(label, problems[label].found) for label in small])
     return small
 
 
