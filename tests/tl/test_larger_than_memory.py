@@ -19,7 +19,7 @@ from anndata.experimental import read_lazy
 
 import scot_hycnn as sh
 from scot_hycnn import solver
-from scot_hycnn._anndata import _representation, _store
+from scot_hycnn._anndata import _representation, _write
 from scot_hycnn._anndata._representation import StoredRows, find_representation
 
 pytestmark = [
@@ -32,7 +32,7 @@ LABELS = ("control", "IFN-beta")
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Everything takes several blocks."""
-    monkeypatch.setattr(_representation, "MOST_ROWS", 16)
+    monkeypatch.setattr(_representation, "MAX_ROWS", 16)
 
 
 def as_is(adata, path):
@@ -326,7 +326,7 @@ def test_a_failure_leaves_obs_lazy(cells, tmp_path):
 @pytest.mark.parametrize("value", [19, 0, -1, 2.5, "all", True])
 def test_max_cells_is_a_whole_number_that_suffices(cells, unchanged, value):
     message = (
-        rf"max_cells={value!r} must be a whole number of at least 20 \(20, and twice the 3 dimensions of 'X_pca'\)"
+        rf"max_cells={value!r} must be an integer of at least 20 \(20, and twice the 3 dimensions of 'X_pca'\)"
     )
     with unchanged(cells), pytest.raises(ValueError, match=message):
         sh.tl.hycnn_ot(cells, *LABELS, max_cells=value)
@@ -369,7 +369,7 @@ def test_a_store_holds_the_slots(fit, tmp_path, kind, options):
 
 
 def test_one_block_is_the_same_bits(fit, unchanged, tmp_path, monkeypatch):
-    monkeypatch.setattr(_representation, "MOST_ROWS", 1000)
+    monkeypatch.setattr(_representation, "MAX_ROWS", 1000)
     with unchanged(fit):
         sh.tl.transport(fit, "ot", output=str(tmp_path / "moved.zarr"))
     stored = anndata.read_zarr(tmp_path / "moved.zarr")
@@ -388,7 +388,7 @@ def test_chunks_are_blocks(fit, tmp_path):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("No space left on device")])
 def test_an_interrupted_write_leaves_nothing(fit, unchanged, tmp_path, monkeypatch, error):
-    append, calls = _store.Store.append, []
+    append, calls = _write.Store.append, []
 
     def fail(self, **slots):
         append(self, **slots)
@@ -396,7 +396,7 @@ def test_an_interrupted_write_leaves_nothing(fit, unchanged, tmp_path, monkeypat
         if len(calls) == 3:
             raise error
 
-    monkeypatch.setattr(_store.Store, "append", fail)
+    monkeypatch.setattr(_write.Store, "append", fail)
     with unchanged(fit), pytest.raises(error if isinstance(error, type) else type(error)):
         sh.tl.transport(fit, "ot", output=tmp_path / "moved.zarr")
     assert calls == [1, 1, 1]  # something was there
