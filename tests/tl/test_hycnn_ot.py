@@ -194,9 +194,9 @@ def test_copies_and_views_leave_the_original(cells, unchanged):
 
 
 def test_an_unknown_option_names_the_nearest_one(cells, unchanged):
-    with unchanged(cells), pytest.raises(TypeError, match="'max_step' .*'max_steps'"):
+    with unchanged(cells), pytest.raises(TypeError, match=r"'max_step' .*'max_steps'"):
         sh.tl.hycnn_ot(cells, *LABELS, max_step=3)
-    with unchanged(cells), pytest.raises(TypeError, match="'group_by' .*'groupby'"):
+    with unchanged(cells), pytest.raises(TypeError, match=r"'group_by' .*'groupby'"):
         sh.tl.hycnn_ot(cells, *LABELS, group_by="condition")
 
 
@@ -282,7 +282,9 @@ def test_that_the_gaussian_map_was_kept_is_a_result(drugs, log):
     outcomes = drugs.uns["hycnn_ot"]["outcome"]
     assert outcomes == {"placebo": "gaussian kept: no response seen", "drug": "gaussian kept: few steps"}
     assert {"X_hycnn_ot_placebo", "X_hycnn_ot_drug"} <= set(drugs.obsm)
-    assert all(re.search(f"'{label}'.*{status[:20]}", log()) for label, status in drugs.uns["hycnn_ot"]["status"].items())
+    assert all(
+        re.search(f"'{label}'.*{status[:20]}", log()) for label, status in drugs.uns["hycnn_ot"]["status"].items()
+    )
     assert sh.get.model(drugs, target="drug").outcome == outcomes["drug"]
 
 

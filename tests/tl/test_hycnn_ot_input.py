@@ -1,4 +1,4 @@
-"""What tl.hycnn_ot reads: labels, representations, masks, splits, groups and screens; or one sentence, and no change."""
+"""What tl.hycnn_ot reads: labels, representations, masks, splits, groups and screens; or one sentence."""
 
 from __future__ import annotations
 
@@ -198,7 +198,22 @@ N, D, N_OTHERS = 25, 2, 7
 FUZZ = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=40
 )
-AWKWARD = ["", " ", "/", "a/b", "..", "control", "0", "0.0", "nan", "None", "True", "β-IFN", "é", "\N{ZERO WIDTH SPACE}"]
+AWKWARD = [
+    "",
+    " ",
+    "/",
+    "a/b",
+    "..",
+    "control",
+    "0",
+    "0.0",
+    "nan",
+    "None",
+    "True",
+    "β-IFN",
+    "é",
+    "\N{ZERO WIDTH SPACE}",
+]
 
 # Labels of one type: two labels of one column that are equal, such as 1 and True, are one label.
 texts = st.one_of(st.sampled_from(AWKWARD), st.text(max_size=12))
@@ -334,8 +349,14 @@ def test_a_column_of_numbers_that_has_the_labels_must_be_named(cells, unchanged,
 
 @pytest.mark.parametrize(
     ("asked", "dtype"),
-    [(0.1, "float32"), ("0.1", "category"), (np.float32(0.1), "float64"), (".1", "float32"), ("0.100", "category")]
-    + [(float(np.float32(0.1)), "float64"), ("0.10000000149011612", "float32")],
+    [
+        (0.1, "float32"),
+        ("0.1", "category"),
+        (np.float32(0.1), "float64"),
+        ("0.100", "category"),
+        (float(np.float32(0.1)), "float64"),
+        ("0.10000000149011612", "float32"),
+    ],
 )
 def test_a_dose_is_found_however_it_is_written(cells, asked, dtype):
     dose = pd.Series(np.where(cells.obs["condition"] == "control", 0.1, 0.2), index=cells.obs_names)
@@ -417,7 +438,7 @@ def numbers_of(adata):
 
 
 def test_poisoned_held_out_cells_change_nothing(genes):
-    """They change neither components, Gaussian map, networks, choice of the blend nor the training cells' prediction."""
+    """Neither the components, the maps, the choice of the blend nor the prediction of training cells changes."""
     sh.pp.split(genes, stratify=["condition", "cell_type"])
     held = (genes.obs["split"] == "test").to_numpy()
     poisoned = genes.copy()

@@ -428,8 +428,12 @@ def test_a_view_of_a_file_can_be_written_to_a_store(fit, tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [(as_is, {}), (sparse, {"clip": True}), (backed, {"layer": "counts", "key_added": "other"}), (dask_arrays, {})]
-    + [(lazy_h5ad, {"key_added": "other"}), (lazy_sparse, {"clip": True, "layer": "counts"})],
+    [
+        (as_is, {}),
+        (backed, {"layer": "counts", "key_added": "other"}),
+        (dask_arrays, {"clip": True}),
+        (lazy_sparse, {"clip": True, "layer": "counts"}),
+    ],
     ids=name_of,
 )
 def test_decoded_genes_in_a_store_are_those_in_memory(cells, tmp_path, kind, options):

