@@ -255,61 +255,48 @@ def as_labels(labels: Any) -> list[Any]:
 
 def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]]) -> str:
     """Find the one column of labels that holds all keys, or raise a ValueError that lists the candidates."""
-    labels = _found_in_columns(obs, keys, numbers=False)
-    full = [name for name, (_, n_found) in labels.items() if n_found == len(keys)]
-    if len(full) == 1:
-        return full[0]
-    wanted = listed(label for _, label in keys)
-    if full:
-        raise ValueError(f"{wanted} are labels in several columns of adata.obs; pass groupby= one of {listed(full)}.")
-    # Numbers and booleans hold a label by chance, so such a column is used only if it is named.
-    near = {name: found for name, found in _found_in_columns(obs, keys, numbers=True).items() if found[1]}
-    complete = [name for name, (_, n_found) in near.items() if n_found == len(keys)]
-    if complete:
-        raise ValueError(
-            f"No column of adata.obs holds all of {wanted} as categories or strings. "
-            f"{' and '.join(f'adata.obs[{name!r}]' for name in complete[:3])} has them among numbers or booleans, and "
-            f"is used only if it is named: pass groupby={complete[0]!r}."
-        )
-    partial = {name: found for name, found in labels.items() if found[1]} or labels
-    if len(partial) == 1 and not near:
-        return next(iter(partial))  # the label that it lacks gets the precise message of find_conditions
-    candidates = partial | near
-    shown = "; ".join(
-        f"{name!r} with {listed(values)}" for name, (values, _) in list(candidates.items())[:_MAX_COLUMNS]
-    )
-    more = f" and {len(candidates) - _MAX_COLUMNS} more columns" if len(candidates) > _MAX_COLUMNS else ""
-    raise ValueError(
-        f"No column of adata.obs holds all of {wanted}. "
-        + (f"Candidates are {shown}{more}." if candidates else "It has no categorical or string columns.")
-    )
-
-
-def _found_in_columns(
-    obs: pd.DataFrame, keys: list[tuple[str, Hashable]], *, numbers: bool
-) -> dict[str, tuple[list[Any], int]]:
-    """Columns of numbers and booleans, or of other labels: their distinct values, and how many keys are among them."""
-    found = {}
+    found: dict[str, tuple[bool, int, list[Any]]] = {}  # whether they are labels, how many keys are among them, values
     for name, column in obs.items():
         dtype = column.dtype
         if isinstance(dtype, pd.CategoricalDtype):
-            holds_labels = not pd.api.types.is_bool_dtype(column.cat.categories)
-        elif isinstance(dtype, np.dtype) and dtype.kind == "O":
-            holds_labels = pd.api.types.infer_dtype(column, skipna=True) != "boolean"
+            must_be_named, values = pd.api.types.is_bool_dtype(column.cat.categories), _plain(column.cat.categories)
         else:
-            holds_labels = pd.api.types.is_string_dtype(dtype)  # of pandas or of Arrow
-        if holds_labels == numbers:
-            continue
-        try:
-            is_category = isinstance(dtype, pd.CategoricalDtype)
-            values = _plain(column.cat.categories if is_category else column.dropna().unique())
-        except TypeError:  # a column of lists
-            values = []
+            try:
+                values = _plain(column.dropna().unique())
+            except TypeError:  # a column of lists
+                continue
+            # Numbers and booleans hold a label by chance, so such a column is used only if it is named.
+            is_text = pd.api.types.is_string_dtype(dtype) or dtype.kind == "O"
+            must_be_named = not is_text or pd.api.types.infer_dtype(values) == "boolean"
         # Thousands of different numbers are measurements.
-        if not numbers or len(values) <= MAX_GROUPS:
+        if not must_be_named or len(values) <= MAX_GROUPS:
             finder = Finder(values)
-            found[str(name)] = values, sum(len(finder.places(key)) == 1 for _, key in keys)
-    return found
+            found[str(name)] = not must_be_named, sum(len(finder.places(key)) == 1 for _, key in keys), values
+    labels = [name for name, (is_labels, _, _) in found.items() if is_labels]
+    full = [name for name, (_, n_found, _) in found.items() if n_found == len(keys)]
+    of_labels = [name for name in full if name in labels]
+    if len(of_labels) == 1:
+        return of_labels[0]
+    wanted = listed(label for _, label in keys)
+    if of_labels:
+        raise ValueError(
+            f"{wanted} are labels in several columns of adata.obs; pass groupby= one of {listed(of_labels)}."
+        )
+    if full:
+        raise ValueError(
+            f"No column of adata.obs holds all of {wanted} as categories or strings. "
+            f"{' and '.join(f'adata.obs[{name!r}]' for name in full[:3])} has them among numbers or booleans, and "
+            f"is used only if it is named: pass groupby={full[0]!r}."
+        )
+    partial = [name for name, (_, n_found, _) in found.items() if n_found]
+    candidates = partial if set(partial) & set(labels) else labels + partial
+    if len(candidates) == 1 and candidates[0] in labels:
+        return candidates[0]  # the label that it lacks gets the precise message of find_conditions
+    shown = joined([f"{name!r} with {listed(found[name][2])}" for name in candidates], _MAX_COLUMNS)
+    raise ValueError(
+        f"No column of adata.obs holds all of {wanted}. "
+        + (f"Candidates are {shown}." if candidates else "It has no categorical or string columns.")
+    )
 
 
 def labelled_rows(obs: pd.DataFrame, groupby: str | None, label: Hashable) -> Rows | None:

@@ -202,17 +202,13 @@ def _small_targets(
     refused = small_source + ([] if skip_small and not all_small else small_targets)
     if not refused:
         return tuple(small_targets)
-    to_fit_on = "" if allowed.all() else " to fit on"
-    if len(refused) == 1:
-        found = f"{refused[0][0]!r} of {where} has {refused[0][1]} cells{to_fit_on}"
-    else:
-        named = joined([f"{label!r} ({n})" for label, n in refused])
-        found = f"{len(refused)} conditions of {where} have too few cells{to_fit_on}: {named}"
+    named = joined([f"{label!r} ({n})" for label, n in refused])
     fewer = "Use another representation" if rep.name == "X" else "Use fewer components (n_pcs)"
     skip = "" if small_source or all_small else " skip_small=True leaves such targets out and fits the others."
     raise ValueError(
-        f"{found}; at least {min_cells} are needed ({_MIN_CELLS}, and twice the {rep.n_dims} dimensions of "
-        f"{rep.name!r}). {fewer} or more cells.{skip}"
+        f"{len(refused)} conditions of {where} have too few cells{'' if allowed.all() else ' to fit on'}: {named}; at "
+        f"least {min_cells} are needed ({_MIN_CELLS}, and twice the {rep.n_dims} dimensions of {rep.name!r}). {fewer} "
+        f"or more cells.{skip}"
     )
 
 

@@ -140,11 +140,9 @@ def _added(slots: Assignments) -> str:
 
 def _placed(values: Coordinates, rows: Rows, span: range, background: Coordinates | None = None) -> NDArray[np.float32]:
     """Put values of some cells among all rows of a span; other rows are NaN, or the background."""
-    full = (
-        np.full((len(span), *values.shape[1:]), np.nan, np.float32)
-        if background is None
-        else background.astype(np.float32)
-    )
+    full = np.full((len(span), *values.shape[1:]), np.nan, np.float32)
+    if background is not None:
+        full[:] = background
     full[rows - span.start] = values
     return full
 

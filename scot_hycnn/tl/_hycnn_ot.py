@@ -102,10 +102,9 @@ def hycnn_ot(  # type: ignore[misc]  # noqa: C901 - potential, solver and leave_
     ----------
     adata
         Annotated cells of both conditions, with a representation such as principal components. ``X`` is not needed.
-        Cells may be in a file: ``anndata.read_h5ad(path, backed="r")``, ``anndata.experimental.read_lazy(path)`` (extra
-        'lazy'), or zarr and Dask arrays as the representation; rows are read in blocks. Results are written to the
-        object in memory, not to the file. anndata cannot write a lazily read object: fit with ``predict=False``, save
-        the maps by ``sh.get.model(adata, target=...).save(path)``, or all of them in a new
+        Cells may be in a file (``backed="r"``, ``anndata.experimental.read_lazy``, zarr or Dask arrays); rows are read
+        in blocks, and results are written to the object in memory. anndata cannot write a lazily read object: fit with
+        ``predict=False``, save the maps by ``sh.get.model(adata, target=...).save(path)`` or in a new
         ``AnnData(uns={"hycnn_ot": adata.uns["hycnn_ot"]})``, and write moved cells by ``output`` of
         :func:`scot_hycnn.tl.transport`.
     source_key

@@ -250,7 +250,7 @@ def test_a_small_target_is_named(folder, run):
     options = (*FIT, "--target", "rare", "--n-pcs", "3", "--potential", "gaussian", "-o", folder / "o.h5ad")
     code, _, err = run("fit", folder / "rare.h5ad", *options)
     assert code == 2
-    assert "'rare' of adata.obs['condition'] has 3 cells" in err.splitlines()[-1]
+    assert "'rare' (3)" in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])

@@ -126,7 +126,7 @@ CASES = {
     "unknown groupby": (None, {"groupby": "stim"}, r"groupby='stim' .* has \['condition'"),
     "ambiguous groupby": (two_columns, {}, r"groupby= one of \['condition', 'stim'\]"),
     "no label column": (no_columns, {}, "no categorical or string columns"),
-    "labels nowhere": (other_columns, {}, r"'batch' with \['a', 'b'\]; 'donor' with \['x', 'y'\]"),
+    "labels nowhere": (other_columns, {}, r"'batch' with \['a', 'b'\], 'donor' with \['x', 'y'\]"),
     "masks overlap": (overlapping_masks, {"source_key": "m1", "target_key": "m2"}, r"9 cells .*'m1'.*'m2'"),
     "no pca": (no_pca, {}, r"run sc.pp.pca\(adata\) first"),
     "no pca, named": (no_pca, {"use_rep": "X_pca"}, r"'X_pca' is not in adata.obsm; run sc.pp.pca\(adata\) first"),
@@ -140,7 +140,7 @@ CASES = {
     "pcs of X": (None, {"n_pcs": 2, "use_rep": "X"}, "n_pcs=2 .*use_rep='X'"),
     "NaN": (bad_cells(np.nan), {}, r"in 7 of 60 cells: ('bad\d+', ){4}'bad\d+' \.\.\."),
     "infinite": (bad_cells(np.inf), {}, "in 7 of 60 cells"),
-    "few cells": (few_cells, {}, r"'control' of adata.obs\['condition'\] has 5 cells; at least 20"),
+    "few cells": (few_cells, {}, r"'condition'.*'control' .5.; at least 20"),
     "masked to few": (None, {"mask_obs": np.arange(130) < 10}, "'control' .2., 'IFN-beta' .5.; at least 20"),
     "too small a sample": (None, {"max_cells": 19}, r"max_cells=19 .* at least 20"),
     "sample of a word": (None, {"max_cells": "all"}, r"max_cells='all' .* at least 20"),
@@ -646,6 +646,7 @@ def test_groups_of_any_dtype_are_those_of_strings(dtype):
     np.testing.assert_array_equal(adata.obsm["X_hycnn_ot_d1"], expected.obsm["X_hycnn_ot_d1"])
 
 
+@pytest.mark.filterwarnings("ignore:.* fingerprint")
 def test_cells_of_many_maps_are_warned_of_once():
     adata, names = screen((30, 30, 30))
     fitted(adata, "control", names, **SCREEN)
