@@ -26,7 +26,7 @@ import scanpy as sc
 
 import scot_hycnn as sh
 from scot_hycnn import cli
-from scot_hycnn._anndata import _pairs
+from scot_hycnn._anndata import _fit_input
 from scot_hycnn.cli import _main
 from scot_hycnn.cli._commands import COMMANDS
 from scot_hycnn.cli._plot import FIGURES
@@ -506,10 +506,10 @@ def test_an_error_of_ours_is_shown_with_its_traceback(folder, run, monkeypatch, 
 
 def test_a_value_error_that_no_check_raises_is_ours(folder, run, monkeypatch):
     """Inside a function of the package, and of Python's own making: lists of two lengths."""
-    monkeypatch.setattr(_pairs, "slugs", lambda labels: [*labels, "one more"])
+    monkeypatch.setattr(_fit_input, "is_in_file", lambda _: list(zip([1], [], strict=True)))
     code, _, err = run("fit", folder / "in.h5ad", *FIT, "-o", folder / "o.h5ad")
     assert code == 1
-    assert "in read_pairs" in err
+    assert "in read_fit_input" in err
 
 
 def out_of_memory():
