@@ -284,19 +284,13 @@ def dense_array(values: Any) -> NDArray[Any]:
     """Return values of any storage (sparse, lazy, masked, a pandas table) as an array; a missing value becomes NaN."""
     values = in_memory(values)
     if isinstance(values, pd.DataFrame):
-        return _numbers(values)
+        # Columns of pandas, Arrow and sparse numbers have the type that NumPy calls theirs.
+        kinds = [getattr(dtype, "numpy_dtype", getattr(dtype, "subtype", dtype)) for dtype in values.dtypes]
+        are_numbers = all(isinstance(kind, np.dtype) and kind.kind in "fiub" for kind in kinds)
+        if are_numbers and not all(isinstance(dtype, np.dtype) for dtype in values.dtypes):
+            # Integers and booleans of pandas may be missing, which only floats can hold.
+            return values.to_numpy(dtype=np.result_type(np.float32, *kinds), na_value=np.nan)
+        return values.to_numpy()
     if isinstance(values, np.ma.MaskedArray):
         return np.asarray(np.ma.filled(values.astype(np.result_type(values.dtype, np.float32)), np.nan))
     return np.asarray(values.toarray() if hasattr(values, "toarray") else values)
-
-
-def _numbers(table: pd.DataFrame) -> NDArray[Any]:
-    """Values of a table with columns of numbers and booleans, of NumPy, pandas or Arrow."""
-    kinds = [getattr(dtype, "numpy_dtype", getattr(dtype, "subtype", dtype)) for dtype in table.dtypes]
-    if not kinds or not all(isinstance(kind, np.dtype) and kind.kind in "fiub" for kind in kinds):
-        return np.asarray(table)
-    kind = np.result_type(*kinds)
-    if all(isinstance(dtype, np.dtype) for dtype in table.dtypes):
-        return table.to_numpy(dtype=kind)
-    kind = np.result_type(kind, np.float32)  # integers and booleans of pandas may be missing, which only floats can say
-    return np.column_stack([table.iloc[:, i].to_numpy(dtype=kind, na_value=np.nan) for i in range(len(kinds))])

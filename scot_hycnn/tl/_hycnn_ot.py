@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 import warnings
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -308,21 +309,17 @@ def hycnn_ot(  # type: ignore[misc]  # noqa: C901 - potential, solver and leave_
         )
         for number, target in enumerate(cells.targets):
             # The solver numbers far cells among its input; in uns they are rows of the AnnData.
-            sides = {"far_source": source, "far_target": target}
-            validation = maps[number].validation
-            far = {
-                name: side.rows[side.is_training][validation[name]]
-                for name, side in sides.items()
-                if name in validation
-            }
-            fitted = replace(maps[number], validation=validation | far)
+            validation = dict(maps[number].validation)
+            for name, side in (("far_source", source), ("far_target", target)):
+                if name in validation:
+                    validation[name] = side.rows[side.is_training][validation[name]]
+            maps[number] = fitted = replace(maps[number], validation=validation)
             moved = std = score = back = None
             if predict:
                 moved, std = fitted.transport(source.coordinates, return_std=True, fallback=fallback)
                 score = fitted.out_of_support(source.coordinates)
             if inverse:
                 back = fitted.inverse(target.coordinates)
-            maps[number] = fitted
             fits.append(Fitted(fitted.to_dict(), moved, std, score, back))
 
     # Write everything at once, and then log and warn of the outcomes: a warning may be an error.
@@ -354,32 +351,25 @@ def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[
 
     Groups that some map is not fitted on are logged, in one message for all maps.
     """
-    source = Labels.of(cells.source.groups)
+    source, n_targets = Labels.of(cells.source.groups), len(cells.targets)
     problems: dict[str, UnusableError] = {}
-    lacking: dict[str, list[str]] = {}  # groups that are not fitted on, and in which maps
+    lacking: Counter[str] = Counter()  # groups that are not fitted on, and in how many maps
     for target in cells.targets:
         pair = source, Labels.of(target.groups)
         try:
-            shared = usable_groups(pair, cells.rep.n_dims, leave_out)
+            lacking.update(groups_left_out(pair, usable_groups(pair, cells.rep.n_dims, leave_out)))
         except UnusableError as problem:
             problems[target.label] = problem
-            continue
-        for group in groups_left_out(pair, shared):
-            lacking.setdefault(group, []).append(target.label)
     small = [label for label, problem in problems.items() if problem.kind == FEW_IN_GROUPS]
-    skips = skip_small and len(small) < len(cells.targets)
+    skips = skip_small and len(small) < n_targets
     refused = [(repr(label), problem) for label, problem in problems.items() if not (skips and label in small)]
-    advice = "" if len(small) in (0, len(cells.targets)) else "skip_small=True leaves such targets out."
-    raise_together(refused, len(cells.targets), advice=advice)
+    advice = "" if len(small) in (0, n_targets) else "skip_small=True leaves such targets out."
+    raise_together(refused, n_targets, advice=advice)
 
-    maps = list(dict.fromkeys(label for labels in lacking.values() for label in labels))
-    if maps:
-        same = all(len(labels) == len(maps) for labels in lacking.values())
-        named = [repr(group) if same else f"{group!r} ({len(labels)} maps)" for group, labels in lacking.items()]
+    if lacking:
+        named = joined([f"{group!r} ({n} of {n_targets - len(small)} maps)" for group, n in lacking.items()])
         logg.warning(
-            f"{'the map' if len(maps) == 1 else f'{len(maps)} maps'} to {_some(maps)} "
-            f"{'is' if len(maps) == 1 else 'are'} not fitted on cells of [{joined(named)}] "
-            f"(adata.obs[{cells.group_key!r}]), which are too few in source or target"
+            f"groups of adata.obs[{cells.group_key!r}] with too few cells in source or target are left out: {named}"
         )
     if small:
         _log_skipped([(label, problems[label].found) for label in small])
@@ -388,15 +378,17 @@ def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[
 
 def _report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMap]) -> None:
     """Log the far cells and the results of the fits, and warn of trouble in training."""
+
+    def some(labels: Sequence[str]) -> str:
+        return joined([repr(str(label)) for label in labels], _MAX_NAMES)
+
     far = {cells.source.label: maps[0].validation.get("far_source", [])}  # these are the same for all maps
     far |= {target.label: own.validation.get("far_target", []) for target, own in zip(cells.targets, maps, strict=True)}
     for condition, rows in far.items():
         if len(rows):
-            names = [str(name) for name in adata.obs_names[rows]]
-            some = f"1 cell of {condition!r} lies" if len(rows) == 1 else f"{len(rows)} cells of {condition!r} lie"
             logg.warning(
-                f"{some} far from all others and took no part in the fit: {_some(names)}. Look for debris, doublets "
-                "or broken values"
+                f"cells of {condition!r} that lie far from all others took no part in the fit ({len(rows)}): "
+                f"{some(adata.obs_names[rows])}. Look for debris, doublets or broken values"
             )
     by_outcome: dict[str, list[int]] = {}
     for number, fitted in enumerate(maps):
@@ -405,12 +397,8 @@ def _report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMa
     for outcome, numbers in by_outcome.items():
         labels = [cells.targets[number].label for number in numbers]
         example = f" ({outcome}), for instance to {labels[0]!r}" if len(numbers) > 1 else ""
-        message = f"the map to {_some(labels)}{example}: {maps[numbers[0]].status}"
+        message = f"the map to {some(labels)}{example}: {maps[numbers[0]].status}"
         if _solver.Outcome(outcome).is_trouble:
             warnings.warn(message, UserWarning, stacklevel=3)
         else:
             logg.info(message)
-
-
-def _some(labels: Sequence[str]) -> str:
-    return joined([repr(label) for label in labels], _MAX_NAMES)

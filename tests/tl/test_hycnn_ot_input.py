@@ -597,7 +597,7 @@ def test_targets_with_too_few_cells_in_shared_groups_are_named_or_skipped(log):
     lacking, skipped = log()
     assert "2 targets" in skipped
     assert "'d1' (one group)" in skipped
-    assert "'NK' (1 maps)" in lacking
+    assert "'NK' (1 of 2 maps)" in lacking
     fitted(alone, "control", ["d0", "d3"], **call)
     np.testing.assert_array_equal(adata.obsm["X_hycnn_ot_d3"], alone.obsm["X_hycnn_ot_d3"])
 
@@ -609,7 +609,7 @@ def test_one_line_names_the_groups_that_many_maps_lack(log):
     adata, names = screen(sizes, kinds)
     fitted(adata, "control", names, group_key="kind", predict=False, **SCREEN)
     (said,) = log()
-    assert "'rare 0' (1 maps)" in said
+    assert "'rare 0' (1 of 40 maps)" in said
     assert "and 20 more" in said
     assert len(said) < 1000
 

@@ -54,22 +54,9 @@ def backed(adata, path):
     return anndata.read_h5ad(path / "cells.h5ad", backed="r")
 
 
-def backed_sparse(adata, path):
-    adata.X = sp.csr_matrix(adata.X)
-    return backed(adata, path)
-
-
 def backed_by_gene(adata, path):
     adata.X = sp.csc_matrix(adata.X)
     return backed(adata, path)
-
-
-def zarr_arrays(adata, path):
-    sparse(adata, path).write_zarr(path / "sparse.zarr")
-    root = zarr.open_group(path / "sparse.zarr", mode="r")
-    dense = zarr.create_array(path / "x.zarr", data=adata.X.toarray(), chunks=(7, 6))
-    adata.X, adata.obsm["X_pca"] = dense, anndata.io.sparse_dataset(root["obsm/X_pca"])
-    return adata
 
 
 def zarr_table(adata, path):
@@ -110,7 +97,7 @@ def view_of_lazy(adata, path):
 
 
 ON_DEMAND = (zarr_table, hdf5_table, dask_arrays, lazy_h5ad, lazy_zarr, lazy_sparse)
-KINDS = (*ON_DEMAND, frame, sparse, backed, backed_sparse, backed_by_gene, zarr_arrays, lazy_frame, view_of_lazy)
+KINDS = (*ON_DEMAND, frame, sparse, backed, backed_by_gene, lazy_frame, view_of_lazy)
 
 
 def name_of(kind):
