@@ -63,7 +63,7 @@ def warning_of_scale(adata: AnnData, rep: Representation, training: Sequence[Row
     is_of_neighbours = _NEIGHBOURS.search(rep.name) or any(found <= names for found in _PARAMS_OF_NEIGHBOURS)
     if rep.name != "X" and is_of_neighbours:
         return (
-            f"{where} is an embedding of neighbours, made to be looked at: distances in it are no differences of "
+            f"{where} is an embedding of neighbours, made for figures: distances in it are no differences of "
             "expression, so the map has no meaning beyond the picture. Fit on principal components "
             "(use_rep='X_pca'), and show the predicted cells in this embedding with sh.tl.project."
         )

@@ -235,7 +235,8 @@ def _describe(cells: FitInput, fits: Sequence[Fitted], params: Mapping[str, Any]
         "targets": {target.slug: target.label for target in cells.targets},
         "rep": {"name": cells.rep.name, "n_dims": cells.rep.n_dims, "fingerprint": cells.rep.fingerprint},
         "params": shared | dict(params),
-        "n_training": {"source": cells.source.n_training} | {own.slug: own.n_training for own in cells.targets},
+        "n_training": {"source": cells.source.n_training}
+        | {target.slug: target.n_training for target in cells.targets},
         **{report: {slug: state[report] for slug, state in states.items()} for report in REPORTS},
         "models": {slug: {k: v for k, v in state.items() if k not in REPORTS} for slug, state in states.items()},
         "versions": {name.replace("-", "_"): version(name) for name in _VERSIONS},

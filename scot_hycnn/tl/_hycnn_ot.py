@@ -383,7 +383,10 @@ def _report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMa
         return joined([repr(str(label)) for label in labels], _MAX_NAMES)
 
     far = {cells.source.label: maps[0].validation.get("far_source", [])}  # these are the same for all maps
-    far |= {target.label: own.validation.get("far_target", []) for target, own in zip(cells.targets, maps, strict=True)}
+    far |= {
+        target.label: fitted.validation.get("far_target", [])
+        for target, fitted in zip(cells.targets, maps, strict=True)
+    }
     for condition, rows in far.items():
         if len(rows):
             logg.warning(

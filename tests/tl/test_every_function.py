@@ -581,7 +581,7 @@ def test_masked_arguments():
 
 @pytest.fixture(scope="module")
 def many():
-    """2,400 cells, each in a group of its own."""
+    """2,400 cells in 2,400 groups."""
     adata = anndata.concat([plain()] * 20, index_unique="-")
     adata.varm["PCs"] = plain().varm["PCs"]
     sh.tl.hycnn_ot(adata, "c0", "c1", groupby="condition", potential="gaussian")

@@ -641,8 +641,8 @@ def test_groups_of_any_dtype_are_those_of_strings(dtype):
     expected = adata.copy()
     expected.obs["kind"] = expected.obs["kind"].map({0: "a", 1: "b"})
     adata.obs["kind"] = adata.obs["kind"].astype(dtype)
-    for own in (adata, expected):
-        fitted(own, "control", names, group_key="kind", **SCREEN)
+    for cells in (adata, expected):
+        fitted(cells, "control", names, group_key="kind", **SCREEN)
     np.testing.assert_array_equal(adata.obsm["X_hycnn_ot_d1"], expected.obsm["X_hycnn_ot_d1"])
 
 

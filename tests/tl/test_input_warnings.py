@@ -62,7 +62,7 @@ def with_embedding(counts, name, params=None):
 
 
 def features(widths, n_cells=400, d=85, seed=0):
-    """Correlated features of a microscope, in units of their own."""
+    """Correlated features of a microscope, in different units."""
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(n_cells, 6)) @ rng.normal(size=(6, d)) + rng.normal(size=(n_cells, d))
     adata = labelled((values + 3) * np.concatenate([widths, np.ones(d - len(widths))]))
