@@ -34,7 +34,6 @@ from ._representation import (
     StoredRows,
     check_finite,
     find_representation,
-    is_in_file,
     read_rows,
     source_of,
 )
@@ -58,12 +57,8 @@ class ConditionCells:
     coordinates: Coordinates | StoredRows  # shape (n, d), finite; StoredRows where cells in a file are not moved
     is_training: NDArray[np.bool_]  # which cells the fit uses (mask_obs, split_key, max_cells), shape (n,)
     training: Coordinates | StoredRows  # their coordinates, not copied if they are all
+    n_training: int
     groups: pd.Categorical[str] | None  # their groups; all conditions have the same categories
-
-    @property
-    def n_training(self) -> int:
-        """Number of cells that the fit uses."""
-        return len(self.training)
 
 
 @dataclass(frozen=True)
@@ -125,8 +120,8 @@ def read_fit_input(
     groups = None if group_key is None else _read_groups(obs, group_key, allowed, [source, *targets])
 
     # Coordinates, one condition after the other.
-    table = source_of(adata, rep)
-    read = []
+    table, read = source_of(adata, rep), []
+    in_file = hasattr(table, "dask") or type(table).__module__.partition(".")[0] in ("h5py", "zarr")
     for condition in (source, *targets):
         is_source = condition is source
         training = condition.rows[allowed[condition.rows]]
@@ -136,16 +131,17 @@ def read_fit_input(
         rows = condition.rows if reads_all[0 if is_source else 1] else training
         coordinates: Coordinates | StoredRows = StoredRows(condition.label, rep, table, rows)
         # Cells in a file that are not moved stay there until they are fitted on.
-        if rows is not training or not is_in_file(table):
+        if rows is not training or not in_file:
             coordinates = read_rows(table, rep, rows)
             finite = np.asarray(np.isfinite(coordinates).all(axis=1))
-            check_finite(adata, rep, rows[allowed[rows]], finite[allowed[rows]])
-            # Cells that the fit may not use may lack coordinates: they are not moved.
-            rows, coordinates = rows[finite], coordinates if finite.all() else coordinates[finite]
+            if not finite.all():
+                check_finite(adata, rep, rows[allowed[rows]], finite[allowed[rows]])
+                # Cells that the fit may not use may lack coordinates: they are not moved.
+                rows, coordinates = rows[finite], coordinates[finite]
         slug, chosen = "" if is_source else slug_of[condition.label], np.isin(rows, training)
         of_training = None if groups is None else groups[training]
         some = coordinates if isinstance(coordinates, StoredRows) or chosen.all() else coordinates[chosen]
-        read.append(ConditionCells(condition.label, slug, rows, coordinates, chosen, some, of_training))
+        read.append(ConditionCells(condition.label, slug, rows, coordinates, chosen, some, len(training), of_training))
 
     warning = warning_of_scale(adata, rep, [cells.rows[cells.is_training] for cells in read])
     if warning is not None:

@@ -236,11 +236,6 @@ class StoredRows:
         return np.asarray, (np.asarray(self),)
 
 
-def is_in_file(source: Any) -> bool:
-    """Whether rows of a source can wait in their file as :class:`StoredRows`."""
-    return hasattr(source, "dask") or type(source).__module__.partition(".")[0] in ("h5py", "zarr")
-
-
 def rows_at_once(rep: Representation) -> int:
     """Rows of one block."""
     return min(MAX_ROWS, max(MIN_ROWS, MAX_VALUES // rep.n_dims))

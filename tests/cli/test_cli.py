@@ -506,7 +506,7 @@ def test_an_error_of_ours_is_shown_with_its_traceback(folder, run, monkeypatch, 
 
 def test_a_value_error_that_no_check_raises_is_ours(folder, run, monkeypatch):
     """Inside a function of the package, and of Python's own making: lists of two lengths."""
-    monkeypatch.setattr(_fit_input, "is_in_file", lambda _: list(zip([1], [], strict=True)))
+    monkeypatch.setattr(_fit_input, "slugs", lambda _: dict(zip([1], [], strict=True)))
     code, _, err = run("fit", folder / "in.h5ad", *FIT, "-o", folder / "o.h5ad")
     assert code == 1
     assert "in read_fit_input" in err
