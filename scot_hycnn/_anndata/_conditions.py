@@ -1,115 +1,327 @@
-"""Which cells are source and which are target: from condition labels to row numbers."""
+"""Columns of obs as people have them: labels of any type, masks, and the cells of each condition."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ._labels import MOST_GROUPS, Finder, Labels, booleans, column_of, distinct, listed, read_labels
-
 Rows = NDArray[np.intp]
-# Cells to choose: a boolean column of obs by name, or its values.
+# Cells to choose: the name of a boolean column of obs, or its values.
 Mask: TypeAlias = "str | NDArray[np.bool_] | pd.Series[bool]"
 
-# Columns that a message names with their labels.
-_MOST_COLUMNS = 10
+# A column with more distinct values holds measurements or names of cells, not groups. The columns with the most groups
+# that we found are donors (982 in OneK1K) and cell types of the mouse brain (1,201 supertypes).
+MAX_GROUPS = 2000
+# A message with more names or columns is hard to read.
+_MAX_NAMES, _MAX_COLUMNS = 20, 10
+
+
+def listed(names: Iterable[Any]) -> str:
+    """Return names as a list for a message, which ends after 20 names with the number of the others."""
+    found = list(names)
+    shown = str(found[:_MAX_NAMES])
+    return f"{shown} and {len(found) - _MAX_NAMES} more" if len(found) > _MAX_NAMES else shown
+
+
+def joined(texts: Sequence[str], most: int = _MAX_NAMES) -> str:
+    """Return texts with commas between them for a message, which ends with the number of those not shown."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
+def column_of(
+    frame: pd.DataFrame, name: Hashable, argument: str, *, where: str = "adata.obs", advice: str = ""
+) -> pd.Series[Any]:
+    """Return the one column of that name, or raise an error that names ``argument``, which the user passed."""
+    if not isinstance(name, str) and not pd.api.types.is_scalar(name):
+        raise TypeError(
+            f"{argument}={name!r} is of type {type(name).__name__}; it takes the name of one column of {where}, which "
+            f"has {listed(frame.columns)}."
+        )
+    places = np.flatnonzero([other == name for other in frame.columns])
+    if not len(places):
+        raise ValueError(f"{argument}={name!r} is not a column of {where}; it has {listed(frame.columns)}.{advice}")
+    if len(places) > 1:
+        raise ValueError(
+            f"{where} has {len(places)} columns called {name!r}, and {argument} needs one: rename or remove the "
+            f"others, for instance {where} = {where}.loc[:, ~{where}.columns.duplicated()]."
+        )
+    return frame.iloc[:, int(places[0])]
+
+
+def check_columns_are_unique(frame: pd.DataFrame, where: str) -> None:
+    """Raise a ValueError if two columns have one name: no new AnnData can hold them."""
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()].unique()
+        raise ValueError(
+            f"{where} has several columns called {listed(twice)}, which no new AnnData can hold: rename or remove "
+            f"them, for instance {where} = {where}.loc[:, ~{where}.columns.duplicated()]."
+        )
+
+
+class Finder:
+    """Finds the value that a user means by a label; dictionaries, since there may be thousands of both."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.values = values
+        self._by_value: dict[Any, list[int]] = {}
+        self._by_name: dict[str, list[int]] = {}
+        for place, value in enumerate(values):
+            self._by_value.setdefault(value, []).append(place)
+            self._by_name.setdefault(str(value), []).append(place)
+
+    def places(self, label: Any) -> list[int]:
+        """Return the places of the values that equal a label; else of those that print alike, or are the same number.
+
+        Files and shells turn 1 into '1', pandas turns 1 into 1.0 where a value is missing, and .1 is another number in
+        32 bits than in 64. A missing value matches nothing, although it may print as some label does.
+        """
+        if not pd.api.types.is_scalar(label) or pd.isna(label):
+            return []
+        found = self._by_value.get(label) or self._by_name.get(str(label), [])
+        number = _as_number(label)
+        if found or not np.isfinite(number):
+            return found
+        numbers = np.array([_as_number(value) for value in self.values])
+        same = np.flatnonzero(numbers == number)
+        if not len(same):
+            with np.errstate(over="ignore"):
+                in_32_bits = numbers.astype(np.float32).astype(np.float64)
+                same = np.flatnonzero((numbers == float(np.float32(number))) | (in_32_bits == number))
+        return [int(place) for place in same]
+
+
+def matching(label: Any, values: Sequence[Any]) -> list[int]:
+    """Return the places of the values that a label means; see :class:`Finder`."""
+    return Finder(values).places(label)
+
+
+def _as_number(label: Any) -> float:
+    try:
+        return float(label)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Distinct labels of a column, and the label of each cell."""
+
+    values: tuple[Any, ...]  # Python objects: categories in their order, unused ones included; otherwise sorted
+    codes: Rows  # place in `values` of each cell's label, shape (n_obs,); -1 where it is missing
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The labels as strings."""
+        return tuple(map(str, self.values))
+
+    def rows(self, place: int) -> Rows:
+        """Row numbers of the cells with a label, ascending."""
+        return np.flatnonzero(self.codes == place)
+
+
+def read_labels(column: pd.Series[Any], where: str) -> Labels:
+    """Read labels of any type: categories, strings, objects, numbers and booleans, of NumPy, pandas or Arrow."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return Labels(tuple(_plain(column.cat.categories)), column.cat.codes.to_numpy().astype(np.intp))
+    # pandas cannot build an index of 16-bit floats.
+    is_half = column.dtype == np.float16
+    try:
+        codes, found = pd.factorize(column.astype(np.float32) if is_half else column)
+    except TypeError as error:
+        raise ValueError(f"{where} holds values that are no labels ({error}); name a column of labels.") from error
+    values = _plain(np.asarray(found, dtype=np.float16) if is_half else found)
+    # The labels are sorted, so that their order does not depend on the order of the cells.
+    try:
+        order = sorted(range(len(values)), key=values.__getitem__)
+    except TypeError:  # labels of several types
+        order = sorted(range(len(values)), key=lambda i: (str(values[i]), str(type(values[i]))))
+    place = np.empty(len(order) + 1, dtype=np.intp)
+    place[order] = np.arange(len(order))
+    place[-1] = -1
+    return Labels(tuple(values[i] for i in order), place[codes])
+
+
+def _plain(values: Any) -> list[Any]:
+    """Return labels as Python objects. Numbers of 32 bits keep their few digits: .1, and not 0.10000000149011612."""
+    kind = getattr(values.dtype, "numpy_dtype", values.dtype)  # number types of pandas and Arrow have one of NumPy
+    if isinstance(kind, np.dtype) and kind.kind == "f" and kind.itemsize < 8:
+        return [float(str(value)) for value in np.asarray(values, dtype=kind)]
+    plain: list[Any] = values.tolist()
+    return plain
+
+
+def read_groups(frame: pd.DataFrame, name: Hashable, argument: str = "groupby") -> Labels:
+    """Read a column of groups of cells, which the user named by ``argument``; they have different names."""
+    where = f"adata.obs[{name!r}]"
+    labels = read_labels(column_of(frame, name, argument), where)
+    n_groups = len(np.unique(labels.codes[labels.codes >= 0]))
+    if n_groups > MAX_GROUPS:
+        raise ValueError(
+            f"{argument}={name!r}: {where} has {n_groups:,} distinct values, and at most {MAX_GROUPS:,} can be groups "
+            f"of cells. {argument} takes a column of categories, such as cell types or donors; pandas.cut makes few "
+            "categories of numbers."
+        )
+    check_names_differ(labels, where)
+    return labels
+
+
+def check_names_differ(labels: Labels, where: str) -> None:
+    """Raise a ValueError if two labels print alike, such as 1 and '1'."""
+    twice = [name for name, times in Counter(labels.names).items() if times > 1]
+    if twice:
+        raise ValueError(f"{where} has different labels that print alike, {listed(twice)}; rename one of them.")
+
+
+def booleans(values: Any) -> NDArray[np.bool_] | None:
+    """Return values as booleans, a missing one as False; None if they are anything else."""
+    if isinstance(values, np.ma.MaskedArray):
+        return np.asarray(values.filled(fill_value=False)) if values.dtype == np.bool_ else None
+    dtype = getattr(values, "dtype", None)
+    if isinstance(dtype, pd.CategoricalDtype):
+        values = np.asarray(values, dtype=object)
+    elif isinstance(dtype, pd.api.extensions.ExtensionDtype):
+        is_boolean = pd.api.types.is_bool_dtype(dtype)
+        return pd.Series(values).to_numpy(dtype=bool, na_value=False) if is_boolean else None
+    array = np.asarray(values)
+    # anndata.concat makes objects of a boolean column that some of the joined cells lack.
+    if array.dtype == object and array.ndim == 1:
+        missing = np.asarray(pd.isna(array))
+        are_boolean = all(isinstance(value, (bool, np.bool_)) for value in array[~missing])
+        return np.where(missing, False, array).astype(bool) if are_boolean and not missing.all() else None
+    return array if array.dtype == np.bool_ else None
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Cells of one condition.
-
-    Parameters
-    ----------
-    label
-        Its name as the user knows it.
-    rows
-        Their row numbers in the AnnData, ascending: names may be duplicated, positions are not.
-    """
+    """Cells of one condition: its label as a string, and the cells' row numbers in the AnnData, ascending."""
 
     label: str
     rows: Rows
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """Source and targets.
-
-    Parameters
-    ----------
-    groupby
-        Column of obs that holds the labels; None where the labels are names of boolean columns.
-    source, targets
-        The conditions, without a cell in common.
-    """
-
-    groupby: str | None
-    source: Condition
-    targets: tuple[Condition, ...]
-
-
 def find_conditions(
     obs: pd.DataFrame, source_key: Hashable, target_key: Hashable | Sequence[Hashable], groupby: str | None
-) -> Conditions:
-    """Resolve the labels; see :func:`scot_hycnn.tl.hycnn_ot` for the rules.
-
-    Raises
-    ------
-    ValueError
-        If a label or column does not exist, is ambiguous, or source and target share cells.
-    """
-    targets = as_labels(target_key)
-    if not targets:
+) -> tuple[str | None, Condition, list[Condition]]:
+    """Return the column of obs with the labels (None where they name boolean columns), the source and the targets."""
+    keys = [("source_key", source_key), *(("target_key", label) for label in as_labels(target_key))]
+    if len(keys) == 1:
         raise ValueError("target_key is an empty list; name at least one condition to transport to.")
-    keys = [("source_key", source_key), *(("target_key", label) for label in targets)]
+    found = []
     if groupby is None and all(is_mask(obs, label) for _, label in keys):
-        source, *others = (Condition(str(label), _rows_of_mask(obs, label)) for _, label in keys)
-        _check_labels_differ(source, others)
-        _check_no_cell_is_shared(source, others, len(obs))
+        found = [Condition(str(label), mask_rows(obs, str(label)).nonzero()[0]) for _, label in keys]
     else:
         groupby = _choose_column(obs, keys) if groupby is None else groupby
         labels = read_labels(column_of(obs, groupby, "groupby"), f"adata.obs[{groupby!r}]")
-        source, *others = (_condition(labels, groupby, name, label) for name, label in keys)
-        _check_labels_differ(source, others)
-    return Conditions(groupby, source, tuple(others))
+        finder = Finder(labels.values)
+        for name, label in keys:
+            places = finder.places(label)
+            if len(places) != 1:
+                raise ValueError(
+                    f"{name}={label!r} is not a category of adata.obs[{groupby!r}]; it has {listed(labels.values)}."
+                )
+            found.append(Condition(labels.names[places[0]], labels.rows(places[0])))
+    source, *targets = found
+    # Different keys may mean one label, such as 1 and '1'.
+    counts = Counter(target.label for target in targets)
+    if source.label in counts:
+        raise ValueError(f"source_key and target_key are both {source.label!r}; a map needs two different conditions.")
+    twice = [label for label, times in counts.items() if times > 1]
+    if twice:
+        raise ValueError(f"target_key names {twice[0]!r} more than once; name each condition once.")
+    # A cell has one label in a column, and may be in several masks.
+    for target in targets if groupby is None else ():
+        n_shared = len(np.intersect1d(source.rows, target.rows, assume_unique=True))
+        if n_shared:
+            raise ValueError(
+                f"{n_shared} cells are in both adata.obs[{source.label!r}] and adata.obs[{target.label!r}]; "
+                "source and target need different cells."
+            )
+    return groupby, source, targets
 
 
-def as_labels(given: Any) -> list[Any]:
-    """One label, or what a list, an array or a column of pandas holds of them."""
+def as_labels(labels: Any) -> list[Any]:
+    """Return one label, or the labels in a list, an array or a column of pandas, as a list."""
     several = (list, tuple, np.ndarray, pd.Index, pd.Series, pd.api.extensions.ExtensionArray)
-    return list(given) if isinstance(given, several) else [given]
+    return list(labels) if isinstance(labels, several) else [labels]
+
+
+def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]]) -> str:
+    """Find the one column of labels that holds all keys, or raise a ValueError that lists the candidates."""
+    found: dict[str, tuple[bool, int, list[Any]]] = {}  # whether they are labels, how many keys are among them, values
+    for name, column in obs.items():
+        dtype = column.dtype
+        if isinstance(dtype, pd.CategoricalDtype):
+            must_be_named, values = pd.api.types.is_bool_dtype(column.cat.categories), _plain(column.cat.categories)
+        else:
+            try:
+                values = _plain(column.dropna().unique())
+            except TypeError:  # a column of lists
+                continue
+            # Numbers and booleans hold a label by chance, so such a column is used only if it is named.
+            is_text = pd.api.types.is_string_dtype(dtype) or dtype.kind == "O"
+            must_be_named = not is_text or pd.api.types.infer_dtype(values) == "boolean"
+        # Thousands of different numbers are measurements.
+        if not must_be_named or len(values) <= MAX_GROUPS:
+            finder = Finder(values)
+            found[str(name)] = not must_be_named, sum(len(finder.places(key)) == 1 for _, key in keys), values
+    labels = [name for name, (is_labels, _, _) in found.items() if is_labels]
+    full = [name for name, (_, n_found, _) in found.items() if n_found == len(keys)]
+    of_labels = [name for name in full if name in labels]
+    if len(of_labels) == 1:
+        return of_labels[0]
+    wanted = listed(label for _, label in keys)
+    if of_labels:
+        raise ValueError(
+            f"{wanted} are labels in several columns of adata.obs; pass groupby= one of {listed(of_labels)}."
+        )
+    if full:
+        raise ValueError(
+            f"No column of adata.obs holds all of {wanted} as categories or strings. "
+            f"{' and '.join(f'adata.obs[{name!r}]' for name in full[:3])} has them among numbers or booleans, and "
+            f"is used only if it is named: pass groupby={full[0]!r}."
+        )
+    partial = [name for name, (_, n_found, _) in found.items() if n_found]
+    candidates = partial if set(partial) & set(labels) else labels + partial
+    if len(candidates) == 1 and candidates[0] in labels:
+        return candidates[0]  # the label that it lacks gets the precise message of find_conditions
+    shown = joined([f"{name!r} with {listed(found[name][2])}" for name in candidates], _MAX_COLUMNS)
+    raise ValueError(
+        f"No column of adata.obs holds all of {wanted}. "
+        + (f"Candidates are {shown}." if candidates else "It has no categorical or string columns.")
+    )
 
 
 def labelled_rows(obs: pd.DataFrame, groupby: str | None, label: Hashable) -> Rows | None:
-    """Rows of the cells with this label, or None where obs does not know the column or the label."""
+    """Row numbers of the cells with this label, or None where obs lacks the column or the label."""
     if groupby is None:
-        return _rows_of_mask(obs, label) if is_mask(obs, label) else None
+        return mask_rows(obs, str(label)).nonzero()[0] if is_mask(obs, label) else None
     if groupby not in obs:
         return None
     labels = read_labels(column_of(obs, groupby, "groupby"), f"adata.obs[{groupby!r}]")
-    place = labels.find(label)
-    return None if place is None else labels.rows(place)
+    places = matching(label, labels.values)
+    return labels.rows(places[0]) if len(places) == 1 else None
 
 
 def listed_labels(obs: pd.DataFrame, groupby: str) -> str:
-    """Labels of a column, for a message."""
+    """Return the labels of a column for a message."""
     return listed(read_labels(column_of(obs, groupby, "groupby"), f"adata.obs[{groupby!r}]").values)
 
 
-def mask_rows(obs: pd.DataFrame, mask_obs: str | NDArray[np.bool_] | pd.Series[bool]) -> NDArray[np.bool_]:
-    """Boolean array (n_obs,) from a column's name or an array.
+def is_mask(obs: pd.DataFrame, name: Hashable) -> bool:
+    """Whether obs has exactly one column of that name, and it is boolean."""
+    return isinstance(name, str) and sum(obs.columns == name) == 1 and booleans(obs[name]) is not None
 
-    Raises
-    ------
-    ValueError
-        If it is neither a boolean column nor a boolean array with one value a cell.
-    """
+
+def mask_rows(obs: pd.DataFrame, mask_obs: Mask) -> NDArray[np.bool_]:
+    """Return a mask, a boolean column or one value for each cell, as a boolean array of shape (n_obs,)."""
     if isinstance(mask_obs, str):
         found = booleans(column_of(obs, mask_obs, "mask_obs")) if mask_obs in obs else None
         if found is None:
@@ -125,98 +337,9 @@ def mask_rows(obs: pd.DataFrame, mask_obs: str | NDArray[np.bool_] | pd.Series[b
         )
     mask = booleans(mask_obs)
     if mask is None or mask.shape != (len(obs),):
-        given = np.asarray(mask_obs)
+        values = np.asarray(mask_obs)
         raise ValueError(
-            f"mask_obs has shape {given.shape} and dtype {given.dtype}; it needs one boolean for each of the "
+            f"mask_obs has shape {values.shape} and dtype {values.dtype}; it needs one boolean for each of the "
             f"{len(obs)} cells, or the name of a boolean column of adata.obs."
         )
     return mask
-
-
-def is_mask(obs: pd.DataFrame, name: Hashable) -> bool:
-    """Whether obs has one boolean column of that name."""
-    return isinstance(name, str) and sum(obs.columns == name) == 1 and booleans(obs[name]) is not None
-
-
-def _condition(labels: Labels, groupby: str, name: str, label: Hashable) -> Condition:
-    place = labels.find(label)
-    if place is None:
-        raise ValueError(
-            f"{name}={label!r} is not a category of adata.obs[{groupby!r}]; it has {listed(labels.values)}."
-        )
-    return Condition(labels.names[place], labels.rows(place))
-
-
-def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]]) -> str:
-    """Find the one column of labels that holds them all."""
-    columns = {name: distinct(column) for name, column in obs.items() if _holds_labels(column)}
-    n_found = {name: _n_found(keys, labels) for name, labels in columns.items()}
-    full = [str(name) for name, n in n_found.items() if n == len(keys)]
-    if len(full) == 1:
-        return full[0]
-    wanted = listed(label for _, label in keys)
-    if full:
-        raise ValueError(f"{wanted} are labels in several columns of adata.obs; pass groupby= one of {listed(full)}.")
-    # Numbers may hold the labels by chance, so these columns have to be named.
-    numbers = {name: distinct(column) for name, column in obs.items() if not _holds_labels(column)}
-    near = {name: n for name, labels in numbers.items() if len(labels) <= MOST_GROUPS and (n := _n_found(keys, labels))}
-    complete = [name for name, n in near.items() if n == len(keys)]
-    if complete:
-        raise ValueError(
-            f"No column of adata.obs holds all of {wanted} as categories or strings. "
-            f"{' and '.join(f'adata.obs[{name!r}]' for name in complete[:3])} has them among numbers or booleans, and "
-            f"is used only if it is named: pass groupby={complete[0]!r}."
-        )
-    partial = [name for name, n in n_found.items() if n]
-    if len(partial or columns) == 1 and not near:
-        return str(next(iter(partial or columns)))  # the label that it lacks gets the precise message
-    candidates = {name: columns[name] for name in partial or columns} | {name: numbers[name] for name in near}
-    shown = "; ".join(f"{name!r} with {listed(candidates[name])}" for name in list(candidates)[:_MOST_COLUMNS])
-    more = f" and {len(candidates) - _MOST_COLUMNS} more columns" if len(candidates) > _MOST_COLUMNS else ""
-    raise ValueError(
-        f"No column of adata.obs holds all of {wanted}. "
-        + (f"Candidates are {shown}{more}." if candidates else "It has no categorical or string columns.")
-    )
-
-
-def _n_found(keys: list[tuple[str, Hashable]], labels: list[Any]) -> int:
-    finder = Finder(labels)
-    return sum(len(finder.places(key)) == 1 for _, key in keys)
-
-
-def _check_labels_differ(source: Condition, targets: list[Condition]) -> None:
-    labels = [target.label for target in targets]
-    if source.label in labels:
-        raise ValueError(f"source_key and target_key are both {source.label!r}; a map needs two different conditions.")
-    twice = [label for label, times in Counter(labels).items() if times > 1]
-    if twice:
-        raise ValueError(f"target_key names {twice[0]!r} more than once; name each condition once.")
-
-
-def _check_no_cell_is_shared(source: Condition, targets: list[Condition], n_obs: int) -> None:
-    """Of masks: a cell has one label of a column, and may be in several masks."""
-    is_source = np.zeros(n_obs, dtype=bool)
-    is_source[source.rows] = True
-    for target in targets:
-        n_shared = int(is_source[target.rows].sum())
-        if n_shared:
-            raise ValueError(
-                f"{n_shared} cells are in both adata.obs[{source.label!r}] and adata.obs[{target.label!r}]; "
-                "source and target need different cells."
-            )
-
-
-def _holds_labels(column: pd.Series[Any]) -> bool:
-    """Whether it may be found without being named: categories, strings and objects, but no booleans and numbers."""
-    dtype = column.dtype
-    if isinstance(dtype, pd.CategoricalDtype):
-        return not pd.api.types.is_bool_dtype(column.cat.categories)
-    if dtype.kind == "O" and isinstance(dtype, np.dtype):
-        return pd.api.types.infer_dtype(column, skipna=True) != "boolean"
-    return pd.api.types.is_string_dtype(dtype)  # of pandas or of Arrow
-
-
-def _rows_of_mask(obs: pd.DataFrame, name: Hashable) -> Rows:
-    found = booleans(column_of(obs, name, "target_key"))
-    assert found is not None  # is_mask has looked
-    return np.flatnonzero(found)

@@ -11,10 +11,10 @@ import numpy as np
 from anndata import AnnData
 from sklearn.neighbors import KNeighborsRegressor
 
-from ._labels import Rows, listed
+from ._conditions import Rows, listed
 from ._representation import Coordinates, Representation, is_finite, read_coordinates
 from ._results import Results
-from ._slots import check_key
+from ._schema import check_key
 from ._stored import read_fit
 
 Origin: TypeAlias = dict[str, str | int]

@@ -10,8 +10,8 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._commit import commit
-from ._slots import check_key
+from ._schema import check_key, evaluation_slot
+from ._write import commit
 
 _LABELS = ("target", "group", "method", "metric")
 _NUMBERS = ("value", "low", "high", "vs_gaussian", "vs_gaussian_low", "vs_gaussian_high")
@@ -19,11 +19,6 @@ _COUNTS = ("n_source", "n_target")
 EVALUATION_COLUMNS = (*_LABELS, *_NUMBERS, *_COUNTS)
 # Bandwidths of the MMD, one row a target and group that was scored: labels, and as many numbers as any of them has.
 _GAMMA, _GAMMA_LABELS = "mmd_gamma", ("mmd_gamma_target", "mmd_gamma_group")
-
-
-def evaluation_slot(key: str) -> str:
-    """Key of uns under which the scores of the fit ``key`` lie."""
-    return f"{key}_evaluation"
 
 
 def read_evaluation(adata: AnnData, key: str) -> pd.DataFrame:

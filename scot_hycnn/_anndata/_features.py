@@ -10,11 +10,11 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._genes import check_decoded, columns_are_genes, find_layer, row_blocks
-from ._labels import Rows
-from ._representation import dense_array
+from ._conditions import Rows
+from ._genes import check_decoded, columns_are_genes, row_blocks
+from ._representation import dense_array, find_layer
 from ._results import Results
-from ._slots import layer_names
+from ._schema import layer_names
 from ._stored import read_fit
 
 Numbers = NDArray[np.float64]

@@ -11,7 +11,7 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
-from ._labels import Rows
+from ._conditions import Rows
 from ._lazy import in_memory
 from ._representation import (
     Coordinates,
@@ -19,12 +19,13 @@ from ._representation import (
     dense_array,
     expression_of,
     feature_names,
+    find_layer,
     is_finite,
     loadings_key,
     read_coordinates,
 )
 from ._results import Prediction
-from ._slots import layer_names
+from ._schema import layer_names
 
 Expression: TypeAlias = NDArray[np.float32]  # (cells, genes)
 Decoder: TypeAlias = Callable[[NDArray[np.float32]], ArrayLike]
@@ -435,29 +436,6 @@ def _loadings(adata: AnnData, rep: Representation) -> NDArray[np.float32]:
             f"{rep.n_dims} components are needed. Run the PCA again, or pass decoder=."
         )
     return loadings.astype(np.float32)
-
-
-def find_layer(adata: AnnData, rep: Representation, layer: str | None) -> str | None:
-    """Layer of measured expression, None for X; see :func:`find_genes`.
-
-    Raises
-    ------
-    ValueError
-        If it does not exist.
-    """
-    if layer is None:
-        # scanpy writes the layer that a PCA was run on under the PCA's own key.
-        pca: Any = in_memory(adata.uns.get("pca" if rep.name == "X_pca" else rep.name, {}))
-        params = pca.get("params") if isinstance(pca, dict) else None
-        layer = params.get("layer") if isinstance(params, dict) else None
-        if layer is not None and (not isinstance(layer, str) or layer not in adata.layers):
-            raise ValueError(
-                f"The PCA was run on layer {layer!r}, which adata.layers lacks; it has {layer_names(adata)}. "
-                "Pass layer= the one with the same values, or layer='X'."
-            )
-    elif layer not in adata.layers and layer != "X":
-        raise ValueError(f"layer={layer!r} is not in adata.layers; it has {layer_names(adata)}, and 'X' is adata.X.")
-    return layer if layer in adata.layers else None
 
 
 def _where(layer: str | None) -> str:

@@ -10,12 +10,11 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Mask, labelled_rows, listed_labels, mask_rows
-from ._labels import Labels, Rows, column_of, read_groups
+from ._conditions import Labels, Mask, Rows, column_of, labelled_rows, listed_labels, mask_rows, read_groups
+from ._fit_input import TEST, TRAIN, fingerprint_of_split
 from ._representation import Coordinates, Representation, find_same_representation, is_finite, read_coordinates
 from ._results import labelled_cells
 from ._stored import StoredFit
-from ._training import TEST, TRAIN, fingerprint_of_split
 
 _Chosen = NDArray[np.bool_]  # (n_obs,)
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from anndata import AnnData
 
-from ._commit import commit
 from ._genes import Expression
-from ._slots import check_key
+from ._schema import check_key
+from ._write import commit
 
 
 def check_layer(adata: AnnData, name: str, *, reads: str | None) -> None:

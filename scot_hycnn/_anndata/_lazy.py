@@ -1,4 +1,4 @@
-"""What a lazily read AnnData stands for, in memory; neither Dask nor xarray is imported where nothing is lazy."""
+"""Read what a lazily read AnnData holds in a file; neither Dask nor xarray is imported where nothing is lazy."""
 
 from __future__ import annotations
 
@@ -10,29 +10,22 @@ from anndata import AnnData
 
 
 def in_memory(value: Any) -> Any:
-    """Read what stands for a file's content; anything else, and every entry of a dict that is, stays as it is."""
+    """Read a lazy value, or those in a dict, into memory; return any other value as it is."""
     if hasattr(value, "to_memory"):  # tables of anndata, and its sparse matrices in files
         return value.to_memory()
     if isinstance(value, Mapping):
         return {key: in_memory(entry) for key, entry in value.items()}
-    # Dask arrays. In this process' own threads: on a worker of a cluster the default would be a task that waits for it.
+    # A Dask array is computed in threads of this process: on a worker of a cluster, the default scheduler would submit
+    # a task and wait for it.
     return value.compute(scheduler="threads") if hasattr(value, "compute") else value
 
 
 def obs_columns(adata: AnnData, *names: object) -> pd.DataFrame:
-    """Return obs as a DataFrame.
-
-    Parameters
-    ----------
-    adata
-        The cells.
-    names
-        Columns that are needed: where obs is in a file, no others are read. All are read if one is None, for a column
-        that has yet to be found, or does not exist, for the message that says which do.
-    """
+    """Return obs as a DataFrame; of a lazy one only the named columns, if all of them exist."""
     obs: Any = adata.obs
     if isinstance(obs, pd.DataFrame):
         return obs
-    are_there = all(isinstance(name, str) and name in obs for name in names)
-    frame: pd.DataFrame = (obs[list(dict.fromkeys(names))] if are_there else obs).to_memory()
+    # All columns are read where one is None (it has yet to be found) or absent (the message names those that exist).
+    exist = all(isinstance(name, str) and name in obs for name in names)
+    frame: pd.DataFrame = (obs[list(dict.fromkeys(names))] if exist else obs).to_memory()
     return frame

@@ -22,7 +22,7 @@ from ._representation import (
     rows_at_once,
     spans,
 )
-from ._slots import check_slots
+from ._schema import check_slots
 from ._stored import StoredFit
 
 

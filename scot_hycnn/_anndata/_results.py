@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from anndata import AnnData
 
-from ._conditions import Rows, labelled_rows, listed_labels
-from ._labels import listed
+from ._conditions import Rows, labelled_rows, listed, listed_labels
 from ._lazy import obs_columns
 from ._representation import (
     Coordinates,

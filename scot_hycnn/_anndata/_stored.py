@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
-from ._labels import listed, matching
+from ._conditions import listed, matching
 from ._lazy import in_memory
 from ._representation import Representation
-from ._slots import FIT_KEYS, Slots, is_fit, is_slug
+from ._schema import FIT_KEYS, Slots, is_fit, is_slug
 
 SCHEMA_VERSION = 1
 # What a model reports about its fit: kept beside the models in uns, where a reader finds it, and joined on reading.

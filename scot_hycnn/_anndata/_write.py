@@ -1,168 +1,39 @@
-"""Fits and the cells that they moved, as slots of an AnnData: all are ready before the first is assigned."""
+"""The one place that changes an AnnData, or appends to a .zarr store: everything is ready before it is assigned."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
+import anndata
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._commit import commit, warn_of_replaced
 from ._conditions import Rows
-from ._evaluation import evaluation_slot
-from ._lazy import obs_columns
+from ._files import check_writable, import_zarr, written_whole
+from ._fit_input import FitInput, fingerprint_of_split
+from ._lazy import in_memory, obs_columns
 from ._new_cells import NewCells
-from ._pairs import Pairs
-from ._representation import Coordinates, Representation, read_coordinates
-from ._slots import Slots
-from ._store import Store
+from ._representation import Coordinates, read_coordinates
+from ._schema import Slots, evaluation_slot
 from ._stored import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
-from ._training import fingerprint_of_split
 
+# Attribute of the AnnData ('obs', 'obsm' ...) to key to value.
+Assignments: TypeAlias = Mapping[str, Mapping[str, Any]]
+
+_FRAMES, _MAPPINGS = ("obs", "var"), ("obsm", "varm", "layers", "uns")
 _VERSIONS = ("scot-hycnn", "torch", "anndata", "scanpy", "numpy")
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """What a fit found for one target.
-
-    Parameters
-    ----------
-    state
-        ``TransportMap.to_dict()``.
-    moved
-        T(x) of the source cells, shape (n, d), if wanted.
-    std
-        The ensemble's standard deviation, shape (n,), with ``moved``.
-    out_of_support
-        Distance from the training cells, shape (n,), with ``moved``.
-    inverse
-        The inverse map of the target cells, shape (m, d), if wanted.
-    """
-
-    state: Mapping[str, Any]
-    moved: Coordinates | None = None
-    std: Coordinates | None = None
-    out_of_support: Coordinates | None = None
-    inverse: Coordinates | None = None
-
-
-@dataclass(frozen=True)
-class Moved:
-    """Cells that a stored map has moved.
-
-    Parameters
-    ----------
-    cells
-        Which.
-    points
-        Where they are now, shape (n, d).
-    displacement
-        How far they have moved, shape (n,); None for the inverse map.
-    std
-        The ensemble's standard deviation, shape (n,); None for the inverse map.
-    out_of_support
-        Distance from the training cells, shape (n,); None for maps that do not know them.
-    """
-
-    cells: NewCells
-    points: Coordinates
-    displacement: Coordinates | None = None
-    std: Coordinates | None = None
-    out_of_support: Coordinates | None = None
-
-
-@dataclass(frozen=True)
-class Placed:
-    """Predicted cells in an embedding.
-
-    Parameters
-    ----------
-    rows
-        The cells, shape (n,).
-    positions
-        Where they are, shape (n, columns of the embedding).
-    origin
-        What the positions were made of.
-    """
-
-    rows: Rows
-    positions: Coordinates
-    origin: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class _Changes:
-    """Everything that is about to be assigned, at full height or for one block of rows.
-
-    Parameters
-    ----------
-    adata
-        Where to.
-    rep
-        The space of the points.
-    fill
-        'nan' or 'identity': what rows of other cells hold.
-    span
-        The rows.
-    """
-
-    adata: AnnData
-    rep: Representation
-    fill: str
-    span: range
-    obsm: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    obs: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    uns: dict[str, Any] = field(default_factory=dict)
-
-    def add_points(self, name: str, rows: Rows, points: Coordinates) -> None:
-        if self.fill == "identity":
-            full = read_coordinates(self.adata, self.rep, np.array(self.span)).astype(np.float32, copy=False)
-        else:
-            full = np.full((len(self.span), self.rep.n_dims), np.nan, dtype=np.float32)
-        full[rows - self.span.start] = points
-        self.obsm[name] = full
-
-    def add_column(self, name: str, rows: Rows, values: Coordinates) -> None:
-        self.obs[name] = np.full(len(self.span), np.nan, dtype=np.float32)
-        self.obs[name][rows - self.span.start] = values
-
-    def add_forward(self, slots: Slots, rows: Rows, points: Coordinates, **columns: Coordinates | None) -> None:
-        self.add_points(slots.moved, rows, points)
-        for name, values in columns.items():
-            if values is not None:
-                self.add_column(getattr(slots, name), rows, values)
-
-    def add_moved(self, slots: Slots, moved: Moved) -> None:
-        if moved.displacement is None:
-            self.add_points(slots.inverse, moved.cells.rows, moved.points)
-        else:
-            columns = {"displacement": moved.displacement, "std": moved.std, "out_of_support": moved.out_of_support}
-            self.add_forward(slots, moved.cells.rows, moved.points, **columns)
-
-    @property
-    def slots(self) -> dict[str, dict[str, Any]]:
-        return {"obsm": dict(self.obsm), "obs": dict(self.obs), "uns": self.uns}
-
-    def __str__(self) -> str:
-        lines = (f"    {', '.join(map(repr, values))} (adata.{slot})" for slot, values in self.slots.items() if values)
-        return "added\n" + "\n".join(lines)
-
-
 def claim(adata: AnnData, *, copy: bool, writes: bool = True) -> AnnData:
-    """Return the AnnData that results go into, if they do: itself, or a copy.
-
-    Raises
-    ------
-    TypeError
-        If it is no AnnData.
-    ValueError
-        If it cannot hold results.
-    """
+    """Return the AnnData that results are written to, itself or a copy; refuse one that cannot hold any."""
     if not isinstance(adata, AnnData):
         raise TypeError(f"adata is of type {type(adata).__name__}; an AnnData is needed.")
     if copy:
@@ -170,209 +41,323 @@ def claim(adata: AnnData, *, copy: bool, writes: bool = True) -> AnnData:
     if writes and adata.isbacked and adata.is_view:
         raise ValueError(
             "adata is a view of a file-backed AnnData and cannot hold results: "
-            "make it an AnnData of its own first with adata = adata.to_memory(), or pass copy=True."
+            "make it an independent AnnData first with adata = adata.to_memory(), or pass copy=True."
         )
     return adata
 
 
-def write_fit(adata: AnnData, pairs: Pairs, fits: Sequence[Fitted], *, key: str, fill: str, **options: Any) -> str:
-    """Write a fit and the cells that it moved; see the table in :func:`scot_hycnn.tl.hycnn_ot`.
+# ---- commit: everything is assigned, or nothing
 
-    Parameters
-    ----------
-    adata
-        Where ``pairs`` were read from.
-    pairs
-        The cells.
-    fits
-        One a target, in their order.
-    key
-        Stem of all keys.
-    fill
-        'nan' or 'identity': what rows of other cells hold.
-    options
-        Others to record.
 
-    Returns
-    -------
-    What was added, for the log.
+def commit(
+    adata: AnnData,
+    new: Assignments,
+    *,
+    stale: Mapping[str, Sequence[str]] | None = None,
+    stacklevel: int = 4,
+    announced: bool = False,
+) -> None:
+    """Assign everything, or nothing, and warn of keys that exist unless that was ``announced`` before.
+
+    ``stale`` keys are removed: beside the new results they would be read as theirs. A view becomes an independent
+    AnnData, as scanpy makes it before it writes. ``stacklevel`` is that of the user's line.
     """
-    options = {"fill": fill, "inverse": any(fit.inverse is not None for fit in fits), **options}
-    columns = {"split_key": pairs.split_key, "group_key": pairs.group_key}
-    options |= {name: column for name, column in columns.items() if column is not None}
-    if pairs.split_key is not None:
-        options |= {
-            "split_fingerprint": fingerprint_of_split(obs_columns(adata, pairs.split_key), pairs.split_key),
-            "n_obs": adata.n_obs,
-        }
-    changes = _Changes(adata, pairs.rep, fill, range(adata.n_obs), uns={key: _describe(pairs, fits, options)})
-    for target, fit in zip(pairs.targets, fits, strict=True):
-        slots = Slots.named(key, target.slug if len(fits) > 1 else "")
-        if fit.moved is not None:
-            displacement = np.linalg.norm(fit.moved - pairs.source.coordinates, axis=1)
-            measured = {"displacement": displacement, "std": fit.std, "out_of_support": fit.out_of_support}
-            changes.add_forward(slots, pairs.source.rows, fit.moved, **measured)
-        if fit.inverse is not None:
-            changes.add_points(slots.inverse, target.rows, fit.inverse)
-    commit(adata, changes.slots, stale=_stale(adata, key), announced=True)
-    return str(changes)
+    stale = {} if stale is None else stale
+    if not announced:
+        warn_of_replaced(adata, new, stale, stacklevel=stacklevel + 1)
+    if not adata.is_view:
+        _assign(adata, new, stale)
+        return
+    # Assigning to a view would warn, and a copy made beforehand would stay after a failure.
+    actual = adata.copy()
+    _assign(actual, new, stale)
+    before = dict(vars(adata))
+    try:
+        adata._init_as_actual(actual)  # noqa: SLF001 - AnnData has no public name for it
+    except BaseException:
+        vars(adata).clear()
+        vars(adata).update(before)
+        raise
 
 
-def announce_replaced(adata: AnnData, pairs: Pairs, *, key: str, predict: bool, inverse: bool) -> None:
+def _assign(adata: AnnData, new: Assignments, stale: Mapping[str, Sequence[str]]) -> None:
+    """Assign, and restore everything if that fails."""
+    frames = {slot: getattr(adata, slot) for slot in _FRAMES if new.get(slot) or stale.get(slot)}
+    # New frames are built before anything is assigned, so that a lack of memory shows here.
+    built = {slot: _frame(frame, new.get(slot, {}), stale.get(slot, ())) for slot, frame in frames.items()}
+    names = [slot for slot in _MAPPINGS if new.get(slot) or stale.get(slot)]
+    # The key None stands for X in layers, since anndata 0.13.
+    before = {slot: {k: v for k, v in getattr(adata, slot).items() if k is not None} for slot in names}
+    try:
+        for slot, frame in built.items():
+            setattr(adata, slot, frame)
+        for slot in names:
+            for name in stale.get(slot, ()):
+                getattr(adata, slot).pop(name, None)
+            getattr(adata, slot).update(new.get(slot, {}))
+    except BaseException:
+        for slot, frame in frames.items():
+            setattr(adata, slot, frame)
+        for slot, content in before.items():
+            mapping = getattr(adata, slot)
+            for name in [name for name in mapping if name is not None]:
+                del mapping[name]
+            mapping.update(content)  # in the order in which they were
+        raise
+
+
+def _frame(frame: Any, columns: Mapping[str, Any], stale: Sequence[str]) -> pd.DataFrame:
+    """Return the frame with these columns, a replaced one in its old place."""
+    removed = {*columns, *stale}
+    kept: pd.DataFrame = in_memory(frame).drop(columns=[name for name in removed if name in frame])
+    # One concatenation: hundreds of single columns would fragment the frame.
+    joined: pd.DataFrame = pd.concat([kept, pd.DataFrame(dict(columns), index=kept.index)], axis=1)
+    if len(kept.columns) < len(frame.columns) and joined.columns.is_unique:
+        order = [name for name in frame.columns if name in joined]
+        joined = joined[order + [name for name in joined if name not in set(order)]]
+    return joined
+
+
+def warn_of_replaced(adata: AnnData, new: Assignments, stale: Mapping[str, Sequence[str]], *, stacklevel: int) -> None:
+    """Warn of keys that exist already, or will be removed."""
+    replaced = [
+        f"{name!r} (adata.{slot})"
+        for slot in ("obsm", "varm", "obs", "var", "layers", "uns")
+        for name in dict.fromkeys([*new.get(slot, {}), *stale.get(slot, ())])
+        if name in getattr(adata, slot)
+    ]
+    if replaced:
+        warnings.warn(
+            f"Replacing {', '.join(replaced)}; pass key_added to keep both results.", UserWarning, stacklevel=stacklevel
+        )
+
+
+def _added(slots: Assignments) -> str:
+    """What was added, for the log."""
+    lines = (f"    {', '.join(map(repr, values))} (adata.{slot})" for slot, values in slots.items() if values)
+    return "added\n" + "\n".join(lines)
+
+
+def _placed(values: Coordinates, rows: Rows, span: range, background: Coordinates | None = None) -> NDArray[np.float32]:
+    """Put values of some cells among all rows of a span; other rows are NaN, or the background."""
+    full = np.full((len(span), *values.shape[1:]), np.nan, np.float32)
+    if background is not None:
+        full[:] = background
+    full[rows - span.start] = values
+    return full
+
+
+# ---- fits
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Result of a fit for one target; arrays are None where they are not wanted."""
+
+    state: Mapping[str, Any]  # TransportMap.to_dict()
+    moved: Coordinates | None  # T(x) of the source cells, shape (n, d)
+    std: Coordinates | None  # standard deviation over the ensemble, shape (n,)
+    out_of_support: Coordinates | None  # distance from the training cells, shape (n,)
+    inverse: Coordinates | None  # the inverse map of the target cells, shape (m, d)
+
+
+def announce_replaced(adata: AnnData, cells: FitInput, *, key: str, predict: bool, inverse: bool) -> None:
     """Warn, before a fit begins, of what :func:`write_fit` will replace.
 
-    Where warnings are errors nothing is lost then: neither the results that are there, nor hours of work.
-
-    Parameters
-    ----------
-    adata, pairs, key
-        As for :func:`write_fit`.
-    predict, inverse
-        What will be written beside the maps.
-
-    Warns
-    -----
-    UserWarning
-        If slots will be replaced.
+    Where warnings are errors, neither the results that exist nor hours of work are lost then.
     """
     new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}, "uns": {key: None}}
-    for target in pairs.targets:
-        slots = Slots.named(key, target.slug if len(pairs.targets) > 1 else "")
+    for target in cells.targets:
+        slots = Slots.named(key, target.slug if len(cells.targets) > 1 else "")
         new["obsm"] |= dict.fromkeys([slots.moved] * predict + [slots.inverse] * inverse)
-        new["obs"] |= dict.fromkeys(slots.columns if predict else ())
+        new["obs"] |= dict.fromkeys(slots.of_fit["obs"] if predict else ())
     warn_of_replaced(adata, new, _stale(adata, key), stacklevel=4)
 
 
-def write_moved(adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: str) -> str:
-    """Write cells that stored maps have moved, into the slots that a fit would use.
-
-    Parameters
-    ----------
-    adata
-        Where the cells were read from.
-    moved
-        Suffix of the slots (a slug, or empty) to cells. Without ``displacement`` they go to the inverse map's slot.
-    key
-        Stem of all keys.
-    fill
-        'nan' or 'identity': what rows of other cells hold.
-
-    Returns
-    -------
-    What was added, for the log.
-
-    Warns
-    -----
-    UserWarning
-        If slots are replaced.
-    """
-    (rep,) = {entry.cells.rep for entry in moved.values()}
-    changes = _Changes(adata, rep, fill, range(adata.n_obs))
-    # Genes that were decoded from other predicted cells.
-    before = [Slots.named(key, suffix) for suffix in moved]
-    stale = {"layers": [slots.layer for slots in before if slots.layer in adata.layers and slots.moved in adata.obsm]}
-    for suffix, entry in moved.items():
-        changes.add_moved(Slots.named(key, suffix), entry)
-    commit(adata, changes.slots, stale=stale)
-    return str(changes)
-
-
-def append_moved(store: Store, span: range, moved: Moved, *, slots: Slots, fill: str) -> None:
-    """Append a block of moved cells to a store.
-
-    Parameters
-    ----------
-    store
-        Where to.
-    span
-        Row numbers of the block.
-    moved
-        The cells among them.
-    slots
-        Names in the store.
-    fill
-        'nan' or 'identity': what rows of other cells hold.
-    """
-    changes = _Changes(moved.cells.adata, moved.cells.rep, fill, span)
-    changes.add_moved(slots, moved)
-    store.append(obsm=changes.obsm, obs=changes.obs)
-
-
-def write_projections(adata: AnnData, placed: Mapping[str, Placed], *, embedding: Representation) -> str:
-    """Write predicted cells in an embedding.
-
-    Parameters
-    ----------
-    adata
-        Where the cells were read from.
-    placed
-        Name, key of uns, to cells; positions go to ``obsm['X_<name>']``.
-    embedding
-        Of the positions.
-
-    Returns
-    -------
-    What was added, for the log.
-
-    Warns
-    -----
-    UserWarning
-        If slots are replaced.
-    """
-    changes = _Changes(
-        adata, embedding, "nan", range(adata.n_obs), uns={name: dict(cells.origin) for name, cells in placed.items()}
-    )
-    for name, cells in placed.items():
-        changes.add_points(f"X_{name}", cells.rows, cells.positions)
-    commit(adata, changes.slots)
-    return str(changes)
-
-
-def _describe(pairs: Pairs, fits: Sequence[Fitted], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Contents of uns: str-keyed dicts of arrays, strings, numbers and bools, which is what files can hold."""
-    slugs = [target.slug for target in pairs.targets]
-    states = dict(zip(slugs, (fit.state for fit in fits), strict=True))
-    described = {
-        "schema_version": SCHEMA_VERSION,
-        "source": pairs.source.label,
-        "targets": {target.slug: target.label for target in pairs.targets},
-        "rep": {
-            "name": pairs.rep.name,
-            "n_dims": pairs.rep.n_dims,
-            "fingerprint": pairs.rep.fingerprint,
-        },
-        "params": _shared([state["params"] for state in states.values()]) | dict(options),
-        "n_training": {"source": pairs.source.n_training}
-        | {target.slug: target.n_training for target in pairs.targets},
-        **{report: {slug: state[report] for slug, state in states.items()} for report in REPORTS},
-        "models": {
-            slug: {name: value for name, value in state.items() if name not in REPORTS}
-            for slug, state in states.items()
-        },
-        "versions": {name.replace("-", "_"): version(name) for name in _VERSIONS},
-    }
-    if pairs.groupby is not None:
-        described["groupby"] = pairs.groupby
-    return described
-
-
-def _shared(params: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Parameters that have one value in all fits."""
-    first, *others = params
-    return {
-        name: value
-        for name, value in first.items()
-        if all(name in other and np.array_equal(other[name], value) for other in others)
-    }
-
-
 def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:
-    """What a previous fit under this key has left, by slot: beside a new fit it would be read as its results."""
+    """What a previous fit under this key has left: beside a new fit it would be read as its results."""
     previous = slots_of_previous_fit(adata, key)
     left = {
-        "obsm": [name for slots in previous for name in slots.tables],
-        "obs": [name for slots in previous for name in slots.columns],
+        "obsm": [name for slots in previous for name in slots.of_fit["obsm"]],
+        "obs": [name for slots in previous for name in slots.of_fit["obs"]],
         "layers": [slots.layer for slots in previous],
         "uns": [evaluation_slot(key)] if previous else [],
     }
     return {slot: [name for name in names if name in getattr(adata, slot)] for slot, names in left.items()}
+
+
+def write_fit(adata: AnnData, cells: FitInput, fits: Sequence[Fitted], *, key: str, fill: str, **params: Any) -> str:
+    """Write a fit and the cells that it moved into the slots that :func:`scot_hycnn.tl.hycnn_ot` lists.
+
+    ``params`` are other options to record. The result is what was added, for the log.
+    """
+    span, source = range(adata.n_obs), cells.source
+    background = None if fill == "nan" else read_coordinates(adata, cells.rep, np.arange(adata.n_obs))
+    obsm: dict[str, Any] = {}
+    obs: dict[str, Any] = {}
+    for target, fit in zip(cells.targets, fits, strict=True):
+        slots = Slots.named(key, target.slug if len(fits) > 1 else "")
+        if fit.moved is not None:
+            obsm[slots.moved] = _placed(fit.moved, source.rows, span, background)
+            displacement = np.linalg.norm(fit.moved - source.coordinates, axis=1)
+            columns = (displacement, fit.std, fit.out_of_support)
+            for name, values in zip(slots.of_fit["obs"], columns, strict=True):
+                if values is not None:
+                    obs[name] = _placed(values, source.rows, span)
+        if fit.inverse is not None:
+            obsm[slots.inverse] = _placed(fit.inverse, target.rows, span, background)
+
+    params = {"fill": fill, "inverse": any(fit.inverse is not None for fit in fits), **params}
+    columns_read = {"split_key": cells.split_key, "group_key": cells.group_key}
+    params |= {name: column for name, column in columns_read.items() if column is not None}
+    if cells.split_key is not None:
+        # By these an evaluation recognises the split, and warns if the column was written anew.
+        obs_of_split = obs_columns(adata, cells.split_key)
+        params |= {"split_fingerprint": fingerprint_of_split(obs_of_split, cells.split_key), "n_obs": adata.n_obs}
+    slots_of_fit = {"obsm": obsm, "obs": obs, "uns": {key: _describe(cells, fits, params)}}
+    commit(adata, slots_of_fit, stale=_stale(adata, key), announced=True)
+    return _added(slots_of_fit)
+
+
+def _describe(cells: FitInput, fits: Sequence[Fitted], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Contents of uns: str-keyed dicts of arrays, strings, numbers and bools, which is what files can hold."""
+    states = {target.slug: fit.state for target, fit in zip(cells.targets, fits, strict=True)}
+    # Parameters that have one value in all maps; the others stand in the models.
+    first, *others = (state["params"] for state in states.values())
+    shared = {
+        name: value
+        for name, value in first.items()
+        if all(name in other and np.array_equal(other[name], value) for other in others)
+    }
+    described = {
+        "schema_version": SCHEMA_VERSION,
+        "source": cells.source.label,
+        "targets": {target.slug: target.label for target in cells.targets},
+        "rep": {"name": cells.rep.name, "n_dims": cells.rep.n_dims, "fingerprint": cells.rep.fingerprint},
+        "params": shared | dict(params),
+        "n_training": {"source": cells.source.n_training}
+        | {target.slug: target.n_training for target in cells.targets},
+        **{report: {slug: state[report] for slug, state in states.items()} for report in REPORTS},
+        "models": {slug: {k: v for k, v in state.items() if k not in REPORTS} for slug, state in states.items()},
+        "versions": {name.replace("-", "_"): version(name) for name in _VERSIONS},
+    }
+    return described if cells.groupby is None else {**described, "groupby": cells.groupby}
+
+
+# ---- cells moved by stored maps
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Cells that a stored map has moved; the inverse map has neither displacement nor the columns after it."""
+
+    cells: NewCells
+    points: Coordinates  # shape (n, d)
+    displacement: Coordinates | None = None  # length of the move, shape (n,)
+    std: Coordinates | None = None  # standard deviation over the ensemble, shape (n,)
+    out_of_support: Coordinates | None = None  # distance from the training cells; None for maps stored without these
+
+    def at(self, slots: Slots, span: range, fill: str) -> dict[str, dict[str, NDArray[np.float32]]]:
+        """Return what is written for a span of rows."""
+        adata, rep, rows = self.cells.adata, self.cells.rep, self.cells.rows
+        background = None if fill == "nan" else read_coordinates(adata, rep, np.array(span))
+        key = slots.inverse if self.displacement is None else slots.moved
+        columns = zip(slots.of_fit["obs"], (self.displacement, self.std, self.out_of_support), strict=True)
+        obs = {name: _placed(values, rows, span) for name, values in columns if values is not None}
+        return {"obsm": {key: _placed(self.points, rows, span, background)}, "obs": obs}
+
+
+def write_moved(adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: str) -> str:
+    """Write cells that stored maps have moved into the slots that a fit would use.
+
+    ``moved`` maps the suffix of the slots (a slug, or empty) to cells, which go to the slot of the inverse map if they
+    have no ``displacement``. The result is what was added, for the log.
+    """
+    new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}}
+    stale: dict[str, list[str]] = {"layers": []}
+    for suffix, cells in moved.items():
+        slots = Slots.named(key, suffix)
+        for slot, values in cells.at(slots, range(adata.n_obs), fill).items():
+            new[slot] |= values
+        # Genes in this layer were decoded from cells that are now replaced.
+        if slots.layer in adata.layers and slots.moved in adata.obsm:
+            stale["layers"].append(slots.layer)
+    commit(adata, new, stale=stale)
+    return _added(new)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Positions of predicted cells in an embedding, shape (n, columns), and what the positions were made of."""
+
+    rows: Rows
+    positions: Coordinates
+    origin: Mapping[str, Any]
+
+
+def write_projections(adata: AnnData, placed: Mapping[str, Placed]) -> str:
+    """Write predicted cells in an embedding: name in uns to cells, whose positions go to ``obsm['X_<name>']``."""
+    span = range(adata.n_obs)
+    obsm = {f"X_{name}": _placed(cells.positions, cells.rows, span) for name, cells in placed.items()}
+    new: dict[str, dict[str, Any]] = {"obsm": obsm, "uns": {name: dict(cells.origin) for name, cells in placed.items()}}
+    commit(adata, new)
+    return _added(new)
+
+
+# ---- a .zarr store that grows by blocks of rows: memory does not grow with the cells
+
+
+@dataclass(frozen=True)
+class Store:
+    """A zarr group, laid out as anndata does, and the names of its columns of obs in their order."""
+
+    root: Any
+    columns: list[str] = field(default_factory=list)
+
+    def append(self, **slots: Mapping[str, NDArray[np.float32]]) -> None:
+        """Append the next rows of the tables, columns or layers of each slot."""
+        self.columns.extend(name for name in slots.get("obs", ()) if name not in self.columns)
+        for slot, arrays in slots.items():
+            group = self.root[slot]
+            for name, values in arrays.items():
+                if name in group:
+                    group[name].append(values)
+                else:  # a chunk is a block, so that no block is written twice
+                    anndata.io.write_elem(group, name, values, dataset_kwargs={"chunks": values.shape})
+
+
+def append_moved(store: Store, span: range, moved: Moved, *, slots: Slots, fill: str) -> None:
+    """Append a span of rows, with the moved cells among them, to a store."""
+    store.append(**moved.at(slots, span, fill))
+
+
+def check_output(output: str | Path | None, *, copy: bool) -> Path | None:
+    """Check the path of a store, if there is one, before the work whose result is written to it."""
+    if output is None:
+        return None
+    if copy:
+        raise ValueError("output= leaves adata as it is, so there is nothing to copy; leave copy out.")
+    path = Path(output)
+    if path.suffix != ".zarr":
+        raise ValueError(f"output={str(path)!r} must end in .zarr: predicted cells are written to a zarr store.")
+    if path.exists():
+        raise ValueError(f"output={str(path)!r} exists; choose another name, or delete it first.")
+    check_writable(path, overwrite=False)
+    import_zarr()
+    return path
+
+
+@contextmanager
+def new_store(adata: AnnData, path: Path, *, with_genes: bool = False) -> Iterator[Store]:
+    """Open a store with the names of these cells, and of the genes if wanted; its path appears when all is written."""
+    zarr = import_zarr()
+    with written_whole(path, overwrite=False) as part:
+        # The default of anndata is format 2; in format 3 chunks may be joined to shards, which every appended block
+        # would write anew.
+        zarr_format = {} if zarr.__version__.startswith("2.") else {"zarr_format": 2}
+        store = Store(zarr.open_group(part, mode="w", **zarr_format))
+        var = pd.DataFrame(index=adata.var_names) if with_genes else None
+        anndata.io.write_elem(store.root, "/", AnnData(obs=pd.DataFrame(index=adata.obs_names), var=var))
+        yield store
+        store.root["obs"].attrs["column-order"] = store.columns
+        zarr.consolidate_metadata(store.root.store)  # as anndata does, so that opening reads one file

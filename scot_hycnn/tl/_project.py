@@ -111,6 +111,6 @@ def project(
             place_predicted(adata, results, embedding, n_neighbors),
             describe_projection(adata, results, embedding, n_neighbors),
         )
-    added = write_projections(adata, placed, embedding=embedding)
+    added = write_projections(adata, placed)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None

@@ -1,4 +1,4 @@
-"""How many threads a tool may use, where scanpy's settings say so."""
+"""Number of threads of a tool, from scanpy's settings."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scot_hycnn.solver.runtime._threads import limited_threads, threads_here
 
 @contextmanager
 def threads_of_scanpy() -> Iterator[None]:
-    """Let PyTorch use at most ``scanpy.settings.n_jobs`` threads meanwhile.
+    """Limit PyTorch to ``scanpy.settings.n_jobs`` threads within a block.
 
-    1 is scanpy's default and says nothing, -1 asks for all: with both they are as many as PyTorch has already, by
-    default one for each core.
+    1 is scanpy's default and -1 asks for all threads: with both, PyTorch keeps the number that it has, by default one
+    for each core.
     """
     n_jobs = int(settings.n_jobs)
     if n_jobs < 2 or n_jobs >= threads_here():

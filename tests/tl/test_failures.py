@@ -17,6 +17,7 @@ import pytest
 from scipy import sparse
 
 import scot_hycnn as sh
+from scot_hycnn._anndata import commit
 
 OURS, ANNDATAS = (str(Path(package.__file__).parent) for package in (sh, anndata))
 GAUSSIAN = {"potential": "gaussian"}
@@ -30,8 +31,10 @@ WRITERS = {
     "tl.evaluate": partial(sh.tl.evaluate, split_key="split", n_bootstrap=0),
 }
 ERRORS = (KeyboardInterrupt, MemoryError, partial(OSError, errno.ENOSPC, "No space left on device"))
-# Each line of ours and of anndata's at which a call can fail is one failure; more of them are tried if slow.
-N_FAILURES = 15
+# The function that assigns.
+COMMIT = commit.__code__
+# Lines at which a call fails, one after the other; the slow tests try more of them.
+N_FAILURES = 9
 
 
 def test_every_writer_is_here():
@@ -69,20 +72,24 @@ def prepared(ready, kind):
 
 
 class Failing:
-    """Raises an error at the n-th line of ours, or of anndata's on our behalf; None counts them."""
+    """Raises an error at the n-th line of the package, or of anndata called by it; None counts the lines."""
 
     def __init__(self, n=None, error=None):
-        self.n, self.error, self.places = n, error, []
+        # For every line: whether it assigns, and whether it is within the call that assigns.
+        self.n, self.error, self.lines, self.assigns = n, error, [], False
 
     def trace(self, frame, event, _):
-        if not frame.f_code.co_filename.startswith((OURS, ANNDATAS)):
+        ours = frame.f_code.co_filename.startswith(OURS)
+        if not (ours or frame.f_code.co_filename.startswith(ANNDATAS)):
             return None
+        if frame.f_code is COMMIT and event in ("call", "return"):
+            self.assigns = event == "call"
         if event == "line":
-            self.places.append(Path(frame.f_code.co_filename).name)
+            self.lines.append((ours and self.assigns, self.assigns))
             # Python comes to a line with "with" twice; an error of a tracer there would leave a lock locked, which no
             # interrupt does.
             line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip()
-            if self.n is not None and self.n <= len(self.places) and not line.startswith("with "):
+            if self.n is not None and self.n <= len(self.lines) and not line.startswith("with "):
                 raise self.error()
         return self.trace
 
@@ -92,7 +99,7 @@ class Failing:
         try:
             write(adata)
         except BaseException as error:
-            if self.n is None or self.n > len(self.places):
+            if self.n is None or self.n > len(self.lines):
                 raise
             return type(error)
         finally:
@@ -101,16 +108,15 @@ class Failing:
 
 
 def fail_everywhere(write, ready, kind, content_of, n_failures):
-    """Lines of the module that assigns, and anndata's between them, have the most failures."""
+    """Most failures are among the lines that assign, and anndata's between them."""
     whole, count = prepared(ready, kind), Failing()
     count(write, whole)
     complete, draw = content_of(whole), random.Random(kind)
     del complete["uns/hycnn_ot"]  # it holds the seconds of the fit
-    lines = range(len(count.places))
-    ours = [n for n in lines if count.places[n] == "_commit.py"]
-    among = range(ours[0], ours[-1] + 1)
-    chosen = {ours[0], ours[-1], lines[-1]}
-    for population in (ours, among, lines):
+    lines = range(len(count.lines))
+    assigning, among = ([n for n in lines if count.lines[n][k]] for k in range(2))
+    chosen = {assigning[0], assigning[-1], lines[-1]}
+    for population in (assigning, among, lines):
         chosen |= set(draw.sample(population, min(len(population), n_failures // 3)))
     left = []
     for n, error in zip(sorted(chosen), cycle(ERRORS), strict=False):
@@ -120,15 +126,18 @@ def fail_everywhere(write, ready, kind, content_of, n_failures):
         raised = failing(write, adata)
         after = content_of(adata)
         left.append(after == before)
-        assert after == before or complete.items() <= after.items(), (n, count.places[n])
-        # The number of lines varies a little, so the end is known by those of the module that assigns.
-        is_over = failing.places.count("_commit.py") > len(ours) - 3
-        assert after == before or raised is None or is_over, (n, count.places[n])
+        assert after == before or complete.items() <= after.items(), n
+        # The number of lines varies a little, so the end is recognised by the lines that assign.
+        is_over = sum(assigns for assigns, _ in failing.lines) > len(assigning) - 3
+        assert after == before or raised is None or is_over, n
     assert any(left)
 
 
-@pytest.mark.parametrize("kind", ["replacing", "fresh", "view"])
-@pytest.mark.parametrize("name", WRITERS)
+# Every writer replaces slots; one after the other writes into an AnnData without results, or into a view.
+KINDS = [(name, "replacing") for name in WRITERS] + list(zip(WRITERS, cycle(["view", "fresh"]), strict=False))
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS)
 @pytest.mark.filterwarnings("ignore:Replacing", "ignore:At least .* evaluated cells")
 def test_a_failure_at_any_line_leaves_no_trace(ready, content_of, name, kind):
     fail_everywhere(WRITERS[name], ready, kind, content_of, N_FAILURES)
@@ -142,13 +151,13 @@ def test_a_failure_at_hundreds_of_lines_leaves_no_trace(ready, content_of, name,
     fail_everywhere(WRITERS[name], ready, kind, content_of, 300)
 
 
-@pytest.mark.parametrize("name", WRITERS)
-def test_a_warning_made_an_error_leaves_no_trace(ready, unchanged, name):
-    with unchanged(ready), warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        warnings.filterwarnings("ignore", "At least .* evaluated cells")
-        with pytest.raises(UserWarning, match=r"Replacing .* pass key_added to keep both results"):
-            WRITERS[name](ready)
+def test_a_warning_made_an_error_leaves_no_trace(ready, unchanged):
+    for write in WRITERS.values():
+        with unchanged(ready), warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            warnings.filterwarnings("ignore", "At least .* evaluated cells")
+            with pytest.raises(UserWarning, match=r"Replacing .* key_added"):
+                write(ready)
 
 
 @pytest.mark.parametrize("write", [sh.tl.transport, sh.tl.decode], ids=["transport", "decode"])

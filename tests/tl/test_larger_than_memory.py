@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import sys
-from types import SimpleNamespace
 
 import anndata
 import dask.array as da
@@ -19,12 +19,9 @@ from anndata.experimental import read_lazy
 
 import scot_hycnn as sh
 from scot_hycnn import solver
-from scot_hycnn._anndata import _representation, _store
-from scot_hycnn._anndata._representation import StoredRows, find_representation
+from scot_hycnn._anndata import _representation
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Writing zarr v2"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:Writing zarr v2")
 TINY = {"max_steps": 4, "hidden": (4,), "n_ensemble": 1}
 LABELS = ("control", "IFN-beta")
 
@@ -32,7 +29,10 @@ LABELS = ("control", "IFN-beta")
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Everything takes several blocks."""
-    monkeypatch.setattr(_representation, "MOST_ROWS", 16)
+    monkeypatch.setattr(_representation, "MAX_ROWS", 16)
+
+
+# ---- forms of the same AnnData, in memory and in files
 
 
 def as_is(adata, path):
@@ -54,22 +54,9 @@ def backed(adata, path):
     return anndata.read_h5ad(path / "cells.h5ad", backed="r")
 
 
-def backed_sparse(adata, path):
-    adata.X = sp.csr_matrix(adata.X)
-    return backed(adata, path)
-
-
 def backed_by_gene(adata, path):
     adata.X = sp.csc_matrix(adata.X)
     return backed(adata, path)
-
-
-def zarr_arrays(adata, path):
-    sparse(adata, path).write_zarr(path / "sparse.zarr")
-    root = zarr.open_group(path / "sparse.zarr", mode="r")
-    dense = zarr.create_array(path / "x.zarr", data=adata.X.toarray(), chunks=(7, 6))
-    adata.X, adata.obsm["X_pca"] = dense, anndata.io.sparse_dataset(root["obsm/X_pca"])
-    return adata
 
 
 def zarr_table(adata, path):
@@ -109,28 +96,33 @@ def view_of_lazy(adata, path):
     return lazy_zarr(adata, path)[:]
 
 
-IN_MEMORY = (as_is, frame, sparse)
-KINDS = (
-    *IN_MEMORY, backed, backed_sparse, backed_by_gene, zarr_arrays, zarr_table, hdf5_table, dask_arrays, lazy_h5ad,
-    lazy_zarr, lazy_frame, lazy_sparse, view_of_lazy,
-)  # fmt: skip
-LAZY = (lazy_h5ad, lazy_zarr)
+ON_DEMAND = (zarr_table, hdf5_table, dask_arrays, lazy_h5ad, lazy_zarr, lazy_sparse)
+KINDS = (*ON_DEMAND, frame, sparse, backed, backed_by_gene, lazy_frame, view_of_lazy)
+
+
+def name_of(kind):
+    return getattr(kind, "__name__", None)
 
 
 def rows_of(adata, label):
     return np.flatnonzero((adata.obs["condition"] == label).to_numpy())
 
 
-@pytest.mark.parametrize("use_rep", ["X_pca", "X"])
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_the_same_bits_as_in_memory(cells, tmp_path, kind, use_rep):
+# ---- fits
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=name_of)
+def test_the_same_bits_as_in_memory(cells, tmp_path, kind):
     cells.obs["split"] = np.where(np.arange(cells.n_obs) % 4, "train", "test")
     cells.obs["type"] = np.where(np.arange(cells.n_obs) % 3, "B cell", "T cell")
     elsewhere = kind(cells.copy(), tmp_path)
-    some = {"split_key": "split", "group_key": "type", "max_cells": 30, **TINY}
-    for key, options in {"all": {"potential": "gaussian", "max_cells": None}, "some": some}.items():
+    fits = {
+        "all": {"potential": "gaussian", "max_cells": None, "use_rep": "X"},
+        "some": {"split_key": "split", "group_key": "type", "max_cells": 30, **TINY},
+    }
+    for key, options in fits.items():
         for adata in (cells, elsewhere):
-            sh.tl.hycnn_ot(adata, *LABELS, groupby="condition", use_rep=use_rep, key_added=key, **options)
+            sh.tl.hycnn_ot(adata, *LABELS, groupby="condition", key_added=key, **options)
         expected, found = (adata.uns[key] for adata in (cells, elsewhere))
         assert found["n_training"] == expected["n_training"]
         assert found["rep"] == expected["rep"]
@@ -141,46 +133,38 @@ def test_the_same_bits_as_in_memory(cells, tmp_path, kind, use_rep):
             pd.testing.assert_series_equal(elsewhere.obs[f"{key}_{name}"], cells.obs[f"{key}_{name}"])
     if elsewhere.isbacked:
         elsewhere.file.close()
+        assert "X_all" not in anndata.read_h5ad(tmp_path / "cells.h5ad").obsm
 
 
 def sampled(adata, seed, **options):
-    sh.tl.hycnn_ot(adata, *LABELS, potential="gaussian", rng=seed, **{"max_cells": 25, "predict": False, **options})
-    stored = adata.uns["hycnn_ot"]
-    return stored["n_training"], stored["models"][next(iter(stored["models"]))]["coordinates"]["mean_x"]
+    """Number of training cells, and the mean of the source cells that the fit is on."""
+    call = {"max_cells": 25, "predict": False, "potential": "gaussian", "key_added": "fit", **options}
+    fit = sh.tl.hycnn_ot(adata, *LABELS, rng=seed, copy=True, **call)
+    return fit.uns["fit"]["n_training"], fit.uns["fit"]["models"]["IFN-beta"]["coordinates"]["mean_x"], fit
 
 
-@pytest.mark.filterwarnings("ignore:Replacing")
 def test_the_cap_holds_and_the_seed_decides(cells):
-    n_training, mean = sampled(cells, 1)
+    n_training, mean, _ = sampled(cells, 1)
     assert n_training == {"source": 25, "IFN-beta": 25}
     np.testing.assert_array_equal(sampled(cells, 1)[1], mean)
-    np.testing.assert_array_equal(sampled(cells, np.int64(1), predict=True, inverse=True)[1], mean)
-    assert np.isfinite(cells.obsm["X_hycnn_ot"]).all(1).sum() == 60  # all are moved
-    assert np.isfinite(cells.obsm["X_hycnn_ot_inverse"]).all(1).sum() == 60
     assert (sampled(cells, 2)[1] != mean).all()
-    assert sampled(cells, 1, max_cells=None)[0] == sampled(cells, 1, max_cells=60)[0] == {"source": 60, "IFN-beta": 60}
-    np.testing.assert_array_equal(sampled(cells, 1, max_cells=60)[1], sampled(cells, 2, max_cells=None)[1])
+    # All cells are moved, whatever the fit is on.
+    _, same, fit = sampled(cells, np.int64(1), predict=True, inverse=True)
+    np.testing.assert_array_equal(same, mean)
+    assert np.isfinite(fit.obsm["X_fit"]).all(1).sum() == np.isfinite(fit.obsm["X_fit_inverse"]).all(1).sum() == 60
+    for cap in (None, 60):
+        assert sampled(cells, 1, max_cells=cap)[0] == {"source": 60, "IFN-beta": 60}
 
 
-def test_the_sample_is_uniform_without_replacement(cells):
-    """Each of 60 cells is among 25 in 5/12 of 300 samples, give or take five standard deviations of a binomial."""
-    cells.obsm["X_pca"] = np.zeros((cells.n_obs, 3))
-    counts = np.zeros(cells.n_obs)
-    for seed in range(300):
-        rows = sample(cells, seed)
-        assert len(set(rows)) == 25
-        counts[rows] += 1
-    expected = 300 * 25 / 60
-    spread = np.sqrt(expected * 35 / 60)
-    assert (np.abs(counts[rows_of(cells, "control")] - expected) < 5 * spread).all()
+def test_the_sample_is_uniform(cells):
+    """Coordinates say in which third of the file a cell is; the mean over 60 samples is that of all cells.
 
-
-def sample(adata, seed):
-    from scot_hycnn._anndata import read_pairs
-
-    names = ("groupby", "use_rep", "n_pcs", "mask_obs", "split_key", "group_key")
-    options = {**dict.fromkeys(names), "max_cells": 25, "everyone": (False, False)}
-    return read_pairs(adata, *LABELS, seed=seed, key="hycnn_ot", fill="nan", **options).source.rows
+    The mean of one sample of 25 of 60 cells has a standard deviation of at most .08, that of 60 samples .01.
+    """
+    third = np.arange(cells.n_obs) * 3 // cells.n_obs
+    cells.obsm["X_pca"] = np.eye(3)[third] + np.random.default_rng(0).normal(scale=0.01, size=(cells.n_obs, 3))
+    mean = np.mean([sampled(cells, seed)[1] for seed in range(60)], axis=0)
+    np.testing.assert_allclose(mean, cells.obsm["X_pca"][rows_of(cells, "control")].mean(0), atol=0.05)
 
 
 def test_a_condition_has_the_same_sample_whichever_are_fitted_beside_it(cells):
@@ -197,7 +181,7 @@ def test_a_condition_has_the_same_sample_whichever_are_fitted_beside_it(cells):
 
 
 class Recorder:
-    """An array that remembers which of its rows were read."""
+    """An array that records which of its rows were read."""
 
     def __init__(self, values):
         self.values, self.rows = values, set()
@@ -226,73 +210,49 @@ def test_other_rows_are_not_read(cells, predict):
         assert values.rows <= masked
     assert len(values.rows & target) == 25
     assert values.rows <= source | target
-    # NaN anywhere else makes no difference, which a fit on these rows would refuse.
-    rest = np.setdiff1d(np.arange(cells.n_obs), sorted(values.rows))
-    cells.obsm["X_pca"][rest] = np.nan
+    # A fit on these rows would refuse NaN; anywhere else it makes no difference.
+    others = np.setdiff1d(np.arange(cells.n_obs), sorted(values.rows))
+    cells.obsm["X_pca"][others] = np.nan
     sh.tl.hycnn_ot(cells, *LABELS, **options)
     np.testing.assert_array_equal(
         *(adata.uns["hycnn_ot"]["models"]["IFN-beta"]["coordinates"]["matrix"] for adata in (cells, recorded))
     )
 
 
-ON_DEMAND = (zarr_table, hdf5_table, dask_arrays, lazy_h5ad, lazy_zarr, lazy_sparse)
+@pytest.mark.parametrize("kind", ON_DEMAND, ids=name_of)
+def test_cells_that_are_not_moved_stay_in_their_file_until_they_are_fitted_on(cells, tmp_path, monkeypatch, kind):
+    """The solver gets an array-like that reads them, here or in the process of a worker."""
+
+    def fit_many(x, ys, **_):
+        for stored, label in ((x, "control"), (*ys, "IFN-beta")):
+            assert not isinstance(stored, np.ndarray)
+            expected = cells.obsm["X_pca"][rows_of(cells, label), :2]
+            assert (stored.shape, stored.size, len(stored)) == (expected.shape, expected.size, len(expected))
+            np.testing.assert_array_equal(np.asarray(stored), expected)
+            assert np.asarray(stored, dtype=np.float64).dtype == np.float64
+            np.testing.assert_array_equal(np.asarray(pickle.loads(pickle.dumps(stored))), expected)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(solver, "fit_many", fit_many)
+    with pytest.raises(KeyboardInterrupt):
+        sh.tl.hycnn_ot(kind(cells.copy(), tmp_path), *LABELS, groupby="condition", n_pcs=2, predict=False)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not frame], ids=lambda kind: kind.__name__)
-def test_cells_that_are_not_to_be_moved_stay_in_their_file_until_they_are_fitted_on(cells, tmp_path, monkeypatch, kind):
-    given = []
-
-    def fit_many(x, ys, **options):
-        given.extend(map(type, (x, *ys)))
-        return solver.fit_many(x, ys, **options)
-
-    monkeypatch.setattr(
-        sys.modules["scot_hycnn.tl._hycnn_ot"], "_solver", SimpleNamespace(**vars(solver) | {"fit_many": fit_many})
-    )
-    adata = kind(cells.copy(), tmp_path)
-    for predict in (False, True):
-        sh.tl.hycnn_ot(adata, *LABELS, potential="gaussian", predict=predict, key_added=str(predict))
-    kept = StoredRows if kind in ON_DEMAND or kind is view_of_lazy else np.ndarray
-    assert given == [kept, kept, np.ndarray, kept]
-    models = [adata.uns[key]["models"]["IFN-beta"]["coordinates"]["matrix"] for key in ("False", "True")]
-    np.testing.assert_array_equal(*models)
-    if adata.isbacked:
-        adata.file.close()
-
-
-@pytest.mark.parametrize("kind", ON_DEMAND, ids=lambda kind: kind.__name__)
-def test_rows_in_a_file_become_an_array_here_and_in_another_process(cells, tmp_path, kind):
-    adata = kind(cells.copy(), tmp_path)
-    rows = rows_of(cells, "control")
-    stored = _representation.stored_rows(adata, find_representation(adata, "X_pca", 2), rows, "control")
-    expected = cells.obsm["X_pca"][rows, :2]
-    np.testing.assert_array_equal(np.asarray(stored), expected)
-    assert (stored.shape, stored.size, len(stored)) == (expected.shape, expected.size, len(expected))
-    assert np.asarray(stored, dtype=np.float64).dtype == np.float64
-    there = pickle.loads(pickle.dumps(stored))
-    assert isinstance(there, StoredRows if hasattr(stored.table, "dask") else np.ndarray)
-    np.testing.assert_array_equal(np.asarray(there), expected)
-    if adata.isbacked:
-        adata.file.close()
-
-
-@pytest.mark.parametrize("label", LABELS)
-def test_a_value_in_a_file_that_is_not_finite_is_found_before_any_work(cells, tmp_path, label):
-    row = rows_of(cells, label)[3]
+def test_a_value_in_a_file_that_is_not_finite_is_found_before_any_work(cells, tmp_path):
+    row = rows_of(cells, "control")[3]
     cells.obsm["X_pca"][row, 1] = np.nan
     adata = lazy_zarr(cells, tmp_path)
-    match = f"'X_pca' has NaN or infinite values in 1 of 60 cells of '{label}', the first in row {row}. Impute them"
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(ValueError, match=f"'X_pca' .*1 of 60 cells of 'control', the first in row {row}"):
         sh.tl.hycnn_ot(adata, *LABELS, predict=False, **TINY)
     assert not adata.uns.get("hycnn_ot")
 
 
-@pytest.mark.parametrize("kind", [backed, *LAZY], ids=lambda kind: kind.__name__)
-def test_maps_alone_touch_nothing_else(cells, tmp_path, kind):
+@pytest.mark.parametrize("kind", [backed, lazy_zarr], ids=name_of)
+def test_maps_without_moved_cells_touch_nothing_else(cells, tmp_path, kind):
     adata = kind(cells, tmp_path)
-    obs = adata.obs
+    type_of_obs = type(adata.obs)
     sh.tl.hycnn_ot(adata, *LABELS, predict=False, max_cells=30, **TINY)
-    assert adata.obs is obs or type(adata.obs) is type(obs)
+    assert type(adata.obs) is type_of_obs
     assert set(adata.obsm) == {"X_pca"}
     sh.get.model(adata).save(tmp_path / "map.safetensors")
     AnnData(uns={"hycnn_ot": adata.uns["hycnn_ot"]}).write_h5ad(tmp_path / "maps.h5ad")
@@ -304,10 +264,19 @@ def test_maps_alone_touch_nothing_else(cells, tmp_path, kind):
         adata.file.close()
 
 
-@pytest.mark.parametrize("kind", LAZY, ids=lambda kind: kind.__name__)
-def test_a_stored_fit_is_read_lazily_too(cells, tmp_path, kind):
+def test_views_of_backed_files_need_a_copy(cells, tmp_path):
+    adata = backed(cells, tmp_path)
+    view = adata[np.flatnonzero(cells.obs["condition"].notna())]
+    with pytest.raises(ValueError, match=r"view of a file-backed AnnData .* adata.to_memory\(\)"):
+        sh.tl.hycnn_ot(view, *LABELS, potential="gaussian")
+    copied = sh.tl.hycnn_ot(view, *LABELS, copy=True, potential="gaussian")
+    assert copied.obsm["X_hycnn_ot"].shape == (120, 3)
+    adata.file.close()
+
+
+def test_a_stored_fit_is_read_lazily_too(cells, tmp_path):
     sh.tl.hycnn_ot(cells, *LABELS, **TINY)
-    adata = kind(cells, tmp_path)
+    adata = lazy_h5ad(cells, tmp_path)
     sh.tl.transport(adata, key_added="again")
     np.testing.assert_array_equal(adata.obsm["X_again"], cells.obsm["X_hycnn_ot"])
     copied = sh.tl.transport(adata, key_added="copied", copy=True)
@@ -315,21 +284,25 @@ def test_a_stored_fit_is_read_lazily_too(cells, tmp_path, kind):
     assert "X_copied" not in adata.obsm
 
 
+def test_columns_that_are_not_needed_are_not_read(cells, tmp_path, monkeypatch):
+    adata, read = lazy_zarr(cells, tmp_path), []
+    to_memory = type(adata.obs).to_memory
+    monkeypatch.setattr(type(adata.obs), "to_memory", lambda obs: read.append(list(obs)) or to_memory(obs))
+    sh.tl.hycnn_ot(adata, *LABELS, groupby="condition", potential="gaussian", predict=False)
+    assert read == [["condition"]]
+    with pytest.raises(ValueError, match=r"split_key='nix' .* has \['condition', 'n_counts'"):
+        sh.tl.hycnn_ot(adata, *LABELS, groupby="condition", split_key="nix")
+
+
 def test_a_failure_leaves_obs_lazy(cells, tmp_path):
     adata = lazy_zarr(cells, tmp_path)
-    kinds = type(adata.obs), set(adata.obsm), set(adata.uns)
-    with pytest.raises(ValueError, match="max_steps=0 must be a whole number"):
+    before = type(adata.obs), set(adata.obsm), set(adata.uns)
+    with pytest.raises(ValueError, match="max_steps=0"):
         sh.tl.hycnn_ot(adata, *LABELS, max_steps=0)
-    assert (type(adata.obs), set(adata.obsm), set(adata.uns)) == kinds
+    assert (type(adata.obs), set(adata.obsm), set(adata.uns)) == before
 
 
-@pytest.mark.parametrize("value", [19, 0, -1, 2.5, "all", True])
-def test_max_cells_is_a_whole_number_that_suffices(cells, unchanged, value):
-    message = (
-        rf"max_cells={value!r} must be a whole number of at least 20 \(20, and twice the 3 dimensions of 'X_pca'\)"
-    )
-    with unchanged(cells), pytest.raises(ValueError, match=message):
-        sh.tl.hycnn_ot(cells, *LABELS, max_cells=value)
+# ---- moved cells in a store
 
 
 @pytest.fixture
@@ -341,24 +314,27 @@ def fit(cells):
     return cells
 
 
-@pytest.mark.parametrize("kind", [as_is, backed, dask_arrays, *LAZY], ids=lambda kind: kind.__name__)
+FORWARD = {"key_added": "ot2"}
+PART = {"fill": "identity", "t": 0.5, "target": "a/b", "key_added": "half"}
+INVERSE = {"direction": "inverse", "key_added": "ot2"}
+
+
 @pytest.mark.parametrize(
-    "options",
-    [{}, {"fill": "identity", "t": 0.5, "target": "a/b", "key_added": "half"}, {"direction": "inverse"}],
-    ids=["forward", "identity", "inverse"],
+    ("kind", "options"),
+    [(as_is, FORWARD), (backed, PART), (dask_arrays, INVERSE), (lazy_h5ad, PART), (lazy_zarr, FORWARD)],
+    ids=name_of,
 )
 def test_a_store_holds_the_slots(fit, tmp_path, kind, options):
-    expected = sh.tl.transport(fit, "ot", **{"key_added": "ot2", **options}, copy=True)
+    expected = sh.tl.transport(fit, "ot", **options, copy=True)
     adata = kind(fit.copy(), tmp_path)
-    sh.tl.transport(adata, "ot", **{"key_added": "ot2", **options}, output=tmp_path / "moved.zarr")
+    sh.tl.transport(adata, "ot", **options, output=tmp_path / "moved.zarr")
     assert set(adata.obsm) == set(fit.obsm)
     stored, lazy = (read(tmp_path / "moved.zarr") for read in (anndata.read_zarr, read_lazy))
     assert stored.obs_names.equals(fit.obs_names)
     assert lazy.obs_names.equals(fit.obs_names)
     assert set(stored.obsm) == set(expected.obsm) - set(fit.obsm)
     assert set(stored.obs) == set(lazy.obs) == set(expected.obs) - set(fit.obs)
-    for name in stored.obsm:
-        found = stored.obsm[name]
+    for name, found in stored.obsm.items():
         assert found.dtype == np.float32
         np.testing.assert_array_equal(lazy.obsm[name].compute(), found)
         # Blocks of other sizes are summed in another order.
@@ -368,8 +344,12 @@ def test_a_store_holds_the_slots(fit, tmp_path, kind, options):
     assert sorted(path.name for path in tmp_path.glob("*moved*")) == ["moved.zarr"]
 
 
-def test_one_block_is_the_same_bits(fit, unchanged, tmp_path, monkeypatch):
-    monkeypatch.setattr(_representation, "MOST_ROWS", 1000)
+def test_chunks_are_blocks_and_one_block_has_the_same_bits(fit, unchanged, tmp_path, monkeypatch):
+    sh.tl.transport(fit, "ot", target="a/b", output=tmp_path / "blocks.zarr")
+    root = zarr.open_group(tmp_path / "blocks.zarr", mode="r")
+    assert root["obsm/X_ot_a_b"].chunks == (16, 3)
+    assert root["obs/ot_std_a_b"].chunks == (16,)
+    monkeypatch.setattr(_representation, "MAX_ROWS", 1000)
     with unchanged(fit):
         sh.tl.transport(fit, "ot", output=str(tmp_path / "moved.zarr"))
     stored = anndata.read_zarr(tmp_path / "moved.zarr")
@@ -379,54 +359,47 @@ def test_one_block_is_the_same_bits(fit, unchanged, tmp_path, monkeypatch):
         pd.testing.assert_series_equal(stored.obs[name], fit.obs[name])
 
 
-def test_chunks_are_blocks(fit, tmp_path):
-    sh.tl.transport(fit, "ot", target="a/b", output=tmp_path / "moved.zarr")
-    root = zarr.open_group(tmp_path / "moved.zarr", mode="r")
-    assert root["obsm/X_ot_a_b"].chunks == (16, 3)
-    assert root["obs/ot_std_a_b"].chunks == (16,)
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("No space left on device")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device")])
 def test_an_interrupted_write_leaves_nothing(fit, unchanged, tmp_path, monkeypatch, error):
-    append, calls = _store.Store.append, []
+    append, calls = zarr.Array.append, []
 
-    def fail(self, **slots):
-        append(self, **slots)
+    def fail(self, *args, **options):
         calls.append(len(list(tmp_path.iterdir())))
         if len(calls) == 3:
             raise error
+        return append(self, *args, **options)
 
-    monkeypatch.setattr(_store.Store, "append", fail)
+    monkeypatch.setattr(zarr.Array, "append", fail)
     with unchanged(fit), pytest.raises(error if isinstance(error, type) else type(error)):
         sh.tl.transport(fit, "ot", output=tmp_path / "moved.zarr")
     assert calls == [1, 1, 1]  # something was there
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_value_that_is_not_finite_leaves_nothing(fit, tmp_path):
+def test_a_value_that_is_not_finite_leaves_no_store(fit, tmp_path):
     row = rows_of(fit, "control")[-1]
     fit.obsm["X_pca"][row] = np.nan
-    with pytest.raises(
-        ValueError, match=f"'X_pca' has NaN or infinite values in 1 of .* cells: '{fit.obs_names[row]}'"
-    ):
+    with pytest.raises(ValueError, match=f"'X_pca' .*1 of .* cells: '{fit.obs_names[row]}'"):
         sh.tl.transport(fit, "ot", output=tmp_path / "moved.zarr")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_outputs_that_cannot_be(fit, unchanged, tmp_path, monkeypatch):
+@pytest.mark.parametrize("write", [sh.tl.transport, sh.tl.decode], ids=["transport", "decode"])
+def test_outputs_that_cannot_be(cells, unchanged, tmp_path, monkeypatch, write):
+    sh.tl.hycnn_ot(cells, *LABELS, potential="gaussian")
     (tmp_path / "there.zarr").mkdir()
     cases = [
         ({"output": tmp_path / "moved.h5ad"}, ValueError, "moved.h5ad' must end in .zarr"),
-        ({"output": tmp_path / "there.zarr"}, ValueError, "there.zarr' exists; choose another name, or delete it"),
-        ({"output": tmp_path / "nix" / "moved.zarr"}, FileNotFoundError, "The folder of .* does not exist"),
-        ({"output": tmp_path / "moved.zarr", "copy": True}, ValueError, "nothing to copy; leave copy out"),
+        ({"output": tmp_path / "there.zarr"}, ValueError, "there.zarr' exists"),
+        ({"output": tmp_path / "nix" / "moved.zarr"}, FileNotFoundError, "nix"),
+        ({"output": tmp_path / "moved.zarr", "copy": True}, ValueError, "leave copy out"),
     ]
     for options, error, message in cases:
-        with unchanged(fit), pytest.raises(error, match=message):
-            sh.tl.transport(fit, "ot", **options)
+        with unchanged(cells), pytest.raises(error, match=message):
+            write(cells, **options)
     monkeypatch.setitem(sys.modules, "zarr", None)
-    with unchanged(fit), pytest.raises(ImportError, match=r"pip install 'scot-hycnn\[lazy\]'"):
-        sh.tl.transport(fit, "ot", output=tmp_path / "moved.zarr")
+    with unchanged(cells), pytest.raises(ImportError, match=r"scot-hycnn\[lazy\]"):
+        write(cells, output=tmp_path / "moved.zarr")
     assert [path.name for path in tmp_path.iterdir()] == ["there.zarr"]
 
 
@@ -437,37 +410,18 @@ def test_a_view_of_a_file_can_be_written_to_a_store(fit, tmp_path):
     view.file.close()
 
 
-def test_columns_that_are_not_needed_are_not_read(cells, tmp_path, monkeypatch):
-    adata = lazy_zarr(cells, tmp_path)
-    read = []
-    to_memory = type(adata.obs).to_memory
-    monkeypatch.setattr(type(adata.obs), "to_memory", lambda obs: read.append(list(obs)) or to_memory(obs))
-    sh.tl.hycnn_ot(adata, *LABELS, groupby="condition", potential="gaussian", predict=False)
-    assert read == [["condition"]]
-    with pytest.raises(
-        ValueError, match=r"split_key='nix' is not a column of adata.obs; it has \['condition', 'n_counts'"
-    ):
-        sh.tl.hycnn_ot(adata, *LABELS, groupby="condition", split_key="nix")
-
-
-@pytest.mark.parametrize("order", [[5, 2, 2, 40, 7], []], ids=["any order", "none"])
-@pytest.mark.parametrize("kind", [as_is, zarr_table, lazy_h5ad], ids=lambda kind: kind.__name__)
-def test_rows_come_in_the_order_that_was_asked_for(cells, tmp_path, kind, order):
-    expected, rows = cells.obsm["X_pca"].copy(), np.array(order, dtype=np.intp)
-    rep = _representation.Representation("X_pca", 2, "")
-    found = _representation.read_coordinates(kind(cells, tmp_path), rep, rows)
-    np.testing.assert_array_equal(found, expected[rows, :2])
-    assert found.dtype == np.float32
-
-
-# ---- genes into a store
+# ---- genes in a store
 
 
 @pytest.mark.parametrize(
-    "kind", [as_is, sparse, backed, dask_arrays, *LAZY, lazy_sparse], ids=lambda kind: kind.__name__
-)
-@pytest.mark.parametrize(
-    "options", [{}, {"clip": True, "layer": "counts", "key_added": "other"}], ids=["default", "options"]
+    ("kind", "options"),
+    [
+        (as_is, {}),
+        (backed, {"layer": "counts", "key_added": "other"}),
+        (dask_arrays, {"clip": True}),
+        (lazy_sparse, {"clip": True, "layer": "counts"}),
+    ],
+    ids=name_of,
 )
 def test_decoded_genes_in_a_store_are_those_in_memory(cells, tmp_path, kind, options):
     sh.tl.hycnn_ot(cells, *LABELS, **TINY)
@@ -508,21 +462,7 @@ def test_a_decoder_that_fails_leaves_no_store(cells, unchanged, tmp_path):
         calls.append(len(points))
         return np.full((len(points), cells.n_vars), np.nan if len(calls) == 2 else 1.0)
 
-    with unchanged(cells), pytest.raises(ValueError, match="decoder returned NaN or infinite values"):
+    with unchanged(cells), pytest.raises(ValueError, match="NaN or infinite values"):
         sh.tl.decode(cells, decoder=decoder, output=tmp_path / "genes.zarr", block_size=20)
     assert len(calls) == 2
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("options", "match"),
-    [
-        ({"output": "genes.h5ad"}, "must end in .zarr: predicted cells are written to a zarr store"),
-        ({"output": "genes.zarr", "copy": True}, "output= leaves adata as it is, so there is nothing to copy"),
-    ],
-    ids=["suffix", "copy"],
-)
-def test_genes_go_to_a_store_or_a_copy(cells, unchanged, options, match):
-    sh.tl.hycnn_ot(cells, *LABELS, potential="gaussian")
-    with unchanged(cells), pytest.raises(ValueError, match=match):
-        sh.tl.decode(cells, **options)

@@ -1,6 +1,6 @@
-"""AnnDatas as people have them: every public function gives what it gives for the plain one, or one sentence.
+"""AnnDatas as people have them: every public function gives the result for the plain one, or one sentence.
 
-Every case spoils a plain AnnData, before or after the fit. Every function runs on it; its result has to be that of the
+Each case spoils a plain AnnData, before or after the fit, and every function runs on it. The result must be that of the
 plain AnnData, or a ValueError or TypeError that names what is wrong. Any other error, and any warning, ends the test.
 """
 
@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-import tracemalloc
 import warnings
+from itertools import cycle
 from typing import Any
 
 import anndata
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from matplotlib.colors import ListedColormap, to_hex, to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
-from scipy import sparse
-from typer.testing import CliRunner
 
 import scot_hycnn as sh
 
@@ -228,9 +225,9 @@ def labels_of(kind, words):
     return (0.1, 0.2) if "float" in kind.lower() else (0, 1) if "int" in kind.lower() else words
 
 
-@pytest.mark.parametrize("place", range(len(KINDS)))
+@pytest.mark.parametrize("place", range(0, len(KINDS), 3))
 def test_labels_of_any_type(place, check):
-    """Pairwise: each type once as conditions and once as groups, asked for as it is or as text (of a shell)."""
+    """A third of the types as conditions, others as groups; labels are passed as they are, or as text of a shell."""
     kinds = KINDS[place], KINDS[(place + 7) % len(KINDS)]
     adata, pairs, printed = plain(), [], []
     for name, kind, words in zip(("condition", "group"), kinds, (WORDS[:2], WORDS[2:]), strict=True):
@@ -253,18 +250,22 @@ def twice(adata, name):
     adata.obs = pd.concat([obs, obs[[name]]], axis=1)
 
 
-def nullable_table(adata):
+def forms_of_pandas(adata):
+    """Tables of pandas' numbers, booleans with a hole, and a name of the index."""
     values = adata.obsm["X_pca"]
     names = ["PC1", "PC2", "PC3"]
     adata.obsm["X_pca"] = pd.DataFrame(values, index=adata.obs_names, columns=names).astype("Float32")
     umap = pd.DataFrame(adata.obsm["X_umap"], index=adata.obs_names, columns=["a", "b"])
     adata.obsm["X_umap"] = umap.astype({"a": "Float64", "b": "float32"})
+    adata.var["highly_variable"] = adata.var["highly_variable"].astype("boolean").mask(adata.var_names == "gene0")
+    adata.obs.index.name = "barcode"
 
 
 def masked_tables(adata):
     for name in ("X_pca", "X_umap"):
         adata.obsm[name] = np.ma.masked_array(adata.obsm[name])
     adata.X = np.ma.masked_array(adata.X)
+    adata.var["highly_variable"] = adata.var["highly_variable"].astype(object).where(adata.var_names != "gene0", np.nan)
 
 
 def masked_cell(adata):
@@ -282,22 +283,10 @@ def masked_expression(adata):
     adata.X = values
 
 
-def missing_whole_number(adata):
+def missing_integer(adata):
     values = pd.DataFrame(adata.obsm["X_pca"], index=adata.obs_names).round().astype("Int64")
     values.iloc[np.flatnonzero((adata.obs["condition"] == "c1") & (adata.obs["split"] == "train"))[0], 0] = pd.NA
     adata.obsm["X_pca"] = values
-
-
-def named_index(adata):
-    adata.obs.index.name = "barcode"
-
-
-def holes_among_genes(adata):
-    adata.var["highly_variable"] = adata.var["highly_variable"].astype(object).where(adata.var_names != "gene0", np.nan)
-
-
-def nullable_genes(adata):
-    adata.var["highly_variable"] = adata.var["highly_variable"].astype("boolean").mask(adata.var_names == "gene0")
 
 
 def words_for_genes(adata):
@@ -361,14 +350,11 @@ CASES: dict[str, tuple[Any, bool, Says]] = {
         | NO_SCORES
         | dict.fromkeys(("get.transported", "get.predicted"), "adata.obs has several columns called .'group'"),
     ),
-    "tables of pandas' own numbers": (nullable_table, False, {}),
+    "forms of pandas": (forms_of_pandas, False, {}),
     "masked arrays, nothing masked": (masked_tables, False, {}),
     "a masked coordinate": (masked_cell, False, NOT_FINITE | NO_FIT),
     "a masked expression": (masked_expression, False, NO_GENES | NO_SCORES),
-    "a missing whole number": (missing_whole_number, False, NOT_FINITE | NO_FIT),
-    "a named index": (named_index, False, {}),
-    "genes with holes": (holes_among_genes, False, {}),
-    "genes by pandas' booleans": (nullable_genes, False, {}),
+    "a missing integer": (missing_integer, False, NOT_FINITE | NO_FIT),
     "genes by words": (words_for_genes, False, {"pp.pca": "mask_var .* 'highly_variable' is not"}),
     "expression of objects": (objects_as_values, False, NUMBERS_IN_X | NO_SCORES),
     "groups that are lists": (
@@ -448,16 +434,8 @@ def test_names_that_matplotlib_takes_for_mathematics(expected, tmp_path):
 
 PALETTES = {
     "of R": ["grey50", "red"],
-    "of 256 steps": [(255, 0, 0), (0, 128, 0)],
-    "an array of 256 steps": np.array([[255, 0, 0], [0, 128, 0]]),
     "a dict": {"g0": "red", "g1": "blue"},
-    "one name": "red",
-    "None": None,
-    "with None": ["red", None],
     "with NaN": ["red", np.nan],
-    "with the word None": ["red", "None"],
-    "too short": ["red"],
-    "a number": 3,
 }
 
 
@@ -465,60 +443,31 @@ PALETTES = {
 def test_palettes_that_matplotlib_does_not_know(name, tmp_path, fitted):
     adata = fitted.copy()
     adata.uns["group_colors"] = PALETTES[name]
-    options = {"color": "group", "show": False}
     calls = {
-        "transport": lambda: sh.pl.transport(adata, **options).get_legend().legend_handles[:2],
-        "embedding": lambda: sh.pl.embedding(adata, **options)[-1].get_legend().legend_handles[:2],
+        "transport": lambda: sh.pl.transport(adata, color="group", show=False).get_legend().legend_handles[:2],
         "displacement": lambda: sh.pl.displacement(adata, groupby="group", show=False).patches,
         "report": lambda: sh.pl.report(adata, tmp_path / "report.html", groupby="group"),
     }
     for figure, call in calls.items():
-        with pytest.warns(UserWarning, match=r"adata.uns\['group_colors'\] .*other colours are drawn") as record:
-            handles = call()
-        assert len(record) == 1
-        assert record[0].filename == __file__, figure
+        with pytest.warns(UserWarning, match=r"'group_colors'.* other colours") as record:
+            drawn = call()
+        assert [warning.filename for warning in record] == [__file__], figure
         if figure != "report":
-            found = [each.get_facecolor() if figure == "displacement" else each.get_color() for each in handles]
+            found = [bar.get_facecolor() if figure == "displacement" else bar.get_color() for bar in drawn]
             assert {to_hex(color) for color in found} == {"#0072b2", "#e69f00"}
         plt.close("all")
 
 
-@pytest.mark.parametrize("palette", [["red", "0.5"], [(1, 0, 0), (0, 0.5, 0)], np.eye(3)[:2]])
-def test_palettes_that_matplotlib_knows(palette, fitted):
-    adata = fitted.copy()
-    adata.uns["group_colors"] = palette
-    handles = sh.pl.transport(adata, color="group", show=False).get_legend().legend_handles[:2]
-    assert [to_hex(handle.get_color()) for handle in handles] == [to_hex(color) for color in palette]
-    plt.close("all")
-
-
 def test_colours_by_a_number_of_any_type(fitted):
     adata, values, found = fitted.copy(), np.arange(N, dtype=float), []
-    values[3] = np.nan
+    values[np.flatnonzero(adata.obs["condition"] == "c0")[3]] = np.nan
     for kind in ("float64", "float32", "Float64", "Int64"):
         adata.obs["number"] = pd.array(values, dtype=kind)
         found.append(sh.pl.transport(adata, color="number", show=False).collections[1].get_facecolors())
         np.testing.assert_allclose(found[-1], found[0], atol=1e-6)
-    source = np.flatnonzero(adata.obs["condition"] == "c0")
-    cells = source[np.random.default_rng(0).permutation(len(source))]  # as they are drawn
-    wanted = np.where(
-        (cells == 3)[:, None], to_rgb("#D9D9D9"), [mpl.colormaps["viridis"](cell / (N - 1))[:3] for cell in cells]
-    )
-    np.testing.assert_allclose(found[0][:, :3], wanted, atol=1e-6)
+    is_grey = np.isclose(found[0][:, :3], to_rgb("#D9D9D9")).all(axis=1)
+    assert is_grey.sum() == 1  # the cell without a number
     plt.close("all")
-
-
-def test_colours_by_a_number_do_not_cost_a_call_a_cell(fitted, monkeypatch):
-    calls, called = [], ListedColormap.__call__
-
-    def count(self, *args, **options):
-        calls.append(1)
-        return called(self, *args, **options)
-
-    monkeypatch.setattr(ListedColormap, "__call__", count)
-    sh.pl.transport(fitted, color="hycnn_ot_displacement", show=False)
-    plt.close("all")
-    assert len(calls) < 10
 
 
 # ---- lists, arrays and names that do not fit
@@ -532,120 +481,45 @@ def fitted():
     return adata
 
 
-LISTS = {
-    "tl.hycnn_ot": lambda adata, given: sh.tl.hycnn_ot(adata, "c0", "c1", groupby=given, potential="gaussian"),
-    "tl.hycnn_ot, groups": lambda adata, given: sh.tl.hycnn_ot(adata, "c0", "c1", group_key=given),
-    "tl.hycnn_ot, split": lambda adata, given: sh.tl.hycnn_ot(adata, "c0", "c1", split_key=given),
-    "tl.evaluate": lambda adata, given: sh.tl.evaluate(adata, groupby=given),
-    "tl.evaluate, split": lambda adata, given: sh.tl.evaluate(adata, split_key=given),
-    "metrics.evaluate": lambda adata, given: sh.metrics.evaluate(adata, groupby=given),
-    "pp.split": lambda adata, given: sh.pp.split(adata, groupby=given),
-    "pp.pca, split": lambda adata, given: sh.pp.pca(adata, split_key=given),
-    "pl.transport": lambda adata, given: sh.pl.transport(adata, color=given, show=False),
-    "pl.embedding": lambda adata, given: sh.pl.embedding(adata, color=given, show=False),
-    "pl.mean_scatter": lambda adata, given: sh.pl.mean_scatter(adata, groupby=given, show=False),
-    "pl.displacement": lambda adata, given: sh.pl.displacement(adata, groupby=given, show=False),
-    "pl.deg": lambda adata, given: sh.pl.deg(adata, groupby=given, show=False),
-    "pl.report": lambda adata, given: sh.pl.report(adata, "report.html", groupby=given),
+# Functions that take the name of a column of groups.
+BY_COLUMN = {
+    "tl.hycnn_ot": lambda adata, name: sh.tl.hycnn_ot(adata, "c0", "c1", group_key=name, groupby="condition"),
+    "tl.evaluate": lambda adata, name: sh.tl.evaluate(adata, groupby=name),
+    "metrics.evaluate": lambda adata, name: sh.metrics.evaluate(adata, groupby=name),
+    "pl.transport": lambda adata, name: sh.pl.transport(adata, color=name, show=False),
+    "pl.embedding": lambda adata, name: sh.pl.embedding(adata, color=name, show=False),
+    "pl.mean_scatter": lambda adata, name: sh.pl.mean_scatter(adata, groupby=name, show=False),
+    "pl.displacement": lambda adata, name: sh.pl.displacement(adata, groupby=name, show=False),
+    "pl.deg": lambda adata, name: sh.pl.deg(adata, groupby=name, show=False),
+    "pl.report": lambda adata, name: sh.pl.report(adata, "report.html", groupby=name),
+}
+# Functions that take the name of another column.
+OF_ONE_COLUMN = BY_COLUMN | {
+    "tl.hycnn_ot, conditions": lambda adata, name: sh.tl.hycnn_ot(adata, "c0", "c1", groupby=name),
+    "tl.hycnn_ot, split": lambda adata, name: sh.tl.hycnn_ot(adata, "c0", "c1", split_key=name),
+    "tl.evaluate, split": lambda adata, name: sh.tl.evaluate(adata, split_key=name),
+    "pp.split": lambda adata, name: sh.pp.split(adata, groupby=name),
+    "pp.pca, split": lambda adata, name: sh.pp.pca(adata, split_key=name),
 }
 
 
-@pytest.mark.parametrize("name", LISTS)
-@pytest.mark.parametrize("given", [["group"], ["group", "condition"], np.array(["group"]), pd.Index(["group"])])
-def test_a_list_where_one_column_is_meant(name, given, unchanged, fitted):
-    with unchanged(fitted), pytest.raises(TypeError, match=r"is of type \w+; it takes the name of one column"):
-        LISTS[name](fitted, given)
+def test_a_list_where_one_column_is_meant(unchanged, fitted):
+    lists = cycle([["group"], ["group", "condition"], np.array(["group"]), pd.Index(["group"])])
+    for call, some in zip(OF_ONE_COLUMN.values(), lists, strict=False):
+        with unchanged(fitted), pytest.raises(TypeError, match=r"is of type \w+; it takes the name of one column"):
+            call(fitted, some)
 
 
-@pytest.mark.parametrize("kind", [list, tuple, np.array, pd.Index, pd.Series, pd.Categorical])
-def test_targets_in_any_list(kind):
-    adata = plain()
-    sh.tl.hycnn_ot(adata, "c0", kind(["c1"]), potential="gaussian")
-    assert adata.uns["hycnn_ot"]["targets"] == {"c1": "c1"}
-    sh.pp.split(adata, groupby="condition", holdout=kind(["c1"]), key_added="held out")
-    assert (adata.obs["held out"] == "test").sum() == N // 2
-
-
-@pytest.mark.parametrize("kind", ["int64", "Int64", "float64", "bool", "boolean"])
-@pytest.mark.parametrize("n_known", [2, 1])
-def test_the_column_that_has_the_labels_is_named(kind, n_known, unchanged):
-    """And not 'group', the one column of categories, which has none of them."""
-    adata = plain()
-    codes = adata.obs["condition"].cat.codes.to_numpy().astype(int)
-    adata.obs = adata.obs[["group"]].assign(dose=pd.array(codes == 1 if "bool" in kind else codes, dtype=kind))
-    source, target = (False, True) if "bool" in kind else (0, 1)
-    wanted = source, target if n_known == 2 else 7
-    with unchanged(adata), pytest.raises(ValueError, match=r"adata.obs\['dose'\] has them|'dose' with \[") as error:
-        sh.tl.hycnn_ot(adata, *wanted, potential="gaussian")
-    assert "category of adata.obs['group']" not in str(error.value)
-    assert ("pass groupby='dose'" in str(error.value)) == (n_known == 2)
-
-
-# ---- a dose in 32 bits
-
-
-@pytest.mark.parametrize("asked", [0.1, "0.1", np.float32(0.1), float(np.float32(0.1)), ".1", "0.10000000149011612"])
-@pytest.mark.parametrize("kind", ["float32", "category of float32", "float64"])
-def test_a_dose_is_found_however_it_is_written(asked, kind):
-    adata = plain()
-    adata.obs["dose"] = column(adata.obs["condition"].cat.codes.to_numpy().astype(int), kind, None)
-    sh.tl.hycnn_ot(adata, asked, 0.2, groupby="dose", potential="gaussian")
-    assert adata.uns["hycnn_ot"]["source"] == "0.1"
-    assert adata.uns["hycnn_ot"]["targets"] == {"0.2": "0.2"}
-    for target in (0.2, "0.2", np.float32(0.2), ".20"):
-        sh.get.transported(adata, target=target)
-    with pytest.raises(ValueError, match=r"target=0.21 is not a target .* it has \['0.2'\]"):
-        sh.get.transported(adata, target=0.21)
-
-
-def test_numbers_that_are_near_are_not_the_same():
-    """They are in 32 bits."""
-    adata = plain()
-    adata.obs["dose"] = np.where(adata.obs["condition"] == "c0", 16777217, 5)
-    with pytest.raises(ValueError, match="source_key=16777219 is not a category"):
-        sh.tl.hycnn_ot(adata, 16777219, 5, groupby="dose", potential="gaussian")
-
-
-def test_a_dose_on_the_command_line(tmp_path):
-    adata = plain()
-    adata.obs["dose"] = column(adata.obs["condition"].cat.codes.to_numpy().astype(int), "float32", None)
-    adata.write_h5ad(tmp_path / "cells.h5ad")
-    cells, fit_, moved = (str(tmp_path / f"{name}.h5ad") for name in ("cells", "fit", "moved"))
-    run(
-        ["fit", cells, "--source", "0.1", "--target", "0.2", "--groupby", "dose", "--potential", "gaussian", "-o", fit_]
-    )
-    run(["transport", cells, "--model", fit_, "--target", "0.20", "-o", moved])
-    expected = sh.tl.hycnn_ot(plain(), "c0", "c1", potential="gaussian", copy=True).obsm["X_hycnn_ot"]
-    for path in (fit_, moved):
-        np.testing.assert_allclose(anndata.read_h5ad(path).obsm["X_hycnn_ot"], expected, atol=1e-5)
-
-
-def run(arguments):
-    from scot_hycnn.cli._main import _app
-
-    assert CliRunner().invoke(_app(), arguments, catch_exceptions=False).exit_code == 0
-
-
-# ---- names that are kept
-
-
-def test_the_name_of_the_index_is_kept(fitted):
-    adata = fitted.copy()
-    adata.obs.index.name = "barcode"
-    for cells in (sh.get.transported(adata), sh.get.predicted(adata)):
-        assert cells.obs.index.name == "barcode"
+def test_targets_in_any_list():
+    for kind in (list, tuple, np.array, pd.Index, pd.Series, pd.Categorical):
+        adata = plain()
+        sh.tl.hycnn_ot(adata, "c0", kind(["c1"]), potential="gaussian")
+        assert adata.uns["hycnn_ot"]["targets"] == {"c1": "c1"}
+        sh.pp.split(adata, groupby="condition", holdout=kind(["c1"]), key_added="held out")
+        assert (adata.obs["held out"] == "test").sum() == N // 2
 
 
 # ---- values
-
-
-@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_array, np.ma.masked_array])
-@pytest.mark.parametrize("value", [0, 3])
-def test_components_of_values_that_do_not_vary(form, value, unchanged):
-    adata = plain()
-    adata.X = form(np.full(adata.shape, value, dtype=np.float32))
-    with unchanged(adata), pytest.raises(ValueError, match="values do not vary: all 120 training cells"):
-        sh.pp.pca(adata, 3)
 
 
 def test_components_where_only_held_out_cells_or_other_genes_vary(unchanged):
@@ -657,7 +531,7 @@ def test_components_where_only_held_out_cells_or_other_genes_vary(unchanged):
     sh.pp.pca(adata, 3, key_added="all cells")
 
 
-@pytest.mark.parametrize("kind", [object, "boolean", "category"])
+@pytest.mark.parametrize("kind", [object, "boolean"])
 def test_booleans_with_holes_are_false_there(kind):
     adata = plain()
     holes = pd.Series([True, False, None] * (N // 3), index=adata.obs_names, dtype=object)
@@ -698,29 +572,16 @@ def test_masked_arguments():
         sh.regression.ConvexRegressor().fit(masked(x), y[:, 0])
     mask = np.ma.masked_array(np.ones(N, dtype=bool), np.arange(N) < 30)
     options = {"key_added": "fresh", "copy": True}
-    by_mask, by_array = (sh.pp.pca(plain(), 3, mask_obs=each, **options) for each in (mask, np.arange(N) >= 30))
+    by_mask, by_array = (sh.pp.pca(plain(), 3, mask_obs=rows, **options) for rows in (mask, np.arange(N) >= 30))
     np.testing.assert_array_equal(by_mask.obsm["fresh"], by_array.obsm["fresh"])
 
 
 # ---- groups with thousands of values
 
 
-GROUPED = {
-    "tl.hycnn_ot": lambda adata: sh.tl.hycnn_ot(adata, "c0", "c1", group_key="many", groupby="condition"),
-    "tl.evaluate": lambda adata: sh.tl.evaluate(adata, groupby="many"),
-    "metrics.evaluate": lambda adata: sh.metrics.evaluate(adata, groupby="many"),
-    "pl.transport": lambda adata: sh.pl.transport(adata, color="many", show=False),
-    "pl.embedding": lambda adata: sh.pl.embedding(adata, color="many", show=False),
-    "pl.mean_scatter": lambda adata: sh.pl.mean_scatter(adata, groupby="many", show=False),
-    "pl.displacement": lambda adata: sh.pl.displacement(adata, groupby="many", show=False),
-    "pl.deg": lambda adata: sh.pl.deg(adata, groupby="many", show=False),
-    "pl.report": lambda adata: sh.pl.report(adata, "report.html", groupby="many"),
-}
-
-
 @pytest.fixture(scope="module")
 def many():
-    """2,400 cells, each in a group of its own."""
+    """2,400 cells in 2,400 groups."""
     adata = anndata.concat([plain()] * 20, index_unique="-")
     adata.varm["PCs"] = plain().varm["PCs"]
     sh.tl.hycnn_ot(adata, "c0", "c1", groupby="condition", potential="gaussian")
@@ -729,24 +590,21 @@ def many():
     return adata
 
 
-@pytest.mark.parametrize("name", GROUPED)
 @pytest.mark.filterwarnings("ignore:All cells are evaluated:UserWarning")
-def test_a_column_of_thousands_of_values_is_no_column_of_groups(many, unchanged, name):
-    with unchanged(many), pytest.raises(ValueError, match=r"2,400 (distinct values|different labels)") as error:
-        GROUPED[name](many)
-    assert re.search("'many'.*categories", str(error.value))
-    assert len(str(error.value)) < 1000
+def test_a_column_of_thousands_of_values_is_no_column_of_groups(many, unchanged):
+    for call in BY_COLUMN.values():
+        with unchanged(many), pytest.raises(ValueError, match=r"'many'.*2,400.*categories") as error:
+            call(many, "many")
+        assert len(str(error.value)) < 1000
 
 
-@pytest.mark.filterwarnings("ignore:All cells are evaluated:UserWarning")
+@pytest.mark.filterwarnings("ignore:All cells are evaluated:UserWarning", "ignore:Left out:UserWarning")
 def test_hundreds_of_groups_are_evaluated_and_not_drawn(many):
     """Every group has 5 cells, and is left out; the message names 20 of them."""
     adata = many.copy()
     adata.obs["many"] = pd.Categorical(np.arange(adata.n_obs) % 480)
     scores = sh.metrics.evaluate(adata, groupby="many", n_bootstrap=0)
     assert set(scores["group"]) == {"all"}
-    assert " and 460 more" in scores.attrs["notes"][-1]
-    assert len(scores.attrs["notes"][-1]) < 1500
     with pytest.raises(ValueError, match="has 240 distinct values among the cells of the fit"):
         sh.pl.displacement(adata, groupby="many", show=False)
     rows = {name: np.resize(np.array(column), 300) for name, column in scores.to_dict("list").items()}
@@ -754,20 +612,6 @@ def test_hundreds_of_groups_are_evaluated_and_not_drawn(many):
     metric = str(rows["metric"][0])
     with pytest.raises(ValueError, match=r"makes 300 entries, and a figure shows at most 200"):
         sh.pl.evaluation(adata, group=None, metrics=metric, show=False)
-
-
-def test_groups_take_no_memory_of_groups_times_cells():
-    """1,000 groups of 20,000 cells: masks of all would take 20 MB, codes take .2."""
-    from scot_hycnn._anndata import groups_of_cells
-
-    obs = pd.DataFrame({"group": pd.Categorical(np.arange(20_000) % 1000)})
-    tracemalloc.start()
-    groups = groups_of_cells(obs, "group")
-    sizes = [int(cells.sum()) for cells in groups.values()]
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert sizes == [20_000] + [20] * 1000
-    assert peak < 4e6
 
 
 def test_more_genes_and_panels_than_a_figure_can_hold(many):

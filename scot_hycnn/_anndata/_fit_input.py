@@ -1,0 +1,272 @@
+"""What a fit reads of an AnnData: the cells of source and targets, checked before any work."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from ._conditions import (
+    Condition,
+    Mask,
+    Rows,
+    column_of,
+    find_conditions,
+    joined,
+    labelled_rows,
+    listed_labels,
+    mask_rows,
+    read_groups,
+)
+from ._input_warnings import warning_of_scale
+from ._lazy import obs_columns
+from ._representation import (
+    Coordinates,
+    Representation,
+    StoredRows,
+    check_finite,
+    find_representation,
+    read_rows,
+    source_of,
+)
+from ._schema import Slots, check_slots, slugs
+from ._stored import slots_of_previous_fit
+
+TRAIN, TEST = "train", "test"
+# A fit needs as many cells, and twice the dimensions, of each condition: for a covariance, and to validate on.
+_MIN_CELLS = 20
+# A missing group may have become one of these strings, in a file or by astype(str).
+_MISSING = ("", "nan", "NaN", "<NA>", "NaT")
+
+
+@dataclass(frozen=True)
+class ConditionCells:
+    """Cells of one condition; ``slug`` is the form that its label has in the keys of slots."""
+
+    label: str
+    slug: str
+    rows: Rows  # in the AnnData, shape (n,)
+    coordinates: Coordinates | StoredRows  # shape (n, d), finite; StoredRows where cells in a file are not moved
+    is_training: NDArray[np.bool_]  # which cells the fit uses (mask_obs, split_key, max_cells), shape (n,)
+    training: Coordinates | StoredRows  # their coordinates, not copied if they are all
+    n_training: int
+    groups: pd.Categorical[str] | None  # their groups; all conditions have the same categories
+
+
+@dataclass(frozen=True)
+class FitInput:
+    """Cells of source and targets, in one representation, and the columns of obs that were read."""
+
+    groupby: str | None
+    where: str  # what messages call the column, or columns, of the labels
+    rep: Representation
+    source: ConditionCells
+    targets: tuple[ConditionCells, ...]
+    split_key: str | None
+    group_key: str | None
+    skipped: tuple[tuple[str, int], ...]  # targets with too few cells: label, and number of cells
+
+
+def read_fit_input(
+    adata: AnnData,
+    source_key: Hashable,
+    target_key: Hashable | Sequence[Hashable],
+    *,
+    groupby: str | None,
+    use_rep: str | None,
+    n_pcs: int | None,
+    mask_obs: Mask | None,
+    split_key: str | None,
+    group_key: str | None,
+    max_cells: int | None,
+    seed: int,
+    reads_all: tuple[bool, bool],
+    key: str,
+    fill: str,
+    skip_small: bool,
+) -> FitInput:
+    """Read the cells of a fit; :func:`scot_hycnn.tl.hycnn_ot` has the parameters.
+
+    ``reads_all`` says whether all source cells and all target cells are read, since they will be moved, or only those
+    that the fit uses. Arrays share no memory with the AnnData.
+    """
+    # Which cells: everything that needs no coordinates is checked before any are read.
+    obs = obs_columns(adata, groupby, *(name for name in (split_key, group_key, mask_obs) if isinstance(name, str)))
+    groupby, source, targets = find_conditions(obs, source_key, target_key, groupby)
+    where = "boolean columns of adata.obs" if groupby is None else f"adata.obs[{groupby!r}]"
+    rep = find_representation(adata, use_rep, n_pcs)
+    check_slots(adata, key, fill, rep.name)
+    allowed = training_rows(obs, split_key, mask_obs)
+    if split_key is not None:
+        _warn_of_leak(adata, rep.name, split_key)
+    min_cells = max(_MIN_CELLS, 2 * rep.n_dims)
+    is_integer = isinstance(max_cells, Integral) and not isinstance(max_cells, bool)
+    if max_cells is not None and not (is_integer and max_cells >= min_cells):
+        raise ValueError(
+            f"max_cells={max_cells!r} must be an integer of at least {min_cells} ({_MIN_CELLS}, and twice the "
+            f"{rep.n_dims} dimensions of {rep.name!r}), or None for all cells."
+        )
+    skipped = _small_targets([source, *targets], allowed, rep, where, skip_small=skip_small)
+    targets = [target for target in targets if target.label not in dict(skipped)]
+    slug_of = {label: slug for slug, label in _free_slugs(adata, key, [target.label for target in targets]).items()}
+    groups = None if group_key is None else _read_groups(obs, group_key, allowed, [source, *targets])
+
+    # Coordinates, one condition after the other.
+    table, read = source_of(adata, rep), []
+    in_file = hasattr(table, "dask") or type(table).__module__.partition(".")[0] in ("h5py", "zarr")
+    for condition in (source, *targets):
+        is_source = condition is source
+        training = condition.rows[allowed[condition.rows]]
+        if max_cells is not None and len(training) > max_cells:
+            # One generator for each condition: its sample does not depend on which others are fitted beside it.
+            training = np.sort(np.random.default_rng(seed).choice(training, int(max_cells), replace=False))
+        rows = condition.rows if reads_all[0 if is_source else 1] else training
+        coordinates: Coordinates | StoredRows = StoredRows(condition.label, rep, table, rows)
+        # Cells in a file that are not moved stay there until they are fitted on.
+        if rows is not training or not in_file:
+            coordinates = read_rows(table, rep, rows)
+            finite = np.asarray(np.isfinite(coordinates).all(axis=1))
+            if not finite.all():
+                check_finite(adata, rep, rows[allowed[rows]], finite[allowed[rows]])
+                # Cells that the fit may not use may lack coordinates: they are not moved.
+                rows, coordinates = rows[finite], coordinates[finite]
+        slug, chosen = "" if is_source else slug_of[condition.label], np.isin(rows, training)
+        of_training = None if groups is None else groups[training]
+        some = coordinates if isinstance(coordinates, StoredRows) or chosen.all() else coordinates[chosen]
+        read.append(ConditionCells(condition.label, slug, rows, coordinates, chosen, some, len(training), of_training))
+
+    warning = warning_of_scale(adata, rep, [cells.rows[cells.is_training] for cells in read])
+    if warning is not None:
+        warnings.warn(warning, UserWarning, stacklevel=3)
+    return FitInput(groupby, where, rep, read[0], tuple(read[1:]), split_key, group_key, skipped)
+
+
+def without_targets(adata: AnnData, cells: FitInput, labels: Collection[str], key: str) -> FitInput:
+    """Leave targets out, and give the others the slugs that they have without them."""
+    kept = [target for target in cells.targets if target.label not in labels]
+    names = _free_slugs(adata, key, [target.label for target in kept])
+    return replace(cells, targets=tuple(replace(target, slug=slug) for target, slug in zip(kept, names, strict=True)))
+
+
+def _free_slugs(adata: AnnData, key: str, labels: Sequence[str]) -> dict[str, str]:
+    """Slugs of the targets; raise a ValueError if their slots hold what no fit under this key wrote."""
+    found = slugs(labels)
+    previous = slots_of_previous_fit(adata, key)
+    known = {name for slots in previous for names in slots.of_fit.values() for name in names}
+    if key in adata.uns and not known:  # a damaged fit may be replaced, and its slots cannot be read
+        return found
+    foreign = [
+        f"{name!r} (adata.{attribute})"
+        for slug in (found if len(found) > 1 else [""])
+        for attribute, names in Slots.named(key, slug).of_fit.items()
+        for name in names
+        if name in getattr(adata, attribute) and name not in known
+    ]
+    if foreign:
+        raise ValueError(
+            f"key_added={key!r} would replace {', '.join(foreign)}, which no fit of this key wrote; pass another "
+            "key_added, or delete them."
+        )
+    return found
+
+
+def _small_targets(
+    conditions: Sequence[Condition],
+    allowed: NDArray[np.bool_],
+    rep: Representation,
+    where: str,
+    *,
+    skip_small: bool,
+) -> tuple[tuple[str, int], ...]:
+    """Targets with too few cells that are skipped, and how many they have; a ValueError names those that may not be.
+
+    All conditions are checked before any is fitted: the last of many targets must not end hours of work.
+    """
+    min_cells = max(_MIN_CELLS, 2 * rep.n_dims)
+    counts = [(condition.label, int(allowed[condition.rows].sum())) for condition in conditions]
+    small_source = [(label, n) for label, n in counts[:1] if n < min_cells]
+    small_targets = [(label, n) for label, n in counts[1:] if n < min_cells]
+    all_small = len(small_targets) == len(counts) - 1
+    refused = small_source + ([] if skip_small and not all_small else small_targets)
+    if not refused:
+        return tuple(small_targets)
+    named = joined([f"{label!r} ({n})" for label, n in refused])
+    fewer = "Use another representation" if rep.name == "X" else "Use fewer components (n_pcs)"
+    skip = "" if small_source or all_small else " skip_small=True leaves such targets out and fits the others."
+    raise ValueError(
+        f"{len(refused)} conditions of {where} have too few cells{'' if allowed.all() else ' to fit on'}: {named}; at "
+        f"least {min_cells} are needed ({_MIN_CELLS}, and twice the {rep.n_dims} dimensions of {rep.name!r}). {fewer} "
+        f"or more cells.{skip}"
+    )
+
+
+def _read_groups(
+    obs: pd.DataFrame, group_key: str, allowed: NDArray[np.bool_], conditions: Sequence[Condition]
+) -> pd.Categorical[str]:
+    """Group of every cell, shape (n_obs,); a ValueError if a cell to fit on has none."""
+    labels = read_groups(obs, group_key, "group_key")
+    is_missing = np.append(np.isin(labels.names, _MISSING), True)  # the last entry is for code -1
+    codes = np.where(is_missing[labels.codes], -1, labels.codes)
+    rows = np.concatenate([condition.rows[allowed[condition.rows]] for condition in conditions])
+    empty = rows[codes[rows] < 0]
+    if len(empty):
+        raise ValueError(
+            f"adata.obs[{group_key!r}] is empty for {len(empty)} of {len(rows)} cells to fit on, the first "
+            f"{obs.index[empty[0]]!r}; name their group, or leave them out with mask_obs."
+        )
+    return pd.Categorical.from_codes(codes, categories=pd.Index(labels.names))
+
+
+def training_rows(obs: pd.DataFrame, split_key: str | None, mask_obs: Mask | None) -> NDArray[np.bool_]:
+    """Return which cells a computation may use, shape (n_obs,): in the mask, and labelled 'train' in ``split_key``."""
+    allowed = np.ones(len(obs), dtype=bool) if mask_obs is None else mask_rows(obs, mask_obs)
+    if split_key is None:
+        return allowed
+    column_of(obs, split_key, "split_key", advice=" Run sh.pp.split(adata) first.")
+    rows = labelled_rows(obs, split_key, TRAIN)
+    if rows is None or not len(rows):
+        raise ValueError(
+            f"split_key={split_key!r}: no cell of adata.obs[{split_key!r}] is labelled {TRAIN!r}; it has "
+            f"{listed_labels(obs, split_key)}. sh.pp.split(adata) writes such a column."
+        )
+    return allowed & np.isin(np.arange(len(obs)), rows)
+
+
+def fingerprint(names: pd.Index[str]) -> str:
+    """SHA-256 of the names of cells in any order, by which the same choice of cells is recognised."""
+    return hashlib.sha256("\n".join(sorted(map(str, names))).encode()).hexdigest()
+
+
+def fingerprint_of_split(obs: pd.DataFrame, split_key: str) -> str:
+    """Fingerprint of the training cells of a split."""
+    return fingerprint(obs.index[training_rows(obs, split_key, None)])
+
+
+def _warn_of_leak(adata: AnnData, name: str, split_key: str) -> None:
+    """Warn if uns says that the components were not fitted on the training cells of the split alone."""
+    made = adata.uns.get({"X_pca": "pca"}.get(name, name))
+    if not isinstance(made, dict) or not isinstance(made.get("params"), dict):
+        return
+    found = made["params"].get("training_fingerprint")
+    if not isinstance(found, str) or found != fingerprint_of_split(obs_columns(adata, split_key), split_key):
+        warnings.warn(
+            f"{name!r} was not fitted on the training cells of adata.obs[{split_key!r}] alone, so held-out cells leak "
+            f"into the fit; run sh.pp.pca(adata, split_key={split_key!r}) first.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def check_counts(minimum: int = 1, /, **counts: Any) -> None:
+    """Raise a ValueError for an option that is not an integer of at least ``minimum``."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
+            raise ValueError(f"{name}={value!r} must be an integer of {minimum} or more.")

@@ -1,0 +1,166 @@
+"""Warnings, before a fit, about representations in which a few features decide the map."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+
+from ._conditions import Rows
+from ._lazy import in_memory
+from ._representation import (
+    Representation,
+    dense_array,
+    expression_of,
+    feature_names,
+    find_layer,
+    loadings_key,
+    read_coordinates,
+)
+
+Numbers = NDArray[np.float64]
+
+# Cells of each side in the sample, and targets among which they are drawn; fewer cells if there are many features.
+_CELLS, _TARGETS, _VALUES = 500, 10, 2_000_000
+# Cells whose expression is read to find out whether principal components are those of counts.
+_CELLS_OF_X = 50
+
+# On log-normalised genes, proteins in arcsinh and the genes behind their principal components (Kang, Bodenmiller,
+# Adnet), a tenth of the features, ten at most, holds .06 to .39 of the variance. On raw scales (UMI counts, CyTOF
+# intensities, the components of both, features in different units) it holds .73 to .99.
+_FEW, _FRACTION, _NEARLY_ALL = 10, 0.1, 0.9
+# Two dimensions of which one is three times as wide are fine: half of the others must vary less than a tenth of it.
+_NARROW = 0.01
+# For components without loadings: on log-normalised data the first holds up to .7 of the variance of a few components.
+_FIRST_COMPONENT = 0.95
+
+_NEIGHBOURS = re.compile(r"umap|t-?sne|draw_graph|diffmap|phate|pacmap|trimap|forceatlas", re.IGNORECASE)
+# Parameters in uns by which embeddings with other names (key_added) are recognised: of sc.tl.umap, of sc.tl.tsne.
+_PARAMS_OF_NEIGHBOURS = ({"a", "b"}, {"perplexity"})
+
+_LOG_NORMALISE = (
+    "Log-normalise first (sc.pp.normalize_total(adata), sc.pp.log1p(adata); proteins: arcsinh), run "
+    "sc.pp.pca(adata), and fit on X_pca."
+)
+
+
+def warning_of_scale(adata: AnnData, rep: Representation, training: Sequence[Rows]) -> str | None:
+    """Return a warning if distances in a representation mean little, judged from at most 1,000 training cells.
+
+    ``training`` are the row numbers of the training cells of the source and of each target. An embedding of
+    neighbours, counts, components of counts, and a few features with nearly all of the variance are found, in this
+    order.
+    """
+    where = "adata.X" if rep.name == "X" else f"adata.obsm[{rep.name!r}]"
+    entry = adata.uns.get(rep.name, adata.uns.get(rep.name.removeprefix("X_")))
+    params = entry.get("params") if isinstance(entry, Mapping) else None
+    names = set(params) if isinstance(params, Mapping) else set()
+    is_of_neighbours = _NEIGHBOURS.search(rep.name) or any(found <= names for found in _PARAMS_OF_NEIGHBOURS)
+    if rep.name != "X" and is_of_neighbours:
+        return (
+            f"{where} is an embedding of neighbours, made for figures: distances in it are no differences of "
+            "expression, so the map has no meaning beyond the picture. Fit on principal components "
+            "(use_rep='X_pca'), and show the predicted cells in this embedding with sh.tl.project."
+        )
+    # The sample has as many source cells as cells of some targets together. Cells are drawn at random, since files are
+    # often sorted by batch.
+    rng = np.random.default_rng(0)
+    n_cells = min(_CELLS, max(_CELLS_OF_X, _VALUES // rep.n_dims))
+    some = [training[1 + i] for i in np.sort(rng.permutation(len(training) - 1)[:_TARGETS])]
+    sizes = [n_cells] + len(some) * [-(-n_cells // len(some))]
+    drawn = [np.sort(rng.permutation(rows)[:size]) for rows, size in zip([training[0], *some], sizes, strict=True)]
+    sample = [read_coordinates(adata, rep, rows).astype(np.float64) for rows in drawn]
+    if look_like_counts(np.concatenate(sample)):
+        return (
+            f"{where} looks like counts, or counts divided by a cell's total, without a logarithm: few abundant "
+            f"features decide the map. {_LOG_NORMALISE}"
+        )
+    rows = np.sort(rng.permutation(np.concatenate(drawn))[:_CELLS_OF_X])
+    if rep.name != "X" and (layer := _counts_behind(adata, rep, rows)):
+        return (
+            f"{where} are principal components of {layer}, which looks like counts, or counts divided by a cell's "
+            f"total, without a logarithm: few abundant genes decide the map. {_LOG_NORMALISE}"
+        )
+    return _few_features(adata, rep, sample, where)
+
+
+def look_like_counts(values: NDArray[Any]) -> bool:
+    """Whether features of cells, shape (n, d), are counts, or the counts of each cell times one number."""
+    if not np.isfinite(values).all() or (values < 0).any():
+        return False
+    if (values == np.round(values)).all():
+        return bool(values.max(initial=0) > 2)  # smaller ones are a table of yes and no
+    # The smallest count of a cell is nearly always 1, so the others are multiples of it; logarithms of them are not.
+    smallest = np.where(values > 0, values, np.inf).min(axis=1, keepdims=True)
+    multiples = (values / smallest)[values > 1.5 * smallest]
+    return bool(len(multiples) >= len(values) and (np.abs(multiples - np.round(multiples)) < 0.01).mean() > 0.9)
+
+
+def _counts_behind(adata: AnnData, rep: Representation, rows: Rows) -> str | None:
+    """Name of the counts that have these components, if there are any."""
+    loadings = _loadings(adata, rep)
+    try:
+        layer = find_layer(adata, rep, None)
+    except ValueError:  # the layer that the PCA was run on is gone
+        return None
+    # Columns of a compressed file, or of Dask chunks over all cells, would be read as a whole for a few rows.
+    if layer is None and adata.isbacked:  # X of a view would be read
+        is_readable = "X" in adata.file and adata.file["X"].attrs.get("encoding-type") != "csc_matrix"
+    else:
+        values: Any = adata.X if layer is None else adata.layers[layer]
+        is_readable = values is not None and (getattr(values, "format", None) != "csc" or issparse(values))
+        if hasattr(values, "numblocks"):
+            is_readable = bool(values.numblocks[0] > 1 or values.numblocks[1] == 1)
+    if loadings is None or not is_readable:
+        return None
+    expression = dense_array(expression_of(adata, layer, rows))
+    if expression.dtype.kind not in "fiu" or not look_like_counts(expression):
+        return None
+    # X·PCs is X_pca but for the mean, if the components are those of X.
+    coordinates = read_coordinates(adata, rep, rows).astype(np.float64)
+    residual = expression.astype(np.float64) @ loadings - coordinates
+    if residual.var(axis=0).sum() >= 1e-3 * coordinates.var(axis=0).sum():
+        return None
+    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+
+
+def _loadings(adata: AnnData, rep: Representation) -> Numbers | None:
+    key = None if rep.name == "X" else loadings_key(adata, rep.name)
+    loadings = None if key is None else np.asarray(in_memory(adata.varm[key]))[:, : rep.n_dims]
+    is_usable = loadings is not None and loadings.shape[1] == rep.n_dims and np.isfinite(loadings).all()
+    return np.asarray(loadings, dtype=np.float64) if is_usable else None
+
+
+def _few_features(adata: AnnData, rep: Representation, sample: Sequence[Numbers], where: str) -> str | None:
+    # Each condition is centred at its median, and extremes are cut: neither a response nor a far cell may count.
+    centred = np.concatenate([coordinates - np.median(coordinates, axis=0) for coordinates in sample])
+    centred = np.clip(centred, *np.quantile(centred, [0.01, 0.99], axis=0))
+    loadings = _loadings(adata, rep)
+    if loadings is None:
+        variance, names, what = centred.var(axis=0), feature_names(adata, rep), f"columns of {where}"
+    else:
+        # The diagonal of V C V^T is the variance of each gene, as far as the components contain it.
+        covariance = np.cov(centred, rowvar=False).reshape(2 * (rep.n_dims,))
+        variance = ((loadings @ covariance) * loadings).sum(axis=1)
+        names, what = [str(name) for name in adata.var_names], f"features behind {where}"
+    order = np.argsort(-variance)[: int((variance > 0).sum())]
+    if len(order) < 2:
+        return None
+    share = np.cumsum(variance[order]) / variance[order].sum()
+    is_pca = loadings is None and "pca" in rep.name.lower()
+    few, enough = (1, _FIRST_COMPONENT) if is_pca else (min(_FEW, int(np.ceil(_FRACTION * len(share)))), _NEARLY_ALL)
+    if share[few - 1] < enough or np.median(variance[order[few:]]) > _NARROW * variance[order[0]]:
+        return None
+    n = int(np.searchsorted(share, enough)) + 1
+    named = ", ".join(repr(names[i]) for i in order[: min(n, 3)])
+    return (
+        f"{n} of the {len(share)} varying {what} {'holds' if n == 1 else 'hold'} {share[n - 1]:.1%} of the variance "
+        f"({named}{' ...' if n > 3 else ''}): the others hardly count in the map. Bring the features to one scale "
+        "first: log-normalise genes (sc.pp.normalize_total, sc.pp.log1p), take arcsinh of proteins, scale features of "
+        "other kinds (sc.pp.scale); then run sc.pp.pca(adata) again, and fit on X_pca."
+    )

@@ -1,0 +1,117 @@
+"""Names of everything that is written into an AnnData, and the checks of these names before any work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from anndata import AnnData
+
+FILLS = ("nan", "identity")
+# An entry of uns that has these keys is a fit.
+FIT_KEYS = {"schema_version", "models", "targets"}
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Keys of the results of one target, as :func:`scot_hycnn.tl.hycnn_ot` lists them."""
+
+    moved: str  # of obsm
+    inverse: str
+    displacement: str  # of obs
+    std: str
+    out_of_support: str
+    layer: str  # of layers, where tl.decode writes the genes of the moved cells
+    of_fit: dict[str, tuple[str, ...]]  # attribute of the AnnData to the keys that a fit may write there
+
+    @classmethod
+    def named(cls, key: str, slug: str) -> Slots:
+        """Keys under ``key``; ``slug`` is empty if there is one target only."""
+        suffix = f"_{slug}" if slug else ""
+        moved, inverse = f"X_{key}{suffix}", f"X_{key}_inverse{suffix}"
+        columns = f"{key}_displacement{suffix}", f"{key}_std{suffix}", f"{key}_out_of_support{suffix}"
+        return cls(moved, inverse, *columns, f"{key}{suffix}", {"obsm": (moved, inverse), "obs": columns})
+
+
+def evaluation_slot(key: str) -> str:
+    """Key of uns with the scores of the fit ``key``."""
+    return f"{key}_evaluation"
+
+
+def layer_names(adata: AnnData) -> list[str]:
+    """Names of the layers, without None, which stands for X since anndata 0.13."""
+    return [name for name in adata.layers if name is not None]
+
+
+def is_fit(value: object) -> bool:
+    """Whether an entry of uns looks like a fit of ours."""
+    return isinstance(value, dict) and value.keys() >= FIT_KEYS
+
+
+def check_key(key: object) -> None:
+    """Raise a ValueError for a key that files cannot hold."""
+    if not isinstance(key, str) or not key or "/" in key:
+        raise ValueError(f"key_added={key!r} is no valid key: files need one that is not empty and has no '/'.")
+
+
+def check_slots(adata: AnnData, key: str, fill: str, rep_name: str) -> None:
+    """Check ``fill``, and that ``key`` can be a key and stands for nothing that scot_hycnn did not write."""
+    if fill not in FILLS:
+        raise ValueError(f"fill={fill!r} is unknown; choose one of {list(FILLS)}.")
+    check_key(key)
+    moved = f"X_{key}"
+    if key in ("X_pca", "pca") or moved in (rep_name, "X_pca"):
+        raise ValueError(f"key_added={key!r} would replace the representation {moved!r}; choose another.")
+    if key in adata.uns and not is_fit(adata.uns[key]):
+        raise ValueError(
+            f"key_added={key!r} would replace adata.uns[{key!r}], which scot_hycnn did not write; choose another."
+        )
+
+
+def check_absent(adata: AnnData, key: str, suffixes: Iterable[str]) -> None:
+    """Raise a ValueError if cells moved part of the way would replace the full prediction."""
+    for suffix in suffixes:
+        slot = Slots.named(key, suffix).moved
+        if slot in adata.obsm:
+            raise ValueError(
+                f"Cells moved part of the way (t below 1) would replace the full prediction {slot!r} and be read as "
+                f"predicted; pass key_added, for instance key_added='{key}_half'."
+            )
+
+
+def slugs(labels: Sequence[str]) -> dict[str, str]:
+    """Return slug to label for distinct labels: slugs are parts of keys that survive every file format.
+
+    A slug has at most 100 letters, digits and ``_ . -``, and does not begin
+    with ``_`` or ``.``, which have a meaning in HDF5 and zarr. Slugs differ in more than case: zarr stores are folders,
+    and some file systems ignore case.
+
+    Examples
+    --------
+    >>> from scot_hycnn._anndata import slugs
+    >>> slugs(["BCR/FcR-XL", "BCR_FcR-XL", "IFN-β"])
+    {'BCR_FcR-XL': 'BCR/FcR-XL', 'BCR_FcR-XL_2': 'BCR_FcR-XL', 'IFN-': 'IFN-β'}
+    """
+    result: dict[str, str] = {}
+    taken: set[str] = set()
+    counts: dict[str, int] = {}  # a search from _2 on would be quadratic where thousands of labels have one base
+    for label in labels:
+        base = re.sub(r"[^A-Za-z0-9_.-]+", "_", label)[:80].strip("_.") or "target"
+        if not is_slug(base):
+            base = f"target_{base}"
+        slug, count = base, counts.get(base.lower(), 1)
+        while slug.lower() in taken:
+            count += 1
+            slug = f"{base}_{count}"
+        counts[base.lower()] = count
+        taken.add(slug.lower())
+        result[slug] = label
+    return result
+
+
+def is_slug(name: str) -> bool:
+    """Whether it is a name that :func:`slugs` gives."""
+    # X_hycnn_ot_inverse_... holds the inverse maps, and n_training counts the cells of 'source' beside the targets.
+    is_reserved = name.lower().startswith("inverse") or name.lower() == "source"
+    return bool(re.fullmatch(r"[A-Za-z0-9-][A-Za-z0-9_.-]{0,99}", name)) and not is_reserved
