@@ -68,7 +68,7 @@ class FitOptions(TrainingOptions, total=False):
     resume: bool
 
 
-def hycnn_ot(  # type: ignore[misc]  # noqa: C901 - potential, solver and leave_out are training options too
+def hycnn_ot(  # type: ignore[misc]
     adata: AnnData,
     source_key: Hashable,
     target_key: Hashable | Sequence[Hashable],
