@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._commit import commit
 from ._conditions import Mask, as_labels, labelled_rows, listed_labels
 from ._counts import check_counts
+from ._decode_input import BLOCK_ROWS, Decoder, Expression, Genes, check_layer, find_genes, has_genes, row_blocks
 from ._embedding import (
     N_NEIGHBORS,
     check_projection,
@@ -17,17 +18,19 @@ from ._embedding import (
     read_embedding,
     read_projection,
 )
-from ._evaluation import (
+from ._evaluation_input import (
     EVALUATION_COLUMNS,
+    HeldOut,
     check_evaluation_slot,
+    evaluation_as_arrays,
     evaluation_slot,
+    groups_of_cells,
+    held_out_cells,
     read_evaluation,
-    write_evaluation,
+    read_held_out,
 )
-from ._features import Features, Values, has_genes_decoded, read_dimensions, read_genes
 from ._files import SUFFIXES, check_writable, read_file, read_uns, write_file, written_whole
-from ._genes import BLOCK_ROWS, Decoder, Expression, Genes, find_genes, has_genes, row_blocks
-from ._held_out import HeldOut, groups_of_cells, held_out_cells, read_held_out
+from ._genes import Features, Values, has_genes_decoded, read_dimensions, read_genes
 from ._labels import (
     Labels,
     booleans,
@@ -39,15 +42,13 @@ from ._labels import (
     read_groups,
     read_labels,
 )
-from ._layers import check_layer, write_layers
-from ._new_cells import NewCells, find_new_cells
 from ._pairs import Cells, Pairs, read_pairs, without_targets
 from ._representation import dense_array
-from ._results import Prediction, Results, StoredPrediction, find_prediction, read_results
+from ._results import Prediction, Results, StoredFit, find_prediction, fit_of_origin, read_fit, read_results
 from ._slots import Slots, check_absent, check_key, layer_names, slugs
 from ._store import check_output, new_store
-from ._stored import StoredFit, fit_of_origin, read_fit
 from ._training import TEST, TRAIN, fingerprint, training_rows
+from ._transport_input import NewCells, find_new_cells
 from ._write import (
     Fitted,
     Moved,
@@ -84,7 +85,6 @@ __all__ = [
     "Results",
     "Slots",
     "StoredFit",
-    "StoredPrediction",
     "Values",
     "announce_replaced",
     "append_moved",
@@ -106,6 +106,7 @@ __all__ = [
     "dense_array",
     "describe_projection",
     "embedding_axes",
+    "evaluation_as_arrays",
     "evaluation_slot",
     "find_embedding",
     "find_genes",
@@ -143,10 +144,8 @@ __all__ = [
     "slugs",
     "training_rows",
     "without_targets",
-    "write_evaluation",
     "write_file",
     "write_fit",
-    "write_layers",
     "write_moved",
     "write_projections",
     "written_whole",

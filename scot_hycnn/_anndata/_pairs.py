@@ -25,9 +25,9 @@ from ._representation import (
     is_finite,
     stored_rows,
 )
+from ._results import slots_of_previous_fit
 from ._scales import warn_of_scales
 from ._slots import check_foreign, check_slots, slugs
-from ._stored import slots_of_previous_fit
 from ._training import check_representation_is_blind, training_rows
 
 # A fit refuses fewer cells, or fewer than twice the dimensions: no covariance, and nothing to validate on.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from ._conditions import Rows
-from ._genes import find_layer
+from ._decode_input import find_layer
 from ._lazy import in_memory
 from ._representation import (
     Representation,

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from ._commit import commit, warn_of_replaced
 from ._conditions import Rows
-from ._evaluation import evaluation_slot
+from ._evaluation_input import evaluation_slot
 from ._lazy import obs_columns
-from ._new_cells import NewCells
 from ._pairs import Pairs
 from ._representation import Coordinates, Representation, read_coordinates
+from ._results import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
 from ._slots import Slots
 from ._store import Store
-from ._stored import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
 from ._training import fingerprint_of_split
+from ._transport_input import NewCells
 
 _VERSIONS = ("scot-hycnn", "torch", "anndata", "scanpy", "numpy")
 

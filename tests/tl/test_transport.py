@@ -235,7 +235,7 @@ CASES = {
     "no source": (drop("source"), {}, "lacks 'source': the fit is damaged"),
     "rep a string": (damage("rep", "X_pca"), {}, r"\['rep'\] is of type str instead of a dict: the fit is damaged"),
     "source a number": (damage("source", 3), {}, r"\['source'\] is of type int instead of a string"),
-    "version a string": (damage("schema_version", "1"), {}, "is of type str instead of a whole number"),
+    "version a string": (damage("schema_version", "1"), {}, "is of type str instead of an integer"),
     "no targets": (damage("targets", {}), {}, "names no target"),
     "no model": (damage("models", {}), {}, "lacks 'IFN-beta': the fit is damaged"),
     "empty model": (damage("models", {"IFN-beta": {}}), {}, "damaged"),
