@@ -57,29 +57,14 @@ class Genes:
 
     With loadings V of principal components it is :math:`x_{gene} + V (T(x) - x)`: the measured cell, changed by what
     the map changes. The part that the components do not explain stays, while :math:`V T(x) + \mu` would smooth it away.
-
-    Parameters
-    ----------
-    adata
-        Cells.
-    rep
-        Representation of the points.
-    layer
-        Layer of measured expression; None is X.
-    loadings
-        V, shape (genes, d); None with a decoder, or if the dimensions of the representation are the genes.
-    decoder
-        Function of points (n, d) that returns expression (n, genes).
-    clip
-        Whether negative predicted values become 0.
     """
 
     adata: AnnData
-    rep: Representation
-    layer: str | None
-    loadings: NDArray[np.float32] | None
-    decoder: Decoder | None
-    clip: bool
+    rep: Representation  # of the points
+    layer: str | None  # of measured expression; None is X
+    loadings: NDArray[np.float32] | None  # V, (genes, d); None with a decoder, or if the dimensions are the genes
+    decoder: Decoder | None  # points (n, d) to expression (n, genes)
+    clip: bool  # whether negative predicted values become 0
 
     def measured(self, rows: Rows) -> Expression:
         """Return measured expression of these cells; a ValueError names the first cell that is not finite."""
@@ -98,11 +83,6 @@ class Genes:
         """Return expression of cells, (n, genes), that a map moves from x to points, (n, d).
 
         ``measured`` is their expression at x; only loadings need it.
-
-        Raises
-        ------
-        ValueError
-            If a decoder does not return finite numbers of shape (n, genes).
         """
         if self.decoder is not None:
             returned: Any = self.decoder(points.astype(np.float32))
@@ -143,15 +123,7 @@ def find_genes(
     decoder: Decoder | None,
     clip: bool = False,
 ) -> Genes:
-    """Find the way from a representation to genes, and check on some of the rows that it fits the measured values.
-
-    Raises
-    ------
-    TypeError
-        If the decoder is no function.
-    ValueError
-        If there is no way, the layer does not exist, or its values are not those that the representation was made from.
-    """
+    """Find the way from a representation to genes, and check on some of the rows that it fits the measured values."""
     if decoder is not None and not callable(decoder):
         raise TypeError(
             f"decoder is of type {type(decoder).__name__}; it takes a function that returns expression "
@@ -194,11 +166,6 @@ def find_layer(adata: AnnData, rep: Representation, layer: str | None) -> str | 
     """Return the layer of measured expression, None for X.
 
     ``layer=None`` takes the layer that the PCA was run on, if it was run on one, else X; ``'X'`` takes X.
-
-    Raises
-    ------
-    ValueError
-        If it does not exist.
     """
     if layer is None:
         # scanpy writes the layer that a PCA was run on under the PCA's own key.
@@ -216,13 +183,7 @@ def find_layer(adata: AnnData, rep: Representation, layer: str | None) -> str | 
 
 
 def check_layer(adata: AnnData, name: str, *, reads: str | None) -> None:
-    """Check the key of layers that predicted expression is to be written to.
-
-    Raises
-    ------
-    ValueError
-        If it is no valid key, is the layer of measured values that ``reads`` names, or holds values of others.
-    """
+    """Raise a ValueError if ``name`` is no valid key of layers, or holds measured values or those of others."""
     check_key(name)
     if name not in adata.layers:
         return
@@ -238,13 +199,7 @@ def check_layer(adata: AnnData, name: str, *, reads: str | None) -> None:
 
 
 def read_expression(adata: AnnData, layer: str | None, rows: Rows) -> Any:
-    """Return values of these cells, shape (n, genes), dense or sparse, from memory or a file.
-
-    Raises
-    ------
-    ValueError
-        If there are none, or they are no numbers.
-    """
+    """Return values of these cells, shape (n, genes), dense or sparse, from memory or a file."""
     values: Any = in_memory(expression_of(adata, layer, rows))
     if values is None:
         raise ValueError(f"{_name_of(layer)} is empty; pass the layer that holds the values: {layer_names(adata)}.")
@@ -256,13 +211,7 @@ def read_expression(adata: AnnData, layer: str | None, rows: Rows) -> Any:
 
 
 def check_decoded(adata: AnnData, layer: str | None, decoded: str, results: Results) -> None:
-    """Check that measured values in ``layer`` (None is X) can be compared with the ``decoded`` layer of predicted ones.
-
-    Raises
-    ------
-    ValueError
-        If the two are on different scales.
-    """
+    """Raise a ValueError if measured values in ``layer`` (None is X) have another scale than the ``decoded`` layer."""
     rep = results.rep
     if loadings_key(adata, rep.name) is None:
         return

@@ -94,13 +94,7 @@ def describe_projection(adata: AnnData, results: Results, embedding: Representat
 
 
 def read_projection(adata: AnnData, results: Results, embedding: Representation, key: str) -> Coordinates | None:
-    """Return positions that :func:`scot_hycnn.tl.project` has stored, shape (n, columns); None if there are none.
-
-    Warns
-    -----
-    UserWarning
-        If fit or embedding have changed since; then the stored positions are not used.
-    """
+    """Return positions that :func:`scot_hycnn.tl.project` has stored, shape (n, columns); None if there are none."""
     fit = read_fit(adata, key)
     name = projection_name(fit, fit.slug(results.target), projection_stem(embedding, key))
     stored = _stored(adata, name)

@@ -33,23 +33,13 @@ _GAMMA, _GAMMA_LABELS = "mmd_gamma", ("mmd_gamma_target", "mmd_gamma_group")
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Cells of source and one target that a fit is evaluated on.
-
-    Parameters
-    ----------
-    rep
-        Representation of the coordinates.
-    source_rows, target_rows
-        Row numbers in the AnnData, ascending, shape (n,) and (m,).
-    x, y
-        Coordinates, shape (n, d) and (m, d), finite.
-    """
+    """Cells of source and one target that a fit is evaluated on, with finite coordinates."""
 
     rep: Representation
-    source_rows: Rows
-    target_rows: Rows
-    x: Coordinates
-    y: Coordinates
+    source_rows: Rows  # ascending, (n,)
+    target_rows: Rows  # ascending, (m,)
+    x: Coordinates  # (n, d)
+    y: Coordinates  # (m, d)
 
     def among(self, source: _Chosen, target: _Chosen) -> HeldOut:
         """Return some of the cells; the arguments are boolean arrays (n,) and (m,)."""
@@ -57,18 +47,7 @@ class HeldOut:
 
 
 def held_out_cells(adata: AnnData, fit: StoredFit, *, mask_obs: Mask | None, split_key: str | None) -> _Chosen:
-    """Choose the cells to evaluate on, shape (n_obs,); see :func:`scot_hycnn.metrics.evaluate`.
-
-    Raises
-    ------
-    ValueError
-        If the column, its label or the mask does not exist or does not fit.
-
-    Warns
-    -----
-    UserWarning
-        If some of them are training cells of the fit.
-    """
+    """Choose the cells to evaluate on, (n_obs,), and warn if they include training cells of the fit."""
     recorded = fit.params.get("split_key")
     if split_key is None and mask_obs is None:
         split_key = recorded
@@ -130,13 +109,7 @@ def held_out_cells(adata: AnnData, fit: StoredFit, *, mask_obs: Mask | None, spl
 
 
 def read_held_out(adata: AnnData, fit: StoredFit, slug: str, chosen: _Chosen) -> HeldOut:
-    """Read the chosen cells of source and one target; those without finite coordinates are left out.
-
-    Raises
-    ------
-    ValueError
-        If labels are missing, or the representation is another.
-    """
+    """Read the chosen cells of source and one target; those without finite coordinates are left out."""
     rep = find_same_representation(adata, fit.rep, same_file=True)
     parts = []
     for label in (fit.source, fit.targets[slug]):
@@ -150,11 +123,9 @@ def read_held_out(adata: AnnData, fit: StoredFit, slug: str, chosen: _Chosen) ->
 
 
 class CellGroups(Mapping[str, _Chosen]):
-    """Label to the cells of each group, as a boolean array (n_obs,).
+    """Label to the cells of each group, as a boolean array (n_obs,)."""
 
-    Row numbers are stored, and an array is made on use: those of 2,000 groups of a million cells would take 2 GB.
-    """
-
+    # Arrays are made on use: those of 2,000 groups of a million cells would take 2 GB.
     def __init__(self, n_obs: int, rows: Mapping[str, Rows]) -> None:
         self._n_obs, self._rows = n_obs, rows
 
@@ -171,15 +142,7 @@ class CellGroups(Mapping[str, _Chosen]):
 
 
 def groups_of_cells(obs: pd.DataFrame, groupby: str | None) -> CellGroups:
-    """Return the cells of each group of a column, after ``'all'`` with all cells.
-
-    Raises
-    ------
-    TypeError
-        If ``groupby`` is a list.
-    ValueError
-        If there is no such column, a group is called ``'all'``, or there are too many groups.
-    """
+    """Return the cells of each group of a column, after ``'all'`` with all cells."""
     rows = {"all": np.arange(len(obs))}
     if groupby is not None:
         labels = read_groups(obs, groupby)
@@ -199,13 +162,7 @@ def evaluation_slot(key: str) -> str:
 
 
 def check_evaluation_slot(adata: AnnData, key: str) -> None:
-    """Check where scores are to go.
-
-    Raises
-    ------
-    ValueError
-        If ``key`` is no valid key, or uns holds something else there.
-    """
+    """Raise a ValueError if ``key`` is no valid key, or uns holds something else than scores there."""
     check_key(key)
     slot = evaluation_slot(key)
     before: Any = adata.uns.get(slot, {"metric": None})
@@ -229,13 +186,7 @@ def evaluation_as_arrays(scores: pd.DataFrame) -> dict[str, NDArray[Any]]:
 
 
 def read_evaluation(adata: AnnData, key: str) -> pd.DataFrame:
-    """Read the scores that :func:`scot_hycnn.tl.evaluate` has stored; see :func:`scot_hycnn.get.evaluation`.
-
-    Raises
-    ------
-    ValueError
-        If there are none, or they are damaged.
-    """
+    """Read the scores that :func:`scot_hycnn.tl.evaluate` has stored; see :func:`scot_hycnn.get.evaluation`."""
     slot = evaluation_slot(key)
     if slot not in adata.uns:
         found = [name.removesuffix("_evaluation") for name in map(str, adata.uns) if name.endswith("_evaluation")]

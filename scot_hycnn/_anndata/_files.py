@@ -38,15 +38,7 @@ def import_zarr() -> Any:
 
 
 def read_file(path: Path) -> AnnData:
-    """Read a file into memory.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    ValueError
-        If its suffix is unknown or it cannot be read.
-    """
+    """Read a file into memory."""
     with _reading(path):
         if path.suffix == ".zarr":
             return anndata.read_zarr(path)
@@ -56,15 +48,7 @@ def read_file(path: Path) -> AnnData:
 
 
 def read_uns(path: Path) -> AnnData:
-    """Read uns alone, which holds the fits, as an AnnData; this is quick for a file of any size.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If its suffix is unknown or it cannot be read.
-    """
+    """Read uns alone, which holds the fits, as an AnnData; this is quick for a file of any size."""
     with _reading(path):
         if path.suffix == ".h5ad":
             with h5py.File(path, "r") as file:
@@ -127,16 +111,7 @@ def _check_hdf5(file: h5py.File, names: Iterable[str]) -> None:
 
 
 def check_writable(path: Path, *, overwrite: bool, suffixes: Sequence[str] = SUFFIXES) -> None:
-    """Check a path before the work whose result it takes.
-
-    Raises
-    ------
-    FileNotFoundError
-        If its folder does not exist.
-    ValueError
-        If its suffix is none of ``suffixes``, something is there already and ``overwrite`` is not set, or a folder is
-        there that is no zarr store.
-    """
+    """Raise an error, before the work whose result it takes, if the path cannot be written or may not be replaced."""
     _check_suffix(path, suffixes)
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"The folder of {str(path)!r} does not exist; create it first.")
@@ -152,15 +127,7 @@ def check_writable(path: Path, *, overwrite: bool, suffixes: Sequence[str] = SUF
 
 
 def write_file(adata: AnnData, path: Path, *, overwrite: bool) -> None:
-    """Write a file; the path never holds half of one.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As :func:`check_writable`.
-    OSError
-        As :func:`written_whole`.
-    """
+    """Write a file; the path never holds half of one."""
     check_writable(path, overwrite=overwrite)
     with written_whole(path, overwrite=overwrite) as part:
         if path.suffix == ".h5ad":
@@ -179,19 +146,8 @@ def write_file(adata: AnnData, path: Path, *, overwrite: bool) -> None:
 def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield a path beside this one to write a file or a folder to; it is renamed when all is written.
 
-    If anything fails, what was written is removed, and the path holds what it held before.
-
-    Raises
-    ------
-    FileExistsError
-        If something has appeared at the path since and ``overwrite`` is not set.
-    OSError
-        If it cannot be renamed. The message names the path of the old one.
-
-    Warns
-    -----
-    UserWarning
-        If what was replaced cannot be removed.
+    If anything fails, what was written is removed, and the path holds what it held before; if even that fails, the
+    OSError names the paths of both.
     """
     folder = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}."))
     part, replaced = folder / path.name, folder / _REPLACED

@@ -21,18 +21,10 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Values:
-    """Values of all features of some cells; they are read on use, since all genes of all cells take much memory.
+    """Values of all features of some cells; they are read on use, since all genes of all cells take much memory."""
 
-    Parameters
-    ----------
-    matrix
-        Shape (cells, features), dense or sparse.
-    rows
-        Row numbers of the cells, shape (n,).
-    """
-
-    matrix: Any
-    rows: Rows
+    matrix: Any  # (cells, features), dense or sparse
+    rows: Rows  # (n,)
 
     def columns(self, features: Sequence[int]) -> Numbers:
         """Return values of some features, shape (n, len(features))."""
@@ -71,15 +63,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Features:
-    """Values of the same features in source, predicted and observed cells.
-
-    Parameters
-    ----------
-    names
-        Names of the features.
-    source, predicted, observed
-        Values; rows of ``source`` and ``predicted`` are the same cells.
-    """
+    """Values of the same features in source, predicted and observed cells; the first two are the same cells."""
 
     names: list[str]
     source: Values
@@ -99,13 +83,7 @@ def read_dimensions(results: Results) -> Features:
 
 
 def read_genes(adata: AnnData, results: Results, key: str, layer: str | None) -> Features:
-    """Return genes as features: predicted ones from the layer of :func:`scot_hycnn.tl.decode`, others as measured.
-
-    Raises
-    ------
-    ValueError
-        If there is no such layer, it lacks cells, or measured values are not those that it was predicted from.
-    """
+    """Return genes as features: predicted ones from the layer of :func:`scot_hycnn.tl.decode`, others as measured."""
     if columns_are_genes(adata, results.rep):
         return read_dimensions(results)
     name = _decoded_layer(adata, results, key)

@@ -46,39 +46,17 @@ _PARAMS = {
 
 @dataclass(frozen=True)
 class StoredFit:
-    """Contents of ``adata.uns[key]``.
-
-    Parameters
-    ----------
-    key
-        Key of ``uns``.
-    groupby
-        Column of the labels; None where conditions are boolean columns.
-    source
-        Label of the source.
-    targets
-        Slug to label.
-    rep
-        Representation that the maps take.
-    params
-        Parameters that all maps share.
-    models
-        Slug to what ``TransportMap.from_dict`` takes.
-    n_training
-        ``'source'`` and slug to the number of training cells; empty for a map without its AnnData.
-    versions
-        Package to the version that the fit was made with.
-    """
+    """Contents of ``adata.uns[key]``; a map without its AnnData has no ``params``, ``models`` and so on."""
 
     key: str
-    groupby: str | None
+    groupby: str | None  # column of the labels; None if conditions are boolean columns
     source: str
-    targets: dict[str, str]
+    targets: dict[str, str]  # slug to label
     rep: Representation
-    params: dict[str, Any]
-    models: dict[str, dict[str, Any]]
-    n_training: dict[str, int]
-    versions: dict[str, str]
+    params: dict[str, Any]  # parameters that all maps share
+    models: dict[str, dict[str, Any]]  # slug to what TransportMap.from_dict takes
+    n_training: dict[str, int]  # 'source' and slug to the number of training cells
+    versions: dict[str, str]  # package to version
 
     def slug(self, target: Hashable | None) -> str:
         """Return the slug of one target; None is an error if there are several."""
@@ -121,13 +99,7 @@ def fit_of_origin(origin: Mapping[str, Any], key: str) -> StoredFit:
 
 
 def read_fit(adata: AnnData, key: str) -> StoredFit:
-    """Read and check a stored fit; the solver checks the maps themselves.
-
-    Raises
-    ------
-    ValueError
-        If there is no fit under this key, or it is damaged, or newer than this package.
-    """
+    """Read and check a stored fit; the solver checks the maps themselves."""
     fits = [name for name, value in adata.uns.items() if is_fit(value)]
     if key not in fits:
         if key in adata.uns:
@@ -261,56 +233,32 @@ def _damaged(what: str) -> ValueError:
 
 @dataclass(frozen=True)
 class Results:
-    """Coordinates of source cells before and after the map, and of target cells.
+    """Finite coordinates of n source cells before and after the map, and of m target cells."""
 
-    Parameters
-    ----------
-    source, target
-        Labels.
-    rep
-        Representation of the coordinates.
-    names
-        Names of its dimensions.
-    source_rows, target_rows
-        Row numbers in the AnnData, shape (n,) and (m,).
-    x, predicted, y
-        Source cells, the same cells moved, target cells: shape (n, d), (n, d), (m, d). All are finite.
-    """
-
-    source: str
+    source: str  # labels
     target: str
     rep: Representation
-    names: list[str]
-    source_rows: Rows
-    target_rows: Rows
-    x: Coordinates
-    predicted: Coordinates
-    y: Coordinates
+    names: list[str]  # of its dimensions
+    source_rows: Rows  # (n,)
+    target_rows: Rows  # (m,)
+    x: Coordinates  # (n, d)
+    predicted: Coordinates  # (n, d)
+    y: Coordinates  # (m, d)
 
     @property
     def measured_rows(self) -> Rows:
-        """Row numbers of source and target cells, shape (n + m,)."""
+        """Row numbers of source and target cells, (n + m,)."""
         return np.concatenate([self.source_rows, self.target_rows])
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Source cells that a map has moved, and where their coordinates are stored.
-
-    Parameters
-    ----------
-    adata
-        Cells.
-    rep, moved
-        Representations before and after the map.
-    rows
-        Row numbers of the source cells, ascending, shape (n,).
-    """
+    """Source cells that a map has moved; their coordinates are read block by block."""
 
     adata: AnnData
-    rep: Representation
-    moved: Representation
-    rows: Rows
+    rep: Representation  # before the map
+    moved: Representation  # after it
+    rows: Rows  # of all source cells, ascending, (n,)
 
     def read(self, rows: Rows) -> tuple[Rows, Coordinates, Coordinates]:
         """Return those of these rows that have a prediction, (n,), and their coordinates before and after, (n, d)."""
@@ -333,13 +281,7 @@ class Prediction:
 
 
 def find_prediction(adata: AnnData, fit: StoredFit, slug: str) -> Prediction:
-    """Find the source cells that the map to one target has moved; nothing is read.
-
-    Raises
-    ------
-    ValueError
-        If slots or labels are missing, or the representation is another.
-    """
+    """Find the source cells that the map to one target has moved; nothing is read."""
     slot = fit.slots(slug).moved
     if slot not in adata.obsm:
         raise ValueError(f"adata.obsm lacks {slot!r}; run sh.tl.transport(adata, {fit.key!r}) to write it again.")
@@ -355,13 +297,7 @@ def find_prediction(adata: AnnData, fit: StoredFit, slug: str) -> Prediction:
 
 
 def read_results(adata: AnnData, key: str, target: str | None) -> Results:
-    """Read one target's cells; cells without finite coordinates or prediction are left out.
-
-    Raises
-    ------
-    ValueError
-        If there is no such fit or target, its slots or labels are missing, or the representation is another.
-    """
+    """Read one target's cells; cells without finite coordinates or prediction are left out."""
     fit = read_fit(adata, key)
     slug = fit.slug(target)
     prediction = find_prediction(adata, fit, slug)
@@ -377,13 +313,7 @@ def read_results(adata: AnnData, key: str, target: str | None) -> Results:
 
 
 def labelled_cells(adata: AnnData, groupby: str | None, label: str) -> Rows:
-    """Return the row numbers of the cells with a label of the fit, shape (n,).
-
-    Raises
-    ------
-    ValueError
-        If there are none.
-    """
+    """Return the row numbers of the cells with a label of the fit, shape (n,)."""
     column = label if groupby is None else groupby
     obs = obs_columns(adata, column)
     rows = labelled_rows(obs, groupby, label)

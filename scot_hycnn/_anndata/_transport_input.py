@@ -28,20 +28,10 @@ from ._slots import check_slots
 
 @dataclass(frozen=True)
 class NewCells:
-    """Cells that a fitted map is to move.
-
-    Parameters
-    ----------
-    adata
-        AnnData of the cells.
-    rows
-        Their row numbers, ascending, shape (n,).
-    rep
-        Their representation.
-    """
+    """Cells that a fitted map is to move."""
 
     adata: AnnData
-    rows: Rows
+    rows: Rows  # ascending, (n,)
     rep: Representation
 
     def read(self) -> Coordinates:
@@ -72,11 +62,6 @@ def find_new_cells(
 
     ``fit`` is None for a map of arrays, and ``same_file`` means that the fit is stored in this AnnData. Without a mask,
     cells with the ``label`` move, or all cells if the AnnData does not have it.
-
-    Raises
-    ------
-    ValueError
-        If the representation is missing or not the map's, or mask or keys do not fit.
     """
     # The space of the map: the one that the fit was made in, or the one that the user names for a map of arrays.
     if fit is None:
