@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,20 +45,20 @@ class HeldOut:
         return HeldOut(self.rep, self.source_rows[source], self.target_rows[target], self.x[source], self.y[target])
 
 
-def held_out_cells(adata: AnnData, fit: StoredFit, *, mask_obs: Mask | None, split_key: str | None) -> _Chosen:
-    """Choose the cells to evaluate on, (n_obs,), and warn if they include training cells of the fit."""
+def held_out_cells(
+    adata: AnnData, fit: StoredFit, *, mask_obs: Mask | None, split_key: str | None
+) -> tuple[_Chosen, list[str]]:
+    """Choose the cells to evaluate on, (n_obs,); notes say whether they include training cells of the fit."""
     recorded = fit.params.get("split_key")
     if split_key is None and mask_obs is None:
         split_key = recorded
     if split_key is None and mask_obs is None:
-        warnings.warn(
+        note = (
             f"All cells are evaluated, also those that the fit {fit.key!r} was made from, which flatters it. To hold "
             "cells out: sh.pp.split(adata), sh.pp.pca(adata, split_key='split'), sh.tl.hycnn_ot(..., "
-            "split_key='split'), and evaluate again.",
-            UserWarning,
-            stacklevel=3,
+            "split_key='split'), and evaluate again."
         )
-        return np.ones(adata.n_obs, dtype=bool)
+        return np.ones(adata.n_obs, dtype=bool), [note]
 
     chosen = np.ones(adata.n_obs, dtype=bool) if mask_obs is None else mask_rows(adata.obs, mask_obs)
     if split_key is not None:
@@ -73,6 +72,7 @@ def held_out_cells(adata: AnnData, fit: StoredFit, *, mask_obs: Mask | None, spl
             )
         chosen = chosen & np.isin(np.arange(adata.n_obs), rows)
 
+    notes = []
     parts = {"source": fit.source, **fit.targets}
     cells = {slug: labelled_cells(adata, fit.groupby, label) for slug, label in parts.items()}
     if recorded is not None and recorded in adata.obs:
@@ -81,11 +81,9 @@ def held_out_cells(adata: AnnData, fit: StoredFit, *, mask_obs: Mask | None, spl
         if params.get("n_obs") == adata.n_obs and params.get("split_fingerprint") != fingerprint_of_split(
             adata.obs, recorded
         ):
-            warnings.warn(
+            notes.append(
                 f"adata.obs[{recorded!r}] has other training cells than when {fit.key!r} was fitted, so training cells "
-                "of the fit may be evaluated; run sh.tl.hycnn_ot again on this split.",
-                UserWarning,
-                stacklevel=3,
+                "of the fit may be evaluated; run sh.tl.hycnn_ot again on this split."
             )
         training = labelled_rows(adata.obs, recorded, TRAIN)
         of_fit = np.concatenate(list(cells.values()))
@@ -99,13 +97,11 @@ def held_out_cells(adata: AnnData, fit: StoredFit, *, mask_obs: Mask | None, spl
             if n <= len(rows):
                 n_seen += max(0, n + int(chosen[rows].sum()) - len(rows))
     if n_seen:
-        warnings.warn(
+        notes.append(
             f"At least {n_seen} of the {int(chosen.sum())} evaluated cells are cells that the fit {fit.key!r} was made "
-            "from, which flatters it; evaluate on the cells that were held out of the fit.",
-            UserWarning,
-            stacklevel=3,
+            "from, which flatters it; evaluate on the cells that were held out of the fit."
         )
-    return chosen
+    return chosen, notes
 
 
 def read_held_out(adata: AnnData, fit: StoredFit, slug: str, chosen: _Chosen) -> HeldOut:

@@ -204,7 +204,7 @@ def evaluate(
         raise ValueError(f"n_bootstrap={n_bootstrap}; it takes 2 or more replicates, or 0 for no intervals.")
     fit = read_fit(adata, key)
     slugs = fit.slugs(target)
-    chosen = held_out_cells(adata, fit, mask_obs=mask_obs, split_key=split_key)
+    chosen, notes = held_out_cells(adata, fit, mask_obs=mask_obs, split_key=split_key)
     groups = groups_of_cells(adata.obs, groupby)
     cells = {slug: read_held_out(adata, fit, slug, chosen) for slug in slugs}
     rep = cells[slugs[0]].rep
@@ -232,7 +232,7 @@ def evaluate(
     if not rows:
         raise ValueError(f"Fewer than {LEAST_CELLS} evaluated cells in a condition: there is nothing to score.")
     table = pd.DataFrame(rows, columns=list(EVALUATION_COLUMNS))
-    table.attrs["mmd_gamma"] = gammas
+    table.attrs |= {"mmd_gamma": gammas, "notes": notes}
     return table
 
 

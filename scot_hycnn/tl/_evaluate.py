@@ -38,7 +38,8 @@ def evaluate(
     """Score a fit on held-out cells beside baselines and floor, and store the scores.
 
     :func:`scot_hycnn.metrics.evaluate` explains the scores, :func:`scot_hycnn.get.evaluation` returns them, and
-    :func:`scot_hycnn.pl.evaluation` draws them.
+    :func:`scot_hycnn.pl.evaluation` draws them. The log says whether training cells are evaluated, and what is left
+    out.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def evaluate(
     Warns
     -----
     UserWarning
-        If evaluated cells are training cells of the fit, groups are left out, or scores are replaced.
+        If scores are replaced.
 
     Examples
     --------
@@ -113,5 +114,7 @@ def evaluate(
         )
     slot = evaluation_slot(stem)
     commit(adata, {"uns": {slot: evaluation_as_arrays(scores)}}, stacklevel=3)
+    for note in scores.attrs["notes"]:
+        logg.warning(note)
     logg.info("    finished", time=start, deep=f"added\n    {slot!r} (adata.uns)")
     return adata if copy else None

@@ -61,9 +61,7 @@ def adata(fitted):
 
 
 def evaluate(adata, **options):
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="All cells are evaluated")
-        return sh.metrics.evaluate(adata, n_bootstrap=0, **options)
+    return sh.metrics.evaluate(adata, n_bootstrap=0, **options)
 
 
 def report(adata, **options):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 
 import scot_hycnn as sh
 
@@ -90,17 +93,30 @@ def test_replacing_warns_at_the_line_of_the_caller(scored):
 
 
 @pytest.mark.filterwarnings("ignore:Replacing")
-def test_warns_of_training_cells(fit):
-    """By the split of the fit, by numbers where the split is missing, and where there was none."""
-    with pytest.warns(UserWarning, match="of the 210 evaluated cells"):
-        sh.tl.evaluate(fit, mask_obs=np.ones(210, dtype=bool), n_bootstrap=0)
+def test_the_log_warns_of_training_cells(fit, capsys):
+    """By the split of the fit, by numbers if the split is missing, and if the split or the mask is missing."""
+
+    def log(adata, **options):
+        before, sc.settings.logfile = sc.settings.logfile, sys.stderr
+        try:
+            sh.tl.evaluate(adata, n_bootstrap=0, **options)
+        finally:
+            sc.settings.logfile = before
+        return capsys.readouterr().err
+
+    everyone, n_training = (
+        np.ones(fit.n_obs, dtype=bool),
+        (fit.obs["split"] == "train") & (fit.obs["condition"] != "other"),
+    )
+    assert "evaluated" not in log(fit)
+    assert f"{n_training.sum()} of the 210 evaluated cells" in log(fit, mask_obs=everyone)
     lost = fit.copy()
     lost.obs["moved"] = lost.obs.pop("split")
-    with pytest.warns(UserWarning, match="of the 210 evaluated cells"):
-        sh.tl.evaluate(lost, mask_obs=np.ones(210, dtype=bool), n_bootstrap=0)
+    assert f"{n_training.sum()} of the 210 evaluated cells" in log(lost, mask_obs=everyone)
     fit.obs["split"] = fit.obs["split"].map({"train": "test", "test": "train"})
-    with pytest.warns(UserWarning, match=r"'split'.*other training cells"):
-        sh.tl.evaluate(fit, n_bootstrap=0)
+    assert "'split'" in log(fit)
+    del lost.uns["hycnn_ot"]["params"]["split_key"]
+    assert "All cells" in log(lost)
 
 
 @pytest.mark.parametrize(

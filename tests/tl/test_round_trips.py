@@ -217,7 +217,6 @@ FOREIGN = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:All cells are evaluated")
 @pytest.mark.parametrize("case", FOREIGN)
 def test_values_of_others_are_refused_or_announced(fitted, unchanged, case):
     write, slot, name = FOREIGN[case]
