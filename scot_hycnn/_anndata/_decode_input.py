@@ -129,6 +129,7 @@ def find_genes(
             f"decoder is of type {type(decoder).__name__}; it takes a function that returns expression "
             f"(n, {adata.n_vars}) for points (n, {rep.n_dims})."
         )
+    # Three ways: the dimensions are the genes, a decoder of the user, or the loadings of a PCA.
     if decoder is None and columns_are_genes(adata, rep):
         if layer is not None:
             raise ValueError(
@@ -262,6 +263,7 @@ def _check_values(
     if distance <= _MAX_DISTANCE:
         return
 
+    # Name a layer with the right values, if there is one.
     fits = []
     for other in [None, *layer_names(adata)]:
         try:
@@ -317,10 +319,12 @@ def _distance(values: Any, loadings: NDArray[np.float32], points: Coordinates) -
         return 0.0  # nothing varies
     projected, z = projected - projected.mean(axis=0), z - z.mean(axis=0)
 
+    # Loadings that are not orthonormal: the least-squares scale of V z in x, which should be 1.
     gram = basis.T @ basis
     if np.abs(gram - np.eye(len(gram))).max() > _ORTHONORMAL:
         size = float(((z @ gram) * z).sum())
         return abs(float((projected * z).sum()) / size - 1) if size > 0 else 0.0
+    # Root mean square difference, relative to the spread. Slopes are needed only where rounding does not explain it.
     distance = math.sqrt(float(((projected - z) ** 2).sum() / (z**2).sum()))
     return distance if distance <= _ROUNDING else max(distance, _slopes(dense_array(values)[kept], z @ basis.T))
 

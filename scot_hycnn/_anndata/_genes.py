@@ -93,12 +93,14 @@ def read_genes(adata: AnnData, results: Results, key: str, layer: str | None) ->
     measured: Any = adata.X if measured_layer is None else adata.layers[measured_layer]
     if measured is None:
         raise ValueError(f"adata.X is empty; pass the layer that holds the values: {layer_names(adata)}.")
+    # Cells that were moved after decoding have NaN; the first gene shows this for all genes.
     n_without = int(np.isnan(dense_array(adata.layers[name][results.source_rows][:, [0]])).sum())
     if n_without:
         raise ValueError(
             f"adata.layers[{name!r}] lacks {n_without} of the {len(results.source_rows)} predicted cells. "
             f"Run sh.tl.decode(adata, {key!r}) again."
         )
+    # Predicted and measured values have to be on the same scale, or differences between them mean nothing.
     check_decoded(adata, measured_layer, name, results)
     return Features(
         [str(gene) for gene in adata.var_names],

@@ -112,6 +112,7 @@ def read_fit(adata: AnnData, key: str) -> StoredFit:
         what = f"the fits {fits}: pass key= one of them" if fits else "no fits. Run sh.tl.hycnn_ot first"
         raise ValueError(f"adata.uns has no fit {key!r}; it has {what}.")
 
+    # uns may have been edited by hand: every entry that is used later is checked here, once.
     where, stored = f"adata.uns[{key!r}]", in_memory(adata.uns[key])
     _check_plain(where, stored)
     entry = partial(_entry, where, stored)
@@ -291,6 +292,7 @@ def find_prediction(adata: AnnData, fit: StoredFit, slug: str) -> Prediction:
             f"adata.obsm[{slot!r}] has shape {shape}, and the fit {fit.key!r} has {fit.rep.n_dims} dimensions: one of "
             f"them is damaged. Run sh.tl.transport(adata, {fit.key!r}), or sh.tl.hycnn_ot, again."
         )
+    # The fit comes from this AnnData, so an unknown fingerprint of the representation needs no warning.
     rep = find_same_representation(adata, fit.rep, same_file=True)
     moved = Representation(slot, fit.rep.n_dims, "")
     return Prediction(adata, rep, moved, labelled_cells(adata, fit.groupby, fit.source))

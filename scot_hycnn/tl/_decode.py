@@ -136,9 +136,11 @@ def decode(
         for name in predictions:
             check_layer(adata, name, reads=genes.layer)
 
+    # The log says how many genes cannot change, since a PCA of highly variable genes leaves most of them out.
     n_zero = 0 if genes.loadings is None else int((genes.loadings == 0).all(axis=1).sum())
     unmoved = f", of which {n_zero} have no loadings and stay as measured" if n_zero else ""
     start = logg.info(f"predicting {adata.n_vars} genes{unmoved}")
+    # All layers are complete before the first is written; a store gets them block by block.
     if path is None:
         layers = {name: np.empty(adata.shape, dtype=np.float32) for name in predictions}
         for name, prediction in predictions.items():
@@ -162,6 +164,7 @@ def _decoded(genes: Genes, prediction: Prediction, size: int) -> Iterator[tuple[
     for span, rows, x, points in prediction.blocks(size):
         block = np.full((len(span), genes.adata.n_vars), np.nan, dtype=np.float32)
         if len(rows):
+            # A decoder and maps of genes need no measured values, which are then not read.
             measured = None if genes.loadings is None else genes.measured(rows)
             block[rows - span.start] = genes.predicted(measured, x, points)
             n_predicted += len(rows)

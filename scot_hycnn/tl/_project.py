@@ -102,6 +102,8 @@ def project(
     names = {slug: projection_name(fit, slug, stem) for slug in fit.slugs(target)}
     for name in names.values():
         check_projection(adata, name)
+
+    # Positions of all targets are computed before the first is written.
     start = logg.info(f"placing predicted cells in {embedding.name!r}")
     placed = {}
     for slug, name in names.items():

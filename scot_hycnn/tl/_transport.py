@@ -149,6 +149,7 @@ def transport(
         raise TypeError("The second argument, key, is an AnnData; pass it as model=.")
     path = check_output(output, copy=copy)
     adata = claim(adata, copy=copy, writes=path is None)
+
     fit, maps = _find_maps(adata, model, key, target)
     suffixes = {slug: slug if fit is None else fit.suffix(slug) for slug in maps}
     if t != 1 and key_added is None and output is None:
@@ -157,7 +158,7 @@ def transport(
     if fallback is None:
         fallback = fit is not None and bool(fit.params.get("fallback", False))
 
-    # All forward maps move the source cells; an inverse map moves the cells of its target. Both are found once.
+    # All forward maps move the source cells, which are found once; an inverse map moves the cells of its target.
     labels: dict[str, str | None] = dict.fromkeys(maps)
     if fit is not None:
         labels = {slug: fit.source if direction == "forward" else fit.targets[slug] for slug in maps}
@@ -182,6 +183,7 @@ def transport(
             return Moved(some, transport_map.inverse(x))
         points, std = transport_map.transport(x, t, return_std=True, fallback=fallback)
         score = None if transport_map.support is None else transport_map.out_of_support(x)  # old maps have no support
+        # A damaged map can move cells so far that the squares in the norm overflow.
         with np.errstate(over="ignore"):
             displacement = np.linalg.norm(points - x, axis=1)
         if not np.isfinite(displacement).all():
@@ -190,6 +192,7 @@ def transport(
 
     start = datetime.now(tz=UTC)
     moved: dict[str, Moved] = {}
+    # In memory all cells of a map are moved at once and written last; to a store they are moved and written in blocks.
     with threads_of_scanpy(), nullcontext() if path is None else new_store(adata, path) as store:
         for slug, transport_map in maps.items():
             some, suffix = cells[labels[slug]], suffixes[slug]
@@ -203,7 +206,7 @@ def transport(
             for span, block in some.blocks():
                 slots = Slots.named(key_added, suffix)
                 append_moved(store, span, move(block, transport_map), slots=slots, fill=fill)
-    added = f"written to {str(path)!r}" if moved == {} else write_moved(adata, moved, key=key_added, fill=fill)
+    added = write_moved(adata, moved, key=key_added, fill=fill) if path is None else f"written to {str(path)!r}"
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
 
