@@ -133,23 +133,6 @@ def test_held_out_cells_change_nothing_else(adata, training, form, spoil):
     assert not np.allclose(spoilt.obsm["X_pca"][~training], adata.obsm["X_pca"][~training])
 
 
-def test_sparse_equals_dense_and_stays_sparse(adata):
-    compressed = adata.copy()
-    compressed.X = sparse.csr_matrix(adata.X)
-    for cells in (adata, compressed):
-        sh.pp.pca(cells, 8, split_key="split")
-    assert sparse.issparse(compressed.X)
-    np.testing.assert_allclose(compressed.obsm["X_pca"], adata.obsm["X_pca"], atol=1e-4)
-    np.testing.assert_allclose(compressed.var["pca_mean"], adata.var["pca_mean"], rtol=1e-12)
-
-
-def test_integers(adata):
-    adata.layers["counts"] = np.expm1(adata.X).round().astype(np.int64)
-    adata.layers["floats"] = adata.layers["counts"].astype(np.float64)
-    whole, floats = (sh.pp.pca(adata, 8, split_key="split", layer=layer, copy=True) for layer in ("counts", "floats"))
-    np.testing.assert_allclose(whole.obsm["X_pca"], floats.obsm["X_pca"], atol=1e-5)
-
-
 # ---- slots
 
 
@@ -197,27 +180,6 @@ def test_duplicated_names(adata):
     adata.var["highly_variable"] = np.arange(N_GENES) < 15
     sh.pp.pca(adata, 8, split_key="split")
     assert adata.varm["PCs"].shape == (N_GENES, 8)
-
-
-@pytest.mark.filterwarnings("ignore:Writing zarr v2 data:UserWarning")
-@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
-def test_round_trip(adata, tmp_path, suffix):
-    sh.pp.pca(adata, 8, split_key="split", mask_var=np.arange(N_GENES) < 15)
-    getattr(adata, f"write_{suffix}")(tmp_path / f"cells.{suffix}")
-    read = getattr(ad, f"read_{suffix}")(tmp_path / f"cells.{suffix}")
-    np.testing.assert_array_equal(read.obsm["X_pca"], adata.obsm["X_pca"])
-    np.testing.assert_array_equal(read.var["pca_mean"], adata.var["pca_mean"])
-    assert read.uns["pca"]["params"]["split_key"] == "split"
-
-
-def test_the_map_takes_it(adata):
-    """The same slots as scanpy's, so that fits and their check of the components work unchanged."""
-    adata.obs["condition"] = ["control", "treated"] * (N_CELLS // 2)
-    sh.pp.pca(adata, 3, split_key="split")
-    training = (adata.obs["split"] == "train").to_numpy()
-    sh.tl.hycnn_ot(adata, "control", "treated", mask_obs=training, potential="gaussian")
-    assert adata.uns["hycnn_ot"]["rep"]["name"] == "X_pca"
-    assert adata.uns["hycnn_ot"]["rep"]["fingerprint"]
 
 
 def test_seeds(adata):

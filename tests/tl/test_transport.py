@@ -139,12 +139,6 @@ def test_several_targets(cells):
     assert [name for name in new.obsm if "one" in name] == ["X_one_BCR_FcR-XL"]
 
 
-def test_fewer_components_than_there_are(cells):
-    sh.tl.hycnn_ot(cells, "control", "IFN-beta", n_pcs=2, potential="gaussian")
-    sh.tl.transport(cells, key_added="again")
-    np.testing.assert_array_equal(cells.obsm["X_again"], cells.obsm["X_hycnn_ot"])
-
-
 def test_x_pca_and_pca_are_the_same(fit):
     others = fit.copy()
     others.obsm["pca"] = others.obsm.pop("X_pca")
