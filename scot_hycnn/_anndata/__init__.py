@@ -20,6 +20,7 @@ from ._conditions import (
     read_groups,
     read_labels,
 )
+from ._decode_input import BLOCK_ROWS, Decoder, Expression, Genes, check_layer, find_genes, has_genes, row_blocks
 from ._embedding import (
     N_NEIGHBORS,
     check_projection,
@@ -32,13 +33,16 @@ from ._embedding import (
     read_embedding,
     read_projection,
 )
-from ._evaluation import (
+from ._evaluation_input import (
     EVALUATION_COLUMNS,
+    HeldOut,
     check_evaluation_slot,
+    evaluation_as_arrays,
+    groups_of_cells,
+    held_out_cells,
     read_evaluation,
-    write_evaluation,
+    read_held_out,
 )
-from ._features import Features, Values, has_genes_decoded, read_dimensions, read_genes
 from ._files import SUFFIXES, check_writable, read_file, read_uns, write_file, written_whole
 from ._fit_input import (
     TEST,
@@ -51,14 +55,11 @@ from ._fit_input import (
     training_rows,
     without_targets,
 )
-from ._genes import BLOCK_ROWS, Decoder, Expression, Genes, find_genes, has_genes, row_blocks
-from ._held_out import HeldOut, groups_of_cells, held_out_cells, read_held_out
-from ._layers import check_layer, write_layers
-from ._new_cells import NewCells, find_new_cells
+from ._genes import Features, Values, has_genes_decoded, read_dimensions, read_genes
 from ._representation import dense_array
-from ._results import Prediction, Results, StoredPrediction, find_prediction, read_results
+from ._results import Prediction, Results, StoredFit, find_prediction, fit_of_origin, read_fit, read_results
 from ._schema import Slots, check_absent, check_key, evaluation_slot, layer_names, slugs
-from ._stored import StoredFit, fit_of_origin, read_fit
+from ._transport_input import NewCells, find_new_cells
 from ._write import (
     Fitted,
     Moved,

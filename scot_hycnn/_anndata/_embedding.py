@@ -1,4 +1,4 @@
-"""Embeddings such as UMAP, and where in them predicted cells are."""
+"""Embeddings such as UMAP, and the positions of predicted cells in them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,19 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from ._conditions import Rows, listed
 from ._representation import Coordinates, Representation, is_finite, read_coordinates
-from ._results import Results
+from ._results import Results, StoredFit, read_fit
 from ._schema import check_key
-from ._stored import read_fit
 
 Origin: TypeAlias = dict[str, str | int]
 
-# Of UMAPs of planted PBMCs and of Kang's made with the moved cells in them, the positions of those are found best with
-# 5 (root mean square error .031 and .13 of the map's radius; with 30 neighbours .036 and .15, with the median of 30
-# .116 and .17).
+# Positions were compared with UMAPs of planted PBMCs and of Kang's that were made with the moved cells in them: root
+# mean square errors are .031 and .13 of the map's radius with 5 neighbours, .036 and .15 with 30, and .116 and .17 with
+# the median of 30.
 N_NEIGHBORS = 5
 
 
 def find_embedding(adata: AnnData, basis: str) -> Representation:
-    """Find an embedding such as 'X_umap' (or 'umap').
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name, or it has one column.
-    """
+    """Find an embedding such as 'X_umap' (or 'umap') with at least two columns."""
     name = next((name for name in (basis, f"X_{basis}") if name in adata.obsm), None)
     if name is None:
         raise ValueError(f"basis={basis!r} is not in adata.obsm; it has {listed(adata.obsm)}.")
@@ -42,14 +35,15 @@ def find_embedding(adata: AnnData, basis: str) -> Representation:
     return Representation(name, n_columns, "")
 
 
-def read_embedding(adata: AnnData, embedding: Representation, rows: Rows) -> Coordinates:
-    """Read positions of measured cells.
+def embedding_axes(embedding: Representation) -> list[str]:
+    """Return names of the first two axes."""
+    stem = embedding.name.removeprefix("X_")
+    stem = {"pca": "PC", "umap": "UMAP", "tsne": "tSNE"}.get(stem, stem)
+    return [f"{stem}1", f"{stem}2"]
 
-    Raises
-    ------
-    ValueError
-        If a cell has none.
-    """
+
+def read_embedding(adata: AnnData, embedding: Representation, rows: Rows) -> Coordinates:
+    """Return positions of measured cells, all finite, shape (n, columns of the embedding)."""
     positions = read_coordinates(adata, embedding, rows)
     n_without = int((~is_finite(positions)).sum())
     if n_without:
@@ -60,54 +54,28 @@ def read_embedding(adata: AnnData, embedding: Representation, rows: Rows) -> Coo
     return positions
 
 
-def embedding_axes(embedding: Representation) -> list[str]:
-    """Names of the first two axes."""
-    stem = embedding.name.removeprefix("X_")
-    stem = {"pca": "PC", "umap": "UMAP", "tsne": "tSNE"}.get(stem, stem)
-    return [f"{stem}1", f"{stem}2"]
-
-
 def place_predicted(adata: AnnData, results: Results, embedding: Representation, n_neighbors: int) -> Coordinates:
-    """Place predicted cells in an embedding, which has no place for new cells.
-
-    Inverse distance weighting (Shepard 1968, Proc. 23rd ACM National Conference, 517-524): the mean position of the
-    nearest source and target cells, found in the representation and weighted by one over their distance. A cell that
-    does not move keeps its place, since its own distance is 0.
-
-    Returns
-    -------
-    Shape (n, columns of the embedding).
-
-    Raises
-    ------
-    ValueError
-        If a measured cell has no position.
-    """
-    known = np.concatenate([results.x, results.y])
-    places = read_embedding(adata, embedding, np.concatenate([results.source_rows, results.target_rows]))
-    neighbors = KNeighborsRegressor(min(n_neighbors, len(known)), weights="distance").fit(known, places)
+    """Return positions of predicted cells, shape (n, columns of the embedding); see :func:`scot_hycnn.tl.project`."""
+    measured = np.concatenate([results.x, results.y])
+    positions = read_embedding(adata, embedding, results.measured_rows)
+    # Inverse distance weighting (Shepard 1968): the mean position of the nearest measured cells, weighted by one over
+    # their distance in the representation. A cell that does not move has distance 0 to itself and keeps its position.
+    neighbors = KNeighborsRegressor(min(n_neighbors, len(measured)), weights="distance").fit(measured, positions)
     return np.asarray(neighbors.predict(results.predicted))
 
 
-def projection_name(adata: AnnData, stem: str, key: str, target: str) -> str:
-    """Name of the projection of one target's cells, a key of uns; scanpy takes it as a basis, ``obsm['X_<name>']``."""
-    fit = read_fit(adata, key)
-    return "_".join(filter(None, (stem, fit.suffix(fit.slug(target)))))
+def projection_name(fit: StoredFit, slug: str, stem: str) -> str:
+    """Return the key of uns for one target's projection; obsm has 'X_<key>', so that scanpy takes it as a basis."""
+    return "_".join(filter(None, (stem, fit.suffix(slug))))
 
 
 def projection_stem(embedding: Representation, key: str) -> str:
-    """Stem of the names of a fit's projections: 'umap_hycnn_ot'."""
+    """Return the stem of the names of a fit's projections: 'umap_hycnn_ot'."""
     return f"{embedding.name.removeprefix('X_')}_{key}"
 
 
 def check_projection(adata: AnnData, name: str) -> None:
-    """Check where a projection is to go, before any work is done.
-
-    Raises
-    ------
-    ValueError
-        If ``name`` cannot be a key, or something is there that is no projection.
-    """
+    """Raise a ValueError if ``name`` is no valid key, or something else than a projection would be replaced."""
     check_key(name)
     if _stored(adata, name) is None:
         taken = [f"{f'X_{name}'!r} (adata.obsm)"] * (f"X_{name}" in adata.obsm)
@@ -120,23 +88,15 @@ def check_projection(adata: AnnData, name: str) -> None:
 
 
 def describe_projection(adata: AnnData, results: Results, embedding: Representation, n_neighbors: int) -> Origin:
-    """What a projection was made of, to be stored beside it: the fit or the embedding may change."""
-    return {
-        "basis": embedding.name,
-        "n_neighbors": int(n_neighbors),
-        "fingerprint": _fingerprint(adata, results, embedding),
-    }
+    """Return what is stored beside a projection, with a fingerprint, since the fit or the embedding may change."""
+    fingerprint = _fingerprint(adata, results, embedding)
+    return {"basis": embedding.name, "n_neighbors": int(n_neighbors), "fingerprint": fingerprint}
 
 
 def read_projection(adata: AnnData, results: Results, embedding: Representation, key: str) -> Coordinates | None:
-    """Read predicted cells' positions that :func:`scot_hycnn.tl.project` has stored; None if there are none.
-
-    Warns
-    -----
-    UserWarning
-        If fit or embedding have changed since, which makes the stored positions worthless.
-    """
-    name = projection_name(adata, projection_stem(embedding, key), key, results.target)
+    """Return positions that :func:`scot_hycnn.tl.project` has stored, shape (n, columns); None if there are none."""
+    fit = read_fit(adata, key)
+    name = projection_name(fit, fit.slug(results.target), projection_stem(embedding, key))
     stored = _stored(adata, name)
     if stored is None or f"X_{name}" not in adata.obsm:
         return None
@@ -158,8 +118,10 @@ def _stored(adata: AnnData, name: str) -> Mapping[str, Any] | None:
 
 
 def _fingerprint(adata: AnnData, results: Results, embedding: Representation) -> str:
+    """Return a SHA-256 of the coordinates of the fit and the positions of its cells."""
+    # In float32, so that a file that stores fewer digits gives the same fingerprint.
     digest = hashlib.sha256()
-    rows = np.concatenate([results.source_rows, results.target_rows])
-    for table in (results.x, results.predicted, results.y, read_embedding(adata, embedding, rows)):
+    positions = read_embedding(adata, embedding, results.measured_rows)
+    for table in (results.x, results.predicted, results.y, positions):
         digest.update(np.ascontiguousarray(table, dtype="<f4").tobytes())
     return digest.hexdigest()

@@ -37,8 +37,8 @@ from ._representation import (
     read_rows,
     source_of,
 )
+from ._results import slots_of_previous_fit
 from ._schema import Slots, check_slots, slugs
-from ._stored import slots_of_previous_fit
 
 TRAIN, TEST = "train", "test"
 # A fit needs as many cells, and twice the dimensions, of each condition: for a covariance, and to validate on.

@@ -1,15 +1,17 @@
-"""Source, predicted and observed cells of a fit, for those who look at results."""
+"""A stored fit, and its source, predicted and observed cells."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
 
-from ._conditions import Rows, labelled_rows, listed, listed_labels
-from ._lazy import obs_columns
+from ._conditions import Rows, labelled_rows, listed, listed_labels, matching
+from ._lazy import in_memory, obs_columns
 from ._representation import (
     Coordinates,
     Representation,
@@ -19,117 +21,267 @@ from ._representation import (
     read_coordinates,
     spans,
 )
-from ._stored import StoredFit, read_fit
+from ._schema import FIT_KEYS, Slots, is_fit, is_slug
+
+SCHEMA_VERSION = 1
+# The reports of a model about its fit lie beside the models in uns, where a reader finds them; read_fit joins the two.
+REPORTS = ("history", "validation", "certificate", "outcome", "status")
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "a dict": dict,
+    "a string": str,
+    "an integer": (int, np.integer),
+    "True or False": (bool, np.bool_),
+}
+# Types of the parameters of a fit that later calls use.
+_PARAMS = {
+    "fallback": "True or False",
+    "n_obs": "an integer",
+    "split_key": "a string",
+    "group_key": "a string",
+    "split_fingerprint": "a string",
+}
+
+
+@dataclass(frozen=True)
+class StoredFit:
+    """Contents of ``adata.uns[key]``; a map without its AnnData has no ``params``, ``models`` and so on."""
+
+    key: str
+    groupby: str | None  # column of the labels; None if conditions are boolean columns
+    source: str
+    targets: dict[str, str]  # slug to label
+    rep: Representation
+    params: dict[str, Any]  # parameters that all maps share
+    models: dict[str, dict[str, Any]]  # slug to what TransportMap.from_dict takes
+    n_training: dict[str, int]  # 'source' and slug to the number of training cells
+    versions: dict[str, str]  # package to version
+
+    def slug(self, target: Hashable | None) -> str:
+        """Return the slug of one target; None is an error if there are several."""
+        slugs = self.slugs(target)
+        if len(slugs) > 1:
+            raise ValueError(f"This fit has several targets; pass target= one of {listed(self.targets.values())}.")
+        return slugs[0]
+
+    def slugs(self, target: Hashable | None) -> list[str]:
+        """Return the slug of one target in a list, or the slugs of all targets for None."""
+        if target is None:
+            return list(self.targets)
+        found = matching(target, list(self.targets.values()))
+        if len(found) != 1:
+            raise ValueError(
+                f"target={target!r} is not a target of adata.uns[{self.key!r}]; it has {listed(self.targets.values())}."
+            )
+        return [list(self.targets)[found[0]]]
+
+    def suffix(self, slug: str) -> str:
+        """Return the part of the slots' keys that separates targets; it is empty if there is one target."""
+        return slug if len(self.targets) > 1 else ""
+
+    def slots(self, slug: str) -> Slots:
+        """Return the keys of one target's results."""
+        return Slots.named(self.key, self.suffix(slug))
+
+    def origin(self, slug: str) -> dict[str, Any]:
+        """Return what a map without its AnnData stores, so that it is applied to the right cells."""
+        column = {} if self.groupby is None else {"groupby": self.groupby}
+        return {"source": self.source, "target": self.targets[slug], "rep": asdict(self.rep), **column}
+
+
+def fit_of_origin(origin: Mapping[str, Any], key: str) -> StoredFit:
+    """Return the fit of a map without its AnnData, from :meth:`StoredFit.origin`; it has no models."""
+    entry = partial(_entry, "The map's origin", origin)
+    groupby = entry("groupby", kind="a string") if "groupby" in origin else None
+    source, targets = entry("source", kind="a string"), {"": entry("target", kind="a string")}
+    return StoredFit(key, groupby, source, targets, _representation(entry), {}, {}, {}, {})
+
+
+def read_fit(adata: AnnData, key: str) -> StoredFit:
+    """Read and check a stored fit; the solver checks the maps themselves."""
+    fits = [name for name, value in adata.uns.items() if is_fit(value)]
+    if key not in fits:
+        if key in adata.uns:
+            found = adata.uns[key]
+            lacks = f"lacks {sorted(FIT_KEYS - found.keys())}" if isinstance(found, Mapping) else "is no dict"
+            raise ValueError(
+                f"adata.uns[{key!r}] is no fit of sh.tl.hycnn_ot, or a damaged one: it {lacks}. Fit again, or pass the "
+                f"key= of a fit; adata.uns has {fits}."
+            )
+        what = f"the fits {fits}: pass key= one of them" if fits else "no fits. Run sh.tl.hycnn_ot first"
+        raise ValueError(f"adata.uns has no fit {key!r}; it has {what}.")
+
+    # uns may have been edited by hand: every entry that is used later is checked here, once.
+    where, stored = f"adata.uns[{key!r}]", in_memory(adata.uns[key])
+    _check_plain(where, stored)
+    entry = partial(_entry, where, stored)
+    version = entry("schema_version", kind="an integer")
+    if not 1 <= version <= SCHEMA_VERSION:
+        raise ValueError(
+            f"adata.uns[{key!r}] has schema version {version}; this scot_hycnn reads versions 1 to {SCHEMA_VERSION}. "
+            "Update scot_hycnn, or fit again."
+        )
+
+    # Slots are named by the slugs, and targets are chosen by their labels: both have to be safe and different.
+    targets = {slug: entry("targets", slug, kind="a string") for slug in entry("targets", kind="a dict")}
+    is_safe = all(map(is_slug, targets)) and len({slug.lower() for slug in targets}) == len(targets)
+    if not targets or not is_safe or len(set(targets.values())) < len(targets):
+        raise _damaged(f"{where}['targets'] names no target, or not each by a slug and a label: {targets}")
+    rep = _representation(entry)
+    params = entry("params", kind="a dict")
+    for name in params.keys() & _PARAMS.keys():
+        params[name] = entry("params", name, kind=_PARAMS[name])
+
+    # Fits of older versions lack some of these, and anndata.concat drops dicts that are empty.
+    numbers = entry("n_training", kind="a dict") if "n_training" in stored else {}
+    versions = entry("versions", kind="a dict") if "versions" in stored else {}
+    return StoredFit(
+        key=key,
+        groupby=entry("groupby", kind="a string") if "groupby" in stored else None,
+        source=entry("source", kind="a string"),
+        targets=targets,
+        rep=rep,
+        params=params,
+        models={slug: _model(where, stored, slug, rep.n_dims) for slug in targets},
+        n_training={slug: entry("n_training", slug, kind="an integer") for slug in numbers},
+        versions={name: entry("versions", name, kind="a string") for name in versions},
+    )
+
+
+def slots_of_previous_fit(adata: AnnData, key: str) -> list[Slots]:
+    """Return the slots of an earlier fit under this key; beside a new fit they would pass for its results."""
+    try:
+        previous = read_fit(adata, key)
+    except ValueError:
+        return []
+    return [previous.slots(slug) for slug in previous.targets]
+
+
+def _model(where: str, stored: dict[str, Any], slug: str, n_dims: int) -> dict[str, Any]:
+    """Return what ``TransportMap.from_dict`` takes: the model of one target, joined with its reports."""
+    entry = partial(_entry, where, stored)
+    model = entry("models", slug, kind="a dict")
+    if "network" in model and entry("models", slug, "network", "n_dims", kind="an integer") != n_dims:
+        raise _damaged(f"{where}['models'][{slug!r}] is a map of another dimension than the {n_dims} of ['rep']")
+
+    # The Gaussian map has no history.
+    history = entry("history", kind="a dict").get(slug, {}) if "history" in stored else {}
+    history = {name: np.asarray(column) for name, column in history.items()} if isinstance(history, dict) else None
+    is_table = history is not None and all(
+        column.ndim == 1 and column.dtype.kind in "biuf" for column in history.values()
+    )
+    if history is None or not is_table or len({len(column) for column in history.values()}) > 1:
+        raise _damaged(f"{where}['history'][{slug!r}] is not a dict of columns of numbers of one length")
+    if "J_minus_gaussian" in history and not {"step", "J_error"} <= history.keys():
+        raise _damaged(f"{where}['history'][{slug!r}] lacks 'step' or 'J_error'")
+
+    outcomes = entry("outcome", kind="a dict") if "outcome" in stored else {}  # older fits have none
+    return {
+        **model,
+        "status": entry("status", slug, kind="a string"),
+        "validation": entry("validation", slug, kind="a dict"),
+        "certificate": entry("certificate", slug, kind="a dict"),
+        "outcome": entry("outcome", slug, kind="a string") if slug in outcomes else "",
+        "history": history,
+    }
+
+
+def _representation(entry: Callable[..., Any]) -> Representation:
+    n_dims = entry("rep", "n_dims", kind="an integer")
+    if n_dims < 1:
+        raise _damaged(f"['rep']['n_dims'] is {n_dims}")
+    return Representation(entry("rep", "name", kind="a string"), n_dims, entry("rep", "fingerprint", kind="a string"))
+
+
+def _entry(where: str, stored: Any, *path: str, kind: str) -> Any:
+    """Return an entry of nested dicts; a ValueError names the entry that is missing or of another type."""
+    value = stored
+    for key in path:
+        if not isinstance(value, Mapping):
+            raise _damaged(f"{where} is of type {type(value).__name__} instead of a dict")
+        if key not in value:
+            raise _damaged(f"{where} lacks {key!r}")
+        value, where = value[key], f"{where}[{key!r}]"
+    if not isinstance(value, _KINDS[kind]):
+        raise _damaged(f"{where} is of type {type(value).__name__} instead of {kind}")
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _check_plain(where: str, value: Any) -> None:
+    """Raise a ValueError unless files can hold it: dicts with string keys, numbers, strings, and arrays of them."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise _damaged(f"{where} has the key {key!r}, which is no string")
+            _check_plain(f"{where}[{key!r}]", inner)
+        return
+    if isinstance(value, np.ndarray):
+        # A broadcast array has a shape of any size and almost no memory; a computation on it would allocate the shape.
+        is_repeated = any(n > 1 and not stride for n, stride in zip(value.shape, value.strides, strict=True))
+        is_text = value.dtype == object and all(isinstance(text, str) for text in value.flat)
+        is_plain = not is_repeated and (value.dtype.kind in "biufUT" or is_text)
+    else:
+        is_plain = value is None or isinstance(value, (str, bool, int, float, np.bool_, np.integer, np.floating))
+    if not is_plain:
+        kind = type(value).__name__
+        raise _damaged(f"{where} is of type {kind} instead of a number, a string or an array of them")
+
+
+def _damaged(what: str) -> ValueError:
+    return ValueError(f"{what}: the fit is damaged, run sh.tl.hycnn_ot again.")
 
 
 @dataclass(frozen=True)
 class Results:
-    """Where source cells were and went, and where the target cells are.
+    """Finite coordinates of n source cells before and after the map, and of m target cells."""
 
-    Parameters
-    ----------
-    source, target
-        Labels.
-    rep
-        The space of the coordinates.
-    names
-        Of its dimensions.
-    source_rows, target_rows
-        Row numbers in the AnnData, shape (n,) and (m,).
-    x, predicted, y
-        Source cells, the same cells moved, target cells: shape (n, d), (n, d), (m, d). All finite.
-    """
-
-    source: str
+    source: str  # labels
     target: str
     rep: Representation
-    names: list[str]
-    source_rows: Rows
-    target_rows: Rows
-    x: Coordinates
-    predicted: Coordinates
-    y: Coordinates
+    names: list[str]  # of its dimensions
+    source_rows: Rows  # (n,)
+    target_rows: Rows  # (m,)
+    x: Coordinates  # (n, d)
+    predicted: Coordinates  # (n, d)
+    y: Coordinates  # (m, d)
 
     @property
     def measured_rows(self) -> Rows:
-        """Row numbers of source and target cells, shape (n + m,)."""
+        """Row numbers of source and target cells, (n + m,)."""
         return np.concatenate([self.source_rows, self.target_rows])
-
-    @property
-    def moved(self) -> Prediction:
-        """Source cells and where they went."""
-        return Prediction(self.rep, self.source_rows, self.x, self.predicted)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Source cells and where they went.
-
-    Parameters
-    ----------
-    rep
-        The space of the coordinates.
-    rows
-        Row numbers in the AnnData, shape (n,).
-    x, points
-        Where the cells were and are, shape (n, d), finite.
-    """
-
-    rep: Representation
-    rows: Rows
-    x: Coordinates
-    points: Coordinates
-
-
-@dataclass(frozen=True)
-class StoredPrediction:
-    """Source cells that a map has moved, and where their coordinates are.
-
-    Parameters
-    ----------
-    adata
-        The cells.
-    rep, moved
-        Where they were and are.
-    rows
-        Row numbers in the AnnData, ascending, shape (n,).
-    """
+    """Source cells that a map has moved; their coordinates are read block by block."""
 
     adata: AnnData
-    rep: Representation
-    moved: Representation
-    rows: Rows
+    rep: Representation  # before the map
+    moved: Representation  # after it
+    rows: Rows  # of all source cells, ascending, (n,)
 
-    def read(self) -> Prediction:
-        """Read those with a prediction.
+    def read(self, rows: Rows) -> tuple[Rows, Coordinates, Coordinates]:
+        """Return those of these rows that have a prediction, (n,), and their coordinates before and after, (n, d)."""
+        points = read_coordinates(self.adata, self.moved, rows)
+        finite = is_finite(points)
+        return rows[finite], read_coordinates(self.adata, self.rep, rows[finite]), points[finite]
 
-        Raises
-        ------
-        ValueError
-            If there are none.
-        """
-        found = _with_prediction(self)
-        if not len(found.rows):
+    def blocks(self, size: int) -> Iterator[tuple[range, Rows, Coordinates, Coordinates]]:
+        """Yield blocks of the rows of the AnnData, with :meth:`read` of the source cells that lie in the block."""
+        for span, rows in spans(self.adata.n_obs, self.rows, size):
+            yield span, *self.read(rows)
+
+    def check_some(self, n_predicted: int) -> None:
+        """Raise a ValueError if no source cell has a prediction."""
+        if not n_predicted:
             raise ValueError(
                 f"None of the {len(self.rows)} source cells has finite coordinates in adata.obsm[{self.moved.name!r}]: "
                 "other cells were moved. Run sh.tl.transport, or fit, again."
             )
-        return found
-
-    def blocks(self, size: int) -> Iterator[tuple[range, Prediction]]:
-        """Row numbers of all cells of the AnnData, block by block, and the source cells among them."""
-        for span, rows in spans(self.adata.n_obs, self.rows, size):
-            yield span, _with_prediction(replace(self, rows=rows))
 
 
-def find_prediction(adata: AnnData, fit: StoredFit, slug: str) -> StoredPrediction:
-    """Find the source cells that the map to one target has moved.
-
-    Raises
-    ------
-    ValueError
-        If slots or labels are gone, or the representation is another.
-    """
+def find_prediction(adata: AnnData, fit: StoredFit, slug: str) -> Prediction:
+    """Find the source cells that the map to one target has moved; nothing is read."""
     slot = fit.slots(slug).moved
     if slot not in adata.obsm:
         raise ValueError(f"adata.obsm lacks {slot!r}; run sh.tl.transport(adata, {fit.key!r}) to write it again.")
@@ -139,52 +291,37 @@ def find_prediction(adata: AnnData, fit: StoredFit, slug: str) -> StoredPredicti
             f"adata.obsm[{slot!r}] has shape {shape}, and the fit {fit.key!r} has {fit.rep.n_dims} dimensions: one of "
             f"them is damaged. Run sh.tl.transport(adata, {fit.key!r}), or sh.tl.hycnn_ot, again."
         )
-    source, moved = find_same_representation(adata, fit.rep, same_file=True), Representation(slot, fit.rep.n_dims, "")
-    return StoredPrediction(adata, source, moved, labelled_cells(adata, fit.groupby, fit.source))
+    # The fit comes from this AnnData, so an unknown fingerprint of the representation needs no warning.
+    rep = find_same_representation(adata, fit.rep, same_file=True)
+    moved = Representation(slot, fit.rep.n_dims, "")
+    return Prediction(adata, rep, moved, labelled_cells(adata, fit.groupby, fit.source))
 
 
 def read_results(adata: AnnData, key: str, target: str | None) -> Results:
-    """Read one target's cells.
-
-    Raises
-    ------
-    ValueError
-        If there is no such fit or target, its slots or labels are gone, or the representation is another.
-    """
+    """Read one target's cells; cells without finite coordinates or prediction are left out."""
     fit = read_fit(adata, key)
     slug = fit.slug(target)
-    moved = find_prediction(adata, fit, slug).read()
-    y_rows = labelled_cells(adata, fit.groupby, fit.targets[slug])
-    y = read_coordinates(adata, moved.rep, y_rows)
+    prediction = find_prediction(adata, fit, slug)
+    source_rows, x, predicted = prediction.read(prediction.rows)
+    prediction.check_some(len(source_rows))
+    target_rows = labelled_cells(adata, fit.groupby, fit.targets[slug])
+    y = read_coordinates(adata, prediction.rep, target_rows)
     has_y = is_finite(y)
+    names = feature_names(adata, prediction.rep)
     return Results(
-        source=fit.source,
-        target=fit.targets[slug],
-        rep=moved.rep,
-        names=feature_names(adata, moved.rep),
-        source_rows=moved.rows,
-        target_rows=y_rows[has_y],
-        x=moved.x,
-        predicted=moved.points,
-        y=y[has_y],
+        fit.source, fit.targets[slug], prediction.rep, names, source_rows, target_rows[has_y], x, predicted, y[has_y]
     )
 
 
 def labelled_cells(adata: AnnData, groupby: str | None, label: str) -> Rows:
+    """Return the row numbers of the cells with a label of the fit, shape (n,)."""
     column = label if groupby is None else groupby
     obs = obs_columns(adata, column)
     rows = labelled_rows(obs, groupby, label)
-    if rows is None or not np.size(rows):
+    if rows is None or not len(rows):
         has = f"adata.obs has {listed(obs.columns)}" if column not in obs else f"it has {listed_labels(obs, column)}"
         raise ValueError(
             f"No cells are labelled {label!r} in adata.obs[{column!r}], which the fit was made from; {has}. Name the "
             "cells as they were then, or fit again."
         )
     return rows
-
-
-def _with_prediction(stored: StoredPrediction) -> Prediction:
-    points = read_coordinates(stored.adata, stored.moved, stored.rows)
-    finite = is_finite(points)
-    rows = stored.rows[finite]
-    return Prediction(stored.rep, rows, read_coordinates(stored.adata, stored.rep, rows), points[finite])

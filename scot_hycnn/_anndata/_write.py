@@ -20,10 +20,10 @@ from ._conditions import Rows
 from ._files import check_writable, import_zarr, written_whole
 from ._fit_input import FitInput, fingerprint_of_split
 from ._lazy import in_memory, obs_columns
-from ._new_cells import NewCells
 from ._representation import Coordinates, read_coordinates
+from ._results import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
 from ._schema import Slots, evaluation_slot
-from ._stored import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
+from ._transport_input import NewCells
 
 # Attribute of the AnnData ('obs', 'obsm' ...) to key to value.
 Assignments: TypeAlias = Mapping[str, Mapping[str, Any]]

@@ -9,20 +9,19 @@ from scot_hycnn._anndata import read_evaluation
 
 
 def evaluation(adata: AnnData, key: str = "hycnn_ot") -> pd.DataFrame:
-    """Scores that :func:`scot_hycnn.tl.evaluate` has stored.
+    """Return the scores that :func:`scot_hycnn.tl.evaluate` has stored.
 
     Parameters
     ----------
     adata
         Cells with scores in ``uns``.
     key
-        Of the fit that was evaluated (or the ``key_added`` of its evaluation): scores lie in
-        ``uns['<key>_evaluation']``.
+        Key of the fit, or the ``key_added`` of its evaluation: scores lie in ``uns['<key>_evaluation']``.
 
     Returns
     -------
-    One row a target, group, method and metric, with the columns ``target``, ``group``, ``method``, ``metric``,
-    ``value``, ``low``, ``high``, ``n_source`` and ``n_target``; :func:`scot_hycnn.metrics.evaluate` says what they are.
+    One row a target, group, method and metric, with the columns of :func:`scot_hycnn.metrics.evaluate`.
+    ``attrs['mmd_gamma']`` has the bandwidths of the MMD by target and group.
 
     Raises
     ------

@@ -9,14 +9,14 @@ from scot_hycnn._anndata import read_fit
 
 
 def history(adata: AnnData, key: str = "hycnn_ot", target: str | None = None) -> pd.DataFrame:
-    """Losses and scores during training.
+    """Return losses and scores during training.
 
     Parameters
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
     key
-        Where it lies in ``uns``.
+        Key of the fit in ``uns``.
     target
         Label of the target condition; None means all.
 

@@ -20,7 +20,7 @@ def model(adata: AnnData, key: str = "hycnn_ot", target: str | None = None) -> T
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
     key
-        Where it lies in ``uns``.
+        Key of the fit in ``uns``.
     target
         Label of the target condition; may be None if there is one.
 

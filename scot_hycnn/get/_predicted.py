@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from anndata import AnnData
 
-from scot_hycnn._anndata import Decoder, check_columns_are_unique, find_genes, read_results
+from scot_hycnn._anndata import Decoder, check_columns_are_unique, find_genes, read_results, row_blocks
 
-from ._stacked import ROLES, stacked_obs
+from ._transported import ROLES, stacked_obs
 
 
 def predicted(
@@ -24,18 +24,18 @@ def predicted(
 ) -> AnnData:
     """Stack source cells, their predicted expression after treatment, and the target cells that were observed.
 
-    Genes are decoded as :func:`scot_hycnn.tl.decode` does, and the result goes where any AnnData of cells and genes
-    goes: ``sc.tl.rank_genes_groups(cells, "hycnn_ot_role", groups=["predicted"], reference="source")`` names the genes
-    that the map changes. Predicted cells are the source cells moved: the two are paired, and tests that take them for
-    independent rank genes but give no p values to publish. A gene that hardly any source cell expresses has almost no
-    variance, so that a tiny predicted change ranks high: filter such genes (``sc.pp.filter_genes``) before.
+    Genes are decoded as in :func:`scot_hycnn.tl.decode`, and any scanpy function takes the result:
+    ``sc.tl.rank_genes_groups(cells, "hycnn_ot_role", groups=["predicted"], reference="source")`` names the genes that
+    the map changes. Predicted cells are the source cells after the map, so the two are paired: tests for independent
+    cells rank genes, but their p values are not valid. A gene that few source cells express has almost no variance, and
+    a tiny predicted change ranks high; filter such genes (``sc.pp.filter_genes``) before.
 
     Parameters
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`, and the expression that its representation was made from.
     key
-        Where the fit lies in ``uns``.
+        Key of the fit in ``uns``.
     target
         Label of the target condition; may be None if there is one.
     layer
@@ -46,10 +46,10 @@ def predicted(
         Function of points (n, d), float32, that returns the expression of these cells (n, n_vars), such as the decoder
         of scVI. ``layer`` then has to hold measured values on the decoder's scale.
     clip
-        Set negative predicted values to 0. Then scanpy finds a fold change for every gene, but the mean of genes with
-        many zeros is raised, which ranks them too high: leave it off to rank genes.
+        Set negative predicted values to 0. Then scanpy finds a fold change for every gene, but genes with many zeros
+        rank too high, since their mean is raised.
     roles
-        Which of the cells, in this order.
+        Roles of the cells to return, in their order.
 
     Returns
     -------
@@ -73,13 +73,9 @@ def predicted(
     TypeError
         If ``decoder`` is no function.
     ValueError
-        If there is no such fit, target, layer or role, several targets and none named, slots or labels are gone, there
-        is no way from the representation to genes, measured values are not those that the PCA was run on, values are
-        not finite, or a decoder returns another shape.
-
-    Notes
-    -----
-    Memory beyond the result does not grow with the number of cells.
+        If there is no such fit, target, layer or role, several targets and none named, slots or labels are missing,
+        there is no way from the representation to genes, measured values are not those that the PCA was run on, values
+        are not finite, or a decoder returns another shape.
 
     Examples
     --------
@@ -90,31 +86,31 @@ def predicted(
     >>> cells.shape, cells.obs["hycnn_ot_role"].value_counts().to_dict()
     ((600, 765), {'source': 200, 'predicted': 200, 'observed': 200})
     """
-    _check_roles(roles)
+    if isinstance(roles, str) or not roles or len(set(roles)) < len(roles) or not set(roles) <= set(ROLES):
+        raise ValueError(f"roles={roles!r}; it takes a list of one or several of {list(ROLES)}, each once.")
     check_columns_are_unique(adata.var, "adata.var")
     results = read_results(adata, key, target)
     genes = find_genes(adata, results.rep, results.measured_rows, layer=layer, decoder=decoder, clip=clip)
     rows = {"source": results.source_rows, "predicted": results.source_rows, "observed": results.target_rows}
-    rows = {role: rows[role] for role in roles}
     points = {"source": results.x, "predicted": results.predicted, "observed": results.y}
+    rows = {role: rows[role] for role in roles}
+
+    # Values are read and written in blocks: beyond the result, memory does not grow with the cells.
     expression = np.empty((sum(map(len, rows.values())), adata.n_vars), dtype=np.float32)
     start = 0
     for role, cells in rows.items():
         part = expression[start : start + len(cells)]
-        if role == "predicted":
-            genes.fill_predicted(part, np.arange(len(cells)), results.moved)
-        else:
-            genes.fill_measured(part, cells)
+        for block in row_blocks(len(cells)):
+            if role == "predicted":
+                measured = None if genes.loadings is None else genes.measured(cells[block])
+                part[block] = genes.predicted(measured, results.x[block], results.predicted[block])
+            else:
+                part[block] = genes.measured(cells[block])
         start += len(cells)
+
     stacked = AnnData(X=expression, obs=stacked_obs(adata, key, rows), var=adata.var.copy())
     if results.rep.name != "X":
         stacked.obsm[results.rep.name] = np.concatenate([points[role] for role in roles]).astype(np.float32)
     if "log1p" in adata.uns:
         stacked.uns["log1p"] = dict(adata.uns["log1p"])
     return stacked
-
-
-def _check_roles(roles: Sequence[str]) -> None:
-    named = [roles] if isinstance(roles, str) else list(roles)
-    if isinstance(roles, str) or not named or len(set(named)) < len(named) or not set(named) <= set(ROLES):
-        raise ValueError(f"roles={roles!r}; it takes a list of one or several of {list(ROLES)}, each once.")

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 
-from scot_hycnn._anndata import read_results
+from scot_hycnn._anndata import check_columns_are_unique, read_results
 
-from ._stacked import stacked_obs
+ROLES = ("source", "predicted", "observed")
 
 
 def transported(adata: AnnData, key: str = "hycnn_ot", target: str | None = None) -> AnnData:
-    """Stack source cells, the same cells moved by the map, and the target cells that were observed.
+    """Stack source cells, the same cells after the map, and the target cells that were observed.
 
-    Predicted cells have coordinates and no counts, so the representation takes the place of the expression values:
-    ``sc.pp.neighbors(use_rep="X")`` and ``sc.tl.umap`` embed the three together, and ``sc.tl.rank_genes_groups`` ranks
-    its components. Where maps were fitted on ``'X'`` or a table with names, these are the genes or proteins themselves.
+    Predicted cells have coordinates and no counts, so ``X`` holds the representation: ``sc.pp.neighbors(use_rep="X")``
+    and ``sc.tl.umap`` embed the three together, and ``sc.tl.rank_genes_groups`` ranks components. If the map was fitted
+    on ``'X'`` or a table with names, these are genes or proteins.
 
     Parameters
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
     key
-        Where it lies in ``uns``.
+        Key of the fit in ``uns``.
     target
         Label of the target condition; may be None if there is one.
 
@@ -34,9 +37,9 @@ def transported(adata: AnnData, key: str = "hycnn_ot", target: str | None = None
     ``X``
         Coordinates in the representation, float32, shape (2 n + m, d). ``var_names`` are PC1, PC2 ..., or the genes.
     ``obs``
-        The columns of ``adata``; predicted cells have those of the source cells they come from. The categorical
-        column ``'hycnn_ot_role'`` says ``'source'``, ``'predicted'`` or ``'observed'``. Names of predicted cells
-        end in ``-predicted``.
+        The columns of ``adata``; predicted cells have those of their source cells, and names that end in
+        ``-predicted``. The categorical column ``'hycnn_ot_role'`` holds ``'source'``, ``'predicted'`` or
+        ``'observed'``.
     ``obsm``
         The same coordinates under the representation's own key, unless that is ``'X'``.
 
@@ -45,7 +48,7 @@ def transported(adata: AnnData, key: str = "hycnn_ot", target: str | None = None
     Raises
     ------
     ValueError
-        If there is no such fit or target, several targets and none named, or slots or labels are gone.
+        If there is no such fit or target, several targets and none named, or slots or labels are missing.
 
     Examples
     --------
@@ -58,9 +61,19 @@ def transported(adata: AnnData, key: str = "hycnn_ot", target: str | None = None
     """
     results = read_results(adata, key, target)
     rows = {"source": results.source_rows, "predicted": results.source_rows, "observed": results.target_rows}
-    obs = stacked_obs(adata, key, rows)
     coordinates = np.concatenate([results.x, results.predicted, results.y]).astype(np.float32)
-    stacked = AnnData(X=coordinates, obs=obs, var=pd.DataFrame(index=results.names))
+    stacked = AnnData(X=coordinates, obs=stacked_obs(adata, key, rows), var=pd.DataFrame(index=results.names))
     if results.rep.name != "X":
         stacked.obsm[results.rep.name] = coordinates.copy()
     return stacked
+
+
+def stacked_obs(adata: AnnData, key: str, rows: Mapping[str, NDArray[np.intp]]) -> pd.DataFrame:
+    """Return obs of cells by role, with the column ``'<key>_role'``; names of predicted cells end in ``-predicted``."""
+    check_columns_are_unique(adata.obs, "adata.obs")
+    obs: pd.DataFrame = adata.obs.iloc[np.concatenate(list(rows.values()))].copy()
+    role = np.repeat(list(rows), [len(cells) for cells in rows.values()])
+    obs[f"{key}_role"] = pd.Categorical(role, categories=list(rows))
+    names = obs.index.astype(str)
+    obs.index = pd.Index(np.where(role == "predicted", names + "-predicted", names), name=obs.index.name)
+    return obs

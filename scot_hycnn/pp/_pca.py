@@ -29,7 +29,8 @@ from scot_hycnn._anndata import (
 
 _Matrix = Any  # (cells, genes), an array or a sparse matrix
 
-_BLOCK = 1000  # rows in float64 at a time; 20,000 dense genes are 160 MB
+# Rows that are in float64 at once: of 20,000 dense genes these are 160 MB.
+_BLOCK = 1000
 
 
 def pca(
@@ -51,7 +52,7 @@ def pca(
     with loadings V and mean :math:`\mu` of the training cells alone: test cells change neither, nor the coordinates
     of the training cells. ``sc.pp.pca`` on these cells finds V, without making sparse values dense.
 
-    Highly variable genes that were chosen on all cells have seen the test cells; choose them on the training cells
+    Highly variable genes of all cells leak test cells too; choose them on the training cells
     (``sc.pp.highly_variable_genes(adata[adata.obs['split'] == 'train'], inplace=False)``), or pass a fixed set.
 
     Parameters
@@ -68,9 +69,8 @@ def pca(
     layer
         Key of ``layers`` to take in place of ``X``.
     mask_var
-        Genes to use, as a boolean array or the name of a boolean column of ``var``. None uses
-        ``var['highly_variable']`` if it exists, else all genes. A missing value, as anndata.concat leaves it, means
-        that the gene is not used.
+        Genes to use, as a boolean array or the name of a boolean column of ``var``, in which a missing value means
+        False. None uses ``var['highly_variable']`` if it exists, else all genes.
     key_added
         Key of ``obsm``, ``varm`` and ``uns``, as in ``sc.pp.pca``; the mean then goes to ``var['<key_added>_mean']``.
     rng
@@ -87,8 +87,8 @@ def pca(
     ``adata.varm['PCs']``
         Loadings V, shape (n_vars, k); zero for genes that are not used.
     ``adata.var['pca_mean']``
-        Mean of every gene over the training cells, float64: what a projection of new cells has to subtract. It lies in
-        ``var`` so that subsets of the genes keep theirs.
+        Mean of every gene over the training cells, float64, which a projection of new cells has to subtract. In
+        ``var`` it is subset with the genes.
     ``adata.uns['pca']``
         ``variance``, ``variance_ratio`` of the training cells, shape (k,), and ``params``, with ``n_training``,
         ``training_fingerprint`` (of their names) and ``split_key`` besides scanpy's.
@@ -99,7 +99,7 @@ def pca(
         If ``adata`` is no AnnData, or holds its values in a file or as a dask array.
     ValueError
         If a column or layer does not exist or does not fit, a value is not finite, no value varies, or ``n_comps`` is
-        too large for the training cells. The AnnData is then as it was.
+        too large for the training cells. Then nothing is changed.
 
     Warns
     -----
@@ -118,20 +118,58 @@ def pca(
     adata = claim(adata, copy=copy)
     key = "X_pca" if key_added is None else key_added
     check_key(key)
-    training = training_rows(adata.obs, split_key, mask_obs)
+    is_training = training_rows(adata.obs, split_key, mask_obs)
     matrix = _read(adata, layer)
     genes, mask = _choose_genes(adata.var, mask_var)
-    _check_n_comps(n_comps, int(training.sum()), int(genes.sum()))
-    _check_finite(adata, matrix)
-    _check_values_vary(matrix, training, genes)
-    n_training = int(training.sum())
+    n_training, n_genes = int(is_training.sum()), int(genes.sum())
+    most = min(n_training, n_genes) - 1
+    if most < 1:
+        raise ValueError(f"PCA needs at least 2 training cells and 2 genes; there are {n_training} and {n_genes}.")
+    if not isinstance(n_comps, Integral) or isinstance(n_comps, bool) or not 1 <= n_comps <= most:
+        raise ValueError(
+            f"n_comps={n_comps!r} must be an integer from 1 to {most}: {n_training} training cells and {n_genes} "
+            "genes have no more components."
+        )
+
+    # One NaN or infinite value makes the sum of its cell not finite.
+    bad = np.flatnonzero(~np.isfinite(np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()))
+    if len(bad):
+        first = ", ".join(repr(str(name)) for name in adata.obs_names[bad[:5]])
+        raise ValueError(
+            f"The values have NaN or infinity in {len(bad)} of {adata.n_obs} cells: {first}"
+            f"{' ...' if len(bad) > 5 else ''}. Impute them, or take these cells out."
+        )
+    # Without variance no direction is the largest, and solvers fail or return any.
+    training = matrix[is_training]
+    if not any(
+        (dense_array(block[:, genes]) != dense_array(training[:1][:, genes])).any() for _, block in _blocks(training)
+    ):
+        raise ValueError(
+            f"The values do not vary: all {n_training} training cells are the same in the {n_genes} genes that are "
+            "used, so there are no principal components. Look at the layer, the genes and the training cells."
+        )
+
     start = logg.info(f"principal components of {n_training} training cells, for all {adata.n_obs} cells")
-    fitted, mean = _fit(matrix[training], n_comps, genes, mask, rng)
+    # scanpy runs on an AnnData with new names, since those of the user may be duplicated.
+    var = pd.DataFrame({mask: genes} if isinstance(mask, str) else None, index=pd.RangeIndex(adata.n_vars).astype(str))
+    fitted = AnnData(training, var=var)
+    seed = int(rng) if isinstance(rng, Integral) else int(np.random.default_rng(rng).integers(2**31))
+    sc.pp.pca(fitted, n_comps=n_comps, mask_var=mask, key_added="pca", random_state=seed)
+    # Sparse matrices of float32 add up in float32, whatever dtype is asked for, so blocks are converted first.
+    total = sum(np.asarray(block.sum(axis=0)).ravel() for _, block in _blocks(training))
+    mean = np.asarray(total / n_training)
+
+    # z = V'(x - mu) of all cells.
+    basis = np.asarray(fitted.varm["pca"], dtype=np.float64)
+    coordinates = np.empty((adata.n_obs, n_comps), dtype=np.float32)
+    for rows, block in _blocks(matrix):
+        coordinates[rows] = block @ basis - mean @ basis
+
     params = {**fitted.uns["pca"]["params"], "n_training": n_training}
-    params["training_fingerprint"] = fingerprint(adata.obs_names[training])
+    params["training_fingerprint"] = fingerprint(adata.obs_names[is_training])
     params |= {name: value for name, value in {"layer": layer, "split_key": split_key}.items() if value is not None}
     slots = {
-        "obsm": {key: _project(matrix, mean, fitted.varm["pca"])},
+        "obsm": {key: coordinates},
         "varm": {key_added or "PCs": fitted.varm["pca"]},
         "var": {f"{key_added or 'pca'}_mean": mean},
         "uns": {key_added or "pca": {**fitted.uns["pca"], "params": params}},
@@ -155,7 +193,7 @@ def _read(adata: AnnData, layer: str | None) -> _Matrix:
             "adata = adata.to_memory()."
         )
     if isinstance(matrix, np.ma.MaskedArray):
-        matrix = dense_array(matrix)  # masked values are NaN, which is said below
+        matrix = dense_array(matrix)  # masked values become NaN, which is an error
     if matrix.dtype.kind not in "fiub":
         raise TypeError(f"{where} holds values of dtype {matrix.dtype}; pca needs numbers.")
     return matrix.tocsr() if hasattr(matrix, "tocsr") else matrix
@@ -182,72 +220,8 @@ def _choose_genes(
     return genes, mask_var if isinstance(mask_var, str) else genes
 
 
-def _check_n_comps(n_comps: int, n_training: int, n_genes: int) -> None:
-    most = min(n_training, n_genes) - 1
-    if most < 1:
-        raise ValueError(f"PCA needs at least 2 training cells and 2 genes; there are {n_training} and {n_genes}.")
-    if not isinstance(n_comps, Integral) or isinstance(n_comps, bool) or not 1 <= n_comps <= most:
-        raise ValueError(
-            f"n_comps={n_comps!r} must be a whole number from 1 to {most}: {n_training} training cells and {n_genes} "
-            "genes have no more components."
-        )
-
-
-def _check_finite(adata: AnnData, matrix: _Matrix) -> None:
-    sums = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
-    bad = np.flatnonzero(~np.isfinite(sums))  # one NaN or infinite value is enough
-    if len(bad):
-        first = ", ".join(repr(str(name)) for name in adata.obs_names[bad[:5]])
-        raise ValueError(
-            f"The values have NaN or infinity in {len(bad)} of {adata.n_obs} cells: {first}"
-            f"{' ...' if len(bad) > 5 else ''}. Impute them, or take these cells out."
-        )
-
-
-def _check_values_vary(matrix: _Matrix, training: NDArray[np.bool_], genes: NDArray[np.bool_]) -> None:
-    """Without variance there is no direction of the largest one, and solvers fail or return any."""
-    rows = np.flatnonzero(training)
-    first = dense_array(matrix[rows[:1]])[:, genes]
-    for start in range(0, len(rows), _BLOCK):
-        if (dense_array(matrix[rows[start : start + _BLOCK]])[:, genes] != first).any():
-            return
-    raise ValueError(
-        f"The values do not vary: all {len(rows)} training cells are the same in the {int(genes.sum())} genes that are "
-        "used, so there are no principal components. Look at the layer, the genes and the training cells."
-    )
-
-
-def _fit(
-    values: _Matrix,
-    n_comps: int,
-    genes: NDArray[np.bool_],
-    mask: str | NDArray[np.bool_] | None,
-    rng: int | np.random.Generator | None,
-) -> tuple[AnnData, NDArray[np.float64]]:
-    """Return what scanpy finds on the training cells, under the key 'pca', and their mean."""
-    # Names of their own: those of the user may be duplicated.
-    names = pd.RangeIndex(values.shape[1]).astype(str)
-    var = pd.DataFrame({mask: genes} if isinstance(mask, str) else None, index=names)
-    fitted = AnnData(values, var=var)
-    seed = int(rng) if isinstance(rng, Integral) else int(np.random.default_rng(rng).integers(2**31))
-    sc.pp.pca(fitted, n_comps=n_comps, mask_var=mask, key_added="pca", random_state=seed)
-    # Sparse matrices of float32 add up in float32, whatever dtype is asked for.
-    total = sum(np.asarray(block.sum(axis=0)).ravel() for _, block in _blocks(values))
-    return fitted, np.asarray(total / values.shape[0])
-
-
-def _project(matrix: _Matrix, mean: NDArray[np.float64], loadings: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Coordinates of all cells, shape (n_obs, k)."""
-    basis = np.asarray(loadings, dtype=np.float64)
-    origin = mean @ basis
-    coordinates = np.empty((matrix.shape[0], basis.shape[1]), dtype=np.float32)
-    for rows, block in _blocks(matrix):
-        coordinates[rows] = block @ basis - origin
-    return coordinates
-
-
 def _blocks(matrix: _Matrix) -> Iterator[tuple[slice, _Matrix]]:
-    """Rows in float64, a part of them at a time."""
+    """Yield slices of rows, and these rows in float64."""
     for start in range(0, matrix.shape[0], _BLOCK):
         rows = slice(start, start + _BLOCK)
         yield rows, matrix[rows].astype(np.float64)

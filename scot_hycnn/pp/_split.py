@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Sequence
 from itertools import islice
 from numbers import Integral
@@ -31,8 +30,8 @@ from scot_hycnn._anndata import (
 _Codes = NDArray[np.intp]  # (cells,), numbers 0, 1 ... of groups or strata
 _Rows = NDArray[np.intp]
 
+# By whether groups stay together, and whether folds are stratified.
 _SPLITTERS = {
-    # (in groups, stratified)
     (False, False): KFold,
     (False, True): StratifiedKFold,
     (True, False): GroupKFold,
@@ -65,9 +64,9 @@ def split(
     ``split(adata, n_folds=5, fold=k)``    fold k of 5, with ``stratify``, ``groupby`` (whole groups) or both
     ====================================== =============================================================
 
-    Pass the column to :func:`scot_hycnn.pp.pca` and ``tl.hycnn_ot`` as ``split_key``: whatever is computed before,
-    on all cells, has seen the test cells. That goes for highly variable genes and for ``sc.pp.scale`` too, and not for
-    what treats each cell by itself (``sc.pp.normalize_total``, ``sc.pp.log1p``).
+    Pass the column to :func:`scot_hycnn.pp.pca` and ``tl.hycnn_ot`` as ``split_key``. Steps on all cells, such as
+    highly variable genes and ``sc.pp.scale``, leak test cells into training; steps on single cells
+    (``sc.pp.normalize_total``, ``sc.pp.log1p``) do not.
 
     Parameters
     ----------
@@ -80,17 +79,17 @@ def split(
     holdout
         Label, or list of labels, of ``groupby`` to test on.
     stratify
-        Column or columns of ``obs``, for instance ``['condition', 'cell_type']``: each combination of their labels (a
-        missing one counts as a label) has its share in the test cells. One with fewer cells than 1 / ``test_size``,
-        or than ``n_folds``, may have no test cell, or no training cell; it is then named in the log.
+        Column or columns of ``obs``, for instance ``['condition', 'cell_type']``: every combination of their labels (a
+        missing one counts as a label) has its share in the test cells. A combination with fewer cells than
+        1 / ``test_size``, or than ``n_folds``, may have no test or no training cell; the log names it.
     n_folds
         Number of folds, at least 2. Calls with the same ``rng`` and every ``fold`` test each cell exactly once.
     fold
-        Which of them to test on, from 0.
+        Number of the fold to test on, from 0.
     key_added
         Column of ``obs`` to write.
     rng
-        Seed, or a generator; with ``n_folds`` a whole number, so that all folds are of one partition.
+        Seed, or a generator; with ``n_folds`` an integer, so that all folds are of one partition.
     copy
         Return a changed copy instead of changing ``adata``.
 
@@ -103,8 +102,8 @@ def split(
     TypeError
         If ``adata`` is no AnnData.
     ValueError
-        If a column or label does not exist, options do not go together, no training or test cells would remain, or
-        ``key_added`` names a column that is no split. The AnnData is then as it was.
+        If a column or label does not exist, options exclude each other, no training or test cells would remain, or
+        ``key_added`` names a column that is no split. Then nothing is changed.
 
     Warns
     -----
@@ -126,49 +125,20 @@ def split(
     ['CD19+ B']
     """
     adata = claim(adata, copy=copy)
-    _check_slot(adata.obs, key_added)
-    _check_options(adata.obs, groupby, holdout, stratify, n_folds)
-    strata = None if stratify is None else _strata(adata.obs, [stratify] if isinstance(stratify, str) else stratify)
-    groups = None if groupby is None else _groups(adata.obs, groupby)
-    if n_folds is not None:
-        test = _fold(groups, strata, adata.n_obs, n_folds=n_folds, fold=fold, rng=rng)
-    elif groups is None:
-        test = _random_cells(strata, adata.n_obs, _fraction(test_size), np.random.default_rng(rng))
-    elif holdout is None:
-        test = _random_groups(groups, _fraction(test_size), np.random.default_rng(rng))
-    else:
-        test = _held_out(adata.obs, str(groupby), holdout)
-    is_test = np.zeros(adata.n_obs, dtype=bool)
-    is_test[test] = True
-    _name_one_sided(adata.obs, stratify, strata, is_test)
-    labels = pd.Categorical(np.where(is_test, TEST, TRAIN), categories=[TRAIN, TEST])
-    commit(adata, {"obs": {key_added: labels}}, stacklevel=3)
-    logg.info(f"{adata.n_obs - len(test)} training and {len(test)} test cells", deep=f"added {key_added!r} (adata.obs)")
-    return adata if copy else None
-
-
-def _check_slot(obs: pd.DataFrame, key_added: str) -> None:
+    obs, n_obs = adata.obs, adata.n_obs
     check_key(key_added)
     if key_added in obs:
         column = column_of(obs, key_added, "key_added")
-        # A subset of the cells may have lost one of the two.
-        ours = isinstance(column.dtype, pd.CategoricalDtype) and set(column.cat.categories) <= {TRAIN, TEST}
-        if not ours:
+        # A subset of the cells may have lost one of the two categories.
+        if not isinstance(column.dtype, pd.CategoricalDtype) or not set(column.cat.categories) <= {TRAIN, TEST}:
             raise ValueError(
                 f"key_added={key_added!r} would replace adata.obs[{key_added!r}], which is no split (categorical with "
                 f"{TRAIN!r} and {TEST!r}) but has {listed_labels(obs, key_added)}; pass another key_added."
             )
 
-
-def _check_options(
-    obs: pd.DataFrame,
-    groupby: str | None,
-    holdout: object,
-    stratify: str | Sequence[str] | None,
-    n_folds: int | None,
-) -> None:
-    if len(obs) < 2:
-        raise ValueError(f"adata has {len(obs)} cells; training and test cells need at least one each.")
+    # Options that exclude each other.
+    if n_obs < 2:
+        raise ValueError(f"adata has {n_obs} cells; training and test cells need at least one each.")
     if holdout is not None and groupby is None:
         raise ValueError(f"holdout={holdout!r} are labels of groups; name their column with groupby.")
     if holdout is not None and n_folds is not None:
@@ -178,28 +148,52 @@ def _check_options(
             f"stratify={stratify!r} cannot be kept when whole groups of adata.obs[{groupby!r}] go to one side; "
             "leave it out, or pass n_folds, which comes as close as the groups allow."
         )
+    if n_folds is None and holdout is None and not 0 < test_size < 1:
+        raise ValueError(f"test_size={test_size!r} has to be a fraction between 0 and 1.")
+
+    columns = [stratify] if isinstance(stratify, str) else list(stratify or [])
+    strata = None if stratify is None else _strata(obs, columns)
+    groups = None if groupby is None else _groups(obs, groupby)
+    if n_folds is not None:
+        test = _fold(groups, strata, n_obs, n_folds=n_folds, fold=fold, rng=rng)
+    elif groups is None:
+        test = _random_cells(strata, n_obs, test_size, np.random.default_rng(rng))
+    elif holdout is None:
+        test = _random_groups(groups, test_size, np.random.default_rng(rng))
+    else:
+        test = _held_out(obs, str(groupby), holdout)
+
+    is_test = np.zeros(n_obs, dtype=bool)
+    is_test[test] = True
+    if strata is not None:
+        # Strata that are too small to be on both sides are named: an evaluation by stratum would miss them.
+        n_cells, n_test = np.bincount(strata), np.bincount(strata, weights=is_test)
+        one_sided = np.flatnonzero((n_test == 0) | (n_test == n_cells))
+        if len(one_sided):
+            named = [(obs[columns].iloc[int(np.argmax(strata == code))], n_cells[code]) for code in one_sided[:10]]
+            shown = ", ".join(f"{' / '.join(map(str, labels))} ({n})" for labels, n in named)
+            more = f" and {len(one_sided) - 10} more" if len(one_sided) > 10 else ""
+            logg.warning(f"of stratify, too small to be in both training and test cells: {shown}{more}")
+    labels = pd.Categorical(np.where(is_test, TEST, TRAIN), categories=[TRAIN, TEST])
+    commit(adata, {"obs": {key_added: labels}}, stacklevel=3)
+    logg.info(f"{n_obs - len(test)} training and {len(test)} test cells", deep=f"added {key_added!r} (adata.obs)")
+    return adata if copy else None
 
 
-def _columns_of(obs: pd.DataFrame, name: str, columns: Sequence[str]) -> list[str]:
-    if not len(columns):
-        raise ValueError(
-            f"{name}={list(columns)!r} is empty: name at least one column of adata.obs; it has {listed(obs.columns)}."
-        )
+def _strata(obs: pd.DataFrame, columns: list[str]) -> _Codes:
+    if not columns:
+        raise ValueError(f"stratify=[] is empty: name at least one column of adata.obs; it has {listed(obs.columns)}.")
     for column in columns:
-        column_of(obs, column, name)
-    return list(dict.fromkeys(columns))
-
-
-def _strata(obs: pd.DataFrame, stratify: Sequence[str]) -> _Codes:
-    columns = _columns_of(obs, "stratify", stratify)
+        column_of(obs, column, "stratify")
+    columns = list(dict.fromkeys(columns))
     codes = obs[columns].astype(str).groupby(columns, sort=True, dropna=False).ngroup()
     return np.asarray(codes, dtype=np.intp)
 
 
 def _groups(obs: pd.DataFrame, groupby: str) -> _Codes:
-    (column,) = _columns_of(obs, "groupby", [groupby])
-    read_labels(obs[column], f"adata.obs[{column!r}]")  # refuses what cannot be labels
-    codes, labels = pd.factorize(obs[column].astype(np.float32) if obs[column].dtype == np.float16 else obs[column])
+    column = column_of(obs, groupby, "groupby")
+    read_labels(column, f"adata.obs[{groupby!r}]")  # raises for values that cannot be labels
+    codes, labels = pd.factorize(column.astype(np.float32) if column.dtype == np.float16 else column)
     n_missing = int((codes < 0).sum())
     if n_missing:
         raise ValueError(
@@ -211,17 +205,9 @@ def _groups(obs: pd.DataFrame, groupby: str) -> _Codes:
     return codes
 
 
-def _fraction(test_size: float) -> float:
-    if not 0 < test_size < 1:
-        raise ValueError(f"test_size={test_size!r} has to be a fraction between 0 and 1.")
-    return test_size
-
-
 def _random_cells(strata: _Codes | None, n_obs: int, test_size: float, rng: np.random.Generator) -> _Rows:
-    """Every 1/test_size-th of the shuffled cells, sorted by stratum: systematic sampling.
-
-    scikit-learn's StratifiedShuffleSplit refuses strata of one cell, and more strata than test cells.
-    """
+    # Systematic sampling: every 1/test_size-th of the shuffled cells, sorted by stratum. scikit-learn's
+    # StratifiedShuffleSplit refuses strata of one cell, and more strata than test cells.
     order = rng.permutation(n_obs)
     if strata is not None:
         order = order[np.argsort(strata[order], kind="stable")]
@@ -230,7 +216,7 @@ def _random_cells(strata: _Codes | None, n_obs: int, test_size: float, rng: np.r
 
 
 def _random_groups(groups: _Codes, test_size: float, rng: np.random.Generator) -> _Rows:
-    """Groups in random order, each taken if it brings the test cells nearer to their share."""
+    # Groups in random order; a group is taken if it brings the number of test cells nearer to their share.
     sizes = np.bincount(groups)
     order = rng.permutation(len(sizes))
     wanted, n_test, taken = test_size * len(groups), 0, []
@@ -271,45 +257,31 @@ def _fold(
     rng: int | np.random.Generator | None,
 ) -> _Rows:
     n_units, units = (n_obs, "cells") if groups is None else (int(groups.max()) + 1, "groups")
-    if not _is_whole(n_folds) or not 2 <= n_folds <= n_units:
-        raise ValueError(f"n_folds={n_folds!r} has to be a whole number from 2 to {n_units}, the number of {units}.")
-    if not _is_whole(fold) or not 0 <= fold < n_folds:
-        raise ValueError(f"fold={fold!r} has to be a whole number from 0 to {n_folds - 1}.")
-    if not _is_whole(rng):
-        raise ValueError(f"rng={rng!r}: folds of one partition need the same whole number in every call.")
-    if strata is not None and np.bincount(strata).max() < n_folds:
-        raise ValueError(
-            f"No combination of the labels in stratify has {n_folds} cells, one for each fold; use fewer columns."
-        )
+    if not _is_integer(n_folds) or not 2 <= n_folds <= n_units:
+        raise ValueError(f"n_folds={n_folds!r} has to be an integer from 2 to {n_units}, the number of {units}.")
+    if not _is_integer(fold) or not 0 <= fold < n_folds:
+        raise ValueError(f"fold={fold!r} has to be an integer from 0 to {n_folds - 1}.")
+    if not _is_integer(rng):
+        raise ValueError(f"rng={rng!r}: folds of one partition need the same integer in every call.")
+    if strata is not None:
+        n_cells = np.bincount(strata)
+        if n_cells.max() < n_folds:
+            raise ValueError(
+                f"No combination of the labels in stratify has {n_folds} cells, one for each fold; use fewer columns."
+            )
+        # scikit-learn warns of strata with fewer cells than folds, which cannot be in every fold. They are divided
+        # together with the largest stratum.
+        strata = np.where(n_cells[strata] < n_folds, np.argmax(n_cells), strata)
     splitter = _SPLITTERS[groups is not None, strata is not None]
     seed = int(np.random.default_rng(rng).integers(2**31))
     splits = splitter(n_folds, shuffle=True, random_state=seed).split(np.zeros(n_obs), strata, groups)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # named in our log
-        _, test = next(islice(splits, fold, None))
-    if not len(test):  # groups may leave no choice
+    _, test = next(islice(splits, fold, None))
+    if not len(test):  # uneven groups may leave a fold empty
         raise ValueError(
             f"fold={fold} of {n_folds} is empty: the groups are too uneven; use fewer folds or another rng."
         )
     return np.asarray(test)
 
 
-def _is_whole(number: object) -> bool:
+def _is_integer(number: object) -> bool:
     return isinstance(number, Integral) and not isinstance(number, bool)
-
-
-def _name_one_sided(
-    obs: pd.DataFrame, stratify: str | Sequence[str] | None, strata: _Codes | None, is_test: NDArray[np.bool_]
-) -> None:
-    """Say which strata are too small to be on both sides: an evaluation by stratum would miss them."""
-    if strata is None:
-        return
-    n_each = np.bincount(strata)
-    n_test = np.bincount(strata, weights=is_test)
-    one_sided = np.flatnonzero((n_test == 0) | (n_test == n_each))
-    if len(one_sided):
-        columns = [stratify] if isinstance(stratify, str) else list(stratify or [])
-        named = {code: obs[columns].iloc[int(np.argmax(strata == code))] for code in one_sided[:10]}
-        shown = ", ".join(f"{' / '.join(map(str, labels))} ({n_each[code]})" for code, labels in named.items())
-        more = f" and {len(one_sided) - 10} more" if len(one_sided) > 10 else ""
-        logg.warning(f"of stratify, too small to be in both training and test cells: {shown}{more}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +14,15 @@ from scot_hycnn._anndata import (
     Decoder,
     Expression,
     Genes,
-    StoredPrediction,
+    Prediction,
     check_layer,
     check_output,
     claim,
+    commit,
     find_genes,
     find_prediction,
     new_store,
     read_fit,
-    write_layers,
 )
 
 
@@ -43,16 +43,16 @@ def decode(
 
     .. math:: x_{gene} + V\,(T(x) - x)
 
-    for principal components with loadings V: every cell keeps what the components do not see, so that a map that moves
-    nothing changes nothing. Genes that the PCA did not use (``mask_var``) have no loadings and keep their measured
-    values. Where a map was fitted on ``'X'``, or on a table whose columns are the genes, T(x) is the expression.
+    for principal components with loadings V. Every cell keeps the part that the components do not explain, so a map
+    that moves nothing changes nothing. Genes that the PCA did not use (``mask_var``) keep their measured values. If the
+    map was fitted on ``'X'``, or on a table whose columns are the genes, T(x) is the expression.
 
     Parameters
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`, and the expression that its representation was made from.
     key
-        Where the fit lies in ``uns``.
+        Key of the fit in ``uns``.
     target
         Label of the target condition; None takes all targets of the fit.
     layer
@@ -61,27 +61,25 @@ def decode(
         takes ``X``.
     decoder
         Function of points (n, d), float32, that returns the expression of these cells (n, n_vars), such as the decoder
-        of scVI. Its result is taken as it is, in place of the formula above.
+        of scVI. It replaces the formula above.
     clip
-        Set negative values, which the formula may give, to 0. This raises the mean of genes with many zeros: leave it
-        off for means and for ranking genes.
+        Set negative values, which the formula may give, to 0. This raises the mean of genes with many zeros, so it is
+        not for means or for ranking genes.
     key_added
         Stem of the layers' names; None means ``key``.
     block_size
-        Cells that are decoded at once; what is needed beyond the result grows with it.
+        Rows of ``adata`` that are decoded at once; memory beyond the result grows with it.
     output
-        Write the layers to a new .zarr store at this path instead, and leave ``adata`` as it is: a block of cells is
-        read, decoded and written at a time. Cells and predictions may be in files; see
-        :func:`scot_hycnn.tl.transport`.
+        Write the layers block by block to a new .zarr store at this path, and do not change ``adata``, whose values may
+        be in a file.
     copy
         Return a changed copy instead of changing ``adata``.
 
     Returns
     -------
-    None, or the copy. ``layers['hycnn_ot']`` (``'hycnn_ot_<slug>'`` if there are several targets, as in
-    :func:`scot_hycnn.tl.hycnn_ot`), of ``adata`` or of the store, which has the same cells and genes: predicted
-    expression of the source cells, float32, dense, shape (n_obs, n_vars); NaN for other cells and for source cells
-    without a prediction.
+    None, or the copy. ``layers['hycnn_ot']`` (``'hycnn_ot_<slug>'`` if there are several targets) of ``adata`` or of
+    the store, which has the same cells and genes: predicted expression of the source cells, float32, dense, shape
+    (n_obs, n_vars). It is NaN for other cells and for source cells without a prediction.
 
     Raises
     ------
@@ -92,10 +90,10 @@ def decode(
     TypeError
         If ``adata`` is no AnnData, or ``decoder`` no function.
     ValueError
-        If there is no such fit, target or layer, slots or labels are gone, there is no way from the representation to
-        genes, measured values are not those that the PCA was run on, values are not finite, a decoder returns another
-        shape, ``key_added`` names a layer of other values, or ``output`` exists. The AnnData is then
-        as it was, and no store is left.
+        If there is no such fit, target or layer, slots or labels are missing, there is no way from the representation
+        to genes, measured values are not those that the PCA was run on, values are not finite, a decoder returns
+        another shape, ``key_added`` names a layer of other values, or ``output`` exists. Then nothing is changed or
+        written.
 
     Warns
     -----
@@ -104,12 +102,12 @@ def decode(
 
     See Also
     --------
-    scot_hycnn.get.predicted : source, predicted and observed cells as an AnnData of their own, without NaN.
+    scot_hycnn.get.predicted : source, predicted and observed cells as a new AnnData, without NaN.
 
     References
     ----------
-    Keeping the residual of each cell: Lotfollahi, Wolf & Theis (2019), Nature Methods 16 (vector arithmetic in latent
-    space), with a linear decoder.
+    Lotfollahi, Wolf & Theis (2019), Nature Methods 16 (vector arithmetic in latent space), here with a linear decoder
+    and the residual of every cell.
 
     Examples
     --------
@@ -128,38 +126,47 @@ def decode(
     adata = claim(adata, copy=copy, writes=path is None)
     fit = read_fit(adata, key)
     stem = key if key_added is None else key_added
-    moved = {"_".join(filter(None, (stem, fit.suffix(slug)))): slug for slug in fit.slugs(target)}
-    predictions = {name: find_prediction(adata, fit, slug) for name, slug in moved.items()}
+    predictions = {
+        "_".join(filter(None, (stem, fit.suffix(slug)))): find_prediction(adata, fit, slug)
+        for slug in fit.slugs(target)
+    }
     cells = next(iter(predictions.values()))  # source cells are the same for all targets
     genes = find_genes(adata, cells.rep, cells.rows, layer=layer, decoder=decoder, clip=clip)
     if path is None:
         for name in predictions:
             check_layer(adata, name, reads=genes.layer)
-    start = logg.info(f"predicting {adata.n_vars} genes{_unmoved(genes.loadings)}")
+
+    # The log says how many genes cannot change, since a PCA of highly variable genes leaves most of them out.
+    n_zero = 0 if genes.loadings is None else int((genes.loadings == 0).all(axis=1).sum())
+    unmoved = f", of which {n_zero} have no loadings and stay as measured" if n_zero else ""
+    start = logg.info(f"predicting {adata.n_vars} genes{unmoved}")
+    # All layers are complete before the first is written; a store gets them block by block.
     if path is None:
-        added = write_layers(adata, {name: _layer(genes, cells, block_size) for name, cells in predictions.items()})
+        layers = {name: np.empty(adata.shape, dtype=np.float32) for name in predictions}
+        for name, prediction in predictions.items():
+            for span, block in _decoded(genes, prediction, block_size):
+                layers[name][span.start : span.stop] = block
+        commit(adata, {"layers": layers}, stacklevel=3)
+        added = f"added\n    {', '.join(map(repr, layers))} (adata.layers)"
     else:
-        added = _write_store(path, genes, predictions, block_size)
+        with new_store(adata, path, with_genes=True) as store:
+            for name, prediction in predictions.items():
+                for _, block in _decoded(genes, prediction, block_size):
+                    store.append(layers={name: block})
+        added = f"written to {str(path)!r}"
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
 
 
-def _layer(genes: Genes, found: StoredPrediction, block_size: int) -> Expression:
-    layer, cells = np.full(found.adata.shape, np.nan, dtype=np.float32), found.read()
-    genes.fill_predicted(layer, cells.rows, cells, block_size)
-    return layer
-
-
-def _write_store(path: Path, genes: Genes, predictions: Mapping[str, StoredPrediction], block_size: int) -> str:
-    with new_store(genes.adata, path, with_genes=True) as store:
-        for name, found in predictions.items():
-            for span, cells in found.blocks(block_size):
-                block = np.full((len(span), genes.adata.n_vars), np.nan, dtype=np.float32)
-                genes.fill_predicted(block, cells.rows - span.start, cells)
-                store.append(layers={name: block})
-    return f"written to {str(path)!r}"
-
-
-def _unmoved(loadings: np.ndarray | None) -> str:
-    n_zero = 0 if loadings is None else int((loadings == 0).all(axis=1).sum())
-    return f", of which {n_zero} have no loadings and stay as measured" if n_zero else ""
+def _decoded(genes: Genes, prediction: Prediction, size: int) -> Iterator[tuple[range, Expression]]:
+    """Yield blocks of rows of the AnnData with their predicted expression; it is NaN where no cell is predicted."""
+    n_predicted = 0
+    for span, rows, x, points in prediction.blocks(size):
+        block = np.full((len(span), genes.adata.n_vars), np.nan, dtype=np.float32)
+        if len(rows):
+            # A decoder and maps of genes need no measured values, which are then not read.
+            measured = None if genes.loadings is None else genes.measured(rows)
+            block[rows - span.start] = genes.predicted(measured, x, points)
+            n_predicted += len(rows)
+        yield span, block
+    prediction.check_some(n_predicted)

@@ -7,7 +7,15 @@ from anndata import AnnData
 from scanpy import logging as logg
 
 from scot_hycnn import metrics
-from scot_hycnn._anndata import Decoder, Mask, check_evaluation_slot, claim, write_evaluation
+from scot_hycnn._anndata import (
+    Decoder,
+    Mask,
+    check_evaluation_slot,
+    claim,
+    commit,
+    evaluation_as_arrays,
+    evaluation_slot,
+)
 
 from ._threads import threads_of_scanpy
 
@@ -27,17 +35,18 @@ def evaluate(
     key_added: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
-    """Score a fit on held-out cells beside baselines and floor, and keep the scores.
+    """Score a fit on held-out cells beside baselines and floor, and store the scores.
 
-    :func:`scot_hycnn.metrics.evaluate` says what is scored and how; :func:`scot_hycnn.get.evaluation` returns the
-    scores, :func:`scot_hycnn.pl.evaluation` draws them.
+    :func:`scot_hycnn.metrics.evaluate` explains the scores, :func:`scot_hycnn.get.evaluation` returns them, and
+    :func:`scot_hycnn.pl.evaluation` draws them. The log says whether training cells are evaluated, and what is left
+    out.
 
     Parameters
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
     key
-        Where it lies in ``uns``.
+        Key of the fit in ``uns``.
     target
         Label of the target condition; None takes all targets of the fit.
     groupby
@@ -51,7 +60,7 @@ def evaluate(
     n_bootstrap
         Replicates of the bootstrap over cells; 0 for no intervals but those of the floor.
     rng
-        Seed or generator of all that is random.
+        Seed or generator.
     key_added
         Stem of the key; None means ``key``.
     copy
@@ -67,8 +76,8 @@ def evaluate(
     TypeError
         If ``adata`` is no AnnData, or ``decoder`` no function.
     ValueError
-        As :func:`scot_hycnn.metrics.evaluate` says, or if ``key_added`` is no valid key or names something else than
-        an evaluation. The AnnData is then as it was.
+        As for :func:`scot_hycnn.metrics.evaluate`, or if ``key_added`` is no valid key or names something else than
+        an evaluation. Then nothing is changed.
 
     Warns
     -----
@@ -103,8 +112,9 @@ def evaluate(
             n_bootstrap=n_bootstrap,
             rng=rng,
         )
-    added = write_evaluation(adata, scores, stem)
+    slot = evaluation_slot(stem)
+    commit(adata, {"uns": {slot: evaluation_as_arrays(scores)}}, stacklevel=3)
     for note in scores.attrs["notes"]:
         logg.warning(note)
-    logg.info("    finished", time=start, deep=added)
+    logg.info("    finished", time=start, deep=f"added\n    {slot!r} (adata.uns)")
     return adata if copy else None

@@ -34,9 +34,9 @@ def project(
 ) -> AnnData | None:
     r"""Place predicted cells on an existing embedding such as a UMAP.
 
-    An embedding is fitted to measured cells and has no place for others. A predicted cell gets the mean position of
-    the measured source and target cells that are nearest to it in the space of the map, weighted by one over their
-    distance: inverse distance weighting. A cell that the map leaves where it was keeps its own position.
+    A predicted cell gets the mean position of the measured source and target cells that are nearest to it in the
+    representation of the map, weighted by one over their distance (inverse distance weighting). A cell that the map
+    does not move keeps its position.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def project(
     basis
         Embedding in ``obsm``: ``'umap'`` means ``'X_umap'``. All its columns are used.
     key
-        Where the fit lies in ``uns``.
+        Key of the fit in ``uns``.
     target
         Label of the target condition; None takes all targets of the fit.
     n_neighbors
@@ -63,16 +63,16 @@ def project(
         Positions of the predicted cells in the rows of their source cells, float32, shape (n_obs, columns); NaN for
         other cells. ``sc.pl.embedding(adata, 'umap_hycnn_ot_<slug>')`` draws them.
     ``adata.uns['umap_hycnn_ot_<slug>']``
-        ``basis``, ``n_neighbors``, and a ``fingerprint`` of fit and embedding: :mod:`scot_hycnn.pl` leaves positions
-        alone that are older than either.
+        ``basis``, ``n_neighbors``, and a ``fingerprint`` of fit and embedding: :mod:`scot_hycnn.pl` does not use
+        positions that are older than either.
 
     Raises
     ------
     TypeError
         If ``adata`` is no AnnData.
     ValueError
-        If there is no such fit, target or embedding, measured cells have no position, ``n_neighbors`` is not a whole
-        number of 1 or more, or the keys are taken by something else. The AnnData is then as it was.
+        If there is no such fit, target or embedding, measured cells have no position, ``n_neighbors`` is not an integer
+        of 1 or more, or the keys hold something else. Then nothing is changed.
 
     Warns
     -----
@@ -99,18 +99,18 @@ def project(
     fit = read_fit(adata, key)
     embedding = find_embedding(adata, basis)
     stem = projection_stem(embedding, key) if key_added is None else key_added
-    labels = {projection_name(adata, stem, key, fit.targets[slug]): fit.targets[slug] for slug in fit.slugs(target)}
-    for name in labels:
+    names = {slug: projection_name(fit, slug, stem) for slug in fit.slugs(target)}
+    for name in names.values():
         check_projection(adata, name)
+
+    # Positions of all targets are computed before the first is written.
     start = logg.info(f"placing predicted cells in {embedding.name!r}")
     placed = {}
-    for name, label in labels.items():
-        results = read_results(adata, key, label)
-        placed[name] = Placed(
-            results.source_rows,
-            place_predicted(adata, results, embedding, n_neighbors),
-            describe_projection(adata, results, embedding, n_neighbors),
-        )
+    for slug, name in names.items():
+        results = read_results(adata, key, fit.targets[slug])
+        positions = place_predicted(adata, results, embedding, n_neighbors)
+        origin = describe_projection(adata, results, embedding, n_neighbors)
+        placed[name] = Placed(results.source_rows, positions, origin)
     added = write_projections(adata, placed)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None

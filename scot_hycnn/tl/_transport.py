@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from anndata import AnnData
-from numpy.typing import NDArray
 from scanpy import logging as logg
 
 from scot_hycnn._anndata import (
+    SUFFIXES,
     Mask,
     Moved,
     NewCells,
@@ -22,15 +23,18 @@ from scot_hycnn._anndata import (
     check_output,
     claim,
     find_new_cells,
+    fit_of_origin,
     new_store,
+    read_fit,
+    read_uns,
     write_moved,
 )
 from scot_hycnn.solver import TransportMap
 
-from ._models import Model, open_maps
 from ._threads import threads_of_scanpy
 
 DIRECTIONS = ("forward", "inverse")
+Model: TypeAlias = AnnData | TransportMap | str | Path
 
 
 def transport(
@@ -49,40 +53,40 @@ def transport(
     output: str | Path | None = None,
     copy: bool = False,
 ) -> AnnData | None:
-    r"""Move cells by a fitted map: cells of this or any other AnnData, all the way or part of it.
+    r"""Move cells of this or any other AnnData by a fitted map, all the way or part of it.
 
     Parameters
     ----------
     adata
         Cells to move, in the representation that the map was fitted in.
     key
-        Where :func:`scot_hycnn.tl.hycnn_ot` has put its fit in ``uns`` (its ``key_added``).
+        Key of the fit in ``uns`` (the ``key_added`` of :func:`scot_hycnn.tl.hycnn_ot`).
     target
         Label of the target condition; None applies the maps to all targets of the fit.
     model
-        Where the map comes from, if not from ``adata`` itself: another AnnData that holds a fit, a path to one (.h5ad,
-        .zarr), a :class:`scot_hycnn.solver.TransportMap`, or a path to a saved one.
+        Source of the map, if it is not in ``adata``: another AnnData that holds a fit, a path to one (.h5ad, .zarr), a
+        :class:`scot_hycnn.solver.TransportMap`, or a path to a saved one.
     direction
         ``'forward'`` moves source cells by T, ``'inverse'`` target cells by :math:`T^{-1}`.
     t
         Part of the way, in [0, 1]: :math:`(1-t)\,x + t\,T(x)`, the displacement interpolation. Forward only.
     fallback
-        Go over to the Gaussian map where a cell is far from the training source cells; see
-        :func:`scot_hycnn.tl.hycnn_ot`. Forward only; None does as the fit did.
+        Use the Gaussian map for cells that are far from the training source cells; see
+        :func:`scot_hycnn.tl.hycnn_ot`. Forward only; None takes the option of the fit.
     use_rep
-        Representation, for a ``model`` that comes without AnnData. Otherwise the fit knows.
+        Representation, for a ``model`` that comes without AnnData.
     mask_obs
-        Move these cells: a boolean array, or the name of a boolean column of ``obs``. None moves the cells that carry
-        the source's label (target's, if inverse) in the column that the fit was made from, and all cells
-        if the AnnData has no such column or label.
+        Move these cells: a boolean array, or the name of a boolean column of ``obs``. None moves the cells with the
+        source's label (target's, if inverse) in the column that the fit was made from, and all cells if the AnnData has
+        no such column or label.
     fill
         What rows of other cells hold: ``'nan'``, or ``'identity'`` for their own coordinates.
     key_added
-        Stem of the keys; None means ``key``. Part of the way (``t`` below 1) needs a stem of its own where a full
-        prediction is, which :mod:`scot_hycnn.get` and :mod:`scot_hycnn.pl` would otherwise take it for.
+        Stem of the keys; None means ``key``. Part of the way (``t`` below 1) needs another stem than a full prediction,
+        which :mod:`scot_hycnn.get` and :mod:`scot_hycnn.pl` read.
     output
-        Write the slots to a new .zarr store at this path instead, and leave ``adata`` as it is. Cells are read, moved
-        and written in blocks of rows, so that millions of them in a file need little memory.
+        Write the slots to a new .zarr store at this path, and do not change ``adata``. Cells are read, moved and
+        written in blocks of rows, so millions of them in a file need little memory.
     copy
         Return a changed copy instead of changing ``adata``.
 
@@ -103,12 +107,12 @@ def transport(
         If ``adata``, ``key`` or ``model`` is of another type.
     ValueError
         If there is no such fit or target, the representation is not the one of the map, an option or value
-        does not fit, or ``output`` exists. The AnnData is then as it was, and no store is left.
+        does not fit, or ``output`` exists. Then nothing is changed or written.
 
     Warns
     -----
     UserWarning
-        If slots are replaced, or nothing tells whether the representation is the map's.
+        If slots are replaced, or it is unknown whether the representation is the map's.
 
     References
     ----------
@@ -145,101 +149,82 @@ def transport(
         raise TypeError("The second argument, key, is an AnnData; pass it as model=.")
     path = check_output(output, copy=copy)
     adata = claim(adata, copy=copy, writes=path is None)
-    fit, maps = open_maps(adata, model, key, target)
+
+    fit, maps = _find_maps(adata, model, key, target)
+    suffixes = {slug: slug if fit is None else fit.suffix(slug) for slug in maps}
     if t != 1 and key_added is None and output is None:
-        check_absent(adata, key, [slug if fit is None else fit.suffix(slug) for slug in maps])
+        check_absent(adata, key, suffixes.values())
     key_added = key if key_added is None else key_added
-    far = bool(fit is not None and fit.params.get("fallback", False)) if fallback is None else fallback
-    moves = {}
-    found: dict[tuple[str | None, int], NewCells] = {}  # all forward maps move the same cells
-    for slug, transport_map in maps.items():
-        label = _label(fit, slug, direction)
-        which = label, transport_map.n_dims
-        if which not in found:
-            found[which] = find_new_cells(
+    if fallback is None:
+        fallback = fit is not None and bool(fit.params.get("fallback", False))
+
+    # All forward maps move the source cells, which are found once; an inverse map moves the cells of its target.
+    labels: dict[str, str | None] = dict.fromkeys(maps)
+    if fit is not None:
+        labels = {slug: fit.source if direction == "forward" else fit.targets[slug] for slug in maps}
+    cells: dict[str | None, NewCells] = {}
+    for slug, label in labels.items():
+        if label not in cells:
+            cells[label] = find_new_cells(
                 adata,
                 fit,
                 label,
-                n_dims=transport_map.n_dims,
+                n_dims=maps[slug].n_dims,
                 use_rep=use_rep,
                 mask_obs=mask_obs,
                 same_file=model is None,
                 key=key_added,
                 fill=fill,
             )
-        moves[slug if fit is None else fit.suffix(slug)] = _Move(label, found[which], transport_map, direction, t, far)
+
+    def move(some: NewCells, transport_map: TransportMap) -> Moved:
+        x = some.read()
+        if direction == "inverse":
+            return Moved(some, transport_map.inverse(x))
+        points, std = transport_map.transport(x, t, return_std=True, fallback=fallback)
+        score = None if transport_map.support is None else transport_map.out_of_support(x)  # old maps have no support
+        # A damaged map can move cells so far that the squares in the norm overflow.
+        with np.errstate(over="ignore"):
+            displacement = np.linalg.norm(points - x, axis=1)
+        if not np.isfinite(displacement).all():
+            raise ValueError("The map moves cells farther than numbers can say. The map is damaged: fit again.")
+        return Moved(some, points, displacement, std, score)
+
     start = datetime.now(tz=UTC)
-    if path is None:
-        added = write_moved(adata, {suffix: move.whole() for suffix, move in moves.items()}, key=key_added, fill=fill)
-    else:
-        added = _write_store(adata, path, moves, key=key_added, fill=fill)
+    moved: dict[str, Moved] = {}
+    # In memory all cells of a map are moved at once and written last; to a store they are moved and written in blocks.
+    with threads_of_scanpy(), nullcontext() if path is None else new_store(adata, path) as store:
+        for slug, transport_map in maps.items():
+            some, suffix = cells[labels[slug]], suffixes[slug]
+            by = "" if labels[slug] is None else f" by the map of {labels[slug]!r}"
+            logg.info(
+                f"transporting {len(some.rows)} of {adata.n_obs} cells{by}, {direction}, on {transport_map.device}"
+            )
+            if store is None:
+                moved[suffix] = move(some, transport_map)
+                continue
+            for span, block in some.blocks():
+                slots = Slots.named(key_added, suffix)
+                append_moved(store, span, move(block, transport_map), slots=slots, fill=fill)
+    added = write_moved(adata, moved, key=key_added, fill=fill) if path is None else f"written to {str(path)!r}"
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
 
 
-@dataclass(frozen=True)
-class _Move:
-    """One map and the cells that it is to move.
-
-    Parameters
-    ----------
-    label
-        Their condition.
-    cells
-        The cells.
-    transport_map
-        The map.
-    direction, t, fallback
-        How.
-    """
-
-    label: str | None
-    cells: NewCells
-    transport_map: TransportMap
-    direction: str
-    t: float
-    fallback: bool
-
-    def announce(self) -> None:
-        logg.info(
-            f"transporting {len(self.cells.rows)} of {self.cells.adata.n_obs} cells"
-            f"{'' if self.label is None else f' by the map of {self.label!r}'}, {self.direction}, on "
-            f"{self.transport_map.device}"
+def _find_maps(
+    adata: AnnData, model: Model | None, key: str, target: str | None
+) -> tuple[StoredFit | None, dict[str, TransportMap]]:
+    """Return the fit that the maps come from, None for a map of arrays, and the maps by slug."""
+    if isinstance(model, (str, Path)):
+        path = Path(model)
+        model = read_uns(path) if path.suffix in SUFFIXES else TransportMap.load(path)
+    if isinstance(model, TransportMap):
+        if target is not None:
+            raise ValueError(f"target={target!r} chooses among the maps of an AnnData; model is a single map.")
+        return fit_of_origin(model.origin, key) if model.origin else None, {"": model}
+    if model is not None and not isinstance(model, AnnData):
+        raise TypeError(
+            f"model is of type {type(model).__name__}; it takes a TransportMap, an AnnData that holds a fit, or a path."
         )
-
-    def whole(self) -> Moved:
-        self.announce()
-        return self.of(self.cells)
-
-    @threads_of_scanpy()
-    def of(self, cells: NewCells) -> Moved:
-        """Move some of the cells."""
-        x = cells.read()
-        if self.direction == "inverse":
-            return Moved(cells, self.transport_map.inverse(x))
-        points, std = self.transport_map.transport(x, self.t, return_std=True, fallback=self.fallback)
-        far = None if self.transport_map.support is None else self.transport_map.out_of_support(x)
-        return Moved(cells, points, _lengths(points - x), std, far)
-
-
-def _lengths(moves: NDArray[np.floating]) -> NDArray[np.floating]:
-    with np.errstate(over="ignore"):
-        lengths: NDArray[np.floating] = np.linalg.norm(moves, axis=1)
-    if not np.isfinite(lengths).all():
-        raise ValueError("The map moves cells farther than numbers can say. The map is damaged: fit again.")
-    return lengths
-
-
-def _write_store(adata: AnnData, path: Path, moves: dict[str, _Move], *, key: str, fill: str) -> str:
-    with new_store(adata, path) as store:
-        for suffix, move in moves.items():
-            move.announce()
-            for span, cells in move.cells.blocks():
-                append_moved(store, span, move.of(cells), slots=Slots.named(key, suffix), fill=fill)
-    return f"written to {str(path)!r}"
-
-
-def _label(fit: StoredFit | None, slug: str, direction: str) -> str | None:
-    if fit is None:
-        return None
-    return fit.source if direction == "forward" else fit.targets[slug]
+    fit = read_fit(adata if model is None else model, key)
+    return fit, {slug: TransportMap.from_dict(fit.models[slug]) for slug in fit.slugs(target)}

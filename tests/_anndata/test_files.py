@@ -1,15 +1,18 @@
-"""Replacing a file or a store leaves the old one or the new one, whatever fails and whenever."""
+"""Files are read only if they hold what they say, and a path is replaced as a whole or not at all."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
+import tracemalloc
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pytest
 from anndata import AnnData
@@ -17,53 +20,30 @@ from anndata import AnnData
 import scot_hycnn as sh
 from scot_hycnn import _anndata
 
-pytestmark = pytest.mark.filterwarnings("ignore:Writing zarr v2")
-
 SUFFIXES = [".h5ad", ".zarr"]
 OLD, NEW = (np.full((4, 2), value, dtype=np.float32) for value in (1, 2))
-# What a replacement asks of the file system.
-ASKED = ("rename", "replace", "fsync", "unlink", "rmdir", "mkdir")
+# Calls of the file system in a replacement.
+CALLS = ("rename", "replace", "fsync", "unlink", "rmdir", "mkdir")
 
 
-def write(path, values):
-    AnnData(values).write_zarr(path) if path.suffix == ".zarr" else AnnData(values).write_h5ad(path)
+def write(path, values, *, overwrite=False):
+    _anndata.write_file(AnnData(values), path, overwrite=overwrite)
 
 
 def read(path):
-    return (anndata.read_zarr(path) if path.suffix == ".zarr" else anndata.read_h5ad(path)).X
+    return _anndata.read_file(path).X
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.fixture(scope="module", params=SUFFIXES)
-def templates(request, tmp_path_factory):
-    """An old and a new output: as small as they can be, for they are replaced some hundred times."""
-    folder = tmp_path_factory.mktemp("templates")
-    old, new = (folder / f"{name}{request.param}" for name in ("old", "new"))
-    for path in (old, new):
-        if request.param == ".h5ad":
-            path.write_text(path.stem)
-        else:
-            (path / "X").mkdir(parents=True)
-            (path / ".zgroup").write_text("{}")
-            (path / "X" / "0.0").write_text(path.stem)
-    return old, new
-
-
-def copy(path, to):
-    shutil.copytree(path, to) if path.is_dir() else shutil.copyfile(path, to)
-
-
-def content(path):
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+# ---- writing
 
 
 @contextmanager
 def faults(monkeypatch, n, error):
-    """Raise the error in the n-th of the calls of the file system; yield their names."""
+    """Raise the error in the n-th call of the file system; yield the names of the calls."""
     calls = []
 
     def wrapped(original, name):
@@ -76,43 +56,55 @@ def faults(monkeypatch, n, error):
         return call
 
     with monkeypatch.context() as patch:
-        for name in ASKED:
+        for name in CALLS:
             patch.setattr(os, name, wrapped(getattr(os, name), name))
         yield calls
 
 
+def put(path, text):
+    """Write a small file, or a small folder that looks like a store."""
+    if path.suffix == ".zarr":
+        (path / "X").mkdir(parents=True, exist_ok=True)
+        (path / ".zgroup").write_text("{}")
+        path = path / "X" / "0.0"
+    path.write_text(text)
+
+
+def text_of(path):
+    return (path / "X" / "0.0" if path.suffix == ".zarr" else path).read_text()
+
+
 @pytest.mark.filterwarnings("ignore:What was replaced could not be removed")
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()], ids=repr)
-def test_a_failure_of_any_call_leaves_the_old_or_the_new_one(templates, tmp_path, monkeypatch, error):
-    old, new = templates
-    path = tmp_path / f"cells{old.suffix}"
-    monkeypatch.setattr(AnnData, f"write_{old.suffix[1:]}", lambda _, part: copy(new, part))
-    was, becomes, seen = content(old), content(new), set()
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_failure_of_any_call_leaves_the_old_or_the_new_content(tmp_path, monkeypatch, suffix, error):
+    path, seen = tmp_path / f"cells{suffix}", set()
     for n in count():
-        copy(old, path)
-        raised = None
+        put(path, "old")
+        raised = False
         with faults(monkeypatch, n, error) as calls:
             try:
-                _anndata.write_file(AnnData(NEW), path, overwrite=True)
-            except (OSError, KeyboardInterrupt) as caught:
-                raised = caught
-        left = content(path)
-        assert left == becomes or (raised is not None and left == was), calls
+                with _anndata.written_whole(path, overwrite=True) as part:
+                    shutil.copytree(path, part) if path.is_dir() else None
+                    put(part, "new")
+            except (OSError, KeyboardInterrupt):
+                raised = True
+        assert text_of(path) == "new" or (raised and text_of(path) == "old"), calls
         if len(calls) <= n:
-            assert raised is None
+            assert not raised
             break
         seen.add(calls[n])
-        # Litter stays only where the call that removes it has failed.
+        # Other files stay only if the call that removes them has failed.
         if calls[n] not in ("unlink", "rmdir"):
             assert names(tmp_path) == [path.name], calls
-        for each in tmp_path.iterdir():
-            shutil.rmtree(each) if each.is_dir() else each.unlink()
+        for left in tmp_path.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
     assert {"mkdir", "fsync", "rmdir"} < seen
     assert seen & {"rename", "replace"}
 
 
-def test_a_store_that_cannot_get_its_name_back_is_kept_and_named(tmp_path, monkeypatch):
-    """A file system that renames the old store, and then nothing more."""
+def test_a_store_that_cannot_get_its_path_back_is_kept_and_named(tmp_path, monkeypatch):
+    """The file system renames the old store, and then nothing more."""
     path = tmp_path / "cells.zarr"
     write(path, OLD)
     renames = []
@@ -126,66 +118,53 @@ def test_a_store_that_cannot_get_its_name_back_is_kept_and_named(tmp_path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", rename)
-        with pytest.raises(OSError, match="could not be replaced") as raised:
-            _anndata.write_file(AnnData(NEW), path, overwrite=True)
+        with pytest.raises(OSError, match=r"cells\.zarr") as raised:
+            write(path, NEW, overwrite=True)
     old, new = (Path(part) for part in str(raised.value).split("'")[1:4:2])
     np.testing.assert_array_equal(read(old.rename(tmp_path / "old.zarr")), OLD)
     np.testing.assert_array_equal(read(new.rename(tmp_path / "new.zarr")), NEW)
 
 
-def test_a_replacement_that_was_killed_is_told_by_the_next_reader(tmp_path):
-    path = tmp_path / "cells.zarr"
-    write(path, OLD)
-    (tmp_path / ".cells.zarr.abcd").mkdir()
-    path.rename(tmp_path / ".cells.zarr.abcd" / "replaced")
+def test_the_reader_names_what_a_killed_replacement_has_left(tmp_path):
+    (tmp_path / ".cells.zarr.abcd" / "replaced").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"\.cells\.zarr\.abcd.replaced"):
-        _anndata.read_file(path)
+        read(tmp_path / "cells.zarr")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_is_replaced_may_be_a_link(tmp_path, suffix):
-    """The link is replaced, and what it names stays as it was."""
+def test_a_link_is_replaced_and_its_target_stays(tmp_path, suffix):
     elsewhere, path = tmp_path / f"elsewhere{suffix}", tmp_path / f"cells{suffix}"
     write(elsewhere, OLD)
     path.symlink_to(elsewhere, target_is_directory=suffix == ".zarr")
-    _anndata.write_file(AnnData(NEW), path, overwrite=True)
+    write(path, NEW, overwrite=True)
     np.testing.assert_array_equal(read(elsewhere), OLD)
     np.testing.assert_array_equal(read(path), NEW)
     assert names(tmp_path) == [path.name, elsewhere.name]
 
 
-@pytest.mark.parametrize("name", ["notes.h5ad", "notes.zarr"])
+@pytest.mark.parametrize("name", ["notes.h5ad", "notes.zarr", "notes.html"])
 def test_a_folder_of_something_else_is_not_replaced(tmp_path, name):
     folder = tmp_path / name
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is a folder"):
-        _anndata.write_file(AnnData(NEW), folder, overwrite=True)
-    assert (folder / "notes.txt").read_text() == "mine"
+    replace = sh.pl.report if name == "notes.html" else partial(_anndata.write_file, overwrite=True)
+    with pytest.raises(ValueError, match=rf"{name}.*folder"):
+        replace(AnnData(OLD), folder)
+    assert names(folder) == ["notes.txt"]
     assert names(tmp_path) == [name]
 
 
-def test_a_folder_is_no_place_for_a_page(tmp_path):
-    adata = sh.datasets.pbmc_planted(n_cells=80)
-    (tmp_path / "page.html").mkdir()
-    with pytest.raises(ValueError, match=r"page\.html.* is a folder"):
-        sh.pl.report(adata, tmp_path / "page.html")
-
-
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_has_appeared_meanwhile_is_not_replaced(tmp_path, monkeypatch, suffix):
+def test_content_that_appears_while_another_is_made_is_not_replaced(tmp_path, suffix):
     path = tmp_path / f"cells{suffix}"
-    name = f"write_{suffix[1:]}"
-    original = getattr(AnnData, name)
 
-    def slow(self, part, *args, **kwargs):
-        original(self, part, *args, **kwargs)
-        original(AnnData(OLD), path)  # of another process
+    def replace():
+        with _anndata.written_whole(path, overwrite=False) as part:
+            write(part, NEW)
+            write(path, OLD)  # of another process
 
-    with monkeypatch.context() as patch:
-        patch.setattr(AnnData, name, slow)
-        with pytest.raises(FileExistsError, match="has appeared"):
-            _anndata.write_file(AnnData(NEW), path, overwrite=False)
+    with pytest.raises(FileExistsError, match=path.name):
+        replace()
     np.testing.assert_array_equal(read(path), OLD)
     assert names(tmp_path) == [path.name]
 
@@ -195,7 +174,104 @@ def test_others_may_read_what_was_written(tmp_path):
     try:
         for suffix, mode in ((".h5ad", 0o644), (".zarr", 0o755)):
             path = tmp_path / f"cells{suffix}"
-            _anndata.write_file(AnnData(NEW), path, overwrite=False)
+            write(path, NEW)
             assert path.stat().st_mode & 0o777 == mode
     finally:
         os.umask(umask)
+
+
+@pytest.mark.filterwarnings("ignore:Writing zarr v2")
+def test_a_store_is_the_one_that_anndata_writes(tmp_path):
+    """Strings, raw and categories too; anndata warns of its default format, and we do not."""
+    adata = AnnData(NEW, obs={"kind": ["a", "b", "a", "b"]}, uns={"text": "β", "nested": {"n": 3}})
+    adata.obs_names, adata.raw = list("wxyz"), adata.copy()
+    adata.copy().write_zarr(tmp_path / "theirs.zarr")
+    _anndata.write_file(adata.copy(), tmp_path / "ours.zarr", overwrite=False)
+    files = [
+        {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        for folder in (tmp_path / "ours.zarr", tmp_path / "theirs.zarr")
+    ]
+    assert files[0] == files[1]
+    assert anndata.read_zarr(tmp_path / "ours.zarr").obs["kind"].dtype == "category"
+
+
+# ---- reading
+
+
+def large_array(file):
+    file.create_dataset("uns/a", (10**9,), "f8")
+
+
+def large_chunks(file):
+    file.create_dataset("uns/a", (2**20, 2**20), "f4", chunks=(1000, 1000), compression="gzip")[:10, :10] = 1
+
+
+def circle(file):
+    file["uns/b"] = file["uns"]
+
+
+def doubling(file):
+    inner = file.create_group("uns/end")
+    for depth in range(60):
+        outer = file["uns"].create_group(f"depth_{depth}")
+        outer["left"] = outer["right"] = inner
+        inner = outer
+
+
+def link(file):
+    file["uns/a"] = h5py.SoftLink("/X")
+
+
+def uns_in_another_file(file):
+    del file["uns"]
+    file["uns"] = h5py.ExternalLink("other.h5ad", "/uns")
+
+
+def values_in_another_file(file):
+    file.create_dataset("uns/a", (10**6,), "u1", external=[("/dev/zero", 0, 10**6)])
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((60, 3), "f4")
+    layout[:] = h5py.VirtualSource("other.h5ad", "X", (60, 3))
+    file.create_virtual_dataset("uns/a", layout)
+
+
+def uns_that_is_no_dict(file):
+    del file["uns"]
+    file["uns"] = np.arange(3)
+
+
+FORGED = [
+    large_array, large_chunks, circle, doubling, link, uns_in_another_file, values_in_another_file, virtual,
+    uns_that_is_no_dict,
+]  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    adata = AnnData(np.ones((60, 3), np.float32), uns={"a_fit": {"x": np.arange(5), "text": "words"}})
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    adata.write_h5ad(tmp_path / "other.h5ad")
+    return tmp_path / "cells.h5ad"
+
+
+@pytest.mark.parametrize("forge", FORGED, ids=lambda forge: forge.__name__)
+def test_a_forged_file_is_refused_before_memory_is_used(path, forge):
+    with h5py.File(path, "r+") as file:
+        forge(file)
+    for reader in (_anndata.read_file, _anndata.read_uns):
+        tracemalloc.start()
+        with pytest.raises(ValueError, match=r"cells\.h5ad"):
+            reader(path)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 2 * path.stat().st_size + 2**20
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
+def test_whole_files_are_read(path, compression):
+    other = AnnData(np.zeros((60, 3), np.float32), obsm={"X_pca": np.zeros((60, 0))}, uns={"empty": np.zeros((0, 3))})
+    other.write_h5ad(path, compression=compression)
+    assert _anndata.read_file(path).shape == (60, 3)
+    assert _anndata.read_uns(path).uns["empty"].shape == (0, 3)

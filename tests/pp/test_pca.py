@@ -1,4 +1,4 @@
-"""Principal components: scanpy's own on the training cells, and nothing else of the other cells."""
+"""Principal components are those that scanpy finds on the training cells, and other cells change nothing else."""
 
 from __future__ import annotations
 
@@ -36,8 +36,16 @@ def training(adata):
 # ---- against scanpy
 
 
-@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
-@pytest.mark.parametrize("mask_var", [None, "highly_variable", "some", "array"])
+@pytest.mark.parametrize(
+    ("form", "mask_var"),
+    [
+        (np.asarray, None),
+        (sparse.csr_matrix, "highly_variable"),
+        (sparse.csc_matrix, "some"),
+        (sparse.csr_array, "array"),
+        (np.asarray, "some"),
+    ],
+)
 def test_with_all_cells_it_is_scanpys(adata, form, mask_var):
     adata.X = form(adata.X)
     adata.var["some"] = np.arange(N_GENES) % 2 == 0
@@ -81,11 +89,12 @@ def test_all_cells_are_projected_with_the_training_mean(adata, training):
     assert np.abs(adata.obsm["X_pca"][~training].mean(axis=0)).max() > 0.05
 
 
-def test_blocks_of_rows_make_no_difference(adata, monkeypatch):
-    whole = sh.pp.pca(adata, 8, split_key="split", copy=True)
-    monkeypatch.setattr("scot_hycnn.pp._pca._BLOCK", 7)
-    parts = sh.pp.pca(adata, 8, split_key="split", copy=True)
-    np.testing.assert_allclose(parts.obsm["X_pca"], whole.obsm["X_pca"], atol=1e-6)
+def test_cells_in_several_blocks_of_rows():
+    rng = np.random.default_rng(0)
+    many = ad.AnnData(sparse.csr_matrix(rng.normal(size=(2500, 6)) * np.arange(1, 7)))
+    sh.pp.pca(many, 3, mask_obs=rng.random(2500) < 0.9)
+    expected = (many.X.toarray() - many.var["pca_mean"].to_numpy()) @ many.varm["PCs"]
+    np.testing.assert_allclose(many.obsm["X_pca"], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("mask", ["column", "array", "both"])
@@ -106,8 +115,9 @@ def test_training_cells_by_a_mask(adata, training, mask):
 # ---- no leak
 
 
-@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
-@pytest.mark.parametrize("spoil", [lambda x: 1000 * x, lambda x: x[::-1], lambda x: 0 * x - 7])
+@pytest.mark.parametrize(
+    ("form", "spoil"), [(np.asarray, lambda x: 1000 * x), (sparse.csr_matrix, lambda x: x[::-1] - 7)]
+)
 def test_held_out_cells_change_nothing_else(adata, training, form, spoil):
     values = adata.X.copy()
     values[~training] = spoil(values[~training])
@@ -121,23 +131,6 @@ def test_held_out_cells_change_nothing_else(adata, training, form, spoil):
     for key in ("variance", "variance_ratio"):
         np.testing.assert_array_equal(spoilt.uns["pca"][key], adata.uns["pca"][key])
     assert not np.allclose(spoilt.obsm["X_pca"][~training], adata.obsm["X_pca"][~training])
-
-
-def test_sparse_equals_dense_and_stays_sparse(adata):
-    compressed = adata.copy()
-    compressed.X = sparse.csr_matrix(adata.X)
-    for cells in (adata, compressed):
-        sh.pp.pca(cells, 8, split_key="split")
-    assert sparse.issparse(compressed.X)
-    np.testing.assert_allclose(compressed.obsm["X_pca"], adata.obsm["X_pca"], atol=1e-4)
-    np.testing.assert_allclose(compressed.var["pca_mean"], adata.var["pca_mean"], rtol=1e-12)
-
-
-def test_integers(adata):
-    adata.layers["counts"] = np.expm1(adata.X).round().astype(np.int64)
-    adata.layers["floats"] = adata.layers["counts"].astype(np.float64)
-    whole, floats = (sh.pp.pca(adata, 8, split_key="split", layer=layer, copy=True) for layer in ("counts", "floats"))
-    np.testing.assert_allclose(whole.obsm["X_pca"], floats.obsm["X_pca"], atol=1e-5)
 
 
 # ---- slots
@@ -189,84 +182,41 @@ def test_duplicated_names(adata):
     assert adata.varm["PCs"].shape == (N_GENES, 8)
 
 
-@pytest.mark.filterwarnings("ignore:Writing zarr v2 data:UserWarning")
-@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
-def test_round_trip(adata, tmp_path, suffix):
-    sh.pp.pca(adata, 8, split_key="split", mask_var=np.arange(N_GENES) < 15)
-    getattr(adata, f"write_{suffix}")(tmp_path / f"cells.{suffix}")
-    read = getattr(ad, f"read_{suffix}")(tmp_path / f"cells.{suffix}")
-    np.testing.assert_array_equal(read.obsm["X_pca"], adata.obsm["X_pca"])
-    np.testing.assert_array_equal(read.var["pca_mean"], adata.var["pca_mean"])
-    assert read.uns["pca"]["params"]["split_key"] == "split"
-
-
-def test_the_map_takes_it(adata):
-    """The same slots as scanpy's, so that fits and their check of the components work unchanged."""
-    adata.obs["condition"] = ["control", "treated"] * (N_CELLS // 2)
-    sh.pp.pca(adata, 3, split_key="split")
-    training = (adata.obs["split"] == "train").to_numpy()
-    sh.tl.hycnn_ot(adata, "control", "treated", mask_obs=training, potential="gaussian")
-    assert adata.uns["hycnn_ot"]["rep"]["name"] == "X_pca"
-    assert adata.uns["hycnn_ot"]["rep"]["fingerprint"]
-
-
 def test_seeds(adata):
     first, again = (sh.pp.pca(adata, 8, rng=np.random.default_rng(4), copy=True).obsm["X_pca"] for _ in range(2))
     np.testing.assert_array_equal(first, again)
     np.testing.assert_allclose(np.abs(first), np.abs(sh.pp.pca(adata, 8, rng=5, copy=True).obsm["X_pca"]), atol=1e-3)
 
 
-# ---- what does not work
+# ---- errors
 
-BAD = {
-    "no split": (
-        {"split_key": "folds"},
-        r"split_key='folds' is not a column of adata.obs; it has .*\. Run sh.pp.split",
-    ),
-    "no training label": (
-        {"split_key": "other"},
-        r"no cell of adata.obs\['other'\] is labelled 'train'; it has \['x'\]. sh.pp.split\(adata\) writes",
-    ),
-    "no mask": ({"mask_obs": "split"}, "mask_obs='split' is not a boolean column of adata.obs"),
-    "no layer": ({"layer": "counts"}, r"layer='counts' is not in adata.layers; it has \[\]"),
-    "no genes": ({"mask_var": "hvg"}, r"mask_var='hvg' is not a column of adata.var; it has \['n'\]"),
-    "numbers as genes": (
-        {"mask_var": "n"},
-        r"mask_var has shape \(25,\) and dtype int64; it needs one boolean for each",
-    ),
-    "too few values": ({"mask_var": np.ones(3, dtype=bool)}, r"mask_var has shape \(3,\) and dtype bool; it needs one"),
-    "genes in another order": (
-        {"mask_var": pd.Series(data=True, index=[f"gene{i}" for i in range(25)][::-1])},
-        "one boolean for each of the 25 genes, in their order",
-    ),
-    "as many components as genes": (
-        {"n_comps": 25},
-        "n_comps=25 must be a whole number from 1 to 24: 90 training cells",
-    ),
-    "as many as genes in the mask": (
-        {"n_comps": 4, "mask_var": np.arange(25) < 4},
-        "from 1 to 3: 90 training .* and 4",
-    ),
-    "as many as training cells": (
-        {"n_comps": 8, "mask_obs": np.arange(90) < 8},
-        "n_comps=8 must be a whole number from 1 to 7: 8 training cells and 25 genes have no more components",
-    ),
-    "half a component": ({"n_comps": 2.5}, "n_comps=2.5 must be a whole number"),
-    "no component": ({"n_comps": 0}, "n_comps=0 must be a whole number from 1"),
-    "one training cell": (
-        {"mask_obs": np.arange(90) < 1},
-        "PCA needs at least 2 training cells and 2 genes; there are 1 and 25",
-    ),
-    "key with a slash": ({"key_added": "a/b"}, "key_added='a/b' is no valid key"),
-}
+BAD = [
+    ({"split_key": "folds"}, "'folds'.*sh.pp.split"),
+    ({"split_key": "other"}, r"'other'.*'train'.*\['x'\]"),
+    ({"mask_obs": "split"}, "mask_obs='split'"),
+    ({"layer": "nix"}, r"layer='nix'.*\['log'\]"),
+    ({"mask_var": "hvg"}, r"mask_var='hvg'.*\['n'\]"),
+    ({"mask_var": "n"}, r"\(25,\).*int64"),
+    ({"mask_var": np.ones(3, dtype=bool)}, r"\(3,\).*25 genes"),
+    ({"mask_var": pd.Series(data=True, index=[f"gene{i}" for i in range(25)][::-1])}, "25 genes"),
+    ({"n_comps": 25}, "n_comps=25.*1 to 24"),
+    ({"n_comps": 4, "mask_var": np.arange(25) < 4}, "1 to 3: 90 .* 4 genes"),
+    ({"n_comps": 8, "mask_obs": np.arange(90) < 8}, "n_comps=8.*1 to 7: 8 .* 25 genes"),
+    ({"n_comps": 2.5}, "n_comps=2.5"),
+    ({"n_comps": 0}, "n_comps=0"),
+    ({"mask_obs": np.arange(90) < 1}, "1 and 25"),
+    ({"key_added": "a/b"}, "key_added='a/b'"),
+    ({"layer": "same"}, "do not vary.* 90 training cells"),
+]
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input(adata, unchanged, name):
-    options, message = BAD[name]
-    adata.obs["other"] = "x"
-    adata.var["n"] = np.arange(N_GENES, dtype=np.int64)
-    with unchanged(adata), pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize(("options", "values"), BAD, ids=lambda value: value if isinstance(value, str) else "")
+def test_an_error_names_the_value_and_nothing_changes(adata, unchanged, options, values):
+    adata.obs["other"], adata.var["n"] = "x", np.arange(N_GENES, dtype=np.int64)
+    adata.layers["log"] = adata.X
+    if options.get("layer") == "same":
+        adata.layers["same"] = np.ones(adata.shape)
+    with unchanged(adata), pytest.raises(ValueError, match=values):
         sh.pp.pca(adata, **{"n_comps": 3} | options)
 
 
@@ -274,38 +224,40 @@ def test_bad_input(adata, unchanged, name):
     ("form", "value", "held_out"),
     [(np.asarray, np.nan, True), (sparse.csr_matrix, np.nan, False), (np.asarray, np.inf, False)],
 )
-def test_values_that_are_not_finite(adata, unchanged, form, value, held_out):
+def test_cells_with_missing_values_are_named(adata, unchanged, form, value, held_out):
     training = (adata.obs["split"] == "train").to_numpy()
     rows = np.flatnonzero(training != held_out)[:6]
     adata.obs_names = [f"bad{i}" if i in rows else f"good{i}" for i in range(N_CELLS)]
     adata.X[rows, 3] = value
     adata.X = form(adata.X)
-    message = rf"NaN or infinity in 6 of 90 cells: 'bad{rows[0]}', .* \.\.\.\. Impute them, or take these cells out"
-    with unchanged(adata), pytest.raises(ValueError, match=message):
+    with unchanged(adata), pytest.raises(ValueError, match=rf"6 of 90 cells: 'bad{rows[0]}'"):
         sh.pp.pca(adata, 8, split_key="split")
 
 
 def test_no_values(adata, unchanged):
     adata.layers["log"], adata.X = adata.X.copy(), None
-    with unchanged(adata), pytest.raises(ValueError, match=r"adata.X is empty; pass the layer .* \['log'\]"):
+    with unchanged(adata), pytest.raises(ValueError, match=r"adata\.X .*\['log'\]"):
         sh.pp.pca(adata, 8)
+    adata.layers["text"] = np.full(adata.shape, "a")
+    with unchanged(adata), pytest.raises(TypeError, match=r"'text'.*<U1"):
+        sh.pp.pca(adata, 8, layer="text")
 
 
-def test_values_in_a_file(adata, tmp_path):
-    for form in (np.asarray, sparse.csr_matrix):
-        adata.X = form(adata.X)
-        adata.write_h5ad(tmp_path / "cells.h5ad")
-        backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
-        with pytest.raises(TypeError, match=r"adata.X is of type \w+; pca needs .* in memory: adata = adata.to_memory"):
-            sh.pp.pca(backed, 8)
-        assert sh.pp.pca(backed, 8, copy=True).obsm["X_pca"].shape == (N_CELLS, 8)
-        backed.file.close()
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_values_in_a_file(adata, tmp_path, form):
+    adata.X = form(adata.X)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    with pytest.raises(TypeError, match=r"adata\.to_memory"):
+        sh.pp.pca(backed, 8)
+    assert sh.pp.pca(backed, 8, copy=True).obsm["X_pca"].shape == (N_CELLS, 8)
+    backed.file.close()
 
 
-def test_an_interrupted_fit_leaves_everything(adata, unchanged, monkeypatch):
+def test_an_interrupted_fit_changes_nothing(adata, unchanged, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scot_hycnn.pp._pca._project", interrupt)
+    monkeypatch.setattr(sc.pp, "pca", interrupt)
     with unchanged(adata), pytest.raises(KeyboardInterrupt):
         sh.pp.pca(adata, 8)

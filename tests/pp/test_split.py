@@ -1,4 +1,4 @@
-"""Splits: known shares, whole groups, folds that partition, and sentences for what does not work."""
+"""Splits: known shares, whole groups, folds that partition the cells, and errors."""
 
 from __future__ import annotations
 
@@ -46,28 +46,24 @@ def test_the_column(adata):
     assert column.value_counts().to_dict() == {"train": 160, "test": 40}
 
 
-def test_copy_and_view(adata):
-    other = sh.pp.split(adata, copy=True)
+@pytest.mark.filterwarnings("ignore:Writing zarr v2 data:UserWarning")
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_copies_views_and_files(adata, tmp_path, suffix):
+    expected = is_tested(sh.pp.split(adata, copy=True))
     assert "split" not in adata.obs
     view = adata[:50]
     sh.pp.split(view)
     assert is_tested(view).sum() == 10
     assert "split" not in adata.obs
-    assert is_tested(other).sum() == 40
-
-
-@pytest.mark.filterwarnings("ignore:Writing zarr v2 data:UserWarning")
-@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
-def test_round_trip(adata, tmp_path, suffix):
     sh.pp.split(adata)
     getattr(adata, f"write_{suffix}")(tmp_path / f"cells.{suffix}")
     read = getattr(ad, f"read_{suffix}")(tmp_path / f"cells.{suffix}")
-    np.testing.assert_array_equal(is_tested(read), is_tested(adata))
-    with pytest.warns(UserWarning, match=r"Replacing 'split' \(adata.obs\); pass key_added"):
+    np.testing.assert_array_equal(is_tested(read), expected)
+    with pytest.warns(UserWarning, match="'split'"):
         sh.pp.split(read)
 
 
-def test_cells_of_a_file(adata, tmp_path):
+def test_cells_of_an_open_file(adata, tmp_path):
     adata.write_h5ad(tmp_path / "cells.h5ad")
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     sh.pp.split(backed)
@@ -99,7 +95,7 @@ def test_our_own_column_is_replaced_with_a_warning_also_when_it_has_lost_a_categ
 # ---- random cells
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 12), min_size=1, max_size=12),
     test_size=st.floats(0.05, 0.95),
@@ -121,8 +117,8 @@ def test_every_stratum_has_its_share_to_within_a_cell(sizes, test_size, seed):
 def test_every_cell_is_as_likely_to_be_tested():
     adata = cells(label=["a"] * 3 + ["b"] * 7)
     for options in ({}, {"stratify": "label"}):
-        mean = np.mean([is_tested(sh.pp.split(adata, rng=i, copy=True, **options)) for i in range(600)], axis=0)
-        np.testing.assert_allclose(mean, 0.2, atol=0.07)  # four standard deviations
+        mean = np.mean([is_tested(sh.pp.split(adata, rng=i, copy=True, **options)) for i in range(300)], axis=0)
+        np.testing.assert_allclose(mean, 0.2, atol=0.1)  # four standard deviations
 
 
 def test_combinations_of_columns_are_strata(adata):
@@ -146,7 +142,7 @@ def test_strata_that_are_too_small_are_named(options, capsys):
         sh.pp.split(adata, stratify="label", **options)
     finally:
         sc.settings.logfile = before
-    assert "of stratify, too small to be in both training and test cells: alone (1)\n" in capsys.readouterr().err
+    assert "alone (1)" in capsys.readouterr().err
 
 
 # ---- groups
@@ -161,7 +157,7 @@ def test_held_out_groups_are_exactly_the_test_cells(adata):
     np.testing.assert_array_equal(is_tested(adata, "donor3"), adata.obs["donor"] == 3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 30), min_size=2, max_size=10),
     test_size=st.floats(0.05, 0.95),
@@ -180,9 +176,9 @@ def test_drawn_groups_stay_whole_and_come_near_the_share(sizes, test_size, seed)
 
 def test_groups_are_drawn_at_random():
     adata = cells(donor=np.repeat(np.arange(10), 3))
-    drawn = np.array([is_tested(sh.pp.split(adata, groupby="donor", rng=i, copy=True)) for i in range(300)])
+    drawn = np.array([is_tested(sh.pp.split(adata, groupby="donor", rng=i, copy=True)) for i in range(150)])
     assert (drawn.sum(axis=1) == 6).all()
-    np.testing.assert_allclose(drawn.mean(axis=0), 0.2, atol=0.1)
+    np.testing.assert_allclose(drawn.mean(axis=0), 0.2, atol=0.13)
 
 
 def test_a_group_far_above_the_share_is_left_to_training():
@@ -220,73 +216,63 @@ def test_another_seed_gives_other_folds(adata):
     assert (first != other).any()
 
 
-# ---- what does not work
-
-BAD = {
-    "no column to stratify by": ({"stratify": ["condition", "sex"]}, r"stratify='sex' is not a column of adata.obs"),
-    "nothing to stratify by": ({"stratify": []}, r"stratify=\[\] is empty: .*; it has \['condition"),
-    "no column of groups": ({"groupby": "sex"}, r"groupby='sex' is not a column of adata.obs; it has \['condi"),
-    "labels without column": ({"holdout": "B"}, "holdout='B' are labels of groups; name their column with groupby"),
-    "unknown label": (
-        {"groupby": "cell_type", "holdout": ["B", "mono"]},
-        r"holdout='mono': no cell has this label in adata.obs\['cell_type'\]; it has \[",
-    ),
-    "no label": ({"groupby": "cell_type", "holdout": []}, "holdout is an empty list; name at least one group"),
-    "all labels": ({"groupby": "cell_type", "holdout": ["B", "T", "NK"]}, "are all groups .* no training cells"),
-    "labels and folds": (
-        {"groupby": "cell_type", "holdout": "B", "n_folds": 3},
-        "holdout='B' names the test cells, and so does n_folds=3; pass one of them",
-    ),
-    "labels and strata": ({"groupby": "cell_type", "holdout": "B", "stratify": "donor"}, "stratify='donor' cannot be"),
-    "groups and strata": ({"groupby": "donor", "stratify": "condition"}, "cannot be kept when whole groups .* n_folds"),
-    "share of all": ({"test_size": 1.0}, r"test_size=1.0 has to be a fraction between 0 and 1"),
-    "number of cells": ({"groupby": "donor", "test_size": 40}, "test_size=40 has to be a fraction"),
-    "one fold": ({"n_folds": 1}, "n_folds=1 has to be a whole number from 2 to 200, the number of cells"),
-    "half a fold": ({"n_folds": 2.5}, "n_folds=2.5 has to be a whole number"),
-    "more folds than groups": ({"n_folds": 9, "groupby": "donor"}, "n_folds=9 .* from 2 to 8, the number of groups"),
-    "fold after the last": ({"n_folds": 5, "fold": 5}, "fold=5 has to be a whole number from 0 to 4"),
-    "folds without seed": ({"n_folds": 5, "rng": None}, "rng=None: folds of one partition need the same whole number"),
-    "strata below folds": ({"n_folds": 150, "stratify": "condition"}, "No combination .* has 150 cells, one for each"),
-    "key with a slash": ({"key_added": "a/b"}, "key_added='a/b' is no valid key"),
-    "column of others": (
-        {"key_added": "condition"},
-        r"would replace adata.obs\['condition'\], which is no split .* has \['control', 'treated'\]; pass another",
-    ),
-    "labels of a split that are no categories": ({"key_added": "mine"}, "would replace adata.obs.'mine'"),
-}
+@pytest.mark.parametrize("groupby", [None, "donor"])
+def test_small_strata_are_divided_with_the_largest_one_and_warn_of_nothing(groupby):
+    label, donor = np.repeat(["many", "few", "alone"], [30, 2, 1]), np.arange(33) % 6
+    adata = cells(label=label, donor=donor)
+    folds = [
+        is_tested(sh.pp.split(adata, n_folds=3, fold=k, stratify="label", groupby=groupby, copy=True)) for k in range(3)
+    ]
+    np.testing.assert_array_equal(np.sum(folds, axis=0), 1)
+    assert all(test.sum() > 5 for test in folds)
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input(adata, unchanged, name):
-    options, message = BAD[name]
-    adata.obs["mine"] = "train"
-    with unchanged(adata), pytest.raises(ValueError, match=message):
+# ---- errors
+
+BAD = [
+    ({"stratify": ["condition", "sex"]}, "'sex'"),
+    ({"stratify": []}, r"stratify=\[\].*'condition'"),
+    ({"groupby": "sex"}, "'sex'.*'condition'"),
+    ({"holdout": "B"}, "holdout='B'.*groupby"),
+    ({"groupby": "cell_type", "holdout": ["B", "mono"]}, "holdout='mono'.*'cell_type'.*'NK'"),
+    ({"groupby": "cell_type", "holdout": []}, "holdout"),
+    ({"groupby": "cell_type", "holdout": ["B", "T", "NK"]}, "'NK'"),
+    ({"groupby": "cell_type", "holdout": "B", "n_folds": 3}, "holdout='B'.*n_folds=3"),
+    ({"groupby": "cell_type", "holdout": "B", "stratify": "donor"}, "stratify='donor'"),
+    ({"groupby": "donor", "stratify": "condition"}, "stratify='condition'.*'donor'.*n_folds"),
+    ({"test_size": 1.0}, "test_size=1.0"),
+    ({"groupby": "donor", "test_size": 40}, "test_size=40"),
+    ({"n_folds": 1}, "n_folds=1.*2 to 200"),
+    ({"n_folds": 2.5}, "n_folds=2.5"),
+    ({"n_folds": 9, "groupby": "donor"}, "n_folds=9.*2 to 8"),
+    ({"n_folds": 5, "fold": 5}, "fold=5.*0 to 4"),
+    ({"n_folds": 5, "rng": None}, "rng=None"),
+    ({"n_folds": 150, "stratify": "condition"}, "150 cells"),
+    ({"key_added": "a/b"}, "key_added='a/b'"),
+    ({"key_added": "condition"}, "key_added='condition'.*'control'"),
+    ({"key_added": "text"}, "key_added='text'"),
+    ({"groupby": "holes"}, "'holes'.* 3 of 200 cells"),
+    ({"groupby": "text"}, r"'text'.*\['train'\]"),
+]
+
+
+@pytest.mark.parametrize(("options", "values"), BAD, ids=str)
+def test_an_error_names_the_value_and_nothing_changes(adata, unchanged, options, values):
+    adata.obs["text"] = "train"
+    adata.obs["holes"] = adata.obs["donor"].astype(float).mask(np.arange(200) < 3)
+    with unchanged(adata), pytest.raises(ValueError, match=values):
         sh.pp.split(adata, **options)
 
 
-def test_cells_without_group(adata, unchanged):
-    adata.obs["donor"] = adata.obs["donor"].astype(float).mask(np.arange(200) < 3)
-    with unchanged(adata), pytest.raises(ValueError, match="has no value in 3 of 200 cells, whose group is unknown"):
-        sh.pp.split(adata, groupby="donor")
-
-
-def test_one_group():
-    with pytest.raises(ValueError, match=r"adata.obs\['donor'\] has one group only, \['a'\]; a split needs at least"):
-        sh.pp.split(cells(donor=["a"] * 5), groupby="donor")
-
-
-def test_one_cell():
-    with pytest.raises(ValueError, match="adata has 1 cells; training and test cells need at least one each"):
+def test_one_cell_or_none():
+    with pytest.raises(ValueError, match="1 cells"):
         sh.pp.split(cells(donor=["a"]))
-
-
-def test_no_anndata():
-    with pytest.raises(TypeError, match="adata is of type DataFrame; an AnnData is needed"):
+    with pytest.raises(TypeError, match="DataFrame"):
         sh.pp.split(pd.DataFrame())
 
 
 def test_a_fold_that_groups_leave_empty():
-    """scikit-learn puts groups together that balance each other, also where another fold then gets none."""
-    adata = cells(donor=np.repeat(list("abcde"), [3, 1, 2, 2, 3]), label=list("11132200222"))
-    with pytest.raises(ValueError, match="fold=2 of 5 is empty: the groups are too uneven; use fewer folds"):
-        sh.pp.split(adata, groupby="donor", stratify="label", n_folds=5, fold=2, rng=1)
+    """scikit-learn joins groups that balance each other, even if another fold then gets none."""
+    adata = cells(donor=np.repeat(list("abcd"), [7, 9, 2, 11]), label=list("12212220022220010011000000212"))
+    with pytest.raises(ValueError, match="fold=2 of 4"):
+        sh.pp.split(adata, groupby="donor", stratify="label", n_folds=4, fold=2, rng=1)

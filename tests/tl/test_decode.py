@@ -1,4 +1,4 @@
-"""Predicted expression: the formula, what it must not touch, and sentences."""
+"""Predicted expression: the formula, what it must not change, and errors."""
 
 from __future__ import annotations
 
@@ -42,11 +42,10 @@ def is_decoded(adata, layer, values):
     assert np.isnan(result[~rows]).all()
 
 
-@pytest.mark.parametrize("block_size", [1, 7, 1000])
-@pytest.mark.parametrize("kind", [np.asarray, csr_matrix, "float64"])
+@pytest.mark.parametrize(("block_size", "kind"), [(1, np.asarray), (7, csr_matrix), (1000, np.float64)])
 def test_the_formula(fit, block_size, kind):
     values = fit.X.copy()
-    fit.X = fit.X.astype(kind) if kind == "float64" else kind(fit.X)
+    fit.X = kind(fit.X)
     sh.tl.decode(fit, block_size=block_size)
     is_decoded(fit, "hycnn_ot", expected(fit, values))
 
@@ -88,14 +87,11 @@ def test_the_layer_that_the_pca_was_run_on(cells, unchanged):
     sh.tl.hycnn_ot(cells, "control", "IFN-beta", potential="gaussian")
     sh.tl.decode(cells)
     is_decoded(cells, "hycnn_ot", expected(cells, cells.layers["log"]))
-    for other in ("X", "counts"):
-        with unchanged(cells), pytest.raises(ValueError, match="Pass layer='log', which fits"):
-            sh.tl.decode(cells, layer=other, key_added="new")
     cells.X = cells.layers["log"] + 3.0  # the same for all cells: a PCA does not see it
     sh.tl.decode(cells, layer="X", key_added="of_x")
     is_decoded(cells, "of_x", expected(cells, cells.X))
     del cells.layers["log"]
-    with unchanged(cells), pytest.raises(ValueError, match=r"run on layer 'log', which adata.layers lacks.*layer='X'"):
+    with unchanged(cells), pytest.raises(ValueError, match=r"'log'.*\['counts'.*layer='X'"):
         sh.tl.decode(cells, key_added="new")
 
 
@@ -113,13 +109,15 @@ def test_decoders_results_are_taken_as_they_are(fit):
     seen = []
 
     def decoder(points):
-        seen.append((points.dtype, len(points)))
+        assert points.dtype == np.float32
+        seen.append(len(points))
         return np.repeat(points, 2, axis=1) - 1.0
 
     del fit.varm["PCs"]
     sh.tl.decode(fit, decoder=decoder, block_size=25)
     is_decoded(fit, "hycnn_ot", np.repeat(fit.obsm["X_hycnn_ot"][is_source(fit)], 2, axis=1) - 1)
-    assert seen == [(np.float32, 25), (np.float32, 25), (np.float32, 10)]
+    assert sum(seen) == 60
+    assert max(seen) <= 25
     for kind in (torch.from_numpy, csr_matrix, pd.DataFrame):
         sh.tl.decode(fit, decoder=lambda points, kind=kind: kind(decoder(points)), key_added=kind.__name__)
         np.testing.assert_array_equal(fit.layers[kind.__name__], fit.layers["hycnn_ot"])
@@ -149,7 +147,7 @@ def test_maps_of_expression_itself(cells):
     sh.tl.hycnn_ot(cells, "control", "IFN-beta", use_rep="smoothed", potential="gaussian", key_added="table")
     sh.tl.decode(cells, "table")
     np.testing.assert_array_equal(cells.layers["table"], cells.obsm["X_table"])
-    with pytest.raises(ValueError, match="layer='counts' does not apply: the map was fitted on expression itself, 'X'"):
+    with pytest.raises(ValueError, match="layer='counts'"):
         sh.tl.decode(cells, "genes", layer="counts")
 
 
@@ -213,46 +211,42 @@ def text_layer(adata):
 
 
 CASES = {
-    "no fit": (None, {"key": "nix"}, r"no fit 'nix'; it has the fits \['hycnn_ot'\]"),
-    "target": (None, {"target": "IL-2"}, "target='IL-2' is not a target"),
-    "layer": (None, {"layer": "nix"}, r"layer='nix' is not in adata.layers; it has \['counts'\], and 'X' is adata.X"),
-    "text": (text_layer, {"layer": "text"}, r"adata.layers\['text'\] holds values of dtype <U1; expression is numbers"),
-    "no slot": (lambda a: a.obsm.pop("X_hycnn_ot"), {}, r"lacks 'X_hycnn_ot'; run sh.tl.transport\(adata"),
-    "loadings": (lambda a: a.varm.pop("PCs"), {}, r"No way from 'X_pca' to genes: adata.varm has \[\].*Pass decoder="),
-    "bad loadings": (spoil_loadings, {}, r"\['PCs'\] has shape \(6, 3\); finite loadings of 6 genes on 3"),
-    "no X": (lambda a: setattr(a, "X", None), {}, r"adata.X is empty; pass the layer that holds .* \['counts'\]"),
-    "NaN": (spoil_x, {}, r"adata.X has NaN or infinite values, the first in cell 'cell\d+'; impute them"),
-    "block_size": (None, {"block_size": 0}, "block_size=0 must be 1 or more"),
-    "slash": (None, {"key_added": "a/b"}, "key_added='a/b' is no valid key"),
-    "foreign": (None, {"key_added": "counts"}, r"overwrite adata.layers\['counts'\], which holds other values"),
-    "shape": (None, {"decoder": lambda p: p}, r"returned shape \(60, 3\) for points of shape \(60, 3\); .*\(60, 6\)"),
+    "key": (None, {"key": "nix"}, r"'nix'.*\['hycnn_ot'\]"),
+    "target": (None, {"target": "IL-2"}, "'IL-2'"),
+    "layer": (None, {"layer": "nix"}, r"'nix'.*\['counts'\]"),
+    "layer of text": (text_layer, {"layer": "text"}, "'text'.*<U1"),
+    "no prediction": (lambda a: a.obsm.pop("X_hycnn_ot"), {}, "'X_hycnn_ot'.*sh.tl.transport"),
+    "prediction of other cells": (lambda a: a.obsm["X_hycnn_ot"].fill(np.nan), {}, "60 source cells.*sh.tl.transport"),
+    "no loadings": (lambda a: a.varm.pop("PCs"), {}, "'X_pca'.*decoder="),
+    "broken loadings": (spoil_loadings, {}, r"'PCs'.*\(6, 3\)"),
+    "no X": (lambda a: setattr(a, "X", None), {}, r"adata\.X.*\['counts'\]"),
+    "NaN": (spoil_x, {}, r"adata\.X.*'cell\d+'"),
+    "block_size": (None, {"block_size": 0}, "block_size=0"),
+    "slash": (None, {"key_added": "a/b"}, "key_added='a/b'"),
+    "layer of others": (None, {"key_added": "counts"}, "'counts'"),
+    "decoded shape": (None, {"decoder": lambda p: p}, r"\(\d+, 3\).*\(\d+, 6\)"),
     "decoded NaN": (None, {"decoder": lambda p: np.full((len(p), 6), np.nan)}, "infinite values for 60 of 60 cells"),
-    "no array": (None, {"decoder": lambda p: [object()] * len(p)}, "decoder returned list, which does not convert"),
-    "gradients": (
-        None,
-        {"decoder": lambda p: torch.tensor(p, requires_grad=True)},
-        "decoder returned Tensor, which does not convert to an array of numbers: .*grad",
-    ),
+    "decoded objects": (None, {"decoder": lambda p: [object()] * len(p)}, "list"),
+    "decoded gradients": (None, {"decoder": lambda p: torch.tensor(p, requires_grad=True)}, "Tensor.*grad"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_sentence_and_no_trace(fit, unchanged, case):
-    spoil, options, message = CASES[case]
+def test_an_error_names_the_value_and_nothing_changes(fit, unchanged, case):
+    spoil, options, value = CASES[case]
     if spoil:
         spoil(fit)
-    with unchanged(fit), pytest.raises(ValueError, match=message):
+    with unchanged(fit), pytest.raises(ValueError, match=value):
         sh.tl.decode(fit, **{"key_added": "new", **options})
 
 
-def test_the_cell_that_has_no_number_is_named(fit):
-    fit.obs_names = [f"cell{i}" for i in range(fit.n_obs)]
+def test_the_cell_with_a_missing_value_is_named(fit):
     row = np.flatnonzero(is_source(fit))[3]
     spoil_x(fit)
-    with pytest.raises(ValueError, match=rf"the first in cell 'cell{row}'; impute"):
+    with pytest.raises(ValueError, match=rf"'cell{row}'"):
         sh.tl.decode(fit, key_added="new")
 
 
 def test_a_decoder_that_is_no_function(fit, unchanged):
-    with unchanged(fit), pytest.raises(TypeError, match=r"decoder is of type str; it takes a function .*\(n, 6\)"):
+    with unchanged(fit), pytest.raises(TypeError, match="str"):
         sh.tl.decode(fit, decoder="scVI")

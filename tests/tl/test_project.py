@@ -1,4 +1,4 @@
-"""Predicted cells on an embedding: where they land, what is written, and what is refused."""
+"""Predicted cells on an embedding: their positions, what is written, and errors."""
 
 from __future__ import annotations
 
@@ -77,14 +77,11 @@ def test_all_targets_or_one(new_cells):
     sh.pl.transport(adata, target="IL/2", basis="umap", show=False)
 
 
-def test_copy_leaves_the_original(fitted, unchanged):
+def test_copies_and_views(fitted, unchanged):
     with unchanged(fitted):
         copied = sh.tl.project(fitted, key_added="place", copy=True)
     assert "X_place" in copied.obsm
     assert "place" in copied.uns
-
-
-def test_a_view_becomes_an_anndata_of_its_own(fitted):
     view = fitted[:300]
     sh.tl.project(view)
     assert not view.is_view
@@ -94,20 +91,16 @@ def test_a_view_becomes_an_anndata_of_its_own(fitted):
 
 def test_again_replaces_with_a_warning(fitted):
     sh.tl.project(fitted)
-    with pytest.warns(
-        UserWarning, match=r"Replacing 'X_umap_hycnn_ot' \(adata.obsm\), 'umap_hycnn_ot' \(adata.uns\)"
-    ) as r:
+    with pytest.warns(UserWarning, match=r"'X_umap_hycnn_ot' \(adata.obsm\), 'umap_hycnn_ot' \(adata.uns\)") as r:
         sh.tl.project(fitted, n_neighbors=7)
     assert r[0].filename == __file__
     assert fitted.uns["umap_hycnn_ot"]["n_neighbors"] == 7
 
 
-@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
-@pytest.mark.filterwarnings("ignore:Writing zarr v2")
-def test_a_file_holds_it(fitted, tmp_path, suffix):
+def test_a_file_holds_it(fitted, tmp_path):
     sh.tl.project(fitted)
-    getattr(fitted, f"write_{suffix}")(tmp_path / f"fit.{suffix}")
-    back = getattr(anndata, f"read_{suffix}")(tmp_path / f"fit.{suffix}")
+    fitted.write_h5ad(tmp_path / "fit.h5ad")
+    back = anndata.read_h5ad(tmp_path / "fit.h5ad")
     np.testing.assert_array_equal(back.obsm["X_umap_hycnn_ot"], fitted.obsm["X_umap_hycnn_ot"])
     # Neither stale, which would warn, nor foreign, which would be refused.
     sh.pl.transport(back, basis="umap", show=False)
@@ -116,30 +109,27 @@ def test_a_file_holds_it(fitted, tmp_path, suffix):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "values"),
     [
-        ({"basis": "tsne"}, r"basis='tsne' is not in adata.obsm; it has \['X_pca', "),
-        ({"basis": "line"}, "basis='line' has 1 column; a plot needs two"),
-        ({"basis": "holes"}, r"adata.obsm\['holes'\] has no finite position for \d+ of 400 cells of the fit"),
-        ({"key": "foo"}, "no fit 'foo'"),
-        ({"target": "IL-2"}, "target='IL-2' is not a target"),
-        ({"n_neighbors": 0}, "n_neighbors=0 must be a whole number of 1 or more"),
-        ({"key_added": "a/b"}, "key_added='a/b' is no valid key"),
-        ({"key_added": ""}, "key_added='' is no valid key"),
-        ({"key_added": "umap"}, r"'X_umap' \(adata.obsm\) would be replaced, which sh.tl.project did not write"),
-        (
-            {"key_added": "hycnn_ot"},
-            r"'X_hycnn_ot' \(adata.obsm\) and 'hycnn_ot' \(adata.uns\) would be replaced",
-        ),
+        ({"basis": "tsne"}, "'tsne'.*'X_pca'"),
+        ({"basis": "line"}, "'line'.*1 column"),
+        ({"basis": "holes"}, r"'holes'.*\d+ of 400 cells"),
+        ({"key": "foo"}, "'foo'"),
+        ({"target": "IL-2"}, "'IL-2'"),
+        ({"n_neighbors": 0}, "n_neighbors=0"),
+        ({"key_added": "a/b"}, "key_added='a/b'"),
+        ({"key_added": ""}, "key_added=''"),
+        ({"key_added": "umap"}, r"'X_umap' \(adata.obsm\)"),
+        ({"key_added": "hycnn_ot"}, r"'X_hycnn_ot' \(adata.obsm\) and 'hycnn_ot' \(adata.uns\)"),
     ],
 )
-def test_bad_input(fitted, unchanged, options, message):
+def test_an_error_names_the_value_and_nothing_changes(fitted, unchanged, options, values):
     fitted.obsm["line"] = fitted.obsm["X_pca"][:, :1]
     fitted.obsm["holes"] = np.where(np.arange(fitted.n_obs)[:, None] < 5, np.nan, fitted.obsm["X_umap"])
-    with unchanged(fitted), pytest.raises(ValueError, match=message):
+    with unchanged(fitted), pytest.raises(ValueError, match=values):
         sh.tl.project(fitted, **options)
 
 
-def test_what_is_no_anndata(fitted):
-    with pytest.raises(TypeError, match="adata is of type ndarray; an AnnData is needed"):
+def test_another_type_than_anndata(fitted):
+    with pytest.raises(TypeError, match="ndarray"):
         sh.tl.project(fitted.obsm["X_pca"])

@@ -1,4 +1,4 @@
-"""What is written survives files, subsets, copies and renaming: it means the same, or a sentence says why not."""
+"""Results survive files, subsets, copies and renaming: they mean the same, or an error says why not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 import scot_hycnn as sh
 
-AWKWARD = ["a/b", "β", "", " ", "1.0", "inverse", "A", "a"]
+AWKWARD = ["a/b", "", "A", "a"]
 WRITTEN = ("obs", "var", "obsm", "varm", "layers", "uns")
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Writing zarr v2"),
@@ -21,7 +21,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory):
-    """All that our functions write, for targets of awkward names."""
+    """All slots that the package writes, for targets with awkward names."""
     rng, n = np.random.default_rng(0), 30
     condition = rng.permutation(np.repeat(["control", *AWKWARD], [60, *[n] * len(AWKWARD)]))
     obs = pd.DataFrame({"condition": pd.Categorical(condition), "cell_type": np.resize(["B/β", "T"], len(condition))})
@@ -102,7 +102,7 @@ def test_a_fit_over_one_that_was_read_leaves_nothing_of_it(everything, tmp_path)
     assert "hycnn_ot_evaluation" not in back.uns
 
 
-# ---- what users do between a fit and its use
+# ---- changes between a fit and its use
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_the_fit_is_kept(fitted, change):
 def test_other_genes_are_refused(fitted, unchanged):
     part = fitted[:, :4].copy()
     for use in (sh.tl.transport, sh.tl.decode, sh.get.transported, sh.get.predicted):
-        with unchanged(part), pytest.raises(ValueError, match=r"other loadings or genes .*sh\.get\.model\(adata\)"):
+        with unchanged(part), pytest.raises(ValueError, match=r"'X_pca'.*sh\.get\.model\(adata\)"):
             use(part)
     moved = sh.get.model(part).transport(part.obsm["X_pca"])
     np.testing.assert_array_equal(moved[part.obs["condition"] == "control"], sh.get.transported(fitted).X[60:120])
@@ -153,20 +153,26 @@ def test_other_genes_are_refused(fitted, unchanged):
 def test_renamed_categories(fitted, unchanged):
     fitted.rename_categories("condition", ["resting", "treated"])
     for use in (sh.tl.decode, sh.get.transported, sh.get.predicted):
-        message = (
-            r"'control' in adata.obs\['condition'\].*it has \['resting', 'treated'\]\. Name the cells as they were"
-        )
-        with unchanged(fitted), pytest.raises(ValueError, match=message):
+        with unchanged(fitted), pytest.raises(ValueError, match=r"'control'.*'condition'.*'resting', 'treated'"):
             use(fitted)
-    with pytest.warns(UserWarning, match=r"has no label 'control'.*all cells are moved"):
+    with pytest.warns(UserWarning, match=r"'control'.*'resting'"):
         sh.tl.transport(fitted, key_added="new")
     fitted.rename_categories("condition", ["control", "IFN-beta"])
     assert len(sh.get.transported(fitted)) == 180
 
 
 @pytest.mark.filterwarnings("ignore:Observation names are not unique")
-@pytest.mark.parametrize("uns_merge", [None, "same", "unique", "first", "only"])
-@pytest.mark.parametrize("other", ["the same fit", "another fit", "no fit"])
+@pytest.mark.parametrize(
+    ("other", "uns_merge"),
+    [
+        ("the same fit", None),
+        ("the same fit", "same"),
+        ("another fit", "unique"),
+        ("another fit", "first"),
+        ("no fit", "only"),
+        ("no fit", "same"),
+    ],
+)
 def test_concatenated(fitted, new_cells, unchanged, uns_merge, other):
     others = fitted.copy() if other == "the same fit" else new_cells(40, seed=3)
     if other == "another fit":
@@ -183,12 +189,12 @@ def test_concatenated(fitted, new_cells, unchanged, uns_merge, other):
     else:
         with (
             unchanged(both),
-            pytest.raises(ValueError, match=r"has no fit 'hycnn_ot'|the fit is damaged|a damaged one"),
+            pytest.raises(ValueError, match="'hycnn_ot'"),
         ):
             sh.tl.transport(both)
 
 
-# ---- keys that are taken
+# ---- keys of others
 
 
 def fit_to_mine(adata):
@@ -211,9 +217,8 @@ FOREIGN = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:All cells are evaluated")
 @pytest.mark.parametrize("case", FOREIGN)
-def test_what_is_not_ours_is_refused_or_announced(fitted, unchanged, case):
+def test_values_of_others_are_refused_or_announced(fitted, unchanged, case):
     write, slot, name = FOREIGN[case]
     shape = {"obs": (fitted.n_obs,), "obsm": (fitted.n_obs, 2), "var": (fitted.n_vars,), "layers": fitted.shape}
     getattr(fitted, slot)[name] = np.ones(shape.get(slot, (3,)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from contextlib import nullcontext
 from dataclasses import replace
 
 import anndata
@@ -21,40 +20,30 @@ def fit(cells, fast):
     return cells
 
 
-@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
-@pytest.mark.parametrize("potential", ["hycnn", "gaussian"])
+@pytest.fixture
+def fitted(cells):
+    """The Gaussian map, which is enough for errors."""
+    sh.tl.hycnn_ot(cells, "control", "IFN-beta", potential="gaussian")
+    return cells
+
+
+@pytest.mark.parametrize(("suffix", "potential"), [("h5ad", "hycnn"), ("zarr", "gaussian")])
 @pytest.mark.filterwarnings("ignore:Writing zarr v2")
 def test_a_file_is_self_contained(cells, fast, tmp_path, suffix, potential):
     sh.tl.hycnn_ot(cells, "control", "IFN-beta", inverse=True, potential=potential, **fast)
-    path = tmp_path / f"fit{suffix}"
-    if suffix == ".h5ad":
-        cells.write_h5ad(path)
-        back = anndata.read_h5ad(path)
-    else:
-        cells.write_zarr(path)
-        back = anndata.read_zarr(path)
-    same(back.uns["hycnn_ot"], cells.uns["hycnn_ot"])
+    path = tmp_path / f"fit.{suffix}"
+    getattr(cells, f"write_{suffix}")(path)
+    back = getattr(anndata, f"read_{suffix}")(path)
     sh.tl.transport(back, key_added="again")
     sh.tl.transport(back, key_added="again", direction="inverse")
     for name in ("", "_inverse"):
         np.testing.assert_array_equal(back.obsm[f"X_again{name}"], cells.obsm[f"X_hycnn_ot{name}"])
     for name in ("displacement", "std"):
         np.testing.assert_array_equal(back.obs[f"again_{name}"], cells.obs[f"hycnn_ot_{name}"])
-    # A path to the file does as well as what is in it.
+    # The path to the file is a model too.
     others = cells.copy()
     sh.tl.transport(others, model=path, key_added="by_path")
     np.testing.assert_array_equal(others.obsm["X_by_path"], cells.obsm["X_hycnn_ot"])
-
-
-def same(a, b):
-    """The same meaning, in types that may differ."""
-    if isinstance(b, dict):
-        assert set(a) == set(b)
-        for key in b:
-            same(a[key], b[key])
-    else:
-        np.testing.assert_array_equal(a, b)
-        assert np.asarray(a).dtype.kind == np.asarray(b).dtype.kind
 
 
 def test_displacement_interpolation(fit):
@@ -75,16 +64,22 @@ def test_another_anndata(fit, new_cells):
     assert "hycnn_ot" not in others.uns
 
 
-@pytest.mark.parametrize("change", ["no column", "no label"])
-def test_without_the_label_all_cells_move(fit, new_cells, change):
+def test_without_the_column_all_cells_move(fit, new_cells):
     others = new_cells(20, seed=5)
-    if change == "no column":
-        del others.obs["condition"]
-    else:
-        others = others[(others.obs["condition"] != "control").to_numpy()].copy()
-    message = r"has no label 'control', which the map is for, but \['IFN-beta'\]: all cells are moved"
-    with nullcontext() if change == "no column" else pytest.warns(UserWarning, match=message):
+    del others.obs["condition"]
+    sh.tl.transport(others, model=fit)
+    assert np.isfinite(others.obsm["X_hycnn_ot"]).all()
+
+
+def test_without_the_label_all_cells_move_with_a_warning(fit, new_cells):
+    others = new_cells(20, seed=5)
+    others.obs["condition"] = others.obs["condition"].cat.rename_categories({"control": "Control"})
+    sh.tl.transport(
+        others, model=fit, mask_obs=np.ones(50, dtype=bool), key_added="masked"
+    )  # a mask chooses: no warning
+    with pytest.warns(UserWarning, match=r"'control'.*'Control', 'IFN-beta'") as caught:
         sh.tl.transport(others, model=fit)
+    assert caught[0].filename == __file__
     assert np.isfinite(others.obsm["X_hycnn_ot"]).all()
 
 
@@ -97,12 +92,6 @@ def test_numbers_are_the_same_label_in_any_type(fit, new_cells):
     np.testing.assert_array_equal(np.isfinite(others.obsm["X_hycnn_ot"]).all(1), is_control)
 
 
-def test_no_cell_to_move_is_an_error(fit, new_cells, unchanged):
-    others = new_cells(20, seed=5)
-    with unchanged(others), pytest.raises(ValueError, match="nothing to move: mask_obs is False everywhere"):
-        sh.tl.transport(others, model=fit, mask_obs=np.zeros(others.n_obs, dtype=bool))
-
-
 def test_mask_obs_overrides_labels(fit):
     mask = np.arange(fit.n_obs) < 9
     sh.tl.transport(fit, mask_obs=mask, key_added="masked")
@@ -112,30 +101,26 @@ def test_mask_obs_overrides_labels(fit):
 def test_a_map_in_memory_or_in_a_file(fit, new_cells, tmp_path):
     others = new_cells(20, seed=5)
     sh.tl.transport(others, model=fit, key_added="a")
-    transport_map = sh.get.model(fit)
-    transport_map.save(tmp_path / "map.safetensors")
-    for key, model in (
-        ("b", transport_map),
-        ("c", tmp_path / "map.safetensors"),
-        ("d", str(tmp_path / "map.safetensors")),
-    ):
+    transport_map, path = sh.get.model(fit), tmp_path / "map.safetensors"
+    transport_map.save(path)
+    for key, model in (("b", transport_map), ("c", path), ("d", str(path))):
         sh.tl.transport(others, model=model, key_added=key)
         np.testing.assert_array_equal(others.obsm[f"X_{key}"], others.obsm["X_a"])
 
 
-def test_a_map_of_arrays_moves_all_cells_and_says_what_it_cannot_know(fit, new_cells):
+def test_a_map_of_arrays_moves_all_cells_and_warns_of_an_unknown_space(fit, new_cells):
     others = new_cells(20, seed=5)
     bare = replace(sh.get.model(fit), origin={})
-    with pytest.warns(UserWarning, match="Nothing says whether 'X_pca' of these cells is the space") as caught:
+    with pytest.warns(UserWarning, match="'X_pca'") as caught:
         sh.tl.transport(others, model=bare)
     assert caught[0].filename == __file__
     np.testing.assert_array_equal(others.obsm["X_hycnn_ot"], bare.transport(others.obsm["X_pca"]))
 
 
-def test_a_map_on_its_own_refuses_other_loadings(fit, new_cells, unchanged):
+def test_a_map_without_its_anndata_refuses_other_loadings(fit, new_cells, unchanged):
     others = new_cells(20, seed=5)
     others.varm["PCs"] = -others.varm["PCs"]
-    with unchanged(others), pytest.raises(ValueError, match="other loadings or genes"):
+    with unchanged(others), pytest.raises(ValueError, match=r"'X_pca'.*other loadings"):
         sh.tl.transport(others, model=sh.get.model(fit))
 
 
@@ -154,12 +139,6 @@ def test_several_targets(cells):
     assert [name for name in new.obsm if "one" in name] == ["X_one_BCR_FcR-XL"]
 
 
-def test_fewer_components_than_there_are(cells):
-    sh.tl.hycnn_ot(cells, "control", "IFN-beta", n_pcs=2, potential="gaussian")
-    sh.tl.transport(cells, key_added="again")
-    np.testing.assert_array_equal(cells.obsm["X_again"], cells.obsm["X_hycnn_ot"])
-
-
 def test_x_pca_and_pca_are_the_same(fit):
     others = fit.copy()
     others.obsm["pca"] = others.obsm.pop("X_pca")
@@ -170,17 +149,17 @@ def test_x_pca_and_pca_are_the_same(fit):
 def test_expression_is_checked_by_gene_names(cells, unchanged):
     sh.tl.hycnn_ot(cells, "control", "IFN-beta", use_rep="X", potential="gaussian")
     others = cells[:, ::-1].copy()
-    with unchanged(others), pytest.raises(ValueError, match="'X' of these cells has other loadings or genes"):
+    with unchanged(others), pytest.raises(ValueError, match=r"'X'.*other loadings or genes"):
         sh.tl.transport(others, model=cells, key_added="x")
-    with pytest.raises(ValueError, match="6 dimensions of 'X', and these cells have 5"):
+    with pytest.raises(ValueError, match=r"6 dimensions of 'X'.* 5"):
         sh.tl.transport(cells[:, :5].copy(), model=cells, key_added="x")
 
 
-def test_unknown_loadings_warn_elsewhere_and_not_at_home(cells):
+def test_unknown_loadings_warn_in_another_anndata_only(cells):
     del cells.varm["PCs"]
     sh.tl.hycnn_ot(cells, "control", "IFN-beta", potential="gaussian")
     sh.tl.transport(cells, key_added="home")
-    with pytest.warns(UserWarning, match="Nothing says whether"):
+    with pytest.warns(UserWarning, match="'X_pca'"):
         sh.tl.transport(cells, model=cells.copy(), key_added="elsewhere")
 
 
@@ -213,67 +192,66 @@ def drop(key):
 
 
 CASES = {
-    "loadings": (other_loadings, {}, "other loadings or genes .* project these cells with the training cells' PCs"),
-    "no rep": (drop_rep, {}, r"fitted on adata.obsm\['X_pca'\], which these cells lack"),
-    "narrow": (narrow, {}, "fitted in 3 dimensions of 'X_pca', and these cells have 2"),
-    "NaN": (poison, {}, "NaN or infinite values in 60 of 60 cells"),
-    "other rep": (None, {"use_rep": "X"}, "use_rep='X', but the map was fitted on 'X_pca'"),
-    "key": (
-        None,
-        {"key": "foo"},
-        r"no fit 'foo'; it has the fits \['hycnn_ot'\]: pass key= one of them",
-    ),
-    "no fit": (lambda adata: adata.uns.clear(), {}, "it has no fits. Run sh.tl.hycnn_ot first"),
-    "target": (None, {"target": "IL-2"}, r"target='IL-2' is not a target of .* it has \['IFN-beta'\]"),
-    "direction": (None, {"direction": "back"}, r"direction='back' is unknown; choose one of \['forward', 'inverse'\]"),
-    "t": (None, {"t": 1.5}, "t=1.5 is outside"),
-    "t of the inverse": (None, {"t": 0.5, "direction": "inverse"}, "t=0.5 goes with direction='forward' only"),
-    "fill": (None, {"fill": "zero"}, "fill='zero' is unknown"),
-    "mask": (None, {"mask_obs": "nix"}, "mask_obs='nix' is not a boolean column"),
-    "key_added": (None, {"key_added": "pca"}, "would replace the representation"),
-    "newer schema": (newer, {}, "schema version 99; this scot_hycnn reads versions 1 to 1"),
-    "no source": (drop("source"), {}, "lacks 'source': the fit is damaged"),
-    "rep a string": (damage("rep", "X_pca"), {}, r"\['rep'\] is of type str instead of a dict: the fit is damaged"),
-    "source a number": (damage("source", 3), {}, r"\['source'\] is of type int instead of a string"),
-    "version a string": (damage("schema_version", "1"), {}, "is of type str instead of a whole number"),
-    "no targets": (damage("targets", {}), {}, "names no target"),
-    "no model": (damage("models", {}), {}, "lacks 'IFN-beta': the fit is damaged"),
+    "loadings": (other_loadings, {}, "'X_pca'.*other loadings"),
+    "no representation": (drop_rep, {}, "'X_pca'"),
+    "narrow": (narrow, {}, "3 dimensions of 'X_pca'.* 2"),
+    "NaN": (poison, {}, "'X_pca'.* 60 of 60 cells"),
+    "other representation": (None, {"use_rep": "X"}, "use_rep='X'.*'X_pca'"),
+    "key": (None, {"key": "foo"}, r"'foo'.*\['hycnn_ot'\]"),
+    "no fit": (lambda adata: adata.uns.clear(), {}, "sh.tl.hycnn_ot"),
+    "target": (None, {"target": "IL-2"}, r"target='IL-2'.*\['IFN-beta'\]"),
+    "direction": (None, {"direction": "back"}, "direction='back'.*'forward', 'inverse'"),
+    "t": (None, {"t": 1.5}, "t=1.5"),
+    "t of the inverse": (None, {"t": 0.5, "direction": "inverse"}, "t=0.5"),
+    "fallback of the inverse": (None, {"fallback": True, "direction": "inverse"}, "fallback=True"),
+    "fill": (None, {"fill": "zero"}, "fill='zero'"),
+    "mask": (None, {"mask_obs": "nix"}, "mask_obs='nix'"),
+    "no cell": (None, {"mask_obs": np.zeros(130, dtype=bool)}, "mask_obs"),
+    "key_added": (None, {"key_added": "pca"}, "'X_pca'"),
+    "newer schema": (newer, {}, "version 99"),
+    "no source": (drop("source"), {}, "'source'.*damaged"),
+    "rep a string": (damage("rep", "X_pca"), {}, r"\['rep'\].* str .*damaged"),
+    "source a number": (damage("source", 3), {}, r"\['source'\].* int "),
+    "version a string": (damage("schema_version", "1"), {}, r"\['schema_version'\].* str "),
+    "no targets": (damage("targets", {}), {}, "'targets'.*damaged"),
+    "no model": (damage("models", {}), {}, "'IFN-beta'.*damaged"),
     "empty model": (damage("models", {"IFN-beta": {}}), {}, "damaged"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_sentence_and_no_trace(fit, unchanged, case):
-    spoil, options, message = CASES[case]
+def test_an_error_names_the_value_and_nothing_changes(fitted, unchanged, case):
+    spoil, options, values = CASES[case]
     if spoil:
-        spoil(fit)
-    with unchanged(fit), pytest.raises(ValueError, match=message):
-        sh.tl.transport(fit, **{"key_added": "new", **options})
+        spoil(fitted)
+    with unchanged(fitted), pytest.raises(ValueError, match=values):
+        sh.tl.transport(fitted, **{"key_added": "new", **options})
 
 
-def test_models_that_are_none(fit, unchanged, tmp_path):
-    transport_map = sh.get.model(fit)
+def test_models_that_hold_no_map(fitted, unchanged, tmp_path):
+    transport_map = sh.get.model(fitted)
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     (tmp_path / "bad.h5ad").write_bytes(b"nothing")
-    wide = fit.copy()
-    wide.obsm["wide"] = np.zeros((fit.n_obs, 5))
+    wide = fitted.copy()
+    wide.obsm["wide"] = np.zeros((wide.n_obs, 5))
     cases = [
-        ({"model": 3}, TypeError, "model is of type int; it takes a TransportMap"),
+        ({"model": 3}, TypeError, "int"),
         ({"model": tmp_path / "nix.safetensors"}, FileNotFoundError, "nix.safetensors"),
-        ({"model": tmp_path / "nix.h5ad"}, FileNotFoundError, "There is no file .*nix.h5ad"),
-        ({"model": tmp_path / "bad.safetensors"}, ValueError, "is not a map"),
-        ({"model": tmp_path / "bad.h5ad"}, ValueError, "cannot be read as AnnData"),
-        ({"model": transport_map, "target": "IFN-beta"}, ValueError, "model is a single map"),
-        ({"model": transport_map, "use_rep": "wide"}, ValueError, "use_rep='wide', but the map was fitted on 'X_pca'"),
-        ({"model": replace(transport_map, origin={}), "use_rep": "wide"}, ValueError, "takes 3 dimensions and 'wide'"),
+        ({"model": tmp_path / "nix.h5ad"}, FileNotFoundError, "nix.h5ad"),
+        ({"model": tmp_path / "bad.safetensors"}, ValueError, "bad.safetensors"),
+        ({"model": tmp_path / "bad.h5ad"}, ValueError, "bad.h5ad"),
+        ({"model": transport_map, "target": "IFN-beta"}, ValueError, "target='IFN-beta'"),
+        ({"model": transport_map, "use_rep": "wide"}, ValueError, "use_rep='wide'.*'X_pca'"),
+        ({"model": replace(transport_map, origin={}), "use_rep": "wide"}, ValueError, "3 dimensions.*'wide' has 5"),
+        ({"key": fitted}, TypeError, "model="),
     ]
-    for options, error, message in cases:
-        with unchanged(wide), pytest.raises(error, match=message):
-            sh.tl.transport(wide, key_added="new", **options)
+    for options, error, values in cases:
+        with unchanged(wide), pytest.raises(error, match=values):
+            sh.tl.transport(wide, **{"key_added": "new", **options})
 
 
 def test_replacing_warns(fit):
-    with pytest.warns(UserWarning, match=r"Replacing 'X_hycnn_ot' \(adata.obsm\)") as caught:
+    with pytest.warns(UserWarning, match=r"'X_hycnn_ot' \(adata.obsm\)") as caught:
         sh.tl.transport(fit)
     assert caught[0].filename == __file__
 
@@ -286,24 +264,15 @@ def test_fill_identity(fit):
     assert 0 < moved.sum() < fit.n_obs
 
 
-def test_half_way_never_passes_for_the_prediction(fit, new_cells, unchanged):
-    with unchanged(fit), pytest.raises(ValueError, match=r"full prediction 'X_hycnn_ot'.*key_added='hycnn_ot_half'"):
+def test_half_of_the_way_does_not_replace_the_prediction(fit, new_cells, unchanged):
+    with unchanged(fit), pytest.raises(ValueError, match=r"'X_hycnn_ot'.*key_added='hycnn_ot_half'"):
         sh.tl.transport(fit, t=0.5)
     others = new_cells(20, seed=5)
     sh.tl.transport(others, model=fit, t=0.5)
     assert "X_hycnn_ot" in others.obsm
 
 
-def test_a_missing_label_is_said_once_at_the_callers_line_and_not_where_a_mask_chooses(fit, new_cells):
-    others = new_cells(20, seed=5)
-    others.obs["condition"] = others.obs["condition"].cat.rename_categories({"control": "Control"})
-    sh.tl.transport(others, model=fit, mask_obs=np.ones(50, dtype=bool), key_added="masked")
-    with pytest.warns(UserWarning, match=r"\['Control', 'IFN-beta'\]: all cells are moved") as caught:
-        sh.tl.transport(others, model=fit)
-    assert caught[0].filename == __file__
-
-
-def test_the_log_says_which_cells(fit, capsys):
+def test_the_log_names_the_cells(fit, capsys):
     before = sc.settings.verbosity, sc.settings.logfile
     sc.settings.verbosity, sc.settings.logfile = 3, sys.stderr
     try:
@@ -311,11 +280,6 @@ def test_the_log_says_which_cells(fit, capsys):
     finally:
         sc.settings.verbosity, sc.settings.logfile = before
     assert re.search(r"transporting 60 of 130 cells by the map of 'control', forward, on \w+", capsys.readouterr().err)
-
-
-def test_an_anndata_in_the_place_of_the_key(fit, new_cells):
-    with pytest.raises(TypeError, match="key, is an AnnData; pass it as model="):
-        sh.tl.transport(new_cells(20, seed=5), fit)
 
 
 def test_copy_and_backed(fit, unchanged, tmp_path):

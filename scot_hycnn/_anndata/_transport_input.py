@@ -1,4 +1,4 @@
-"""Cells that a fitted map is to move: everything that can be wrong with them is said here."""
+"""Cells that a fitted map is to move, and all checks of them."""
 
 from __future__ import annotations
 
@@ -22,42 +22,26 @@ from ._representation import (
     rows_at_once,
     spans,
 )
+from ._results import StoredFit
 from ._schema import check_slots
-from ._stored import StoredFit
 
 
 @dataclass(frozen=True)
 class NewCells:
-    """Cells that a fitted map is to move.
-
-    Parameters
-    ----------
-    adata
-        Where they are.
-    rows
-        Their row numbers there, ascending, shape (n,).
-    rep
-        Their space.
-    """
+    """Cells that a fitted map is to move."""
 
     adata: AnnData
-    rows: Rows
+    rows: Rows  # ascending, (n,)
     rep: Representation
 
     def read(self) -> Coordinates:
-        """Read their coordinates, shape (n, d).
-
-        Raises
-        ------
-        ValueError
-            If a value is not finite.
-        """
+        """Return their coordinates, shape (n, d); a ValueError names the cells that are not finite."""
         coordinates = read_coordinates(self.adata, self.rep, self.rows)
         check_finite(self.adata, self.rep, self.rows, is_finite(coordinates))
         return coordinates
 
     def blocks(self) -> Iterator[tuple[range, NewCells]]:
-        """Row numbers of all cells, block by block, and those of the cells among them."""
+        """Yield blocks of the rows of the AnnData, with those of the cells that lie in the block."""
         for span, rows in spans(self.adata.n_obs, self.rows, rows_at_once(self.rep)):
             yield span, replace(self, rows=rows)
 
@@ -74,30 +58,12 @@ def find_new_cells(
     key: str,
     fill: str,
 ) -> NewCells:
-    """Find the cells that a fitted map is to move.
+    """Find the cells that a fitted map is to move, and check where their results go.
 
-    Parameters
-    ----------
-    adata
-        Any cells.
-    fit
-        Where the map comes from; None for a map without AnnData.
-    label
-        The condition to move, if the AnnData knows it; None for all cells.
-    n_dims
-        Dimension of the map.
-    use_rep, mask_obs
-        See :func:`scot_hycnn.tl.transport`.
-    same_file
-        Whether the fit is stored in this AnnData.
-    key, fill
-        Where results will go.
-
-    Raises
-    ------
-    ValueError
-        If the representation is missing or not the map's, or mask or keys do not fit.
+    ``fit`` is None for a map of arrays, and ``same_file`` means that the fit is stored in this AnnData. Without a mask,
+    cells with the ``label`` move, or all cells if the AnnData does not have it.
     """
+    # The space of the map: the one that the fit was made in, or the one that the user names for a map of arrays.
     if fit is None:
         here = find_representation(adata, use_rep, None)
         if here.n_dims != n_dims:
@@ -115,13 +81,17 @@ def find_new_cells(
             )
     rep = find_same_representation(adata, fitted, same_file=same_file)
     check_slots(adata, key, fill, rep.name)
-    chosen_by = mask_obs if fit is None or mask_obs is not None else fit.groupby or label
-    obs = obs_columns(adata, *([chosen_by] if isinstance(chosen_by, str) else []))
+
+    # The cells: those of the mask, else those with the label, else all. Only the columns for this are read.
     if mask_obs is not None:
+        obs = obs_columns(adata, *([mask_obs] if isinstance(mask_obs, str) else []))
         rows = np.flatnonzero(mask_rows(obs, mask_obs))
+    elif fit is None or label is None:
+        rows = np.arange(adata.n_obs)
     else:
-        labelled = None if fit is None or label is None else labelled_rows(obs, fit.groupby, label)
-        if labelled is None and fit is not None and fit.groupby in obs:
+        obs = obs_columns(adata, fit.groupby or label)
+        labelled = labelled_rows(obs, fit.groupby, label)
+        if labelled is None and fit.groupby in obs:
             warnings.warn(
                 f"adata.obs[{fit.groupby!r}] has no label {label!r}, which the map is for, but "
                 f"{listed_labels(obs, str(fit.groupby))}: all cells are moved. Pass mask_obs to choose some.",

@@ -1,0 +1,348 @@
+"""The way from a representation to genes, and the check that measured values and loadings belong together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from anndata import AnnData
+from numpy.typing import ArrayLike, NDArray
+
+from ._conditions import Rows
+from ._lazy import in_memory
+from ._representation import (
+    Coordinates,
+    Representation,
+    dense_array,
+    expression_of,
+    feature_names,
+    find_layer,
+    is_finite,
+    loadings_key,
+    read_coordinates,
+)
+from ._results import Results
+from ._schema import check_key, layer_names
+
+Expression: TypeAlias = NDArray[np.float32]  # (cells, genes)
+Decoder: TypeAlias = Callable[[NDArray[np.float32]], ArrayLike]
+
+# Cells that are dense at once: of 20,000 genes these are 80 MB.
+BLOCK_ROWS = 1000
+
+# Measured values are compared with coordinates on 300 cells, which takes milliseconds. In a file they are read as runs
+# of 15 neighbours, since each run touches one chunk or two.
+_CHECKED_CELLS, _RUN_IN_FILE = 300, 15
+# Share of the cells with the largest differences that the comparison leaves out: one broken coordinate must not refuse
+# all cells. It is small, since values of a tenth of the cells on another scale have to be refused.
+_OUTLIERS = 0.05
+# How far values and coordinates may be apart, relative to the spread of the coordinates. Measured on Kang's cells: 1e-6
+# for an exact PCA, 0.02 for a randomised one (0.07 of pure noise); 0.4 for a PCA of the scaled values or of another
+# logarithm, 0.7 and 1.1 for another sum of counts, 5.7 for counts. Values that were changed after their PCA lie
+# between: 0.1 to 0.21 in pbmc_planted, whose small values are zeros, and 0.12 to 0.29 there for a PCA of the scaled
+# values. The slopes of the genes on the sum of the components separate these two: they differ from 1 by 0.1 to 0.2,
+# and by 0.3 to 0.45.
+_ROUNDING, _MAX_DISTANCE = 0.1, 0.25
+# Loadings count as orthonormal if no entry of V'V is farther from the identity; float32 and solvers are more exact.
+_ORTHONORMAL = 1e-2
+# A decoder does not return this share of its values equal to those that the formula starts from by chance.
+_CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Genes:
+    r"""The way from points of a representation to expression.
+
+    With loadings V of principal components it is :math:`x_{gene} + V (T(x) - x)`: the measured cell, changed by what
+    the map changes. The part that the components do not explain stays, while :math:`V T(x) + \mu` would smooth it away.
+    """
+
+    adata: AnnData
+    rep: Representation  # of the points
+    layer: str | None  # of measured expression; None is X
+    loadings: NDArray[np.float32] | None  # V, (genes, d); None with a decoder, or if the dimensions are the genes
+    decoder: Decoder | None  # points (n, d) to expression (n, genes)
+    clip: bool  # whether negative predicted values become 0
+
+    def measured(self, rows: Rows) -> Expression:
+        """Return measured expression of these cells; a ValueError names the first cell that is not finite."""
+        if self.loadings is None and self.decoder is None:
+            return read_coordinates(self.adata, self.rep, rows).astype(np.float32)
+        dense = dense_array(read_expression(self.adata, self.layer, rows))
+        bad = np.flatnonzero(~np.isfinite(dense).all(axis=1))
+        if len(bad):
+            first = str(self.adata.obs_names[rows[bad[0]]])
+            raise ValueError(
+                f"{_name_of(self.layer)} has NaN or infinite values, the first in cell {first!r}; impute them."
+            )
+        return dense.astype(np.float32)
+
+    def predicted(self, measured: Expression | None, x: Coordinates, points: Coordinates) -> Expression:
+        """Return expression of cells, (n, genes), that a map moves from x to points, (n, d).
+
+        ``measured`` is their expression at x; only loadings need it.
+        """
+        if self.decoder is not None:
+            returned: Any = self.decoder(points.astype(np.float32))
+            try:
+                result = np.asarray(returned.toarray() if hasattr(returned, "toarray") else returned).astype(np.float32)
+            except (TypeError, ValueError, RuntimeError) as error:  # torch raises the last for tensors with gradients
+                raise ValueError(
+                    f"decoder returned {type(returned).__name__}, which does not convert to an array of numbers: "
+                    f"{error}"
+                ) from error
+            wanted = (len(points), self.adata.n_vars)
+            if result.shape != wanted:
+                raise ValueError(
+                    f"decoder returned shape {result.shape} for points of shape {points.shape}; it has to return "
+                    f"{wanted}, one value for each gene of adata, in the order of adata.var_names."
+                )
+            n_bad = int((~np.isfinite(result)).any(axis=1).sum())
+            if n_bad:
+                raise ValueError(f"decoder returned NaN or infinite values for {n_bad} of {len(points)} cells.")
+        elif self.loadings is None or measured is None:
+            result = points.astype(np.float32)  # the dimensions are the genes
+        else:
+            result = measured + (points - x).astype(np.float32) @ self.loadings.T
+        return np.maximum(result, 0, out=result) if self.clip else result
+
+
+def row_blocks(n_rows: int, size: int = BLOCK_ROWS) -> list[slice]:
+    """Return slices that cover the rows."""
+    return [slice(start, start + size) for start in range(0, n_rows, size)]
+
+
+def find_genes(
+    adata: AnnData,
+    rep: Representation,
+    rows: Rows,
+    *,
+    layer: str | None,
+    decoder: Decoder | None,
+    clip: bool = False,
+) -> Genes:
+    """Find the way from a representation to genes, and check on some of the rows that it fits the measured values."""
+    if decoder is not None and not callable(decoder):
+        raise TypeError(
+            f"decoder is of type {type(decoder).__name__}; it takes a function that returns expression "
+            f"(n, {adata.n_vars}) for points (n, {rep.n_dims})."
+        )
+    # Three ways: the dimensions are the genes, a decoder of the user, or the loadings of a PCA.
+    if decoder is None and columns_are_genes(adata, rep):
+        if layer is not None:
+            raise ValueError(
+                f"layer={layer!r} does not apply: the map was fitted on expression itself, {rep.name!r}; leave it out."
+            )
+        return Genes(adata, rep, None, None, None, clip)
+    found = find_layer(adata, rep, layer)
+    if decoder is not None:
+        return Genes(adata, rep, found, None, decoder, clip)
+    loadings = _read_loadings(adata, rep)
+    _check_values(adata, rep, rows, found, loadings)
+    return Genes(adata, rep, found, loadings, None, clip)
+
+
+def has_genes(adata: AnnData, rep: Representation, *, layer: str | None, decoder: Decoder | None) -> bool:
+    """Return whether there is a way to genes: loadings or a decoder with measured values, or dimensions are genes."""
+    if decoder is None and columns_are_genes(adata, rep):
+        return True
+    try:
+        found = find_layer(adata, rep, layer)
+    except ValueError:
+        if layer is not None:
+            raise
+        return False  # the layer that the components were made from was deleted
+    is_measured = found is not None or adata.X is not None
+    return is_measured and (decoder is not None or loadings_key(adata, rep.name) is not None)
+
+
+def columns_are_genes(adata: AnnData, rep: Representation) -> bool:
+    """Return whether the dimensions of the representation are the genes."""
+    return rep.name == "X" or feature_names(adata, rep) == [str(name) for name in adata.var_names]
+
+
+def check_layer(adata: AnnData, name: str, *, reads: str | None) -> None:
+    """Raise a ValueError if ``name`` is no valid key of layers, or holds measured values or those of others."""
+    check_key(name)
+    if name not in adata.layers:
+        return
+    before = adata.layers[name]
+    # tl.decode writes dense layers under the name of the prediction, or with NaN where no cell is predicted.
+    is_dense = isinstance(before, np.ndarray) and before.dtype == np.float32
+    is_ours = is_dense and (f"X_{name}" in adata.obsm or np.isnan(before[:, :1]).any())
+    if name == reads or not is_ours:
+        raise ValueError(
+            f"key_added={name!r} would overwrite adata.layers[{name!r}], which holds other values than predicted ones; "
+            "choose another."
+        )
+
+
+def read_expression(adata: AnnData, layer: str | None, rows: Rows) -> Any:
+    """Return values of these cells, shape (n, genes), dense or sparse, from memory or a file."""
+    values: Any = in_memory(expression_of(adata, layer, rows))
+    if values is None:
+        raise ValueError(f"{_name_of(layer)} is empty; pass the layer that holds the values: {layer_names(adata)}.")
+    if isinstance(values, np.ma.MaskedArray):
+        values = dense_array(values)  # masked values become NaN
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"{_name_of(layer)} holds values of dtype {values.dtype}; expression is numbers.")
+    return values
+
+
+def check_decoded(adata: AnnData, layer: str | None, decoded: str, results: Results) -> None:
+    """Raise a ValueError if measured values in ``layer`` (None is X) have another scale than the ``decoded`` layer."""
+    rep = results.rep
+    if loadings_key(adata, rep.name) is None:
+        return
+    loadings = _read_loadings(adata, rep)
+    rows = _some_cells(adata, layer, results.source_rows)
+    cells = np.searchsorted(results.source_rows, rows)
+    points = results.predicted[cells]
+    predicted = dense_array(read_expression(adata, decoded, rows)).astype(np.float64)
+
+    # The layer does not say how it was made: by a decoder, on a scale of its own, or by x + V (T(x) - x). So this
+    # computes x, and compares it with measured values. Where the sum was negative and clipped to 0, x is not known.
+    change = (points - results.x[cells]).astype(np.float64) @ loadings.T
+    start, rounding, is_known = predicted - change, 1e-5 * max(1.0, float(np.abs(predicted).max())), predicted != 0
+
+    def is_origin(other: str | None) -> bool:
+        try:
+            values = dense_array(read_expression(adata, other, rows))
+        except ValueError:
+            return False
+        return _share(np.abs(start - values)[is_known] < rounding) > 1 - _CHANCE
+
+    origin = [other for other in [None, *layer_names(adata)] if is_origin(other)]
+    # If these values were deleted since, zeros show the formula: it alone returns exactly V (T(x) - x) where x was 0.
+    is_linear = bool(origin) or _share(np.abs(start)[is_known & (change != 0)] < rounding) > _CHANCE
+    if is_linear or _distance(predicted, loadings, points) <= _MAX_DISTANCE:
+        _check_values(adata, rep, results.measured_rows, layer, loadings)
+    if is_linear and layer not in origin:
+        other = f"layer={origin[0] or 'X'!r}" if origin else "values that are gone"
+        raise ValueError(
+            f"adata.layers[{decoded!r}] was predicted from {other}, and {_name_of(layer)} holds others: run "
+            f"sh.tl.decode again with layer={layer or 'X'!r}."
+        )
+
+
+def _share(chosen: NDArray[np.bool_]) -> float:
+    return float(chosen.mean()) if chosen.size else 0.0
+
+
+def _check_values(
+    adata: AnnData, rep: Representation, rows: Rows, layer: str | None, loadings: NDArray[np.float32]
+) -> None:
+    """Raise a ValueError unless some of the cells have the coordinates that the loadings give for these values."""
+    rows = _some_cells(adata, layer, rows)
+    points = read_coordinates(adata, rep, rows)
+    finite = is_finite(points)
+    rows, points = rows[finite], points[finite]
+    distance = _distance(read_expression(adata, layer, rows), loadings, points)
+    if distance <= _MAX_DISTANCE:
+        return
+
+    # Name a layer with the right values, if there is one.
+    fits = []
+    for other in [None, *layer_names(adata)]:
+        try:
+            values = read_expression(adata, other, rows)
+        except ValueError:
+            continue
+        # Layers of predicted cells have NaN, and are no measured values.
+        is_measured = np.isfinite(np.asarray(values.sum(axis=1), dtype=np.float64)).all()
+        if other != layer and is_measured and _distance(values, loadings, points) <= _MAX_DISTANCE:
+            fits.append(other)
+    remedy = (
+        f"Pass layer={fits[0] or 'X'!r}, which fits"
+        if fits
+        else f"Pass layer= the one that the PCA was run on: neither X nor any of adata.layers, {layer_names(adata)}, "
+        "fits, so put these values there first. Or run the PCA on values that are there, and fit again"
+    )
+    raise ValueError(
+        f"{_name_of(layer)} does not hold the values that {rep.name!r} was made from, and genes would be wrong: "
+        f"{_name_of(layer)} times the loadings adata.varm[{loadings_key(adata, rep.name)!r}], minus "
+        f"adata.obsm[{rep.name!r}], has to be the same in all cells; compared in {len(rows)} of them, drawn at random, "
+        f"the two are {distance:.3g} times the spread of {rep.name!r} apart. {remedy}."
+    )
+
+
+def _some_cells(adata: AnnData, layer: str | None, rows: Rows) -> Rows:
+    """Return some 300 of the cells, ascending: always the same ones, and from everywhere in a file that is sorted."""
+    rows = np.unique(rows)
+    in_file = adata.isbacked or hasattr(expression_of(adata, layer, rows[:0]), "dask")  # of no cell: nothing is read
+    size = _RUN_IN_FILE if in_file else 1
+    runs = np.random.default_rng(0).permutation(-(-len(rows) // size))[: _CHECKED_CELLS // size]
+    places = (np.sort(runs)[:, None] * size + np.arange(size)).ravel()
+    some: Rows = rows[places[places < len(rows)]]
+    return some
+
+
+def _distance(values: Any, loadings: NDArray[np.float32], points: Coordinates) -> float:
+    """Return how far coordinates z are from what the loadings V give for the values x, relative to their spread.
+
+    For a PCA, V is orthonormal and x V - z is the same for all cells. If genes were taken out since, or V comes from
+    another linear model, only the scale can be checked: x changes by V z.
+    """
+    basis, z = loadings.astype(np.float64), points.astype(np.float64)
+    # Genes.measured names cells that are not finite. Single cells with large differences are broken, not the layer.
+    with np.errstate(invalid="ignore", over="ignore"):
+        projected = np.asarray(values.astype(np.float64) @ basis)
+        difference = projected - z
+        finite = np.isfinite(difference).all(axis=1)
+        centre = np.median(difference[finite], axis=0) if finite.any() else 0.0
+        error = np.where(finite, ((difference - centre) ** 2).sum(axis=1), np.inf)
+    kept = np.argsort(error, kind="stable")[: int(np.ceil((1 - _OUTLIERS) * finite.sum()))]
+    projected, z = projected[kept], z[kept]
+    if len(z) < 2 or not np.ptp(z, axis=0).any():
+        return 0.0  # nothing varies
+    projected, z = projected - projected.mean(axis=0), z - z.mean(axis=0)
+
+    # Loadings that are not orthonormal: the least-squares scale of V z in x, which should be 1.
+    gram = basis.T @ basis
+    if np.abs(gram - np.eye(len(gram))).max() > _ORTHONORMAL:
+        size = float(((z @ gram) * z).sum())
+        return abs(float((projected * z).sum()) / size - 1) if size > 0 else 0.0
+    # Root mean square difference, relative to the spread. Slopes are needed only where rounding does not explain it.
+    distance = math.sqrt(float(((projected - z) ** 2).sum() / (z**2).sum()))
+    return distance if distance <= _ROUNDING else max(distance, _slopes(dense_array(values)[kept], z @ basis.T))
+
+
+def _slopes(values: NDArray[Any], change: NDArray[np.float64]) -> float:
+    """Return how far slopes of genes on V z are from 1: the root mean square, weighted by what V z explains.
+
+    Both have shape (n, genes); ``change`` is V z, of mean 0.
+    """
+    values = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
+    size = (change**2).sum(axis=0)
+    used = size > 0
+    values, change, size, n = values[:, used], change[:, used], size[used], len(values)
+    if n < 3:
+        return 0.0
+    slope = (values * change).sum(axis=0) / size
+    # Variance of the slopes of so few cells, without the assumption that all cells scatter alike (White 1980).
+    chance = ((change * (values - slope * change)) ** 2).sum(axis=0) / size * (n / (n - 2))
+    return math.sqrt(max(0.0, float((size * (slope - 1) ** 2 - chance).sum() / size.sum())))
+
+
+def _read_loadings(adata: AnnData, rep: Representation) -> NDArray[np.float32]:
+    key = loadings_key(adata, rep.name)
+    if key is None:
+        raise ValueError(
+            f"No way from {rep.name!r} to genes: adata.varm has {list(adata.varm)}, and none of them are its loadings. "
+            "Pass decoder=, a function from points to expression (of a model such as scVI); or fit on principal "
+            "components of these genes (sc.pp.pca keeps the loadings), or on the genes themselves (use_rep='X')."
+        )
+    loadings = np.asarray(in_memory(adata.varm[key]))[:, : rep.n_dims]
+    if loadings.shape != (adata.n_vars, rep.n_dims) or not np.isfinite(loadings).all():
+        raise ValueError(
+            f"adata.varm[{key!r}] has shape {np.shape(adata.varm[key])}; finite loadings of {adata.n_vars} genes on "
+            f"{rep.n_dims} components are needed. Run the PCA again, or pass decoder=."
+        )
+    return loadings.astype(np.float32)
+
+
+def _name_of(layer: str | None) -> str:
+    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
