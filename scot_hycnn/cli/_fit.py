@@ -51,9 +51,9 @@ def fit(
     inverse: Annotated[bool, typer.Option("--inverse", help="Also move target cells back.")] = False,
     fill: Annotated[str, typer.Option(help="Rows of other cells: nan or identity.")] = "nan",
     conjugates: Annotated[
-        str | None, typer.Option(help="Start of each conjugate: predicted or remembered; else what suits the cells.")
+        str | None, typer.Option(help="Start of each conjugate: amortized or cached; else what suits the cells.")
     ] = None,
-    compilation: Annotated[
+    cuda_graph: Annotated[
         str, typer.Option(help="auto: CUDA graphs on a GPU; always: torch.compile too, for long fits; never.")
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
@@ -101,7 +101,7 @@ def fit(
         inverse=inverse,
         fill=fill,
         conjugates=conjugates,
-        compilation=compilation,
+        cuda_graph=cuda_graph,
         device=device,
         rng=seed,
         key_added=key_added,

@@ -67,7 +67,7 @@ def hycnn_ot(
     inverse: bool = False,
     fill: str = "nan",
     conjugates: str | None = None,
-    compilation: str = "auto",
+    cuda_graph: str = "auto",
     device: str = "auto",
     rng: int | np.random.Generator | None = 0,
     progress: bool | None = None,
@@ -161,7 +161,7 @@ def hycnn_ot(
     conjugates
         Where the search for a target cell's conjugate starts: ``'predicted'`` or ``'remembered'``; None takes what
         suits the cells. See :func:`scot_hycnn.solver.fit`.
-    compilation
+    cuda_graph
         ``'auto'`` replays training steps as CUDA graphs on an NVIDIA GPU; ``'always'`` also has torch.compile write the
         innermost loop, which pays after some minutes of training, on the CPU too; ``'never'`` does neither.
     device
@@ -244,7 +244,7 @@ def hycnn_ot(
         "group_weights": group_weights,
         "leave_out": leave_out,
         "conjugates": conjugates,
-        "compilation": compilation,
+        "cuda_graph": cuda_graph,
         "device": str(resolve_device(device)) if client is None else device,
         "rng": seed_of(rng),
     }
@@ -289,29 +289,18 @@ def _settings(pairs: Pairs, options: dict[str, Any], *, predict: bool, inverse: 
         raise ValueError("inverse=True moves target cells and predict=False moves none; choose one of them.")
     n_source, n_dims = pairs.source.n_training, pairs.rep.n_dims
     n_targets = [target.n_training for target in pairs.targets]
-    return [
-        Settings.for_cells(min(n_source, n), n_dims, n_targets=n, most_cells=max(n_source, n), **options)
-        for n in n_targets
-    ]
+    return [Settings.for_cells(n_source, n, n_dims, **options) for n in n_targets]
 
 
 def _announce(pairs: Pairs, settings: Sequence[Settings], *, on_cluster: bool) -> str:
     place = "boolean columns of adata.obs" if pairs.groupby is None else f"adata.obs[{pairs.groupby!r}]"
     named = [f"{target.label!r} ({target.n_training})" for target in pairs.targets]
     targets = ", ".join(named) if len(named) <= _NAMED else f"{len(named)} targets ({', '.join(named[:_NAMED])} ...)"
-    where = "the workers of a cluster" if on_cluster else f"{settings[0].device}{_expected(pairs, settings)}"
+    where = "the workers of a cluster" if on_cluster else f"{settings[0].device}"
     return (
         f"fitting transport from {pairs.source.label!r} ({pairs.source.n_training} cells) to {targets} of {place}, "
         f"on {pairs.rep.n_dims} dimensions of {pairs.rep.name!r}, on {where}"
     )
-
-
-def _expected(pairs: Pairs, settings: Sequence[Settings]) -> str:
-    seconds = _solver.expected_seconds(pairs.rep.n_dims, *settings)
-    seconds *= 3.5 if settings[0].leave_out == "groups" else 1  # five more fits of half of the members
-    if not seconds:
-        return ""
-    return f", about {seconds:.0f} s" if seconds < 100 else f", about {seconds / 60:.0f} min"
 
 
 def _say_skipped(skipped: Sequence[tuple[str, int | str]]) -> None:

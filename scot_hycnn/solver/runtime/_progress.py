@@ -1,4 +1,4 @@
-"""The bar: steps of one map, or maps of many, with what they have gained and the time left."""
+"""The progress bar: steps of one map, or maps of many, with the gain on the Gaussian map and the time that is left."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, Self
 
 from tqdm.auto import tqdm
 
-# Of many maps fractions are done at a time, since several train together.
+# Several maps train together, so that fractions of maps are done at a time.
 _MANY = "{l_bar}{bar}| {n:.1f}/{total:.0f} maps [{elapsed}<{remaining}{postfix}]"
 
 
 class Progress:
-    """A bar, to be used in a ``with`` statement.
+    """A progress bar, to be used in a ``with`` statement.
 
     Parameters
     ----------
     steps
-        Steps of each map. The bar of a single one counts them; that of many counts maps.
+        Steps of each map. The bar of a single map counts its steps; that of many counts maps.
     show
         Whether to show it; None shows it in a terminal after a second, but not where tests run.
     """
@@ -34,16 +34,8 @@ class Progress:
             options |= {"disable": not show}
         self._bar = tqdm(desc="HyCNN-OT", total=sum(steps), **options)
 
-    def told(self, steps: int, gain: float | None = None) -> None:
-        """Move on.
-
-        Parameters
-        ----------
-        steps
-            Steps that were done, of all maps together.
-        gain
-            Mean J less the Gaussian map's of those that train, if it was looked at: below 0 they are better.
-        """
+    def update(self, steps: int, gain: float | None = None) -> None:
+        """Add steps, and at checks the mean J minus that of the Gaussian map: below 0 the networks are better."""
         if gain is not None:
             self._bar.set_postfix_str(f"J - J_Gauss {gain:.3g}", refresh=False)
         self._bar.update(steps)
