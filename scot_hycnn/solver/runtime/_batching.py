@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
 from scot_hycnn.solver._options import Settings
 from scot_hycnn.solver.data._cells import Cells
@@ -26,7 +25,7 @@ from scot_hycnn.solver.training._methods import make_network
 
 from ._checkpoint import CheckpointFolder
 from ._progress import Progress
-from ._threads import threads_here
+from ._threads import limited_threads, threads_here
 
 # Networks that train as one batch, for each thread. On a CPU more are not faster, since their layers no longer fit into
 # the cache; a GPU is idle with fewer.
@@ -91,9 +90,8 @@ def _fit_batch(tasks: Sequence[Task], bar: Progress, folder: CheckpointFolder | 
 
     # Prepare: split and balance the cells of each map.
     cells_of = [task.cells() for task in tasks]
-    # k-means of few cells took 14 times as long with 16 threads. OpenMP has one limit for each thread, so that fits
-    # side by side do not change each other's.
-    with threadpool_limits(1, user_api="openmp"):
+    # k-means of few cells took 14 times as long with 16 threads.
+    with limited_threads(1):
         clouds = [
             replace(
                 Cells.prepare(

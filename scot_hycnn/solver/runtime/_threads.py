@@ -20,16 +20,22 @@ def threads_here() -> int:
     return torch.get_num_threads()
 
 
-@contextmanager
-def limited_threads(n_threads: int) -> Iterator[None]:
-    """Let PyTorch use so many threads in this thread meanwhile; other threads keep their number.
+def _openmp_limit(n_threads: int) -> Any:
+    """Set the number of OpenMP threads of this thread, until the context that this returns is left.
 
     ``torch.set_num_threads`` would also change the number that new threads begin with, so that a fit that another
     thread begins meanwhile would divide its networks in another way. OpenMP has one number for each thread.
     """
     # PyTorch sets the number of a thread at its first use, and would replace ours.
     threads_here()
-    with ThreadpoolController().limit(limits=n_threads, user_api="openmp"):
+    # Other pools are left out: leaving the context would set them to what they were, while scikit-learn changes them.
+    return ThreadpoolController().select(user_api="openmp").limit(limits=n_threads)
+
+
+@contextmanager
+def limited_threads(n_threads: int) -> Iterator[None]:
+    """Let PyTorch and scikit-learn use so many threads in this thread meanwhile; other threads keep their number."""
+    with _openmp_limit(n_threads):
         yield
 
 
@@ -48,13 +54,8 @@ def in_threads(n_threads: int) -> Iterator[ThreadMap]:
         yield lambda work, items: [work(item) for item in items]
         return
     share = max(threads_here() // n_threads, 1)
-    controller = ThreadpoolController()
-
-    def begin() -> None:
-        threads_here()
-        controller.limit(limits=share, user_api="openmp")  # for the life of the thread
-
-    with ThreadPoolExecutor(n_threads, initializer=begin) as pool:
+    # The limit of each thread ends with the thread.
+    with ThreadPoolExecutor(n_threads, initializer=_openmp_limit, initargs=(share,)) as pool:
 
         def each(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
             # A context holds NumPy's errstate, among other things, which the caller may have set.
