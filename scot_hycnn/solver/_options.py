@@ -304,15 +304,16 @@ class Settings:
         if not widths or not all(is_whole(width, least=1) for width in widths):
             raise ValueError(f"hidden={self.hidden!r} must be one or more widths, each an integer of 1 or more.")
         object.__setattr__(self, "hidden", tuple(int(width) for width in widths))
-        for name, lowest, allowed in (("lr", math.nextafter(0, 1), "positive"), ("weight_decay", 0.0, "not negative")):
-            if not _is_real(value := getattr(self, name)) or not lowest <= value < MAX_FLOAT:
-                raise ValueError(f"{name}={value!r} must be a number that is {allowed} and below {MAX_FLOAT:g}.")
+        for name, lowest, highest, allowed in (
+            ("lr", math.nextafter(0, 1), MAX_FLOAT, "positive"),
+            ("weight_decay", 0.0, MAX_FLOAT, "not negative"),
+            # The blend is chosen on cells that training has not used.
+            ("validation_fraction", math.nextafter(0, 1), 0.5, "positive"),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, Real) or isinstance(value, bool) or not lowest <= float(value) <= highest:
+                raise ValueError(f"{name}={value!r} must be a number that is {allowed} and at most {highest:g}.")
             object.__setattr__(self, name, float(value))
-        if not _is_real(self.validation_fraction) or not 0 < self.validation_fraction <= 0.5:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction!r} must lie in (0, 0.5]: the blend is chosen on cells "
-                "that training has not used."
-            )
 
 
 # For these options None is an error, because their default is not chosen by the number of cells.
@@ -332,7 +333,3 @@ def check_options(options: Iterable[str], others: Iterable[str] = ()) -> None:
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={value!r} is unknown; choose one of {list(choices)}.")
-
-
-def _is_real(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

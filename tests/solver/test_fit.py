@@ -73,9 +73,8 @@ def test_a_nonlinear_map_is_found_where_the_gaussian_one_fails(name):
     assert error < map_mse(Gaussian.fit(pair.x, pair.y).gradient(pair.x_test), pair.y_test) / 2
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_on_validation_cells_it_is_never_worse_than_the_gaussian_map(seed):
-    fitted = fit(normal(seed, 60), moved_apart(seed + 10, 60), rng=seed, **QUICK)
+def test_on_validation_cells_it_is_never_worse_than_the_gaussian_map():
+    fitted = fit(normal(0, 60), moved_apart(10, 60), **QUICK)
     assert fitted.validation["J"] <= fitted.validation["J_gaussian"]
     assert fitted.validation["n_source"] == fitted.validation["n_target"] == 6
 
@@ -101,8 +100,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not():
     assert not torch.equal(first.theta, other.theta)
 
 
-@pytest.mark.parametrize("potential", ["hycnn", "gaussian"])
-def test_global_random_states_are_neither_used_nor_touched(potential):
+def test_global_random_states_are_neither_used_nor_changed():
     x, y = normal(0), moved_apart(1)
     thetas = []
     for seed in (1, 2):
@@ -110,7 +108,7 @@ def test_global_random_states_are_neither_used_nor_touched(potential):
         np.random.seed(seed)
         torch.manual_seed(seed)
         before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        thetas.append(fit(x, y, potential=potential, **QUICK).theta)
+        thetas.append(fit(x, y, **QUICK).theta)
         assert random.getstate() == before[0]
         assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), before[1], strict=True))
         assert torch.equal(torch.get_rng_state(), before[2])
@@ -127,25 +125,20 @@ def test_inputs_stay_untouched_and_may_be_read_only():
     assert np.array_equal(y, copies[1])
 
 
-@pytest.mark.parametrize(
-    "convert",
-    [
-        pytest.param(lambda cells: cells.tolist(), id="lists"),
-        pytest.param(lambda cells: cells.astype(np.float32), id="float32"),
-        pytest.param(lambda cells: cells.astype(np.int64), id="integers"),
-        pytest.param(lambda cells: cells.astype(np.uint8), id="small integers"),
-        pytest.param(np.asfortranarray, id="column order"),
-        pytest.param(lambda cells: np.repeat(cells, 2, axis=0)[::2], id="strided"),
-        pytest.param(pd.DataFrame, id="frames"),
-        pytest.param(torch.tensor, id="tensors"),
-    ],
-)
-def test_any_array_of_numbers_will_do(convert):
-    x, y = np.round(5 * normal(0, 3000)) + 50, np.round(5 * moved_apart(1, 3000)) + 60
-    plain, converted = fit(x, y, **QUICK), fit(convert(x), convert(y), **QUICK)
-    assert plain.blend > 0
-    assert torch.equal(plain.theta, converted.theta)
-    assert np.array_equal(plain.transport(x), converted.transport(x))
+def test_any_array_of_numbers_gives_the_same_map():
+    x, y = np.round(5 * normal(0)) + 50, np.round(5 * moved_apart(1)) + 60
+    plain = fit(x, y, **QUICK)
+    conversions = {
+        "lists": lambda cells: cells.tolist(),
+        "float32": lambda cells: cells.astype(np.float32),
+        "small integers": lambda cells: cells.astype(np.uint8),
+        "column order": np.asfortranarray,
+        "strided": lambda cells: np.repeat(cells, 2, axis=0)[::2],
+        "frames": pd.DataFrame,
+        "tensors": torch.tensor,
+    }
+    for name, convert in conversions.items():
+        assert torch.equal(plain.theta, fit(convert(x), convert(y), **QUICK).theta), name
 
 
 # ---- input errors
@@ -156,22 +149,20 @@ WITH_INFINITY = normal(0)
 WITH_INFINITY[[9, 11], 0] = -np.inf
 
 
-@pytest.mark.parametrize(
-    ("x", "y", "match"),
-    [
-        (normal(0)[0], normal(1), r"x \(source\) must be numbers of shape \(cells, dimensions\); .* shape \(2,\)"),
-        (normal(0), normal(1)[None], r"y \(target\) must be numbers of shape .* shape \(1, 300, 2\)"),
-        (normal(0).astype(str), normal(1), r"x \(source\) must be numbers .* dtype <U"),
+def test_cells_that_cannot_be_fitted_are_named_with_what_is_wrong():
+    for x, y, match in (
+        (normal(0)[0], normal(1), r"x \(source\) .* shape \(2,\)"),
+        (normal(0), normal(1)[None], r"y \(target\) .* shape \(1, 300, 2\)"),
+        (normal(0).astype(str), normal(1), r"x \(source\) .* dtype <U"),
         (normal(0), normal(1, 300, 3), r"x \(source\) has 2 dimensions and y \(target\) 3"),
-        (normal(0, 19), normal(1), r"x \(source\) has 19 cells in 2 dimensions; at least 20 are needed"),
-        (normal(0, 50, 20), normal(1, 39, 20), r"y \(target\) has 39 cells in 20 dimensions; at least 40 are needed"),
-        (WITH_NAN, normal(1), r"x \(source\) has NaN or infinite values in 1 of 300 rows, the first in row 7"),
-        (normal(1), WITH_INFINITY, r"y \(target\) has NaN or infinite values in 2 of 300 rows, the first in row 9"),
-    ],
-)
-def test_cells_that_cannot_be_fitted(x, y, match):
-    with pytest.raises(ValueError, match=match):
-        fit(x, y, **QUICK)
+        (normal(0, 19), normal(1), r"x \(source\) has 19 cells in 2 dimensions; at least 20"),
+        (normal(0, 50, 20), normal(1, 39, 20), r"y \(target\) has 39 cells in 20 dimensions; at least 40"),
+        (WITH_NAN, normal(1), r"x \(source\) .* 1 of 300 rows, the first in row 7"),
+        (normal(1), WITH_INFINITY, r"y \(target\) .* 2 of 300 rows, the first in row 9"),
+        (normal(0), 1e200 * normal(1), r"y \(target\) .*e\+200"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            fit(x, y, **QUICK)
 
 
 # ---- the Gaussian map is kept
@@ -211,7 +202,7 @@ def test_an_absurd_learning_rate_falls_back_on_the_gaussian_map(lr):
     assert np.array_equal(TransportMap.from_dict(fitted.to_dict()).transport(x), fitted.transport(x))
 
 
-@pytest.mark.parametrize("options", [{"lr": 3.0}, {"lr": 100.0}, {"weight_decay": 1e6}])
+@pytest.mark.parametrize("options", [{"lr": 100.0}, {"weight_decay": 1e6}])
 def test_whatever_the_options_the_map_is_finite_and_does_not_explode(options):
     x, y = normal(0), moved_apart(1)
     fitted = fit(x, y, **(QUICK | options))
@@ -222,8 +213,7 @@ def test_whatever_the_options_the_map_is_finite_and_does_not_explode(options):
     assert fitted.theta.isfinite().all()
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("every", [1, 7])
+@pytest.mark.parametrize(("bad", "every"), [(math.nan, 1), (math.inf, 7)])
 def test_non_finite_gradients_are_skipped_and_counted(monkeypatch, bad, every):
     calls, grad = [], torch.autograd.grad
 
@@ -255,7 +245,7 @@ def explode(monkeypatch, value, after):
     monkeypatch.setattr(torch.optim.Adam, "step", exploding)
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e30])
+@pytest.mark.parametrize("bad", [math.nan, 1e30])
 def test_parameters_that_explode_at_once_leave_the_gaussian_map(monkeypatch, bad):
     x, y = normal(0), moved_apart(1)
     explode(monkeypatch, bad, after=0)
@@ -287,7 +277,7 @@ def plain():
     return x, y, fit(x, y, **TRAINED)
 
 
-@pytest.mark.parametrize(("scale", "shift"), [(1e-8, 0), (1e8, 0), (1e-30, 0), (1e30, 0), (1, 1e6), (1e-3, -1e3)])
+@pytest.mark.parametrize(("scale", "shift"), [(1e-30, 0), (1e30, 0), (1, 1e6)])
 def test_units_and_origin_of_the_cells_do_not_show(plain, scale, shift):
     x, y, expected = plain
     fitted = fit(x * scale + shift, y * scale + shift, **TRAINED)
@@ -298,24 +288,12 @@ def test_units_and_origin_of_the_cells_do_not_show(plain, scale, shift):
     assert fitted.blend == expected.blend > 0
 
 
-@pytest.mark.parametrize("value", [0.0, 5.0, -1e6])
-def test_a_column_that_is_constant_in_both_stays_it(value):
+def test_a_column_that_is_constant_in_both_stays_constant():
     x, y = normal(0, 300, 3), moved_apart(1, 300, 3)
-    x[:, 1] = y[:, 1] = value
+    x[:, 1] = y[:, 1] = -1e6
     moved = fit(x, y, **QUICK).transport(x)
     spread = np.sqrt(((moved - y.mean(0)) ** 2).mean(0))
     assert spread[1] < spread[[0, 2]].min() / 10
-
-
-@pytest.mark.parametrize("side", ["x", "y"])
-def test_a_column_that_is_constant_in_one_gives_a_finite_map(side):
-    x, y = normal(0, 300, 3), moved_apart(1, 300, 3)
-    {"x": x, "y": y}[side][:, 1] = 4.0
-    fitted = fit(x, y, **QUICK)
-    moved = fitted.transport(x)
-    assert np.isfinite(moved).all()
-    assert np.abs(moved.mean(0) - y.mean(0)).max() < 0.5
-    assert all(math.isfinite(value) for value in fitted.certificate.values())
 
 
 def test_clouds_of_one_point_are_translated():
@@ -334,17 +312,7 @@ def test_the_fewest_cells_and_batches_larger_than_the_cloud():
 # ---- what is reported
 
 
-@pytest.mark.parametrize(("progress", "shown"), [(True, True), (False, False), (None, False)])
-def test_the_progress_bar(capsys, progress, shown):
-    """Captured, stderr is no terminal: without being asked the bar stays away."""
-    fit(normal(0), moved_apart(1), progress=progress, **QUICK)
-    out, err = capsys.readouterr()
-    assert ("HyCNN-OT" in err) == shown
-    assert bool(err) == shown
-    assert not out
-
-
-@pytest.mark.parametrize("max_steps", [1, 7, 25])
+@pytest.mark.parametrize("max_steps", [1, 25])
 def test_history_has_one_row_for_each_check(max_steps):
     fitted = fit(normal(0), moved_apart(1), **(QUICK | {"max_steps": max_steps}))
     steps = fitted.history["step"]
@@ -444,7 +412,7 @@ def test_every_solver_finds_a_nonlinear_map(solver):
     assert fitted.certificate["convexity_gap"] < 1e-4
 
 
-@pytest.mark.parametrize("potential", FAMILIES)
+@pytest.mark.parametrize("potential", [name for name in FAMILIES if name != "hycnn"])
 def test_every_family_finds_a_nonlinear_map(potential):
     pair = brenier_pair("sign", 2, 1000)
     options = {"hidden": (16, 16), "max_steps": 250, "batch_size": 128, "n_ensemble": 1, "device": "cpu"}
@@ -473,11 +441,14 @@ def test_potentials_and_solvers_give_finite_maps_that_survive_files(number, pote
         assert np.array_equal(loaded.transport(x), blended.transport(x))
 
 
-@pytest.mark.parametrize("solver", ["amortized", "paper"])
 @pytest.mark.parametrize(
-    "potential",
-    [HyCNN(2, (6, 5), gate="max"), ICNN(2, (6, 5), constraint="soft", temperature=0.5), MLP(2, (6, 5))],
-    ids=lambda potential: type(potential).__name__,
+    ("solver", "potential"),
+    [
+        ("amortized", ICNN(2, (6, 5), constraint="soft", temperature=0.5)),
+        ("amortized", MLP(2, (6, 5))),
+        ("paper", HyCNN(2, (6, 5), gate="max")),
+    ],
+    ids=str,
 )
 def test_a_potential_of_the_user_is_trained_as_it_is(potential, solver):
     options = {name: value for name, value in QUICK.items() if name != "hidden"}

@@ -42,11 +42,6 @@ class Task:
     groups_left_out: tuple[str, ...]
     far_x: Rows
 
-    @property
-    def n_values(self) -> int:
-        """Numbers in both clouds."""
-        return (len(self.x) + len(self.y)) * int(self.x.shape[1])
-
     def cells(self) -> tuple[Array, Array, Groups | None, Rows]:
         """Return the cells that take part in the fit, in float64, their groups, and the rows of far target cells."""
         x, y = np.asarray(self.x, dtype=np.float64), np.asarray(self.y, dtype=np.float64)

@@ -24,7 +24,7 @@ from scot_hycnn.solver.training._loop import train
 from scot_hycnn.solver.training._methods import make_network
 
 from ._checkpoint import CheckpointFolder
-from ._progress import Progress
+from ._progress import Update, progress_bar
 from ._threads import limited_threads, threads_here
 
 # Networks that train as one batch, for each thread. On a CPU more are not faster, since their layers no longer fit into
@@ -38,7 +38,7 @@ def fit_tasks(
     tasks: Sequence[Task], progress: bool | None, folder: CheckpointFolder | None
 ) -> Iterator[tuple[int, TransportMap]]:
     """Fit maps in batches; yields the number of each task with its map, not in their order."""
-    with Progress([task.settings.max_steps for task in tasks], show=progress) as bar:
+    with progress_bar([task.settings.max_steps for task in tasks], show=progress) as update:
         # Batches that were interrupted stay together: in another batch the same map has other rounding.
         begun = [] if folder is None else [b for b in batches(tasks) if folder.has_begun([tasks[k] for k in b])]
         left = []
@@ -47,11 +47,11 @@ def fit_tasks(
             if finished is None:
                 left.append(number)
             else:
-                bar.update(tasks[number].settings.max_steps)
+                update(tasks[number].settings.max_steps)
                 yield number, finished
         for batch in [*begun, *batches(tasks, left=left)]:
             members = [tasks[number] for number in batch]
-            fits = _fit_batch(members, bar, folder)
+            fits = _fit_batch(members, update, folder)
             if folder is not None:
                 folder.keep(members, fits)
             yield from zip(batch, fits, strict=True)
@@ -73,7 +73,8 @@ def batches(
         # What 'auto' is on the workers of a cluster is not known here.
         on_cpu = settings.device.partition(":")[0] in ("cpu", "auto")
         n_members = MEMBERS_ON_CPU * n_threads if on_cpu else MEMBERS_ELSEWHERE
-        n_fitting = MAX_VALUES // max(tasks[number].n_values for number in numbers)
+        n_cells = max(len(tasks[number].x) + len(tasks[number].y) for number in numbers)
+        n_fitting = MAX_VALUES // (n_cells * tasks[numbers[0]].x.shape[1])
         n_maps = max(min(n_members // settings.n_ensemble, n_fitting), 1)
         wanted = numbers if left is None else [number for number in numbers if number in left]
         if wanted:
@@ -82,7 +83,7 @@ def batches(
     return found
 
 
-def _fit_batch(tasks: Sequence[Task], bar: Progress, folder: CheckpointFolder | None) -> list[TransportMap]:
+def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder | None) -> list[TransportMap]:
     """Fit maps with the same options together."""
     started, settings = time.perf_counter(), tasks[0].settings
     network = make_network(settings, tasks[0].x.shape[1])
@@ -107,12 +108,10 @@ def _fit_batch(tasks: Sequence[Task], bar: Progress, folder: CheckpointFolder | 
     if settings.potential == GAUSSIAN:
         theta = network.init(1, torch.Generator().manual_seed(settings.rng))
         trained = [Trained(theta, cells, keep_gaussian=True) for cells in clouds]
-        bar.update(settings.max_steps * len(tasks))
+        update(settings.max_steps * len(tasks))
     else:
         in_training = clouds if settings.balanced else [cells.centred() for cells in clouds]
-        trained = train(
-            network, settings, in_training, progress=bar.update, **_checkpointing(folder, state_path, settings)
-        )
+        trained = train(network, settings, in_training, progress=update, **_checkpointing(folder, state_path, settings))
 
     # Choose: blend each ensemble with its Gaussian map, on held-out cells or by cross-validation over groups.
     if settings.leave_out == "groups":

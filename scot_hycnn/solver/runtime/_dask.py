@@ -13,7 +13,7 @@ from scot_hycnn.solver.model._map import TransportMap
 from ._batching import batches, fit_tasks
 from ._checkpoint import CheckpointFolder
 from ._device import resolve_device
-from ._progress import Progress
+from ._progress import progress_bar
 
 
 def check_client(client: object) -> None:
@@ -44,10 +44,10 @@ def fit_on_cluster(
     for batch in batches(tasks, n_threads=1):
         jobs = [replace(tasks[number], x=None, labels_x=None) for number in batch]
         numbers[client.submit(_fit_on_worker, source, jobs, where, pure=False)] = batch
-    with Progress([task.settings.max_steps for task in tasks], show=progress) as bar:
+    with progress_bar([task.settings.max_steps for task in tasks], show=progress) as update:
         for future, states in as_completed(list(numbers), with_results=True):
             for number, state in zip(numbers[future], states, strict=True):
-                bar.update(tasks[number].settings.max_steps)
+                update(tasks[number].settings.max_steps)
                 yield number, TransportMap.from_dict(state)
             future.release()
 

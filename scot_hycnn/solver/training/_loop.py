@@ -32,7 +32,7 @@ N_CHECKS = 10
 State = dict[str, dict[str, Tensor]]
 
 
-def train(  # noqa: C901 - the loop reads top to bottom
+def train(  # noqa: C901, PLR0915 - the loop reads top to bottom
     network: Potential,
     settings: Settings,
     clouds: Sequence[Cells],
@@ -104,51 +104,43 @@ def train(  # noqa: C901 - the loop reads top to bottom
             losses = each(
                 partial(_step, drawn=drawn, lr=lr, network=network, number=step - 1, settings=settings), shards
             )
-            n_running, gain = len(running), None
+            if step % check_every and step < settings.max_steps:
+                progress(len(running), None)
+                continue
 
             # Check the average over steps of each ensemble on validation cells. Only here the host waits for a GPU.
-            if step % check_every == 0 or step == settings.max_steps:
-                state = _gathered(shards)
-                loss_f, loss_g = (torch.cat(some).split(n) for some in zip(*losses, strict=True))
-                snapshots = _snapshots(each, network, state, [monitors[k] for k in running], n_threads)
-                for k, snapshot, *its_losses in zip(running, snapshots, loss_f, loss_g, strict=True):
-                    monitors[k].check(step, snapshot, tuple(its_losses))
-                gain = sum(monitors[k].gain for k in running) / n_running
+            state = _gathered(shards)
+            loss_f, loss_g = (torch.cat(some).split(n) for some in zip(*losses, strict=True))
+            snapshots = _snapshots(each, network, state, [monitors[k] for k in running], n_threads)
+            for k, snapshot, *its_losses in zip(running, snapshots, loss_f, loss_g, strict=True):
+                monitors[k].check(step, snapshot, tuple(its_losses))
+            gain = sum(monitors[k].gain for k in running) / len(running)
 
-                # Stop maps at their last step, and from half of the steps on those that cannot beat the Gaussian map.
-                may_stop = settings.balanced and 2 * step >= settings.max_steps
-                hopeless = {k for k in running if may_stop and monitors[k].clearly_worse_than_gaussian}
-                n_bad = state["f"]["n_bad_gradients"].split(n)
-                for place, k in enumerate(running):
-                    if k in hopeless or step == settings.max_steps:
-                        results[k] = Trained(
-                            monitors[k].selected() if settings.balanced else monitors[k].last(),
-                            clouds[k],
-                            keep_gaussian=k in hopeless,
-                            n_steps=step,
-                            history=monitors[k].history,
-                            n_bad_gradients=int(n_bad[place].sum()),
-                        )
-                if hopeless:
-                    # The others continue in new shards.
-                    stays = torch.tensor([k not in results for k in running for _ in range(n)], device=device)
-                    state = {
-                        name: {key: _rows(t, stays) for key, t in tensors.items()} for name, tensors in state.items()
-                    }
-                    shards = []
-                running = [k for k in running if k not in results]
-                if save is not None:
-                    save(
-                        {
-                            "step": step,
-                            "results": {str(k): result.state() for k, result in results.items()},
-                            "monitors": {str(k): monitors[k].state() for k in running},
-                            "generator": generator.get_state(),
-                            **(state if running else {}),
-                        }
+            # Stop maps at their last step, and from half of the steps on those that cannot beat the Gaussian map.
+            may_stop = settings.balanced and 2 * step >= settings.max_steps
+            hopeless = {k for k in running if may_stop and monitors[k].clearly_worse_than_gaussian}
+            for k, n_bad in zip(running, state["f"]["n_bad_gradients"].split(n), strict=True):
+                if k in hopeless or step == settings.max_steps:
+                    results[k] = Trained(
+                        monitors[k].selected() if settings.balanced else monitors[k].last(),
+                        clouds[k],
+                        keep_gaussian=k in hopeless,
+                        n_steps=step,
+                        history=monitors[k].history,
+                        n_bad_gradients=int(n_bad.sum()),
                     )
+            if hopeless:
+                # The others continue in new shards.
+                stays = torch.tensor([k not in results for k in running for _ in range(n)], device=device)
+                state, shards = _select(state, stays), []
             # A map that stops early has done all its steps.
-            progress(n_running + (n_running - len(running)) * (settings.max_steps - step), gain)
+            progress(len(running) + len(hopeless) * (settings.max_steps - step), gain)
+            running = [k for k in running if k not in results]
+            if save is not None:
+                checks = {str(k): monitors[k].state() for k in running}
+                ended = {str(k): result.state() for k, result in results.items()}
+                more = {"generator": generator.get_state(), **(state if running else {})}
+                save({"step": step, "results": ended, "monitors": checks, **more})
     return [results[k] for k in range(len(clouds))]
 
 
@@ -157,8 +149,7 @@ class _Shard:
     """The members that one thread trains, which are these rows of all."""
 
     rows: slice
-    f: AveragedAdam
-    g: AveragedAdam | ConjugateCache
+    parts: dict[str, AveragedAdam | ConjugateCache]  # "f", and "g" or "cache"
     step: Step
 
 
@@ -171,9 +162,9 @@ def _divide(
     ends = [n_members * part // min(n_threads, n_members) for part in range(min(n_threads, n_members) + 1)]
     shards = []
     for rows in map(slice, ends[:-1], ends[1:]):
-        own = {name: {key: _rows(t, rows) for key, t in tensors.items()} for name, tensors in state.items()}
-        f, *others = (
-            AveragedAdam(
+        own = _select(state, rows)
+        parts: dict[str, AveragedAdam | ConjugateCache] = {
+            name: AveragedAdam(
                 network,
                 own[name]["theta"].clone(),
                 betas=method.betas,
@@ -183,16 +174,16 @@ def _divide(
             )
             for name in ("f", "g")
             if name in own
-        )
-        g = others[0] if others else ConjugateCache(targets[rows])
-        step: Step = partial(method.step, network, f, g)
-        if torch.device(settings.device).type == "cuda" and settings.cuda_graph == "auto":
-            step = RecordedStep(step, torch.device(settings.device))
-        shard = _Shard(rows, f, g, step)
-        for name, part in _parts(shard).items():
+        }
+        if settings.conjugates == CACHED:
+            parts["cache"] = ConjugateCache(targets[rows])
+        for name, part in parts.items():
             if len(own.get(name, {})) > 1:  # before the first step there is theta alone
                 part.load(own[name])
-        shards.append(shard)
+        step: Step = partial(method.step, network, *parts.values())
+        if torch.device(settings.device).type == "cuda" and settings.cuda_graph == "auto":
+            step = RecordedStep(step, torch.device(settings.device))
+        shards.append(_Shard(rows, parts, step))
     return shards
 
 
@@ -206,7 +197,7 @@ def _step(
     settings: Settings,
 ) -> tuple[Tensor, Tensor]:
     """Train the members of a shard by one step and return their losses of f and g."""
-    for part in (shard.f, shard.g):
+    for part in shard.parts.values():
         if isinstance(part, AveragedAdam):
             network.at_step(part.theta, number, settings.max_steps)
     return shard.step([tuple(cells[shard.rows] for cells in batch) for batch in drawn], lr)
@@ -228,20 +219,15 @@ def _snapshots(
     return list(chain.from_iterable(each(score, some) if len(some) > 1 else map(score, some)))
 
 
-def _parts(shard: _Shard) -> dict[str, AveragedAdam | ConjugateCache]:
-    return {"f": shard.f, ("cache" if isinstance(shard.g, ConjugateCache) else "g"): shard.g}
-
-
 def _gathered(shards: Sequence[_Shard]) -> State:
     """Return the tensors of all shards below each other; a single number is the same in all."""
-    parts = [_parts(shard) for shard in shards]
-    gathered = {name: [part[name].state() for part in parts] for name in parts[0]}
+    gathered = {name: [shard.parts[name].state() for shard in shards] for name in shards[0].parts}
     return {
         name: {key: torch.cat([s[key] for s in states]) if t.ndim else t for key, t in states[0].items()}
         for name, states in gathered.items()
     }
 
 
-def _rows(tensor: Tensor, rows: slice | Tensor) -> Tensor:
-    """Return some rows; a single number is the same for all."""
-    return tensor[rows] if tensor.ndim else tensor
+def _select(state: State, rows: slice | Tensor) -> State:
+    """Return some rows of all tensors; a single number is the same for all."""
+    return {name: {key: t[rows] if t.ndim else t for key, t in tensors.items()} for name, tensors in state.items()}

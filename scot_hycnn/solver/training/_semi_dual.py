@@ -37,19 +37,17 @@ class ConjugateCache:
         # cells have rows of zeros at the end, which are never drawn.
         self._maximisers = pad_sequence(list(targets), batch_first=True)
         self._sizes = torch.ones_like(self._maximisers[..., 0])
+        self._networks = torch.arange(len(targets), device=self._sizes.device).unsqueeze(1)
 
     def read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return maximisers, (K, n, d), and step sizes, (K, n), of the cells in these rows, (K, n)."""
-        return self._maximisers.gather(1, self._expanded(rows)), self._sizes.gather(1, rows)
+        return self._maximisers[self._networks, rows], self._sizes[self._networks, rows]
 
     def write(self, rows: Tensor, maximisers: Tensor, sizes: Tensor) -> None:
         """Store what was found for the cells in these rows."""
-        self._maximisers.scatter_(1, self._expanded(rows), maximisers)
+        self._maximisers[self._networks, rows] = maximisers
         # A step to infinity leaves the maximiser as it was and gives no step size; 1 is that of the Gaussian map.
-        self._sizes.scatter_(1, rows, sizes.nan_to_num(nan=1.0))
-
-    def _expanded(self, rows: Tensor) -> Tensor:
-        return rows.unsqueeze(-1).expand(-1, -1, self._maximisers.shape[-1])
+        self._sizes[self._networks, rows] = sizes.nan_to_num(nan=1.0)
 
     def state(self) -> dict[str, Tensor]:
         """Return all tensors by name, without copies."""

@@ -84,4 +84,4 @@ def test_in_one_table_the_number_of_operations_does_not_grow_with_maps_of_one_si
         with Counted() as counted:
             source.draw()
         counts.append(counted.n_operations)
-    assert counts[1] == counts[0] < 15
+    assert counts[1] == counts[0] < 20

@@ -28,7 +28,7 @@ def test_auto_prefers_cuda_then_mps_then_the_cpu(monkeypatch, cpu_alone):
     assert resolve_device("auto").type == "cuda"
 
 
-@pytest.mark.parametrize("name", ["cuda", "cuda:1", "mps", "meta", "gpu", "", "cuda:x"])
+@pytest.mark.parametrize("name", ["cuda:1", "meta", "gpu", "cuda:x"])
 def test_a_device_that_is_unknown_or_not_there_lists_the_choices(cpu_alone, name):
     with pytest.raises(ValueError, match=rf"device='{name}' .*\['cpu'\]"):
         resolve_device(name)

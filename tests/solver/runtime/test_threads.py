@@ -109,13 +109,13 @@ def test_errstate_of_numpy_holds_in_threads_too():
         assert each(lambda x: float(np.float64(x) * 1e300), [1e300, 1.0]) == [np.inf, 1e300]
 
 
-@pytest.mark.parametrize("method", ["transport", "inverse", "out_of_support", "potential", "conjugate"])
-def test_blocks_of_cells_come_back_in_their_order(method):
+def test_blocks_of_cells_come_back_in_their_order():
     fitted, cells = fit(normal(0), moved_apart(1), **QUICK), normal(2, 3000)
-    alone = getattr(fitted, method)(cells)
-    torch.set_num_threads(3)
-    np.testing.assert_allclose(getattr(fitted, method)(cells), alone, rtol=1e-5, atol=1e-5)
-    assert torch.get_num_threads() == 3
+    for method in ("transport", "inverse", "out_of_support", "potential", "conjugate"):
+        torch.set_num_threads(1)
+        alone = getattr(fitted, method)(cells)
+        torch.set_num_threads(3)
+        np.testing.assert_allclose(getattr(fitted, method)(cells), alone, rtol=1e-5, atol=1e-5)
 
 
 # ---- fits side by side

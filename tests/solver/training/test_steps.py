@@ -152,8 +152,7 @@ def test_a_joint_step_follows_its_equations(name, network):
         assert not torch.equal(adam.theta, before)
 
 
-@pytest.mark.parametrize("network", [HARD, SOFT], ids=["hard", "soft"])
-@pytest.mark.parametrize("n_inner", [1, 3])
+@pytest.mark.parametrize(("network", "n_inner"), [(HARD, 1), (SOFT, 3)], ids=["hard", "soft"])
 def test_a_minimax_step_moves_g_on_each_batch_but_the_last_and_then_f(network, n_inner):
     f, g, batches = optimiser(network, 1), optimiser(network, 2), [batch(seed) for seed in range(n_inner + 1)]
     alone = optimiser(network, 2)
