@@ -154,8 +154,8 @@ def score_ensembles(network: Potential, f: Tensor, g: Tensor | None, monitors: S
 
     def ensemble(function: Any, weights: Any, points: Tensor) -> Tensor:
         """Mean over the members of each map, at the same points."""
-        values = function(weights, points.repeat_interleave(n_members, 0))
-        return torch.as_tensor(values.reshape(n_maps, n_members, *values.shape[1:]).mean(1))
+        values: Tensor = function(weights, points.repeat_interleave(n_members, 0))
+        return values.reshape(n_maps, n_members, *values.shape[1:]).mean(1)
 
     # Maps with fewer validation cells are padded with zeros, which are cut off at the end.
     x, y = (pad_sequence([getattr(monitor, name) for monitor in monitors], batch_first=True) for name in "xy")

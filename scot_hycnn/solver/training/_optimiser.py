@@ -94,12 +94,14 @@ class AveragedAdam:
     @torch.no_grad()
     def load(self, state: dict[str, Tensor]) -> None:
         """Restore the state that ``state()`` returned."""
-        moments = {name: torch.as_tensor(state[name]).clone() for name in state.keys() - self.state().keys()}
+        device = self.theta.device  # named, since the default device may be another one
+        tensors = {name: torch.as_tensor(value, device=device) for name, value in state.items()}
+        moments = {name: tensors[name].clone() for name in tensors.keys() - self.state().keys()}
         if moments:
             self._adam.state[self.theta] = moments
         for name, tensor in self.state().items():
             if name not in moments:
-                tensor.copy_(torch.as_tensor(state[name]))
+                tensor.copy_(tensors[name])
 
 
 def descend(loss: Tensor, lr: float | Tensor, *optimisers: AveragedAdam) -> None:

@@ -55,8 +55,8 @@ class ConjugateCache:
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Restore the state that ``state()`` returned."""
-        self._maximisers.copy_(torch.as_tensor(state["maximisers"]))
-        self._sizes.copy_(torch.as_tensor(state["sizes"]))
+        self._maximisers.copy_(state["maximisers"])
+        self._sizes.copy_(state["sizes"])
 
 
 def semi_dual_step(
