@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from scot_hycnn.potentials import Potential
-from scot_hycnn.solver.training._optimiser import AveragedAdam
-from scot_hycnn.solver.training._schedule import cosine
+from scot_hycnn.solver.training._optimiser import AveragedAdam, cosine
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from scot_hycnn.potentials import GroupMax, HyCNN, Potential, Weights
 from scot_hycnn.solver.data._arrays import without_mask
 from scot_hycnn.solver.data._checks import is_whole
+from scot_hycnn.solver.model._families import FAMILIES
 from scot_hycnn.solver.runtime._device import resolve_device
-from scot_hycnn.solver.training._methods import FAMILIES
 
 from ._least_squares import LeastSquares
 

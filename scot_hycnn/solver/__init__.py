@@ -1,22 +1,20 @@
-"""Fit transport maps between arrays: no AnnData here."""
+"""Fit transport maps between arrays, without AnnData."""
 
 from __future__ import annotations
 
-from ._fit import fit
-from ._fit_many import fit_many
-from ._options import Settings
+from ._fit import fit, fit_many
+from ._options import Settings, TrainingOptions
 from .data._groups import check_groups
 from .model._map import TransportMap
-from .runtime._cost import expected_seconds
 from .runtime._device import resolve_device
 from .selection._outcome import Outcome
 
 __all__ = [
     "Outcome",
     "Settings",
+    "TrainingOptions",
     "TransportMap",
     "check_groups",
-    "expected_seconds",
     "fit",
     "fit_many",
     "resolve_device",

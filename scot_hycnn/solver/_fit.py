@@ -1,50 +1,41 @@
-"""Fit a transport map between two clouds of points."""
+"""Fit transport maps between clouds of points: one map, or many from the same source."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Unpack
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from scot_hycnn.potentials import Potential
-
-from .data._cells import check_cells
-from .data._task import Task
+from ._options import Settings, TrainingOptions, check_options
+from .data._checks import SOURCE, UnusableError, as_table, check_same_dimensions, check_table, raise_together
+from .data._groups import groups_left_out, labels_of, usable_groups
+from .data._task import Task, far_rows
 from .model._map import TransportMap
 from .runtime._batching import fit_tasks
+from .runtime._checkpoint import CheckpointFolder
+from .runtime._dask import check_client, fit_on_cluster
 from .runtime._device import resolve_device
-from .runtime._results import Results
 
 
 def fit(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    potential: str | Potential = "hycnn",
-    solver: str = "amortized",
-    hidden: tuple[int, ...] | None = None,
-    max_steps: int | None = None,
-    batch_size: int | None = None,
-    lr: float | None = None,
-    weight_decay: float | None = None,
-    n_ensemble: int | None = None,
-    validation_fraction: float = 0.1,
     groups: tuple[ArrayLike, ArrayLike] | None = None,
-    group_weights: str = "sqrt",
-    leave_out: str = "cells",
-    conjugates: str | None = None,
-    compilation: str = "auto",
     device: str = "auto",
     rng: int = 0,
     progress: bool | None = None,
     checkpoint_dir: str | Path | None = None,
-    resume: bool = True,
+    **training: Unpack[TrainingOptions],
 ) -> TransportMap:
     r"""Learn the optimal transport map from x to y for the cost :math:`\frac12|x - y|^2`.
 
     The cells are unpaired. By Brenier's theorem the map is the gradient of a convex function; an ensemble of HyCNNs
-    learns it in coordinates in which the Gaussian map is the identity. On held-out cells the ensemble is then blended
-    with the Gaussian map, which is what remains where the network is not better.
+    learns this function in coordinates in which the Gaussian map is the identity. On held-out cells the ensemble is
+    then blended with the Gaussian map, which is the result if the network is not better.
 
     Parameters
     ----------
@@ -52,78 +43,43 @@ def fit(
         Source cells, shape (n, d).
     y
         Target cells, shape (m, d).
-    potential
-        Family of convex functions: ``'hycnn'``; with another temperature ``'hycnn-max'``, ``'hycnn-fixed'``,
-        ``'hycnn-cyclic'``; for comparison ``'groupmax'``, ``'icnn'`` (softplus), ``'icnn-relu'``,
-        ``'icnn-leaky-relu'``, ``'icnn-soft'``, ``'icnn-quadratic'`` and ``'mlp'`` (the last and ``'icnn-soft'`` are not
-        convex). ``'gaussian'`` is the closed-form Gaussian map alone. Or a potential from
-        :mod:`scot_hycnn.potentials`, of the cells' dimension.
-    solver
-        Training method: ``'amortized'``; ``'minimax'`` (Makkuva et al. 2020), ``'w2gn'`` (Korotin et al. 2021) or
-        ``'enot'`` (Buzun et al. 2024) in the same coordinates and loop; or ``'paper'``, the HyCNN paper's minimax as
-        it was published, without our coordinates and our fall-back on the Gaussian map.
-    hidden
-        Width of each hidden layer; None takes four of 48, and three of 32 up to 1,000 cells.
-    max_steps
-        Training steps; None takes what suits the cells, 600 to 1,200. Training ends before only where the Gaussian
-        map is clearly better.
-    batch_size
-        Source cells and target cells in each step, for each member; None takes what suits the cells. Cells are drawn
-        with replacement, and a batch beyond the cloud would hold the same ones again and again: a number above 256 and
-        above the cells of the larger cloud (rounded up to a power of two) is taken as the larger of these two, and
-        ``params`` of the map say so.
-    lr
-        Learning rate at its top; None takes the training method's.
-    weight_decay
-        Pull of the network towards the Gaussian map; None takes the training method's.
-    n_ensemble
-        Members, trained as one batch and averaged; None takes four.
-    validation_fraction
-        Part of the cells held out of training for the choice of the blend.
     groups
         Group of each source and each target cell, such as its cell type, shape (n,) and (m,): arrays, or pandas'
-        categories; at most 2,000 different ones, and none missing. Groups then have the
-        same proportions in both clouds: where only their proportions differ, the map stays the identity. Cells of
-        groups with fewer than five cells in either cloud are left out.
-    group_weights
-        Proportion of a group, from its share of the cells (the mean over both clouds): ``'sqrt'``, its root, so that
-        large groups do not drown small ones; ``'equal'``; or ``'observed'``, the share itself.
-    leave_out
-        What the choice of the blend is made on: ``'cells'``, for more cells like these; or ``'groups'``, each left out
-        of a fit of its own, for cells of groups that are not among these. The latter takes up to 3.5 times as long.
-    conjugates
-        Where the search for a target cell's conjugate starts, in ``'amortized'``: ``'predicted'`` by a second network,
-        or ``'remembered'`` from when the cell was drawn last. None remembers up to 1,000 target cells, which halves the
-        time and leaves the error as it is.
-    compilation
-        ``'auto'`` records a training step on an NVIDIA GPU and replays it as one CUDA graph: the same numbers, ten
-        times as fast for few cells. ``'always'`` also has torch.compile write the innermost loop of ``'amortized'``:
-        it takes up to a minute and then saves a quarter of the time, on the CPU too, at the price of other rounding.
-        ``'never'`` does neither.
+        categories; at most 2,000 different groups, and no missing ones. Groups then have the same proportions in both
+        clouds: where only their proportions differ, the map stays the identity. Cells of groups with fewer than five
+        cells in either cloud are left out.
     device
-        'auto' (cuda, mps or cpu, the first there is) or a device's name.
+        'auto' (the first of cuda, mps and cpu that is available) or the name of a device.
     rng
         Seed. The same seed gives the same bits on the CPU with the same number of threads. The global random state
         is not touched.
     progress
-        Show a bar; None shows it in a terminal if the fit takes more than a second.
+        Show a progress bar; None shows it in a terminal if the fit takes more than a second.
     checkpoint_dir
-        Folder in which the state of training is kept, ten times in a fit, and then the map; see
-        :func:`scot_hycnn.solver.fit_many`.
-    resume
-        Go on from what the same call has left there; False begins anew.
+        Folder in which the state of training is stored, ten times in a fit, and then the map. The same call continues
+        from what it finds there; see :func:`scot_hycnn.solver.fit_many`.
+    training
+        Training options; see Other Parameters.
+
+    Other Parameters
+    ----------------
+    **training
+        Every option of :class:`scot_hycnn.solver.TrainingOptions`, such as ``potential``, ``solver``, ``max_steps`` and
+        ``n_ensemble``. Options that are left out are chosen by the number of cells.
 
     Returns
     -------
-    The fitted map. Its ``outcome`` and ``status`` say what the fit has led to, its ``validation`` how good it is, which
-    groups were left out, and which cells lie so far from all others that they took no part (``far_source``,
-    ``far_target``: row numbers). Nothing of this is a warning: a fit that took hours must not end in one.
+    The fitted map. Its ``outcome`` and ``status`` say how the fit ended, and its ``validation`` how good the map is,
+    which groups were left out, and which cells lie so far from all others that they took no part (``far_source``,
+    ``far_target``: row numbers). The fit gives no warnings.
 
     Raises
     ------
+    TypeError
+        If an option is unknown; the message has the nearest one.
     ValueError
         If x or y is not a finite array of two dimensions, their dimensions differ, one has fewer than max(20, 2 d)
-        cells, groups are too few or not one for each cell, or an option is unknown or out of range.
+        cells, groups are too few or not one for each cell, or an option is out of range.
 
     References
     ----------
@@ -139,25 +95,166 @@ def fit(
     >>> bool(np.abs(transport_map.transport(x) - x - [3.0, 0.0]).mean() < 0.5)
     True
     """
-    task = Task.of(
-        *check_cells(x, y),
-        groups,
-        potential=potential,
-        solver=solver,
-        hidden=hidden,
-        max_steps=max_steps,
-        batch_size=batch_size,
-        lr=lr,
-        weight_decay=weight_decay,
-        n_ensemble=n_ensemble,
-        validation_fraction=validation_fraction,
-        group_weights=group_weights,
-        leave_out=leave_out,
-        conjugates=conjugates,
-        compilation=compilation,
-        device=str(resolve_device(device)),
-        rng=rng,
-    )
-    kept = Results.opened(checkpoint_dir, [task], resume=resume)
-    ((_, fitted),) = fit_tasks([task], progress, kept)
+    check_options(training, ("groups", "device", "rng", "progress", "checkpoint_dir"))
+    options = {"device": str(resolve_device(device)), "rng": rng, **training}
+    if groups is not None:
+        of_x, of_y = _pair(groups)
+        groups = of_x, [of_y]
+    tasks = _tasks(x, {"y (target)": y}, groups, options)
+    folder = None if checkpoint_dir is None else CheckpointFolder(checkpoint_dir)
+    ((_, fitted),) = fit_tasks(tasks, progress, folder)
     return fitted
+
+
+def fit_many(
+    x: ArrayLike,
+    ys: Sequence[ArrayLike],
+    *,
+    groups: tuple[ArrayLike, Sequence[ArrayLike]] | None = None,
+    device: str = "auto",
+    rng: int = 0,
+    progress: bool | None = None,
+    client: Any = None,
+    checkpoint_dir: str | Path | None = None,
+    resume: bool = True,
+    **training: Unpack[TrainingOptions],
+) -> list[TransportMap]:
+    """Learn the optimal transport maps from x to each of many targets, in one training loop.
+
+    Each map is the one that :func:`fit` finds alone, up to rounding: cells, random numbers, checks, early stopping and
+    blend are separate for each map, and only the arithmetic is shared, which takes less time.
+
+    Parameters
+    ----------
+    x
+        Source cells, shape (n, d).
+    ys
+        Target cells of each map, shape (m_k, d). Objects that become arrays, such as Dask arrays of a file, are read
+        when their map is fitted, with ``client`` by the worker.
+    groups
+        Group of each source cell, shape (n,), and for each target the groups of its cells, shape (m_k,): arrays, or
+        pandas' categories, whose codes are taken as they are.
+    device
+        'auto' (the first of cuda, mps and cpu that is available) or the name of a device.
+    rng
+        Seed of every map.
+    progress
+        Show a progress bar over maps; None shows it in a terminal if it takes more than a second.
+    client
+        A ``dask.distributed.Client`` (extra 'dask'): its workers fit the maps, in batches. A batch whose worker dies
+        is fitted by another one. ``device`` is then that of each worker; name ``'cuda'`` if they have GPUs, because
+        larger batches suit these.
+    checkpoint_dir
+        Folder for the finished maps, one .safetensors file each, and, ten times in a fit, the state of those in
+        training. Files are named by a hash of cells and options. With ``client`` all workers must have access to it.
+    resume
+        If the same call is made again after an interruption, continue from what is in ``checkpoint_dir``: finished
+        maps are not fitted again, and the others get the same bits as without the interruption, on the CPU with the
+        same number of threads. False fits all maps anew, and replaces each file when its new content is there.
+    training
+        Training options of all maps; see Other Parameters.
+
+    Other Parameters
+    ----------------
+    **training
+        Every option of :class:`scot_hycnn.solver.TrainingOptions`, such as ``potential``, ``solver``, ``max_steps`` and
+        ``n_ensemble``. Options that are left out are chosen by the number of cells of each map.
+
+    Returns
+    -------
+    The fitted maps, in the order of ``ys``, each with its ``outcome`` and ``status``. A map that could not be trained
+    is the Gaussian map, and does not stop the others.
+
+    Raises
+    ------
+    ImportError
+        If ``client`` is given and Dask is not installed.
+    TypeError
+        If ``client`` is not a client, or an option is unknown; the message has the nearest one.
+    ValueError
+        Before any fit, if there is no target, or for the reasons of :func:`fit`. The message names all targets with
+        too few cells, up to 20 of them.
+
+    References
+    ----------
+    As for :func:`fit`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scot_hycnn import solver
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(300, 2))
+    >>> ys = [rng.normal(size=(200, 2)) + shift for shift in ([3, 0], [0, 3])]
+    >>> maps = solver.fit_many(x, ys, potential="gaussian")
+    >>> [fitted.transport(x).mean(0).argmax().item() for fitted in maps]
+    [0, 1]
+    """
+    check_options(training, ("groups", "device", "rng", "progress", "client", "checkpoint_dir", "resume"))
+    if not len(ys):
+        raise ValueError("ys is empty: give the cells of at least one target.")
+    if client is None:
+        device = str(resolve_device(device))
+    else:
+        check_client(client)
+    tasks = _tasks(
+        x, {f"ys[{k}] (target)": y for k, y in enumerate(ys)}, groups, {"device": device, "rng": rng, **training}
+    )
+    folder = None if checkpoint_dir is None else CheckpointFolder(checkpoint_dir, resume=resume)
+    if client is None:
+        fitted = dict(fit_tasks(tasks, progress, folder))
+    else:
+        fitted = dict(fit_on_cluster(client, tasks, progress, folder))
+    return [fitted[number] for number in range(len(tasks))]
+
+
+def _tasks(x: Any, ys: dict[str, Any], groups: Any, options: dict[str, Any]) -> list[Task]:
+    """Check the cells and groups of all targets, by the names that messages use, and return the maps to fit."""
+    # The source is converted, coded and searched for far cells once for all maps.
+    source = as_table(x, SOURCE)
+    check_table(source, SOURCE)
+    labels_x, labels_of_targets = None, [None] * len(ys)
+    if groups is not None:
+        of_source, labels_of_targets = _pair(groups)
+        if not isinstance(labels_of_targets, Sequence) or len(labels_of_targets) != len(ys):
+            raise ValueError(
+                "groups must be a pair: labels of the source cells, and a sequence of labels for each of the "
+                f"{len(ys)} targets."
+            )
+        labels_x = labels_of(of_source, len(source), "source")
+    far_x, tasks, problems = far_rows(source), [], []
+    for (name, y), of_y in zip(ys.items(), labels_of_targets, strict=True):
+        try:
+            target = as_table(y, name)
+            check_same_dimensions(source, target, name)
+            check_table(target, name)
+            settings = Settings.for_cells(len(source), len(target), source.shape[1], **options)
+            labels_y, left_out = None, []
+            if labels_x is not None:
+                labels_y = labels_of(of_y, len(target), "target")
+                shared = usable_groups((labels_x, labels_y), source.shape[1], settings.leave_out)
+                left_out = groups_left_out((labels_x, labels_y), shared)
+            elif settings.leave_out == "groups":
+                raise ValueError("leave_out='groups' needs groups: the group of each source and each target cell.")
+        except UnusableError as problem:
+            problems.append((name, problem))
+        else:
+            # Cells in a file are read again when their map is fitted, so that memory holds those of one batch.
+            cells = y if _is_in_file(y) else target
+            tasks.append(Task(source, cells, labels_x, labels_y, settings, tuple(left_out), far_x))
+    raise_together(problems, len(ys))
+    return tasks
+
+
+def _pair(groups: Any) -> tuple[Any, Any]:
+    if not isinstance(groups, (tuple, list)) or len(groups) != 2:
+        raise ValueError(
+            f"groups must be a pair: labels of the source cells and of the target cells; it is {repr(groups)[:200]}."
+        )
+    return groups[0], groups[1]
+
+
+def _is_in_file(cells: Any) -> bool:
+    """Whether cells are read from a file, or computed, each time they become an array."""
+    in_memory = isinstance(cells, (np.ndarray, list, tuple)) or hasattr(cells, "detach") or hasattr(cells, "iloc")
+    return hasattr(cells, "__array__") and hasattr(cells, "shape") and not in_memory

@@ -1,64 +1,184 @@
-"""Every option of a fit, checked."""
+"""Training options: the name, type, default, check and documentation of every option, in one place."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from numbers import Real
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypedDict, Unpack
 
 from scot_hycnn.potentials import Potential
 
 from .data._checks import is_whole
 from .data._groups import WEIGHTINGS
-from .training._methods import CONJUGATES, POTENTIALS, RECIPES
+from .model._families import POTENTIALS
 
-# Beyond what a step in float32 can hold.
-MOST = 1e38
-# What follows was chosen at equal time on one core; percent are errors on the W2 benchmark.
+# The largest number that a step in float32 can hold.
+MAX_FLOAT = 1e38
+# The defaults were chosen at equal time on one core; percentages are errors on the W2 benchmark.
 # Members: with 20,000 cells four of 2,000 steps beat two of 3,000 (D = 16: 1.55 against 1.95 %) and two wider ones
-# (1.86 %), and with 2,000 cells four of 400 beat two of 800 (D = 32).
+# (1.86 %), and with 2,000 cells four of 400 steps beat two of 800 (D = 32).
 N_ENSEMBLE = 4
-# Steps for n cells: STEPS_PER_ROOT sqrt(n). With more cells longer training goes on finding structure. In hundreds:
-# maps with the same steps train as one batch.
-STEPS_PER_ROOT, ROUND_STEPS = 14, 100
-LEAST_STEPS, MOST_STEPS = 600, 1200
+# Steps for n cells: STEPS_PER_ROOT sqrt(n), since longer training finds more structure where there are more cells.
+# They are rounded to hundreds, because maps with the same number of steps train as one batch.
+STEPS_PER_ROOT, STEPS_ROUNDED_TO = 14, 100
+MIN_STEPS, MAX_STEPS = 600, 1200
 # Batches: with 20,000 cells 512 in half the steps are better (D = 16: 1.33 against 1.55 %), with 5,000 they are not.
 BATCH_SIZE, MANY_CELLS, BATCH_SIZE_OF_MANY = 256, 10_000, 512
 HIDDEN = (48, 48, 48, 48)
-# Up to so many cells smaller networks and batches are as good in a third of the time: mean error in units of the
-# Gaussian map's, with 500 cells .61 against .63, with 1,000 .26 against .27, with 2,000 .17 against .15
+# For at most FEW_CELLS smaller networks and batches are as good in a third of the time: the mean error in units of the
+# Gaussian map's is .61 against .63 with 500 cells, .26 against .27 with 1,000 and .17 against .15 with 2,000
 # (benchmarks/screen.py).
 FEW_CELLS, HIDDEN_OF_FEW, BATCH_SIZE_OF_FEW = 1000, (32, 32, 32), 128
-# Conjugates of so few target cells are remembered: in half the time, with 500 cells the mean error on six known maps is
-# .499 against .508, with 1,000 .291 against .295. On Kang's real cells with 1,000 it is .04 higher.
-PREDICTED, REMEMBERED = CONJUGATES
-# What the choice between networks and Gaussian map is made on.
+# Conjugates of at most FEW_CELLS target cells are cached: this takes half the time, and the mean error on six known
+# maps is .499 against .508 with 500 cells and .291 against .295 with 1,000. On Kang's real cells with 1,000 it is .04
+# higher.
+AMORTIZED, CACHED = CONJUGATES = ("amortized", "cached")
 LEAVE_OUT = ("cells", "groups")
-COMPILATIONS = ("auto", "always", "never")
+CUDA_GRAPH = ("auto", "never")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a solver brings with it: its rates, its coordinates, and defaults that differ from those of the others.
+
+    With ``balanced`` it trains in balanced coordinates, starts at the Gaussian map and is blended with it at the end.
+    Otherwise it trains in centred coordinates, and the network alone is the map, even if the Gaussian map is better.
+    """
+
+    lr: float = 2e-2
+    weight_decay: float = 1.0
+    balanced: bool = True
+    can_cache: bool = False
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+
+RECIPES = {
+    "amortized": Recipe(can_cache=True),
+    "minimax": Recipe(),
+    "w2gn": Recipe(),
+    # With a higher rate the noise of the regulariser wins: W2 benchmark D = 16, 63 % error against 7.6.
+    "enot": Recipe(lr=5e-3, weight_decay=0.0),
+    # arXiv:2604.26942, app. D.3, d >= 10: T = 1000, batch 256, cosine from 1e-2 to 1e-4.
+    "paper": Recipe(
+        lr=1e-2,
+        weight_decay=0.0,
+        balanced=False,
+        defaults={"max_steps": 1000, "n_ensemble": 1, "batch_size": 256, "hidden": HIDDEN},
+    ),
+}
+
+
+class TrainingOptions(TypedDict, total=False):
+    r"""Training options of :func:`scot_hycnn.solver.fit`, ``fit_many`` and :func:`scot_hycnn.tl.hycnn_ot`.
+
+    ``typing.get_type_hints(TrainingOptions, include_extras=True)`` gives the types, with a line of help each.
+
+    Parameters
+    ----------
+    potential
+        Family of convex functions: ``'hycnn'`` (default); with another temperature ``'hycnn-max'``, ``'hycnn-fixed'``,
+        ``'hycnn-cyclic'``; for comparison ``'groupmax'``, ``'icnn'`` (softplus), ``'icnn-relu'``,
+        ``'icnn-leaky-relu'``, ``'icnn-soft'``, ``'icnn-quadratic'`` and ``'mlp'`` (the last and ``'icnn-soft'`` are not
+        convex). ``'gaussian'`` is the closed-form Gaussian map alone. It may also be a potential from
+        :mod:`scot_hycnn.potentials`, of the dimension of the cells.
+    solver
+        Training method: ``'amortized'`` (default); ``'minimax'`` (Makkuva et al. 2020), ``'w2gn'`` (Korotin et al.
+        2021) or ``'enot'`` (Buzun et al. 2024) in the same coordinates and loop; or ``'paper'``, the minimax training
+        of the HyCNN paper as it was published, without balanced coordinates and without a fallback on the Gaussian map.
+    hidden
+        Width of each hidden layer; None takes four of 48, or three of 32 for at most 1,000 cells.
+    max_steps
+        Training steps; None takes 600 to 1,200, depending on the number of cells. Training stops earlier only where
+        the Gaussian map is clearly better.
+    batch_size
+        Source cells and target cells in each step, for each member; None takes 128 to 512, depending on the number of
+        cells. Cells are drawn with replacement, so a batch that is much larger than the cloud repeats the same cells:
+        a number above 256 and above the cells of the larger cloud (rounded up to a power of two) is reduced to the
+        larger of these two, and ``params`` of the map hold the reduced number.
+    lr
+        Highest learning rate of the schedule; None takes that of the solver.
+    weight_decay
+        Strength with which the networks are pulled towards the Gaussian map; None takes that of the solver.
+    n_ensemble
+        Members of the ensemble, which are trained as one batch and averaged; None takes four.
+    validation_fraction
+        Fraction of the cells that is held out of training for the choice of the blend, 0.1 by default.
+    group_weights
+        Proportion of a group, from its share of the cells (the mean over both clouds): ``'sqrt'`` (default), the square
+        root of the share, so that large groups do not dominate small ones; ``'equal'``; or ``'observed'``, the share
+        itself.
+    leave_out
+        Cells on which the blend is chosen: ``'cells'`` (default), held-out cells of the same groups; or ``'groups'``,
+        groups that are left out by cross-validation over groups, for a map that is applied to cells of other groups.
+        The latter takes up to 3.5 times as long.
+    conjugates
+        Warm start of the search for the conjugate of a target cell, for ``solver='amortized'``: ``'amortized'``, the
+        prediction of a second network, or ``'cached'``, the maximiser of the step in which the cell was drawn before.
+        None takes ``'cached'`` for at most 1,000 target cells, which halves the time at the same error.
+    cuda_graph
+        ``'auto'`` (default) records a training step on an NVIDIA GPU and replays it as one CUDA graph, which gives the
+        same numbers ten times as fast for few cells. ``'never'`` computes every step anew.
+
+    Examples
+    --------
+    >>> from scot_hycnn.solver import Settings, TrainingOptions
+    >>> options = TrainingOptions(max_steps=300, n_ensemble=2)
+    >>> Settings.for_cells(500, 500, 30, device="cpu", rng=0, **options).max_steps
+    300
+    """
+
+    potential: Annotated[str | Potential, "Family of convex functions, such as hycnn, icnn or gaussian."]
+    solver: Annotated[str, "Training method: amortized, minimax, w2gn, enot or paper."]
+    hidden: Annotated[Sequence[int] | None, "Width of each hidden layer; by default it depends on the number of cells."]
+    max_steps: Annotated[int | None, "Training steps; by default they depend on the number of cells."]
+    batch_size: Annotated[int | None, "Cells in each step; by default it depends on the number of cells."]
+    lr: Annotated[float | None, "Highest learning rate; by default that of the solver."]
+    weight_decay: Annotated[
+        float | None, "Strength of the pull towards the Gaussian map; by default that of the solver."
+    ]
+    n_ensemble: Annotated[int | None, "Members of the ensemble; by default four."]
+    validation_fraction: Annotated[float, "Fraction of the cells that is held out for the choice of the blend."]
+    group_weights: Annotated[str, "Proportions of groups: sqrt, equal or observed."]
+    leave_out: Annotated[str, "What the blend is chosen on: held-out cells, or groups that are left out."]
+    conjugates: Annotated[
+        str | None, "Warm start of the conjugates: amortized or cached; by default it depends on the number of cells."
+    ]
+    cuda_graph: Annotated[str, "Record steps as a CUDA graph on an NVIDIA GPU: auto or never."]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Options of :func:`scot_hycnn.solver.fit`, by the same names.
+    """The options of a fit after all checks, with a value for every option.
+
+    Parameters
+    ----------
+    potential, solver, hidden, max_steps, batch_size, lr, weight_decay, n_ensemble
+        See :class:`TrainingOptions`.
+    device
+        Name of the device on which the networks are trained.
+    rng
+        Seed.
+    validation_fraction, group_weights, leave_out, conjugates, cuda_graph
+        See :class:`TrainingOptions`.
 
     Raises
     ------
     ValueError
-        If a name is unknown or a number out of range; the message has the choices or the range.
+        If a name is unknown or a number is out of range; the message has the choices or the range.
 
     Examples
     --------
     >>> from scot_hycnn.solver import Settings
-    >>> settings = Settings.for_cells(500, 30, device="cpu", rng=0)
-    >>> settings.hidden, settings.n_ensemble, settings.max_steps
-    ((32, 32, 32), 4, 600)
-    >>> settings.options()["batch_size"], settings.report()["potential"]
+    >>> settings = Settings.for_cells(500, 500, 30, device="cpu", rng=0)
+    >>> settings.hidden, settings.n_ensemble, settings.max_steps, settings.balanced
+    ((32, 32, 32), 4, 600, True)
+    >>> settings.report()["batch_size"], settings.report()["potential"]
     (128, 'hycnn')
-    >>> settings.conjugates, Settings.for_cells(500, 30, n_targets=5000, device="cpu", rng=0).conjugates
-    ('remembered', 'predicted')
+    >>> settings.conjugates, Settings.for_cells(500, 5000, 30, device="cpu", rng=0).conjugates
+    ('cached', 'amortized')
     """
 
     potential: str | Potential
@@ -74,191 +194,142 @@ class Settings:
     validation_fraction: float = 0.1
     group_weights: str = "sqrt"
     leave_out: str = "cells"
-    conjugates: str = PREDICTED
-    compilation: str = "auto"
+    conjugates: str = AMORTIZED
+    cuda_graph: str = "auto"
 
     @classmethod
     def for_cells(
-        cls,
-        n_cells: int,
-        n_dims: int,
-        *,
-        solver: str = "amortized",
-        potential: str | Potential = "hycnn",
-        hidden: Iterable[int] | None = None,
-        n_ensemble: int | None = None,
-        max_steps: int | None = None,
-        batch_size: int | None = None,
-        lr: float | None = None,
-        weight_decay: float | None = None,
-        conjugates: str | None = None,
-        n_targets: int | None = None,
-        most_cells: int | None = None,
-        **options: Any,
+        cls, n_source: int, n_target: int, n_dims: int, *, device: str, rng: int, **training: Unpack[TrainingOptions]
     ) -> Self:
-        """Settings with what suits the data and the training method, where they are None.
+        """Choose every option that is missing or None, by the number of cells and the solver.
 
         Parameters
         ----------
-        n_cells
-            Cells of the smaller cloud.
+        n_source, n_target
+            Cells of each cloud.
         n_dims
             Dimension d of the representation.
-        solver, potential, hidden, n_ensemble, max_steps, batch_size, lr, weight_decay, conjugates, options
-            Options of the fit.
-        n_targets
-            Target cells; None: as many as the smaller cloud has.
-        most_cells
-            Cells of the larger cloud; None: as many as the smaller one and the targets have.
+        device
+            Name of the device.
+        rng
+            Seed.
+        training
+            See :class:`TrainingOptions`.
 
         Returns
         -------
-        The settings, every option with its value.
+        The settings.
 
         Raises
         ------
         TypeError
             If an option is unknown; the message has the nearest one.
         ValueError
-            If an option is out of range, or a potential of one's own has other dimensions than the cells.
+            If an option is out of range, or the dimension of a potential is not that of the cells.
         """
-        check_options(options)
-        recipe = RECIPES[_choice("solver", solver, tuple(RECIPES))]
+        check_options(training)
+        given = {name: value for name, value in training.items() if value is not None or name in _NEVER_NONE}
+        solver = given.setdefault("solver", "amortized")
+        _check_choice("solver", solver, tuple(RECIPES))
+        recipe = RECIPES[str(solver)]
+        potential = given.setdefault("potential", "hycnn")
         if isinstance(potential, Potential):
-            _check_own(potential, n_dims, hidden)
-            hidden = potential.hidden
+            if potential.n_dims != n_dims:
+                raise ValueError(f"potential has n_dims={potential.n_dims}, and the cells have {n_dims} dimensions.")
+            if "hidden" in given:
+                raise ValueError(
+                    f"hidden={given['hidden']!r} goes with a potential's name; {potential} has its own. Leave hidden "
+                    "out."
+                )
+            given["hidden"] = potential.hidden
+        n_cells, n_largest = min(n_source, n_target), max(n_source, n_target)
+        steps = STEPS_ROUNDED_TO * round(STEPS_PER_ROOT * math.sqrt(n_cells) / STEPS_ROUNDED_TO)
         few = n_cells <= FEW_CELLS
-        suited_batch = BATCH_SIZE_OF_FEW if few else BATCH_SIZE_OF_MANY if n_cells >= MANY_CELLS else BATCH_SIZE
-        suited_hidden = recipe.options.get("hidden", HIDDEN_OF_FEW if few else HIDDEN)
-        remember = recipe.remembering is not None and (n_cells if n_targets is None else n_targets) <= FEW_CELLS
-        suited_conjugates = REMEMBERED if remember else PREDICTED
-        suited_steps = ROUND_STEPS * round(STEPS_PER_ROOT * math.sqrt(n_cells) / ROUND_STEPS)
-        suited_steps = min(max(suited_steps, LEAST_STEPS), MOST_STEPS)
-        if batch_size is not None and is_whole(batch_size, least=1):
-            batch_size = min(int(batch_size), _largest_batch(max(n_cells, n_targets or 0, most_cells or 0)))
-        return cls(
-            potential=potential,
-            solver=solver,
-            hidden=suited_hidden if hidden is None else hidden,  # type: ignore[arg-type]  # checked below
-            n_ensemble=recipe.options.get("n_ensemble", N_ENSEMBLE) if n_ensemble is None else n_ensemble,
-            max_steps=recipe.options.get("max_steps", suited_steps) if max_steps is None else max_steps,
-            batch_size=recipe.options.get("batch_size", suited_batch) if batch_size is None else batch_size,
-            lr=recipe.method.lr if lr is None else lr,
-            weight_decay=recipe.method.weight_decay if weight_decay is None else weight_decay,
-            conjugates=suited_conjugates if conjugates is None else conjugates,
-            **options,
-        )
+        suited = {
+            "hidden": HIDDEN_OF_FEW if few else HIDDEN,
+            "max_steps": min(max(steps, MIN_STEPS), MAX_STEPS),
+            "batch_size": BATCH_SIZE_OF_FEW if few else BATCH_SIZE_OF_MANY if n_cells >= MANY_CELLS else BATCH_SIZE,
+            "n_ensemble": N_ENSEMBLE,
+            "lr": recipe.lr,
+            "weight_decay": recipe.weight_decay,
+            "conjugates": CACHED if recipe.can_cache and n_target <= FEW_CELLS else AMORTIZED,
+        }
+        options: dict[str, Any] = {**suited, **recipe.defaults, **given, "device": device, "rng": rng}
+        if is_whole(options["batch_size"], least=1):
+            # A larger batch repeats the same cells. A power of two, so that maps of a screen with about as many cells
+            # have the same options and train together.
+            largest = max(BATCH_SIZE, 1 << (n_largest - 1).bit_length())
+            options["batch_size"] = min(int(options["batch_size"]), largest)
+        return cls(**options)
 
-    def options(self) -> dict[str, Any]:
-        """Every option by name.
-
-        Returns
-        -------
-        Values as they are, a potential of one's own included.
-        """
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+    @property
+    def balanced(self) -> bool:
+        """Whether the solver trains in balanced coordinates and falls back on the Gaussian map."""
+        return RECIPES[self.solver].balanced
 
     def report(self) -> dict[str, Any]:
-        """Every option by name, fit for a file.
+        """Return every option by name, as plain numbers and strings.
 
         Returns
         -------
-        Plain numbers and strings.
+        The options, as a file can hold them.
         """
-        return self.options() | {"potential": str(self.potential)}
+        return {one.name: getattr(self, one.name) for one in fields(self)} | {"potential": str(self.potential)}
 
     def __post_init__(self) -> None:
-        self._check_choices()
-        for name, least in (("max_steps", 1), ("batch_size", 1), ("n_ensemble", 1), ("rng", 0)):
-            if not is_whole(getattr(self, name), least=least):
-                seed = ", the seed" if name == "rng" else ""
-                raise ValueError(f"{name}={getattr(self, name)!r} must be a whole number of {least} or more{seed}.")
-            self._become_plain(name, int)
-        widths = self.hidden if isinstance(self.hidden, Iterable) else ()
-        if not (widths := tuple(widths)) or not all(is_whole(width, least=1) for width in widths):
-            raise ValueError(f"hidden={self.hidden!r} must be one or more widths, each a whole number of 1 or more.")
-        object.__setattr__(self, "hidden", tuple(int(width) for width in widths))
-        for name, low, allowed in (
-            ("lr", math.nextafter(0, 1), "must be a positive number"),
-            ("weight_decay", 0, "must be a number, not negative"),
-        ):
-            if not _is_real(getattr(self, name)) or not low <= getattr(self, name) < MOST:
-                raise ValueError(f"{name}={getattr(self, name)!r} {allowed}.")
-            self._become_plain(name, float)
-        if not _is_real(self.validation_fraction) or not 0 < self.validation_fraction <= 0.5:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction!r} must lie in (0, 0.5]: the choice of the blend needs "
-                "cells that training has not seen."
-            )
-
-    def _check_choices(self) -> None:
-        _choice("solver", self.solver, tuple(RECIPES))
-        _choice("group_weights", self.group_weights, tuple(WEIGHTINGS))
-        _choice("leave_out", self.leave_out, LEAVE_OUT)
-        _choice("compilation", self.compilation, COMPILATIONS)
-        _choice("conjugates", self.conjugates, CONJUGATES)
-        if self.conjugates == REMEMBERED and RECIPES[self.solver].remembering is None:
-            able = [name for name, recipe in RECIPES.items() if recipe.remembering is not None]
-            raise ValueError(
-                f"conjugates={REMEMBERED!r} goes with the solvers {able}, not with {self.solver!r}; leave it out."
-            )
-        if self.leave_out == "groups" and not RECIPES[self.solver].balanced:
-            raise ValueError(
-                f"leave_out='groups' chooses between network and Gaussian map, and solver={self.solver!r} keeps the "
-                "network always; choose another solver, or leave_out='cells'."
-            )
+        _check_choice("solver", self.solver, tuple(RECIPES))
+        _check_choice("group_weights", self.group_weights, tuple(WEIGHTINGS))
+        _check_choice("leave_out", self.leave_out, LEAVE_OUT)
+        _check_choice("cuda_graph", self.cuda_graph, CUDA_GRAPH)
+        _check_choice("conjugates", self.conjugates, CONJUGATES)
         if not isinstance(self.potential, Potential):
-            _choice("potential", self.potential, POTENTIALS)
+            _check_choice("potential", self.potential, POTENTIALS)
+        if self.conjugates == CACHED and not RECIPES[self.solver].can_cache:
+            able = [name for name, recipe in RECIPES.items() if recipe.can_cache]
+            raise ValueError(
+                f"conjugates={CACHED!r} goes with the solvers {able}, not with {self.solver!r}; leave it out."
+            )
+        if self.leave_out == "groups" and not self.balanced:
+            raise ValueError(
+                f"leave_out='groups' chooses between network and Gaussian map, and solver={self.solver!r} always keeps "
+                "the network; choose another solver, or leave_out='cells'."
+            )
+        # Numbers of NumPy cannot be written as JSON, so that they become numbers of Python here.
+        for name, smallest in (("max_steps", 1), ("batch_size", 1), ("n_ensemble", 1), ("rng", 0)):
+            if not is_whole(value := getattr(self, name), least=smallest):
+                seed = ", the seed" if name == "rng" else ""
+                raise ValueError(f"{name}={value!r} must be an integer of {smallest} or more{seed}.")
+            object.__setattr__(self, name, int(value))
+        widths = tuple(self.hidden) if isinstance(self.hidden, Iterable) else ()
+        if not widths or not all(is_whole(width, least=1) for width in widths):
+            raise ValueError(f"hidden={self.hidden!r} must be one or more widths, each an integer of 1 or more.")
+        object.__setattr__(self, "hidden", tuple(int(width) for width in widths))
+        for name, lowest, highest, allowed in (
+            ("lr", math.nextafter(0, 1), MAX_FLOAT, "positive"),
+            ("weight_decay", 0.0, MAX_FLOAT, "not negative"),
+            # The blend is chosen on cells that training has not used.
+            ("validation_fraction", math.nextafter(0, 1), 0.5, "positive"),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, Real) or isinstance(value, bool) or not lowest <= float(value) <= highest:
+                raise ValueError(f"{name}={value!r} must be a number that is {allowed} and at most {highest:g}.")
+            object.__setattr__(self, name, float(value))
 
-    def _become_plain(self, name: str, kind: type) -> None:
-        """NumPy's numbers would not survive as JSON."""
-        object.__setattr__(self, name, kind(getattr(self, name)))
+
+# For these options None is an error, because their default is not chosen by the number of cells.
+_NEVER_NONE = {"potential", "solver", "validation_fraction", "group_weights", "leave_out", "cuda_graph"}
 
 
 def check_options(options: Iterable[str], others: Iterable[str] = ()) -> None:
-    """Refuse options that no fit has, before anything is done.
-
-    Parameters
-    ----------
-    options
-        Names that were given.
-    others
-        What else the function takes.
-
-    Raises
-    ------
-    TypeError
-        If a name is unknown; the message has the nearest one, and all.
-    """
-    known = [field.name for field in fields(Settings)]
+    """Raise a TypeError, with the nearest name, if an option is none of TrainingOptions and ``others``."""
+    known = sorted({*TrainingOptions.__annotations__, *others})
     for name in options:
         if name not in known:
-            near = get_close_matches(name, [*known, *others], n=1, cutoff=0.5)
+            near = get_close_matches(name, known, n=1, cutoff=0.5)
             meant = f"did you mean {near[0]!r}? " if near else ""
-            raise TypeError(f"{name!r} is not an option of a fit; {meant}The options are {sorted({*known, *others})}.")
+            raise TypeError(f"{name!r} is not an option of a fit; {meant}The options are {known}.")
 
 
-def _largest_batch(n_cells: int) -> int:
-    """Cells of a batch beyond which it holds the same cells again and again, in clouds of at most so many cells.
-
-    A power of two, so that maps of a screen with about as many cells have the same options and train together.
-    """
-    return max(BATCH_SIZE, 1 << (n_cells - 1).bit_length())
-
-
-def _choice(name: str, value: object, choices: tuple[str, ...]) -> str:
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={value!r} is unknown; choose one of {list(choices)}.")
-    return value
-
-
-def _check_own(potential: Potential, n_dims: int, hidden: Iterable[int] | None) -> None:
-    """A potential that the user made."""
-    if potential.n_dims != n_dims:
-        raise ValueError(f"potential has n_dims={potential.n_dims}, and the cells have {n_dims} dimensions.")
-    if hidden is not None:
-        raise ValueError(f"hidden={hidden!r} goes with a potential's name; {potential} has its own. Leave hidden out.")
-
-
-def _is_real(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

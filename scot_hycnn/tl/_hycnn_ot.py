@@ -10,7 +10,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from anndata import AnnData
@@ -29,7 +29,7 @@ from scot_hycnn._anndata import (
     without_targets,
     write_fit,
 )
-from scot_hycnn.solver import TransportMap, resolve_device
+from scot_hycnn.solver import TrainingOptions, TransportMap, resolve_device
 from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, raise_together
 from scot_hycnn.solver.data._groups import Labels, groups_left_out, usable_groups
 
@@ -37,25 +37,6 @@ from ._threads import threads_of_scanpy
 
 # A sentence of the log names so many labels.
 _MAX_NAMES = 5
-
-
-# STAND-IN: solver._options.TrainingOptions takes its place at the merge.
-class TrainingOptions(TypedDict, total=False):
-    """Options of training, as :func:`scot_hycnn.solver.fit` has them."""
-
-    potential: str
-    solver: str
-    hidden: Sequence[int] | None
-    max_steps: int | None
-    batch_size: int | None
-    lr: float | None
-    weight_decay: float | None
-    n_ensemble: int | None
-    validation_fraction: float
-    group_weights: str
-    leave_out: str
-    conjugates: str | None
-    compilation: str
 
 
 class FitOptions(TrainingOptions, total=False):

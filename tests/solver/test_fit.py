@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
+import json
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,8 @@ import torch
 
 from scot_hycnn.datasets import brenier_pair, gaussian_pair
 from scot_hycnn.metrics import map_mse
-from scot_hycnn.potentials import Gaussian
-from scot_hycnn.solver import Outcome, TransportMap, fit
-from scot_hycnn.solver.selection._blend import BLENDS
-from scot_hycnn.solver.training import _loop
-from scot_hycnn.solver.training._amortized import Amortized
-from scot_hycnn.solver.training._cached import Remembered
+from scot_hycnn.potentials import ICNN, MLP, Gaussian, HyCNN
+from scot_hycnn.solver import Outcome, TrainingOptions, TransportMap, fit
 
 QUICK = {"hidden": (16, 16), "max_steps": 40, "batch_size": 64, "lr": 0.1, "n_ensemble": 2, "device": "cpu"}
 TRAINED = QUICK | {"hidden": (8, 8), "max_steps": 150, "batch_size": 128, "lr": 0.02}
@@ -28,7 +25,7 @@ def normal(seed, n_cells=300, n_dims=2):
     return np.random.default_rng(seed).normal(size=(n_cells, n_dims))
 
 
-def bent(seed, n_cells=300, n_dims=2):
+def moved_apart(seed, n_cells=300, n_dims=2):
     """Cells whose optimal map from normal ones is far from linear."""
     x = normal(seed, n_cells, n_dims)
     return x + 2 * np.sign(x)
@@ -76,15 +73,14 @@ def test_a_nonlinear_map_is_found_where_the_gaussian_one_fails(name):
     assert error < map_mse(Gaussian.fit(pair.x, pair.y).gradient(pair.x_test), pair.y_test) / 2
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_on_validation_cells_it_is_never_worse_than_the_gaussian_map(seed):
-    fitted = fit(normal(seed, 60), bent(seed + 10, 60), rng=seed, **QUICK)
+def test_on_validation_cells_it_is_never_worse_than_the_gaussian_map():
+    fitted = fit(normal(0, 60), moved_apart(10, 60), **QUICK)
     assert fitted.validation["J"] <= fitted.validation["J_gaussian"]
     assert fitted.validation["n_source"] == fitted.validation["n_target"] == 6
 
 
 def test_the_gaussian_potential_is_the_closed_form_on_all_cells():
-    x, y = normal(0), bent(1)
+    x, y = normal(0), moved_apart(1)
     fitted = fit(x, y, potential="gaussian", rng=3)
     expected = Gaussian.fit(x, y)
     np.testing.assert_allclose(fitted.transport(x), expected.gradient(x), rtol=1e-5, atol=1e-5)
@@ -95,7 +91,7 @@ def test_the_gaussian_potential_is_the_closed_form_on_all_cells():
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not():
-    x, y = normal(0, 3000), bent(1, 3000)
+    x, y = normal(0, 3000), moved_apart(1, 3000)
     first, again, other = (fit(x, y, rng=seed, **QUICK) for seed in (0, 0, 1))
     assert torch.equal(first.theta, again.theta)
     assert np.array_equal(first.transport(x), again.transport(x))
@@ -104,16 +100,15 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not():
     assert not torch.equal(first.theta, other.theta)
 
 
-@pytest.mark.parametrize("potential", ["hycnn", "gaussian"])
-def test_global_random_states_are_neither_used_nor_touched(potential):
-    x, y = normal(0), bent(1)
+def test_global_random_states_are_neither_used_nor_changed():
+    x, y = normal(0), moved_apart(1)
     thetas = []
     for seed in (1, 2):
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
         before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        thetas.append(fit(x, y, potential=potential, **QUICK).theta)
+        thetas.append(fit(x, y, **QUICK).theta)
         assert random.getstate() == before[0]
         assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), before[1], strict=True))
         assert torch.equal(torch.get_rng_state(), before[2])
@@ -121,7 +116,7 @@ def test_global_random_states_are_neither_used_nor_touched(potential):
 
 
 def test_inputs_stay_untouched_and_may_be_read_only():
-    x, y = normal(0), bent(1)
+    x, y = normal(0), moved_apart(1)
     copies = x.copy(), y.copy()
     for cells in (x, y):
         cells.flags.writeable = False
@@ -130,25 +125,20 @@ def test_inputs_stay_untouched_and_may_be_read_only():
     assert np.array_equal(y, copies[1])
 
 
-@pytest.mark.parametrize(
-    "convert",
-    [
-        pytest.param(lambda cells: cells.tolist(), id="lists"),
-        pytest.param(lambda cells: cells.astype(np.float32), id="float32"),
-        pytest.param(lambda cells: cells.astype(np.int64), id="integers"),
-        pytest.param(lambda cells: cells.astype(np.uint8), id="small integers"),
-        pytest.param(np.asfortranarray, id="column order"),
-        pytest.param(lambda cells: np.repeat(cells, 2, axis=0)[::2], id="strided"),
-        pytest.param(pd.DataFrame, id="frames"),
-        pytest.param(torch.tensor, id="tensors"),
-    ],
-)
-def test_any_array_of_numbers_will_do(convert):
-    x, y = np.round(5 * normal(0, 3000)) + 50, np.round(5 * bent(1, 3000)) + 60
-    plain, converted = fit(x, y, **QUICK), fit(convert(x), convert(y), **QUICK)
-    assert plain.blend > 0
-    assert torch.equal(plain.theta, converted.theta)
-    assert np.array_equal(plain.transport(x), converted.transport(x))
+def test_any_array_of_numbers_gives_the_same_map():
+    x, y = np.round(5 * normal(0)) + 50, np.round(5 * moved_apart(1)) + 60
+    plain = fit(x, y, **QUICK)
+    conversions = {
+        "lists": lambda cells: cells.tolist(),
+        "float32": lambda cells: cells.astype(np.float32),
+        "small integers": lambda cells: cells.astype(np.uint8),
+        "column order": np.asfortranarray,
+        "strided": lambda cells: np.repeat(cells, 2, axis=0)[::2],
+        "frames": pd.DataFrame,
+        "tensors": torch.tensor,
+    }
+    for name, convert in conversions.items():
+        assert torch.equal(plain.theta, fit(convert(x), convert(y), **QUICK).theta), name
 
 
 # ---- input errors
@@ -159,49 +149,20 @@ WITH_INFINITY = normal(0)
 WITH_INFINITY[[9, 11], 0] = -np.inf
 
 
-@pytest.mark.parametrize(
-    ("x", "y", "match"),
-    [
-        (normal(0)[0], normal(1), r"x \(source\) must be numbers of shape \(cells, dimensions\); .* shape \(2,\)"),
-        (normal(0), normal(1)[None], r"y \(target\) must be numbers of shape .* shape \(1, 300, 2\)"),
-        (normal(0).astype(str), normal(1), r"x \(source\) must be numbers .* dtype <U"),
+def test_cells_that_cannot_be_fitted_are_named_with_what_is_wrong():
+    for x, y, match in (
+        (normal(0)[0], normal(1), r"x \(source\) .* shape \(2,\)"),
+        (normal(0), normal(1)[None], r"y \(target\) .* shape \(1, 300, 2\)"),
+        (normal(0).astype(str), normal(1), r"x \(source\) .* dtype <U"),
         (normal(0), normal(1, 300, 3), r"x \(source\) has 2 dimensions and y \(target\) 3"),
-        (normal(0, 19), normal(1), r"x \(source\) has 19 cells in 2 dimensions; at least 20 are needed"),
-        (normal(0, 50, 20), normal(1, 39, 20), r"y \(target\) has 39 cells in 20 dimensions; at least 40 are needed"),
-        (WITH_NAN, normal(1), r"x \(source\) has NaN or infinite values in 1 of 300 rows, the first in row 7"),
-        (normal(1), WITH_INFINITY, r"y \(target\) has NaN or infinite values in 2 of 300 rows, the first in row 9"),
-    ],
-)
-def test_cells_that_cannot_be_fitted(x, y, match):
-    with pytest.raises(ValueError, match=match):
-        fit(x, y, **QUICK)
-
-
-@pytest.mark.parametrize(
-    ("options", "match"),
-    [
-        ({"potential": "cnn"}, r"potential='cnn' is unknown; choose one of \['hycnn', .*, 'mlp', 'gaussian'\]"),
-        (
-            {"solver": "sinkhorn"},
-            r"'sinkhorn' is unknown; choose one of \['amortized', 'minimax', 'w2gn', 'enot', 'paper'\]",
-        ),
-        ({"hidden": ()}, r"hidden=\(\) must be one or more widths"),
-        ({"hidden": [8, 0]}, r"hidden=\[8, 0\] must be one or more widths"),
-        ({"max_steps": 0}, "max_steps=0 must be a whole number of 1 or more"),
-        ({"batch_size": 0.5}, "batch_size=0.5 must be a whole number of 1 or more"),
-        ({"n_ensemble": -1}, "n_ensemble=-1 must be a whole number of 1 or more"),
-        ({"lr": 0}, "lr=0 must be a positive number"),
-        ({"lr": math.nan}, "lr=nan must be a positive number"),
-        ({"weight_decay": -1}, "weight_decay=-1 must be a number, not negative"),
-        ({"validation_fraction": 0}, r"validation_fraction=0 must lie in \(0, 0.5\]"),
-        ({"validation_fraction": 0.9}, r"validation_fraction=0.9 must lie in \(0, 0.5\]"),
-        ({"rng": -1}, "rng=-1 must be a whole number of 0 or more"),
-        ({"device": "abacus"}, "device='abacus' is unknown"),
-    ],
-)
-def test_options_are_checked(options, match):
-    with pytest.raises(ValueError, match=match):
-        fit(normal(0), normal(1), **(QUICK | options))
+        (normal(0, 19), normal(1), r"x \(source\) has 19 cells in 2 dimensions; at least 20"),
+        (normal(0, 50, 20), normal(1, 39, 20), r"y \(target\) has 39 cells in 20 dimensions; at least 40"),
+        (WITH_NAN, normal(1), r"x \(source\) .* 1 of 300 rows, the first in row 7"),
+        (normal(1), WITH_INFINITY, r"y \(target\) .* 2 of 300 rows, the first in row 9"),
+        (normal(0), 1e200 * normal(1), r"y \(target\) .*e\+200"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            fit(x, y, **QUICK)
 
 
 # ---- the Gaussian map is kept
@@ -229,9 +190,9 @@ def is_the_gaussian_map(fitted, x, y):
     return same and fitted.blend == 0
 
 
-@pytest.mark.parametrize("lr", [1e3, 1e10, 1e30])
+@pytest.mark.parametrize("lr", [1e3, 1e30])
 def test_an_absurd_learning_rate_falls_back_on_the_gaussian_map(lr):
-    x, y = normal(0), bent(1)
+    x, y = normal(0), moved_apart(1)
     fitted = fit(x, y, **(QUICK | {"lr": lr}))
     assert fitted.outcome == Outcome.RECOVERED
     assert "Gaussian map was kept" in fitted.status
@@ -241,9 +202,9 @@ def test_an_absurd_learning_rate_falls_back_on_the_gaussian_map(lr):
     assert np.array_equal(TransportMap.from_dict(fitted.to_dict()).transport(x), fitted.transport(x))
 
 
-@pytest.mark.parametrize("options", [{"lr": 3.0}, {"lr": 10.0}, {"lr": 100.0}, {"weight_decay": 1e6}])
+@pytest.mark.parametrize("options", [{"lr": 100.0}, {"weight_decay": 1e6}])
 def test_whatever_the_options_the_map_is_finite_and_does_not_explode(options):
-    x, y = normal(0), bent(1)
+    x, y = normal(0), moved_apart(1)
     fitted = fit(x, y, **(QUICK | options))
     moved = fitted.transport(x)
     assert np.isfinite(moved).all()
@@ -252,8 +213,7 @@ def test_whatever_the_options_the_map_is_finite_and_does_not_explode(options):
     assert fitted.theta.isfinite().all()
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("every", [1, 7])
+@pytest.mark.parametrize(("bad", "every"), [(math.nan, 1), (math.inf, 7)])
 def test_non_finite_gradients_are_skipped_and_counted(monkeypatch, bad, every):
     calls, grad = [], torch.autograd.grad
 
@@ -263,7 +223,7 @@ def test_non_finite_gradients_are_skipped_and_counted(monkeypatch, bad, every):
         return tuple(torch.full_like(g, bad) for g in gradients) if len(calls) % every == 0 else gradients
 
     monkeypatch.setattr(torch.autograd, "grad", failing)
-    x, y = normal(0), bent(1)
+    x, y = normal(0), moved_apart(1)
     fitted = fit(x, y, **QUICK)
     assert fitted.outcome == Outcome.RECOVERED
     assert "non-finite gradients" in fitted.status
@@ -272,34 +232,33 @@ def test_non_finite_gradients_are_skipped_and_counted(monkeypatch, bad, every):
     assert map_mse(moved, x + 2 * np.sign(x)) < map_mse(x, x + 2 * np.sign(x))
 
 
-def explode(monkeypatch, method, value, after):
-    """Let the averaged parameters of the first member be this after so many steps of the method."""
-    step, steps = method.step, []
+def explode(monkeypatch, value, after):
+    """Set the parameters of the first member to this after each of Adam's steps from this number on."""
+    step, steps = torch.optim.Adam.step, []
 
-    def exploding(self, potential, state, *args):
-        losses = step(self, potential, state, *args)
+    def exploding(adam):
+        step(adam)
         steps.append(None)
         if len(steps) > after:
-            state.f.average[0] = value
-        return losses
+            adam.param_groups[0]["params"][0].data[0] = value
 
-    monkeypatch.setattr(method, "step", exploding)
+    monkeypatch.setattr(torch.optim.Adam, "step", exploding)
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e30])
+@pytest.mark.parametrize("bad", [math.nan, 1e30])
 def test_parameters_that_explode_at_once_leave_the_gaussian_map(monkeypatch, bad):
-    explode(monkeypatch, Remembered, bad, after=0)
-    x, y = normal(0), bent(1)
+    x, y = normal(0), moved_apart(1)
+    explode(monkeypatch, bad, after=0)
     fitted = fit(x, y, **QUICK)
     assert is_the_gaussian_map(fitted, x, y)
     assert fitted.theta.isfinite().all()
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e30])
+@pytest.mark.parametrize("bad", [math.nan, 1e30])
 def test_parameters_that_explode_later_leave_the_best_network(monkeypatch, bad):
-    x, y = normal(0, 3000), bent(1, 3000)
+    x, y = normal(0, 3000), moved_apart(1, 3000)
     before = fit(x, y, **QUICK)
-    explode(monkeypatch, Amortized, bad, after=36)  # the last check alone sees it
+    explode(monkeypatch, bad, after=2 * 36)  # two networks: only the last check comes after it
     fitted = fit(x, y, **QUICK)
     assert not math.isfinite(fitted.history["J_minus_gaussian"][-1])
     assert fitted.history["J_minus_gaussian"][:-1].min() == before.history["J_minus_gaussian"][:-1].min()
@@ -318,7 +277,7 @@ def plain():
     return x, y, fit(x, y, **TRAINED)
 
 
-@pytest.mark.parametrize(("scale", "shift"), [(1e-8, 0), (1e8, 0), (1e-30, 0), (1e30, 0), (1, 1e6), (1e-3, -1e3)])
+@pytest.mark.parametrize(("scale", "shift"), [(1e-30, 0), (1e30, 0), (1, 1e6)])
 def test_units_and_origin_of_the_cells_do_not_show(plain, scale, shift):
     x, y, expected = plain
     fitted = fit(x * scale + shift, y * scale + shift, **TRAINED)
@@ -329,24 +288,12 @@ def test_units_and_origin_of_the_cells_do_not_show(plain, scale, shift):
     assert fitted.blend == expected.blend > 0
 
 
-@pytest.mark.parametrize("value", [0.0, 5.0, -1e6])
-def test_a_column_that_is_constant_in_both_stays_it(value):
-    x, y = normal(0, 300, 3), bent(1, 300, 3)
-    x[:, 1] = y[:, 1] = value
+def test_a_column_that_is_constant_in_both_stays_constant():
+    x, y = normal(0, 300, 3), moved_apart(1, 300, 3)
+    x[:, 1] = y[:, 1] = -1e6
     moved = fit(x, y, **QUICK).transport(x)
     spread = np.sqrt(((moved - y.mean(0)) ** 2).mean(0))
     assert spread[1] < spread[[0, 2]].min() / 10
-
-
-@pytest.mark.parametrize("side", ["x", "y"])
-def test_a_column_that_is_constant_in_one_gives_a_finite_map(side):
-    x, y = normal(0, 300, 3), bent(1, 300, 3)
-    {"x": x, "y": y}[side][:, 1] = 4.0
-    fitted = fit(x, y, **QUICK)
-    moved = fitted.transport(x)
-    assert np.isfinite(moved).all()
-    assert np.abs(moved.mean(0) - y.mean(0)).max() < 0.5
-    assert all(math.isfinite(value) for value in fitted.certificate.values())
 
 
 def test_clouds_of_one_point_are_translated():
@@ -365,19 +312,9 @@ def test_the_fewest_cells_and_batches_larger_than_the_cloud():
 # ---- what is reported
 
 
-@pytest.mark.parametrize(("progress", "shown"), [(True, True), (False, False), (None, False)])
-def test_the_progress_bar(capsys, progress, shown):
-    """Captured, stderr is no terminal: without being asked the bar stays away."""
-    fit(normal(0), bent(1), progress=progress, **QUICK)
-    out, err = capsys.readouterr()
-    assert ("HyCNN-OT" in err) == shown
-    assert bool(err) == shown
-    assert not out
-
-
-@pytest.mark.parametrize("max_steps", [1, 7, 25])
+@pytest.mark.parametrize("max_steps", [1, 25])
 def test_history_has_one_row_for_each_check(max_steps):
-    fitted = fit(normal(0), bent(1), **(QUICK | {"max_steps": max_steps}))
+    fitted = fit(normal(0), moved_apart(1), **(QUICK | {"max_steps": max_steps}))
     steps = fitted.history["step"]
     assert {"step", "seconds", "loss_f", "loss_g", "J_minus_gaussian", "J_error", "residual"} == set(fitted.history)
     assert {len(column) for column in fitted.history.values()} == {len(steps)}
@@ -388,9 +325,10 @@ def test_history_has_one_row_for_each_check(max_steps):
 
 @pytest.mark.parametrize("potential", ["hycnn", "gaussian"])
 def test_params_hold_every_option_and_the_cost(potential):
-    fitted = fit(normal(0), bent(1), potential=potential, **(QUICK | {"device": "auto", "hidden": [8, 4], "rng": 5}))
-    options = set(inspect.signature(fit).parameters) - {"x", "y", "groups", "progress", "checkpoint_dir", "resume"}
-    assert set(fitted.params) == options | {"n_steps", "seconds"}
+    fitted = fit(
+        normal(0), moved_apart(1), potential=potential, **(QUICK | {"device": "auto", "hidden": [8, 4], "rng": 5})
+    )
+    assert set(fitted.params) == {*TrainingOptions.__annotations__, "device", "rng", "n_steps", "seconds"}
     assert fitted.params["hidden"] == (8, 4)
     assert fitted.params["rng"] == 5
     assert fitted.params["device"] == fitted.device != "auto"
@@ -398,50 +336,129 @@ def test_params_hold_every_option_and_the_cost(potential):
 
 
 def test_validation_has_the_score_of_every_blend_and_of_the_one_that_is_taken():
-    fitted = fit(normal(0, 3000), bent(1, 3000), **QUICK)
+    fitted = fit(normal(0, 3000), moved_apart(1, 3000), **QUICK)
     validation = fitted.validation
-    assert validation["blends"].tolist() == list(BLENDS)
-    taken = list(BLENDS).index(fitted.blend)
+    blends = validation["blends"].tolist()
+    assert (blends[0], blends[-1]) == (0, 1)
+    taken = blends.index(fitted.blend)
     assert taken > 0
     assert validation["J"] == validation["J_by_blend"][taken]
     assert validation["J_gaussian"] == validation["J_by_blend"][0]
     assert validation["energy_distance"] == validation["energy_distance_by_blend"][taken]
     assert validation["energy_distance_gaussian"] == validation["energy_distance_by_blend"][0]
-    assert {len(column) for name, column in validation.items() if name.endswith("_by_blend")} == {len(BLENDS)}
+    assert {len(column) for name, column in validation.items() if name.endswith("_by_blend")} == {len(blends)}
 
 
 def test_the_certificate_is_measured():
-    certificate = fit(normal(0), bent(1), **QUICK).certificate
+    certificate = fit(normal(0), moved_apart(1), **QUICK).certificate
     assert certificate["convexity_gap"] <= 1e-5
     assert certificate["monotonicity"] > 0
     assert max(certificate["fenchel_residual"], certificate["cycle_error"]) < 0.01
 
 
-# ---- the early stop
+# ---- early stopping
 
 
-def verdicts(monkeypatch, *clearly_worse):
-    """Let the monitor say this at its checks, in order."""
-    said = iter(clearly_worse)
-
-    class Told(_loop.Monitor):
-        def check(self, *args):
-            super().check(*args)
-            self.clearly_worse_than_gaussian = next(said)
-
-    monkeypatch.setattr(_loop, "Monitor", Told)
-
-
-@pytest.mark.parametrize("first", [0, 4, 5, 8])
-def test_training_stops_once_half_is_over_and_the_gaussian_map_is_clearly_better(monkeypatch, first):
-    verdicts(monkeypatch, *[check >= first for check in range(10)])
-    expected = 4 * max(first + 1, 5)  # a check every four steps
-    fitted = fit(normal(0), bent(1), **QUICK)
-    assert f"after {expected} steps" in fitted.status
-    assert fitted.params["n_steps"] == fitted.history["step"][-1] == expected
+def test_training_stops_after_half_of_the_steps_where_the_gaussian_map_is_clearly_better():
+    fitted = fit(normal(0), 2 * normal(1), **QUICK | {"lr": 3.0})
+    assert fitted.params["n_steps"] == fitted.history["step"][-1] == 20
+    assert "20 steps" in fitted.status
     assert fitted.blend == 0
 
 
-def test_training_goes_on_where_the_network_recovers(monkeypatch):
-    verdicts(monkeypatch, *[True] * 4, *[False] * 6)
-    assert fit(normal(0), bent(1), **QUICK).params["n_steps"] == QUICK["max_steps"]
+def test_with_few_target_cells_no_second_network_is_trained(monkeypatch):
+    """One step of Adam a step of training; how far cached maximisers move is reported, and it falls."""
+    counted, step = [], torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda adam: counted.append(step(adam)))
+    pair = brenier_pair("logsumexp", 4, 500, rng=2)
+    options = QUICK | {"lr": None, "max_steps": 200, "batch_size": None}
+    moved = fit(pair.x, pair.y, conjugates="cached", **options).history["loss_g"]
+    assert len(counted) == 200
+    assert (moved > 0).all()
+    assert moved[-1] < moved[1] / 5
+
+
+@pytest.mark.parametrize("kind", ["cubic", "logsumexp"])
+def test_the_cache_finds_what_predictions_find(kind):
+    pair = brenier_pair(kind, 4, 800, rng=1)
+    options = QUICK | {"lr": None, "max_steps": 400}
+    fits = {name: fit(pair.x, pair.y, conjugates=name, **options) for name in ("amortized", "cached")}
+    errors = {name: map_mse(fitted.transport(pair.x), pair.transport(pair.x)) for name, fitted in fits.items()}
+    gaussian = map_mse(fits["cached"].gaussian_map().transport(pair.x), pair.transport(pair.x))
+    assert errors["cached"] < min(1.1 * errors["amortized"], 0.8 * gaussian)
+
+
+# ---- solvers and potentials
+
+SOLVERS = ("amortized", "minimax", "w2gn", "enot", "paper")
+FAMILIES = (
+    *("hycnn", "hycnn-max", "hycnn-fixed", "hycnn-cyclic", "groupmax", "icnn", "icnn-relu", "icnn-leaky-relu"),
+    *("icnn-soft", "icnn-quadratic", "mlp"),
+)
+# Steps in which each solver finds a nonlinear map with its default rate.
+STEPS = {"amortized": 250, "minimax": 250, "w2gn": 600, "enot": 500, "paper": 500}
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_finds_a_nonlinear_map(solver):
+    pair = brenier_pair("sign", 3, 1000)
+    options = {"hidden": (16, 16), "max_steps": STEPS[solver], "batch_size": 128, "n_ensemble": 1, "device": "cpu"}
+    fitted = fit(pair.x, pair.y, solver=solver, **options)
+    error = map_mse(fitted.transport(pair.x_test), pair.y_test)
+    assert fitted.ok
+    assert error < map_mse(mean_shift(pair), pair.y_test) / 2
+    assert error < map_mse(Gaussian.fit(pair.x, pair.y).gradient(pair.x_test), pair.y_test)
+    assert fitted.params["solver"] == solver
+    assert fitted.certificate["convexity_gap"] < 1e-4
+
+
+@pytest.mark.parametrize("potential", [name for name in FAMILIES if name != "hycnn"])
+def test_every_family_finds_a_nonlinear_map(potential):
+    pair = brenier_pair("sign", 2, 1000)
+    options = {"hidden": (16, 16), "max_steps": 250, "batch_size": 128, "n_ensemble": 1, "device": "cpu"}
+    fitted = fit(pair.x, pair.y, potential=potential, **options)
+    assert map_mse(fitted.transport(pair.x_test), pair.y_test) < map_mse(mean_shift(pair), pair.y_test) / 2
+    assert fitted.params["potential"] == potential
+
+
+@pytest.mark.parametrize(("number", "potential"), list(enumerate((*FAMILIES, "gaussian"))))
+def test_potentials_and_solvers_give_finite_maps_that_survive_files(number, potential, tmp_path):
+    """Each potential with two of the solvers, each solver with several potentials."""
+    x, y = normal(0, 100), normal(1, 100) ** 3 + 2
+    for solver in (SOLVERS[number % 5], SOLVERS[(number + 2) % 5]):
+        # The blend is set, so that the networks change what the map does.
+        fitted = fit(x, y, potential=potential, solver=solver, **QUICK | {"max_steps": 4, "lr": None})
+        assert fitted.theta.isfinite().all()
+        assert all(np.isfinite(value) for value in (fitted.w2_squared, *fitted.certificate.values()))
+        if fitted.network.convex or not fitted.blend:
+            assert fitted.certificate["convexity_gap"] <= 1e-4
+        assert json.loads(json.dumps(fitted.params)) == fitted.params | {"hidden": [16, 16]}
+        blended = replace(fitted, blend=0.5)
+        blended.save(tmp_path / "map")
+        loaded = TransportMap.load(tmp_path / "map", device="cpu")
+        assert loaded.network == fitted.network
+        assert np.isfinite(loaded.transport(x)).all()
+        assert np.array_equal(loaded.transport(x), blended.transport(x))
+
+
+@pytest.mark.parametrize(
+    ("solver", "potential"),
+    [
+        ("amortized", ICNN(2, (6, 5), constraint="soft", temperature=0.5)),
+        ("amortized", MLP(2, (6, 5))),
+        ("paper", HyCNN(2, (6, 5), gate="max")),
+    ],
+    ids=str,
+)
+def test_a_potential_of_the_user_is_trained_as_it_is(potential, solver):
+    options = {name: value for name, value in QUICK.items() if name != "hidden"}
+    fitted = fit(normal(0), moved_apart(1), potential=potential, solver=solver, **options)
+    assert fitted.network is potential
+    assert (fitted.params["hidden"], fitted.params["potential"]) == ((6, 5), str(potential))
+
+
+def test_the_same_potential_by_name_and_by_hand_is_the_same_fit():
+    x, y = normal(0), moved_apart(1)
+    by_name = fit(x, y, potential="icnn-relu", **QUICK)
+    options = {name: value for name, value in QUICK.items() if name != "hidden"}
+    assert torch.equal(by_name.theta, fit(x, y, potential=by_name.network, **options).theta)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,127 +11,75 @@ from ._cells import Cells
 from ._groups import Strata
 
 
-@dataclass(frozen=True)
-class Members:
-    """Some members of a map.
+class Batches:
+    """Random training cells, which are drawn with replacement for each member of each map.
+
+    All maps draw the same random numbers, which are those that each would draw alone.
 
     Parameters
     ----------
-    number
-        Of the map.
-    cells
-        Its cells.
-    rows
-        Which of its members.
-    """
-
-    number: int
-    cells: Cells
-    rows: range
-
-
-class Draws:
-    """Random training cells, drawn with replacement for each member.
-
-    All maps draw the same random numbers, those that each would draw alone, and rows are drawn once for all clouds of
-    one size. With all cells in one table a hundred maps take hardly more operations than one, if their clouds have one
-    size and no groups; otherwise one more for each size, or for each map.
-
-    Parameters
-    ----------
-    members
-        For whom.
-    n_ensemble
-        Members of a whole map: cells are drawn for all of them, also where some are elsewhere.
-    size
-        Cells of each cloud for each member.
+    maps
+        Training cells of each map.
+    shape
+        Members of each map, and cells of each cloud for each member.
     generator
-        Source of randomness.
+        Source of randomness; its device is that of the cells.
     one_table
-        Copy all cells into one table. None does so but on a CPU, which need not wait for operations to be launched.
-    with_rows
-        Also give the rows of the target cells.
+        Whether the cells of all maps are copied into one table: a hundred maps then take hardly more operations than
+        one, if their clouds have one size and no groups. None copies except on a CPU, where launching is cheap.
     """
 
     def __init__(
         self,
-        members: Sequence[Members],
-        n_ensemble: int,
-        size: int,
-        *,
+        maps: Sequence[Cells],
+        shape: tuple[int, int],
         generator: torch.Generator,
+        *,
         one_table: bool | None = None,
-        with_rows: bool = False,
     ) -> None:
-        self._shape, self._generator, self._with_rows = (n_ensemble, size), generator, with_rows
+        self._generator = generator
         join = generator.device.type != "cpu" if one_table is None else one_table
-        x, y = (
-            [(getattr(own.cells, side), getattr(own.cells, f"strata_{side}"), own.rows) for own in members]
-            for side in "xy"
-        )
-        self._x, self._y = _Side.of(x, n_ensemble, join=join), _Side.of(y, n_ensemble, join=join)
+        self._x = _Side([(cells.x, cells.strata_x) for cells in maps], shape, join=join)
+        self._y = _Side([(cells.y, cells.strata_y) for cells in maps], shape, join=join)
 
-    def __call__(self) -> tuple[Tensor, ...]:
-        """Source and target cells, shape (members, size, d) each; if wanted, the latter's rows, (members, size)."""
-        (x, _), (y, rows) = (side.draw(self._shape, self._generator) for side in (self._x, self._y))
-        return (x, y, rows) if self._with_rows else (x, y)
+    def draw(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return source and target cells, (members, n, d), and the rows of the latter in their cloud, (members, n)."""
+        x, _ = self._x.draw(self._generator)
+        return x, *self._y.draw(self._generator)
 
 
-@dataclass(frozen=True)
 class _Side:
-    """The sources, or the targets, of all maps.
+    """The source clouds, or the target clouds, of all maps."""
 
-    Parameters
-    ----------
-    tables
-        Cells of each map, shape (n, d); or of all, one below the other.
-    n_members
-        Of each table.
-    clouds
-        Number of cells, or strata, of each different way to draw rows.
-    way, first
-        Of each member: where its rows are among those drawn, and where its map's cells begin, shape (members, 1).
-    """
+    def __init__(self, clouds: Sequence[tuple[Tensor, Strata | None]], shape: tuple[int, int], *, join: bool) -> None:
+        self._shape = shape
+        sizes = [len(cells) for cells, _ in clouds]
+        # Maps whose clouds have one size and no groups share their row numbers, which are then drawn once.
+        sources = {(len(cells), id(strata)): len(cells) if strata is None else strata for cells, strata in clouds}
+        which = [list(sources).index((len(cells), id(strata))) for cells, strata in clouds]
+        self._sources: list[int | Strata] = list(sources.values())
+        device = clouds[0][0].device
+        self._which = torch.tensor(which, device=device)
+        self._tables = [cells for cells, _ in clouds]
+        self._first = None
+        if join and len(clouds) > 1:
+            self._tables = [torch.cat(self._tables)]
+            first = torch.tensor([sum(sizes[:k]) for k in range(len(sizes))], device=device)
+            self._first = first.repeat_interleave(shape[0]).unsqueeze(1)
 
-    tables: list[Tensor]
-    n_members: list[int]
-    clouds: list[int | Strata]
-    way: Tensor
-    first: Tensor
-
-    @classmethod
-    def of(cls, maps: Sequence[tuple[Tensor, Strata | None, range]], n_ensemble: int, *, join: bool) -> _Side:
-        """From the cells of each map, their strata, and the members."""
-        clouds: list[int | Strata] = []
-        way: list[int] = []
-        first: list[list[int]] = []
-        n_before = 0
-        for cells, strata, rows in maps:
-            cloud = len(cells) if strata is None else strata
-            if strata is not None or cloud not in clouds:
-                clouds.append(cloud)
-            place = len(clouds) - 1 if strata is not None else clouds.index(cloud)
-            way += [place * n_ensemble + row for row in rows]
-            first += [[n_before if join else 0]] * len(rows)
-            n_before += len(cells)
-        tables, n_members = [cells for cells, *_ in maps], [len(rows) for *_, rows in maps]
-        if join and len(tables) > 1:
-            tables, n_members = [torch.cat(tables)], [len(way)]
-        device = tables[0].device
-        return cls(tables, n_members, clouds, torch.tensor(way, device=device), torch.tensor(first, device=device))
-
-    def draw(self, shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Cells, and their rows among their map's."""
-        before = generator.get_state() if len(self.clouds) > 1 else None
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return cells and their rows."""
+        before = generator.get_state() if len(self._sources) > 1 else None
         drawn = []
-        for cloud in self.clouds:
+        for source in self._sources:
             if before is not None:
+                # Each map gets the numbers that it would draw alone.
                 generator.set_state(before)
             drawn.append(
-                cloud.draw(shape, generator)
-                if isinstance(cloud, Strata)
-                else torch.randint(cloud, shape, generator=generator, device=generator.device)
+                source.draw(self._shape, generator)
+                if isinstance(source, Strata)
+                else torch.randint(source, self._shape, generator=generator, device=generator.device)
             )
-        rows = torch.cat(drawn)[self.way]
-        of_tables = (rows + self.first).split(self.n_members)
-        return torch.cat([table[own] for table, own in zip(self.tables, of_tables, strict=True)]), rows
+        rows = torch.stack(drawn)[self._which].flatten(0, 1)
+        in_tables = (rows if self._first is None else rows + self._first).chunk(len(self._tables))
+        return torch.cat([table[wanted] for table, wanted in zip(self._tables, in_tables, strict=True)]), rows

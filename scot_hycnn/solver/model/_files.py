@@ -19,8 +19,8 @@ from safetensors.numpy import save as serialise
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver.data._coordinates import Coordinates
-from scot_hycnn.solver.training._methods import FAMILIES
 
+from ._families import FAMILIES
 from ._support import Support
 
 if TYPE_CHECKING:

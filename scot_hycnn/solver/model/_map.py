@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from scot_hycnn.potentials import Potential
+from scot_hycnn.solver._options import RECIPES
 from scot_hycnn.solver.data._arrays import without_mask
 from scot_hycnn.solver.data._coordinates import Coordinates
 from scot_hycnn.solver.runtime._device import resolve_device
 from scot_hycnn.solver.runtime._threads import in_threads, n_parts
 from scot_hycnn.solver.selection._blend import Blended, as_numpy
-from scot_hycnn.solver.training._methods import RECIPES
 
 from . import _files as _store
 from ._certificate import certificate

@@ -1,4 +1,4 @@
-"""From cells to fitted maps, many at a time: prepare, train, choose."""
+"""From checked cells to fitted maps, many at a time: prepare, train, choose."""
 
 from __future__ import annotations
 
@@ -6,163 +6,143 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
-from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import Settings
 from scot_hycnn.solver.data._cells import Cells
 from scot_hycnn.solver.data._task import Task
+from scot_hycnn.solver.model._families import GAUSSIAN
 from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.selection._blend import Blended
 from scot_hycnn.solver.selection._groups_left_out import leave_groups_out
 from scot_hycnn.solver.selection._outcome import Trained, finish
 from scot_hycnn.solver.training._loop import train
-from scot_hycnn.solver.training._methods import GAUSSIAN, RECIPES, make_network
+from scot_hycnn.solver.training._methods import make_network
 
-from ._checkpoint import Checkpoint
-from ._progress import Progress
-from ._results import Results
-from ._threads import threads_here
+from ._checkpoint import CheckpointFolder
+from ._progress import Update, progress_bar
+from ._threads import limited_threads, threads_here
 
-# Networks that train as one batch, for each thread. On a CPU more are not faster, since their layers leave the cache; a
-# GPU is idle with fewer. What 'auto' is on the workers of a cluster is not known before.
-MEMBERS_AT_ONCE = 16
-MEMBERS_AT_ONCE_ELSEWHERE = 256
-# Coordinates of the training cells of a batch, all maps together: 160 MB. Each map has its own, balanced.
-MOST_VALUES = 4 * 10**7
+# Networks that train as one batch, for each thread. On a CPU more are not faster, since their layers no longer fit into
+# the cache; a GPU is idle with fewer.
+MEMBERS_ON_CPU, MEMBERS_ELSEWHERE = 16, 256
+# Coordinates of the training cells of a batch, all maps together: 160 MB, because each map has its balanced ones.
+MAX_VALUES = 4 * 10**7
 
 
 def fit_tasks(
-    tasks: Sequence[Task], progress: bool | None, results: Results | None = None
+    tasks: Sequence[Task], progress: bool | None, folder: CheckpointFolder | None
 ) -> Iterator[tuple[int, TransportMap]]:
-    """Fit maps in batches of those with the same options.
-
-    Parameters
-    ----------
-    tasks
-        The maps to fit.
-    progress
-        Show a bar; None shows it in a terminal if it takes more than a second.
-    results
-        Maps that are found there are not fitted again, those that were in training go on, and all are kept there.
-
-    Yields
-    ------
-    Number of the task, and its map; not in their order.
-    """
-    with Progress([task.settings.max_steps for task in tasks], show=progress) as bar:
-        # As they were divided when they began: in other company the same map has other rounding.
-        begun = [] if results is None else [batch for batch in batches(tasks) if results.has_begun(_of(tasks, batch))]
+    """Fit maps in batches; yields the number of each task with its map, not in their order."""
+    with progress_bar([task.settings.max_steps for task in tasks], show=progress) as update:
+        # Batches that were interrupted stay together: in another batch the same map has other rounding.
+        begun = [] if folder is None else [b for b in batches(tasks) if folder.has_begun([tasks[k] for k in b])]
         left = []
         for number in sorted(set(range(len(tasks))) - set(chain.from_iterable(begun))):
-            finished = None if results is None else results.find(tasks[number])
+            finished = None if folder is None else folder.find(tasks[number])
             if finished is None:
                 left.append(number)
-                continue
-            bar.told(tasks[number].settings.max_steps)
-            yield number, finished
+            else:
+                update(tasks[number].settings.max_steps)
+                yield number, finished
         for batch in [*begun, *batches(tasks, left=left)]:
-            own = _of(tasks, batch)
-            fits = _fit_batch(own, bar, None if results is None else results.checkpoint(own))
-            if results is not None:
-                results.keep(own, fits)
+            members = [tasks[number] for number in batch]
+            fits = _fit_batch(members, update, folder)
+            if folder is not None:
+                folder.keep(members, fits)
             yield from zip(batch, fits, strict=True)
-
-
-def _of(tasks: Sequence[Task], numbers: Sequence[int]) -> list[Task]:
-    return [tasks[number] for number in numbers]
 
 
 def batches(
     tasks: Sequence[Task], *, n_threads: int | None = None, left: Collection[int] | None = None
 ) -> list[list[int]]:
-    """Numbers of maps that train together: those with the same options, as many as are fast and fit into memory.
+    """Return numbers of maps that train together: those with the same options, as many as are fast and fit into memory.
 
-    Parameters
-    ----------
-    tasks
-        The maps.
-    n_threads
-        Of a CPU; None means PyTorch's.
-    left
-        Numbers of those that are to be divided; None means all. After the first batches are done the others stay as
-        they were.
+    ``n_threads`` are those of a CPU, by default PyTorch's; ``left`` are the numbers to divide, by default all.
     """
     n_threads = threads_here() if n_threads is None else n_threads
-    left = None if left is None else set(left)
     alike: dict[Settings, list[int]] = {}
     for number, task in enumerate(tasks):
         alike.setdefault(task.settings, []).append(number)
     found = []
     for settings, numbers in alike.items():
-        most = min(
-            maps_at_once(settings, n_threads), max(MOST_VALUES // max(tasks[number].n_values for number in numbers), 1)
-        )
-        rest = [number for number in numbers if left is None or number in left]
-        if rest:
-            # Of one size: a last batch of few maps would leave threads idle.
-            found += [part.tolist() for part in np.array_split(rest, -(-len(rest) // most))]
+        # What 'auto' is on the workers of a cluster is not known here.
+        on_cpu = settings.device.partition(":")[0] in ("cpu", "auto")
+        n_members = MEMBERS_ON_CPU * n_threads if on_cpu else MEMBERS_ELSEWHERE
+        n_cells = max(len(tasks[number].x) + len(tasks[number].y) for number in numbers)
+        n_fitting = MAX_VALUES // (n_cells * tasks[numbers[0]].x.shape[1])
+        n_maps = max(min(n_members // settings.n_ensemble, n_fitting), 1)
+        wanted = numbers if left is None else [number for number in numbers if number in left]
+        if wanted:
+            # Batches of equal size: a last batch of few maps would leave threads idle.
+            found += [part.tolist() for part in np.array_split(wanted, -(-len(wanted) // n_maps))]
     return found
 
 
-def maps_at_once(settings: Settings, n_threads: int) -> int:
-    """How many maps train as one batch, of a CPU by so many threads."""
-    is_cpu = settings.device.partition(":")[0] in ("cpu", "auto")
-    members = MEMBERS_AT_ONCE * n_threads if is_cpu else MEMBERS_AT_ONCE_ELSEWHERE
-    return max(members // settings.n_ensemble, 1)
-
-
-def _fit_batch(tasks: Sequence[Task], bar: Progress, checkpoint: Checkpoint | None = None) -> list[TransportMap]:
+def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder | None) -> list[TransportMap]:
+    """Fit maps with the same options together."""
     started, settings = time.perf_counter(), tasks[0].settings
-    network = make_network(settings.potential, settings.solver, tasks[0].x.shape[1], settings.hidden)
-    # k-means of few cells: with 16 threads it took 14 times as long. (BLAS has one limit for all threads of a process,
-    # OpenMP one for each: fits side by side do not change each other's.)
-    with threadpool_limits(1, user_api="openmp"):
-        clouds = [_prepared(task) for task in tasks]
+    network = make_network(settings, tasks[0].x.shape[1])
+    state_path = None if folder is None else folder.state_of(tasks)
+
+    # Prepare: split and balance the cells of each map.
+    cells_of = [task.cells() for task in tasks]
+    # k-means of few cells took 14 times as long with 16 threads.
+    with limited_threads(1):
+        clouds = [
+            replace(
+                Cells.prepare(
+                    x, y, settings.validation_fraction, rng=settings.rng, device=settings.device, groups=groups
+                ),
+                far_x=task.far_x,
+                far_y=far_y,
+            )
+            for task, (x, y, groups, far_y) in zip(tasks, cells_of, strict=True)
+        ]
+
+    # Train all ensembles together. The Gaussian map needs no training, only a network that can be stored.
     if settings.potential == GAUSSIAN:
         theta = network.init(1, torch.Generator().manual_seed(settings.rng))
         trained = [Trained(theta, cells, keep_gaussian=True) for cells in clouds]
-        bar.told(settings.max_steps * len(tasks))
+        update(settings.max_steps * len(tasks))
     else:
-        balanced = RECIPES[settings.solver].balanced
-        own = clouds if balanced else [cells.centred() for cells in clouds]
-        trained = train(network, settings, own, told=bar.told, checkpoint=checkpoint)
+        in_training = clouds if settings.balanced else [cells.centred() for cells in clouds]
+        trained = train(network, settings, in_training, progress=update, **_checkpointing(folder, state_path, settings))
+
+    # Choose: blend each ensemble with its Gaussian map, on held-out cells or by cross-validation over groups.
     if settings.leave_out == "groups":
-        trained = [
-            one
-            if one.keep_gaussian
-            else _judged_by_groups(one, network, task, checkpoint and checkpoint.of_folds(number))
-            for number, (one, task) in enumerate(zip(trained, tasks, strict=True))
-        ]
+        for number, (x, y, groups, _) in enumerate(cells_of):
+            if groups is None or trained[number].keep_gaussian:
+                continue
+            folds_path = state_path and state_path.with_suffix(f".folds{number}.checkpoint")
+
+            def ensembles(fewer: Settings, folds: Sequence[Cells], path: Path | None = folds_path) -> list[Blended]:
+                results = train(
+                    network, fewer, folds, progress=lambda *_: None, **_checkpointing(folder, path, settings)
+                )
+                return [Blended(network, network.weights(result.theta), blend=1.0) for result in results]
+
+            left_out = leave_groups_out(x, y, groups, settings, ensembles)
+            trained[number] = replace(trained[number], left_out=left_out)
     seconds = (time.perf_counter() - started) / len(tasks)
     fits = [finish(network, one, cells, settings, seconds) for one, cells in zip(trained, clouds, strict=True)]
     return [
-        replace(fitted, validation=fitted.validation | {"groups_left_out": np.array(task.rest)})
-        if task.rest
+        replace(fitted, validation=fitted.validation | {"groups_left_out": np.array(task.groups_left_out)})
+        if task.groups_left_out
         else fitted
         for fitted, task in zip(fits, tasks, strict=True)
     ]
 
 
-def _prepared(task: Task) -> Cells:
-    x, y, groups, (far_x, far_y) = task.cells()
-    settings = task.settings
-    cells = Cells.prepare(x, y, settings.validation_fraction, rng=settings.rng, device=settings.device, groups=groups)
-    return replace(cells, far_x=far_x, far_y=far_y)
-
-
-def _judged_by_groups(trained: Trained, network: Potential, task: Task, checkpoint: Checkpoint | None) -> Trained:
-    x, y, groups, _ = task.cells()
-    if groups is None:
-        return trained
-
-    def ensembles(fewer: Settings, clouds: Sequence[Cells]) -> list[Blended]:
-        return [
-            Blended(network, network.weights(one.theta), blend=1.0)
-            for one in train(network, fewer, clouds, told=lambda *_: None, checkpoint=checkpoint)
-        ]
-
-    return replace(trained, left_out=leave_groups_out(x, y, groups, task.settings, ensembles))
+def _checkpointing(folder: CheckpointFolder | None, path: Path | None, settings: Settings) -> dict[str, Any]:
+    """Return where training continues, and what writes its state at each check."""
+    if folder is None or path is None:
+        return {}
+    return {
+        "saved": folder.read_state(path, settings.device),
+        "save": lambda state: folder.write_state(path, state),
+    }

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scot_hycnn.potentials import Potential
-from scot_hycnn.solver._options import LEAST_STEPS, Settings
+from scot_hycnn.solver._options import MIN_STEPS, RECIPES, Settings
 from scot_hycnn.solver.data._cells import Cells
+from scot_hycnn.solver.model._families import GAUSSIAN
 from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.runtime._precision import full_precision
-from scot_hycnn.solver.training._methods import GAUSSIAN, RECIPES
 
 from ._blend import (
     BLENDS,
@@ -39,7 +39,7 @@ CERTIFICATE_CELLS = 200
 # Above this p value of the permutation test no response is seen.
 SIGNIFICANT = 0.05
 # With fewer steps than this nothing can be concluded from networks that are no better than the Gaussian map.
-FEW_STEPS = LEAST_STEPS // 2
+FEW_STEPS = MIN_STEPS // 2
 
 
 class Outcome(StrEnum):

@@ -1,4 +1,4 @@
-"""Convex conjugates f*(y) = sup_x <x, y> - f(x), maximised for many y at once."""
+"""Convex conjugates f*(y) = max_x <x, y> - f(x), for many y at once."""
 
 from __future__ import annotations
 
@@ -10,51 +10,29 @@ from torch import Tensor
 Gradient = Callable[[Tensor], Tensor]
 
 
-def refine(gradient: Gradient, y: Tensor, start: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
-    """Improve maximisers as :func:`ascend` does, from points of which nothing else is known.
-
-    In balanced coordinates f is close to |x|^2/2, whose exact step is 1.
-
-    Parameters
-    ----------
-    gradient, y, start, n_steps
-        As for :func:`ascend`.
-
-    Returns
-    -------
-    maximisers, shape (K, n, d), and their residuals |y - grad f(x)|, shape (K, n).
-    """
-    best, smallest, _ = ascend(gradient, y, start, torch.ones_like(y[..., 0]), n_steps=n_steps)
-    return best, smallest
-
-
 def ascend(
     gradient: Gradient, y: Tensor, start: Tensor, size: Tensor, *, n_steps: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Improve maximisers by gradient ascent with Barzilai-Borwein steps, one step size a point.
+    """Improve maximisers by gradient ascent with Barzilai-Borwein steps, with one step size for each point.
 
-    Each iterate solves grad f(x) = y a little better or is forgotten: the point of smallest residual is kept.
+    Every step costs one gradient. The iterate with the smallest residual |y - grad f(x)| is kept.
+
+    Source: Barzilai & Borwein (1988), IMA J. Numer. Anal. 8, 141-148.
 
     Parameters
     ----------
     gradient
         Gradient of f, (K, n, d) to (K, n, d).
-    y
-        Points at which f* is wanted, shape (K, n, d).
-    start
-        First guesses, shape (K, n, d).
+    y, start
+        Points at which f* is wanted, and first guesses of their maximisers, shape (K, n, d).
     size
         First step sizes, shape (K, n).
     n_steps
-        Number of steps; each costs one gradient.
+        Number of steps.
 
     Returns
     -------
-    maximisers, shape (K, n, d), their residuals |y - grad f(x)|, and the step sizes for more steps, shape (K, n) each.
-
-    References
-    ----------
-    Barzilai & Borwein (1988), IMA J. Numer. Anal. 8, 141-148.
+    Maximisers, shape (K, n, d), their residuals, and the step sizes for more steps, shape (K, n).
     """
     x, r = start, y - gradient(start)
     best, smallest = x, r.norm(dim=-1)
@@ -74,30 +52,25 @@ def ascend(
     return best, smallest, size
 
 
+def refine(gradient: Gradient, y: Tensor, start: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
+    """Return maximisers, (K, n, d), and residuals, (K, n), after steps that begin with the size 1.
+
+    In balanced coordinates f is close to |x|^2/2, for which 1 is the exact step.
+    """
+    best, smallest, _ = ascend(gradient, y, start, torch.ones_like(y[..., 0]), n_steps=n_steps)
+    return best, smallest
+
+
 def solve(
     gradient: Gradient, y: Tensor, start: Tensor, *, tolerance: float = 1e-3, max_steps: int = 300
 ) -> tuple[Tensor, Tensor]:
-    """Maximisers to a tolerance on the residual |y - grad f(x)|, for one map.
+    """Return maximisers, (1, n, d), and residuals, (1, n), of one map, up to a residual of ``tolerance``.
 
-    Parameters
-    ----------
-    gradient
-        Gradient of f, (1, n, d) to (1, n, d).
-    y, start
-        Shape (1, n, d).
-    tolerance
-        Residual at which a point is done, in units of y.
-    max_steps
-        Most steps that any point gets.
-
-    Returns
-    -------
-    maximisers, shape (1, n, d), and residuals, shape (1, n). A point that did not converge has a residual above
-    the tolerance.
+    A point that does not converge within ``max_steps`` has a residual above the tolerance.
     """
     best, residual = refine(gradient, y, start, 10)
     for _ in range(10, max_steps, 30):
-        # Few points are slow; only they go on.
+        # Few points converge slowly; only these take more steps.
         (slow,) = torch.nonzero(residual[0] > tolerance, as_tuple=True)
         if not len(slow):
             break

@@ -1,9 +1,10 @@
-"""The one training loop: maps side by side, each as if it were alone."""
+"""The training loop: draw, step, check, stop, average."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -13,132 +14,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scot_hycnn.potentials import Potential
-from scot_hycnn.solver._options import Settings
+from scot_hycnn.solver._options import CACHED, Settings
+from scot_hycnn.solver.data._batches import Batches
 from scot_hycnn.solver.data._cells import Cells
-from scot_hycnn.solver.runtime._checkpoint import Checkpoint
 from scot_hycnn.solver.runtime._precision import full_precision
-from scot_hycnn.solver.runtime._threads import Each, in_threads, n_parts
+from scot_hycnn.solver.runtime._threads import ThreadMap, in_threads, n_parts
 from scot_hycnn.solver.selection._outcome import Trained
 
-from ._early_stopping import Monitor, Snapshot, snapshots
-from ._method import Losses
-from ._methods import RECIPES, make_method
-from ._parts import Part, divide
+from ._cuda_graph import RecordedStep, Step
+from ._early_stopping import Monitor, Snapshot, score_ensembles
+from ._methods import make_method
+from ._optimiser import AveragedAdam, cosine
+from ._semi_dual import ConjugateCache
 
-# Hears how many steps were done, of all maps together, and at checks the mean J less the Gaussian map's.
-Told = Callable[[int, float | None], None]
-
-
-@dataclass(frozen=True)
-class _Running:
-    """A map that trains: its place among all, its cells, and what watches it."""
-
-    number: int
-    cells: Cells
-    monitor: Monitor
-
-
-class _Batch:
-    """The maps that still train, and the parts that their networks are divided into."""
-
-    def __init__(self, settings: Settings, running: Sequence[_Running], parts: Sequence[Part]) -> None:
-        self._settings, self.going, self._parts = settings, list(running), list(parts)
-
-    def step(self, each: Each, number: int) -> Losses:
-        """Train all by one step."""
-        losses = each(lambda part: part.step(number), self._parts)
-        of_f, of_g = zip(*losses, strict=True)
-        return torch.cat(of_f), torch.cat(of_g)
-
-    @full_precision()
-    def check(self, each: Each, network: Potential, step: int, losses: Losses) -> float:
-        """Score every map; the mean of what they have gained on the Gaussian map in J."""
-        f, g = (torch.cat(averages) for averages in zip(*map(_averages, self._parts), strict=True))
-        n = self._settings.n_ensemble
-
-        def scored(some: NDArray[np.intp]) -> list[Snapshot]:
-            rows = slice(some[0] * n, (some[-1] + 1) * n)
-            return snapshots(network, f[rows], g[rows], [self.going[k].monitor for k in some])
-
-        some = np.array_split(np.arange(len(self.going)), min(len(self._parts), len(self.going)))
-        # Alone, one map has all threads of PyTorch.
-        found = each(scored, some) if len(some) > 1 else [scored(some[0])]
-        for (running, rows), now in zip(self._rows(), chain.from_iterable(found), strict=True):
-            running.monitor.check(step, now, (losses[0][rows], losses[1][rows]))
-        return sum(running.monitor.gain for running in self.going) / len(self.going)
-
-    def end(self, step: int) -> dict[int, Trained]:
-        """Results, by number, of maps that are done, or whose Gaussian map is clearly better; the others go on."""
-        balanced, last = RECIPES[self._settings.solver].balanced, step == self._settings.max_steps
-        may_stop = balanced and 2 * step >= self._settings.max_steps
-        n_bad_gradients = torch.cat([part.state.f.n_bad_gradients for part in self._parts])
-        results, others = {}, []
-        for running, rows in self._rows():
-            hopeless = may_stop and running.monitor.clearly_worse_than_gaussian
-            if not (hopeless or last):
-                others.append(running)
-                continue
-            results[running.number] = Trained(
-                running.monitor.selected() if balanced else running.monitor.last(),
-                running.cells,
-                keep_gaussian=hopeless,
-                n_steps=step,
-                history=running.monitor.history,
-                n_bad_gradients=int(n_bad_gradients[rows].sum()),
-            )
-        self.going = others
-        if results:
-            self._keep_parts()
-        return results
-
-    def state(self) -> dict[str, Any]:
-        """Everything that training has changed, of the maps that still train."""
-        if not self.going:
-            return {"monitors": {}}
-        trained = [part.state.parts() for part in self._parts]
-        return {name: _together([parts[name].state() for parts in trained]) for name in trained[0]} | {
-            "generator": self._parts[0].generator.get_state(),
-            "monitors": {str(running.number): running.monitor.state() for running in self.going},
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.going = [running for running in self.going if str(running.number) in state["monitors"]]
-        self._keep_parts()
-        first = 0
-        for part in self._parts:
-            rows = slice(first, first := first + part.n_members)
-            own = {
-                name: {key: value[rows] if value.ndim else value for key, value in state[name].items()}
-                for name in part.state.parts()
-            }
-            part.load(own, state["generator"])
-        for running in self.going:
-            running.monitor.load(state["monitors"][str(running.number)])
-
-    def _keep_parts(self) -> None:
-        """Of the maps that still train alone."""
-        numbers = {running.number for running in self.going}
-        self._parts = [part for part in self._parts if part.numbers & numbers]
-        for part in self._parts:
-            part.keep(numbers)
-
-    def _rows(self) -> list[tuple[_Running, slice]]:
-        n = self._settings.n_ensemble
-        return [(running, slice(place * n, (place + 1) * n)) for place, running in enumerate(self.going)]
-
-
-def _together(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Of all parts, below each other; what is one number is the same in all."""
-    return {name: torch.cat([own[name] for own in states]) if one.ndim else one for name, one in states[0].items()}
-
-
-def _states(trained: dict[int, Trained]) -> dict[str, dict[str, Any]]:
-    return {str(number): one.state() for number, one in trained.items()}
-
-
-def _averages(part: Part) -> tuple[Tensor, Tensor]:
-    return part.state.f.average, part.state.g.average
+N_CHECKS = 10
+# Tensors of all members of all maps that still train, by the name of the network (or cache) and their own name.
+State = dict[str, dict[str, Tensor]]
 
 
 def train(
@@ -146,56 +37,197 @@ def train(
     settings: Settings,
     clouds: Sequence[Cells],
     *,
-    told: Told,
-    checkpoint: Checkpoint | None = None,
+    progress: Callable[[int, float | None], None],
+    saved: dict[str, Any] | None = None,
+    save: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[Trained]:
-    """Take a step on fresh batches, look at validation cells now and then.
-
-    All maps start, draw and are checked by themselves: only the arithmetic is one.
+    """Train the ensembles of some maps side by side; every map starts, draws and stops as if it were alone.
 
     Parameters
     ----------
     network
-        Architecture of the members.
+        Architecture of all members.
     settings
         Options, the same for all maps.
     clouds
         The cells of each map.
-    told
-        Hears of every step.
-    checkpoint
-        Where training begins, if something is there, and where its state is written at each check.
+    progress
+        Called after each step with the number of steps done, of all maps together, and at checks with the mean J minus
+        that of the Gaussian map.
+    saved
+        A state that ``save`` was called with, from which training continues to the same bits.
+    save
+        Called with the state at each check.
 
     Returns
     -------
     One result for each map.
     """
-    method = make_method(settings.solver, settings.lr, settings.weight_decay, conjugates=settings.conjugates)
-    if settings.compilation == "always":
-        method = method.compiled()
-    n_threads = n_parts(settings.device, len(clouds) * settings.n_ensemble)
-    running = [_Running(k, cells, Monitor(cells)) for k, cells in enumerate(clouds)]
-    batch = _Batch(settings, running, divide(network, method, settings, clouds, n_threads))
-    check_every = max(settings.max_steps // 10, 1)
-    trained: dict[int, Trained] = {}
-    n_done = 0
-    if checkpoint is not None and (state := checkpoint.read(settings.device)) is not None:
-        n_done = state["step"]
-        trained = {int(number): Trained(cells=clouds[int(number)], **own) for number, own in state["ended"].items()}
-        batch.load(state)
-        told(len(batch.going) * n_done + len(trained) * settings.max_steps, None)
+    method, n, device = make_method(settings), settings.n_ensemble, torch.device(settings.device)
+    monitors = [Monitor(cells) for cells in clouds]
+    running, first_step = list(range(len(clouds))), 1
+    results: dict[int, Trained] = {}
+    generator = torch.Generator(device).manual_seed(settings.rng)
+    # All maps have the same seed, so that their networks start alike: f is drawn first, then g if there is one.
+    state: State = {"f": {"theta": network.init(n, generator).repeat(len(clouds), 1)}}
+    if settings.conjugates != CACHED:
+        # Baselines have a second network, too.
+        state["g"] = {"theta": network.init(n, generator).repeat(len(clouds), 1)}
+    if saved is not None:
+        first_step = saved["step"] + 1
+        results = {int(k): Trained(cells=clouds[int(k)], **result) for k, result in saved["results"].items()}
+        running = [k for k in running if k not in results]
+        state = {name: saved[name] for name in ("f", "g", "cache") if name in saved}
+        generator.set_state(saved["generator"])
+        for k in running:
+            monitors[k].load(saved["monitors"][str(k)])
+        progress(len(running) * saved["step"] + len(results) * settings.max_steps, None)
+    warm_up = max(min(method.warm_up, settings.max_steps // 10), 1)
+    check_every = max(settings.max_steps // N_CHECKS, 1)
+    # PyTorch's own threads share single operations, and those of a training step are too small for that: two threads
+    # that each train half of the members are 1.4 to 1.6 times faster.
+    n_threads = n_parts(settings.device, len(clouds) * n)
     with in_threads(n_threads) as each:
-        for step in range(n_done + 1, settings.max_steps + 1):
-            if not batch.going:
+        shards: list[_Shard] = []
+        for step in range(first_step, settings.max_steps + 1):
+            if not running:
                 break
-            losses = batch.step(each, step - 1)
-            n_going, gain = len(batch.going), None
-            if step % check_every == 0 or step == settings.max_steps:
-                gain = batch.check(each, network, step, losses)
-                trained |= batch.end(step)
-                if checkpoint is not None:
-                    checkpoint.write({"step": step, "ended": _states(trained), **batch.state()})
-            n_ended = n_going - len(batch.going)
-            # What ends before its last step has done all its work.
-            told(n_going + n_ended * (settings.max_steps - step), gain)
-    return [trained[k] for k in range(len(clouds))]
+            if not shards:
+                batches = Batches([clouds[k] for k in running], (n, settings.batch_size), generator)
+                shards = _divide(state, network, settings, [clouds[k] for k in running], n_threads)
+
+            # Draw fresh cells for all members, so that each map gets the same ones however its members are divided.
+            drawn = [batches.draw() for _ in range(method.n_batches)]
+
+            # Take a step of the method in every thread, with the learning rate and the temperature of this step.
+            lr = settings.lr * cosine(step - 1, settings.max_steps, warm_up=warm_up)
+            losses = each(
+                partial(_step, drawn=drawn, lr=lr, network=network, number=step - 1, settings=settings), shards
+            )
+            if step % check_every and step < settings.max_steps:
+                progress(len(running), None)
+                continue
+
+            # Check the average over steps of each ensemble on validation cells. Only here the host waits for a GPU.
+            state = _gathered(shards)
+            loss_f, loss_g = (torch.cat(some).split(n) for some in zip(*losses, strict=True))
+            snapshots = _snapshots(each, network, state, [monitors[k] for k in running], n_threads)
+            for k, snapshot, *its_losses in zip(running, snapshots, loss_f, loss_g, strict=True):
+                monitors[k].check(step, snapshot, tuple(its_losses))
+            gain = sum(monitors[k].gain for k in running) / len(running)
+
+            # Stop maps at their last step, and from half of the steps on those that cannot beat the Gaussian map.
+            may_stop = settings.balanced and 2 * step >= settings.max_steps
+            hopeless = {k for k in running if may_stop and monitors[k].clearly_worse_than_gaussian}
+            for k, n_bad in zip(running, state["f"]["n_bad_gradients"].split(n), strict=True):
+                if k in hopeless or step == settings.max_steps:
+                    results[k] = Trained(
+                        monitors[k].selected() if settings.balanced else monitors[k].last(),
+                        clouds[k],
+                        keep_gaussian=k in hopeless,
+                        n_steps=step,
+                        history=monitors[k].history,
+                        n_bad_gradients=int(n_bad.sum()),
+                    )
+            if hopeless:
+                # The others continue in new shards.
+                stays = torch.tensor([k not in results for k in running for _ in range(n)], device=device)
+                state, shards = _select(state, stays), []
+            # A map that stops early has done all its steps.
+            progress(len(running) + len(hopeless) * (settings.max_steps - step), gain)
+            running = [k for k in running if k not in results]
+            if save is not None:
+                checks = {str(k): monitors[k].state() for k in running}
+                ended = {str(k): result.state() for k, result in results.items()}
+                more = {"generator": generator.get_state(), **(state if running else {})}
+                save({"step": step, "results": ended, "monitors": checks, **more})
+    return [results[k] for k in range(len(clouds))]
+
+
+@dataclass
+class _Shard:
+    """The members that one thread trains, which are these rows of all."""
+
+    rows: slice
+    parts: dict[str, AveragedAdam | ConjugateCache]  # "f", and "g" or "cache"
+    step: Step
+
+
+def _divide(
+    state: State, network: Potential, settings: Settings, clouds: Sequence[Cells], n_threads: int
+) -> list[_Shard]:
+    """Divide the members of all maps into shards of about one size, which continue from the state."""
+    method, n_members = make_method(settings), len(state["f"]["theta"])
+    targets = [cells.y for cells in clouds for _ in range(settings.n_ensemble)]
+    ends = [n_members * part // min(n_threads, n_members) for part in range(min(n_threads, n_members) + 1)]
+    shards = []
+    for rows in map(slice, ends[:-1], ends[1:]):
+        own = _select(state, rows)
+        parts: dict[str, AveragedAdam | ConjugateCache] = {
+            name: AveragedAdam(
+                network,
+                own[name]["theta"].clone(),
+                betas=method.betas,
+                weight_decay=settings.weight_decay,
+                max_norm=method.max_norm,
+                averaging=method.averaging,
+            )
+            for name in ("f", "g")
+            if name in own
+        }
+        if settings.conjugates == CACHED:
+            parts["cache"] = ConjugateCache(targets[rows])
+        for name, part in parts.items():
+            if len(own.get(name, {})) > 1:  # before the first step there is theta alone
+                part.load(own[name])
+        step: Step = partial(method.step, network, *parts.values())
+        if torch.device(settings.device).type == "cuda" and settings.cuda_graph == "auto":
+            step = RecordedStep(step, torch.device(settings.device))
+        shards.append(_Shard(rows, parts, step))
+    return shards
+
+
+def _step(
+    shard: _Shard,
+    *,
+    drawn: Sequence[tuple[Tensor, ...]],
+    lr: float,
+    network: Potential,
+    number: int,
+    settings: Settings,
+) -> tuple[Tensor, Tensor]:
+    """Train the members of a shard by one step and return their losses of f and g."""
+    for part in shard.parts.values():
+        if isinstance(part, AveragedAdam):
+            network.at_step(part.theta, number, settings.max_steps)
+    return shard.step([tuple(cells[shard.rows] for cells in batch) for batch in drawn], lr)
+
+
+@full_precision()
+def _snapshots(
+    each: ThreadMap, network: Potential, state: State, monitors: Sequence[Monitor], n_threads: int
+) -> list[Snapshot]:
+    """Score the ensembles of all maps, some in each thread; a single map has all threads of PyTorch."""
+    some = np.array_split(np.arange(len(monitors)), min(n_threads, len(monitors)))
+    f, g = state["f"]["average"], state["g"]["average"] if "g" in state else None
+    n = len(f) // len(monitors)
+
+    def score(maps: NDArray[np.intp]) -> list[Snapshot]:
+        rows = slice(maps[0] * n, (maps[-1] + 1) * n)
+        return score_ensembles(network, f[rows], None if g is None else g[rows], [monitors[k] for k in maps])
+
+    return list(chain.from_iterable(each(score, some) if len(some) > 1 else map(score, some)))
+
+
+def _gathered(shards: Sequence[_Shard]) -> State:
+    """Return the tensors of all shards below each other; a single number is the same in all."""
+    gathered = {name: [shard.parts[name].state() for shard in shards] for name in shards[0].parts}
+    return {
+        name: {key: torch.cat([s[key] for s in states]) if t.ndim else t for key, t in states[0].items()}
+        for name, states in gathered.items()
+    }
+
+
+def _select(state: State, rows: slice | Tensor) -> State:
+    """Return some rows of all tensors; a single number is the same for all."""
+    return {name: {key: t[rows] if t.ndim else t for key, t in tensors.items()} for name, tensors in state.items()}

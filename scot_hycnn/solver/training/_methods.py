@@ -1,124 +1,80 @@
-"""What a user can name: families of potentials and training methods."""
+"""Training methods by name: the step of each, and how Adam takes it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
-from scot_hycnn.potentials import ICNN, MLP, GroupMax, HyCNN, Potential
-from scot_hycnn.solver.baselines._enot import ENOT
-from scot_hycnn.solver.baselines._minimax import Minimax
-from scot_hycnn.solver.baselines._w2gn import W2GN
+from torch import Tensor
 
-from ._amortized import Amortized
-from ._cached import Remembered
-from ._method import Method
+from scot_hycnn.potentials import Potential
+from scot_hycnn.solver._options import CACHED, Settings
+from scot_hycnn.solver.baselines._enot import enot_step
+from scot_hycnn.solver.baselines._minimax import N_INNER, minimax_step
+from scot_hycnn.solver.baselines._w2gn import w2gn_step
+from scot_hycnn.solver.model._families import make_potential
 
-# The closed-form map between two Gaussians: nothing is trained.
-GAUSSIAN = "gaussian"
-
-# Of the paper's temperatures .1, 1 and 10 the sharpest: in balanced coordinates smoother ones stay near the Gaussian
-# map (ICNN on T = x + sign x, d = 10).
-SHARP = {"temperature": 0.1}
-# Name to class and options. Those beside 'hycnn' are the systems of arXiv:2604.26942, in our solver.
-FAMILIES: dict[str, tuple[type[Potential], dict[str, Any]]] = {
-    "hycnn": (HyCNN, {}),
-    "hycnn-max": (HyCNN, {"gate": "max"}),
-    "hycnn-fixed": (HyCNN, {"annealing": "fixed", **SHARP}),
-    "hycnn-cyclic": (HyCNN, {"annealing": "cyclic"}),
-    "groupmax": (GroupMax, {}),
-    "icnn": (ICNN, SHARP),
-    "icnn-relu": (ICNN, {"activation": "relu"}),
-    "icnn-leaky-relu": (ICNN, {"activation": "leaky_relu"}),
-    "icnn-soft": (ICNN, {"constraint": "soft", **SHARP}),
-    # Its squares are large at first: a sixth of the others' output starts as near to the Gaussian map.
-    "icnn-quadratic": (ICNN, {"quadratic_skip": True, "output_scale": 0.05, **SHARP}),
-    "mlp": (MLP, SHARP),
-}
-POTENTIALS = (*FAMILIES, GAUSSIAN)
-# Where the search for a target cell's conjugate starts: where a second network says, or where it ended the last time.
-CONJUGATES = ("predicted", "remembered")
+from ._semi_dual import semi_dual_step
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A training method, and what goes with it.
+class Method:
+    """A training method.
 
     Parameters
     ----------
-    method
-        How to train.
-    balanced
-        Whether to train in balanced coordinates, starting at the Gaussian map, and to blend with it in the end.
-        Otherwise in the data's own coordinates, starting as the potentials' sources say, and the network alone is
-        the map: it may be worse than the Gaussian one.
-    options
-        Defaults of the fit that differ from the usual ones.
-    remembering
-        The method where target cells are so few that their conjugates can be remembered, if there is one.
+    step
+        Called with the potential, the optimiser of f, that of the second network g (or a cache of conjugates), fresh
+        batches and the learning rate; trains f and g by one step and returns their losses, shape (K,), on the device.
+    n_batches
+        Batches for each step.
+    betas, max_norm, averaging
+        Options of Adam; see ``AveragedAdam``. An average of 0 returns the last step.
+    warm_up
+        Steps in which the learning rate rises, at most a tenth of all.
     """
 
-    method: Method
-    balanced: bool
-    options: dict[str, Any]
-    remembering: Method | None = None
+    step: Callable[..., tuple[Tensor, Tensor]]
+    n_batches: int = 1
+    betas: tuple[float, float] = (0.5, 0.9)
+    max_norm: float = 1.0
+    averaging: float = 0.98
+    warm_up: int = 50
 
 
-# A step of these costs a third to twice of the default's; see benchmarks/speed.py.
-RECIPES: dict[str, Recipe] = {
-    "amortized": Recipe(Amortized(), balanced=True, options={}, remembering=Remembered()),
-    "minimax": Recipe(Minimax(), balanced=True, options={}),
-    "w2gn": Recipe(W2GN(), balanced=True, options={}),
-    "enot": Recipe(ENOT(), balanced=True, options={}),
-    # arXiv:2604.26942, app. D.3, d >= 10: T = 1000, S = 5, batch 256, cosine 1e-2 to 1e-4, fixed temperature 1.
-    "paper": Recipe(
-        Minimax(lr=1e-2, weight_decay=0.0, max_norm=float("inf"), averaging=0.0, warm_up=1, double_backward=True),
-        balanced=False,
-        options={"max_steps": 1000, "n_ensemble": 1, "batch_size": 256, "hidden": (48, 48, 48, 48)},
+# Refinements of a predicted conjugate: with 3 the W2 benchmark (D = 16) stalled at 10 % error; 8 have a tenth less
+# error than 5 there and on T = 4x^3 (d = 50), for 15 % more time. From the cache, 3 reach the error of these 8 in half
+# the time (benchmarks/screen.py); without the cached step sizes 5 were needed.
+AMORTIZED_REFINEMENTS, CACHED_REFINEMENTS = 8, 3
+# A step of the others takes a third to twice the time of the default (benchmarks/speed.py).
+METHODS = {
+    "amortized": Method(partial(semi_dual_step, n_refinements=AMORTIZED_REFINEMENTS)),
+    "minimax": Method(minimax_step, n_batches=N_INNER + 1),
+    "w2gn": Method(w2gn_step),
+    # With harder clipping the noise of the regulariser wins; see its rate in _options.py.
+    "enot": Method(enot_step, max_norm=10.0),
+    # arXiv:2604.26942, app. D.3: plain Adam, whose last step is the result.
+    "paper": Method(
+        partial(minimax_step, double_backward=True),
+        n_batches=N_INNER + 1,
+        max_norm=math.inf,
+        averaging=0.0,
+        warm_up=1,
     ),
 }
-# In balanced coordinates |x|^2/2 is the Gaussian map: training starts close to it.
-NEAR_GAUSSIAN = {"strong_convexity": 0.9, "output_scale": 0.3}
-AS_PUBLISHED = {"strong_convexity": 0.0, "output_scale": 1.0}
-PAPERS_HYCNN = {"annealing": "fixed", "quadratic_skip": False}
 
 
-def make_network(potential: str | Potential, solver: str, n_dims: int, hidden: tuple[int, ...]) -> Potential:
-    """Potential of that name as the training method starts it; one that the user made as it is.
-
-    Parameters
-    ----------
-    potential
-        One of POTENTIALS, or the potential itself.
-    solver
-        One of RECIPES.
-    n_dims
-        Dimension d.
-    hidden
-        Width of each hidden layer.
-
-    Returns
-    -------
-    The potential. For the Gaussian map one that will not be used.
-    """
-    if isinstance(potential, Potential):
-        return potential
-    balanced = RECIPES[solver].balanced or potential == GAUSSIAN
-    family, options = FAMILIES[potential if potential != GAUSSIAN else "hycnn"]
-    if not balanced and potential == "hycnn":
-        options = PAPERS_HYCNN
-    start = NEAR_GAUSSIAN | options if balanced else options | AS_PUBLISHED
-    return family(n_dims, hidden, **start)
+def make_method(settings: Settings) -> Method:
+    """Return the training method of these settings."""
+    if settings.conjugates == CACHED:
+        return Method(partial(semi_dual_step, n_refinements=CACHED_REFINEMENTS))
+    return METHODS[settings.solver]
 
 
-def make_method(
-    solver: str, lr: float | None, weight_decay: float | None, *, conjugates: str = CONJUGATES[0]
-) -> Method:
-    """Training method of that name, with what the user set."""
-    recipe = RECIPES[solver]
-    method = recipe.remembering if conjugates == "remembered" and recipe.remembering else recipe.method
-    return replace(
-        method,
-        lr=method.lr if lr is None else lr,
-        weight_decay=method.weight_decay if weight_decay is None else weight_decay,
-    )
+def make_network(settings: Settings, n_dims: int) -> Potential:
+    """Return the potential of these settings; one that the user made stays as it is."""
+    if isinstance(settings.potential, Potential):
+        return settings.potential
+    return make_potential(settings.potential, n_dims, settings.hidden, balanced=settings.balanced)

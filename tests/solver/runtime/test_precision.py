@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import numpy as np
 import pytest
 import torch
 
 from scot_hycnn.solver import fit
 from scot_hycnn.solver.runtime._precision import full_precision
-from scot_hycnn.solver.selection import _blend as _selection
-from scot_hycnn.solver.selection import _outcome
-from scot_hycnn.solver.training import _amortized
-from scot_hycnn.solver.training import _cached as _remembered
-from scot_hycnn.solver.training import _early_stopping as _monitor
 
 
-def exact():
-    """Whether products are in full float32."""
+def is_full():
     kinds = [getattr(kind, "matmul", None) for kind in (torch.backends.cuda, torch.backends.mkldnn)]
-    if not all(hasattr(kind, "fp32_precision") for kind in kinds):  # before PyTorch 2.9: one setting for all
+    if not all(hasattr(kind, "fp32_precision") for kind in kinds):  # before PyTorch 2.9 there is one setting
         return torch.get_float32_matmul_precision() == "highest"
     return all(kind.fp32_precision == "ieee" for kind in kinds)
 
@@ -33,24 +25,21 @@ def allowed(request):
     torch.set_float32_matmul_precision("highest")
 
 
-def now():
-    return torch.backends.cuda.matmul.allow_tf32, torch.get_float32_matmul_precision()
+def test_the_setting_of_the_user_is_restored_also_after_an_error(allowed):
+    with pytest.raises(ZeroDivisionError), full_precision():
+        1 / (not is_full())
+    assert torch.get_float32_matmul_precision() == allowed
+    # The context that is opened first is not the last to be closed.
+    first, second = full_precision(), full_precision()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert is_full()
+    second.__exit__(None, None, None)
+    assert torch.get_float32_matmul_precision() == allowed
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_it_is_restored(allowed, fails):
-    before = now()
-    with pytest.raises(ZeroDivisionError) if fails else nullcontext(), full_precision():
-        assert exact()
-        if fails:
-            raise ZeroDivisionError
-    assert now() == before
-    assert before[1] == allowed
-
-
-def test_older_versions_of_pytorch(allowed, monkeypatch):
-    """They have one setting for all."""
-
+def test_older_versions_of_pytorch_have_one_setting(allowed, monkeypatch):
     class Backend:
         matmul = object()
 
@@ -61,26 +50,23 @@ def test_older_versions_of_pytorch(allowed, monkeypatch):
     assert torch.get_float32_matmul_precision() == allowed
 
 
-@pytest.mark.parametrize("conjugates", ["predicted", "remembered"])
-def test_checks_and_scores_are_in_full_precision_and_training_as_allowed(allowed, conjugates, monkeypatch):
-    seen = {}
+def test_gradients_are_as_the_user_allows_and_checks_and_scores_in_full_precision(allowed, monkeypatch):
+    """Training takes gradients by autograd; checks and scores take norms without it."""
+    seen, grad, norm = {"training": set(), "selection": set()}, torch.autograd.grad, torch.Tensor.norm
 
-    def watch(module, name):
-        original = getattr(module, name)
+    def watched_grad(*args, **options):
+        seen["training"].add(is_full())
+        return grad(*args, **options)
 
-        def watched(*args, **options):
-            seen.setdefault(name, set()).add(exact())
-            return original(*args, **options)
+    def watched_norm(tensor, *args, **options):
+        if tensor.ndim == 3 and tensor.shape[0] == 1:  # residuals of the ensemble of one map, not of its members
+            seen["selection"].add(is_full())
+        return norm(tensor, *args, **options)
 
-        monkeypatch.setattr(module, name, watched)
-
-    for module, name in (
-        (_monitor, "refine"), (_selection, "solve"), (_outcome, "TransportMap"),
-        (_amortized if conjugates == "predicted" else _remembered, "descend"),
-    ):  # fmt: skip
-        watch(module, name)
+    monkeypatch.setattr(torch.autograd, "grad", watched_grad)
+    monkeypatch.setattr(torch.Tensor, "norm", watched_norm)
     rng = np.random.default_rng(0)
-    x, of = rng.normal(size=(300, 2)), np.repeat(["a", "b", "c"], 100)
-    options = {"max_steps": 10, "hidden": (8,), "n_ensemble": 2, "device": "cpu", "conjugates": conjugates}
-    fit(x, x + np.sign(x), groups=(of, of), leave_out="groups", **options)
-    assert seen == {"refine": {True}, "solve": {True}, "TransportMap": {True}, "descend": {False}}
+    x, of = rng.normal(size=(300, 2)), np.repeat(["a", "b"], 150)
+    options = {"max_steps": 10, "hidden": (8,), "n_ensemble": 2, "device": "cpu"}
+    fit(x, x + np.sign(x), groups=(of, of), **options)
+    assert seen == {"training": {False}, "selection": {True}}

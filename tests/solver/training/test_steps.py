@@ -1,0 +1,315 @@
+"""One step of each training method against its equations, point by point, in double precision."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import pytest
+import torch
+
+from scot_hycnn.potentials import ICNN, HyCNN
+from scot_hycnn.solver.baselines._enot import enot_step
+from scot_hycnn.solver.baselines._minimax import minimax_step
+from scot_hycnn.solver.baselines._w2gn import w2gn_step
+from scot_hycnn.solver.training._conjugate import refine
+from scot_hycnn.solver.training._optimiser import AveragedAdam, cosine
+from scot_hycnn.solver.training._semi_dual import ConjugateCache, semi_dual_step
+
+N_MAPS, BATCH, LR = 2, 5, 0.01
+HARD = HyCNN(2, (4, 3))
+SOFT = ICNN(2, (4, 3), constraint="soft", quadratic_skip=True)
+
+
+def normal(seed, *shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def batch(seed=0, n=BATCH):
+    rows = torch.arange(n).expand(N_MAPS, n)
+    return normal(2 * seed, N_MAPS, n, 2), 2 * normal(2 * seed + 1, N_MAPS, n, 2) + 1, rows
+
+
+def optimiser(network, seed, noise=0.5, **options):
+    """Networks at some distance from their start, so that some weights of a soft one are negative."""
+    theta = network.init(N_MAPS, torch.Generator().manual_seed(seed)).double()
+    theta += noise * normal(seed, *theta.shape)
+    defaults = {"betas": (0.5, 0.9), "weight_decay": 0.0, "max_norm": math.inf, "averaging": 0.98}
+    return AveragedAdam(network, theta, **defaults | options)
+
+
+class Alone:
+    """One map as a function of one point, with its gradient by autograd."""
+
+    def __init__(self, network, theta):
+        self.network, self.weights = network, network.weights(theta[None])
+        self.fixed = {name: weight.detach() for name, weight in self.weights.items()}
+
+    def value(self, x, weights=None):
+        return self.network.value(self.weights if weights is None else weights, x.view(1, 1, -1)).squeeze()
+
+    def gradient(self, x):
+        x = x if x.requires_grad else x.clone().requires_grad_()
+        return torch.autograd.grad(self.value(x), x, create_graph=True)[0]
+
+    def penalty(self):
+        if getattr(self.network, "constraint", "hard") == "hard":
+            return 0.0
+        return sum(w.clamp_max(0).square().sum() for name, w in self.weights.items() if name[0] in "Vv")
+
+
+def mean(values):
+    return torch.stack(list(values)).mean()
+
+
+def refined(f, y, x, n_steps, size=1.0):
+    """Barzilai-Borwein ascent of one point: the best iterate and the last step size."""
+    r = y - f.gradient(x).detach()
+    best, smallest = x, float(r.norm())
+    for _ in range(n_steps):
+        moved = x + size * r
+        r_moved = y - f.gradient(moved).detach()
+        if float(r_moved.norm()) < smallest:
+            best, smallest = moved, float(r_moved.norm())
+        c = r - r_moved
+        ratio = float(r @ c / (c @ c).clamp_min(1e-12))
+        size = min(max(size * min(max(ratio, 0), 10), 1e-3), 1e2)
+        x, r = moved, r_moved
+    return best, size
+
+
+# Each function gives the losses of f and g as the docstrings have them, and what is descended on.
+
+
+def amortized(f, g, x, y, n_refinements=8):
+    predicted = [g.gradient(y_j) for y_j in y]
+    x_hat = [refined(f, y_j, p.detach(), n_refinements)[0] for y_j, p in zip(y, predicted, strict=True)]
+    loss_f = mean(f.value(x_i) for x_i in x) - mean(f.value(z) for z in x_hat)
+    loss_g = mean((p - z).square().sum() for p, z in zip(predicted, x_hat, strict=True))
+    return loss_f, loss_g, loss_f + loss_g
+
+
+def w2gn(f, g, x, y, cycle_weight=3.0):
+    x_hat = [g.gradient(y_j) for y_j in y]
+    cycle = mean((f.gradient(z) - y_j).square().sum() for z, y_j in zip(x_hat, y, strict=True))
+    loss_f = mean(f.value(x_i) for x_i in x) - mean(f.value(z.detach()) for z in x_hat)
+    return loss_f, cycle, loss_f + cycle_weight / 2 * cycle
+
+
+def enot(f, g, x, y, *, expectile=0.99, expectile_weight=0.1):
+    x_hat = [g.gradient(y_j) for y_j in y]
+    u = [z.detach() @ y_j - f.value(z.detach()) for z, y_j in zip(x_hat, y, strict=True)]
+    loss_f = mean(f.value(x_i) for x_i in x) + mean(u)
+    residuals = [x_i @ y_i - f.value(x_i) - u_i for x_i, y_i, u_i in zip(x, y, u, strict=True)]
+    expectiles = mean(abs(expectile - float(r < 0)) * r**2 for r in residuals)
+    loss_g = -mean(z @ y_j - f.value(z, f.fixed) for z, y_j in zip(x_hat, y, strict=True))
+    return loss_f, loss_g, loss_f + expectile_weight * expectiles + loss_g
+
+
+def minimax(f, g, x, y):
+    """What f descends on after g has moved."""
+    x_hat = [g.gradient(y_j).detach() for y_j in y]
+    loss_f = mean(f.value(x_i) for x_i in x) - mean(f.value(z) for z in x_hat)
+    return loss_f, torch.zeros(()), loss_f
+
+
+def by_hand(equations, network, thetas, cells):
+    """Losses of f and g, shape (K,) each, and the gradients of what is descended on."""
+    thetas = [theta.detach().clone().requires_grad_() for theta in thetas]
+    losses, total = [], 0.0
+    for k in range(N_MAPS):
+        f, g = (Alone(network, theta[k]) for theta in thetas)
+        *of_map, descended = equations(f, g, *(cloud[k] for cloud in cells))
+        losses.append([float(loss.detach()) for loss in of_map])
+        total = total + descended + f.penalty() + g.penalty()
+    return torch.tensor(losses, dtype=torch.float64).T, torch.autograd.grad(total, thetas, allow_unused=True)
+
+
+STEPS = {
+    "amortized": (semi_dual_step, amortized, {"n_refinements": 8}),
+    "amortized, 1 refinement": (semi_dual_step, amortized, {"n_refinements": 1}),
+    "w2gn": (w2gn_step, w2gn, {}),
+    "w2gn, light cycle": (w2gn_step, w2gn, {"cycle_weight": 0.5}),
+    "enot": (enot_step, enot, {}),
+    "enot, low expectile": (enot_step, enot, {"expectile": 0.7, "expectile_weight": 2.0}),
+}
+
+
+@pytest.mark.parametrize("network", [HARD, SOFT], ids=["hard", "soft"])
+@pytest.mark.parametrize("name", STEPS)
+def test_a_joint_step_follows_its_equations(name, network):
+    """Both gradients belong to the networks before the step, although f has moved when g does."""
+    step, equations, options = STEPS[name]
+    f, g, (x, y, rows) = optimiser(network, 1), optimiser(network, 2), batch()
+    start = f.theta.detach().clone(), g.theta.detach().clone()
+    losses = step(network, f, g, [(x, y, rows)], LR, **options)
+    expected, gradients = by_hand(partial(equations, **options), network, start, (x, y))
+    for loss, of_hand in zip(losses, expected, strict=True):
+        assert not loss.requires_grad
+        torch.testing.assert_close(loss, of_hand)
+    for adam, before, gradient in zip((f, g), start, gradients, strict=True):
+        torch.testing.assert_close(adam.theta.grad, gradient)
+        assert not torch.equal(adam.theta, before)
+
+
+@pytest.mark.parametrize(("network", "n_inner"), [(HARD, 1), (SOFT, 3)], ids=["hard", "soft"])
+def test_a_minimax_step_moves_g_on_each_batch_but_the_last_and_then_f(network, n_inner):
+    f, g, batches = optimiser(network, 1), optimiser(network, 2), [batch(seed) for seed in range(n_inner + 1)]
+    alone = optimiser(network, 2)
+    for _, y, _ in batches[:-1]:
+        thetas = [theta.detach().clone().requires_grad_() for theta in (f.theta, alone.theta)]
+        total, loss_g = 0.0, []
+        for k in range(N_MAPS):
+            of_f, of_g = (Alone(network, theta[k]) for theta in thetas)
+            x_hat = [of_g.gradient(y_j) for y_j in y[k]]
+            loss_g.append(mean(of_f.value(z) - y_j @ z for z, y_j in zip(x_hat, y[k], strict=True)))
+            total = total + loss_g[-1] + of_g.penalty()
+        alone.update(torch.autograd.grad(total, thetas[1])[0], LR)
+    expected, gradients = by_hand(minimax, network, (f.theta, alone.theta), batches[-1][:2])
+    losses = minimax_step(network, f, g, batches, LR)
+    torch.testing.assert_close(g.theta, alone.theta)
+    torch.testing.assert_close(f.theta.grad, gradients[0])
+    torch.testing.assert_close(losses[0], expected[0])
+    torch.testing.assert_close(losses[1], torch.stack(loss_g).detach())
+
+
+def test_double_backward_gives_the_numbers_of_the_explicit_gradient():
+    batches, found = [batch(seed) for seed in range(4)], []
+    for double_backward in (False, True):
+        f, g = optimiser(SOFT, 1), optimiser(SOFT, 2)
+        losses = minimax_step(SOFT, f, g, batches, LR, double_backward=double_backward)
+        found.append(torch.cat([*losses, f.theta.detach().flatten(), g.theta.detach().flatten()]))
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("network", [HARD, SOFT], ids=["hard", "soft"])
+def test_a_step_with_the_cache_follows_its_equations(network):
+    """The second of two steps starts where the first one ended, with its step sizes."""
+    x, y, _ = batch()
+    rows = torch.tensor([[3, 0, 6, 2, 5], [1, 6, 4, 0, 2]])
+    targets = torch.zeros(N_MAPS, 7, 2, dtype=torch.float64).scatter(1, rows.unsqueeze(-1).expand(-1, -1, 2), y)
+    f, cache = optimiser(network, 1), ConjugateCache(list(targets))
+    starts = [[(y_j, 1.0) for y_j in y[k]] for k in range(N_MAPS)]
+    for _ in range(2):
+        theta = f.theta.detach().clone().requires_grad_()
+        losses = semi_dual_step(network, f, cache, [(x, y, rows)], LR, n_refinements=3)
+        total = 0.0
+        for k in range(N_MAPS):
+            alone = Alone(network, theta[k])
+            ends = [refined(alone, y_j, z, 3, size) for y_j, (z, size) in zip(y[k], starts[k], strict=True)]
+            loss = mean(alone.value(x_i) for x_i in x[k]) - mean(alone.value(z) for z, _ in ends)
+            total = total + loss + alone.penalty()
+            torch.testing.assert_close(losses[0][k], loss.detach())
+            moved = mean((a - z).square().sum() for (a, _), (z, _) in zip(starts[k], ends, strict=True))
+            torch.testing.assert_close(losses[1][k], moved)
+            found, sizes = cache.read(rows)
+            torch.testing.assert_close(found[k], torch.stack([z for z, _ in ends]))
+            torch.testing.assert_close(sizes[k], torch.tensor([size for _, size in ends], dtype=torch.float64))
+            starts[k] = ends
+        torch.testing.assert_close(f.theta.grad, torch.autograd.grad(total, theta)[0])
+
+
+def test_the_cache_keeps_other_cells_and_stores_no_step_size_that_is_not_a_number():
+    cache, before = (ConjugateCache([normal(0, 6, 3), normal(1, 4, 3)]) for _ in range(2))
+    rows = torch.tensor([[4, 1], [0, 3]])
+    cache.write(rows, normal(2, 2, 2, 3), torch.tensor([[torch.nan, 0.5], [2.0, 1.0]], dtype=torch.float64))
+    assert cache.read(rows)[1].tolist() == [[1.0, 0.5], [2.0, 1.0]]
+    torch.testing.assert_close(cache.read(rows)[0], normal(2, 2, 2, 3))
+    others = torch.tensor([[0, 2, 3, 5], [1, 2, 1, 2]])
+    for found, expected in zip(cache.read(others), before.read(others), strict=True):
+        assert torch.equal(found, expected)
+
+
+STEP_OF = {
+    "amortized": (partial(semi_dual_step, n_refinements=8), 1),
+    "minimax": (minimax_step, 6),
+    "w2gn": (w2gn_step, 1),
+    "enot": (enot_step, 1),
+}
+
+
+@pytest.mark.parametrize("name", STEP_OF)
+def test_steps_lower_the_semi_dual_of_each_map_whatever_the_cells_of_the_other(name):
+    """J = mean f(x) + mean f*(y), on one batch and with exact conjugates."""
+    step, n_batches = STEP_OF[name]
+    network = HyCNN(2, (4, 3), strong_convexity=0.9, output_scale=0.3)
+    thetas = []
+    for factor in (1.0, 100.0):
+        x, y, rows = batch(n=200)
+        scale = torch.tensor([1.0, factor]).view(-1, 1, 1)
+        f, g = (optimiser(network, seed, noise=0.0, max_norm=1.0) for seed in (1, 2))
+
+        def semi_dual(f=f, x=x, y=y):
+            weights = {name: w.detach() for name, w in network.weights(f.theta).items()}
+            z, residual = refine(lambda z: network.gradient(weights, z), y, y, 60)
+            assert residual.max() < 1e-3
+            return network.value(weights, x).mean(1) + (z * y).sum(-1).mean(1) - network.value(weights, z).mean(1)
+
+        before = semi_dual()
+        for _ in range(30):
+            step(network, f, g, [(scale * x, scale * y, rows)] * n_batches, LR)
+        thetas.append(f.theta[0].detach())
+        if factor == 1:
+            assert (semi_dual() < before - 0.05).all()
+    torch.testing.assert_close(*thetas, rtol=1e-6, atol=1e-9)
+
+
+# ---- the optimiser
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_network_that_explodes_does_not_change_the_others(bad):
+    clean, spoiled = optimiser(HARD, 0), optimiser(HARD, 0)
+    for step in range(5):
+        clean.update(clean.theta.detach().clone(), 0.01)
+        gradient = spoiled.theta.detach().clone()
+        gradient[1] *= bad if step == 2 else 1.0
+        spoiled.update(gradient, 0.01)
+    assert torch.equal(clean.theta[0], spoiled.theta[0])
+    assert spoiled.theta.isfinite().all()
+    assert spoiled.average.isfinite().all()
+    assert spoiled.n_bad_gradients.tolist() == [0, 1]
+
+
+def test_each_network_is_clipped_by_its_norm():
+    """A huge gradient must not make the later steps of its network small through the second moment."""
+    adam = optimiser(HARD, 0, max_norm=1.0)
+    adam.update(torch.ones_like(adam.theta.detach()) * torch.tensor([[1e6], [1e-3]]), 0.01)
+    assert adam.theta.grad.norm(dim=1).tolist() == pytest.approx([1, 1e-3 * math.sqrt(HARD.n_parameters)], rel=1e-3)
+
+
+def test_decay_shrinks_the_weights_on_x_alone():
+    adam, before = optimiser(HARD, 0, weight_decay=0.5), optimiser(HARD, 0).theta.detach()
+    adam.update(torch.zeros_like(before), 0.1)
+    first = 0
+    for name, shape in HARD.shapes.items():
+        columns = slice(first, first := first + math.prod(shape))
+        factor = 0.95 if name[0] in "WQw" else 1.0
+        torch.testing.assert_close(adam.theta.detach()[:, columns], before[:, columns] * factor, msg=name)
+
+
+def test_the_average_follows_theta_and_leaves_its_start():
+    adam = optimiser(HARD, 0, max_norm=1.0)
+    for _ in range(300):
+        adam.update(adam.theta.detach() - 5, 0.05)
+    assert (adam.theta - 5).abs().max() < 0.1
+    assert (adam.average - 5).abs().max() < 0.2
+
+
+def test_a_restored_optimiser_takes_the_same_steps():
+    adam, again = optimiser(HARD, 0), optimiser(HARD, 1)
+    adam.update(normal(0, *adam.theta.shape), 0.1)
+    again.load({name: tensor.numpy().copy() for name, tensor in adam.state().items()})
+    for one in (adam, again):
+        one.update(normal(1, *adam.theta.shape), 0.1)
+    for name, tensor in adam.state().items():
+        assert torch.equal(tensor, again.state()[name])
+
+
+def test_the_learning_rate_warms_up_and_anneals():
+    rates = [cosine(step, 1000) for step in range(1000)]
+    assert rates[0] == pytest.approx(1 / 50, rel=0.01)
+    assert (rates[500], rates[-1]) == pytest.approx((0.505, 0.01), abs=1e-3)
+    peak = rates.index(max(rates))
+    assert rates == sorted(rates[:peak]) + sorted(rates[peak:], reverse=True)
+    assert 0 < cosine(0, 1) <= 1
