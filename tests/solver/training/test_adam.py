@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scot_hycnn.potentials import HyCNN
-from scot_hycnn.potentials._parameters import unpack
+from scot_hycnn.potentials._potential import unpack
 from scot_hycnn.solver.training._method import descend
 from scot_hycnn.solver.training._optimiser import AveragedAdam
 

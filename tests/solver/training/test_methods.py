@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scot_hycnn.potentials import ICNN, HyCNN, Potential
-from scot_hycnn.potentials._parameters import inverse_softplus, unpack
+from scot_hycnn.potentials._potential import inverse_softplus, unpack
 from scot_hycnn.solver.baselines._enot import ENOT
 from scot_hycnn.solver.baselines._minimax import Minimax
 from scot_hycnn.solver.baselines._w2gn import W2GN
