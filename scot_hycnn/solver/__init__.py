@@ -7,9 +7,9 @@ from ._fit_many import fit_many
 from ._options import Settings
 from .data._groups import check_groups
 from .model._map import TransportMap
+from .model._outcomes import Outcome
 from .runtime._cost import expected_seconds
 from .runtime._device import resolve_device
-from .selection._outcome import Outcome
 
 __all__ = [
     "Outcome",

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from scot_hycnn.potentials import Potential
 
-from .data._cells import check_cells
+from .data._checks import check_cells
 from .data._task import Task
 from .model._map import TransportMap
 from .runtime._batching import fit_tasks

@@ -11,9 +11,10 @@ from typing import Any, Self
 
 from scot_hycnn.potentials import Potential
 
-from .data._checks import is_whole
+from .data._checks import is_integer
 from .data._groups import WEIGHTINGS
-from .training._methods import CONJUGATES, POTENTIALS, RECIPES
+from .model._families import POTENTIALS
+from .training._methods import CONJUGATES, RECIPES
 
 # Beyond what a step in float32 can hold.
 MOST = 1e38
@@ -134,7 +135,7 @@ class Settings:
         suited_conjugates = REMEMBERED if remember else PREDICTED
         suited_steps = ROUND_STEPS * round(STEPS_PER_ROOT * math.sqrt(n_cells) / ROUND_STEPS)
         suited_steps = min(max(suited_steps, LEAST_STEPS), MOST_STEPS)
-        if batch_size is not None and is_whole(batch_size, least=1):
+        if batch_size is not None and is_integer(batch_size, minimum=1):
             batch_size = min(int(batch_size), _largest_batch(max(n_cells, n_targets or 0, most_cells or 0)))
         return cls(
             potential=potential,
@@ -170,12 +171,12 @@ class Settings:
     def __post_init__(self) -> None:
         self._check_choices()
         for name, least in (("max_steps", 1), ("batch_size", 1), ("n_ensemble", 1), ("rng", 0)):
-            if not is_whole(getattr(self, name), least=least):
+            if not is_integer(getattr(self, name), minimum=least):
                 seed = ", the seed" if name == "rng" else ""
                 raise ValueError(f"{name}={getattr(self, name)!r} must be a whole number of {least} or more{seed}.")
             self._become_plain(name, int)
         widths = self.hidden if isinstance(self.hidden, Iterable) else ()
-        if not (widths := tuple(widths)) or not all(is_whole(width, least=1) for width in widths):
+        if not (widths := tuple(widths)) or not all(is_integer(width, minimum=1) for width in widths):
             raise ValueError(f"hidden={self.hidden!r} must be one or more widths, each a whole number of 1 or more.")
         object.__setattr__(self, "hidden", tuple(int(width) for width in widths))
         for name, low, allowed in (

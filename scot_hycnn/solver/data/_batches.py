@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._cells import Cells
-from ._groups import Strata
+from ._strata import Strata
+from ._training_data import TrainingData as Cells
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,8 @@ class Coordinates:
 
     @classmethod
     def from_gaussian(cls, gaussian: Gaussian) -> Coordinates:
-        """Coordinates in which ``gaussian``'s map is the identity."""
+        """Coordinates in which the Gaussian map is the identity."""
+        # With M = R R of the Gaussian map, x -> R x and y -> R^-1 y have one covariance, whose axes become ours.
         values, vectors = np.linalg.eigh(gaussian.matrix)
         root = (vectors * np.sqrt(values)) @ vectors.T
         variances, axes = np.linalg.eigh(root @ gaussian.covariance_x @ root)
@@ -48,16 +49,11 @@ class Coordinates:
         return cls(gaussian.mean_x, gaussian.mean_y, np.sqrt(scale) * axes.T @ root, float(scale))
 
     def with_shifted_map(self, shift: Array) -> Coordinates:
-        """Coordinates in which the same potential has a map that ends further by ``shift`` (balanced), shape (d,).
+        """Coordinates in which the map of the same potential gains a constant (balanced), shape (d,).
 
-        The potential gains a linear term, which is where the target's mean stands: nothing else changes.
+        The potential gains a linear term, which is part of the target's mean.
         """
         return replace(self, mean_y=self.mean_y + _product(shift[None], self.matrix)[0] / self.scale)
-
-    @property
-    def n_dims(self) -> int:
-        """d."""
-        return len(self.mean_x)
 
     def source(self, x: NDArray[np.floating]) -> Array:
         """Balanced coordinates of source points, (n, d) to (n, d)."""
@@ -65,27 +61,19 @@ class Coordinates:
 
     def target(self, y: NDArray[np.floating]) -> Array:
         """Balanced coordinates of target points, (m, d) to (m, d)."""
-        return np.asarray(_solved(self.matrix.T, y - self.mean_y) * self.scale, dtype=np.float64)
+        return np.asarray(np.linalg.solve(self.matrix.T, (y - self.mean_y).T).T * self.scale, dtype=np.float64)
 
     def invert_source(self, x: Array) -> Array:
         """Source points from their balanced coordinates."""
-        return self.mean_x + _solved(self.matrix, x)
+        return self.mean_x + np.asarray(np.linalg.solve(self.matrix, x.T).T)
 
     def invert_target(self, y: Array) -> Array:
         """Target points from their balanced coordinates."""
         return self.mean_y + _product(y, self.matrix) / self.scale
 
 
-def _solved(matrix: Array, points: NDArray[np.floating]) -> Array:
-    """B^-1 x of each point x."""
-    try:
-        return np.asarray(np.linalg.solve(matrix, points.T).T)
-    except np.linalg.LinAlgError:
-        raise ValueError("The map's 'matrix' has no inverse. The map is damaged: fit again.") from None
-
-
 def _product(points: Array, matrix: Array) -> Array:
-    """By PyTorch: NumPy's own threads would wait for the cores that PyTorch's keep, and these for NumPy's."""
+    # PyTorch multiplies: NumPy's own threads would wait for the cores that PyTorch's keep, and the other way round.
     right = torch.tensor(matrix, dtype=torch.float64, device="cpu")
     product: Array = torch.mm(torch.from_numpy(np.asarray(points, dtype=np.float64)), right).numpy()
     return product

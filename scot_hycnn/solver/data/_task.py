@@ -10,9 +10,7 @@ import numpy as np
 from scot_hycnn.solver._options import Settings
 from scot_hycnn.solver.training._methods import make_network
 
-from ._cells import Array, Given
-from ._checks import least_cells
-from ._far_cells import Rows, far_cells
+from ._checks import Array, Rows, far_cells, min_cells
 from ._groups import Groups, PairOfLabels, group_cells, groups_left_out, pair_of_labels, usable_groups
 
 
@@ -36,15 +34,15 @@ class Task:
         not been looked for.
     """
 
-    x: Given
-    y: Given
+    x: Any
+    y: Any
     labels: PairOfLabels | None
     settings: Settings
     rest: tuple[str, ...] = ()
     far_x: Rows | None = None
 
     @classmethod
-    def of(cls, x: Given, y: Given, labels: Any, *, far_x: Rows | None = None, **options: Any) -> Self:
+    def of(cls, x: Any, y: Any, labels: Any, *, far_x: Rows | None = None, **options: Any) -> Self:
         """Check options and groups, and give every option its value.
 
         Raises
@@ -83,6 +81,6 @@ class Task:
         return *group_cells(x, y, labels, self.settings.group_weights), (far_x, far_y)
 
 
-def far_rows(cells: Given) -> Rows:
+def far_rows(cells: Any) -> Rows:
     """Rows of the cells that lie far from all others; none, if too few cells would be left."""
-    return far_cells(np.asarray(cells, dtype=np.float64), n_kept=least_cells(cells.shape[1]))
+    return far_cells(np.asarray(cells, dtype=np.float64), n_kept=min_cells(cells.shape[1]))

@@ -13,14 +13,16 @@ from threadpoolctl import threadpool_limits
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import Settings
-from scot_hycnn.solver.data._cells import Cells
 from scot_hycnn.solver.data._task import Task
+from scot_hycnn.solver.data._training_data import Trained
+from scot_hycnn.solver.data._training_data import TrainingData as Cells
+from scot_hycnn.solver.model._blended import Blended
+from scot_hycnn.solver.model._families import GAUSSIAN
 from scot_hycnn.solver.model._map import TransportMap
-from scot_hycnn.solver.selection._blend import Blended
-from scot_hycnn.solver.selection._groups_left_out import leave_groups_out
-from scot_hycnn.solver.selection._outcome import Trained, finish
+from scot_hycnn.solver.selection._final_map import final_map
+from scot_hycnn.solver.selection._groups_left_out import GroupScores, leave_groups_out
 from scot_hycnn.solver.training._loop import train
-from scot_hycnn.solver.training._methods import GAUSSIAN, RECIPES, make_network
+from scot_hycnn.solver.training._methods import RECIPES, make_network
 
 from ._checkpoint import Checkpoint
 from ._progress import Progress
@@ -130,15 +132,17 @@ def _fit_batch(tasks: Sequence[Task], bar: Progress, checkpoint: Checkpoint | No
         balanced = RECIPES[settings.solver].balanced
         own = clouds if balanced else [cells.centred() for cells in clouds]
         trained = train(network, settings, own, told=bar.told, checkpoint=checkpoint)
+    left_out: list[GroupScores | None] = [None] * len(tasks)
     if settings.leave_out == "groups":
-        trained = [
-            one
-            if one.keep_gaussian
-            else _judged_by_groups(one, network, task, checkpoint and checkpoint.of_folds(number))
+        left_out = [
+            None if one.keep_gaussian else _judged_by_groups(network, task, checkpoint and checkpoint.of_folds(number))
             for number, (one, task) in enumerate(zip(trained, tasks, strict=True))
         ]
     seconds = (time.perf_counter() - started) / len(tasks)
-    fits = [finish(network, one, cells, settings, seconds) for one, cells in zip(trained, clouds, strict=True)]
+    fits = [
+        final_map(network, one, cells, settings, seconds, left_out=scores)
+        for one, cells, scores in zip(trained, clouds, left_out, strict=True)
+    ]
     return [
         replace(fitted, validation=fitted.validation | {"groups_left_out": np.array(task.rest)})
         if task.rest
@@ -154,10 +158,10 @@ def _prepared(task: Task) -> Cells:
     return replace(cells, far_x=far_x, far_y=far_y)
 
 
-def _judged_by_groups(trained: Trained, network: Potential, task: Task, checkpoint: Checkpoint | None) -> Trained:
+def _judged_by_groups(network: Potential, task: Task, checkpoint: Checkpoint | None) -> GroupScores | None:
     x, y, groups, _ = task.cells()
     if groups is None:
-        return trained
+        return None
 
     def ensembles(fewer: Settings, clouds: Sequence[Cells]) -> list[Blended]:
         return [
@@ -165,4 +169,4 @@ def _judged_by_groups(trained: Trained, network: Potential, task: Task, checkpoi
             for one in train(network, fewer, clouds, told=lambda *_: None, checkpoint=checkpoint)
         ]
 
-    return replace(trained, left_out=leave_groups_out(x, y, groups, task.settings, ensembles))
+    return leave_groups_out(x, y, groups, task.settings, ensembles)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from scot_hycnn.solver._options import Settings
+from scot_hycnn.solver.model._families import GAUSSIAN
 from scot_hycnn.solver.training._cuda_graph import N_BEFORE, recorded
 from scot_hycnn.solver.training._method import Draw
-from scot_hycnn.solver.training._methods import GAUSSIAN, make_method, make_network
+from scot_hycnn.solver.training._methods import make_method, make_network
 
 from ._batching import maps_at_once
 from ._threads import in_threads, n_parts, threads_here

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scot_hycnn.solver._options import Settings
-from scot_hycnn.solver.data._cells import Given
-from scot_hycnn.solver.data._far_cells import Rows
+from scot_hycnn.solver.data._checks import Rows
 from scot_hycnn.solver.data._groups import Labels
 from scot_hycnn.solver.data._task import Task
 from scot_hycnn.solver.model._map import TransportMap
@@ -23,9 +22,9 @@ from ._progress import Progress
 from ._results import Results
 
 # What a worker needs for one map alone: target cells, their groups, options, and groups that are left out.
-Job = tuple[Given, Labels | None, Settings, tuple[str, ...]]
+Job = tuple[Any, Labels | None, Settings, tuple[str, ...]]
 # What all maps share: source cells, their groups, and the rows of those that lie far from all others.
-Source = tuple[Given, Labels | None, Rows | None]
+Source = tuple[Any, Labels | None, Rows | None]
 
 # Of glibc's mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from scot_hycnn.potentials import Potential, Weights
+from scot_hycnn.solver.model._conjugate import refine
 
 from ._compiled import compiled
-from ._conjugate import refine
 from ._method import Draw, Losses, Method, State, descend, semi_dual
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from scot_hycnn.potentials import Potential, Weights
+from scot_hycnn.solver.model._conjugate import ascend
 
 from ._cache import Memory
 from ._compiled import compiled
-from ._conjugate import ascend
 from ._method import Draw, Losses, Method, State, descend, semi_dual
 
 

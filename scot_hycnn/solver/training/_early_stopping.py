@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from scot_hycnn.potentials import Potential
-from scot_hycnn.solver.data._cells import Cells
+from scot_hycnn.solver.data._training_data import TrainingData as Cells
+from scot_hycnn.solver.model._conjugate import refine
 
-from ._conjugate import refine
 from ._method import Losses
 
 # Enough cells to see where training is; the final choice uses all validation cells.

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import Settings
-from scot_hycnn.solver.data._cells import Cells
+from scot_hycnn.solver.data._training_data import Trained
+from scot_hycnn.solver.data._training_data import TrainingData as Cells
 from scot_hycnn.solver.runtime._checkpoint import Checkpoint
 from scot_hycnn.solver.runtime._precision import full_precision
 from scot_hycnn.solver.runtime._threads import Each, in_threads, n_parts
-from scot_hycnn.solver.selection._outcome import Trained
 
 from ._early_stopping import Monitor, Snapshot, snapshots
 from ._method import Losses

@@ -5,37 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scot_hycnn.potentials import ICNN, MLP, GroupMax, HyCNN, Potential
+from scot_hycnn.potentials import Potential
 from scot_hycnn.solver.baselines._enot import ENOT
 from scot_hycnn.solver.baselines._minimax import Minimax
 from scot_hycnn.solver.baselines._w2gn import W2GN
+from scot_hycnn.solver.model._families import make_potential
 
 from ._amortized import Amortized
 from ._cached import Remembered
 from ._method import Method
 
-# The closed-form map between two Gaussians: nothing is trained.
-GAUSSIAN = "gaussian"
-
-# Of the paper's temperatures .1, 1 and 10 the sharpest: in balanced coordinates smoother ones stay near the Gaussian
-# map (ICNN on T = x + sign x, d = 10).
-SHARP = {"temperature": 0.1}
-# Name to class and options. Those beside 'hycnn' are the systems of arXiv:2604.26942, in our solver.
-FAMILIES: dict[str, tuple[type[Potential], dict[str, Any]]] = {
-    "hycnn": (HyCNN, {}),
-    "hycnn-max": (HyCNN, {"gate": "max"}),
-    "hycnn-fixed": (HyCNN, {"annealing": "fixed", **SHARP}),
-    "hycnn-cyclic": (HyCNN, {"annealing": "cyclic"}),
-    "groupmax": (GroupMax, {}),
-    "icnn": (ICNN, SHARP),
-    "icnn-relu": (ICNN, {"activation": "relu"}),
-    "icnn-leaky-relu": (ICNN, {"activation": "leaky_relu"}),
-    "icnn-soft": (ICNN, {"constraint": "soft", **SHARP}),
-    # Its squares are large at first: a sixth of the others' output starts as near to the Gaussian map.
-    "icnn-quadratic": (ICNN, {"quadratic_skip": True, "output_scale": 0.05, **SHARP}),
-    "mlp": (MLP, SHARP),
-}
-POTENTIALS = (*FAMILIES, GAUSSIAN)
 # Where the search for a target cell's conjugate starts: where a second network says, or where it ended the last time.
 CONJUGATES = ("predicted", "remembered")
 
@@ -77,10 +56,6 @@ RECIPES: dict[str, Recipe] = {
         options={"max_steps": 1000, "n_ensemble": 1, "batch_size": 256, "hidden": (48, 48, 48, 48)},
     ),
 }
-# In balanced coordinates |x|^2/2 is the Gaussian map: training starts close to it.
-NEAR_GAUSSIAN = {"strong_convexity": 0.9, "output_scale": 0.3}
-AS_PUBLISHED = {"strong_convexity": 0.0, "output_scale": 1.0}
-PAPERS_HYCNN = {"annealing": "fixed", "quadratic_skip": False}
 
 
 def make_network(potential: str | Potential, solver: str, n_dims: int, hidden: tuple[int, ...]) -> Potential:
@@ -103,12 +78,7 @@ def make_network(potential: str | Potential, solver: str, n_dims: int, hidden: t
     """
     if isinstance(potential, Potential):
         return potential
-    balanced = RECIPES[solver].balanced or potential == GAUSSIAN
-    family, options = FAMILIES[potential if potential != GAUSSIAN else "hycnn"]
-    if not balanced and potential == "hycnn":
-        options = PAPERS_HYCNN
-    start = NEAR_GAUSSIAN | options if balanced else options | AS_PUBLISHED
-    return family(n_dims, hidden, **start)
+    return make_potential(potential, n_dims, hidden, balanced=RECIPES[solver].balanced)
 
 
 def make_method(

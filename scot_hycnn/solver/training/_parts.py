@@ -12,7 +12,7 @@ from torch import Tensor
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import Settings
 from scot_hycnn.solver.data._batches import Draws, Members
-from scot_hycnn.solver.data._cells import Cells
+from scot_hycnn.solver.data._training_data import TrainingData as Cells
 
 from ._cache import Memory
 from ._cuda_graph import recorded

@@ -14,8 +14,9 @@ from scot_hycnn.metrics import map_mse
 from scot_hycnn.potentials import Gaussian, HyCNN
 from scot_hycnn.solver import Outcome, Settings, TransportMap, fit
 from scot_hycnn.solver.baselines._minimax import Minimax
-from scot_hycnn.solver.data._cells import Cells
-from scot_hycnn.solver.selection._blend import Blended, score_blends
+from scot_hycnn.solver.data._training_data import TrainingData as Cells
+from scot_hycnn.solver.model._blended import Blended
+from scot_hycnn.solver.selection._blend import score_blends
 from scot_hycnn.solver.training._early_stopping import Monitor, snapshots
 
 SHORT = {"solver": "paper", "hidden": (8, 8), "batch_size": 64, "device": "cpu"}

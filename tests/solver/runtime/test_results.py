@@ -14,7 +14,7 @@ import pytest
 
 from scot_hycnn._anndata._representation import Representation, StoredRows
 from scot_hycnn.solver import fit_many
-from scot_hycnn.solver.data._cells import check_cells
+from scot_hycnn.solver.data._checks import check_cells
 from scot_hycnn.solver.data._task import Task
 from scot_hycnn.solver.runtime import _batching as _maps
 from scot_hycnn.solver.runtime import _dask as _cluster

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from scot_hycnn.potentials import HyCNN
-from scot_hycnn.solver.data._cells import Cells
-from scot_hycnn.solver.selection._blend import CONVERGED, Blended, score_blends
+from scot_hycnn.solver.data._training_data import TrainingData as Cells
+from scot_hycnn.solver.model._blended import Blended
+from scot_hycnn.solver.selection._blend import CONVERGED, score_blends
 from scot_hycnn.solver.training._early_stopping import SLACK, Monitor, Snapshot, snapshots
 
 NETWORK = HyCNN(n_dims=2, hidden=(8, 8), strong_convexity=0.9, output_scale=0.3)
