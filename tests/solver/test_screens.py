@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from scot_hycnn.solver import Settings, _fit_many, check_groups, fit, fit_many
-from scot_hycnn.solver.data._groups import Groups
+from scot_hycnn.solver.data._groups import group_cells, pair_of_labels
 from scot_hycnn.solver.runtime import _batching as _maps
 
 GAUSSIAN = {"potential": "gaussian", "device": "cpu", "progress": False}
@@ -186,7 +186,9 @@ def test_a_thousand_groups_have_their_cells_and_proportions():
     rng = np.random.default_rng(0)
     names = np.array([f"g{k:04}" for k in range(1500)])
     numbers = [rng.permutation(np.arange(n) % 1500) for n in (15_000, 9000)]
-    groups = Groups.of(*(names[own] for own in numbers), "observed")
+    x, y = (np.zeros((len(own), 1)) for own in numbers)
+    labels = pair_of_labels(tuple(names[own] for own in numbers), len(x), len(y))
+    *_, groups = group_cells(x, y, labels, "observed")
     assert groups.labels == tuple(names)
     for own, number in zip((groups.x, groups.y), numbers, strict=True):
         np.testing.assert_array_equal(own, number)

@@ -8,8 +8,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scot_hycnn.solver.data._batches import Draws, Members
-from scot_hycnn.solver.data._cells import Cells
-from scot_hycnn.solver.data._groups import Groups
+from scot_hycnn.solver.data._groups import group_cells, pair_of_labels
+from scot_hycnn.solver.data._training_data import TrainingData as Cells
 
 N_ENSEMBLE = 3
 
@@ -19,11 +19,13 @@ def normal(seed, n):
 
 
 def cells(n_source, n_target, *, grouped=False, seed=0):
-    labels = (np.arange(n) % 3 for n in (n_source, n_target))
-    groups = Groups.of(*(np.array(list("abc"))[own] for own in labels), "sqrt") if grouped else None
-    return Cells.prepare(
-        normal(seed, n_source), normal(seed + 1, n_target) + 1, 0.2, rng=0, device="cpu", groups=groups
-    )
+    x, y, groups = normal(seed, n_source), normal(seed + 1, n_target) + 1, None
+    if grouped:
+        labels = pair_of_labels(
+            tuple(np.array(list("abc"))[np.arange(n) % 3] for n in (n_source, n_target)), len(x), len(y)
+        )
+        x, y, groups = group_cells(x, y, labels, "sqrt")
+    return Cells.prepare(x, y, 0.2, rng=0, device="cpu", groups=groups)
 
 
 def draws(*clouds, size=20, rows=range(N_ENSEMBLE), one_table=None):
