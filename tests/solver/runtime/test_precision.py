@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from scot_hycnn.solver import fit
-from scot_hycnn.solver.runtime._precision import full_precision
 from scot_hycnn.solver.model import _blended as _selection
+from scot_hycnn.solver.runtime._precision import full_precision
 from scot_hycnn.solver.selection import _final_map as _outcome
 from scot_hycnn.solver.training import _amortized
 from scot_hycnn.solver.training import _cached as _remembered

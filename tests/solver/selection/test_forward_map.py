@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scot_hycnn.solver.data._cells import Cells
 
 from scot_hycnn.metrics import energy_distance
 from scot_hycnn.potentials import HyCNN
 from scot_hycnn.solver import TransportMap, fit
-from scot_hycnn.solver.data._cells import Cells
 from scot_hycnn.solver.selection._blend import Blended, recentred, score_blends
 
 QUICK = {"max_steps": 60, "hidden": (16, 16), "n_ensemble": 2, "lr": 0.05, "device": "cpu"}

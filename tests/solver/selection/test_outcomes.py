@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scot_hycnn.solver.selection._response import response
 
 from scot_hycnn.solver import Outcome, TransportMap, fit, fit_many
-from scot_hycnn.solver.selection._response import response
 
 QUICK = {"max_steps": 40, "hidden": (8, 8), "n_ensemble": 1, "device": "cpu"}
 # Networks that are worse than the Gaussian map.

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from scot_hycnn.solver.data._cells import Cells
 
 from scot_hycnn.metrics import energy_distance
 from scot_hycnn.potentials import HyCNN
-from scot_hycnn.solver.data._cells import Cells
 from scot_hycnn.solver.selection._blend import (
     BLENDS,
     CONVERGED,

@@ -12,10 +12,10 @@ from scot_hycnn.potentials._potential import inverse_softplus, unpack
 from scot_hycnn.solver.baselines._enot import ENOT
 from scot_hycnn.solver.baselines._minimax import Minimax
 from scot_hycnn.solver.baselines._w2gn import W2GN
+from scot_hycnn.solver.model._conjugate import refine
 from scot_hycnn.solver.training._amortized import Amortized
 from scot_hycnn.solver.training._cache import Memory
 from scot_hycnn.solver.training._cached import Remembered
-from scot_hycnn.solver.training._conjugate import refine
 from scot_hycnn.solver.training._method import descend
 from scot_hycnn.solver.training._optimiser import AveragedAdam
 
