@@ -62,21 +62,14 @@ class HyCNN(Potential):
 
     Parameters
     ----------
-    n_dims
-        Dimension d of the cells' representation.
-    hidden
-        Width of each hidden layer.
-    quadratic_skip
-        Whether the first layer has the terms :math:`(Qx)^2`.
+    n_dims, hidden, quadratic_skip, monotone
+        See :class:`Potential`.
     strong_convexity
         q at the start. It is learned and stays positive, so the convex conjugate is finite and has one maximiser.
         0: there is no such term.
     output_scale
         Factor of v and w at the start. 1 is the paper's initialisation; with a smaller one, and q near 1, f starts
         near :math:`|x|^2/2`.
-    monotone
-        One character a dimension: ``'+'`` where f must not fall, ``'-'`` where it must not rise, ``'0'`` where it is
-        free; empty for no constraint.
     temperature
         :math:`\tau` of the smooth gate at the start. It counts as 1e-6 where it is below.
     gate
@@ -135,20 +128,8 @@ class HyCNN(Potential):
         return log_normal(shape, mean, 1 / (4 * h), generator)
 
     def weights(self, theta: Tensor) -> Weights:
-        r"""Named weights of the function: those that must be positive for convexity are so here.
-
-        They contain no temperatures: :math:`\tau\,m(a/\tau, b/\tau)` is the gate of temperature :math:`\tau` if m is
-        that of temperature 1, so each layer's weights carry them as scales, once for all points.
-
-        Parameters
-        ----------
-        theta
-            Free parameters, shape (K, P), as :meth:`init` draws them.
-
-        Returns
-        -------
-        Tensors by name, each with leading dimension K. Autograd leads back to theta.
-        """
+        # The weights contain no temperatures: tau m(a/tau, b/tau) is the gate of temperature tau if m is that of
+        # temperature 1, so each layer's weights carry them as scales, once for all points.
         weights = super().weights(theta)
         if self.gate == "max":
             return weights
@@ -176,19 +157,9 @@ class HyCNN(Potential):
         return _SmoothMax.forward(first, second)
 
     def at_step(self, theta: Tensor, step: int, max_steps: int) -> None:
-        """Set the cyclic temperature, in place.
-
-        Large temperatures train all gates, small ones sharpen. Within each of 25 cycles the temperature falls by a half
-        cosine to a tenth, which it reaches at 70 % of the cycle and keeps; each cycle starts at 0.8 times the last
-        one's start: arXiv:2604.26942, app. D.3 (d = 2), where a cycle is 100 of 2,500 steps.
-
-        Parameters
-        ----------
-        theta
-            Free parameters, shape (K, P).
-        step, max_steps
-            Steps done, and all of them.
-        """
+        # Large temperatures train all gates, small ones sharpen. In each of 25 cycles the temperature falls by a half
+        # cosine to a tenth, which it reaches at 70 % of the cycle and keeps; each cycle starts at 0.8 times the last
+        # one's start: arXiv:2604.26942, app. D.3 (d = 2), where a cycle is 100 of 2,500 steps.
         if self.gate == "smooth" and self.annealing == "cyclic":
             cycle, within = divmod(_N_CYCLES * step / max_steps, 1)
             fallen = 0.5 * (1 - math.cos(math.pi * min(within / 0.7, 1.0)))

@@ -48,19 +48,8 @@ class ICNN(_OneBranch):
 
     Parameters
     ----------
-    n_dims
-        Dimension d of the cells' representation.
-    hidden
-        Width of each hidden layer.
-    quadratic_skip
-        Whether the first layer has the terms :math:`(Qx)^2`.
-    strong_convexity
-        q at the start; 0 for no such term.
-    output_scale
-        Factor of v and w at the start.
-    monotone
-        One character a dimension: ``'+'`` where f must not fall, ``'-'`` where it must not rise, ``'0'`` where it is
-        free; empty for no constraint.
+    n_dims, hidden, quadratic_skip, strong_convexity, output_scale, monotone
+        See :class:`Potential`.
     activation
         ``'softplus'``, ``'relu'`` or ``'leaky_relu'`` (0.2 below zero).
     temperature
@@ -104,17 +93,7 @@ class ICNN(_OneBranch):
         return log_normal(shape, math.sqrt(6 * math.pi / (n * denominator)), 1 / n, generator)
 
     def penalty(self, weights: Weights) -> Tensor:
-        r""":math:`\|(V)_-\|_F^2 + \|(v)_-\|^2` of each map with the soft constraint, else 0.
-
-        Parameters
-        ----------
-        weights
-            From :meth:`weights`, for K maps.
-
-        Returns
-        -------
-        shape (K,).
-        """
+        # |V_-|^2 + |v_-|^2 of each map; there are no negative weights with the hard constraint.
         negative = [w.clamp_max(0).square().sum((1, 2)) for name, w in weights.items() if name[0] in "Vv"]
         return torch.stack(negative).sum(0)
 
@@ -129,18 +108,8 @@ class MLP(_OneBranch):
 
     Parameters
     ----------
-    n_dims
-        Dimension d of the cells' representation.
-    hidden
-        Width of each hidden layer.
-    quadratic_skip
-        Whether the first layer has the terms :math:`(Qx)^2`.
-    strong_convexity
-        q at the start; 0 for no such term.
-    output_scale
-        Factor of v at the start.
-    monotone
-        Must be empty: the weights between layers have no sign.
+    n_dims, hidden, quadratic_skip, strong_convexity, output_scale, monotone
+        See :class:`Potential`. ``monotone`` must be empty: the weights between layers have no sign.
     activation
         ``'softplus'``, ``'relu'`` or ``'leaky_relu'`` (0.2 below zero).
     temperature

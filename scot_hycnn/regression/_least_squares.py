@@ -28,23 +28,9 @@ def fit_least_squares(
     The intercept that is solved for costs no steps. A learned one would: the networks are positive sums, which must
     lower all biases to offset the mean of a quadratic.
 
-    Parameters
-    ----------
-    network
-        The function f of each member.
-    x, y
-        Standardised points and values, shape (n, d) and (n,).
-    generator
-        Draws the start and the batches.
-    max_steps, batch_size, lr
-        Steps of Adam, points in each step for each member, and the learning rate at the top of its schedule.
-    weight_decay
-        Decoupled decay of each member, a unit of learning rate, of the weights on x that have no sign.
-
-    Returns
-    -------
-    Free parameters of the members, shape (K, P), averaged over the last steps; and the number of steps of each
-    that met non-finite gradients, shape (K,).
+    ``weight_decay`` is the decoupled decay of each member, a unit of learning rate, of the weights on x that have no
+    sign. Returns the free parameters of the members, shape (K, P), averaged over the last steps, and the number of
+    steps of each that met non-finite gradients, shape (K,).
     """
     n_members = len(weight_decay)
     adam = AveragedAdam(

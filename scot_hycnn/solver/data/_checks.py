@@ -45,20 +45,11 @@ _MANY_DISTANCES = 1_000_000
 
 
 class UnusableError(ValueError):
-    """A cloud of cells, or its groups, cannot be used; other clouds may have the same kind of problem.
-
-    Parameters
-    ----------
-    message
-        The problem, and what to do.
-    kind
-        The same for all clouds with the same problem.
-    found
-        What this cloud has, in a word or two.
-    """
+    """A cloud of cells, or its groups, cannot be used: ``kind`` is the same for all clouds with the same problem."""
 
     def __init__(self, message: str, kind: str, found: str) -> None:
-        super().__init__(message, kind, found)  # all three: pickles of exceptions, which Dask sends, keep these
+        # All three are arguments of the exception, since its pickle, which Dask sends, keeps these alone.
+        super().__init__(message, kind, found)
         self.kind, self.found = kind, found
 
     def __str__(self) -> str:
@@ -167,22 +158,11 @@ def check_cells(x: ArrayLike, y: ArrayLike, *, target: str = "y (target)") -> tu
 
 
 def far_cells(cells: Array, *, n_kept: int) -> Rows:
-    """Find cells with (almost) no other cell anywhere near: debris, doublets or broken values.
+    """Row numbers of cells with (almost) no other cell anywhere near; none if fewer than n_kept would be left.
 
-    The mean and the covariance of a cloud are at the mercy of a single cell that is far enough away, and so is every
-    training step that draws it. Rare cell types are far from the other cells too, but not alone: so a cell counts as
-    far if it has no company (see COMPANY, REACH, MIN_REACH and LONELIER).
-
-    Parameters
-    ----------
-    cells
-        Shape (n, d), finite.
-    n_kept
-        If fewer cells than these would be left, no cell counts as far.
-
-    Returns
-    -------
-    Row numbers of the far cells, ascending.
+    Debris, doublets or broken values: the mean and the covariance of a cloud are at the mercy of a single cell that is
+    far enough away, and so is every training step that draws it. Rare cell types are far from the other cells too, but
+    not alone: so a cell counts as far if it has no company (see COMPANY, REACH, MIN_REACH and LONELIER).
     """
     # Components are divided by their robust spread (interquartile range), and radii are taken from the median: neither
     # follows a few cells.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,17 +22,10 @@ class Coordinates:
     :math:`\tilde x = B(x - m_x)` and :math:`\tilde y = c B^{-T}(y - m_y)`. So nothing is lost, and
     :math:`\tilde f(\tilde x) = \frac12|\tilde x|^2` is the Gaussian map. (Whitening x and y separately would break
     :math:`T = \nabla f`.)
-
-    Parameters
-    ----------
-    mean_x, mean_y
-        Means of source and target, shape (d,).
-    matrix
-        B, shape (d, d).
-    scale
-        c, the factor of the inner product: :math:`\langle\tilde x, \tilde y\rangle = c\langle x - m_x, y - m_y\rangle`.
     """
 
+    # Means of source and target, shape (d,); B, shape (d, d); and c, the factor of the inner product:
+    # <x~, y~> = c <x - m_x, y - m_y>.
     mean_x: Array
     mean_y: Array
     matrix: Array
@@ -47,13 +40,6 @@ class Coordinates:
         variances, axes = np.linalg.eigh(root @ gaussian.covariance_x @ root)
         scale = len(variances) / variances.sum()
         return cls(gaussian.mean_x, gaussian.mean_y, np.sqrt(scale) * axes.T @ root, float(scale))
-
-    def with_shifted_map(self, shift: Array) -> Coordinates:
-        """Coordinates in which the map of the same potential gains a constant (balanced), shape (d,).
-
-        The potential gains a linear term, which is part of the target's mean.
-        """
-        return replace(self, mean_y=self.mean_y + _product(shift[None], self.matrix)[0] / self.scale)
 
     def source(self, x: NDArray[np.floating]) -> Array:
         """Balanced coordinates of source points, (n, d) to (n, d)."""

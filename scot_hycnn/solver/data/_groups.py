@@ -38,18 +38,10 @@ WEIGHTINGS: dict[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Group of each cell of one cloud, as an integer: a screen codes its source cells once, for all targets.
+    """Group of each cell of one cloud, as an integer: a screen codes its source cells once, for all targets."""
 
-    Parameters
-    ----------
-    names
-        Groups that have a cell, sorted, shape (K,).
-    codes
-        Place of each cell's group in ``names``, shape (n,).
-    counts
-        Cells of each group, shape (K,).
-    """
-
+    # Groups that have a cell, sorted, shape (K,); the place of each cell's group among them, shape (n,); and the number
+    # of cells of each group, shape (K,).
     names: NDArray[np.str_]
     codes: NDArray[np.int32]
     counts: NDArray[np.intp]
@@ -108,19 +100,12 @@ class Groups:
 
     With :math:`q_k` the share of group k among the cells, averaged over both clouds, its proportion is
     :math:`\propto\sqrt{q_k}` (``'sqrt'``), the same for all (``'equal'``) or :math:`q_k` itself (``'observed'``).
-
-    Parameters
-    ----------
-    x, y
-        Number of the group of each source and target cell, shape (n,) and (m,).
-    labels
-        Names of the groups.
-    proportions
-        Shape (K,), sum 1.
     """
 
+    # Number of the group of each source and target cell, shape (n,) and (m,).
     x: NDArray[np.intp]
     y: NDArray[np.intp]
+    # Name and proportion of each group; the proportions add up to 1.
     labels: tuple[str, ...]
     proportions: Array
 

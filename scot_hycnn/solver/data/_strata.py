@@ -12,25 +12,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Strata:
-    """Draws cells of one cloud: first a group by its proportion and then one of its cells.
+    """Draws cells of one cloud: first a group by its proportion and then one of its cells."""
 
-    Cumulative weights of millions of single cells would be beyond the precision of float32.
-
-    Parameters
-    ----------
-    cumulative
-        Cumulative proportions, shape (K,).
-    start, size
-        Where the cells of each group begin in the cells ordered by group, and how many they are, shape (K,).
-    order
-        Row numbers of the cells ordered by group, shape (n,).
-    codes
-        Number of the group of each cell, shape (n,).
-    """
-
+    # Cumulative proportions, shape (K,). Those of millions of single cells would be beyond the precision of float32.
     cumulative: Tensor
+    # Where the cells of each group begin in `order`, and how many they are, shape (K,).
     start: Tensor
     size: Tensor
+    # Row numbers of the cells ordered by group, shape (n,), and the number of each cell's group.
     order: Tensor
     codes: NDArray[np.intp]
 

@@ -23,51 +23,32 @@ MAX_VALIDATION_CELLS = 2000
 MIN_VALIDATION_CELLS = 5
 
 
-def _no_rows() -> Rows:
-    return np.empty(0, dtype=np.intp)
-
-
 @dataclass(frozen=True)
 class TrainingData:
-    """Both clouds, split into training and validation cells, and balanced.
+    """Both clouds, split into training and validation cells, and balanced."""
 
-    Parameters
-    ----------
-    coordinates
-        Balanced coordinates, from the training cells alone.
-    all_cells
-        Balanced coordinates from the validation cells too: the Gaussian map that is kept where no network is better.
-    x, y
-        Training cells in ``coordinates``, shape (n, d) and (m, d), float32.
-    x_validation, y_validation
-        Validation cells in them.
-    x_validation_original, y_validation_original
-        The same validation cells in the representation.
-    gaussian_x, gaussian_y
-        The Gaussian map's potential at the source and its conjugate at the target validation cells.
-    strata_x, strata_y
-        How batches are drawn from the training cells; None draws all cells alike.
-    weights_x
-        Weight of each training source cell, shape (n,), sum 1; None counts all the same.
-    far_x, far_y
-        Rows, among the cells of the fit, of those that lie far from all others and take no part in it.
-    """
-
+    # Balanced coordinates from the training cells alone; and from all cells, which give the Gaussian map that is kept
+    # where no network is better.
     coordinates: Coordinates
     all_cells: Coordinates
+    # Training cells, shape (n, d) and (m, d), and validation cells, float32 in `coordinates`.
     x: Tensor
     y: Tensor
     x_validation: Tensor
     y_validation: Tensor
+    # The same validation cells in the representation.
     x_validation_original: Array
     y_validation_original: Array
+    # The Gaussian map's potential at the source and its conjugate at the target validation cells.
     gaussian_x: Tensor
     gaussian_y: Tensor
+    # With groups: how batches are drawn from the training cells, and the weight of each source cell, (n,), sum 1.
     strata_x: Strata | None = None
     strata_y: Strata | None = None
     weights_x: Array | None = None
-    far_x: Rows = field(default_factory=_no_rows)
-    far_y: Rows = field(default_factory=_no_rows)
+    # Rows, among the cells of the fit, of those that lie far from all others and take no part in it.
+    far_x: Rows = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    far_y: Rows = field(default_factory=lambda: np.empty(0, dtype=np.intp))
 
     @classmethod
     def prepare(
@@ -134,25 +115,17 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training has reached on the cells of one map.
+    """What training has reached on the cells of one map."""
 
-    Parameters
-    ----------
-    theta
-        Parameters of the members, shape (K, P).
-    cells
-        The cells in the coordinates of training.
-    keep_gaussian
-        Whether training ended early because the Gaussian map was clearly better.
-    n_steps, history, n_bad_gradients
-        Steps, a row for each check, and the number of non-finite gradients that were skipped.
-    """
-
+    # Parameters of the members, shape (K, P), and the cells in the coordinates of training.
     theta: Tensor
     cells: TrainingData
+    # Whether training ended early because the Gaussian map was clearly better.
     keep_gaussian: bool
     n_steps: int = 0
+    # Columns with a row for each check.
     history: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    # Steps that were skipped.
     n_bad_gradients: int = 0
 
     def state(self) -> dict[str, Any]:

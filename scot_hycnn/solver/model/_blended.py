@@ -26,19 +26,9 @@ class Blended:
 
     It is convex, and its gradient is the blend of the Gaussian map (here the identity) with the ensemble's mean map,
     shifted by a constant.
-
-    Parameters
-    ----------
-    network
-        Architecture of the K members.
-    weights
-        Their weights.
-    blend
-        a in [0, 1].
-    shift
-        s, shape (d,); None is no shift. See :func:`recentred`.
     """
 
+    # The K members, a in [0, 1], and s, shape (d,); None is no shift.
     network: Potential
     weights: dict[str, Tensor]
     blend: float
@@ -72,17 +62,11 @@ class Blended:
 
 @dataclass(frozen=True)
 class Support:
-    """Training source cells, and the distance that is usual between them and unseen cells of the same kind.
+    """Training source cells, and the distance that is usual between them and unseen cells of the same kind."""
 
-    Parameters
-    ----------
-    points
-        Some of the training source cells in balanced coordinates, shape (s, d), float32.
-    scale
-        The QUANTILE of the validation source cells' mean distance to their NEIGHBOURS nearest points.
-    """
-
+    # Some of the training source cells in balanced coordinates, shape (s, d), float32.
     points: Tensor
+    # The QUANTILE of the validation source cells' mean distance to their NEIGHBOURS nearest points.
     scale: float
 
     @classmethod

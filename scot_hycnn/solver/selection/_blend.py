@@ -36,29 +36,20 @@ _BLOCK_ROWS = 8192
 
 @dataclass(frozen=True)
 class Score:
-    """What one blend reached on validation cells, cell by cell: each mean has a standard error.
+    """What one blend reached on validation cells, cell by cell: each mean has a standard error."""
 
-    Parameters
-    ----------
-    potential_x, conjugate_y
-        f at the source cells and f* at the target cells: the mean of both is J. In units of use_rep squared.
-    energy_x, energy_y
-        Each cell's share of the energy distance (its first-order influence). In units of use_rep.
-    energy_distance
-        Unbiased energy distance between transported source cells and target cells, less the target's own term.
-    residual
-        Mean residual of the conjugates.
-    mean_error, variance_ratio
-        Distance of the mean of the transported cells from the target's, in standard deviations of the target, and
-        their total variance in units of the target's. J judges the inverse map, so the forward map is measured too.
-    """
-
+    # f at the source cells and f* at the target cells, in units of use_rep squared.
     potential_x: Array
     conjugate_y: Array
+    # Each cell's share of the energy distance (its first-order influence), in units of use_rep.
     energy_x: Array
     energy_y: Array
+    # Unbiased energy distance between transported source cells and target cells, less the target's own term.
     energy_distance: float
+    # Mean residual of the conjugates.
     residual: float
+    # Distance of the mean of the transported cells from the target's, in standard deviations of the target, and their
+    # total variance in units of the target's. J judges the inverse map, so the forward map is measured too.
     mean_error: float = 0.0
     variance_ratio: float = 1.0
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from scot_hycnn.potentials import Potential
@@ -45,26 +44,10 @@ def final_map(
     *,
     left_out: GroupScores | None = None,
 ) -> TransportMap:
-    """Choose the blend on validation cells or on groups that were left out, and measure the map.
+    """The map of some trained networks, with its certificate; ``cells`` are in balanced coordinates.
 
-    Parameters
-    ----------
-    network
-        Architecture of the members.
-    trained
-        The members.
-    cells
-        The cells in balanced coordinates.
-    settings
-        Options of the fit.
-    seconds
-        Time that this map has taken so far.
-    left_out
-        Scores of blends on groups that were left out, if the blend is chosen on these.
-
-    Returns
-    -------
-    The map, with its certificate.
+    The blend is chosen on validation cells, or on the scores of groups that were ``left_out``. ``seconds`` is the time
+    that the map has taken so far.
     """
     started = time.perf_counter()
     falls_back = RECIPES[settings.solver].balanced or settings.potential == GAUSSIAN
@@ -112,10 +95,11 @@ def final_map(
     outcome, status = _outcome(settings, trained, validation, held_out, falls_back=falls_back, is_worse=is_worse)
 
     # The Gaussian map gains from the validation cells where no network was compared with it on these. A constant that
-    # is added to the map is part of the coordinates.
+    # is added to the map is a linear term of the potential, which is part of the target's mean.
     coordinates = cells.all_cells if blend == 0 else trained.cells.coordinates
     if blend and ensemble.shift is not None:
-        coordinates = coordinates.with_shifted_map(blend * as_numpy(ensemble.shift))
+        shift = blend * as_numpy(ensemble.shift) @ coordinates.matrix / coordinates.scale
+        coordinates = replace(coordinates, mean_y=coordinates.mean_y + shift)
     fitted = TransportMap(
         network=network,
         theta=trained.theta.cpu(),
@@ -231,16 +215,13 @@ def _response(cells: TrainingData, rng: np.random.Generator) -> tuple[float, flo
     divisions[0] = is_source
     for division in divisions[1:]:
         division[np.lexsort((rng.random(n_cells), codes))] = is_source[by_group]
-    distances = _energy_distances(cdist(both, both), divisions)
-    return float(distances[0]), float((distances >= distances[0]).mean())
-
-
-def _energy_distances(distances: NDArray[np.float64], divisions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unbiased energy distance of each division, (divisions, cells) of ones (source) and zeros."""
-    n, m = divisions[0].sum(), (1 - divisions[0]).sum()
-    # One matrix product gives the sums of distances within and between the parts of all divisions.
-    to_source = divisions @ distances
+    # One matrix product gives the sums of distances within and between the parts of all divisions, and so their energy
+    # distances (U-statistics).
+    between_cells = cdist(both, both)
+    n, m = len(x), len(y)
+    to_source = divisions @ between_cells
     within_source = (to_source * divisions).sum(1)
     between = to_source.sum(1) - within_source
-    within_target = distances.sum() - within_source - 2 * between
-    return np.asarray(2 * between / (n * m) - within_source / (n * (n - 1)) - within_target / (m * (m - 1)))
+    within_target = between_cells.sum() - within_source - 2 * between
+    distances = 2 * between / (n * m) - within_source / (n * (n - 1)) - within_target / (m * (m - 1))
+    return float(distances[0]), float((distances >= distances[0]).mean())
