@@ -144,9 +144,8 @@ def test_a_constant_feature_does_no_harm():
     assert np.isfinite(ConvexRegressor(**QUICK).fit(X, y).predict(X)).all()
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
+def test_options_out_of_range_are_named():
+    for option, message in (
         ({"shape": "flat"}, "shape='flat'.*concave"),
         ({"potential": "mlp"}, "potential='mlp'.*hycnn"),
         ({"monotonic_cst": [1, 0]}, r"monotonic_cst=\[1, 0\].* 3 features"),
@@ -161,8 +160,6 @@ def test_a_constant_feature_does_no_harm():
         ({"validation_fraction": 1.0}, r"validation_fraction=1.0.*\[0, 1\)"),
         ({"hidden": ()}, r"hidden=\(\)"),
         ({"device": "abacus"}, "device='abacus'"),
-    ],
-)
-def test_options_out_of_range_are_named(option, message):
-    with pytest.raises(ValueError, match=message):
-        ConvexRegressor(**QUICK | option).fit(*noise())
+    ):
+        with pytest.raises(ValueError, match=message):
+            ConvexRegressor(**QUICK | option).fit(*noise())

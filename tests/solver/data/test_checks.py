@@ -27,9 +27,8 @@ def with_bad_values(value):
 
 
 @pytest.mark.parametrize("side", [0, 1], ids=["source", "target"])
-@pytest.mark.parametrize(
-    ("cells", "match"),
-    [
+def test_cells_that_cannot_be_fitted_are_named(side):
+    for cells, match in (
         (np.zeros(30), r"shape \(30,\)"),
         (np.zeros((30, 0)), r"shape \(30, 0\)"),
         (np.full((30, 2), "a"), "dtype <U1"),
@@ -41,17 +40,15 @@ def with_bad_values(value):
         (with_bad_values(-np.inf), "2 of 30 rows, the first in row 7"),
         (np.ma.masked_greater(normal(0, 30, 2), 1.5), "NaN"),
         (normal(0, 30, 2) * 1e120, r"1e\+100"),
-    ],
-)
-def test_cells_that_cannot_be_fitted_are_named(side, cells, match):
-    pair = [normal(0, 30, 2), normal(1, 30, 2)]
-    pair[side] = cells
-    with pytest.raises(ValueError, match=match) as error:
-        fit(*pair, potential="gaussian")
-    assert ["x (source)", "y (target)"][side] in str(error.value)
-    # Errors of the workers of a cluster travel as pickles.
-    again = pickle.loads(pickle.dumps(error.value))
-    assert (str(again), again.kind) == (str(error.value), error.value.kind)
+    ):
+        pair = [normal(0, 30, 2), normal(1, 30, 2)]
+        pair[side] = cells
+        with pytest.raises(ValueError, match=match) as error:
+            fit(*pair, potential="gaussian")
+        assert ["x (source)", "y (target)"][side] in str(error.value)
+        # Errors of the workers of a cluster travel as pickles.
+        again = pickle.loads(pickle.dumps(error.value))
+        assert (str(again), again.kind) == (str(error.value), error.value.kind)
 
 
 def test_problems_of_many_targets_are_told_together():

@@ -90,7 +90,7 @@ def three_types(n_x, n_y, seed):
     return centres[of_x] + rng.normal(size=(sum(n_x), 2)), centres[of_y] + rng.normal(size=(sum(n_y), 2)), of_x, of_y
 
 
-@pytest.mark.parametrize("weighting", ["sqrt", "equal", "observed"])
+@pytest.mark.parametrize("weighting", ["sqrt", "observed"])
 def test_a_shift_of_proportions_is_no_response(weighting):
     x, y, of_x, of_y = three_types((600, 200, 200), (200, 200, 600), 0)
     plain = fit(x, y, potential="gaussian")
