@@ -85,7 +85,7 @@ class Gaussian:
         return (matrix + matrix.T) / 2
 
     def value(self, x: ArrayLike) -> Array:
-        """f(x), zero at the source's mean.
+        """Return f(x), zero at the source's mean.
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class Gaussian:
         return quadratic + centred @ self.mean_y
 
     def gradient(self, x: ArrayLike) -> Array:
-        """T(x).
+        """Return T(x).
 
         Parameters
         ----------
@@ -116,7 +116,7 @@ class Gaussian:
 
 
 def _moments(cells: Array, weights: ArrayLike | None) -> tuple[Array, Array]:
-    """Mean, shape (d,), and shrunk covariance, shape (d, d)."""
+    """Return the mean, shape (d,), and the shrunk covariance, shape (d, d)."""
     if weights is None:
         mean: Array = cells.mean(0)
         centred = cells - mean
@@ -136,7 +136,7 @@ def _moments(cells: Array, weights: ArrayLike | None) -> tuple[Array, Array]:
 
 
 def _symmetric_power(matrix: Array, *exponents: float) -> list[Array]:
-    """Powers of a symmetric, positive definite matrix."""
+    """Return powers of a symmetric, positive definite matrix."""
     values, vectors = np.linalg.eigh(matrix)
     values = np.maximum(values, np.finfo(float).eps * values[-1])
     return [(vectors * values**exponent) @ vectors.T for exponent in exponents]

@@ -20,7 +20,7 @@ _N_CYCLES = 25
 class _SmoothMax(torch.autograd.Function):
     """z = log(e^a + e^b) and its slope s = dz/da = sigmoid(a - b): arXiv:2604.26942, sec. 2, at temperature 1.
 
-    Both come from one exponential, where autograd's own softplus and sigmoid would take four: this is the innermost
+    Both come from one exponential, where softplus and sigmoid of autograd take four: this is the innermost
     loop of training and transport.
     """
 
@@ -58,7 +58,7 @@ class HyCNN(Potential):
 
     where :math:`V, v, q > 0` are the softplus of free parameters: f is convex for every parameter value, since
     the gate is convex and non-decreasing in each argument. Q (the quadratic first skip), q and the learned
-    temperatures are ours, the rest is the paper's.
+    temperatures are ours, all else is the paper's.
 
     Parameters
     ----------

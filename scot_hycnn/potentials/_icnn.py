@@ -26,7 +26,7 @@ class _OneBranch(Potential):
 
     def _gate(self, a: Tensor) -> tuple[Tensor, Tensor]:
         if self.activation == "softplus":
-            # PyTorch's own threshold of 20 puts a step of 2e-9 into the function, which double precision sees.
+            # PyTorch's threshold of 20 makes a step of 2e-9 in the function, which shows in double precision.
             return F.softplus(a, beta=1 / self.temperature, threshold=50), torch.sigmoid(a / self.temperature)
         leak = _LEAK if self.activation == "leaky_relu" else 0.0
         slope = torch.full_like(a, leak).masked_fill_(a > 0, 1.0)

@@ -188,7 +188,7 @@ class Potential(ABC):
         """Draw the first value of a weight, shape (K, ...), as the family's source has it."""
 
     def weights(self, theta: Tensor) -> Weights:
-        """Named weights of the function: those that must be positive for convexity are so here.
+        """Return the named weights of the function: those that must be positive for convexity are so here.
 
         Parameters
         ----------
@@ -213,12 +213,12 @@ class Potential(ABC):
         return weights
 
     def _signs(self, name: str, weight: Tensor) -> Tensor:
-        """Sign that each dimension asks for, along the weight's axis of dimensions: the last one of w and q."""
+        """Return the sign for each dimension, along the weight's axis of dimensions: the last one of w and q."""
         signs = torch.tensor([_SIGNS[sign] for sign in self.monotone], dtype=weight.dtype, device=weight.device)
         return signs if name in ("w", "q") else signs.unsqueeze(1)
 
     def value(self, weights: Weights, x: Tensor) -> Tensor:
-        """f(x).
+        """Return f(x).
 
         Parameters
         ----------
@@ -240,7 +240,7 @@ class Potential(ABC):
         return out.squeeze(-1)
 
     def gradient(self, weights: Weights, x: Tensor) -> Tensor:
-        """Gradient of f at x, written out as a forward computation.
+        """Return the gradient of f at x, written out as a forward computation.
 
         It is one reverse pass by hand: training through the gradient then needs a single autograd pass instead
         of two nested ones.
@@ -277,7 +277,7 @@ class Potential(ABC):
         return out
 
     def _layers(self, weights: Weights, x: Tensor) -> tuple[Tensor, list[Tensor], Tensor | None]:
-        """Last hidden layer z_L, the slopes of each gate (along its first branch), and Qx."""
+        """Return the last hidden layer z_L, the slopes of each gate (along its first branch), and Qx."""
         quadratic = x @ weights["Q"] if self.quadratic_skip else None
         slopes: list[Tensor] = []
         z = x
@@ -297,10 +297,10 @@ class Potential(ABC):
 
     @abstractmethod
     def _gate(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        """z = gate(a), and its slope along the (first) branch, each of one column a unit."""
+        """Return z = gate(a), and its slope along the (first) branch, each of one column a unit."""
 
     def decays(self, name: str) -> bool:
-        """Whether weight decay takes the parameter of that name: it takes those that multiply x.
+        """Return whether weight decay takes the parameter of that name: it takes those that multiply x.
 
         Without them the potential is q|x|^2/2. Decay of the free parameters of V and v would pull these away from
         zero, since softplus(0) = 0.69.
@@ -317,7 +317,7 @@ class Potential(ABC):
         return name[0] in "WQw"
 
     def penalty(self, weights: Weights) -> Tensor:
-        """What training adds to the loss of each map to make f convex: 0 where it is convex by construction.
+        """Return what training adds to the loss of each map to make f convex: 0 where it is convex by construction.
 
         Parameters
         ----------
@@ -343,22 +343,22 @@ class Potential(ABC):
 
 
 def unpack(theta: Tensor, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """Views of theta, shape (K, P), by name: each has shape (K, *shape)."""
+    """Return views of theta, shape (K, P), by name: each has shape (K, *shape)."""
     pieces = theta.split([math.prod(shape) for shape in shapes.values()], dim=1)
     return {name: piece.view(len(theta), *shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
 
 
 def inverse_softplus(value: Tensor) -> Tensor:
-    """r with log(1 + e^r) = value, for value > 0."""
+    """Return r with log(1 + e^r) = value, for value > 0."""
     return value + torch.log(-torch.expm1(-value))
 
 
 def standard_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Draws in single precision, whatever PyTorch's default type is: the same seed gives the same network."""
+    """Return draws in single precision, whatever PyTorch's default type is: the same seed gives the same network."""
     return torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device)
 
 
 def log_normal(shape: tuple[int, ...], mean: float, variance: float, generator: torch.Generator) -> Tensor:
-    """Draws from the log-normal distribution with this mean and variance."""
+    """Return draws from the log-normal distribution with this mean and variance."""
     log_variance = math.log1p(variance / mean**2)
     return torch.exp(math.log(mean) - log_variance / 2 + math.sqrt(log_variance) * standard_normal(shape, generator))

@@ -63,7 +63,7 @@ def fit_least_squares(
 
 
 def _decaying(network: Potential, name: str, shape: tuple[int, ...]) -> Tensor:
-    """1 where a parameter decays, else 0. Those of a monotone dimension do not: zero is no softplus of zero."""
+    """Return 1 where a parameter decays, else 0: not in a monotone dimension, since zero is no softplus of zero."""
     decaying = torch.full(shape, float(network.decays(name)), dtype=torch.float32)
     if network.monotone and name[0] in "Ww":
         is_free = torch.tensor([sign == "0" for sign in network.monotone])
@@ -72,7 +72,7 @@ def _decaying(network: Potential, name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def _batches(n_members: int, n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches of row numbers, shape (K, size): each member passes over all rows in random orders."""
+    """Return batches of row numbers, shape (K, size): each member passes over all rows in random orders."""
     while True:
         order = torch.rand(n_members, n, generator=generator, dtype=torch.float32, device=generator.device).argsort(1)
         # What is left over at the end of a pass is too few for a batch.

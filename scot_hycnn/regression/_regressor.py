@@ -213,7 +213,7 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return self
 
     def predict(self, X: ArrayLike) -> Array:
-        """Values of the fitted function.
+        """Return the values of the fitted function.
 
         Parameters
         ----------
@@ -237,7 +237,7 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return self.y_mean_ + self._sign * self.y_scale_ * values
 
     def gradient(self, X: ArrayLike) -> Array:
-        """Gradient of the fitted function; where a maximum has a kink, one of its subgradients.
+        """Return the gradient of the fitted function; where a maximum has a kink, one of its subgradients.
 
         Parameters
         ----------
@@ -265,7 +265,7 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return 1.0 if self.shape == "convex" else -1.0
 
     def _prepared(self, X: ArrayLike) -> tuple[torch.Tensor, Weights]:
-        """Standardised points, shape (n, d), and the networks' weights, in double precision."""
+        """Return the standardised points, shape (n, d), and the networks' weights, in double precision."""
         check_is_fitted(self)
         points = validate_data(self, without_mask(X), reset=False, dtype=np.float64)
         z = torch.from_numpy((points - self.x_mean_) / self.x_scale_)
@@ -325,5 +325,5 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 def _in_blocks(
     function: Callable[[Weights, torch.Tensor], torch.Tensor], weights: Weights, z: torch.Tensor
 ) -> torch.Tensor:
-    """A function of each network at the same points, shape (n, d), with bounded memory: shape (K, n, ...)."""
+    """Return the values of a function of each network at the same points, (n, d) to (K, n, ...), block by block."""
     return torch.cat([function(weights, block.expand(len(weights["v"]), -1, -1)) for block in z.split(BLOCK)], dim=1)

@@ -73,30 +73,30 @@ def raise_together(problems: Sequence[tuple[str, UnusableError]], n_targets: int
 
 
 def several(names: Sequence[str], max_names: int = MAX_NAMES) -> str:
-    """Names for a message, which ends with the number of those that are not shown."""
+    """Return names for a message, which ends with the number of those that are not shown."""
     n_more = len(names) - max_names
     return ", ".join(names[:max_names]) + (f" and {n_more} more" if n_more > 0 else "")
 
 
 def is_integer(value: object, *, minimum: int) -> bool:
-    """Whether it is an integer of at least the minimum that fits 64 bits; NumPy's integers are, bools are not."""
+    """Return whether a value is an integer of 64 bits, at least the minimum, and no bool."""
     return isinstance(value, Integral) and not isinstance(value, bool) and minimum <= int(value) < 2**63
 
 
 def min_cells(n_dims: int) -> int:
-    """Number of cells of a cloud that a fit needs: for a covariance, and for validation."""
+    """Return the number of cells of a cloud that a fit needs: for a covariance, and for validation."""
     return max(20, 2 * n_dims)
 
 
 def without_mask(cells: Any) -> Any:
-    """Masked numbers with NaN where they are masked, since NumPy drops masks silently; anything else as it is."""
+    """Return masked numbers with NaN in place of the mask, which NumPy drops silently, and others as they are."""
     if isinstance(cells, np.ma.MaskedArray) and cells.dtype.kind in "fiub":
         return np.ma.filled(cells.astype(np.result_type(cells.dtype, np.float32)), np.nan)
     return cells
 
 
 def as_table(cells: Any, name: str) -> NDArray[Any]:
-    """Cells as an array of numbers, shape (n, d), from an array, a list or a tensor; else an UnusableError."""
+    """Return cells, of an array, a list or a tensor, as numbers of shape (n, d), or raise an UnusableError."""
     if hasattr(cells, "detach"):  # a tensor may be on a GPU, in bfloat16, or part of a graph; NumPy refuses all three
         cells = cells.detach().cpu()
         cells = cells.float().numpy() if cells.dtype.is_floating_point and cells.dtype.itemsize < 4 else cells.numpy()
@@ -149,7 +149,7 @@ def check_same_dimensions(x: NDArray[Any], y: NDArray[Any], target: str) -> None
 
 
 def check_cells(x: ArrayLike, y: ArrayLike, *, target: str = "y (target)") -> tuple[NDArray[Any], NDArray[Any]]:
-    """Both clouds as arrays that a map can be fitted on, or an UnusableError."""
+    """Return both clouds as arrays that a map can be fitted on, or raise an UnusableError."""
     of_x, of_y = as_table(x, SOURCE), as_table(y, target)
     check_same_dimensions(of_x, of_y, target)
     check_table(of_x, SOURCE)
@@ -158,7 +158,7 @@ def check_cells(x: ArrayLike, y: ArrayLike, *, target: str = "y (target)") -> tu
 
 
 def far_cells(cells: Array, *, n_kept: int) -> Rows:
-    """Row numbers of cells with (almost) no other cell anywhere near; none if fewer than n_kept would be left.
+    """Return the rows of cells with (almost) no other cell anywhere near; none if fewer than n_kept would be left.
 
     Debris, doublets or broken values: the mean and the covariance of a cloud are at the mercy of a single cell that is
     far enough away, and so is every training step that draws it. Rare cell types are far from the other cells too, but
@@ -202,6 +202,6 @@ def far_cells(cells: Array, *, n_kept: int) -> Rows:
 
 
 def _distance(points: Array, others: Array, k: int) -> Array:
-    """Distance of each point to the k-th nearest of others, shape (n,)."""
+    """Return the distance of each point to the k-th nearest of others, shape (n,)."""
     distances, _ = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(others).kneighbors(points)
     return np.asarray(distances[:, -1])

@@ -33,7 +33,7 @@ class Coordinates:
 
     @classmethod
     def from_gaussian(cls, gaussian: Gaussian) -> Coordinates:
-        """Coordinates in which the Gaussian map is the identity."""
+        """Return coordinates in which the Gaussian map is the identity."""
         # With M = R R of the Gaussian map, x -> R x and y -> R^-1 y have one covariance, whose axes become ours.
         values, vectors = np.linalg.eigh(gaussian.matrix)
         root = (vectors * np.sqrt(values)) @ vectors.T
@@ -42,24 +42,24 @@ class Coordinates:
         return cls(gaussian.mean_x, gaussian.mean_y, np.sqrt(scale) * axes.T @ root, float(scale))
 
     def source(self, x: NDArray[np.floating]) -> Array:
-        """Balanced coordinates of source points, (n, d) to (n, d)."""
+        """Return balanced coordinates of source points, (n, d) to (n, d)."""
         return _product(x - self.mean_x, self.matrix.T)
 
     def target(self, y: NDArray[np.floating]) -> Array:
-        """Balanced coordinates of target points, (m, d) to (m, d)."""
+        """Return balanced coordinates of target points, (m, d) to (m, d)."""
         return np.asarray(np.linalg.solve(self.matrix.T, (y - self.mean_y).T).T * self.scale, dtype=np.float64)
 
     def invert_source(self, x: Array) -> Array:
-        """Source points from their balanced coordinates."""
+        """Return source points from their balanced coordinates."""
         return self.mean_x + np.asarray(np.linalg.solve(self.matrix, x.T).T)
 
     def invert_target(self, y: Array) -> Array:
-        """Target points from their balanced coordinates."""
+        """Return target points from their balanced coordinates."""
         return self.mean_y + _product(y, self.matrix) / self.scale
 
 
 def _product(points: Array, matrix: Array) -> Array:
-    # PyTorch multiplies: NumPy's own threads would wait for the cores that PyTorch's keep, and the other way round.
+    # PyTorch multiplies: threads of NumPy would wait for the cores that those of PyTorch keep, and the other way round.
     right = torch.tensor(matrix, dtype=torch.float64, device="cpu")
     product: Array = torch.mm(torch.from_numpy(np.asarray(points, dtype=np.float64)), right).numpy()
     return product

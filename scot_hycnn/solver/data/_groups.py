@@ -13,7 +13,7 @@ from ._checks import FEW_IN_GROUPS, MAX_NAMES, Array, UnusableError, min_cells, 
 
 # A group with fewer cells in either cloud does not show how the group moves.
 MIN_CELLS = 5
-# Cells to validate on, if there are so many: from fewer a standard error says little.
+# Cells to validate on, if there are so many: from fewer a standard error is not reliable.
 MIN_HELD_OUT = 10
 # Fewer cells than these in a cloud give no useful energy distance: such groups are trained on, and not left out.
 MIN_CELLS_LEFT_OUT = 10
@@ -56,7 +56,7 @@ class Labels:
             return values
         categorical = getattr(values, "cat", values)  # a Series of categories
         if hasattr(categorical, "codes") and hasattr(categorical, "categories"):
-            # Categories need no look at every label, but some of them may have no cell.
+            # Categories make it unnecessary to read every label, but some of them may have no cell.
             codes, categories = np.asarray(categorical.codes), np.asarray(categorical.categories)
             missing = codes < 0
             present = np.flatnonzero(np.bincount(codes[~missing], minlength=len(categories)))
@@ -65,7 +65,9 @@ class Labels:
             names, codes = categories[present].astype(str), place[codes]
         else:
             array = np.asarray(values)
-            missing = np.zeros(len(array), dtype=bool) | np.ma.getmaskarray(np.ma.asarray(values))
+            missing = np.zeros(len(array), dtype=bool)
+            if isinstance(values, np.ma.MaskedArray):
+                missing |= np.ma.getmaskarray(values)
             if array.dtype == object:
                 missing |= np.fromiter((value is None for value in array), bool, len(array))
             names, codes = np.unique(array.astype(str), return_inverse=True)
@@ -85,7 +87,7 @@ class Labels:
         return cls(names, codes, np.bincount(codes, minlength=len(names)))
 
     def without(self, rows: NDArray[np.intp]) -> Labels:
-        """The labels of all cells but those of these rows."""
+        """Return the labels of all cells but those of these rows."""
         codes = np.delete(self.codes, rows)
         return Labels(self.names, codes, np.bincount(codes, minlength=len(self.names)))
 
@@ -96,7 +98,7 @@ PairOfLabels = tuple[Labels, Labels]
 
 @dataclass(frozen=True)
 class Groups:
-    r"""The group of each cell, and the proportions that groups are given in both clouds.
+    r"""The group of each cell, and the proportions that the groups have in both clouds.
 
     With :math:`q_k` the share of group k among the cells, averaged over both clouds, its proportion is
     :math:`\propto\sqrt{q_k}` (``'sqrt'``), the same for all (``'equal'``) or :math:`q_k` itself (``'observed'``).
@@ -122,13 +124,13 @@ class Groups:
         return w_x / w_x.sum(), w_y / w_y.sum()
 
     def take(self, x: NDArray[np.bool_], y: NDArray[np.bool_]) -> Groups:
-        """The groups of some cells, with the proportions of all."""
+        """Return the groups of some cells, with the proportions of all."""
         return Groups(self.x[x], self.y[y], self.labels, self.proportions)
 
     def hold_out(
         self, fraction: float, max_cells: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which cells to validate on, shape (n,) and (m,): about a fraction of the smaller cloud.
+        """Return which cells to validate on, shape (n,) and (m,): about a fraction of the smaller cloud.
 
         As many of each group are taken in both clouds, so that the groups have their proportions, and at most half of
         the group's cells.
@@ -182,7 +184,7 @@ def check_groups(
 
 
 def usable_groups(pair: PairOfLabels, n_dims: int, leave_out: str) -> NDArray[np.str_]:
-    """Names of the groups that a map can be fitted with, sorted, or an UnusableError; see :func:`check_groups`."""
+    """Return the sorted names of the groups that a map can be fitted with, or raise an UnusableError."""
     of_x, of_y = pair
     n_labels = len(np.union1d(of_x.names, of_y.names))
     if n_labels > MAX_GROUPS:
@@ -225,7 +227,7 @@ def usable_groups(pair: PairOfLabels, n_dims: int, leave_out: str) -> NDArray[np
 
 
 def _shared(pair: PairOfLabels, minimum: int) -> NDArray[np.str_]:
-    """Names of the groups with so many cells in both clouds."""
+    """Return the names of the groups with so many cells in both clouds."""
     of_x, of_y = pair
     names, in_x, in_y = np.intersect1d(of_x.names, of_y.names, assume_unique=True, return_indices=True)
     return names[np.minimum(of_x.counts[in_x], of_y.counts[in_y]) >= minimum]
@@ -236,14 +238,14 @@ def _listed(names: NDArray[np.str_]) -> str:
 
 
 def groups_left_out(pair: PairOfLabels, usable: NDArray[np.str_]) -> list[str]:
-    """Groups whose cells a map is not fitted on, since one cloud has too few of them."""
+    """Return the groups whose cells a map is not fitted on, since one cloud has too few of them."""
     of_x, of_y = pair
     left_out: list[str] = np.setdiff1d(np.union1d(of_x.names, of_y.names), usable).tolist()
     return left_out
 
 
 def group_cells(x: Array, y: Array, labels: PairOfLabels, weighting: str) -> tuple[Array, Array, Groups]:
-    """Cells of the groups that both clouds have, and these groups with their proportions."""
+    """Return the cells of the groups that both clouds have, and these groups with their proportions."""
     names = _shared(labels, MIN_CELLS)
     codes = []
     for of_cloud in labels:
@@ -262,7 +264,7 @@ def group_cells(x: Array, y: Array, labels: PairOfLabels, weighting: str) -> tup
 
 
 def labels_of(values: Any, size: int, name: str) -> Labels:
-    """Coded labels of one cloud, or an UnusableError if there is not one for each cell."""
+    """Return the coded labels of one cloud, or raise an UnusableError if there is not one for each cell."""
     shape = (len(values),) if isinstance(values, Labels) else np.shape(values)
     if shape != (size,):
         raise UnusableError(
@@ -274,7 +276,7 @@ def labels_of(values: Any, size: int, name: str) -> Labels:
 
 
 def pair_of_labels(groups: object, n: int, m: int) -> PairOfLabels:
-    """Coded labels of both clouds, or a ValueError if these are not two arrays with one label for each cell."""
+    """Return the coded labels of both clouds, or raise a ValueError unless each cell has one."""
     pair = list(groups) if isinstance(groups, (tuple, list)) else []
     if len(pair) != 2:
         text = repr(groups)

@@ -1,4 +1,4 @@
-"""Random cells of a cloud whose groups are to have given proportions."""
+"""Random cells of a cloud whose groups have fixed proportions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Strata:
         return cls(cumulative, start, sizes, order, codes)
 
     def draw(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """Row numbers, with replacement."""
+        """Return row numbers, with replacement."""
         group, within = (
             torch.rand(shape, generator=generator, dtype=torch.float32, device=generator.device) for _ in range(2)
         )

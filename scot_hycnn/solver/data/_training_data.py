@@ -74,7 +74,7 @@ class TrainingData:
             Coordinates.from_gaussian(Gaussian.fit(of_x, of_y, weights_x=weights[0], weights_y=weights[1]))
             for of_x, of_y, weights in ((x[~in_x], y[~in_y], train_weights), (x, y, all_weights))
         )
-        # Early stopping looks at the first of these cells: in file order they would be of the types that come first.
+        # Early stopping scores the first of these cells: in file order they would be of the types that come first.
         x_held, y_held = generator.permutation(x[in_x]), generator.permutation(y[in_y])
         return cls(
             coordinates,
@@ -86,11 +86,11 @@ class TrainingData:
         )
 
     def validated_on(self, x: Array, y: Array) -> TrainingData:
-        """The same training cells with other validation cells."""
+        """Return the same training cells with other validation cells."""
         return replace(self, **_validation(self.coordinates, x, y, self.x.device))
 
     def centred(self) -> TrainingData:
-        """The same cells, centred but not balanced, for published methods that train without balanced coordinates."""
+        """Return the same cells, centred but not balanced, for solvers without balanced coordinates."""
         balanced = self.coordinates
         centred = Coordinates(balanced.mean_x, balanced.mean_y, np.eye(len(balanced.mean_x)), 1.0)
 
@@ -129,7 +129,7 @@ class Trained:
     n_bad_gradients: int = 0
 
     def state(self) -> dict[str, Any]:
-        """All but the cells, as plain values for a checkpoint."""
+        """Return all but the cells, as plain values for a checkpoint."""
         names = ("theta", "keep_gaussian", "n_steps", "history", "n_bad_gradients")
         return {name: getattr(self, name) for name in names}
 
@@ -139,7 +139,7 @@ def _tensor(cells: Array, device: str | torch.device) -> Tensor:
 
 
 def _validation(coordinates: Coordinates, x: Array, y: Array, device: str | torch.device) -> dict[str, Any]:
-    """The fields of TrainingData that belong to validation cells."""
+    """Return the fields of TrainingData that belong to validation cells."""
     xi, eta = _tensor(coordinates.source(x), device), _tensor(coordinates.target(y), device)
     return {
         "x_validation": xi,
@@ -153,7 +153,7 @@ def _validation(coordinates: Coordinates, x: Array, y: Array, device: str | torc
 
 
 def validation_rows(cells: Array, fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Which cells to validate on, spread over the cloud in proportion, shape (n,).
+    """Return which cells to validate on, spread over the cloud in proportion, shape (n,).
 
     Scores vary most between cell types. Few validation cells drawn at random would hold too many of one type, and the
     choice of the blend would follow this accident. So cells are put in the order of their k-means cluster, at random

@@ -35,18 +35,18 @@ class Blended:
     shift: Tensor | None = None
 
     def member_gradients(self, x: Tensor) -> Tensor:
-        """Gradients of the K members at the same points, (n, d) to (K, n, d)."""
+        """Return the gradients of the K members at the same points, (n, d) to (K, n, d)."""
         return self.network.gradient(self.weights, x.expand(len(self.weights["v"]), -1, -1))
 
     def gradient(self, x: Tensor) -> Tensor:
-        """(n, d) to (n, d)."""
+        """Return its gradient, (n, d) to (n, d)."""
         if self.blend == 0:
             return x
         mean = self.member_gradients(x).mean(0)
         return torch.lerp(x, mean if self.shift is None else mean + self.shift, self.blend)
 
     def value(self, x: Tensor) -> Tensor:
-        """(n, d) to (n,)."""
+        """Return its values, (n, d) to (n,)."""
         gaussian = 0.5 * x.square().sum(-1)
         if self.blend == 0:
             return gaussian
@@ -54,7 +54,7 @@ class Blended:
         return torch.lerp(gaussian, mean if self.shift is None else mean + x @ self.shift, self.blend)
 
     def maximisers(self, y: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Points x with gradient y, (m, d), and their residuals, (m,)."""
+        """Return points x with gradient y, (m, d), and their residuals, (m,)."""
         start = y if start is None else start
         x, residual = solve(lambda z: self.gradient(z[0]).unsqueeze(0), y.unsqueeze(0), start.unsqueeze(0))
         return x[0], residual[0]
@@ -76,7 +76,7 @@ class Support:
         return cls(points, usual if usual > 0 else 1.0)
 
     def score(self, x: Tensor) -> Tensor:
-        """Mean distance to the nearest points in units of the usual one, (n, d) to (n,)."""
+        """Return the mean distance to the nearest points in units of the usual one, (n, d) to (n,)."""
         distances, k = torch.cdist(x, self.points.to(x.device)), min(NEIGHBOURS, len(self.points))
         if distances.device.type != "cpu":
             return distances.topk(k, dim=1, largest=False).values.mean(1) / self.scale
@@ -86,5 +86,5 @@ class Support:
 
 
 def as_numpy(values: Tensor) -> NDArray[np.float64]:
-    """The values in double precision, on the CPU."""
+    """Return the values in double precision, on the CPU."""
     return np.asarray(values.cpu().double())  # in this order: MPS has no doubles

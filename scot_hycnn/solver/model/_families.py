@@ -38,7 +38,7 @@ HYCNN_OF_THE_PAPER = {"annealing": "fixed", "quadratic_skip": False}
 
 
 def make_potential(name: str, n_dims: int, hidden: tuple[int, ...], *, balanced: bool) -> Potential:
-    """Potential of one of POTENTIALS, near the Gaussian map in balanced coordinates and else as it was published.
+    """Make the potential of that name, near the Gaussian map in balanced coordinates and else as it was published.
 
     The Gaussian map needs no network; its potential is one that can be stored.
     """

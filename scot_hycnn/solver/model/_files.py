@@ -36,7 +36,7 @@ _DAMAGE = (SafetensorError, LookupError, TypeError, ValueError, RecursionError, 
 
 
 def checked(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a TransportMap from its dictionary, or one ValueError; no array is larger than its bounds."""
+    """Return the arguments of a TransportMap from its dictionary, or raise one ValueError."""
     version = _entry(state, "schema_version", int)
     if not 1 <= version <= SCHEMA_VERSION:
         raise ValueError(
@@ -84,7 +84,7 @@ def _damaged(problem: str) -> ValueError:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a file can hold a value."""
+    """Return whether a file can hold a value."""
     if isinstance(value, np.ndarray):
         return value.dtype.kind in "biufU"
     if isinstance(value, (list, tuple)):
@@ -93,7 +93,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _entry(state: Mapping[str, Any], name: str, kind: Any) -> Any:
-    """The value of that name as that kind."""
+    """Return the value of that name as that kind."""
     if not isinstance(state, Mapping) or name not in state:
         raise ValueError(f"A saved map needs the entry {name!r}, which is missing. The map is damaged: fit again.")
     try:
@@ -106,7 +106,7 @@ def _entry(state: Mapping[str, Any], name: str, kind: Any) -> Any:
 
 
 def _network(state: Mapping[str, Any], version: int, *, max_layers: int) -> Potential:
-    """The architecture."""
+    """Return the architecture."""
     families = {family.__name__: family for family, _ in FAMILIES.values()}
     name = _entry(state, "family", str) if version > 1 else "HyCNN"
     if name not in families:
@@ -224,7 +224,7 @@ def load(path: Path, *, max_header: int | None = None) -> dict[str, Any]:
 
 
 def _checksum(text: str, arrays: Mapping[str, Any]) -> str:
-    """Of all that a file holds: a flipped bit in a weight would otherwise pass for a map."""
+    """Return a checksum of all that a file holds: a flipped bit in a weight would otherwise pass for a map."""
     checksum = sha256(text.encode())
     for name in sorted(arrays):
         array = arrays[name]

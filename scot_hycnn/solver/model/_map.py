@@ -67,7 +67,7 @@ class TransportMap:
         How far the map is optimal; see :meth:`certify`. It is measured on validation cells, which also chose the
         blend.
     gaussian
-        Balanced coordinates of the Gaussian map between all cells that the fit was given, validation cells included;
+        Balanced coordinates of the Gaussian map between all cells of the fit, validation cells included;
         None where ``coordinates`` are these.
     support
         Where its training cells were; see :meth:`out_of_support`. None in maps of older versions.
@@ -84,7 +84,7 @@ class TransportMap:
     >>> x = np.random.default_rng(0).normal(size=(200, 2))
     >>> y = np.random.default_rng(1).normal(size=(200, 2)) + 3
     >>> transport_map = solver.fit(x, y, max_steps=10, n_ensemble=1)
-    >>> transport_map.n_dims, transport_map.ok  # status says: a shift needs no network, the Gaussian map was kept
+    >>> transport_map.n_dims, transport_map.ok  # a shift needs no network, the Gaussian map was kept
     (2, False)
     >>> moved = transport_map.transport(x)
     >>> bool(np.abs(moved.mean(axis=0) - y.mean(axis=0)).max() < 0.1)
@@ -248,7 +248,7 @@ class TransportMap:
     def _map(
         self, x: NDArray[np.floating], support: Support | None = None, *, with_std: bool = False, fallback: bool = False
     ) -> tuple[Doubles, Doubles, Doubles]:
-        """T(x) of one block, the members' spread around it, and the out-of-support score."""
+        """Return T(x) of one block, the members' spread around it, and the out-of-support score."""
         points = self._tensor(self.coordinates.source(x))
         score, std = np.zeros((2, len(x)))
         if support is not None:
@@ -300,7 +300,7 @@ class TransportMap:
         return moved
 
     def out_of_support(self, x: ArrayLike) -> Array:
-        """How far cells are from the source cells that the map was trained on.
+        """Return how far cells are from the source cells that the map was trained on.
 
         Parameters
         ----------
@@ -335,7 +335,7 @@ class TransportMap:
         return self.support
 
     def gaussian_map(self) -> TransportMap:
-        """The Gaussian map between the same cells: the baseline to compare this map with.
+        """Return the Gaussian map between the same cells: the baseline to compare this map with.
 
         It is fitted on all of them. The networks are blended with one that is fitted on the training cells only, since
         the blend is chosen on the others.
@@ -348,7 +348,7 @@ class TransportMap:
         return replace(self, blend=0.0, coordinates=coordinates, gaussian=None, support=None)
 
     def potential(self, x: ArrayLike) -> Doubles:
-        """f(x), up to the constant that makes it comparable with :meth:`conjugate`.
+        """Return f(x), up to the constant that makes it comparable with :meth:`conjugate`.
 
         Parameters
         ----------
@@ -368,7 +368,7 @@ class TransportMap:
         return self._centred_potential(x) + x @ self.coordinates.mean_y
 
     def conjugate(self, y: ArrayLike) -> Doubles:
-        """f*(y) = max_x <x, y> - f(x).
+        """Return f*(y) = max_x <x, y> - f(x).
 
         Parameters
         ----------
@@ -405,7 +405,7 @@ class TransportMap:
         -------
         ``convexity_gap``: largest :math:`f(\frac{x + x'}2) - \frac{f(x) + f(x')}2` over random pairs (convex: not above
         rounding). ``monotonicity``: smallest :math:`\langle T(x) - T(x'), x - x'\rangle/|x - x'|^2` (convex: not
-        below 0). Pairs of cells that float32 cannot tell apart are left out; if all source cells are the same, both
+        below 0). Pairs of cells that are equal in float32 are left out; if all source cells are the same, both
         are NaN. ``fenchel_residual``: mean :math:`|y - T(T^{-1}(y))|`. ``cycle_error``: mean
         :math:`|x - T^{-1}(T(x))|`. ``w2_squared``: the dual's value :math:`E|X|^2 + E|Y|^2 - 2J(f)` on these cells. On
         cells that the fit has not seen its expectation is a lower bound of :math:`W_2^2` for every f, and equal to it
@@ -423,7 +423,7 @@ class TransportMap:
         """
         x, y = self._check(x, "x").astype(np.float64), self._check(y, "y").astype(np.float64)
         if len(x) < 2 or len(y) < 2:
-            raise ValueError(f"certify takes at least two cells of each kind; it was given {len(x)} and {len(y)}.")
+            raise ValueError(f"certify takes at least two cells of each kind; x has {len(x)} and y has {len(y)}.")
         # T(x) and T^-1(T(x)); the balanced T^-1(y), f*(y) and T(T^-1(y)).
         mapped, returned, origins, reached = (np.empty_like(cells) for cells in (x, x, y, y))
         values, conjugate = self._centred_potential(x), np.empty(len(y))
@@ -464,7 +464,7 @@ class TransportMap:
         }
 
     def _centred_potential(self, x: NDArray[np.floating]) -> Doubles:
-        """f(x) without its linear part <m_y, x>, shape (n,)."""
+        """Return f(x) without its linear part <m_y, x>, shape (n,)."""
         values, scale = np.empty(len(x)), self.coordinates.scale
 
         @torch.inference_mode()
@@ -476,7 +476,7 @@ class TransportMap:
 
     @torch.inference_mode()
     def _maximise(self, y: NDArray[np.floating], *, with_conjugate: bool = True) -> tuple[Doubles, ...]:
-        """The balanced maximisers of <x, y> - f(x) for one block, and f*(y) without its linear part."""
+        """Return the balanced maximisers of <x, y> - f(x) for one block, and f*(y) without its linear part."""
         targets = self._tensor(self.coordinates.target(y))
         maximisers, _ = self._potential.maximisers(targets)
         if not with_conjugate:
@@ -503,14 +503,14 @@ class TransportMap:
                 array[rows] = values
 
         starts = range(0, len(cells), size)
-        with in_threads(n_parts(self.device, len(starts))) as each:
-            each(work, starts)
+        with in_threads(n_parts(self.device, len(starts))) as run:
+            run(work, starts)
 
     def _tensor(self, points: NDArray[np.floating]) -> Tensor:
         return torch.as_tensor(points, dtype=torch.float32, device=self.device)
 
     def _check(self, cells: ArrayLike, name: str) -> NDArray[np.floating]:
-        """The cells as an array of floats, not copied if they are one: there may be millions."""
+        """Return the cells as an array of floats, not copied if they are one: there may be millions."""
         cells = np.asarray(without_mask(cells))
         if cells.ndim != 2 or cells.shape[1] != self.n_dims or cells.dtype.kind not in "fiub":
             raise ValueError(
@@ -530,7 +530,7 @@ class TransportMap:
         return cells
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that the map holds.
+        """Return everything that the map holds.
 
         Returns
         -------
@@ -582,7 +582,7 @@ class TransportMap:
         return cls(**checked(state), device=str(resolve_device(device)))
 
     def save(self, path: str | Path) -> None:
-        """Write the map to a .safetensors file, arrays as tensors and the rest as JSON metadata.
+        """Write the map to a .safetensors file, arrays as tensors and all else as JSON metadata.
 
         Parameters
         ----------
@@ -622,7 +622,7 @@ class TransportMap:
 
 
 def _check_finite(moved: Array, std: Array | float = 0.0) -> None:
-    """A sum over a cell's coordinates is finite where all of them are."""
+    """Raise a ValueError if a cell is not finite: a sum over its coordinates is finite where all of them are."""
     with np.errstate(invalid="ignore"):
         sums = moved.sum(1, dtype=np.float64) + std
     n_bad = int((~np.isfinite(sums)).sum())

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """What a fit has led to, as ``TransportMap.outcome`` says it.
+    """What a fit has led to: the value of ``TransportMap.outcome``.
 
     ``NETWORKS``: the networks are part of the map. ``REQUESTED``: ``potential='gaussian'`` asked for the Gaussian map.
     The Gaussian map was kept, with ``NO_RESPONSE`` because source and target cells are as near to each other as random

@@ -44,7 +44,7 @@ class Score:
     # Each cell's share of the energy distance (its first-order influence), in units of use_rep.
     energy_x: Array
     energy_y: Array
-    # Unbiased energy distance between transported source cells and target cells, less the target's own term.
+    # Unbiased energy distance between transported source cells and target cells, less the term of the target alone.
     energy_distance: float
     # Mean residual of the conjugates.
     residual: float
@@ -62,10 +62,10 @@ class Score:
 @torch.no_grad()
 @full_precision()
 def recentred(network: Potential, weights: dict[str, Tensor], cells: TrainingData) -> Blended:
-    """The ensemble at blend 1, shifted by the constant that gives the moved training cells the mean of the target.
+    """Return the ensemble at blend 1, shifted so that the moved training cells have the mean of the target.
 
     Training makes the mean of the *inverse* map right: at a minimum of J the mean of the maximisers is the source's.
-    J does not contain the forward map's own mean, which on sparse counts in many noisy components was .3 off. Adding a
+    J does not contain the mean of the forward map, which on sparse counts in many noisy components was .3 off. Adding a
     constant to the map adds a linear term to the potential, which stays convex.
     """
     ensemble = Blended(network, weights, 1.0)
@@ -120,7 +120,7 @@ def score_blends(ensemble: Blended, cells: TrainingData, blends: Sequence[float]
 
 @np.errstate(invalid="ignore", over="ignore")
 def choose_blend(scores: Sequence[Score]) -> int:
-    """Index of the best blend: the smallest J among those that are not visibly worse in energy distance.
+    """Return the best blend's index: the smallest J among those that are not visibly worse in energy distance.
 
     J is convex in the blend, unbiased on unseen cells, and shows small errors in many dimensions, which the energy
     distance does not. But J judges the inverse map, and the energy distance the forward map, which may fail alone. So
@@ -140,7 +140,7 @@ def choose_blend(scores: Sequence[Score]) -> int:
 
 
 def is_usable(score: Score, scores: Sequence[Score]) -> bool:
-    """Whether a blend's J can be believed, and its energy distance is not visibly worse than any other's.
+    """Return whether a blend's J can be believed, and its energy distance is not visibly worse than any other's.
 
     J is too small where conjugates did not converge. Visibly means by two standard errors of the difference.
     """
@@ -155,13 +155,13 @@ def is_usable(score: Score, scores: Sequence[Score]) -> bool:
 
 
 def _has_energy(score: Score) -> bool:
-    """Whether the energy distance and its standard error are finite."""
+    """Return whether the energy distance and its standard error are finite."""
     return bool(np.isfinite([score.energy_distance, score.energy_x.sum(), score.energy_y.sum()]).all())
 
 
 @np.errstate(invalid="ignore", over="ignore")
 def by_blend(scores: Sequence[Score], blends: Sequence[float]) -> dict[str, Array]:
-    """Scores as columns, one row a blend, with standard errors of the differences from the Gaussian map's (the first).
+    """Return columns of scores, a row for each blend, with standard errors of differences from the first.
 
     Returns ``blends``, ``J_by_blend``, ``J_error_by_blend``, ``energy_distance_by_blend``, ``energy_error_by_blend``.
     """
@@ -182,7 +182,7 @@ def by_blend(scores: Sequence[Score], blends: Sequence[float]) -> dict[str, Arra
 
 
 def _standard_error(x: Array, y: Array) -> float:
-    """Of the sum of the means of two independent samples."""
+    """Return the standard error of the sum of the means of two independent samples."""
     return float(np.sqrt(x.var(ddof=1) / len(x) + y.var(ddof=1) / len(y)))
 
 

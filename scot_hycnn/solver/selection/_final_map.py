@@ -1,4 +1,4 @@
-"""From trained networks to the map that a fit returns: choose the blend, measure, and say what the fit has led to."""
+"""From trained networks to the map that a fit returns: choose the blend, measure, and state the outcome."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def final_map(
     *,
     left_out: GroupScores | None = None,
 ) -> TransportMap:
-    """The map of some trained networks, with its certificate; ``cells`` are in balanced coordinates.
+    """Return the map of some trained networks, with its certificate; ``cells`` are in balanced coordinates.
 
     The blend is chosen on validation cells, or on the scores of groups that were ``left_out``. ``seconds`` is the time
     that the map has taken so far.
@@ -131,7 +131,7 @@ def final_map(
 def _outcome(
     settings: Settings, trained: Trained, validation: dict[str, Any], held_out: str, *, falls_back: bool, is_worse: bool
 ) -> tuple[Outcome, str]:
-    """What the fit has led to, and the same in sentences; of several things that went wrong the outcome is the last."""
+    """Return the outcome and the same in sentences; of several things that went wrong it is the last."""
     outcome, sentences = Outcome.NETWORKS, []
     if settings.potential == GAUSSIAN:
         outcome = Outcome.REQUESTED
@@ -182,7 +182,7 @@ def _outcome(
 
 
 def _w2_squared(cells: TrainingData, semi_dual: float) -> float:
-    r"""Squared Wasserstein-2 distance from J on validation cells, :math:`W_2^2 = E|X|^2 + E|Y|^2 - 2J`."""
+    r"""Return the squared Wasserstein-2 distance from J on validation cells, :math:`W_2^2 = E|X|^2 + E|Y|^2 - 2J`."""
     # In centred coordinates, with the means split off before anything is squared: clouds far from the origin would
     # cancel.
     mean_x, mean_y = cells.coordinates.mean_x, cells.coordinates.mean_y
@@ -194,7 +194,7 @@ def _w2_squared(cells: TrainingData, semi_dual: float) -> float:
 
 
 def _response(cells: TrainingData, rng: np.random.Generator) -> tuple[float, float]:
-    """Energy distance of source and target training cells, and the p value of a permutation test for no response.
+    """Return the energy distance of source and target training cells, and the p value of no response.
 
     Source: Székely & Rizzo (2013), Energy statistics, J. Stat. Plan. Inference 143, sec. 7.
     """

@@ -68,7 +68,7 @@ def leave_groups_out(
 
 @np.errstate(invalid="ignore", over="ignore")  # an exploded network scores NaN, which needs no warning from NumPy
 def choose_blend_by_groups(scores: GroupScores) -> int:
-    """Index of the best blend: the smallest mean J over groups, by the rule of choose_blend with groups as samples.
+    """Return the best blend's index: the smallest mean J over groups, as choose_blend does over cells.
 
     It must be below the Gaussian map's by GROUP_STANDARD_ERRORS standard errors over groups, among blends whose mean
     energy distance is not above the Gaussian map's either: groups are few, so two standard errors would exclude
@@ -85,7 +85,7 @@ def choose_blend_by_groups(scores: GroupScores) -> int:
 
 @np.errstate(invalid="ignore", over="ignore")
 def by_blend_left_out(scores: GroupScores) -> dict[str, Array]:
-    """Means over groups with their standard errors, less the Gaussian map's, one row a blend."""
+    """Return means over groups with their standard errors, less the Gaussian map's, one row a blend."""
     j, energy = _differences(scores)
     return {
         "J_left_out_by_blend": j.mean(0),
@@ -96,7 +96,7 @@ def by_blend_left_out(scores: GroupScores) -> dict[str, Array]:
 
 
 def _differences(scores: GroupScores) -> tuple[Array, Array]:
-    """J and energy distance less the Gaussian map's, shape (groups, blends)."""
+    """Return J and the energy distance less the Gaussian map's, shape (groups, blends)."""
     j = np.array([[score.semi_dual for score in row] for row in scores])
     energy = np.array([[score.energy_distance for score in row] for row in scores])
     return j - j[:, :1], energy - energy[:, :1]

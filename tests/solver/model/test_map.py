@@ -215,7 +215,7 @@ def test_squared_distances_grow_with_the_shift_as_they_must(shift):
 
 
 def test_a_certificate_takes_pairs():
-    with pytest.raises(ValueError, match="1 and 0"):
+    with pytest.raises(ValueError, match="x has 1 and y has 0"):
         drawn_map().certify(X[:1], Y[:0])
     assert all(np.isfinite(list(drawn_map().certify(X[:2], Y[:2]).values())))
 
