@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from ._gaussian import Gaussian
-from ._groupmax import GroupMax
-from ._hycnn import HyCNN
-from ._icnn import ICNN
-from ._mlp import MLP
+from ._hycnn import GroupMax, HyCNN
+from ._icnn import ICNN, MLP
 from ._potential import Potential, Weights
 
 __all__ = ["ICNN", "MLP", "Gaussian", "GroupMax", "HyCNN", "Potential", "Weights"]

@@ -85,7 +85,7 @@ class Gaussian:
         return (matrix + matrix.T) / 2
 
     def value(self, x: ArrayLike) -> Array:
-        """f(x), zero at the source's mean.
+        """Return f(x), zero at the source's mean.
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class Gaussian:
         return quadratic + centred @ self.mean_y
 
     def gradient(self, x: ArrayLike) -> Array:
-        """T(x).
+        """Return T(x).
 
         Parameters
         ----------
@@ -116,26 +116,27 @@ class Gaussian:
 
 
 def _moments(cells: Array, weights: ArrayLike | None) -> tuple[Array, Array]:
+    """Return the mean, shape (d,), and the shrunk covariance, shape (d, d)."""
     if weights is None:
-        mean = cells.mean(0)
-        return mean, _covariance(cells - mean)
-    share: Array = np.asarray(weights, dtype=np.float64)
-    share = share / share.sum()
-    weighted_mean: Array = share @ cells
-    # Rows of this length have the weighted covariance, and fourth moments by which heavy weights mean more shrinkage.
-    return weighted_mean, _covariance(np.sqrt(len(cells) * share)[:, None] * (cells - weighted_mean))
-
-
-def _covariance(centred: Array) -> Array:
+        mean: Array = cells.mean(0)
+        centred = cells - mean
+    else:
+        share: Array = np.asarray(weights, dtype=np.float64)
+        share = share / share.sum()
+        mean = share @ cells
+        # Rows of this length have the weighted covariance, and fourth moments by which heavy weights mean more
+        # shrinkage.
+        centred = np.sqrt(len(cells) * share)[:, None] * (cells - mean)
     # Unit scale keeps the fourth moments that Ledoit-Wolf takes in range where values are 1e8 or 1e-8.
     scale = float(np.sqrt(np.mean(centred**2))) or 1.0
     covariance, _ = ledoit_wolf(centred / scale, assume_centered=True)
     # A component that never varies would make the map singular; with a floor it is only shifted.
     floor = 1e-6 * np.trace(covariance) / len(covariance) or 1.0
-    return np.asarray((covariance + floor * np.eye(len(covariance))) * scale**2, dtype=np.float64)
+    return mean, np.asarray((covariance + floor * np.eye(len(covariance))) * scale**2, dtype=np.float64)
 
 
 def _symmetric_power(matrix: Array, *exponents: float) -> list[Array]:
+    """Return powers of a symmetric, positive definite matrix."""
     values, vectors = np.linalg.eigh(matrix)
     values = np.maximum(values, np.finfo(float).eps * values[-1])
     return [(vectors * values**exponent) @ vectors.T for exponent in exponents]

@@ -1,16 +1,51 @@
-"""Hyper input convex neural network (HyCNN)."""
+"""Networks of maxout gates: the hyper input convex neural network (HyCNN), and GroupMax without its input skips."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import final
+from typing import Any, ClassVar, Literal, final
 
-from ._maxout import Maxout
+import torch
+from torch import Tensor
+
+from ._potential import Potential, Weights, inverse_softplus, log_normal, standard_normal, unpack
+
+# The gate is a sharp maximum there. Weights are divided by temperatures, and slopes by their squares: a softplus that
+# training drives towards 0 would make them infinite in float32.
+_MIN_TEMPERATURE = 1e-6
+_N_CYCLES = 25
 
 
-@final
+class _SmoothMax(torch.autograd.Function):
+    """z = log(e^a + e^b) and its slope s = dz/da = sigmoid(a - b): arXiv:2604.26942, sec. 2, at temperature 1.
+
+    Both come from one exponential, where softplus and sigmoid of autograd take four: this is the innermost
+    loop of training and transport.
+    """
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        s = torch.sub(a, b).sigmoid_()
+        # z = max(a, b) - log max(s, 1 - s): the logarithm's argument is at least 1/2, so nothing cancels.
+        other = 1 - s
+        log_larger = torch.maximum(s, other, out=other).log_()
+        return torch.maximum(a, b).sub_(log_larger), s
+
+    @staticmethod
+    def setup_context(ctx: Any, _: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad_z: Tensor, grad_s: Tensor) -> tuple[Tensor, Tensor]:
+        # ds/da = s (1 - s)
+        (s,) = ctx.saved_tensors
+        along_a = s * (grad_z + grad_s * (1 - s))
+        return along_a, grad_z - along_a
+
+
 @dataclass(frozen=True)
-class HyCNN(Maxout):
+class HyCNN(Potential):
     r"""Convex function :math:`R^d \to R` with maxout gates and input skips, for K parameter sets at once.
 
     With the gate :math:`m(a, b) = \max(a, b)`, or smoothly
@@ -23,32 +58,25 @@ class HyCNN(Maxout):
 
     where :math:`V, v, q > 0` are the softplus of free parameters: f is convex for every parameter value, since
     the gate is convex and non-decreasing in each argument. Q (the quadratic first skip), q and the learned
-    temperatures are ours, the rest is the paper's.
+    temperatures are ours, all else is the paper's.
 
     Parameters
     ----------
-    n_dims
-        Dimension d of the cells' representation.
-    hidden
-        Width of each hidden layer.
-    quadratic_skip
-        Whether the first layer has the terms :math:`(Qx)^2`.
+    n_dims, hidden, quadratic_skip, monotone
+        See :class:`Potential`.
     strong_convexity
         q at the start. It is learned and stays positive, so the convex conjugate is finite and has one maximiser.
         0: there is no such term.
     output_scale
         Factor of v and w at the start. 1 is the paper's initialisation; with a smaller one, and q near 1, f starts
         near :math:`|x|^2/2`.
-    monotone
-        One character a dimension: ``'+'`` where f must not fall, ``'-'`` where it must not rise, ``'0'`` where it is
-        free; empty for no constraint.
-    gate
-        ``'smooth'`` or ``'max'``.
     temperature
         :math:`\tau` of the smooth gate at the start. It counts as 1e-6 where it is below.
+    gate
+        ``'smooth'`` or ``'max'``.
     annealing
-        What becomes of it in training: ``'learned'``, one for each layer; ``'fixed'``; or ``'cyclic'``, the paper's
-        schedule for d = 2.
+        How the temperature changes in training: ``'learned'``, one for each layer; ``'fixed'``; or ``'cyclic'``, the
+        paper's schedule for d = 2.
 
     References
     ----------
@@ -67,4 +95,109 @@ class HyCNN(Maxout):
     (torch.Size([3, 100]), torch.Size([3, 100, 5]))
     """
 
+    branches: ClassVar[int] = 2
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {
+        "gate": ("smooth", "max"),
+        "annealing": ("learned", "fixed", "cyclic"),
+    }
+
     quadratic_skip: bool = True
+    gate: Literal["smooth", "max"] = "smooth"
+    annealing: Literal["learned", "fixed", "cyclic"] = "learned"
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes = super().shapes
+        if self.gate == "smooth":
+            # The temperatures stand before Q, as in the files of earlier versions.
+            quadratic = {"Q": shapes.pop("Q")} if self.quadratic_skip else {}
+            shapes |= {"tau": (1, len(self.hidden))} | quadratic
+        return shapes
+
+    def _draw(self, name: str, shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> Tensor:
+        """Draw as in the paper's sec. 2.2 and app. C; Q is ours."""
+        if name[0] in "WwQ":
+            # Q is as strong as the later skips: at a tenth of that, T = 4x^3 stayed a linear map for 400 steps.
+            scale = (1.0 if name == "W0" else 0.5) / math.sqrt(self.n_dims)
+            return standard_normal(shape, generator) * scale
+        h = fan_in
+        if name[0] == "b":
+            bias = -math.sqrt(h / (2 * math.pi * h + 2 * math.pi - 2)) if h else 0.0
+            return torch.full(shape, bias, dtype=torch.float32, device=generator.device)
+        mean = math.sqrt(1 / (h**2 + (1 - 1 / math.pi) * h))
+        return log_normal(shape, mean, 1 / (4 * h), generator)
+
+    def weights(self, theta: Tensor) -> Weights:
+        # The weights contain no temperatures: tau m(a/tau, b/tau) is the gate of temperature tau if m is that of
+        # temperature 1, so each layer's weights carry them as scales, once for all points.
+        weights = super().weights(theta)
+        if self.gate == "max":
+            return weights
+        tau = weights.pop("tau").clamp_min(_MIN_TEMPERATURE)
+        taus = (tau if self.annealing == "learned" else tau.detach()).split(1, dim=-1)
+        # The layers pass z/tau on: each divides what enters it by its temperature, and V undoes the one below.
+        for layer, t in enumerate(taus):
+            for name in (f"W{layer}", f"b{layer}"):
+                if name in weights:
+                    weights[name] = weights[name] / t
+            if layer:
+                weights[f"V{layer}"] = weights[f"V{layer}"] * (taus[layer - 1] / t)
+        weights["v"] = weights["v"] * taus[-1]
+        if self.quadratic_skip:
+            weights["Q"] = weights["Q"] / taus[0].sqrt()
+        return weights
+
+    def _gate(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = a.chunk(2, dim=-1)
+        if self.gate == "max":
+            return torch.maximum(first, second), (first >= second).to(a.dtype)
+        if torch.is_grad_enabled() and a.requires_grad:
+            recorded: tuple[Tensor, Tensor] = _SmoothMax.apply(first, second)  # type: ignore[no-untyped-call]
+            return recorded
+        return _SmoothMax.forward(first, second)
+
+    def at_step(self, theta: Tensor, step: int, max_steps: int) -> None:
+        # Large temperatures train all gates, small ones sharpen. In each of 25 cycles the temperature falls by a half
+        # cosine to a tenth, which it reaches at 70 % of the cycle and keeps; each cycle starts at 0.8 times the last
+        # one's start: arXiv:2604.26942, app. D.3 (d = 2), where a cycle is 100 of 2,500 steps.
+        if self.gate == "smooth" and self.annealing == "cyclic":
+            cycle, within = divmod(_N_CYCLES * step / max_steps, 1)
+            fallen = 0.5 * (1 - math.cos(math.pi * min(within / 0.7, 1.0)))
+            tau = torch.tensor(self.temperature * 0.8**cycle * (1 - 0.9 * fallen), dtype=torch.float32, device="cpu")
+            with torch.no_grad():
+                unpack(theta, self.shapes)["tau"].fill_(float(inverse_softplus(tau)))
+
+
+@final
+@dataclass(frozen=True)
+class GroupMax(HyCNN):
+    r"""Convex function of maxout gates in which only the first layer sees x: a HyCNN without input skips.
+
+    .. math::
+        z_1 = m(W^1 x + b^1_1,\; W^2 x + b^2_1), \qquad
+        z_{l+1} = m(V^1_l z_l + b^1_{l+1},\; V^2_l z_l + b^2_{l+1}), \qquad
+        f(x) = v \cdot z_L + \tfrac{q}{2}|x|^2
+
+    Parameters
+    ----------
+    n_dims, hidden, quadratic_skip, strong_convexity, output_scale, monotone, temperature, gate, annealing
+        As for :class:`HyCNN`; here without quadratic skip unless asked for.
+
+    References
+    ----------
+    Warin (2023), "The GroupMax neural network approximation of convex functions", IEEE Trans. Neural Netw. Learn.
+    Syst.; initialisation: arXiv:2604.26942, app. D.2, as for HyCNN.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from scot_hycnn.potentials import GroupMax
+    >>> f = GroupMax(n_dims=5, hidden=(16, 16), gate="max")
+    >>> weights = f.weights(f.init(1, torch.Generator().manual_seed(0)))
+    >>> f.value(weights, torch.zeros(1, 100, 5)).shape
+    torch.Size([1, 100])
+    """
+
+    input_skips: ClassVar[bool] = False
+
+    quadratic_skip: bool = False

@@ -1,22 +1,41 @@
-"""Input convex neural network (ICNN)."""
+"""Networks of one branch a unit: the input convex neural network (ICNN), and the multilayer perceptron (MLP)."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
 
-from ._one_branch import OneBranch
-from ._parameters import log_normal, standard_normal
-from ._potential import Weights
+from ._potential import Potential, Weights, log_normal, standard_normal
+
+# Slope of leaky_relu below zero (arXiv:2604.26942, app. D.3).
+_LEAK = 0.2
+
+
+@dataclass(frozen=True)
+class _OneBranch(Potential):
+    """A network whose gate is an activation: convex and non-decreasing, applied to each unit."""
+
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {"activation": ("relu", "leaky_relu", "softplus")}
+
+    activation: Literal["softplus", "relu", "leaky_relu"] = "softplus"
+
+    def _gate(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        if self.activation == "softplus":
+            # PyTorch's threshold of 20 makes a step of 2e-9 in the function, which shows in double precision.
+            return F.softplus(a, beta=1 / self.temperature, threshold=50), torch.sigmoid(a / self.temperature)
+        leak = _LEAK if self.activation == "leaky_relu" else 0.0
+        slope = torch.full_like(a, leak).masked_fill_(a > 0, 1.0)
+        return a * slope, slope
 
 
 @final
 @dataclass(frozen=True)
-class ICNN(OneBranch):
+class ICNN(_OneBranch):
     r"""Convex function of one-branch layers with input skips.
 
     .. math::
@@ -29,24 +48,12 @@ class ICNN(OneBranch):
 
     Parameters
     ----------
-    n_dims
-        Dimension d of the cells' representation.
-    hidden
-        Width of each hidden layer.
-    quadratic_skip
-        Whether the first layer has the terms :math:`(Qx)^2`.
-    strong_convexity
-        q at the start; 0 for no such term.
-    output_scale
-        Factor of v and w at the start.
-    monotone
-        One character a dimension: ``'+'`` where f must not fall, ``'-'`` where it must not rise, ``'0'`` where it is
-        free; empty for no constraint.
+    n_dims, hidden, quadratic_skip, strong_convexity, output_scale, monotone
+        See :class:`Potential`.
     activation
         ``'softplus'``, ``'relu'`` or ``'leaky_relu'`` (0.2 below zero).
     temperature
-        :math:`\tau` of softplus, :math:`\tau\log(1 + e^{a/\tau})`. The weights learn the scale of a, and with it
-        the rest.
+        :math:`\tau` of softplus, :math:`\tau\log(1 + e^{a/\tau})`. The scale of a is learned, by the weights.
     constraint
         ``'hard'`` or ``'soft'``.
 
@@ -66,43 +73,73 @@ class ICNN(OneBranch):
     torch.Size([1, 100, 5])
     """
 
-    constraint: Literal["hard", "soft"] = "hard"
+    choices: ClassVar[dict[str, tuple[str, ...]]] = _OneBranch.choices | {"constraint": ("hard", "soft")}
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.constraint not in ("hard", "soft"):
-            raise ValueError(f"constraint={self.constraint!r} is unknown; choose 'hard' or 'soft'.")
+    constraint: Literal["hard", "soft"] = "hard"
 
     @property
     def convex(self) -> bool:
         return self.constraint == "hard"
 
-    def _positive(self, name: str) -> bool:
-        return name == "q" or (name[0] in "Vv" and self.constraint == "hard")
-
-    def _draw(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Hoedt & Klambauer (2023), prop. 1: signals keep mean and variance from layer to layer."""
+    def _draw(self, name: str, shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> Tensor:
+        """Draw as in Hoedt & Klambauer (2023), prop. 1: signals keep mean and variance from layer to layer."""
         if name[0] in "WwQ":
             return standard_normal(shape, generator) / math.sqrt(self.n_dims)
-        n = self._fan_in(name)
-        if name[0] == "b" and not n:
-            return torch.zeros(shape, dtype=torch.float32, device=generator.device)
+        n = fan_in
         denominator = 6 * (math.pi - 1) + (n - 1) * (3 * math.sqrt(3) + 2 * math.pi - 6)
         if name[0] == "b":
-            return torch.full(shape, -math.sqrt(3 * n / denominator), dtype=torch.float32, device=generator.device)
+            bias = -math.sqrt(3 * n / denominator) if n else 0.0
+            return torch.full(shape, bias, dtype=torch.float32, device=generator.device)
         return log_normal(shape, math.sqrt(6 * math.pi / (n * denominator)), 1 / n, generator)
 
     def penalty(self, weights: Weights) -> Tensor:
-        r""":math:`\|(V)_-\|_F^2 + \|(v)_-\|^2` of each map with the soft constraint, else 0.
-
-        Parameters
-        ----------
-        weights
-            From :meth:`weights`, for K maps.
-
-        Returns
-        -------
-        shape (K,).
-        """
+        # |V_-|^2 + |v_-|^2 of each map; there are no negative weights with the hard constraint.
         negative = [w.clamp_max(0).square().sum((1, 2)) for name, w in weights.items() if name[0] in "Vv"]
         return torch.stack(negative).sum(0)
+
+
+@final
+@dataclass(frozen=True)
+class MLP(_OneBranch):
+    r"""Function :math:`f(x) = v \cdot z_L + \tfrac{q}{2}|x|^2`, :math:`z_{l+1} = \sigma(V_l z_l + b_{l+1})`.
+
+    It is not convex: its gradient is no optimal transport map in general, and conjugates have many local maximisers.
+    It is here because papers compare with it.
+
+    Parameters
+    ----------
+    n_dims, hidden, quadratic_skip, strong_convexity, output_scale, monotone
+        See :class:`Potential`. ``monotone`` must be empty: the weights between layers have no sign.
+    activation
+        ``'softplus'``, ``'relu'`` or ``'leaky_relu'`` (0.2 below zero).
+    temperature
+        :math:`\tau` of softplus.
+
+    References
+    ----------
+    arXiv:2604.26942, app. D.2 (baseline). Initialisation: PyTorch's default for linear layers, uniform within
+    :math:`\pm 1/\sqrt{\text{fan-in}}`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from scot_hycnn.potentials import MLP
+    >>> f = MLP(n_dims=5, hidden=(64, 64), activation="relu")
+    >>> f.convex
+    False
+    """
+
+    input_skips: ClassVar[bool] = False
+
+    @property
+    def convex(self) -> bool:
+        return False
+
+    def decays(self, name: str) -> bool:
+        return name[0] in "WVvQ"
+
+    def _draw(self, name: str, shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> Tensor:
+        if name == "Q":
+            return standard_normal(shape, generator) / math.sqrt(self.n_dims)
+        bound = 1 / math.sqrt(fan_in or self.n_dims)
+        return (2 * torch.rand(shape, generator=generator, dtype=torch.float32, device=generator.device) - 1) * bound

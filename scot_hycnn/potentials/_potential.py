@@ -1,20 +1,36 @@
-"""What a training method asks of a potential."""
+"""What all families of potentials share: layers with input skips, with value and explicit gradient."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
 
 Weights = dict[str, Tensor]
+
+_SIGNS = {"+": 1.0, "-": -1.0, "0": 0.0}
+# First letters of the weights that are the softplus of a free parameter, by whether the family is convex.
+_POSITIVE = {True: "Vvqt", False: "q"}
+# It keeps the free parameter of a weight finite that starts near zero.
+_MIN_SLOPE = 1e-6
 
 
 @dataclass(frozen=True)
 class Potential(ABC):
     r"""Function :math:`R^d \to R` of many parameters, for K parameter sets at once.
+
+    Layers :math:`a_l = V_l z_l + W_l x + b_l`, :math:`z_{l+1} = \mathrm{gate}(a_l)` end in
+
+    .. math::
+        f(x) = v \cdot z_L + w \cdot x + \tfrac{q}{2}|x|^2
+
+    with :math:`(Qx)^2` added to the first a if ``quadratic_skip``. A family defines its gate, whether V and v are
+    positive, whether it has the skips W_l (l > 0) and w from the input, and how it starts.
 
     A potential describes the function and holds no weights. They are one tensor ``theta`` of shape (K, P), one row a
     map, which :meth:`init` draws: an optimiser, an average or a file then handles a single array, and K maps cost one
@@ -26,6 +42,18 @@ class Potential(ABC):
         Dimension d of the cells' representation.
     hidden
         Width of each hidden layer.
+    quadratic_skip
+        Whether the first layer has the terms :math:`(Qx)^2`.
+    strong_convexity
+        q at the start; 0 for no such term.
+    output_scale
+        Factor of v and w at the start.
+    monotone
+        One character a dimension: ``'+'`` where f must not fall, ``'-'`` where it must not rise, ``'0'`` where it is
+        free; empty for no constraint. All weights on a monotone dimension are softpluses with its sign, and it takes no
+        part in Q and q, whose slopes change their sign.
+    temperature
+        :math:`\tau` of the gate, at the start.
 
     Examples
     --------
@@ -51,18 +79,70 @@ class Potential(ABC):
     >>> f.at_step(theta, 0, 1000)
     """
 
+    # Columns of a for each unit: a maxout gate has two branches.
+    branches: ClassVar[int] = 1
+    input_skips: ClassVar[bool] = True
+    # Options that are one of some words.
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {}
+
     n_dims: int
     hidden: tuple[int, ...] = (48, 48, 48, 48)
+    quadratic_skip: bool = False
+    strong_convexity: float = 0.1
+    output_scale: float = 1.0
+    monotone: str = ""
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if self.n_dims < 1 or not self.hidden or min(self.hidden) < 1:
+            raise ValueError(
+                f"n_dims={self.n_dims}, hidden={self.hidden}: {name} needs at least one dimension and one hidden "
+                "layer, each of width 1 or more."
+            )
+        for option, choices in self.choices.items():
+            if getattr(self, option) not in choices:
+                raise ValueError(f"{option}={getattr(self, option)!r} is unknown; choose one of {list(choices)}.")
+        for option in ("temperature", "output_scale"):
+            if not 0 < getattr(self, option) < math.inf:
+                raise ValueError(f"{option}={getattr(self, option)} must be positive.")
+        if not 0 <= self.strong_convexity < math.inf:
+            raise ValueError(f"strong_convexity={self.strong_convexity} must be 0 or more.")
+        if self.monotone and (len(self.monotone) != self.n_dims or not set(self.monotone) <= set(_SIGNS)):
+            raise ValueError(
+                f"monotone={self.monotone!r} must be empty, or one of '+', '-' and '0' for each of the {self.n_dims} "
+                "dimensions."
+            )
+        if self.monotone and not self.convex:
+            raise ValueError(f"monotone={self.monotone!r} needs positive weights between layers; {name} has others.")
 
     @property
-    @abstractmethod
     def convex(self) -> bool:
         """Whether f is convex for every parameter value."""
+        return True
 
     @property
-    @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of each parameter of one map, in the order in which theta holds them."""
+        """Name and shape of each parameter of one map, in the order in which theta holds them.
+
+        Layer l has W_l (from x), b_l and, from the second on, V_l; the columns of a gate's first branch come before
+        its second's.
+        """
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer, width in enumerate(self.hidden):
+            if not layer or self.input_skips:
+                shapes[f"W{layer}"] = (self.n_dims, self.branches * width)
+            shapes[f"b{layer}"] = (1, self.branches * width)
+            if layer:
+                shapes[f"V{layer}"] = (self.hidden[layer - 1], self.branches * width)
+        shapes["v"] = (1, self.hidden[-1])
+        if self.input_skips:
+            shapes["w"] = (1, self.n_dims)
+        if self.strong_convexity:
+            shapes["q"] = (1, 1)
+        if self.quadratic_skip:
+            shapes["Q"] = (self.n_dims, self.branches * self.hidden[0])
+        return shapes
 
     @property
     def n_parameters(self) -> int:
@@ -83,19 +163,32 @@ class Potential(ABC):
         -------
         theta, shape (K, P), float32.
         """
-        drawn = {
-            name: self._init_parameter(name, (n_maps, *shape), generator).flatten(1)
-            for name, shape in self.shapes.items()
-        }
-        return torch.cat(list(drawn.values()), dim=1)
+        parameters = []
+        for name, shape in self.shapes.items():
+            if name in ("q", "tau"):
+                value = self.strong_convexity if name == "q" else self.temperature
+                start = torch.full((n_maps, *shape), value, dtype=torch.float32, device=generator.device)
+            else:
+                # The fan-in is the width of the layer below; v is above the last layer, and 0 is below the first.
+                layer = int(name[1:]) if name[0] in "WVb" else len(self.hidden)
+                fan_in = self.hidden[layer - 1] if layer else 0
+                start = self._draw(name, (n_maps, *shape), fan_in, generator)
+            if name in ("v", "w"):
+                start = start * self.output_scale
+            if name[0] in _POSITIVE[self.convex]:
+                start = inverse_softplus(start)
+            elif self.monotone and name[0] in "Ww":
+                is_free = self._signs(name, start) == 0
+                start = torch.where(is_free, start, inverse_softplus(start.abs() + _MIN_SLOPE))
+            parameters.append(start.flatten(1))
+        return torch.cat(parameters, dim=1)
 
     @abstractmethod
-    def _init_parameter(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Draw one parameter of all maps."""
+    def _draw(self, name: str, shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> Tensor:
+        """Draw the first value of a weight, shape (K, ...), as the family's source has it."""
 
-    @abstractmethod
     def weights(self, theta: Tensor) -> Weights:
-        """Named weights of the function: those that must be positive for convexity are so here.
+        """Return the named weights of the function: those that must be positive for convexity are so here.
 
         Parameters
         ----------
@@ -106,26 +199,48 @@ class Potential(ABC):
         -------
         Tensors by name, each with leading dimension K. Autograd leads back to theta.
         """
+        positive = _POSITIVE[self.convex]
+        weights = {
+            name: F.softplus(free) if name[0] in positive else free for name, free in unpack(theta, self.shapes).items()
+        }
+        if self.monotone:
+            for name, weight in weights.items():
+                if name[0] in "Ww":
+                    signs = self._signs(name, weight)
+                    weights[name] = torch.where(signs == 0, weight, signs * F.softplus(weight))
+                elif name[0] in "Qq":
+                    weights[name] = weight * (self._signs(name, weight) == 0)
+        return weights
 
-    @abstractmethod
+    def _signs(self, name: str, weight: Tensor) -> Tensor:
+        """Return the sign for each dimension, along the weight's axis of dimensions: the last one of w and q."""
+        signs = torch.tensor([_SIGNS[sign] for sign in self.monotone], dtype=weight.dtype, device=weight.device)
+        return signs if name in ("w", "q") else signs.unsqueeze(1)
+
     def value(self, weights: Weights, x: Tensor) -> Tensor:
-        """f(x).
+        """Return f(x).
 
         Parameters
         ----------
         weights
             From :meth:`weights`, for K maps.
         x
-            Points, shape (K, n, d): each map has its own.
+            Points of each map, shape (K, n, d).
 
         Returns
         -------
         shape (K, n).
         """
+        z, _, _ = self._layers(weights, x)
+        out = z @ weights["v"].mT
+        if self.input_skips:
+            out = out + x @ weights["w"].mT
+        if self.strong_convexity:
+            out = out + 0.5 * (weights["q"] * x.square()).sum(-1, keepdim=True)
+        return out.squeeze(-1)
 
-    @abstractmethod
     def gradient(self, weights: Weights, x: Tensor) -> Tensor:
-        """Gradient of f at x, written out as a forward computation.
+        """Return the gradient of f at x, written out as a forward computation.
 
         It is one reverse pass by hand: training through the gradient then needs a single autograd pass instead
         of two nested ones.
@@ -135,19 +250,74 @@ class Potential(ABC):
         weights
             From :meth:`weights`, for K maps.
         x
-            Points, shape (K, n, d).
+            Points of each map, shape (K, n, d).
 
         Returns
         -------
         shape (K, n, d).
         """
+        _, slopes, quadratic = self._layers(weights, x)
+        out = weights["q"] * x if self.strong_convexity else torch.zeros_like(x)
+        if self.input_skips:
+            out = out + weights["w"]
+        # u is df/dz_l and grad is df/da_l, from the last layer to the first.
+        u = weights["v"]
+        for layer in range(len(self.hidden) - 1, -1, -1):
+            grad = u * slopes[layer]
+            if self.branches == 2:
+                # The slopes of both branches add up to 1.
+                grad = torch.cat([grad, u - grad], dim=-1)
+            if f"W{layer}" in weights:
+                out = out.baddbmm_(grad, weights[f"W{layer}"].mT)
+            if layer:
+                u = grad @ weights[f"V{layer}"].mT
+        if quadratic is not None:
+            # The derivative of (Qx)^2 is 2 (Qx) Q.
+            out = out.baddbmm_(grad * quadratic, weights["Q"].mT, alpha=2)
+        return out
+
+    def _layers(self, weights: Weights, x: Tensor) -> tuple[Tensor, list[Tensor], Tensor | None]:
+        """Return the last hidden layer z_L, the slopes of each gate (along its first branch), and Qx."""
+        quadratic = x @ weights["Q"] if self.quadratic_skip else None
+        slopes: list[Tensor] = []
+        z = x
+        for layer in range(len(self.hidden)):
+            # In place from the second term on: one tensor of the layer's size instead of three.
+            if f"W{layer}" in weights:
+                a = torch.baddbmm(weights[f"b{layer}"], x, weights[f"W{layer}"])
+                if layer:
+                    a = a.baddbmm_(z, weights[f"V{layer}"])
+                elif quadratic is not None:
+                    a = a.addcmul_(quadratic, quadratic)
+            else:
+                a = torch.baddbmm(weights[f"b{layer}"], z, weights[f"V{layer}"])
+            z, slope = self._gate(a)
+            slopes.append(slope)
+        return z, slopes, quadratic
 
     @abstractmethod
+    def _gate(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z = gate(a), and its slope along the (first) branch, each of one column a unit."""
+
     def decays(self, name: str) -> bool:
-        """Whether weight decay pulls on the parameter of that name."""
+        """Return whether weight decay takes the parameter of that name: it takes those that multiply x.
+
+        Without them the potential is q|x|^2/2. Decay of the free parameters of V and v would pull these away from
+        zero, since softplus(0) = 0.69.
+
+        Parameters
+        ----------
+        name
+            Name of a parameter.
+
+        Returns
+        -------
+        Whether it decays.
+        """
+        return name[0] in "WQw"
 
     def penalty(self, weights: Weights) -> Tensor:
-        """What training adds to the loss of each map to make f convex, shape (K,): 0 where it is by construction.
+        """Return what training adds to the loss of each map to make f convex: 0 where it is convex by construction.
 
         Parameters
         ----------
@@ -160,8 +330,8 @@ class Potential(ABC):
         """
         return weights["v"].new_zeros(len(weights["v"]))
 
-    def at_step(self, theta: Tensor, step: int, max_steps: int) -> None:  # noqa: B027 - most have nothing to do
-        """Set, in place, what follows a schedule instead of the gradient: nothing, for most.
+    def at_step(self, theta: Tensor, step: int, max_steps: int) -> None:  # noqa: B027 - most families have no schedule
+        """Set parameters that follow a schedule, in place; most families have none.
 
         Parameters
         ----------
@@ -170,3 +340,25 @@ class Potential(ABC):
         step, max_steps
             Steps done, and all of them.
         """
+
+
+def unpack(theta: Tensor, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Return views of theta, shape (K, P), by name: each has shape (K, *shape)."""
+    pieces = theta.split([math.prod(shape) for shape in shapes.values()], dim=1)
+    return {name: piece.view(len(theta), *shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
+
+
+def inverse_softplus(value: Tensor) -> Tensor:
+    """Return r with log(1 + e^r) = value, for value > 0."""
+    return value + torch.log(-torch.expm1(-value))
+
+
+def standard_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Return draws in single precision, whatever PyTorch's default type is: the same seed gives the same network."""
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device)
+
+
+def log_normal(shape: tuple[int, ...], mean: float, variance: float, generator: torch.Generator) -> Tensor:
+    """Return draws from the log-normal distribution with this mean and variance."""
+    log_variance = math.log1p(variance / mean**2)
+    return torch.exp(math.log(mean) - log_variance / 2 + math.sqrt(log_variance) * standard_normal(shape, generator))

@@ -1,4 +1,4 @@
-"""Regression by functions of known shape: convex or concave, monotone along some features."""
+"""Regression by convex or concave functions that may be monotone along some features."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from scot_hycnn.potentials import GroupMax, HyCNN, Potential, Weights
-from scot_hycnn.solver.data._arrays import without_mask
-from scot_hycnn.solver.data._checks import is_whole
+from scot_hycnn.potentials import HyCNN, Weights
+from scot_hycnn.solver.data._checks import is_integer, without_mask
 from scot_hycnn.solver.model._families import FAMILIES
 from scot_hycnn.solver.runtime._device import resolve_device
 
-from ._least_squares import LeastSquares
+from ._least_squares import fit_least_squares
 
 Array = NDArray[np.float64]
 # Families that are convex by construction.
 CONVEX_FAMILIES = tuple(name for name in FAMILIES if name not in ("mlp", "icnn-soft"))
 # Networks start near the best multiple of |x|^2, which is nearly all there is to many functions of many features, and
 # learn what is to be added to it. It stays above this, so that it can be learned.
-LEAST_CURVATURE = 0.01
+MIN_CURVATURE = 0.01
 START: dict[str, Any] = {"output_scale": 0.1, "quadratic_skip": False}
 # Maxout gates start nearly sharp: from a temperature of 1, kinks (f4 = |x|_1) took several times the steps.
 TEMPERATURE = 0.1
 # With fewer points than these every decay counts the same.
-LEAST_HELD_OUT = 10
+MIN_HELD_OUT = 10
 # Points whose hidden layers are in memory at a time.
 BLOCK = 4096
 # Penalties of the linear part; the best for points left out one at a time is taken.
@@ -172,19 +171,49 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         points, values = validate_data(
             self, without_mask(X), without_mask(y), y_numeric=True, ensure_min_samples=2, dtype=np.float64
         )
-        self.x_mean_, self.x_scale_ = points.mean(0), _scale(points)
+        sign, n_dims = self._sign, points.shape[1]
+        monotone = ""
+        if self.monotonic_cst is not None:
+            constraint = np.asarray(self.monotonic_cst)
+            if constraint.shape != (n_dims,) or not np.isin(constraint, (-1, 0, 1)).all():
+                raise ValueError(
+                    f"monotonic_cst={self.monotonic_cst!r} must have a -1, 0 or 1 for each of the {n_dims} features "
+                    "of X."
+                )
+            # A concave function is minus a convex one, whose constraint has the other sign.
+            monotone = "".join("0+-"[int(sign * entry)] for entry in constraint) if any(constraint) else ""
+
+        # Standardise. Rounding leaves a constant column of large numbers a deviation of about their last digit.
+        self.x_mean_, scale = points.mean(0), points.std(0)
+        is_constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(points).max(0)
+        self.x_scale_ = np.where(is_constant, 1.0, scale)
         self.y_mean_, self.y_scale_ = float(values.mean()), float(values.std())
+        z, t = (points - self.x_mean_) / self.x_scale_, sign * (values - self.y_mean_) / (self.y_scale_ or 1.0)
+
+        # A ridge regression on z and |z|^2/2, for features without a constraint, gives slope and curvature.
+        is_free = np.array([entry == "0" for entry in monotone] or [True] * n_dims)
+        self.slope_, curvature = np.zeros(n_dims), MIN_CURVATURE
+        if is_free.any():
+            ridge = RidgeCV(RIDGE).fit(np.column_stack([z[:, is_free], (z[:, is_free] ** 2).sum(1) / 2]), t)
+            self.slope_[is_free] = ridge.coef_[:-1]
+            curvature = max(float(ridge.coef_[-1]), MIN_CURVATURE)
+
+        # Networks learn what it leaves.
+        family, options = FAMILIES[self.potential]
+        start: dict[str, Any] = START | {"strong_convexity": curvature, "monotone": monotone}
+        if issubclass(family, HyCNN):
+            start["temperature"] = TEMPERATURE
+        self.network_ = family(n_dims, tuple(self.hidden), **(start | options))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         generator = torch.Generator(device=resolve_device(self.device)).manual_seed(seed)
-        z, t = (points - self.x_mean_) / self.x_scale_, self._sign * (values - self.y_mean_) / (self.y_scale_ or 1.0)
-        monotone = self._monotone(z.shape[1])
-        self.slope_, curvature = _quadratic(z, t, monotone)
-        self.network_ = self._network(z.shape[1], monotone, curvature)
-        self._train(_tensor(z, generator.device), _tensor(t - z @ self.slope_, generator.device), generator)
+        points_and_residuals = (
+            torch.tensor(part, dtype=torch.float32, device=generator.device) for part in (z, t - z @ self.slope_)
+        )
+        self._train(*points_and_residuals, generator=generator)
         return self
 
     def predict(self, X: ArrayLike) -> Array:
-        """Values of the fitted function.
+        """Return the values of the fitted function.
 
         Parameters
         ----------
@@ -208,7 +237,7 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return self.y_mean_ + self._sign * self.y_scale_ * values
 
     def gradient(self, X: ArrayLike) -> Array:
-        """Gradient of the fitted function; where a maximum has a kink, one of its subgradients.
+        """Return the gradient of the fitted function; where a maximum has a kink, one of its subgradients.
 
         Parameters
         ----------
@@ -236,41 +265,28 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return 1.0 if self.shape == "convex" else -1.0
 
     def _prepared(self, X: ArrayLike) -> tuple[torch.Tensor, Weights]:
-        """Standardised points, shape (n, d), and the networks' weights, in double precision."""
+        """Return the standardised points, shape (n, d), and the networks' weights, in double precision."""
         check_is_fitted(self)
         points = validate_data(self, without_mask(X), reset=False, dtype=np.float64)
         z = torch.from_numpy((points - self.x_mean_) / self.x_scale_)
         return z, self.network_.weights(torch.from_numpy(self.theta_).double())
 
-    def _network(self, n_dims: int, monotone: str, curvature: float) -> Potential:
-        family, options = FAMILIES[self.potential]
-        start = (
-            {"strong_convexity": curvature, "monotone": monotone}
-            | START
-            | ({"temperature": TEMPERATURE} if issubclass(family, (HyCNN, GroupMax)) else {})
-        )
-        return family(n_dims, tuple(self.hidden), **start | options)
-
-    def _monotone(self, n_dims: int) -> str:
-        """The constraint on the network, whose sign is turned for a concave function."""
-        if self.monotonic_cst is None:
-            return ""
-        constraint = np.asarray(self.monotonic_cst)
-        if constraint.shape != (n_dims,) or not np.isin(constraint, (-1, 0, 1)).all():
-            raise ValueError(
-                f"monotonic_cst={self.monotonic_cst!r} must have a -1, 0 or 1 for each of the {n_dims} features of X."
-            )
-        signs = ["0+-"[int(self._sign * sign)] for sign in constraint]
-        return "".join(signs) if any(constraint) else ""
-
-    def _train(self, z: torch.Tensor, t: torch.Tensor, generator: torch.Generator) -> None:
+    def _train(self, z: torch.Tensor, t: torch.Tensor, *, generator: torch.Generator) -> None:
         """Train members at each decay; how much each decay counts is what predicts held-out points best."""
         levels = np.atleast_1d(np.asarray(self.weight_decay, dtype=np.float64))
         n_held_out = int(self.validation_fraction * len(z))
         held_out, seen = torch.randperm(len(z), generator=generator, device=z.device).tensor_split([n_held_out])
         decay = tuple(np.repeat(levels, self.n_ensemble).tolist())
-        training = LeastSquares(self.max_steps, self.batch_size, self.lr, decay)
-        theta, n_bad = training.train(self.network_, z[seen], t[seen], generator)
+        theta, n_bad = fit_least_squares(
+            self.network_,
+            z[seen],
+            t[seen],
+            generator,
+            max_steps=self.max_steps,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=decay,
+        )
         if 10 * int(n_bad.max()) > self.max_steps or not theta.isfinite().all():
             raise FloatingPointError(
                 f"Training met non-finite numbers in {int(n_bad.max())} of {self.max_steps} steps; take a smaller lr "
@@ -279,7 +295,7 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         values = _in_blocks(self.network_.value, self.network_.weights(theta.detach()), z).double().cpu().numpy()
         target = t.double().cpu().numpy()
         shares = np.full(len(theta), 1 / len(theta))
-        if n_held_out >= LEAST_HELD_OUT:
+        if n_held_out >= MIN_HELD_OUT:
             rows = held_out.cpu().numpy()
             means = values[:, rows].reshape(len(levels), self.n_ensemble, -1).mean(1)
             stacked = LinearRegression(positive=True).fit(means.T, target[rows])
@@ -292,8 +308,8 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {list(choices)}.")
         for name in ("max_steps", "batch_size", "n_ensemble"):
-            if not is_whole(getattr(self, name), least=1):
-                raise ValueError(f"{name}={getattr(self, name)!r} must be a whole number of 1 or more.")
+            if not is_integer(getattr(self, name), minimum=1):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be an integer of 1 or more.")
         for name, allowed, within in (
             ("lr", "must be a positive number", lambda value: 0 < value < math.inf),
             ("weight_decay", "must be a number of 0 or more, or several", lambda value: 0 <= value < math.inf),
@@ -305,32 +321,9 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
                 raise ValueError(f"{name}={getattr(self, name)!r} {allowed}.")
 
 
-def _quadratic(z: Array, t: Array, monotone: str) -> tuple[Array, float]:
-    """Slope a, shape (d,), and curvature q of the ridge regression on z and |z|^2/2, of features not monotone."""
-    free = np.array([sign == "0" for sign in monotone] or [True] * z.shape[1])
-    slope = np.zeros(z.shape[1])
-    if not free.any():
-        return slope, LEAST_CURVATURE
-    ridge = RidgeCV(RIDGE).fit(np.column_stack([z[:, free], (z[:, free] ** 2).sum(1) / 2]), t)
-    slope[free] = ridge.coef_[:-1]
-    return slope, max(float(ridge.coef_[-1]), LEAST_CURVATURE)
-
-
 @torch.no_grad()
 def _in_blocks(
     function: Callable[[Weights, torch.Tensor], torch.Tensor], weights: Weights, z: torch.Tensor
 ) -> torch.Tensor:
-    """A function of each network at the same points, shape (n, d), with bounded memory: shape (K, n, ...)."""
+    """Return the values of a function of each network at the same points, (n, d) to (K, n, ...), block by block."""
     return torch.cat([function(weights, block.expand(len(weights["v"]), -1, -1)) for block in z.split(BLOCK)], dim=1)
-
-
-def _scale(x: Any) -> Array:
-    """Standard deviation of each feature; 1 where it never varies."""
-    scale = x.std(0)
-    # Rounding leaves a constant column of large numbers a standard deviation of about their last digit.
-    constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(x).max(0)
-    return np.where(constant, 1.0, scale)
-
-
-def _tensor(array: Any, device: torch.device) -> torch.Tensor:
-    return torch.tensor(array, dtype=torch.float32, device=device)

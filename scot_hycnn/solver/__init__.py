@@ -6,8 +6,8 @@ from ._fit import fit, fit_many
 from ._options import Settings, TrainingOptions
 from .data._groups import check_groups
 from .model._map import TransportMap
+from .model._outcomes import Outcome
 from .runtime._device import resolve_device
-from .selection._outcome import Outcome
 
 __all__ = [
     "Outcome",

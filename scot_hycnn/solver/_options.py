@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self, TypedDict, Unpack
 
 from scot_hycnn.potentials import Potential
 
-from .data._checks import is_whole
+from .data._checks import is_integer
 from .data._groups import WEIGHTINGS
 from .model._families import POTENTIALS
 
@@ -255,7 +255,7 @@ class Settings:
             "conjugates": CACHED if recipe.can_cache and n_target <= FEW_CELLS else AMORTIZED,
         }
         options: dict[str, Any] = {**suited, **recipe.defaults, **given, "device": device, "rng": rng}
-        if is_whole(options["batch_size"], least=1):
+        if is_integer(options["batch_size"], minimum=1):
             # A larger batch repeats the same cells. A power of two, so that maps of a screen with about as many cells
             # have the same options and train together.
             largest = max(BATCH_SIZE, 1 << (n_largest - 1).bit_length())
@@ -296,12 +296,12 @@ class Settings:
             )
         # Numbers of NumPy cannot be written as JSON, so that they become numbers of Python here.
         for name, smallest in (("max_steps", 1), ("batch_size", 1), ("n_ensemble", 1), ("rng", 0)):
-            if not is_whole(value := getattr(self, name), least=smallest):
+            if not is_integer(value := getattr(self, name), minimum=smallest):
                 seed = ", the seed" if name == "rng" else ""
                 raise ValueError(f"{name}={value!r} must be an integer of {smallest} or more{seed}.")
             object.__setattr__(self, name, int(value))
         widths = tuple(self.hidden) if isinstance(self.hidden, Iterable) else ()
-        if not widths or not all(is_whole(width, least=1) for width in widths):
+        if not widths or not all(is_integer(width, minimum=1) for width in widths):
             raise ValueError(f"hidden={self.hidden!r} must be one or more widths, each an integer of 1 or more.")
         object.__setattr__(self, "hidden", tuple(int(width) for width in widths))
         for name, lowest, highest, allowed in (

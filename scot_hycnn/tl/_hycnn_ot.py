@@ -297,8 +297,9 @@ def hycnn_ot(  # type: ignore[misc]
             maps[number] = fitted = replace(maps[number], validation=validation)
             moved = std = score = back = None
             if predict:
-                moved, std = fitted.transport(source.coordinates, return_std=True, fallback=fallback)
-                score = fitted.out_of_support(source.coordinates)
+                moved, std, score = fitted.transport(
+                    source.coordinates, return_std=True, return_out_of_support=True, fallback=fallback
+                )
             if inverse:
                 back = fitted.inverse(target.coordinates)
             fits.append(Fitted(fitted.to_dict(), moved, std, score, back))

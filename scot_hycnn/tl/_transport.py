@@ -181,8 +181,13 @@ def transport(
         x = some.read()
         if direction == "inverse":
             return Moved(some, transport_map.inverse(x))
-        points, std = transport_map.transport(x, t, return_std=True, fallback=fallback)
-        score = None if transport_map.support is None else transport_map.out_of_support(x)  # old maps have no support
+        if transport_map.support is None:  # maps of older versions
+            points, std = transport_map.transport(x, t, return_std=True, fallback=fallback)
+            score = None
+        else:
+            points, std, score = transport_map.transport(
+                x, t, return_std=True, return_out_of_support=True, fallback=fallback
+            )
         # A damaged map can move cells so far that the squares in the norm overflow.
         with np.errstate(over="ignore"):
             displacement = np.linalg.norm(points - x, axis=1)

@@ -43,28 +43,17 @@ def test_one_dimension_by_hand():
 
 @settings(max_examples=40, deadline=None)
 @given(seeds, dimensions)
-def test_the_push_forward_has_the_targets_moments(seed, n_dims):
+def test_the_matrix_is_positive_definite_and_the_push_forward_has_the_moments_of_the_target(seed, n_dims):
     gaussian = gaussian_of(seed, n_dims)
     matrix = gaussian.matrix
-    np.testing.assert_allclose(matrix @ gaussian.covariance_x @ matrix, gaussian.covariance_y, atol=1e-9)
-    np.testing.assert_allclose(gaussian.gradient(gaussian.mean_x[None])[0], gaussian.mean_y)
-
-
-@settings(max_examples=40, deadline=None)
-@given(seeds, dimensions)
-def test_the_matrix_is_symmetric_and_positive_definite(seed, n_dims):
-    matrix = gaussian_of(seed, n_dims).matrix
     assert np.array_equal(matrix, matrix.T)
     assert np.linalg.eigvalsh(matrix).min() > 0
-
-
-@settings(max_examples=20, deadline=None)
-@given(seeds, dimensions)
-def test_swapping_the_clouds_inverts_the_map(seed, n_dims):
-    forward = gaussian_of(seed, n_dims)
-    backward = Gaussian(forward.mean_y, forward.mean_x, forward.covariance_y, forward.covariance_x)
+    np.testing.assert_allclose(matrix @ gaussian.covariance_x @ matrix, gaussian.covariance_y, atol=1e-9)
+    np.testing.assert_allclose(gaussian.gradient(gaussian.mean_x[None])[0], gaussian.mean_y)
+    # Swapping the clouds inverts the map.
+    backward = Gaussian(gaussian.mean_y, gaussian.mean_x, gaussian.covariance_y, gaussian.covariance_x)
     x = normal(seed, 5, n_dims)
-    np.testing.assert_allclose(backward.gradient(forward.gradient(x)), x, atol=1e-8)
+    np.testing.assert_allclose(backward.gradient(gaussian.gradient(x)), x, atol=1e-8)
 
 
 def test_the_gradient_is_that_of_the_value():
@@ -129,15 +118,8 @@ def test_a_constant_component_is_only_shifted():
     assert moved[:, [0, 2]].std() == pytest.approx(2, rel=0.1)
 
 
-@pytest.mark.parametrize("scale", [1e8, 1e-8, 1e30, 1e-30])
-def test_the_map_scales_with_its_cells(scale):
-    x, y = normal(0, 300, 3), 2 * normal(1, 300, 3) + 1
-    expected = Gaussian.fit(x, y).gradient(x)
-    np.testing.assert_allclose(Gaussian.fit(x * scale, y * scale).gradient(x * scale), expected * scale, rtol=1e-6)
-
-
-@pytest.mark.parametrize(("of_x", "of_y"), [(1e8, 1.0), (1.0, 1e-8)])
-def test_clouds_of_different_scales_have_their_ratio(of_x, of_y):
+@pytest.mark.parametrize(("of_x", "of_y"), [(1e8, 1e8), (1e-30, 1e-30), (1e8, 1.0), (1.0, 1e-8)])
+def test_the_map_scales_with_its_cells(of_x, of_y):
     x, y = normal(0, 300, 3), 2 * normal(1, 300, 3) + 1
     expected = Gaussian.fit(x, y).gradient(x)
     np.testing.assert_allclose(Gaussian.fit(x * of_x, y * of_y).gradient(x * of_x), expected * of_y, rtol=1e-6)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._cells import Cells
-from ._groups import Strata
+from ._strata import Strata
+from ._training_data import TrainingData
 
 
 class Batches:
@@ -31,7 +31,7 @@ class Batches:
 
     def __init__(
         self,
-        maps: Sequence[Cells],
+        maps: Sequence[TrainingData],
         shape: tuple[int, int],
         generator: torch.Generator,
         *,

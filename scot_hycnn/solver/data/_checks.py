@@ -1,4 +1,4 @@
-"""Checks that more than one place makes."""
+"""Checks of the cells that a fit gets: numbers, sizes, finite values, and cells that lie far from all others."""
 
 from __future__ import annotations
 
@@ -7,100 +7,96 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from sklearn.neighbors import NearestNeighbors
 
-from ._arrays import without_mask
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
 
 # Covariances and their eigenvalues need squares.
-LARGEST = 1e100
+MAX_VALUE = 1e100
 # What messages call the source cells.
 SOURCE = "x (source)"
 # So many names fit into a message.
-NAMED = 20
+MAX_NAMES = 20
+# Kinds of problems that more cells would solve: a screen can leave such targets out.
+FEW_CELLS, FEW_IN_GROUPS = "too few cells", "too few cells in their groups"
+
+# A cell is far if the COMPANY-th nearest cell, itself counted, is farther away than REACH times the median distance of
+# cells from their median, and than LONELIER times what is usual among the nearest cells that are not so far. As many
+# as COMPANY make a group; in clouds of less than a hundred cells a twentieth of them does, since tails are thin there.
+# With REACH 3 no cell of clean Gaussian clouds is far (20 to 10,000 cells in 1 to 100 dimensions), and of four real
+# data sets at most one in a thousand, while a cell at 30 standard deviations is, in up to 50 dimensions. LONELIER
+# spares the tails of wide and of heavy-tailed populations, which thin out step by step.
+COMPANY = 5
+REACH = 3.0
+LONELIER = 2.0
+# A cell within so many robust standard deviations is never far: with few cells, late components are spanned by two
+# cells at eight each, which do not carry a fit away.
+MIN_REACH = 12.0
+# A component whose middle half hardly varies, such as a marker of a rare type, must not make its other cells far.
+MIN_SCALE = 0.1
+# Most cells have company among so many random ones, which saves nearly all of the distances to all cells.
+_SAMPLE_SIZES = (2_000, 20_000)
+# Beyond this, in units of the spread, only the direction of a cell is kept: products of larger numbers lose distances.
+_MAX_SCALED = 1e6
+# Products of cells with cells beyond which a sample is searched first.
+_MANY_DISTANCES = 1_000_000
 
 
 class UnusableError(ValueError):
-    """Something is wrong with one cloud of cells, or with its groups: there may be others of the kind.
+    """A cloud of cells, or its groups, cannot be used: ``kind`` is the same for all clouds with the same problem."""
 
-    Parameters
-    ----------
-    message
-        What, and what to do.
-    kind
-        The same for all clouds that lack the same thing.
-    found
-        What this one has, in a word or two.
-    """
-
-    def __init__(self, message: str, *, kind: str, found: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, kind: str, found: str) -> None:
+        # All three are arguments of the exception, since its pickle, which Dask sends, keeps these alone.
+        super().__init__(message, kind, found)
         self.kind, self.found = kind, found
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unusable, (str(self), self.kind, self.found)
-
-
-# Kinds of which more cells are the cure: a screen can do without such targets.
-FEW_CELLS, FEW_IN_GROUPS = "too few cells", "too few cells in their groups"
-
-
-def _unusable(message: str, kind: str, found: str) -> UnusableError:
-    return UnusableError(message, kind=kind, found=found)
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def raise_together(problems: Sequence[tuple[str, UnusableError]], n_targets: int, *, advice: str = "") -> None:
-    """Raise one error that names all targets of a screen with a problem.
-
-    Parameters
-    ----------
-    problems
-        Names of targets, and what is wrong with each. Nothing is raised if there are none.
-    n_targets
-        How many targets there are.
-    advice
-        What to do about it, where the problems themselves do not say it.
-
-    Raises
-    ------
-    ValueError
-        If there are problems.
-    """
+    """Raise one ValueError that names all targets of a screen with a problem, by its kind; none without problems."""
     if not problems:
         return
-    said = []
+    sentences = []
     for kind in dict.fromkeys(problem.kind for _, problem in problems):
         alike = [(name, problem) for name, problem in problems if problem.kind == kind]
         named = several([f"{name} ({problem.found})" for name, problem in alike])
         name, problem = alike[0]
         first = str(problem) if name in str(problem) else f"{name}: {problem}"
-        said.append(first if len(alike) == 1 else f"{len(alike)} of {n_targets} targets have {kind}: {named}. {first}")
-    raise ValueError(" ".join([*said, *filter(None, [advice])])) from problems[0][1]
+        sentences.append(
+            first if len(alike) == 1 else f"{len(alike)} of {n_targets} targets have {kind}: {named}. {first}"
+        )
+    raise ValueError(" ".join([*sentences, *filter(None, [advice])])) from problems[0][1]
 
 
-def several(names: Sequence[str], most: int = NAMED) -> str:
-    """Names for a message, which ends with how many are not shown."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+def several(names: Sequence[str], max_names: int = MAX_NAMES) -> str:
+    """Return names for a message, which ends with the number of those that are not shown."""
+    n_more = len(names) - max_names
+    return ", ".join(names[:max_names]) + (f" and {n_more} more" if n_more > 0 else "")
 
 
-def is_whole(value: object, *, least: int) -> bool:
-    """Whether it is a whole number of at least that, which fits 64 bits; NumPy's count, bools do not."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) < 2**63
+def is_integer(value: object, *, minimum: int) -> bool:
+    """Return whether a value is an integer of 64 bits, at least the minimum, and no bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and minimum <= int(value) < 2**63
 
 
-def least_cells(n_dims: int) -> int:
-    """Cells of a cloud without which there is no fit: for a covariance, and something to validate on."""
+def min_cells(n_dims: int) -> int:
+    """Return the number of cells of a cloud that a fit needs: for a covariance, and for validation."""
     return max(20, 2 * n_dims)
 
 
-def as_table(cells: Any, name: str) -> NDArray[Any]:
-    """Numbers of cells and dimensions as an array; tensors of PyTorch too, wherever they are.
+def without_mask(cells: Any) -> Any:
+    """Return masked numbers with NaN in place of the mask, which NumPy drops silently, and others as they are."""
+    if isinstance(cells, np.ma.MaskedArray) and cells.dtype.kind in "fiub":
+        return np.ma.filled(cells.astype(np.result_type(cells.dtype, np.float32)), np.nan)
+    return cells
 
-    Raises
-    ------
-    UnusableError
-        If they are something else.
-    """
+
+def as_table(cells: Any, name: str) -> NDArray[Any]:
+    """Return cells, of an array, a list or a tensor, as numbers of shape (n, d), or raise an UnusableError."""
     if hasattr(cells, "detach"):  # a tensor may be on a GPU, in bfloat16, or part of a graph; NumPy refuses all three
         cells = cells.detach().cpu()
         cells = cells.float().numpy() if cells.dtype.is_floating_point and cells.dtype.itemsize < 4 else cells.numpy()
@@ -115,14 +111,8 @@ def as_table(cells: Any, name: str) -> NDArray[Any]:
 
 
 def check_table(cells: NDArray[Any], name: str) -> None:
-    """Check that a map can be fitted on these cells.
-
-    Raises
-    ------
-    UnusableError
-        If they are too few, not finite, or too large to be squared.
-    """
-    needed = least_cells(cells.shape[1])
+    """Raise an UnusableError if these cells are too few, not finite, or too large to be squared."""
+    needed = min_cells(cells.shape[1])
     if len(cells) < needed:
         raise UnusableError(
             f"{name} has {len(cells)} cells in {cells.shape[1]} dimensions; at least {needed} are needed "
@@ -139,9 +129,9 @@ def check_table(cells: NDArray[Any], name: str) -> None:
             found=f"{int(bad.sum())} rows",
         )
     largest = max(float(cells.max()), -float(cells.min()))
-    if largest > LARGEST:
+    if largest > MAX_VALUE:
         raise UnusableError(
-            f"{name} has values up to {largest:.1g}, and {LARGEST:.0g} is the most that can be squared safely. "
+            f"{name} has values up to {largest:.1g}, and {MAX_VALUE:.0g} is the most that can be squared safely. "
             "Divide both clouds by the same number.",
             kind="values too large to be squared",
             found=f"{largest:.1g}",
@@ -149,16 +139,69 @@ def check_table(cells: NDArray[Any], name: str) -> None:
 
 
 def check_same_dimensions(x: NDArray[Any], y: NDArray[Any], target: str) -> None:
-    """Check that both clouds are in one space.
-
-    Raises
-    ------
-    UnusableError
-        If they have other numbers of dimensions.
-    """
+    """Raise an UnusableError if both clouds do not have the same dimensions."""
     if x.shape[1] != y.shape[1]:
         raise UnusableError(
             f"x (source) has {x.shape[1]} dimensions and {target} {y.shape[1]}; both need the same representation.",
             kind="other dimensions than the source",
             found=f"{y.shape[1]} dimensions",
         )
+
+
+def check_cells(x: ArrayLike, y: ArrayLike, *, target: str = "y (target)") -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return both clouds as arrays that a map can be fitted on, or raise an UnusableError."""
+    of_x, of_y = as_table(x, SOURCE), as_table(y, target)
+    check_same_dimensions(of_x, of_y, target)
+    check_table(of_x, SOURCE)
+    check_table(of_y, target)
+    return of_x, of_y
+
+
+def far_cells(cells: Array, *, n_kept: int) -> Rows:
+    """Return the rows of cells with (almost) no other cell anywhere near; none if fewer than n_kept would be left.
+
+    Debris, doublets or broken values: the mean and the covariance of a cloud are at the mercy of a single cell that is
+    far enough away, and so is every training step that draws it. Rare cell types are far from the other cells too, but
+    not alone: so a cell counts as far if it has no company (see COMPANY, REACH, MIN_REACH and LONELIER).
+    """
+    # Components are divided by their robust spread (interquartile range), and radii are taken from the median: neither
+    # follows a few cells.
+    low, centre, high = np.quantile(cells, [0.25, 0.5, 0.75], axis=0)
+    spread = (high - low) / 1.349  # of a normal distribution the standard deviation
+    typical = np.sqrt(np.mean(spread**2))
+    if not typical > 0:
+        # More than half of the cells are the same point.
+        differs = np.any(cells != centre, axis=1)
+        typical = np.median(np.abs(cells - centre)[differs]) if differs.any() else 1.0
+    scaled = np.clip((cells - centre) / np.maximum(spread, MIN_SCALE * typical), -_MAX_SCALED, _MAX_SCALED)
+    radius = np.sqrt((scaled**2).sum(1))
+    typical_radius = np.median(radius)
+    reach = max(REACH * typical_radius, MIN_REACH)
+    # Half of all cells are within the median radius: a cell that is nearer to the centre than this reaches them.
+    (candidates,) = np.nonzero(radius > reach - typical_radius)
+    company = min(COMPANY, max(len(cells) // 20, 2))
+    rng = np.random.default_rng(0)
+    for size in _SAMPLE_SIZES:
+        if len(candidates) * len(cells) > _MANY_DISTANCES and len(cells) > size:
+            sample = scaled[rng.choice(len(cells), size, replace=False)]
+            # The margin is for the rounding of distances by matrix products.
+            candidates = candidates[_distance(scaled[candidates], sample, company) >= 0.99 * reach]
+    if not len(candidates):
+        return np.empty(0, dtype=np.intp)
+    distance = _distance(scaled[candidates], scaled, company)
+    lonely, distance = candidates[distance > reach], distance[distance > reach]
+    others = np.delete(np.arange(len(cells)), lonely)
+    if not len(lonely) or not len(others):
+        return np.empty(0, dtype=np.intp)
+    # The usual distance is the median over the nearest of the other cells.
+    nearest = NearestNeighbors(n_neighbors=min(company, len(others)), algorithm="brute").fit(scaled[others])
+    neighbours = others[nearest.kneighbors(scaled[lonely], return_distance=False)]
+    usual: Array = np.median(_distance(scaled[neighbours.ravel()], scaled, company).reshape(neighbours.shape), axis=1)
+    far: Rows = lonely[distance > LONELIER * usual]
+    return far if len(cells) - len(far) >= n_kept else far[:0]
+
+
+def _distance(points: Array, others: Array, k: int) -> Array:
+    """Return the distance of each point to the k-th nearest of others, shape (n,)."""
+    distances, _ = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(others).kneighbors(points)
+    return np.asarray(distances[:, -1])

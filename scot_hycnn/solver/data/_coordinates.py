@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,17 +22,10 @@ class Coordinates:
     :math:`\tilde x = B(x - m_x)` and :math:`\tilde y = c B^{-T}(y - m_y)`. So nothing is lost, and
     :math:`\tilde f(\tilde x) = \frac12|\tilde x|^2` is the Gaussian map. (Whitening x and y separately would break
     :math:`T = \nabla f`.)
-
-    Parameters
-    ----------
-    mean_x, mean_y
-        Means of source and target, shape (d,).
-    matrix
-        B, shape (d, d).
-    scale
-        c, the factor of the inner product: :math:`\langle\tilde x, \tilde y\rangle = c\langle x - m_x, y - m_y\rangle`.
     """
 
+    # Means of source and target, shape (d,); B, shape (d, d); and c, the factor of the inner product:
+    # <x~, y~> = c <x - m_x, y - m_y>.
     mean_x: Array
     mean_y: Array
     matrix: Array
@@ -40,52 +33,33 @@ class Coordinates:
 
     @classmethod
     def from_gaussian(cls, gaussian: Gaussian) -> Coordinates:
-        """Coordinates in which ``gaussian``'s map is the identity."""
+        """Return coordinates in which the Gaussian map is the identity."""
+        # With M = R R of the Gaussian map, x -> R x and y -> R^-1 y have one covariance, whose axes become ours.
         values, vectors = np.linalg.eigh(gaussian.matrix)
         root = (vectors * np.sqrt(values)) @ vectors.T
         variances, axes = np.linalg.eigh(root @ gaussian.covariance_x @ root)
         scale = len(variances) / variances.sum()
         return cls(gaussian.mean_x, gaussian.mean_y, np.sqrt(scale) * axes.T @ root, float(scale))
 
-    def with_shifted_map(self, shift: Array) -> Coordinates:
-        """Coordinates in which the same potential has a map that ends further by ``shift`` (balanced), shape (d,).
-
-        The potential gains a linear term, which is where the target's mean stands: nothing else changes.
-        """
-        return replace(self, mean_y=self.mean_y + _product(shift[None], self.matrix)[0] / self.scale)
-
-    @property
-    def n_dims(self) -> int:
-        """d."""
-        return len(self.mean_x)
-
     def source(self, x: NDArray[np.floating]) -> Array:
-        """Balanced coordinates of source points, (n, d) to (n, d)."""
+        """Return balanced coordinates of source points, (n, d) to (n, d)."""
         return _product(x - self.mean_x, self.matrix.T)
 
     def target(self, y: NDArray[np.floating]) -> Array:
-        """Balanced coordinates of target points, (m, d) to (m, d)."""
-        return np.asarray(_solved(self.matrix.T, y - self.mean_y) * self.scale, dtype=np.float64)
+        """Return balanced coordinates of target points, (m, d) to (m, d)."""
+        return np.asarray(np.linalg.solve(self.matrix.T, (y - self.mean_y).T).T * self.scale, dtype=np.float64)
 
     def invert_source(self, x: Array) -> Array:
-        """Source points from their balanced coordinates."""
-        return self.mean_x + _solved(self.matrix, x)
+        """Return source points from their balanced coordinates."""
+        return self.mean_x + np.asarray(np.linalg.solve(self.matrix, x.T).T)
 
     def invert_target(self, y: Array) -> Array:
-        """Target points from their balanced coordinates."""
+        """Return target points from their balanced coordinates."""
         return self.mean_y + _product(y, self.matrix) / self.scale
 
 
-def _solved(matrix: Array, points: NDArray[np.floating]) -> Array:
-    """B^-1 x of each point x."""
-    try:
-        return np.asarray(np.linalg.solve(matrix, points.T).T)
-    except np.linalg.LinAlgError:
-        raise ValueError("The map's 'matrix' has no inverse. The map is damaged: fit again.") from None
-
-
 def _product(points: Array, matrix: Array) -> Array:
-    """By PyTorch: NumPy's own threads would wait for the cores that PyTorch's keep, and these for NumPy's."""
+    # PyTorch multiplies: threads of NumPy would wait for the cores that those of PyTorch keep, and the other way round.
     right = torch.tensor(matrix, dtype=torch.float64, device="cpu")
     product: Array = torch.mm(torch.from_numpy(np.asarray(points, dtype=np.float64)), right).numpy()
     return product

@@ -9,9 +9,7 @@ import numpy as np
 
 from scot_hycnn.solver._options import Settings
 
-from ._cells import Array
-from ._checks import least_cells
-from ._far_cells import Rows, far_cells
+from ._checks import Array, Rows, far_cells, min_cells
 from ._groups import Groups, Labels, group_cells
 
 
@@ -55,4 +53,4 @@ class Task:
 
 def far_rows(cells: Any) -> Rows:
     """Return the rows of cells that lie far from all others; none if too few cells would be left."""
-    return far_cells(np.asarray(cells, dtype=np.float64), n_kept=least_cells(cells.shape[1]))
+    return far_cells(np.asarray(cells, dtype=np.float64), n_kept=min_cells(cells.shape[1]))

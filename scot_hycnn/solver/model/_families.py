@@ -1,4 +1,4 @@
-"""Potentials by name: families with the start that suits the coordinates in which they are trained."""
+"""Families of potentials by the names that a user can give, and how their networks start."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from scot_hycnn.potentials import ICNN, MLP, GroupMax, HyCNN, Potential
 
 # The closed-form map between two Gaussians: nothing is trained.
 GAUSSIAN = "gaussian"
+
 # Of the paper's temperatures .1, 1 and 10 the sharpest: in balanced coordinates smoother ones stay near the Gaussian
 # map (ICNN on T = x + sign x, d = 10).
 SHARP = {"temperature": 0.1}
@@ -27,14 +28,21 @@ FAMILIES: dict[str, tuple[type[Potential], dict[str, Any]]] = {
     "mlp": (MLP, SHARP),
 }
 POTENTIALS = (*FAMILIES, GAUSSIAN)
+# Solvers whose maps are not blended with the Gaussian map.
+UNBALANCED_SOLVERS = ("paper",)
+
+# In balanced coordinates |x|^2/2 is the Gaussian map: training starts close to it.
+NEAR_GAUSSIAN = {"strong_convexity": 0.9, "output_scale": 0.3}
+AS_PUBLISHED = {"strong_convexity": 0.0, "output_scale": 1.0}
+HYCNN_OF_THE_PAPER = {"annealing": "fixed", "quadratic_skip": False}
 
 
 def make_potential(name: str, n_dims: int, hidden: tuple[int, ...], *, balanced: bool) -> Potential:
-    """Return the potential of that name; for the Gaussian map one that is stored and not used."""
+    """Make the potential of that name, near the Gaussian map in balanced coordinates and else as it was published.
+
+    The Gaussian map needs no network; its potential is one that can be stored.
+    """
     family, options = FAMILIES["hycnn" if name == GAUSSIAN else name]
     if balanced or name == GAUSSIAN:
-        # In balanced coordinates |x|^2/2 is the Gaussian map: training starts close to it.
-        return family(n_dims, hidden, **{"strong_convexity": 0.9, "output_scale": 0.3, **options})
-    if name == "hycnn":
-        options = {"annealing": "fixed", "quadratic_skip": False}
-    return family(n_dims, hidden, **{**options, "strong_convexity": 0.0, "output_scale": 1.0})
+        return family(n_dims, hidden, **(NEAR_GAUSSIAN | options))
+    return family(n_dims, hidden, **((HYCNN_OF_THE_PAPER if name == "hycnn" else options) | AS_PUBLISHED))

@@ -1,10 +1,10 @@
-"""The fitted map: what a fit returns, a file holds and transport applies."""
+"""The fitted map: a fit returns it, a file holds it, and transport applies it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -15,21 +15,22 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from scot_hycnn.potentials import Potential
-from scot_hycnn.solver._options import RECIPES
-from scot_hycnn.solver.data._arrays import without_mask
+from scot_hycnn.solver.data._checks import without_mask
 from scot_hycnn.solver.data._coordinates import Coordinates
 from scot_hycnn.solver.runtime._device import resolve_device
 from scot_hycnn.solver.runtime._threads import in_threads, n_parts
-from scot_hycnn.solver.selection._blend import Blended, as_numpy
 
-from . import _files as _store
-from ._certificate import certificate
-from ._support import Support
+from ._blended import Blended, Support, as_numpy
+from ._families import UNBALANCED_SOLVERS
+from ._files import MAX_HEADER, REPORTS, SCHEMA_VERSION, checked, load, save
 
 Array = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
 # Rows whose hidden layers stay in a core's cache: the fastest of 128 to 4096.
 BLOCK_ROWS = 512
+# Cells nearer than this are one cell to a map that computes in float32: their difference is only rounding.
+RESOLUTION = 1000 * float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +64,16 @@ class TransportMap:
     validation
         Scores on validation cells, the Gaussian map's beside the chosen one's, and of every blend.
     certificate
-        How far the map is what it claims to be; see :meth:`certify`. Measured on validation cells, which also chose
-        the blend.
+        How far the map is optimal; see :meth:`certify`. It is measured on validation cells, which also chose the
+        blend.
     gaussian
-        Balanced coordinates of the Gaussian map between all cells that the fit was given, validation cells included;
+        Balanced coordinates of the Gaussian map between all cells of the fit, validation cells included;
         None where ``coordinates`` are these.
     support
         Where its training cells were; see :meth:`out_of_support`. None in maps of older versions.
     origin
-        Where it comes from, if from an AnnData: labels, column and representation of the cells, by which
-        :func:`scot_hycnn.tl.transport` recognises those that it is for.
+        Labels, column and representation of the cells, if these are from an AnnData:
+        :func:`scot_hycnn.tl.transport` compares new cells with them.
     device
         Where the networks are evaluated.
 
@@ -83,7 +84,7 @@ class TransportMap:
     >>> x = np.random.default_rng(0).normal(size=(200, 2))
     >>> y = np.random.default_rng(1).normal(size=(200, 2)) + 3
     >>> transport_map = solver.fit(x, y, max_steps=10, n_ensemble=1)
-    >>> transport_map.n_dims, transport_map.ok  # status says: a shift needs no network, the Gaussian map was kept
+    >>> transport_map.n_dims, transport_map.ok  # a shift needs no network, the Gaussian map was kept
     (2, False)
     >>> moved = transport_map.transport(x)
     >>> bool(np.abs(moved.mean(axis=0) - y.mean(axis=0)).max() < 0.1)
@@ -120,15 +121,6 @@ class TransportMap:
     >>> state = transport_map.to_dict()
     >>> solver.TransportMap.from_dict(state).w2_squared == transport_map.w2_squared
     True
-
-    What :meth:`certify` is worked out from, in double precision and without checks:
-
-    >>> bool(np.allclose(transport_map.mapped(x), moved, atol=1e-5))
-    True
-    >>> bool(np.allclose(transport_map.inverted(moved), x, atol=0.01))
-    True
-    >>> transport_map.centred_potential(x).shape, transport_map.centred_conjugate(y).shape
-    ((200,), (200,))
     """
 
     network: Potential
@@ -158,7 +150,7 @@ class TransportMap:
         return self.network.n_dims
 
     @cached_property
-    def _f(self) -> Blended:
+    def _potential(self) -> Blended:
         with torch.inference_mode():
             return Blended(self.network, self.network.weights(self.theta.to(self.device)), self.blend)
 
@@ -169,6 +161,7 @@ class TransportMap:
         t: float = ...,
         *,
         return_std: Literal[False] = ...,
+        return_out_of_support: Literal[False] = ...,
         fallback: bool = ...,
         batch_size: int = ...,
     ) -> Array: ...
@@ -179,10 +172,11 @@ class TransportMap:
         x: ArrayLike,
         t: float = ...,
         *,
-        return_std: Literal[True],
+        return_std: bool = ...,
+        return_out_of_support: bool = ...,
         fallback: bool = ...,
         batch_size: int = ...,
-    ) -> tuple[Array, Array]: ...
+    ) -> Any: ...
 
     def transport(
         self,
@@ -190,21 +184,24 @@ class TransportMap:
         t: float = 1.0,
         *,
         return_std: bool = False,
+        return_out_of_support: bool = False,
         fallback: bool = False,
         batch_size: int = BLOCK_ROWS,
-    ) -> Array | tuple[Array, Array]:
+    ) -> Array | tuple[Array, ...]:
         r"""Move source cells along the displacement interpolation :math:`(1 - t)\,x + t\,T(x)`.
 
         Parameters
         ----------
         x
-            Cells, shape (n, d). Rows are worked in blocks, so memory does not grow with n beyond the result.
+            Cells, shape (n, d). They are moved in blocks of rows, so memory does not grow with n beyond the result.
         t
             Time in [0, 1]: 0 leaves the cells where they are, 1 is T.
         return_std
             Also return the ensemble's standard deviation.
+        return_out_of_support
+            Also return what :meth:`out_of_support` does, in the same pass over the cells.
         fallback
-            Go over to the Gaussian map away from the training source cells: :math:`T_{Gauss} + s(x)\,(T - T_{Gauss})`
+            Change to the Gaussian map away from the training source cells: :math:`T_{Gauss} + s(x)\,(T - T_{Gauss})`
             with s = 1 where :meth:`out_of_support` is below 1, and 0 from 2 on. **This map is no longer the gradient
             of a convex function**, since s depends on x; without it T is.
         batch_size
@@ -213,13 +210,14 @@ class TransportMap:
         Returns
         -------
         Moved cells, float32, shape (n, d). With ``return_std`` also, for each cell, the root of the members' mean
-        squared distance from the ensemble's prediction, float32, shape (n,), in units of the representation.
+        squared distance from the ensemble's prediction, float32, shape (n,), in units of the representation. With
+        ``return_out_of_support`` also the score of each cell, float32, shape (n,).
 
         Raises
         ------
         ValueError
             If x has another dimension, is not finite, t lies outside [0, 1], batch_size is below 1, or ``fallback``
-            is asked of a map that does not know its training cells (of an older version).
+            or ``return_out_of_support`` is asked of a map without training cells (of an older version).
 
         References
         ----------
@@ -228,19 +226,48 @@ class TransportMap:
         if not isinstance(t, Real) or not 0 <= t <= 1:
             raise ValueError(f"t={t!r} is outside [0, 1]: 0 is the source, 1 the transported cells.")
         x = self._check(x, "x")
-        support = self._support_for_fallback() if fallback else None
+        if fallback and self.params.get("solver") in UNBALANCED_SOLVERS:
+            raise ValueError(
+                "fallback=True changes to the Gaussian map, with which this map is not blended: "
+                f"solver={self.params['solver']!r} trains without it. Choose another solver, or leave fallback out."
+            )
+        support = self._known_support() if fallback or return_out_of_support else None
         moved = np.empty(x.shape, dtype=np.float32)
-        std = np.zeros(len(x), dtype=np.float32)
+        std, score = np.zeros((2, len(x)), dtype=np.float32)
 
-        @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # said in a sentence
-        def move(rows: slice) -> None:
-            mapped, spread = self._map(x[rows], with_spread=return_std, support=support)
-            moved[rows] = (1 - t) * x[rows] + t * mapped
-            std[rows] = t * spread
+        def move(rows: NDArray[np.floating]) -> tuple[Doubles, Doubles, Doubles]:
+            mapped, spread, far = self._map(rows, support, with_std=return_std, fallback=fallback)
+            return (1 - t) * rows + t * mapped, t * spread, far
 
-        self._each_block(move, len(x), batch_size)
+        self._by_block(move, x, (moved, std, score), batch_size)
         _check_finite(moved, std)
-        return (moved, std) if return_std else moved
+        wanted = [moved, *([std] if return_std else []), *([score] if return_out_of_support else [])]
+        return tuple(wanted) if len(wanted) > 1 else moved
+
+    @torch.inference_mode()
+    def _map(
+        self, x: NDArray[np.floating], support: Support | None = None, *, with_std: bool = False, fallback: bool = False
+    ) -> tuple[Doubles, Doubles, Doubles]:
+        """Return T(x) of one block, the members' spread around it, and the out-of-support score."""
+        points = self._tensor(self.coordinates.source(x))
+        score, std = np.zeros((2, len(x)))
+        if support is not None:
+            score = as_numpy(support.score(points))
+        if self.blend == 0:
+            return self.coordinates.invert_target(as_numpy(points)), std, score
+        members = self._potential.member_gradients(points)
+        mean = members.mean(0)
+        moved = self.coordinates.invert_target(as_numpy(torch.lerp(points, mean, self.blend)))
+        if with_std:
+            # In original coordinates a difference d of balanced targets is d B / c.
+            apart = (members - mean) @ self._tensor(self.coordinates.matrix / self.coordinates.scale)
+            std = self.blend * as_numpy(apart.square().sum(-1).mean(0).sqrt())
+        if fallback:
+            trust = np.clip(2 - score, 0, 1)
+            gaussian = self.coordinates if self.gaussian is None else self.gaussian
+            far = gaussian.invert_target(gaussian.source(x))
+            moved, std = far + trust[:, None] * (moved - far), trust * std
+        return moved, std, score
 
     def inverse(self, y: ArrayLike, *, batch_size: int = BLOCK_ROWS) -> Array:
         r"""Move target cells back to the source by :math:`T^{-1} = \nabla f^*`, solved to tolerance.
@@ -261,13 +288,19 @@ class TransportMap:
         ValueError
             If y has another dimension or is not finite, or batch_size is below 1.
         """
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said in a sentence
-            moved = self.inverted(self._check(y, "y"), batch_size).astype(np.float32)
+        y = self._check(y, "y")
+        moved = np.empty(y.shape, dtype=np.float32)
+
+        def move(rows: NDArray[np.floating]) -> tuple[Doubles]:
+            (balanced,) = self._maximise(rows, with_conjugate=False)
+            return (self.coordinates.invert_source(balanced),)
+
+        self._by_block(move, y, (moved,), batch_size)
         _check_finite(moved)
         return moved
 
     def out_of_support(self, x: ArrayLike) -> Array:
-        """How far cells are from the source cells that the map was trained on.
+        """Return how far cells are from the source cells that the map was trained on.
 
         Parameters
         ----------
@@ -277,8 +310,8 @@ class TransportMap:
         Returns
         -------
         float32, shape (n,): the mean distance to the ten nearest of (at most 1,000) training source cells, in balanced
-        coordinates, divided by what 95 % of unseen source cells stay below. Values above 1 are unusual; what the map
-        says there is extrapolation.
+        coordinates, divided by what 95 % of unseen source cells stay below. Values above 1 are unusual; there the
+        map extrapolates.
 
         Raises
         ------
@@ -287,42 +320,35 @@ class TransportMap:
             cells.
         """
         x, support = self._check(x, "x"), self._known_support()
-        return self._by_block(x, lambda block: support.score(self._tensor(self.coordinates.source(block)))).astype(
-            np.float32
+        score = np.empty(len(x), dtype=np.float32)
+        self._by_block(
+            lambda rows: (as_numpy(support.score(self._tensor(self.coordinates.source(rows)))),), x, (score,)
         )
+        return score
+
+    def _known_support(self) -> Support:
+        if self.support is None:
+            raise ValueError(
+                "This map holds no training cells: a version of scot_hycnn before 0.2 made it. Fit again for "
+                "out-of-support scores and fallback."
+            )
+        return self.support
 
     def gaussian_map(self) -> TransportMap:
-        """The Gaussian map between the same cells: the baseline to compare this map with.
+        """Return the Gaussian map between the same cells: the baseline to compare this map with.
 
-        It is fitted on all of them. The one that the networks are blended with knows the training cells only, since the
-        blend is chosen on the others.
+        It is fitted on all of them. The networks are blended with one that is fitted on the training cells only, since
+        the blend is chosen on the others.
 
         Returns
         -------
         A map with ``blend`` 0.
         """
-        own = self.coordinates if self.gaussian is None else self.gaussian
-        return replace(self, blend=0.0, coordinates=own, gaussian=None, support=None)
+        coordinates = self.coordinates if self.gaussian is None else self.gaussian
+        return replace(self, blend=0.0, coordinates=coordinates, gaussian=None, support=None)
 
-    def _support_for_fallback(self) -> Support:
-        recipe = RECIPES.get(self.params.get("solver", ""))
-        if recipe is not None and not recipe.balanced:
-            raise ValueError(
-                "fallback=True goes over to the Gaussian map, which this map is not blended with: "
-                f"solver={self.params.get('solver')!r} trains without it. Choose another solver, or leave fallback out."
-            )
-        return self._known_support()
-
-    def _known_support(self) -> Support:
-        if self.support is None:
-            raise ValueError(
-                "This map does not know where its training cells were: a version of scot_hycnn before 0.2 made it. Fit "
-                "again for out-of-support scores and fallback."
-            )
-        return self.support
-
-    def potential(self, x: ArrayLike) -> NDArray[np.float64]:
-        """f(x), up to the constant that makes it comparable with :meth:`conjugate`.
+    def potential(self, x: ArrayLike) -> Doubles:
+        """Return f(x), up to the constant that makes it comparable with :meth:`conjugate`.
 
         Parameters
         ----------
@@ -339,10 +365,10 @@ class TransportMap:
             If x has another dimension or is not finite.
         """
         x = self._check(x, "x")
-        return self.centred_potential(x) + x @ self.coordinates.mean_y
+        return self._centred_potential(x) + x @ self.coordinates.mean_y
 
-    def conjugate(self, y: ArrayLike) -> NDArray[np.float64]:
-        """f*(y) = max_x <x, y> - f(x).
+    def conjugate(self, y: ArrayLike) -> Doubles:
+        """Return f*(y) = max_x <x, y> - f(x).
 
         Parameters
         ----------
@@ -359,10 +385,12 @@ class TransportMap:
             If y has another dimension or is not finite.
         """
         y = self._check(y, "y")
-        return self.centred_conjugate(y) + (y - self.coordinates.mean_y) @ self.coordinates.mean_x
+        conjugate = np.empty(len(y))
+        self._by_block(lambda rows: self._maximise(rows)[1:], y, (conjugate,))
+        return conjugate + (y - self.coordinates.mean_y) @ self.coordinates.mean_x
 
     def certify(self, x: ArrayLike, y: ArrayLike, *, rng: int = 0) -> dict[str, float]:
-        r"""Measure how far the map is what it claims to be, on given cells.
+        r"""Measure how far the map is the gradient of a convex function, and optimal, on given cells.
 
         Parameters
         ----------
@@ -377,7 +405,7 @@ class TransportMap:
         -------
         ``convexity_gap``: largest :math:`f(\frac{x + x'}2) - \frac{f(x) + f(x')}2` over random pairs (convex: not above
         rounding). ``monotonicity``: smallest :math:`\langle T(x) - T(x'), x - x'\rangle/|x - x'|^2` (convex: not
-        below 0). Pairs of cells that float32 cannot tell apart are left out; if all source cells are the same, both
+        below 0). Pairs of cells that are equal in float32 are left out; if all source cells are the same, both
         are NaN. ``fenchel_residual``: mean :math:`|y - T(T^{-1}(y))|`. ``cycle_error``: mean
         :math:`|x - T^{-1}(T(x))|`. ``w2_squared``: the dual's value :math:`E|X|^2 + E|Y|^2 - 2J(f)` on these cells. On
         cells that the fit has not seen its expectation is a lower bound of :math:`W_2^2` for every f, and equal to it
@@ -395,17 +423,141 @@ class TransportMap:
         """
         x, y = self._check(x, "x").astype(np.float64), self._check(y, "y").astype(np.float64)
         if len(x) < 2 or len(y) < 2:
-            raise ValueError(f"certify takes at least two cells of each kind; it was given {len(x)} and {len(y)}.")
-        return certificate(self, x, y, rng)
+            raise ValueError(f"certify takes at least two cells of each kind; x has {len(x)} and y has {len(y)}.")
+        # T(x) and T^-1(T(x)); the balanced T^-1(y), f*(y) and T(T^-1(y)).
+        mapped, returned, origins, reached = (np.empty_like(cells) for cells in (x, x, y, y))
+        values, conjugate = self._centred_potential(x), np.empty(len(y))
+        self._by_block(lambda rows: self._map(rows)[:1], x, (mapped,))
+        self._by_block(partial(self._maximise, with_conjugate=False), mapped, (returned,))
+        self._by_block(self._maximise, y, (origins, conjugate))
+        self._by_block(lambda rows: self._map(rows)[:1], self.coordinates.invert_source(origins), (reached,))
+
+        # Random pairs of cells that differ, of one cell of each place: where nearly all cells are the same, pairs of
+        # any two would hardly ever differ.
+        points = self.coordinates.source(x)
+        resolution = RESOLUTION * max(1.0, float(np.abs(points).max()))
+        _, places = np.unique(np.round(points / resolution), axis=0, return_index=True)
+        first, second = places[np.random.default_rng(rng).integers(len(places), size=(2, max(len(x), 1000)))]
+        differ = np.linalg.norm(points[first] - points[second], axis=1) > resolution
+        first, second = first[differ], second[differ]
+        gap = monotonicity = float("nan")
+        if len(first):
+            # The linear part <m_y, x> of f has no gap, and far from the origin its rounding would hide all others.
+            middle = self._centred_potential((x[first] + x[second]) / 2)
+            gap = float((middle - (values[first] + values[second]) / 2).max())
+            apart, moved_apart = x[first] - x[second], mapped[first] - mapped[second]
+            monotonicity = float(((moved_apart * apart).sum(1) / (apart**2).sum(1)).min())
+
+        # The dual bound W_2^2 >= E|X|^2 + E|Y|^2 - 2 J(f), in centred coordinates, cell by cell.
+        mean_x, mean_y = self.coordinates.mean_x, self.coordinates.mean_y
+        xi, eta, shift = x - mean_x, y - mean_y, mean_x - mean_y
+        of_x = (xi**2).sum(1) + 2 * xi @ shift - 2 * values
+        of_y = (eta**2).sum(1) - 2 * eta @ shift - 2 * conjugate
+        return {
+            "convexity_gap": gap,
+            "monotonicity": monotonicity,
+            "fenchel_residual": float(np.linalg.norm(y - reached, axis=1).mean()),
+            "cycle_error": float(np.linalg.norm(x - self.coordinates.invert_source(returned), axis=1).mean()),
+            "w2_squared": max(float(shift @ shift + of_x.mean() + of_y.mean()), 0.0),
+            "w2_squared_error": float(np.sqrt(of_x.var(ddof=1) / len(x) + of_y.var(ddof=1) / len(y))),
+            "transport_cost": float(((mapped - x) ** 2).sum(1).mean()),
+        }
+
+    def _centred_potential(self, x: NDArray[np.floating]) -> Doubles:
+        """Return f(x) without its linear part <m_y, x>, shape (n,)."""
+        values, scale = np.empty(len(x)), self.coordinates.scale
+
+        @torch.inference_mode()
+        def value(rows: NDArray[np.floating]) -> tuple[Doubles]:
+            return (as_numpy(self._potential.value(self._tensor(self.coordinates.source(rows)))) / scale,)
+
+        self._by_block(value, x, (values,))
+        return values
+
+    @torch.inference_mode()
+    def _maximise(self, y: NDArray[np.floating], *, with_conjugate: bool = True) -> tuple[Doubles, ...]:
+        """Return the balanced maximisers of <x, y> - f(x) for one block, and f*(y) without its linear part."""
+        targets = self._tensor(self.coordinates.target(y))
+        maximisers, _ = self._potential.maximisers(targets)
+        if not with_conjugate:
+            return (as_numpy(maximisers),)
+        conjugate = (maximisers * targets).sum(-1) - self._potential.value(maximisers)
+        return as_numpy(maximisers), as_numpy(conjugate) / self.coordinates.scale
+
+    def _by_block(
+        self,
+        function: Callable[[NDArray[np.floating]], tuple[Doubles, ...]],
+        cells: NDArray[np.floating],
+        out: tuple[NDArray[np.floating], ...],
+        size: int = BLOCK_ROWS,
+    ) -> None:
+        """Apply a function to blocks of rows, in threads, and write what it returns into the rows of ``out``."""
+        if size < 1:
+            raise ValueError(f"batch_size={size} must be 1 or more.")
+
+        # Values that are not finite are found afterwards, and get a sentence instead of NumPy's warning.
+        @np.errstate(over="ignore", invalid="ignore", divide="ignore")
+        def work(start: int) -> None:
+            rows = slice(start, start + size)
+            for array, values in zip(out, function(cells[rows]), strict=True):
+                array[rows] = values
+
+        starts = range(0, len(cells), size)
+        with in_threads(n_parts(self.device, len(starts))) as run:
+            run(work, starts)
+
+    def _tensor(self, points: NDArray[np.floating]) -> Tensor:
+        return torch.as_tensor(points, dtype=torch.float32, device=self.device)
+
+    def _check(self, cells: ArrayLike, name: str) -> NDArray[np.floating]:
+        """Return the cells as an array of floats, not copied if they are one: there may be millions."""
+        cells = np.asarray(without_mask(cells))
+        if cells.ndim != 2 or cells.shape[1] != self.n_dims or cells.dtype.kind not in "fiub":
+            raise ValueError(
+                f"{name} has shape {cells.shape} and dtype {cells.dtype}; this map was fitted in {self.n_dims} "
+                f"dimensions and takes numbers of shape (n, {self.n_dims})."
+            )
+        if cells.dtype.kind != "f":
+            cells = cells.astype(np.float64)
+        # A sum is finite where all its terms are, and needs no copy as large as the cells.
+        with np.errstate(invalid="ignore", over="ignore"):
+            finite = np.isfinite(cells.sum(1, dtype=np.float64))
+        if not finite.all():
+            raise ValueError(
+                f"{name} has NaN or infinite values in {int((~finite).sum())} of {len(cells)} rows, the first in "
+                f"row {int(np.argmin(finite))}; remove or impute them."
+            )
+        return cells
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that the map holds.
+        """Return everything that the map holds.
 
         Returns
         -------
         Arrays, strings, numbers and bools in dictionaries with strings as keys: what ``adata.uns`` and files hold.
         """
-        return _store.to_dict(self)
+        support, network = self.support, self.network
+        state = {
+            # A map without training cells is one of version 2, and remains one.
+            "schema_version": SCHEMA_VERSION if support is not None else 2,
+            "network": {"family": type(network).__name__} | asdict(network) | {"hidden": np.asarray(network.hidden)},
+            "theta": self.theta.numpy(),
+            "coordinates": asdict(self.coordinates),
+            "blend": self.blend,
+            "w2_squared": self.w2_squared,
+            "outcome": str(self.outcome),
+            "status": self.status,
+        }
+        if self.origin:
+            state["origin"] = self.origin
+        if self.gaussian is not None:
+            state["gaussian"] = asdict(self.gaussian)
+        if support is not None:
+            state["support"] = {"points": support.points.numpy(), "scale": support.scale}
+        for name in REPORTS:
+            report = getattr(self, name)
+            state[name] = {key: np.asarray(v) if isinstance(v, (list, tuple)) else v for key, v in report.items()}
+        return state
 
     @classmethod
     def from_dict(cls, state: dict[str, Any], *, device: str = "auto") -> TransportMap:
@@ -427,10 +579,10 @@ class TransportMap:
         ValueError
             If anything is missing, misshapen, not finite, or of a newer schema.
         """
-        return cls(**_store.from_dict(state), device=str(resolve_device(device)))
+        return cls(**checked(state), device=str(resolve_device(device)))
 
     def save(self, path: str | Path) -> None:
-        """Write the map to a .safetensors file, arrays as tensors and the rest as JSON metadata.
+        """Write the map to a .safetensors file, arrays as tensors and all else as JSON metadata.
 
         Parameters
         ----------
@@ -442,7 +594,7 @@ class TransportMap:
         ValueError
             If what is not an array takes more than a file's header may have, 128 kB.
         """
-        _store.save_map(self.to_dict(), Path(path))
+        save(self.to_dict(), Path(path), max_header=MAX_HEADER)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> TransportMap:
@@ -466,102 +618,11 @@ class TransportMap:
         ValueError
             If the file is not a saved map, damaged, or of a newer schema.
         """
-        return cls.from_dict(_store.load_map(Path(path)), device=device)
-
-    def _check(self, cells: ArrayLike, name: str) -> NDArray[np.floating]:
-        """The cells as an array of floats, not copied if they are one: there may be millions."""
-        cells = np.asarray(without_mask(cells))
-        if cells.ndim != 2 or cells.shape[1] != self.n_dims or cells.dtype.kind not in "fiub":
-            raise ValueError(
-                f"{name} has shape {cells.shape} and dtype {cells.dtype}; this map was fitted in {self.n_dims} "
-                f"dimensions and takes numbers of shape (n, {self.n_dims})."
-            )
-        if cells.dtype.kind != "f":
-            cells = cells.astype(np.float64)
-        # A sum is finite where all its terms are, and needs no copy as large as the cells.
-        with np.errstate(invalid="ignore", over="ignore"):
-            finite = np.isfinite(cells.sum(1, dtype=np.float64))
-        if not finite.all():
-            raise ValueError(
-                f"{name} has NaN or infinite values in {int((~finite).sum())} of {len(cells)} rows, the first in "
-                f"row {int(np.argmin(finite))}; remove or impute them."
-            )
-        return cells
-
-    def _tensor(self, points: NDArray[np.floating]) -> Tensor:
-        return torch.as_tensor(points, dtype=torch.float32, device=self.device)
-
-    def centred_potential(self, x: NDArray[np.floating]) -> NDArray[np.float64]:
-        """f(x) without its linear part <m_y, x>, unchecked, shape (n,)."""
-        return self._by_block(x, self._value) / self.coordinates.scale
-
-    def centred_conjugate(self, y: NDArray[np.floating]) -> NDArray[np.float64]:
-        """f*(y) without its linear part <y - m_y, m_x>, unchecked, shape (m,)."""
-        return self._by_block(y, self._conjugate) / self.coordinates.scale
-
-    def _by_block(
-        self, points: NDArray[np.floating], function: Callable[[NDArray[np.floating]], Tensor]
-    ) -> NDArray[np.float64]:
-        blocks = self._each_block(lambda rows: as_numpy(function(points[rows])), len(points), BLOCK_ROWS)
-        return np.concatenate(blocks) if blocks else np.empty(0)
-
-    def _each_block(self, work: Callable[[slice], Any], n_rows: int, size: int) -> list[Any]:
-        """Do this for the rows of every block, in threads."""
-        blocks = _blocks(n_rows, size)
-        with in_threads(n_parts(self.device, len(blocks))) as each:
-            return each(work, blocks)
-
-    def mapped(self, x: NDArray[np.floating]) -> NDArray[np.float64]:
-        """T(x) in double precision, unchecked."""
-        return np.concatenate(
-            self._each_block(lambda rows: self._map(x[rows], with_spread=False)[0], len(x), BLOCK_ROWS)
-        )
-
-    @torch.inference_mode()
-    def _map(
-        self, x: NDArray[np.floating], *, with_spread: bool, support: Support | None = None
-    ) -> tuple[NDArray[np.float64], Any]:
-        """T(x) of one block, and the members' spread around it."""
-        points = self._tensor(self.coordinates.source(x))
-        if self.blend == 0:
-            return self.coordinates.invert_target(as_numpy(points)), 0.0
-        members = self._f.member_gradients(points)
-        mean = members.mean(0)
-        moved = self.coordinates.invert_target(as_numpy(torch.lerp(points, mean, self.blend)))
-        trust: NDArray[np.float64] | float = 1.0
-        if support is not None:
-            trust = as_numpy(support.trust(points))
-            gaussian = self.coordinates if self.gaussian is None else self.gaussian
-            far = gaussian.invert_target(gaussian.source(x))
-            moved = far + trust[:, None] * (moved - far)
-        if not with_spread:
-            return moved, 0.0
-        # In original coordinates a difference d of balanced targets is d B / c.
-        apart = (members - mean) @ self._tensor(self.coordinates.matrix / self.coordinates.scale)
-        return moved, self.blend * trust * as_numpy(apart.square().sum(-1).mean(0).sqrt())
-
-    def inverted(self, y: NDArray[np.floating], batch_size: int = BLOCK_ROWS) -> NDArray[np.float64]:
-        """T^-1(y) in double precision, unchecked."""
-        blocks = self._each_block(lambda rows: as_numpy(self._maximisers(y[rows])[0]), len(y), batch_size)
-        return self.coordinates.invert_source(np.concatenate(blocks)) if blocks else np.empty((0, self.n_dims))
-
-    @torch.inference_mode()
-    def _value(self, x: NDArray[np.floating]) -> Tensor:
-        return self._f.value(self._tensor(self.coordinates.source(x)))
-
-    @torch.inference_mode()
-    def _maximisers(self, y: NDArray[np.floating]) -> tuple[Tensor, Tensor]:
-        targets = self._tensor(self.coordinates.target(y))
-        return self._f.maximisers(targets)[0], targets
-
-    @torch.inference_mode()
-    def _conjugate(self, y: NDArray[np.floating]) -> Tensor:
-        maximisers, targets = self._maximisers(y)
-        return (maximisers * targets).sum(-1) - self._f.value(maximisers)
+        return cls.from_dict(load(Path(path), max_header=MAX_HEADER), device=device)
 
 
 def _check_finite(moved: Array, std: Array | float = 0.0) -> None:
-    """A sum over a cell's coordinates is finite where all of them are."""
+    """Raise a ValueError if a cell is not finite: a sum over its coordinates is finite where all of them are."""
     with np.errstate(invalid="ignore"):
         sums = moved.sum(1, dtype=np.float64) + std
     n_bad = int((~np.isfinite(sums)).sum())
@@ -570,9 +631,3 @@ def _check_finite(moved: Array, std: Array | float = 0.0) -> None:
             f"The map gives NaN or infinite values for {n_bad} of {len(sums)} cells: they are too far from the cells "
             "that it was trained on, or the map is damaged. Leave them out, or fit again."
         )
-
-
-def _blocks(n_rows: int, size: int) -> list[slice]:
-    if size < 1:
-        raise ValueError(f"batch_size={size} must be 1 or more.")
-    return [slice(start, start + size) for start in range(0, n_rows, size)]

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from scot_hycnn.solver._options import Settings
-from scot_hycnn.solver.data._cells import Cells
 from scot_hycnn.solver.data._task import Task
+from scot_hycnn.solver.data._training_data import Trained, TrainingData
+from scot_hycnn.solver.model._blended import Blended
 from scot_hycnn.solver.model._families import GAUSSIAN
 from scot_hycnn.solver.model._map import TransportMap
-from scot_hycnn.solver.selection._blend import Blended
-from scot_hycnn.solver.selection._groups_left_out import leave_groups_out
-from scot_hycnn.solver.selection._outcome import Trained, finish
+from scot_hycnn.solver.selection._final_map import final_map
+from scot_hycnn.solver.selection._groups_left_out import GroupScores, leave_groups_out
 from scot_hycnn.solver.training._loop import train
 from scot_hycnn.solver.training._methods import make_network
 
@@ -95,7 +95,7 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
     with limited_threads(1):
         clouds = [
             replace(
-                Cells.prepare(
+                TrainingData.prepare(
                     x, y, settings.validation_fraction, rng=settings.rng, device=settings.device, groups=groups
                 ),
                 far_x=task.far_x,
@@ -114,22 +114,27 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
         trained = train(network, settings, in_training, progress=update, **_checkpointing(folder, state_path, settings))
 
     # Choose: blend each ensemble with its Gaussian map, on held-out cells or by cross-validation over groups.
+    left_out: dict[int, GroupScores] = {}
     if settings.leave_out == "groups":
         for number, (x, y, groups, _) in enumerate(cells_of):
             if groups is None or trained[number].keep_gaussian:
                 continue
             folds_path = state_path and state_path.with_suffix(f".folds{number}.checkpoint")
 
-            def ensembles(fewer: Settings, folds: Sequence[Cells], path: Path | None = folds_path) -> list[Blended]:
+            def ensembles(
+                fewer: Settings, folds: Sequence[TrainingData], path: Path | None = folds_path
+            ) -> list[Blended]:
                 results = train(
                     network, fewer, folds, progress=lambda *_: None, **_checkpointing(folder, path, settings)
                 )
                 return [Blended(network, network.weights(result.theta), blend=1.0) for result in results]
 
-            left_out = leave_groups_out(x, y, groups, settings, ensembles)
-            trained[number] = replace(trained[number], left_out=left_out)
+            left_out[number] = leave_groups_out(x, y, groups, settings, ensembles)
     seconds = (time.perf_counter() - started) / len(tasks)
-    fits = [finish(network, one, cells, settings, seconds) for one, cells in zip(trained, clouds, strict=True)]
+    fits = [
+        final_map(network, one, cells, settings, seconds, left_out=left_out.get(number))
+        for number, (one, cells) in enumerate(zip(trained, clouds, strict=True))
+    ]
     return [
         replace(fitted, validation=fitted.validation | {"groups_left_out": np.array(task.groups_left_out)})
         if task.groups_left_out

@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from scot_hycnn.potentials import Potential
-from scot_hycnn.solver.data._cells import Cells
-
-from ._conjugate import refine
+from scot_hycnn.solver.data._training_data import TrainingData
+from scot_hycnn.solver.model._conjugate import refine
 
 # Enough cells to follow training; the final choice uses all validation cells.
 CHECK_CELLS = 512
@@ -75,7 +74,7 @@ class Monitor:
         Their validation cells are used.
     """
 
-    def __init__(self, cells: Cells) -> None:
+    def __init__(self, cells: TrainingData) -> None:
         self.x, self.y = cells.x_validation[:CHECK_CELLS], cells.y_validation[:CHECK_CELLS]
         self.gaussian_x, self.gaussian_y = cells.gaussian_x[:CHECK_CELLS], cells.gaussian_y[:CHECK_CELLS]
         self.spread = float(self.y.var(0).mean().sqrt()) or 1.0  # 0 if all cells are the same point

@@ -16,10 +16,9 @@ from torch import Tensor
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import CACHED, Settings
 from scot_hycnn.solver.data._batches import Batches
-from scot_hycnn.solver.data._cells import Cells
+from scot_hycnn.solver.data._training_data import Trained, TrainingData
 from scot_hycnn.solver.runtime._precision import full_precision
 from scot_hycnn.solver.runtime._threads import ThreadMap, in_threads, n_parts
-from scot_hycnn.solver.selection._outcome import Trained
 
 from ._cuda_graph import RecordedStep, Step
 from ._early_stopping import Monitor, Snapshot, score_ensembles
@@ -35,7 +34,7 @@ State = dict[str, dict[str, Tensor]]
 def train(
     network: Potential,
     settings: Settings,
-    clouds: Sequence[Cells],
+    clouds: Sequence[TrainingData],
     *,
     progress: Callable[[int, float | None], None],
     saved: dict[str, Any] | None = None,
@@ -154,7 +153,7 @@ class _Shard:
 
 
 def _divide(
-    state: State, network: Potential, settings: Settings, clouds: Sequence[Cells], n_threads: int
+    state: State, network: Potential, settings: Settings, clouds: Sequence[TrainingData], n_threads: int
 ) -> list[_Shard]:
     """Divide the members of all maps into shards of about one size, which continue from the state."""
     method, n_members = make_method(settings), len(state["f"]["theta"])

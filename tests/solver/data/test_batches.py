@@ -8,8 +8,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scot_hycnn.solver.data._batches import Batches
-from scot_hycnn.solver.data._cells import Cells
 from scot_hycnn.solver.data._groups import Groups
+from scot_hycnn.solver.data._training_data import TrainingData
 
 N_ENSEMBLE = 3
 
@@ -19,9 +19,9 @@ def normal(seed, n):
 
 
 def cells(n_source, n_target, *, grouped=False, seed=0):
-    codes = (np.arange(n) % 3 for n in (n_source, n_target))
-    groups = Groups.of(*(np.array(list("abc"))[of_cloud] for of_cloud in codes), "sqrt") if grouped else None
-    return Cells.prepare(
+    codes = [np.arange(n) % 3 for n in (n_source, n_target)]
+    groups = Groups(*codes, tuple("abc"), np.full(3, 1 / 3)) if grouped else None
+    return TrainingData.prepare(
         normal(seed, n_source), normal(seed + 1, n_target) + 1, 0.2, rng=0, device="cpu", groups=groups
     )
 

@@ -1,17 +1,17 @@
-"""Groups of cells: their proportions, how they are drawn and held out, and what that does to a map."""
+"""Groups of cells: their labels, their proportions, how they are drawn and held out, and their effect on a map."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scot_hycnn.potentials import Gaussian
 from scot_hycnn.solver import check_groups, fit
-from scot_hycnn.solver.data._cells import Cells
-from scot_hycnn.solver.data._groups import Groups, Strata, group_cells, pair_of_labels
+from scot_hycnn.solver.data._groups import group_cells, pair_of_labels
+from scot_hycnn.solver.data._strata import Strata
 
 SIZES = st.lists(st.tuples(st.integers(5, 60), st.integers(5, 60)), min_size=2, max_size=6)
 QUICK = {"max_steps": 40, "hidden": (8, 8), "n_ensemble": 2, "batch_size": 64, "device": "cpu"}
@@ -22,7 +22,9 @@ def labels(sizes, side):
 
 
 def groups_of(sizes, weighting="sqrt"):
-    return Groups.of(labels(sizes, 0), labels(sizes, 1), weighting)
+    of_x, of_y = labels(sizes, 0), labels(sizes, 1)
+    pair = pair_of_labels((of_x, of_y), len(of_x), len(of_y))
+    return group_cells(np.zeros((len(of_x), 1)), np.zeros((len(of_y), 1)), pair, weighting)[2]
 
 
 @settings(max_examples=30, deadline=None)
@@ -70,25 +72,11 @@ def test_batches_have_the_proportions_whatever_the_sizes(sizes, seed):
 
 def test_a_group_without_cells_leaves_its_proportion_to_the_others():
     groups = groups_of([(30, 30), (30, 30), (30, 30)], "equal")
-    rest = groups.take(groups.x != 1, groups.y != 1)
-    np.testing.assert_allclose(np.bincount(rest.x, rest.weights[0], minlength=3), [0.5, 0, 0.5])
-    rows = Strata.of(rest.x, rest.proportions, "cpu").draw((1, 4000), torch.Generator().manual_seed(0))
-    drawn = np.bincount(rest.x[rows.numpy().ravel()], minlength=3) / 4000
+    others = groups.take(groups.x != 1, groups.y != 1)
+    np.testing.assert_allclose(np.bincount(others.x, others.weights[0], minlength=3), [0.5, 0, 0.5])
+    rows = Strata.of(others.x, others.proportions, "cpu").draw((1, 4000), torch.Generator().manual_seed(0))
+    drawn = np.bincount(others.x[rows.numpy().ravel()], minlength=3) / 4000
     np.testing.assert_allclose(drawn, [0.5, 0, 0.5], atol=0.04)
-
-
-def test_the_gaussian_map_of_weighted_cells_is_that_of_repeated_cells():
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(3000, 2)), rng.normal(size=(3000, 2)) * [1, 3] + 2
-    times = rng.integers(1, 4, size=3000)
-    weighted = Gaussian.fit(x, y, weights_x=times, weights_y=times[::-1])
-    repeated = Gaussian.fit(np.repeat(x, times, axis=0), np.repeat(y, times[::-1], axis=0))
-    np.testing.assert_allclose(weighted.mean_x, repeated.mean_x)
-    np.testing.assert_allclose(
-        weighted.covariance_y, repeated.covariance_y, rtol=1e-2, atol=1e-2
-    )  # but for the shrinkage
-    constant = Gaussian.fit(x, y, weights_x=np.full(3000, 7.0))
-    np.testing.assert_allclose(constant.covariance_x, Gaussian.fit(x, y).covariance_x)
 
 
 # ---- composition
@@ -102,17 +90,17 @@ def three_types(n_x, n_y, seed):
     return centres[of_x] + rng.normal(size=(sum(n_x), 2)), centres[of_y] + rng.normal(size=(sum(n_y), 2)), of_x, of_y
 
 
-@pytest.mark.parametrize("weighting", ["sqrt", "equal", "observed"])
+@pytest.mark.parametrize("weighting", ["sqrt", "observed"])
 def test_a_shift_of_proportions_is_no_response(weighting):
     x, y, of_x, of_y = three_types((600, 200, 200), (200, 200, 600), 0)
     plain = fit(x, y, potential="gaussian")
     grouped = fit(x, y, potential="gaussian", groups=(of_x, of_y), group_weights=weighting)
     moved = [np.linalg.norm(f.transport(x) - x, axis=1).mean() for f in (plain, grouped)]
-    assert moved[1] < 0.15 < 3 * moved[1] + 3 < 5 < moved[0] + 3
+    assert moved[1] < 0.15
     assert moved[0] > 10 * moved[1]
 
 
-def test_the_network_is_not_misled_by_proportions_either():
+def test_networks_do_not_follow_proportions_either():
     x, y, of_x, of_y = three_types((600, 200, 200), (200, 200, 600), 1)
     grouped = fit(x, y, groups=(of_x, of_y), **QUICK)
     plain = fit(x, y, **QUICK)
@@ -122,16 +110,6 @@ def test_the_network_is_not_misled_by_proportions_either():
     )
 
 
-def test_validation_cells_have_the_proportions():
-    x, y, of_x, of_y = three_types((600, 100, 50), (50, 100, 600), 0)
-    x, y, groups = group_cells(x, y, pair_of_labels((of_x, of_y), len(x), len(y)), "equal")
-    cells = Cells.prepare(x, y, 0.1, rng=0, device="cpu", groups=groups)
-    for validation in (cells.x_validation_original, cells.y_validation_original):
-        nearest = np.argmin(((validation[:, None] - [[0, 0], [8, 0], [0, 8]]) ** 2).sum(-1), axis=1)
-        assert len(set(np.bincount(nearest, minlength=3))) == 1
-    assert len(cells.x) + len(cells.x_validation) == len(x)
-
-
 def test_the_same_seed_gives_the_same_bits():
     x, y, of_x, of_y = three_types((60, 60, 60), (60, 60, 60), 2)
     y = y + 2 * np.sign(y)
@@ -139,7 +117,7 @@ def test_the_same_seed_gives_the_same_bits():
     assert torch.equal(first.theta, again.theta)
 
 
-# ---- messages
+# ---- labels
 
 
 def normal(n):
@@ -149,28 +127,36 @@ def normal(n):
 @pytest.mark.parametrize(
     ("groups", "match"),
     [
-        ("ab", r"groups must be a pair: labels of the source cells and of the target cells; it is 'ab'"),
+        ("ab", "it is 'ab'"),
         ((["a"] * 30,), "groups must be a pair"),
-        ((["a"] * 29, ["a"] * 40), r"groups of the source cells have shape \(29,\); there are 30 cells"),
-        ((["a"] * 30, [["a"]] * 40), r"groups of the target cells have shape \(40, 1\); there are 40 cells"),
-        (
-            (["a"] * 26 + ["b"] * 4, ["a"] * 20 + ["b"] * 20),
-            r"groups: \['a'\] has 5 cells or more in both .* The source has \{'a': 26, 'b': 4\} and the target",
-        ),
-        ((["a"] * 30, ["b"] * 40), "groups: no group has 5 cells or more in both clouds"),
+        ((["a"] * 29, ["a"] * 40), r"source cells have shape \(29,\); there are 30 cells"),
+        ((["a"] * 30, [["a"]] * 40), r"target cells have shape \(40, 1\); there are 40 cells"),
+        ((["a"] * 26 + ["b"] * 4, ["a"] * 20 + ["b"] * 20), r"\['a'\] .*\{'a': 26, 'b': 4\}.*\{'a': 20, 'b': 20\}"),
+        ((["a"] * 30, ["b"] * 40), "no group has 5 cells"),
         (
             (["a"] * 6 + ["b"] * 6 + ["c"] * 18, ["a"] * 20 + ["b"] * 20),
-            r"The groups \['a', 'b'\] that source and target share have 12 and 40 cells; at least 20 of each",
+            r"\['a', 'b'\] .* 12 and 40 cells; at least 20",
         ),
+        ((["a", None] * 15, ["a"] * 40), r"source cells are missing .* 15 of 30 cells, the first in row 1"),
+        ((np.ma.masked_equal(["a"] * 20 + ["b"] * 10, "b"), ["a"] * 40), "10 of 30 cells, the first in row 20"),
+        ((pd.Categorical(["a"] * 29 + [None]), ["a"] * 40), "1 of 30 cells, the first in row 29"),
+        ((np.arange(30) / 7, np.linspace(0, 1, 40)), "no group has 5 cells.*pandas.cut"),
     ],
 )
-def test_groups_that_cannot_be_used(groups, match):
+def test_groups_that_cannot_be_used_are_named(groups, match):
     for call in (
         lambda: fit(normal(30), normal(40), potential="gaussian", groups=groups),
         lambda: check_groups(groups, (30, 2), (40, 2)),
     ):
         with pytest.raises(ValueError, match=match):
             call()
+
+
+def test_labels_may_be_of_any_kind_and_categories_may_be_unused():
+    numbers = np.resize([1, 2, 3], 60)
+    other = pd.Series(pd.Categorical(numbers.astype(str), categories=["0", "3", "2", "1"]))
+    for same in (numbers, numbers.tolist(), numbers.astype(object), pd.Series(numbers), pd.Categorical(numbers), other):
+        assert check_groups((same, other), (60, 2), (60, 2)) == ["1", "2", "3"]
 
 
 def test_cells_of_a_group_that_one_side_lacks_are_left_out():

@@ -1,4 +1,4 @@
-"""The order of rows does not matter, beyond what a seed does."""
+"""The order of rows has no effect beyond that of a seed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUICK = {
 N = 2400
 CENTRES = np.array([[-6.0, 0.0], [0.0, 0.0], [6.0, 0.0]])
 SHIFTS = np.array([[0.0, 0.0], [2.5, 0.0], [0.0, 0.0]])
-ORDERS = ("sorted", "reversed", "shuffled", "target reversed", "target shuffled")
+ORDERS = ("sorted", "target reversed", "target shuffled")
 
 
 def cells(seed=0):
@@ -38,7 +38,7 @@ def ordered(order, x, y, kind):
     rng = np.random.default_rng(5)
     same, back, shuffled, other = np.arange(N), np.arange(N)[::-1], rng.permutation(N), rng.permutation(N)
     of_x, of_y = {
-        "sorted": (same, same), "reversed": (back, back), "shuffled": (shuffled, other),
+        "sorted": (same, same), "shuffled": (shuffled, other),
         "target reversed": (same, back), "target shuffled": (same, other),
     }[order]  # fmt: skip
     return x[of_x], y[of_y], kind[of_x], kind[of_y]
@@ -59,7 +59,7 @@ def check_what_was_watched(fitted):
 def usual():
     """Largest error over seeds of the shuffled cells."""
     x, y, of_x, _ = ordered("shuffled", *cells())
-    maps = [fit(x, y, rng=seed, **QUICK) for seed in range(3)]
+    maps = [fit(x, y, rng=seed, **QUICK) for seed in range(2)]
     assert {fitted.outcome for fitted in maps} == {"networks"}
     errors = [error(fitted.transport(x), x, of_x) for fitted in maps]
     gaussian = error(maps[0].gaussian_map().transport(x), x, of_x)
@@ -87,8 +87,7 @@ def test_of_many_fits(usual):
         assert error(fitted.transport(x), x, kind) < usual
 
 
-@pytest.mark.parametrize("with_groups", [False, True])
-@pytest.mark.parametrize("order", ["sorted", "target reversed"])
+@pytest.mark.parametrize(("order", "with_groups"), [("sorted", True), ("target reversed", False)])
 def test_of_an_anndata(order, with_groups, usual):
     x, y, of_x, of_y = ordered(order, *cells())
     obs = pd.DataFrame({"condition": np.repeat(["control", "drug"], N), "type": np.r_[of_x, of_y].astype(str)})
@@ -100,9 +99,8 @@ def test_of_an_anndata(order, with_groups, usual):
     assert error(adata.obsm["X_hycnn_ot"][:N], x, of_x) < usual
 
 
-@pytest.mark.parametrize("order", ["sorted", "target reversed"])
-def test_of_a_sample_from_a_file(order, usual, tmp_path):
-    x, y, of_x, _of_y = ordered(order, *cells())
+def test_of_a_sample_from_a_file(usual, tmp_path):
+    x, y, of_x, _of_y = ordered("target reversed", *cells())
     obs = pd.DataFrame({"condition": np.repeat(["control", "drug"], N)})
     adata = anndata.AnnData(obs=obs.set_index(obs.index.astype(str)), obsm={"X_pca": np.concatenate([x, y])})
     adata.write_h5ad(tmp_path / "cells.h5ad")

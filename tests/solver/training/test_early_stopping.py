@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from scot_hycnn.potentials import HyCNN
-from scot_hycnn.solver.data._cells import Cells
-from scot_hycnn.solver.selection._blend import CONVERGED, Blended, score_blends
+from scot_hycnn.solver.data._training_data import TrainingData
+from scot_hycnn.solver.model._blended import Blended
+from scot_hycnn.solver.selection._blend import CONVERGED, score_blends
 from scot_hycnn.solver.training._early_stopping import SLACK, Monitor, Snapshot, score_ensembles
 
 NETWORK = HyCNN(n_dims=2, hidden=(8, 8), strong_convexity=0.9, output_scale=0.3)
@@ -21,7 +22,7 @@ LOSSES = (torch.tensor([1.0, 3.0]), torch.tensor([2.0, 4.0]))
 def cells():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(500, 2)) * 3, rng.normal(size=(500, 2)) + 1
-    return Cells.prepare(x, y, 0.4, rng=0, device="cpu")
+    return TrainingData.prepare(x, y, 0.4, rng=0, device="cpu")
 
 
 @pytest.fixture

@@ -1,0 +1,174 @@
+"""Training and validation cells, in the coordinates of training, and what training makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.cluster import MiniBatchKMeans
+from torch import Tensor
+
+from scot_hycnn.potentials import Gaussian
+
+from ._checks import Array, Rows
+from ._coordinates import Coordinates
+from ._groups import Groups
+from ._strata import Strata
+
+# Scoring costs n m distances; beyond this many cells the choice of a blend gains nothing.
+MAX_VALIDATION_CELLS = 2000
+MIN_VALIDATION_CELLS = 5
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Both clouds, split into training and validation cells, and balanced."""
+
+    # Balanced coordinates from the training cells alone; and from all cells, which give the Gaussian map that is kept
+    # where no network is better.
+    coordinates: Coordinates
+    all_cells: Coordinates
+    # Training cells, shape (n, d) and (m, d), and validation cells, float32 in `coordinates`.
+    x: Tensor
+    y: Tensor
+    x_validation: Tensor
+    y_validation: Tensor
+    # The same validation cells in the representation.
+    x_validation_original: Array
+    y_validation_original: Array
+    # The Gaussian map's potential at the source and its conjugate at the target validation cells.
+    gaussian_x: Tensor
+    gaussian_y: Tensor
+    # With groups: how batches are drawn from the training cells, and the weight of each source cell, (n,), sum 1.
+    strata_x: Strata | None = None
+    strata_y: Strata | None = None
+    weights_x: Array | None = None
+    # Rows, among the cells of the fit, of those that lie far from all others and take no part in it.
+    far_x: Rows = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    far_y: Rows = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+
+    @classmethod
+    def prepare(
+        cls, x: Array, y: Array, fraction: float, *, rng: int, device: str, groups: Groups | None = None
+    ) -> TrainingData:
+        """Split both clouds and balance them by the Gaussian map of the training cells; with groups, weighted."""
+        generator = np.random.default_rng(rng)
+        sampling: dict[str, Any] = {}
+        if groups is None:
+            in_x, in_y = (validation_rows(cells, fraction, generator) for cells in (x, y))
+            train_weights: tuple[Array | None, ...] = (None, None)
+            all_weights: tuple[Array | None, ...] = (None, None)
+        else:
+            in_x, in_y = groups.hold_out(fraction, MAX_VALIDATION_CELLS, generator)
+            train_groups = groups.take(~in_x, ~in_y)
+            train_weights, all_weights = train_groups.weights, groups.weights
+            strata_x, strata_y = (
+                Strata.of(codes, groups.proportions, device) for codes in (train_groups.x, train_groups.y)
+            )
+            sampling = {"strata_x": strata_x, "strata_y": strata_y, "weights_x": train_weights[0]}
+        # The validation cells must not shape the coordinates in which they judge the networks.
+        coordinates, all_cells = (
+            Coordinates.from_gaussian(Gaussian.fit(of_x, of_y, weights_x=weights[0], weights_y=weights[1]))
+            for of_x, of_y, weights in ((x[~in_x], y[~in_y], train_weights), (x, y, all_weights))
+        )
+        # Early stopping scores the first of these cells: in file order they would be of the types that come first.
+        x_held, y_held = generator.permutation(x[in_x]), generator.permutation(y[in_y])
+        return cls(
+            coordinates,
+            all_cells,
+            _tensor(coordinates.source(x[~in_x]), device),
+            _tensor(coordinates.target(y[~in_y]), device),
+            **_validation(coordinates, x_held, y_held, device),
+            **sampling,
+        )
+
+    def validated_on(self, x: Array, y: Array) -> TrainingData:
+        """Return the same training cells with other validation cells."""
+        return replace(self, **_validation(self.coordinates, x, y, self.x.device))
+
+    def centred(self) -> TrainingData:
+        """Return the same cells, centred but not balanced, for solvers without balanced coordinates."""
+        balanced = self.coordinates
+        centred = Coordinates(balanced.mean_x, balanced.mean_y, np.eye(len(balanced.mean_x)), 1.0)
+
+        def source(x: Tensor) -> Tensor:
+            return _tensor(centred.source(balanced.invert_source(np.asarray(x.cpu().double()))), x.device)
+
+        def target(y: Tensor) -> Tensor:
+            return _tensor(centred.target(balanced.invert_target(np.asarray(y.cpu().double()))), y.device)
+
+        return replace(
+            self,
+            coordinates=centred,
+            x=source(self.x),
+            y=target(self.y),
+            x_validation=source(self.x_validation),
+            y_validation=target(self.y_validation),
+            # Potentials have the units of the inner product, of which `scale` is the factor.
+            gaussian_x=self.gaussian_x / balanced.scale,
+            gaussian_y=self.gaussian_y / balanced.scale,
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training has reached on the cells of one map."""
+
+    # Parameters of the members, shape (K, P), and the cells in the coordinates of training.
+    theta: Tensor
+    cells: TrainingData
+    # Whether training ended early because the Gaussian map was clearly better.
+    keep_gaussian: bool
+    n_steps: int = 0
+    # Columns with a row for each check.
+    history: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    # Steps that were skipped.
+    n_bad_gradients: int = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return all but the cells, as plain values for a checkpoint."""
+        names = ("theta", "keep_gaussian", "n_steps", "history", "n_bad_gradients")
+        return {name: getattr(self, name) for name in names}
+
+
+def _tensor(cells: Array, device: str | torch.device) -> Tensor:
+    return torch.as_tensor(cells, dtype=torch.float32, device=device)
+
+
+def _validation(coordinates: Coordinates, x: Array, y: Array, device: str | torch.device) -> dict[str, Any]:
+    """Return the fields of TrainingData that belong to validation cells."""
+    xi, eta = _tensor(coordinates.source(x), device), _tensor(coordinates.target(y), device)
+    return {
+        "x_validation": xi,
+        "y_validation": eta,
+        "x_validation_original": x,
+        "y_validation_original": y,
+        # In balanced coordinates the Gaussian map is the identity: its potential and the conjugate are |.|^2/2.
+        "gaussian_x": 0.5 * xi.square().sum(1),
+        "gaussian_y": 0.5 * eta.square().sum(1),
+    }
+
+
+def validation_rows(cells: Array, fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which cells to validate on, spread over the cloud in proportion, shape (n,).
+
+    Scores vary most between cell types. Few validation cells drawn at random would hold too many of one type, and the
+    choice of the blend would follow this accident. So cells are put in the order of their k-means cluster, at random
+    within it, and validation takes rows at even steps (systematic sampling).
+    """
+    n = len(cells)
+    n_validation = min(max(round(fraction * n), MIN_VALIDATION_CELLS), MAX_VALIDATION_CELLS)
+    seed = int(rng.integers(2**31))
+    # Unit scale keeps squared distances of values such as 1e8 or 1e-8 in range; distinct points may be few.
+    centred = cells - cells.mean(0)
+    scale = np.abs(centred).max()
+    clustering = MiniBatchKMeans(min(10, n // 5), n_init=1, batch_size=1024, random_state=seed)
+    clusters = clustering.fit_predict(centred / scale) if scale > 0 else np.zeros(n)
+    order = np.lexsort((rng.random(n), clusters))
+    step = n / n_validation
+    taken = np.zeros(n, dtype=bool)
+    taken[order[((rng.random() + np.arange(n_validation)) * step).astype(np.intp)]] = True
+    return taken

@@ -1,0 +1,226 @@
+"""From trained networks to the map that a fit returns: choose the blend, measure, and state the outcome."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.spatial.distance import cdist
+
+from scot_hycnn.potentials import Potential
+from scot_hycnn.solver._options import MIN_STEPS, Settings
+from scot_hycnn.solver.data._training_data import Trained, TrainingData
+from scot_hycnn.solver.model._blended import N_POINTS, Blended, Support, as_numpy
+from scot_hycnn.solver.model._families import GAUSSIAN
+from scot_hycnn.solver.model._map import TransportMap
+from scot_hycnn.solver.model._outcomes import Outcome
+from scot_hycnn.solver.runtime._precision import full_precision
+
+from ._blend import BLENDS, CONVERGED, by_blend, choose_blend, is_usable, recentred, score_blends
+from ._groups_left_out import GroupScores, by_blend_left_out, choose_blend_by_groups
+
+# Cells on which the certificate is measured: enough to see a fault, few enough to take well under a second.
+CERTIFICATE_CELLS = 200
+# Cells of each condition that the test for a response compares: with 500 it takes some hundredths of a second.
+N_COMPARED = 500
+N_PERMUTATIONS = 199
+# Above this p value no response is seen.
+SIGNIFICANT = 0.05
+# With fewer steps than this, networks that are no better than the Gaussian map show nothing.
+FEW_STEPS = MIN_STEPS // 2
+
+
+@full_precision()
+def final_map(
+    network: Potential,
+    trained: Trained,
+    cells: TrainingData,
+    settings: Settings,
+    seconds: float,
+    *,
+    left_out: GroupScores | None = None,
+) -> TransportMap:
+    """Return the map of some trained networks, with its certificate; ``cells`` are in balanced coordinates.
+
+    The blend is chosen on validation cells, or on the scores of groups that were ``left_out``. ``seconds`` is the time
+    that the map has taken so far.
+    """
+    started = time.perf_counter()
+    falls_back = settings.balanced or settings.potential == GAUSSIAN
+    ensemble = Blended(network, network.weights(trained.theta.to(torch.device(settings.device))), 1.0)
+
+    # Choose the blend. Published methods that train without balanced coordinates keep their networks.
+    blends: tuple[float, ...]
+    if not falls_back:
+        blends, chosen = (0.0, 1.0), 1
+        scores = score_blends(ensemble, cells, (0.0,)) + score_blends(ensemble, trained.cells, (1.0,))
+    elif trained.keep_gaussian:
+        blends, chosen = BLENDS[:1], 0
+        scores = score_blends(ensemble, cells, blends)
+    else:
+        blends, ensemble = BLENDS, recentred(network, ensemble.weights, cells)
+        scores = score_blends(ensemble, cells, blends)
+        chosen = choose_blend(scores) if left_out is None else choose_blend_by_groups(left_out)
+        # The networks that were scored on groups left out are others than this ensemble, which must be sound too.
+        if left_out is not None and not is_usable(scores[chosen], scores):
+            chosen = 0
+    blend, score = blends[chosen], scores[chosen]
+
+    generator = np.random.default_rng(settings.rng)
+    distance, p_value = _response(cells, generator)
+    validation = {
+        "blend": blend,
+        "J": score.semi_dual,
+        "J_gaussian": scores[0].semi_dual,
+        "energy_distance": score.energy_distance,
+        "energy_distance_gaussian": scores[0].energy_distance,
+        "residual": score.residual,
+        "mean_error": score.mean_error,
+        "variance_ratio": score.variance_ratio,
+        "energy_distance_no_change": distance,
+        "p_no_change": p_value,
+        "n_source": len(cells.x_validation),
+        "n_target": len(cells.y_validation),
+        "far_source": cells.far_x,
+        "far_target": cells.far_y,
+        **by_blend(scores, blends),
+        **({} if left_out is None else by_blend_left_out(left_out)),
+    }
+    is_worse = not falls_back and not score.energy_distance < scores[0].energy_distance
+    held_out = "validation cells" if left_out is None else "groups left out of training"
+    outcome, status = _outcome(settings, trained, validation, held_out, falls_back=falls_back, is_worse=is_worse)
+
+    # The Gaussian map gains from the validation cells where no network was compared with it on these. A constant that
+    # is added to the map is a linear term of the potential, which is part of the target's mean.
+    coordinates = cells.all_cells if blend == 0 else trained.cells.coordinates
+    if blend and ensemble.shift is not None:
+        shift = blend * as_numpy(ensemble.shift) @ coordinates.matrix / coordinates.scale
+        coordinates = replace(coordinates, mean_y=coordinates.mean_y + shift)
+    fitted = TransportMap(
+        network=network,
+        theta=trained.theta.cpu(),
+        coordinates=coordinates,
+        blend=blend,
+        w2_squared=_w2_squared(cells, score.semi_dual),
+        outcome=outcome,
+        status=status,
+        params=settings.report() | {"n_steps": trained.n_steps, "seconds": seconds + time.perf_counter() - started},
+        history=trained.history,
+        validation=validation,
+        gaussian=None if blend == 0 else cells.all_cells,
+        device=settings.device,
+    )
+
+    # Some training cells, in the coordinates of the map, show where it was trained.
+    generator_of_rows = torch.Generator().manual_seed(settings.rng)
+    rows = torch.randperm(len(cells.x), generator=generator_of_rows, device="cpu")[:N_POINTS]
+    points = trained.cells.x[rows.to(trained.cells.x.device)]
+    in_map = coordinates.source(trained.cells.coordinates.invert_source(as_numpy(points)))
+    unseen = coordinates.source(cells.x_validation_original)
+    support = Support.of(*(torch.as_tensor(part, dtype=torch.float32, device="cpu") for part in (in_map, unseen)))
+
+    # Validation cells are in random order: the first of them are a random sample.
+    sample = (part[:CERTIFICATE_CELLS] for part in (cells.x_validation_original, cells.y_validation_original))
+    return replace(fitted, support=support, certificate=fitted.certify(*sample))
+
+
+def _outcome(
+    settings: Settings, trained: Trained, validation: dict[str, Any], held_out: str, *, falls_back: bool, is_worse: bool
+) -> tuple[Outcome, str]:
+    """Return the outcome and the same in sentences; of several things that went wrong it is the last."""
+    outcome, sentences = Outcome.NETWORKS, []
+    if settings.potential == GAUSSIAN:
+        outcome = Outcome.REQUESTED
+    elif validation["blend"] == 0:
+        kept = f"The Gaussian map was kept: on {held_out} the networks were not better after {trained.n_steps} steps."
+        if validation["p_no_change"] > SIGNIFICANT:
+            outcome, sentence = (
+                Outcome.NO_RESPONSE,
+                (
+                    f"{kept} No response was seen: source and target cells are as near to each other as random halves "
+                    f"of both (energy distance {validation['energy_distance_no_change']:.2g}, p = "
+                    f"{validation['p_no_change']:.2g}). More cells may show one."
+                ),
+            )
+        elif settings.max_steps < FEW_STEPS:
+            outcome, sentence = (
+                Outcome.NOT_TRAINED,
+                (f"{kept} So few steps do not show whether they would be: leave max_steps out, or take more."),
+            )
+        else:
+            outcome, sentence = (
+                Outcome.GAUSSIAN,
+                (f"{kept} The response is close to linear, or cells are too few to show more."),
+            )
+        sentences.append(sentence)
+    # Not by J, which is infinite where the network's gradient does not reach every target cell.
+    if is_worse:
+        outcome = Outcome.WORSE
+        sentences.append(
+            f"The map is not better than the Gaussian map on validation cells, and solver={settings.solver!r} does not "
+            "fall back on that one."
+        )
+    residual = float(trained.history["residual"][-1]) if trained.history else 0.0
+    if falls_back and validation["blend"] and not residual < CONVERGED:
+        outcome = Outcome.UNSOLVED
+        sentences.append(
+            f"The convex conjugates were not solved well in training: their mean residual is {residual:.2g} standard "
+            f"deviations of the target, and {CONVERGED:g} is the limit of a sound fit. Check the map with "
+            "tl.evaluate on held-out cells; fewer components (n_pcs) may help."
+        )
+    if trained.n_bad_gradients:
+        outcome = Outcome.RECOVERED
+        sentences.append(
+            f"Training met {trained.n_bad_gradients} non-finite gradients in {trained.n_steps} steps, which were "
+            "skipped."
+        )
+    return outcome, " ".join(sentences) or "ok"
+
+
+def _w2_squared(cells: TrainingData, semi_dual: float) -> float:
+    r"""Return the squared Wasserstein-2 distance from J on validation cells, :math:`W_2^2 = E|X|^2 + E|Y|^2 - 2J`."""
+    # In centred coordinates, with the means split off before anything is squared: clouds far from the origin would
+    # cancel.
+    mean_x, mean_y = cells.coordinates.mean_x, cells.coordinates.mean_y
+    xi, eta, shift = cells.x_validation_original - mean_x, cells.y_validation_original - mean_y, mean_x - mean_y
+    spread = (xi**2).sum(1).mean() + (eta**2).sum(1).mean()
+    estimate = shift @ shift + 2 * shift @ (xi.mean(0) - eta.mean(0)) + spread - 2 * semi_dual
+    # Sampling noise can push an estimate near zero below it.
+    return max(float(estimate), 0.0)
+
+
+def _response(cells: TrainingData, rng: np.random.Generator) -> tuple[float, float]:
+    """Return the energy distance of source and target training cells, and the p value of no response.
+
+    Source: Székely & Rizzo (2013), Energy statistics, J. Stat. Plan. Inference 143, sec. 7.
+    """
+    # Only the cells that are compared leave balanced coordinates: there may be 100,000, for each of many maps.
+    rows_x, rows_y = (rng.permutation(len(cloud))[:N_COMPARED] for cloud in (cells.x, cells.y))
+    x = cells.coordinates.invert_source(as_numpy(cells.x[torch.as_tensor(rows_x, device=cells.x.device)]))
+    y = cells.coordinates.invert_target(as_numpy(cells.y[torch.as_tensor(rows_y, device=cells.y.device)]))
+    both, n_cells = np.concatenate([x, y]), len(x) + len(y)
+    is_source = np.arange(n_cells) < len(x)
+    # If the treatment does nothing, labels of condition are exchangeable; with groups within these alone, so that other
+    # proportions of groups are not taken for a response.
+    codes = np.zeros(n_cells, dtype=np.intp)
+    if cells.strata_x is not None and cells.strata_y is not None:
+        codes = np.concatenate([cells.strata_x.codes[rows_x], cells.strata_y.codes[rows_y]])
+    # Where the cells are sorted by group and then at random, labels in the order of groups stay within their group.
+    by_group = np.argsort(codes, kind="stable")
+    divisions = np.empty((N_PERMUTATIONS + 1, n_cells))
+    divisions[0] = is_source
+    for division in divisions[1:]:
+        division[np.lexsort((rng.random(n_cells), codes))] = is_source[by_group]
+    # One matrix product gives the sums of distances within and between the parts of all divisions, and so their energy
+    # distances (U-statistics).
+    between_cells = cdist(both, both)
+    n, m = len(x), len(y)
+    to_source = divisions @ between_cells
+    within_source = (to_source * divisions).sum(1)
+    between = to_source.sum(1) - within_source
+    within_target = between_cells.sum() - within_source - 2 * between
+    distances = 2 * between / (n * m) - within_source / (n * (n - 1)) - within_target / (m * (m - 1))
+    return float(distances[0]), float((distances >= distances[0]).mean())
