@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize(("target", "n_inputs"), [("map_file", 500), ("h5ad", 120)])
+@pytest.mark.parametrize(("target", "n_inputs"), [("map_file", 300), ("h5ad", 40)])
 def test_inputs_at_random(target, n_inputs):
     command = [sys.executable, Path(__file__).with_name("fuzz.py"), target, "--random", str(n_inputs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -399,7 +399,9 @@ FAMILIES = (
 STEPS = {"amortized": 250, "minimax": 250, "w2gn": 600, "enot": 500, "paper": 500}
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(
+    "solver", [pytest.param(name, marks=[pytest.mark.slow] if name != "amortized" else []) for name in SOLVERS]
+)
 def test_every_solver_finds_a_nonlinear_map(solver):
     pair = brenier_pair("sign", 3, 1000)
     options = {"hidden": (16, 16), "max_steps": STEPS[solver], "batch_size": 128, "n_ensemble": 1, "device": "cpu"}

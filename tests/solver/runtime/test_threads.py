@@ -36,11 +36,11 @@ def alike(fitted, other, x):
     [
         (2, {}),
         (3, {"conjugates": "amortized"}),
-        (2, {"solver": "minimax"}),
-        (3, {"solver": "paper", "n_ensemble": 4}),
+        (2, {"solver": "minimax", "max_steps": 20}),
+        (3, {"solver": "paper", "n_ensemble": 4, "max_steps": 20}),
         (3, {"groups": (["a", "b", "c"] * 100,) * 2, "leave_out": "groups", "max_steps": 20}),
     ],
-    ids=str,
+    ids=["default", "amortized", "minimax", "paper", "groups left out"],
 )
 def test_members_of_a_map_become_what_they_are_in_one_thread(n_threads, options):
     x, y = normal(0), moved_apart(1)
