@@ -63,14 +63,12 @@ from ._transport_input import NewCells, find_new_cells
 from ._write import (
     Fitted,
     Moved,
-    Placed,
     announce_replaced,
-    append_moved,
     check_output,
     claim,
     commit,
     new_store,
+    placed,
     write_fit,
     write_moved,
-    write_projections,
 )

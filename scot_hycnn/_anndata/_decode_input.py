@@ -12,7 +12,6 @@ from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
 from ._conditions import Rows
-from ._lazy import in_memory
 from ._representation import (
     Coordinates,
     Representation,
@@ -20,6 +19,7 @@ from ._representation import (
     expression_of,
     feature_names,
     find_layer,
+    in_memory,
     is_finite,
     loadings_key,
     read_coordinates,

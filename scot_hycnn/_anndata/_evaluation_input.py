@@ -144,7 +144,8 @@ def groups_of_cells(obs: pd.DataFrame, groupby: str | None) -> CellGroups:
         if "all" in labels.names:
             raise ValueError(f"adata.obs[{groupby!r}] has a group 'all', which means all cells here; rename it.")
         # Categories without a cell are no groups.
-        rows |= {name: labels.rows(i) for i, name in enumerate(labels.names) if len(labels.rows(i))}
+        by_name = {name: np.flatnonzero(labels.codes == i) for i, name in enumerate(labels.names)}
+        rows |= {name: found for name, found in by_name.items() if len(found)}
     return CellGroups(len(obs), rows)
 
 

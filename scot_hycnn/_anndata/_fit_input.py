@@ -27,14 +27,14 @@ from ._conditions import (
     read_groups,
 )
 from ._input_warnings import warning_of_scale
-from ._lazy import obs_columns
 from ._representation import (
     Coordinates,
     Representation,
     StoredRows,
     check_finite,
     find_representation,
-    read_rows,
+    obs_columns,
+    read_coordinates,
     source_of,
 )
 from ._results import slots_of_previous_fit
@@ -132,7 +132,7 @@ def read_fit_input(
         coordinates: Coordinates | StoredRows = StoredRows(condition.label, rep, table, rows)
         # Cells in a file that are not moved stay there until they are fitted on.
         if rows is not training or not in_file:
-            coordinates = read_rows(table, rep, rows)
+            coordinates = read_coordinates(table, rep, rows)
             finite = np.asarray(np.isfinite(coordinates).all(axis=1))
             if not finite.all():
                 check_finite(adata, rep, rows[allowed[rows]], finite[allowed[rows]])
@@ -159,7 +159,7 @@ def without_targets(adata: AnnData, cells: FitInput, labels: Collection[str], ke
 def _free_slugs(adata: AnnData, key: str, labels: Sequence[str]) -> dict[str, str]:
     """Slugs of the targets; raise a ValueError if their slots hold what no fit under this key wrote."""
     found = slugs(labels)
-    previous = slots_of_previous_fit(adata, key)
+    previous = slots_of_previous_fit(adata, key) if key in adata.uns else []
     known = {name for slots in previous for names in slots.of_fit.values() for name in names}
     if key in adata.uns and not known:  # a damaged fit may be replaced, and its slots cannot be read
         return found

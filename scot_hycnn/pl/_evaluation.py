@@ -164,7 +164,7 @@ def evaluation(
 def _known(table: pd.DataFrame, column: str, values: Sequence[Hashable]) -> list[str]:
     """Return the labels of the table that match these values; labels are text there, so 1 may be stored as '1.0'."""
     found = list(dict.fromkeys(table[column]))
-    matches = [matching(value, found) for value in values]
+    matches = matching(values, found)
     unknown = [value for value, match in zip(values, matches, strict=True) if len(match) != 1]
     if unknown or not matches:
         raise ValueError(f"{column}: {listed(unknown or values)} was not evaluated; there are {listed(found)}.")

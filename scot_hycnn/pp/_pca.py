@@ -23,6 +23,7 @@ from scot_hycnn._anndata import (
     commit,
     dense_array,
     fingerprint,
+    joined,
     layer_names,
     training_rows,
 )
@@ -134,16 +135,15 @@ def pca(
     # One NaN or infinite value makes the sum of its cell not finite.
     bad = np.flatnonzero(~np.isfinite(np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()))
     if len(bad):
-        first = ", ".join(repr(str(name)) for name in adata.obs_names[bad[:5]])
+        first = joined([repr(str(name)) for name in adata.obs_names[bad]], 5)
         raise ValueError(
-            f"The values have NaN or infinity in {len(bad)} of {adata.n_obs} cells: {first}"
-            f"{' ...' if len(bad) > 5 else ''}. Impute them, or take these cells out."
+            f"The values have NaN or infinity in {len(bad)} of {adata.n_obs} cells: {first}. Impute them, or take "
+            "these cells out."
         )
     # Without variance no direction is the largest, and solvers fail or return any.
     training = matrix[is_training]
-    if not any(
-        (dense_array(block[:, genes]) != dense_array(training[:1][:, genes])).any() for _, block in _blocks(training)
-    ):
+    first_cell = dense_array(training[:1][:, genes])
+    if not any((dense_array(block[:, genes]) != first_cell).any() for _, block in _blocks(training)):
         raise ValueError(
             f"The values do not vary: all {n_training} training cells are the same in the {n_genes} genes that are "
             "used, so there are no principal components. Look at the layer, the genes and the training cells."
@@ -156,8 +156,7 @@ def pca(
     seed = int(rng) if isinstance(rng, Integral) else int(np.random.default_rng(rng).integers(2**31))
     sc.pp.pca(fitted, n_comps=n_comps, mask_var=mask, key_added="pca", random_state=seed)
     # Sparse matrices of float32 add up in float32, whatever dtype is asked for, so blocks are converted first.
-    total = sum(np.asarray(block.sum(axis=0)).ravel() for _, block in _blocks(training))
-    mean = np.asarray(total / n_training)
+    mean = np.asarray(sum(np.asarray(block.sum(axis=0)).ravel() for _, block in _blocks(training)) / n_training)
 
     # z = V'(x - mu) of all cells.
     basis = np.asarray(fitted.varm["pca"], dtype=np.float64)
@@ -174,9 +173,8 @@ def pca(
         "var": {f"{key_added or 'pca'}_mean": mean},
         "uns": {key_added or "pca": {**fitted.uns["pca"], "params": params}},
     }
-    commit(adata, slots, stacklevel=3)
-    added = ", ".join(f"{name!r} (adata.{slot})" for slot, values in slots.items() for name in values)
-    logg.info("    finished", time=start, deep=f"added {added}")
+    added = commit(adata, slots, stacklevel=3)
+    logg.info("    finished", time=start, deep=added)
     return adata if copy else None
 
 

@@ -146,8 +146,7 @@ def decode(
         for name, prediction in predictions.items():
             for span, block in _decoded(genes, prediction, block_size):
                 layers[name][span.start : span.stop] = block
-        commit(adata, {"layers": layers}, stacklevel=3)
-        added = f"added\n    {', '.join(map(repr, layers))} (adata.layers)"
+        added = commit(adata, {"layers": layers}, stacklevel=3)
     else:
         with new_store(adata, path, with_genes=True) as store:
             for name, prediction in predictions.items():

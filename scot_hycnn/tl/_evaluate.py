@@ -112,9 +112,8 @@ def evaluate(
             n_bootstrap=n_bootstrap,
             rng=rng,
         )
-    slot = evaluation_slot(stem)
-    commit(adata, {"uns": {slot: evaluation_as_arrays(scores)}}, stacklevel=3)
+    added = commit(adata, {"uns": {evaluation_slot(stem): evaluation_as_arrays(scores)}}, stacklevel=3)
     for note in scores.attrs["notes"]:
         logg.warning(note)
-    logg.info("    finished", time=start, deep=f"added\n    {slot!r} (adata.uns)")
+    logg.info("    finished", time=start, deep=added)
     return adata if copy else None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import operator
 import warnings
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
+from datetime import datetime
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -19,6 +19,7 @@ from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
 from scot_hycnn._anndata import (
+    ConditionCells,
     FitInput,
     Fitted,
     Mask,
@@ -30,6 +31,7 @@ from scot_hycnn._anndata import (
     write_fit,
 )
 from scot_hycnn.solver import TrainingOptions, TransportMap, resolve_device
+from scot_hycnn.solver._options import check_options
 from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, raise_together
 from scot_hycnn.solver.data._groups import Labels, groups_left_out, usable_groups
 
@@ -217,24 +219,26 @@ def hycnn_ot(  # type: ignore[misc]
     ('control', {'IFN-beta': 'IFN-beta'})
     """
     # Check what needs no data.
-    for name in training:
-        if name not in FitOptions.__optional_keys__:
-            known = sorted({*FitOptions.__optional_keys__, *inspect.signature(hycnn_ot).parameters} - {"training"})
-            near = get_close_matches(name, known, n=1, cutoff=0.5)
-            meant = f"did you mean {near[0]!r}? " if near else ""
-            raise TypeError(f"{name!r} is not an option of hycnn_ot; {meant}The options are {known}.")
+    check_options(training, {*FitOptions.__optional_keys__, *inspect.signature(hycnn_ot).parameters} - {"training"})
     if inverse and not predict:
         raise ValueError("inverse=True moves target cells and predict=False moves none; choose one of them.")
     if leave_out == "groups" and group_key is None:
         raise ValueError("leave_out='groups' needs group_key, the column of adata.obs that holds the groups.")
-    options: dict[str, Any] = {**training, "potential": potential, "solver": solver, "leave_out": leave_out}
+    # One integer repeats the fit: a generator gives its next number, and None a fresh one.
+    seed = int(rng) if isinstance(rng, Integral) else int(np.random.default_rng(rng).integers(2**31))
+    device = str(resolve_device(device)) if client is None else device  # with a client it is that of the workers
+    progress = False if progress is None and int(scanpy_settings.verbosity) == 0 else progress
+    key = "hycnn_ot" if key_added is None else key_added
+    of_solver: dict[str, Any] = {
+        "potential": potential,
+        "solver": solver,
+        "leave_out": leave_out,
+        "checkpoint_dir": checkpoint_dir,
+    }
+    of_solver |= {"device": device, "rng": seed, "progress": progress, "client": client}
+    options = {**training, **of_solver}
     split_key, max_cells = options.pop("split_key", None), options.pop("max_cells", 100_000)
     skip_small, fallback = options.pop("skip_small", False), options.pop("fallback", False)
-    # With a client, the device is the workers'.
-    device, seed = str(resolve_device(device)) if client is None else device, _seed_of(rng)
-    key = "hycnn_ot" if key_added is None else key_added
-    if progress is None and int(scanpy_settings.verbosity) == 0:
-        progress = False
 
     # Read the cells, and check all targets before any is fitted.
     adata = claim(adata, copy=copy)
@@ -255,72 +259,26 @@ def hycnn_ot(  # type: ignore[misc]
         fill=fill,
         skip_small=skip_small,
     )
-    if cells.skipped:
-        _log_skipped(cells.skipped)
-    groups: Any = None
     if group_key is not None:
-        small = _check_groups(cells, leave_out, skip_small=skip_small)
-        cells = without_targets(adata, cells, small, key) if small else cells
-        groups = cells.source.groups, [target.groups for target in cells.targets]
-
-    # Announce the fit. What will be replaced is said before hours of work: where warnings are errors, none is lost.
-    source, place = cells.source, device if client is None else "the workers of a cluster"
-    named = [f"{target.label!r} ({target.n_training})" for target in cells.targets]
-    targets = f"{len(named)} targets ({', '.join(named[:_MAX_NAMES])} ...)"
-    start = logg.info(
-        f"fitting transport from {source.label!r} ({source.n_training} cells) to "
-        f"{', '.join(named) if len(named) <= _MAX_NAMES else targets} of {cells.where}, "
-        f"on {cells.rep.n_dims} dimensions of {cells.rep.name!r}, on {place}"
-    )
+        cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=skip_small), key)
+    groups: Any = None if group_key is None else (cells.source.groups, [target.groups for target in cells.targets])
+    start = _announce(cells, device if client is None else "the workers of a cluster")
     announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse)
 
     # Fit, and move the cells.
-    fits = []
     with threads_of_scanpy():
-        maps = _solver.fit_many(
-            source.training,
-            [target.training for target in cells.targets],
-            groups=groups,
-            device=device,
-            rng=seed,
-            progress=progress,
-            client=client,
-            checkpoint_dir=checkpoint_dir,
-            **options,
-        )
-        for number, target in enumerate(cells.targets):
-            # The solver numbers far cells among its input; in uns they are rows of the AnnData.
-            validation = dict(maps[number].validation)
-            for name, side in (("far_source", source), ("far_target", target)):
-                if name in validation:
-                    validation[name] = side.rows[side.is_training][validation[name]]
-            maps[number] = fitted = replace(maps[number], validation=validation)
-            moved = std = score = back = None
-            if predict:
-                moved, std, score = fitted.transport(
-                    source.coordinates, return_std=True, return_out_of_support=True, fallback=fallback
-                )
-            if inverse:
-                back = fitted.inverse(target.coordinates)
-            fits.append(Fitted(fitted.to_dict(), moved, std, score, back))
+        targets = [target.training for target in cells.targets]
+        maps = _solver.fit_many(cells.source.training, targets, groups=groups, **options)
+        fits = [
+            _move(fitted, cells.source, target, predict=predict, inverse=inverse, fallback=fallback)
+            for fitted, target in zip(maps, cells.targets, strict=True)
+        ]
 
     # Write everything at once, and then log and warn of the outcomes: a warning may be an error.
     added = write_fit(adata, cells, fits, key=key, fill=fill, fallback=fallback)
     logg.info("    finished", time=start, deep=added)
-    _report_outcomes(adata, cells, maps)
+    _report_outcomes(adata, cells, maps, fits)
     return adata if copy else None
-
-
-def _seed_of(rng: int | np.random.Generator | None) -> int:
-    """Return one integer that the fit can be repeated with; a generator gives its next number, None a fresh one."""
-    if rng is None or isinstance(rng, np.random.Generator):
-        return int(np.random.default_rng(rng).integers(2**31))
-    try:
-        return operator.index(rng)
-    except TypeError:
-        raise TypeError(
-            f"rng={rng!r} is of type {type(rng).__name__}; it takes an integer, a numpy Generator or None."
-        ) from None
 
 
 def _log_skipped(skipped: Sequence[tuple[str, int | str]]) -> None:
@@ -358,31 +316,64 @@ def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[
     return small
 
 
-def _report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMap]) -> None:
+def _announce(cells: FitInput, place: str) -> datetime:
+    """Log the fit that begins, and the targets that are left out; return the time."""
+    if cells.skipped:
+        _log_skipped(cells.skipped)
+    named = [f"{target.label!r} ({target.n_training})" for target in cells.targets]
+    targets = f"{len(named)} targets ({', '.join(named[:_MAX_NAMES])} ...)"
+    start: datetime = logg.info(
+        f"fitting transport from {cells.source.label!r} ({cells.source.n_training} cells) to "
+        f"{', '.join(named) if len(named) <= _MAX_NAMES else targets} of {cells.where}, "
+        f"on {cells.rep.n_dims} dimensions of {cells.rep.name!r}, on {place}"
+    )
+    return start
+
+
+def _move(
+    fitted: TransportMap,
+    source: ConditionCells,
+    target: ConditionCells,
+    *,
+    predict: bool,
+    inverse: bool,
+    fallback: bool,
+) -> Fitted:
+    """Return a map as it is stored, with the cells that it moves."""
+    # The solver numbers far cells among its input; in uns they are rows of the AnnData.
+    validation = dict(fitted.validation)
+    for name, side in (("far_source", source), ("far_target", target)):
+        if name in validation:
+            validation[name] = side.rows[side.is_training][validation[name]]
+    moved = std = score = None
+    if predict:
+        moved, std, score = fitted.transport(
+            source.coordinates, return_std=True, return_out_of_support=True, fallback=fallback
+        )
+    back = fitted.inverse(target.coordinates) if inverse else None
+    return Fitted(replace(fitted, validation=validation).to_dict(), moved, std, score, back)
+
+
+def _report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMap], fits: Sequence[Fitted]) -> None:
     """Log the far cells and the results of the fits, and warn of trouble in training."""
-
-    def some(labels: Sequence[str]) -> str:
-        return joined([repr(str(label)) for label in labels], _MAX_NAMES)
-
-    far = {cells.source.label: maps[0].validation.get("far_source", [])}  # these are the same for all maps
-    far |= {
-        target.label: fitted.validation.get("far_target", [])
-        for target, fitted in zip(cells.targets, maps, strict=True)
-    }
+    reports = [fit.state["validation"] for fit in fits]
+    far = {cells.source.label: reports[0].get("far_source", [])}  # these are the same for all maps
+    far |= {target.label: report.get("far_target", []) for target, report in zip(cells.targets, reports, strict=True)}
     for condition, rows in far.items():
         if len(rows):
+            named = joined([repr(str(name)) for name in adata.obs_names[rows]], _MAX_NAMES)
             logg.warning(
-                f"cells of {condition!r} that lie far from all others took no part in the fit ({len(rows)}): "
-                f"{some(adata.obs_names[rows])}. Look for debris, doublets or broken values"
+                f"cells of {condition!r} that lie far from all others took no part in the fit ({len(rows)}): {named}. "
+                "Look for debris, doublets or broken values"
             )
     by_outcome: dict[str, list[int]] = {}
     for number, fitted in enumerate(maps):
         if not fitted.ok:
             by_outcome.setdefault(fitted.outcome, []).append(number)
     for outcome, numbers in by_outcome.items():
-        labels = [cells.targets[number].label for number in numbers]
-        example = f" ({outcome}), for instance to {labels[0]!r}" if len(numbers) > 1 else ""
-        message = f"the map to {some(labels)}{example}: {maps[numbers[0]].status}"
+        labels = [repr(cells.targets[number].label) for number in numbers]
+        example = f" ({outcome}), for instance to {labels[0]}" if len(numbers) > 1 else ""
+        message = f"the map to {joined(labels, _MAX_NAMES)}{example}: {maps[numbers[0]].status}"
         if _solver.Outcome(outcome).is_trouble:
             warnings.warn(message, UserWarning, stacklevel=3)
         else:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from anndata import AnnData
 from scanpy import logging as logg
 
 from scot_hycnn._anndata import (
     N_NEIGHBORS,
-    Placed,
     check_counts,
     check_projection,
     claim,
+    commit,
     describe_projection,
     find_embedding,
     place_predicted,
+    placed,
     projection_name,
     projection_stem,
     read_fit,
     read_results,
-    write_projections,
 )
 
 
@@ -105,12 +107,12 @@ def project(
 
     # Positions of all targets are computed before the first is written.
     start = logg.info(f"placing predicted cells in {embedding.name!r}")
-    placed = {}
+    slots: dict[str, dict[str, Any]] = {"obsm": {}, "uns": {}}
     for slug, name in names.items():
         results = read_results(adata, key, fit.targets[slug])
         positions = place_predicted(adata, results, embedding, n_neighbors)
-        origin = describe_projection(adata, results, embedding, n_neighbors)
-        placed[name] = Placed(results.source_rows, positions, origin)
-    added = write_projections(adata, placed)
+        slots["obsm"][f"X_{name}"] = placed(positions, results.source_rows, range(adata.n_obs))
+        slots["uns"][name] = describe_projection(adata, results, embedding, n_neighbors)
+    added = commit(adata, slots, stacklevel=3)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None

@@ -18,7 +18,6 @@ from scot_hycnn._anndata import (
     NewCells,
     Slots,
     StoredFit,
-    append_moved,
     check_absent,
     check_output,
     claim,
@@ -177,24 +176,6 @@ def transport(
                 fill=fill,
             )
 
-    def move(some: NewCells, transport_map: TransportMap) -> Moved:
-        x = some.read()
-        if direction == "inverse":
-            return Moved(some, transport_map.inverse(x))
-        if transport_map.support is None:  # maps of older versions
-            points, std = transport_map.transport(x, t, return_std=True, fallback=fallback)
-            score = None
-        else:
-            points, std, score = transport_map.transport(
-                x, t, return_std=True, return_out_of_support=True, fallback=fallback
-            )
-        # A damaged map can move cells so far that the squares in the norm overflow.
-        with np.errstate(over="ignore"):
-            displacement = np.linalg.norm(points - x, axis=1)
-        if not np.isfinite(displacement).all():
-            raise ValueError("The map moves cells farther than numbers can say. The map is damaged: fit again.")
-        return Moved(some, points, displacement, std, score)
-
     start = datetime.now(tz=UTC)
     moved: dict[str, Moved] = {}
     # In memory all cells of a map are moved at once and written last; to a store they are moved and written in blocks.
@@ -206,11 +187,11 @@ def transport(
                 f"transporting {len(some.rows)} of {adata.n_obs} cells{by}, {direction}, on {transport_map.device}"
             )
             if store is None:
-                moved[suffix] = move(some, transport_map)
+                moved[suffix] = _move(some, transport_map, direction=direction, t=t, fallback=fallback)
                 continue
             for span, block in some.blocks():
-                slots = Slots.named(key_added, suffix)
-                append_moved(store, span, move(block, transport_map), slots=slots, fill=fill)
+                part = _move(block, transport_map, direction=direction, t=t, fallback=fallback)
+                store.append(**part.at(Slots.named(key_added, suffix), span, fill))
     added = write_moved(adata, moved, key=key_added, fill=fill) if path is None else f"written to {str(path)!r}"
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
@@ -233,3 +214,23 @@ def _find_maps(
         )
     fit = read_fit(adata if model is None else model, key)
     return fit, {slug: TransportMap.from_dict(fit.models[slug]) for slug in fit.slugs(target)}
+
+
+def _move(cells: NewCells, transport_map: TransportMap, *, direction: str, t: float, fallback: bool) -> Moved:
+    """Read cells and move them by a map."""
+    x = cells.read()
+    if direction == "inverse":
+        return Moved(cells, transport_map.inverse(x))
+    if transport_map.support is None:  # maps of older versions
+        points, std = transport_map.transport(x, t, return_std=True, fallback=fallback)
+        score = None
+    else:
+        points, std, score = transport_map.transport(
+            x, t, return_std=True, return_out_of_support=True, fallback=fallback
+        )
+    # A damaged map can move cells so far that the squares in the norm overflow.
+    with np.errstate(over="ignore"):
+        displacement = np.linalg.norm(points - x, axis=1)
+    if not np.isfinite(displacement).all():
+        raise ValueError("The map moves cells farther than numbers can say. The map is damaged: fit again.")
+    return Moved(cells, points, displacement, std, score)
