@@ -37,9 +37,8 @@ def transported(adata: AnnData, key: str = "hycnn_ot", target: str | None = None
     ``X``
         Coordinates in the representation, float32, shape (2 n + m, d). ``var_names`` are PC1, PC2 ..., or the genes.
     ``obs``
-        The columns of ``adata``; predicted cells have those of their source cells, and names that end in
-        ``-predicted``. The categorical column ``'hycnn_ot_role'`` holds ``'source'``, ``'predicted'`` or
-        ``'observed'``.
+        The columns of ``adata``, and ``'hycnn_ot_role'``, which is ``'source'``, ``'predicted'`` or ``'observed'``.
+        Names of predicted cells are those of their source cells with ``-predicted`` at the end.
     ``obsm``
         The same coordinates under the representation's own key, unless that is ``'X'``.
 

@@ -83,13 +83,10 @@ def pca(
     -------
     None, or the copy. The slots are those of ``sc.pp.pca``, and the mean:
 
-    ``adata.obsm['X_pca']``
-        Coordinates z of all cells, float32, shape (n_obs, k).
-    ``adata.varm['PCs']``
-        Loadings V, shape (n_vars, k); zero for genes that are not used.
+    ``adata.obsm['X_pca']``, ``adata.varm['PCs']``
+        Coordinates z of all cells, float32, shape (n_obs, k); loadings V, shape (n_vars, k), zero for unused genes.
     ``adata.var['pca_mean']``
-        Mean of every gene over the training cells, float64, which a projection of new cells has to subtract. In
-        ``var`` it is subset with the genes.
+        Mean of every gene over the training cells, float64, which a projection of new cells has to subtract.
     ``adata.uns['pca']``
         ``variance``, ``variance_ratio`` of the training cells, shape (k,), and ``params``, with ``n_training``,
         ``training_fingerprint`` (of their names) and ``split_key`` besides scanpy's.

@@ -80,8 +80,8 @@ def split(
         Label, or list of labels, of ``groupby`` to test on.
     stratify
         Column or columns of ``obs``, for instance ``['condition', 'cell_type']``: every combination of their labels (a
-        missing one counts as a label) has its share in the test cells. A combination with fewer cells than
-        1 / ``test_size``, or than ``n_folds``, may have no test or no training cell; the log names it.
+        missing one is a label) has its share of test cells. Combinations with fewer cells than 1 / ``test_size``, or
+        than ``n_folds``, may have no test or training cell; the log names them.
     n_folds
         Number of folds, at least 2. Calls with the same ``rng`` and every ``fold`` test each cell exactly once.
     fold

@@ -56,9 +56,8 @@ def decode(
     target
         Label of the target condition; None takes all targets of the fit.
     layer
-        Key of ``layers`` with measured expression :math:`x_{gene}`: the values that the PCA was run on, which is
-        checked on some hundred cells. None takes the layer that ``uns['pca']['params']`` names, else ``X``; ``'X'``
-        takes ``X``.
+        Key of ``layers`` with measured expression :math:`x_{gene}`, the values that the PCA was run on, which is
+        checked. None takes the layer that ``uns['pca']['params']`` names, else ``X``; ``'X'`` takes ``X``.
     decoder
         Function of points (n, d), float32, that returns the expression of these cells (n, n_vars), such as the decoder
         of scVI. It replaces the formula above.
@@ -78,22 +77,21 @@ def decode(
     Returns
     -------
     None, or the copy. ``layers['hycnn_ot']`` (``'hycnn_ot_<slug>'`` if there are several targets) of ``adata`` or of
-    the store, which has the same cells and genes: predicted expression of the source cells, float32, dense, shape
-    (n_obs, n_vars). It is NaN for other cells and for source cells without a prediction.
+    the store: predicted expression of the source cells, float32, dense, shape (n_obs, n_vars). It is NaN for other
+    cells and for source cells without a prediction.
 
     Raises
     ------
     FileNotFoundError
         If the folder of ``output`` does not exist.
     ImportError
-        If ``output`` is given and zarr is not installed.
+        If ``output`` needs zarr, which is not installed.
     TypeError
         If ``adata`` is no AnnData, or ``decoder`` no function.
     ValueError
-        If there is no such fit, target or layer, slots or labels are missing, there is no way from the representation
-        to genes, measured values are not those that the PCA was run on, values are not finite, a decoder returns
-        another shape, ``key_added`` names a layer of other values, or ``output`` exists. Then nothing is changed or
-        written.
+        If a fit, target, slot or label is missing, there is no way from the representation to genes, measured values
+        are not those that the PCA was run on, values are not finite, a decoder returns another shape, or ``key_added``
+        or ``output`` would replace something else. Then nothing is changed or written.
 
     Warns
     -----

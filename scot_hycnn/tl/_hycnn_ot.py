@@ -85,17 +85,15 @@ def hycnn_ot(  # type: ignore[misc]
     Parameters
     ----------
     adata
-        Annotated cells of both conditions, with a representation such as principal components. ``X`` is not needed.
-        Cells may be in a file (``backed="r"``, ``anndata.experimental.read_lazy``, zarr or Dask arrays); rows are read
-        in blocks, and results are written to the object in memory. anndata cannot write a lazily read object: fit with
-        ``predict=False``, save the maps by ``sh.get.model(adata, target=...).save(path)`` or in a new
-        ``AnnData(uns={"hycnn_ot": adata.uns["hycnn_ot"]})``, and write moved cells by ``output`` of
-        :func:`scot_hycnn.tl.transport`.
+        Cells of both conditions, with a representation such as principal components; ``X`` is not needed. Cells in a
+        file (``backed="r"``, ``anndata.experimental.read_lazy``) are read in blocks, and results are written to the
+        object in memory. anndata cannot write a lazily read object: fit with ``predict=False``, save the map by
+        ``sh.get.model(adata).save(path)``, and write moved cells by ``output`` of :func:`scot_hycnn.tl.transport`.
     source_key
         Label of the source condition, for instance ``'control'``.
     target_key
-        Label of the target condition. A list fits one map for each of its labels, all in one training loop; each map
-        is the one that a separate fit gives.
+        Label of the target condition. A list fits one map for each label, all in one training loop, and each map is
+        the one that a separate fit gives.
     groupby
         Column of ``obs`` that holds the labels, of any type. None takes the one categorical or string column that
         holds them all; or, if all labels are names of boolean columns, these columns as masks.
@@ -105,7 +103,7 @@ def hycnn_ot(  # type: ignore[misc]
         Use only this number of its first columns.
     mask_obs
         Fit on these cells only: a boolean array, or the name of a boolean column of ``obs``. Source cells outside the
-        mask are moved by the map too, unless their coordinates are NaN.
+        mask are moved too, unless their coordinates are NaN.
     potential
         Family of convex functions: ``'hycnn'``, others for comparison, or ``'gaussian'`` for the closed-form map
         between two Gaussians alone; :func:`scot_hycnn.solver.fit` has the list.
@@ -113,16 +111,14 @@ def hycnn_ot(  # type: ignore[misc]
         Training method: ``'amortized'``, or for comparison ``'minimax'``, ``'w2gn'``, ``'enot'``, ``'paper'``.
     group_key
         Column of ``obs`` with groups of cells, such as cell types. Groups then have the same proportions in source and
-        target, so that a shift of their proportions between the conditions is not taken for a response. Cells of
-        groups with fewer than five cells in either condition are not fitted on.
+        target, so that a shift of proportions is not taken for a response. Groups with fewer than five cells in either
+        condition are left out of the fit.
     leave_out
         Evidence for the choice between networks and Gaussian map: ``'cells'`` that are left out, for more cells like
-        these; or ``'groups'`` of ``group_key``, for cells of types that are not among these. For the latter, a separate
-        fit leaves out some of the groups.
+        these; or ``'groups'`` of ``group_key``, for cells of other types.
     predict
-        Move the source cells and write where they end. False stores the maps alone: for hundreds of targets the slots,
-        all as tall as the AnnData, would take gigabytes; ``sh.tl.transport(adata, target=...)`` then moves the cells
-        for the targets that you want to see.
+        Move the source cells and write where they end. False stores the maps alone, since slots for hundreds of
+        targets take gigabytes; ``sh.tl.transport(adata, target=...)`` then moves cells for the targets of interest.
     inverse
         Also move the target cells back to the source, by the inverse map.
     fill
@@ -152,37 +148,35 @@ def hycnn_ot(  # type: ignore[misc]
         T(x) of the source cells, float32, shape (n_obs, d), in the units of the representation.
     ``adata.obs['hycnn_ot_displacement_<slug>']``, ``adata.obs['hycnn_ot_std_<slug>']``
         Length of T(x) - x, and the standard deviation of T(x) over the ensemble, in the same units; NaN for others.
-        The standard deviation is 0 where the fit kept the Gaussian map, which has no ensemble; this is not certainty.
+        The latter is 0, which is not certainty, where the fit kept the Gaussian map, which has no ensemble.
     ``adata.obs['hycnn_ot_out_of_support_<slug>']``
-        Distance of a source cell from those that the map was trained on; 95 % of unseen cells of the same kind are
-        below 1. See :meth:`scot_hycnn.solver.TransportMap.out_of_support`.
+        Distance of a source cell from the training cells; 95 % of unseen cells of the same kind are below 1. See
+        :meth:`scot_hycnn.solver.TransportMap.out_of_support`.
     ``adata.obsm['X_hycnn_ot_inverse_<slug>']``
         Target cells moved back, if ``inverse``.
     ``adata.uns['hycnn_ot']``
-        ``source`` and ``targets`` (slug to label), ``groupby``, ``rep``, ``params``, ``history``, ``validation``,
-        ``certificate``, ``outcome`` (one of :class:`scot_hycnn.solver.Outcome`), ``status`` (the outcome in sentences;
-        the last five by slug), ``versions``, ``schema_version``, and the maps themselves, ``models``. ``validation``
-        holds the rows of cells that lie so far from all others that they took no part in the fit (``far_source``,
-        ``far_target``). ``certificate`` and ``validation`` are measured on validation cells, which also chose the
-        blend. It survives .h5ad and .zarr, and :func:`scot_hycnn.tl.transport` works from it.
+        ``source``, ``targets`` (slug to label), ``groupby``, ``rep``, ``params``, ``versions``, ``schema_version``, and
+        by slug the maps themselves, ``models``, with ``history``, ``validation``, ``certificate``, ``outcome`` (one of
+        :class:`scot_hycnn.solver.Outcome`) and ``status`` (the outcome in sentences). ``validation`` has the rows of
+        cells so far from all others that they took no part in the fit (``far_source``, ``far_target``).
+        ``certificate`` and ``validation`` are measured on validation cells, which also chose the blend.
 
     Other Parameters
     ----------------
     split_key
-        Column of ``obs`` as :func:`scot_hycnn.pp.split` writes it: fit on cells labelled ``'train'`` only. With
-        ``mask_obs`` too, on those in both. :func:`scot_hycnn.metrics.evaluate` then scores the others. Default None.
+        Column of ``obs`` as :func:`scot_hycnn.pp.split` writes it: fit on cells labelled ``'train'`` only, and within
+        ``mask_obs``. :func:`scot_hycnn.metrics.evaluate` then scores the others. Default None.
     max_cells
         Fit each condition on a random sample of at most this number of its training cells; None takes all. Of cells in
         a file, only these are read, and those that are moved. Default 100,000.
     skip_small
-        Leave out targets with too few cells, or with too few in groups that the source has too, name them in the log,
-        and fit the others. Otherwise such a target is an error, which names all of them. Default False.
+        Leave out targets with too few cells, in all or in groups of the source, name them in the log, and fit the
+        others. Otherwise such targets are an error. Default False.
     fallback
         Use the Gaussian map where a cell is far from the training source cells (gradually, at out-of-support scores
         from 1 to 2). The map as a whole is then not the gradient of a convex function. Default False.
     resume
-        Continue from the contents of ``checkpoint_dir`` after an interrupted call, with the same result as without the
-        interruption; False starts again. Default True.
+        Continue an interrupted call from ``checkpoint_dir``, with the same result; False starts again. Default True.
     **training
         Options of training, described in :func:`scot_hycnn.solver.fit`. The most used are ``max_steps`` (training
         steps; 600 to 1,200 by the number of cells) and ``n_ensemble`` (networks that are trained side by side and
@@ -200,8 +194,8 @@ def hycnn_ot(  # type: ignore[misc]
     -----
     UserWarning
         Before the fit, if slots will be replaced, or the representation is on raw scales or an embedding of neighbours.
-        After it, if something went wrong in training; the results are written all the same. A fit that kept the
-        Gaussian map is a result: it is logged, without a warning.
+        After it, if something went wrong in training; the results are written all the same. That a fit kept the
+        Gaussian map is logged, without a warning.
 
     References
     ----------

@@ -62,11 +62,10 @@ def project(
     None, or the copy. Written are (``_<slug>`` is left out if there is one target)
 
     ``adata.obsm['X_umap_hycnn_ot_<slug>']``
-        Positions of the predicted cells in the rows of their source cells, float32, shape (n_obs, columns); NaN for
-        other cells. ``sc.pl.embedding(adata, 'umap_hycnn_ot_<slug>')`` draws them.
+        Positions of the predicted cells in the rows of their source cells, float32, shape (n_obs, columns), else NaN.
     ``adata.uns['umap_hycnn_ot_<slug>']``
-        ``basis``, ``n_neighbors``, and a ``fingerprint`` of fit and embedding: :mod:`scot_hycnn.pl` does not use
-        positions that are older than either.
+        ``basis``, ``n_neighbors``, and a ``fingerprint``, by which :mod:`scot_hycnn.pl` leaves out positions that are
+        older than fit or embedding.
 
     Raises
     ------

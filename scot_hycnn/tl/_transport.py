@@ -76,8 +76,7 @@ def transport(
         Representation, for a ``model`` that comes without AnnData.
     mask_obs
         Move these cells: a boolean array, or the name of a boolean column of ``obs``. None moves the cells with the
-        source's label (target's, if inverse) in the column that the fit was made from, and all cells if the AnnData has
-        no such column or label.
+        source's label (target's, if inverse), or all cells if the AnnData has no such column or label.
     fill
         What rows of other cells hold: ``'nan'``, or ``'identity'`` for their own coordinates.
     key_added
@@ -91,22 +90,20 @@ def transport(
 
     Returns
     -------
-    None, or the copy. The slots, of ``adata`` or of the store, which has the same cells, are those of
-    :func:`scot_hycnn.tl.hycnn_ot`, without ``uns``: ``obsm['X_hycnn_ot_<slug>']``,
-    ``obs['hycnn_ot_displacement_<slug>']``, ``obs['hycnn_ot_std_<slug>']`` and
-    ``obs['hycnn_ot_out_of_support_<slug>']``; ``obsm['X_hycnn_ot_inverse_<slug>']`` if inverse.
+    None, or the copy. The slots, of ``adata`` or of the store, are those of :func:`scot_hycnn.tl.hycnn_ot` without
+    ``uns``: ``obsm['X_hycnn_ot_<slug>']`` and the columns of ``obs``; ``obsm['X_hycnn_ot_inverse_<slug>']`` if inverse.
 
     Raises
     ------
     FileNotFoundError
         If ``model`` is a path to nothing, or the folder of ``output`` does not exist.
     ImportError
-        If ``output`` is given and zarr is not installed.
+        If ``output`` needs zarr, which is not installed.
     TypeError
         If ``adata``, ``key`` or ``model`` is of another type.
     ValueError
-        If there is no such fit or target, the representation is not the one of the map, an option or value
-        does not fit, or ``output`` exists. Then nothing is changed or written.
+        If a fit, target, option or value does not exist or fit, the representation is not the map's, or ``output``
+        exists. Then nothing is changed or written.
 
     Warns
     -----
@@ -130,13 +127,6 @@ def transport(
     >>> others.obsm["X_half"].shape
     (60, 30)
 
-    To a store, which a notebook can open without reading it:
-
-    >>> import anndata, tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     sh.tl.transport(others, model=adata, output=f"{folder}/moved.zarr")
-    ...     anndata.read_zarr(f"{folder}/moved.zarr").obsm["X_hycnn_ot"].shape
-    (60, 30)
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"direction={direction!r} is unknown; choose one of {list(DIRECTIONS)}.")
