@@ -89,7 +89,7 @@ def slugs(labels: Sequence[str]) -> dict[str, str]:
 
     Examples
     --------
-    >>> from scot_hycnn._anndata import slugs
+    >>> from scot_hycnn._anndata._schema import slugs
     >>> slugs(["BCR/FcR-XL", "BCR_FcR-XL", "IFN-β"])
     {'BCR_FcR-XL': 'BCR/FcR-XL', 'BCR_FcR-XL_2': 'BCR_FcR-XL', 'IFN-': 'IFN-β'}
     """

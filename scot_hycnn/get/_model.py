@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from anndata import AnnData
 
-from scot_hycnn._anndata import read_fit
+from scot_hycnn._anndata._results import read_fit
 
 if TYPE_CHECKING:
     from scot_hycnn.solver import TransportMap

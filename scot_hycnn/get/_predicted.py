@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from anndata import AnnData
 
-from scot_hycnn._anndata import Decoder, check_columns_are_unique, find_genes, read_results, row_blocks
+from scot_hycnn._anndata._conditions import check_columns_are_unique
+from scot_hycnn._anndata._decode_input import Decoder, find_genes, row_blocks
+from scot_hycnn._anndata._results import read_results
 
 from ._transported import ROLES, stacked_obs
 

@@ -9,7 +9,8 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata import check_columns_are_unique, read_results
+from scot_hycnn._anndata._conditions import check_columns_are_unique
+from scot_hycnn._anndata._results import read_results
 
 ROLES = ("source", "predicted", "observed")
 

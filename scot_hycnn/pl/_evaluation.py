@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from scot_hycnn._anndata import as_labels, check_counts, listed, matching, read_evaluation
+from scot_hycnn._anndata._conditions import as_labels, listed, matching
+from scot_hycnn._anndata._evaluation_input import read_evaluation
+from scot_hycnn._anndata._fit_input import check_counts
 
 from ._figure import PLAIN, check_number, check_one_panel, grid, show_or_return
 

@@ -9,21 +9,9 @@ import numpy as np
 from anndata import AnnData
 from scanpy import logging as logg
 
-from scot_hycnn._anndata import (
-    BLOCK_ROWS,
-    Decoder,
-    Expression,
-    Genes,
-    Prediction,
-    check_layer,
-    check_output,
-    claim,
-    commit,
-    find_genes,
-    find_prediction,
-    new_store,
-    read_fit,
-)
+from scot_hycnn._anndata._decode_input import BLOCK_ROWS, Decoder, Expression, Genes, check_layer, find_genes
+from scot_hycnn._anndata._results import Prediction, find_prediction, read_fit
+from scot_hycnn._anndata._write import check_output, claim, commit, new_store
 
 
 def decode(

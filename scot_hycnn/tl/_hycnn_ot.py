@@ -18,18 +18,9 @@ from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
-from scot_hycnn._anndata import (
-    ConditionCells,
-    FitInput,
-    Fitted,
-    Mask,
-    announce_replaced,
-    claim,
-    joined,
-    read_fit_input,
-    without_targets,
-    write_fit,
-)
+from scot_hycnn._anndata._conditions import Mask, joined
+from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
+from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
 from scot_hycnn.solver import TrainingOptions, TransportMap, resolve_device
 from scot_hycnn.solver._options import check_options
 from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, raise_together

@@ -7,21 +7,18 @@ from typing import Any
 from anndata import AnnData
 from scanpy import logging as logg
 
-from scot_hycnn._anndata import (
+from scot_hycnn._anndata._embedding import (
     N_NEIGHBORS,
-    check_counts,
     check_projection,
-    claim,
-    commit,
     describe_projection,
     find_embedding,
     place_predicted,
-    placed,
     projection_name,
     projection_stem,
-    read_fit,
-    read_results,
 )
+from scot_hycnn._anndata._fit_input import check_counts
+from scot_hycnn._anndata._results import read_fit, read_results
+from scot_hycnn._anndata._write import claim, commit, placed
 
 
 def project(

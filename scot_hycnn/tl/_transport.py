@@ -11,23 +11,12 @@ import numpy as np
 from anndata import AnnData
 from scanpy import logging as logg
 
-from scot_hycnn._anndata import (
-    SUFFIXES,
-    Mask,
-    Moved,
-    NewCells,
-    Slots,
-    StoredFit,
-    check_absent,
-    check_output,
-    claim,
-    find_new_cells,
-    fit_of_origin,
-    new_store,
-    read_fit,
-    read_uns,
-    write_moved,
-)
+from scot_hycnn._anndata._conditions import Mask
+from scot_hycnn._anndata._files import SUFFIXES, read_uns
+from scot_hycnn._anndata._results import StoredFit, fit_of_origin, read_fit
+from scot_hycnn._anndata._schema import Slots, check_absent
+from scot_hycnn._anndata._transport_input import NewCells, find_new_cells
+from scot_hycnn._anndata._write import Moved, check_output, claim, new_store, write_moved
 from scot_hycnn.solver import TransportMap
 
 from ._threads import threads_of_scanpy
