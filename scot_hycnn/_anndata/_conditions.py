@@ -281,7 +281,7 @@ def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]]) -> str:
 
 
 def labelled_rows(obs: pd.DataFrame, groupby: str | None, label: Hashable) -> Rows | None:
-    """Row numbers of the cells with this label, or None where obs lacks the column or the label."""
+    """Return the row numbers of the cells with this label, or None where obs lacks the column or the label."""
     if groupby is None:
         return mask_rows(obs, str(label)).nonzero()[0] if is_mask(obs, label) else None
     if groupby not in obs:
@@ -297,7 +297,7 @@ def listed_labels(obs: pd.DataFrame, groupby: str) -> str:
 
 
 def is_mask(obs: pd.DataFrame, name: Hashable) -> bool:
-    """Whether obs has exactly one column of that name, and it is boolean."""
+    """Return whether obs has exactly one column of that name, and it is boolean."""
     return isinstance(name, str) and sum(obs.columns == name) == 1 and booleans(obs[name]) is not None
 
 

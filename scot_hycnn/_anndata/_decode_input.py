@@ -81,10 +81,7 @@ class Genes:
         return dense.astype(np.float32)
 
     def predicted(self, measured: Expression | None, x: Coordinates, points: Coordinates) -> Expression:
-        """Return expression of cells, (n, genes), that a map moves from x to points, (n, d).
-
-        ``measured`` is their expression at x; only loadings need it.
-        """
+        """Return expression, (n, genes), of cells with ``measured`` expression that a map moves from x to points."""
         if self.decoder is not None:
             returned: Any = self.decoder(points.astype(np.float32))
             try:

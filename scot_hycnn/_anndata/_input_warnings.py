@@ -50,11 +50,9 @@ _LOG_NORMALISE = (
 
 
 def warning_of_scale(adata: AnnData, rep: Representation, training: Sequence[Rows]) -> str | None:
-    """Return a warning if distances in a representation mean little, judged from at most 1,000 training cells.
+    """Return a warning if distances mean little, judged from at most 1,000 training cells.
 
-    ``training`` are the row numbers of the training cells of the source and of each target. An embedding of
-    neighbours, counts, components of counts, and a few features with nearly all of the variance are found, in this
-    order.
+    ``training`` are the rows of the training cells of the source and of each target.
     """
     where = "adata.X" if rep.name == "X" else f"adata.obsm[{rep.name!r}]"
     entry = adata.uns.get(rep.name, adata.uns.get(rep.name.removeprefix("X_")))
@@ -96,7 +94,7 @@ def warning_of_scale(adata: AnnData, rep: Representation, training: Sequence[Row
 
 
 def look_like_counts(values: NDArray[Any]) -> bool:
-    """Whether features of cells, shape (n, d), are counts, or the counts of each cell times one number."""
+    """Return whether features of cells, shape (n, d), are counts, or the counts of each cell times one number."""
     if not np.isfinite(values).all() or (values < 0).any():
         return False
     if (values == np.round(values)).all():

@@ -124,7 +124,7 @@ def _fingerprint(adata: AnnData, name: str, n_dims: int) -> str:
 
 
 def loadings_key(adata: AnnData, name: str) -> str | None:
-    """Key of varm that holds a representation's loadings, if there are any."""
+    """Return the key of varm that holds a representation's loadings, if there are any."""
     # sc.pp.pca writes X_pca with PCs, and with key_added the same key in obsm and varm.
     candidates = {"X_pca": ("PCs",), "pca": ("pca", "PCs")}.get(name, (name,))
     return next((key for key in candidates if key in adata.varm), None)
@@ -148,7 +148,7 @@ def find_layer(adata: AnnData, rep: Representation, layer: str | None) -> str | 
 
 
 def feature_names(adata: AnnData, rep: Representation) -> list[str]:
-    """Names of the columns: genes for 'X', the table's own names if it has some, else PC1, PC2 ..."""
+    """Return names of the columns: genes for 'X', the table's own names if it has some, else PC1, PC2 ..."""
     if rep.name == "X":
         return [str(name) for name in adata.var_names]
     table = source_of(adata, rep)
@@ -235,7 +235,7 @@ class StoredRows:
 
 
 def rows_at_once(rep: Representation) -> int:
-    """Rows of one block."""
+    """Return the number of rows of one block."""
     return min(MAX_ROWS, max(MIN_ROWS, MAX_VALUES // rep.n_dims))
 
 
@@ -248,7 +248,7 @@ def spans(n_rows: int, rows: Rows, size: int) -> Iterator[tuple[range, Rows]]:
 
 
 def is_finite(coordinates: Coordinates) -> NDArray[np.bool_]:
-    """Which cells, shape (n,), have only finite coordinates."""
+    """Return which cells, shape (n,), have only finite coordinates."""
     return np.asarray(np.isfinite(coordinates).all(axis=1))
 
 
@@ -264,7 +264,7 @@ def check_finite(adata: AnnData, rep: Representation, rows: Rows, finite: NDArra
 
 
 def expression_of(adata: AnnData, layer: str | None, rows: Rows) -> Any:
-    """X, or a layer, of some cells, as it is stored; of a file only these rows are read."""
+    """Return X, or a layer, of some cells, as it is stored; of a file only these rows are read."""
     if adata.isbacked or adata.is_view:
         part = adata[rows]
         return part.X if layer is None else part.layers[layer]

@@ -158,10 +158,8 @@ class Fitted:
 
 
 def announce_replaced(adata: AnnData, cells: FitInput, *, key: str, predict: bool, inverse: bool) -> None:
-    """Warn, before a fit begins, of what :func:`write_fit` will replace.
-
-    Where warnings are errors, neither the results that exist nor hours of work are lost then.
-    """
+    """Warn of what :func:`write_fit` will replace."""
+    # This is called before a fit begins: where warnings are errors, hours of work are not lost.
     new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}, "uns": {key: None}}
     for target in cells.targets:
         slots = Slots.named(key, target.slug if len(cells.targets) > 1 else "")
@@ -183,10 +181,7 @@ def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:
 
 
 def write_fit(adata: AnnData, cells: FitInput, fits: Sequence[Fitted], *, key: str, fill: str, **params: Any) -> str:
-    """Write a fit and the cells that it moved into the slots that :func:`scot_hycnn.tl.hycnn_ot` lists.
-
-    ``params`` are other options to record. The result is what was added, for the log.
-    """
+    """Write a fit, with other options to record, and the cells that it moved; return what was added, for the log."""
     span, source = range(adata.n_obs), cells.source
     background = None if fill == "nan" else read_coordinates(adata, cells.rep, np.arange(adata.n_obs))
     obsm: dict[str, Any] = {}
@@ -261,11 +256,7 @@ class Moved:
 
 
 def write_moved(adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: str) -> str:
-    """Write cells that stored maps have moved into the slots that a fit would use.
-
-    ``moved`` maps the suffix of the slots (a slug, or empty) to cells, which go to the slot of the inverse map if they
-    have no ``displacement``. The result is what was added, for the log.
-    """
+    """Write moved cells, by the suffix of their slots, into the slots of a fit; return what was added, for the log."""
     new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}}
     stale: dict[str, list[str]] = {"layers": []}
     for suffix, cells in moved.items():

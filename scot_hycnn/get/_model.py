@@ -45,4 +45,5 @@ def model(adata: AnnData, key: str = "hycnn_ot", target: str | None = None) -> T
 
     fit = read_fit(adata, key)
     slug = fit.slug(target)
+    # The origin lets tl.transport check other cells against the space of the map, without this AnnData.
     return TransportMap.from_dict({**fit.models[slug], "origin": fit.origin(slug)})

@@ -82,6 +82,7 @@ def predicted(
     if isinstance(roles, str) or not roles or len(set(roles)) < len(roles) or not set(roles) <= set(ROLES):
         raise ValueError(f"roles={roles!r}; it takes a list of one or several of {list(ROLES)}, each once.")
     check_columns_are_unique(adata.var, "adata.var")
+    # Measured values are checked against the coordinates before any gene is predicted from them.
     results = read_results(adata, key, target)
     genes = find_genes(adata, results.rep, results.measured_rows, layer=layer, decoder=decoder, clip=clip)
     rows = {"source": results.source_rows, "predicted": results.source_rows, "observed": results.target_rows}

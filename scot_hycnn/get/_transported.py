@@ -60,6 +60,7 @@ def transported(adata: AnnData, key: str = "hycnn_ot", target: str | None = None
     ((600, 5), {'source': 200, 'predicted': 200, 'observed': 200})
     """
     results = read_results(adata, key, target)
+    # Predicted cells are the source cells once more, at other coordinates.
     rows = {"source": results.source_rows, "predicted": results.source_rows, "observed": results.target_rows}
     coordinates = np.concatenate([results.x, results.predicted, results.y]).astype(np.float32)
     stacked = AnnData(X=coordinates, obs=stacked_obs(adata, key, rows), var=pd.DataFrame(index=results.names))

@@ -218,7 +218,7 @@ def evaluate(
         points = _predictions(fit.models[slug], held_out.x, fallback=bool(fit.params.get("fallback", False)))
         small = []
         for label, members in groups.items():
-            source, observed = members[held_out.source_rows], members[held_out.target_rows]
+            source, observed = np.isin(held_out.source_rows, members), np.isin(held_out.target_rows, members)
             sizes = int(source.sum()), int(observed.sum())
             if min(sizes) < MIN_CELLS:
                 small += [f"{label} ({sizes[0]} and {sizes[1]})"] if max(sizes) else []

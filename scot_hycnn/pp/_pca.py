@@ -66,6 +66,7 @@ def pca(
         False. None uses ``var['highly_variable']`` if it exists, else all genes.
     key_added
         Key of ``obsm``, ``varm`` and ``uns``, as in ``sc.pp.pca``; the mean then goes to ``var['<key_added>_mean']``.
+        Slots that exist are replaced, with a warning.
     rng
         Seed of the start vector, or a generator that gives one.
     copy
@@ -90,11 +91,6 @@ def pca(
     ValueError
         If a column or layer does not exist or does not fit, a value is not finite, no value varies, or ``n_comps`` is
         too large for the training cells. Then nothing is changed.
-
-    Warns
-    -----
-    UserWarning
-        If slots are replaced.
 
     Examples
     --------

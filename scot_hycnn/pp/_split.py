@@ -78,7 +78,7 @@ def split(
     fold
         Number of the fold to test on, from 0.
     key_added
-        Column of ``obs`` to write.
+        Column of ``obs`` to write. An earlier split is replaced, with a warning.
     rng
         Seed, or a generator; with ``n_folds`` an integer, so that all folds are of one partition.
     copy
@@ -95,11 +95,6 @@ def split(
     ValueError
         If a column or label does not exist, options exclude each other, no training or test cells would remain, or
         ``key_added`` names a column that is no split. Then nothing is changed.
-
-    Warns
-    -----
-    UserWarning
-        If an earlier split is replaced.
 
     Examples
     --------

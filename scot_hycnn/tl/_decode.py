@@ -53,7 +53,7 @@ def decode(
         Set negative values, which the formula may give, to 0. This raises the mean of genes with many zeros, so it is
         not for means or for ranking genes.
     key_added
-        Stem of the layers' names; None means ``key``.
+        Stem of the layers' names; None means ``key``. Layers that exist are replaced, with a warning.
     block_size
         Rows of ``adata`` that are decoded at once; memory beyond the result grows with it.
     output
@@ -80,11 +80,6 @@ def decode(
         If a fit, target, slot or label is missing, there is no way from the representation to genes, measured values
         are not those that the PCA was run on, values are not finite, a decoder returns another shape, or ``key_added``
         or ``output`` would replace something else. Then nothing is changed or written.
-
-    Warns
-    -----
-    UserWarning
-        If layers are replaced.
 
     See Also
     --------

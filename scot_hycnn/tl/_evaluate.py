@@ -58,7 +58,7 @@ def evaluate(
     rng
         Seed or generator.
     key_added
-        Stem of the key; None means ``key``.
+        Stem of the key; None means ``key``. Earlier scores are replaced, with a warning.
     copy
         Return a changed copy instead of changing ``adata``.
 
@@ -74,11 +74,6 @@ def evaluate(
     ValueError
         As for :func:`scot_hycnn.metrics.evaluate`, or if ``key_added`` is no valid key or names something else than
         an evaluation. Then nothing is changed.
-
-    Warns
-    -----
-    UserWarning
-        If scores are replaced.
 
     Examples
     --------
@@ -109,6 +104,7 @@ def evaluate(
             rng=rng,
         )
     added = commit(adata, {"uns": {evaluation_slot(stem): evaluation_as_arrays(scores)}}, stacklevel=3)
+    # Notes follow the scores, which take minutes: they say which scores are flattered, and what is left out.
     for note in scores.attrs["notes"]:
         logg.warning(note)
     logg.info("    finished", time=start, deep=added)

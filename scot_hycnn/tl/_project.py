@@ -10,11 +10,10 @@ from scanpy import logging as logg
 from scot_hycnn._anndata._embedding import (
     N_NEIGHBORS,
     check_projection,
-    describe_projection,
     find_embedding,
     place_predicted,
+    projection_fingerprint,
     projection_name,
-    projection_stem,
 )
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._results import read_fit, read_results
@@ -51,6 +50,7 @@ def project(
         Measured cells that place a predicted one.
     key_added
         Stem of the keys; None means ``'<basis>_<key>'``, under which :mod:`scot_hycnn.pl` finds the positions.
+        Slots that exist are replaced, with a warning.
     copy
         Return a changed copy instead of changing ``adata``.
 
@@ -72,11 +72,6 @@ def project(
         If there is no such fit, target or embedding, measured cells have no position, ``n_neighbors`` is not an integer
         of 1 or more, or the keys hold something else. Then nothing is changed.
 
-    Warns
-    -----
-    UserWarning
-        If slots are replaced.
-
     References
     ----------
     Shepard (1968), A two-dimensional interpolation function for irregularly-spaced data, Proc. 23rd ACM National
@@ -96,8 +91,7 @@ def project(
     adata = claim(adata, copy=copy)
     fit = read_fit(adata, key)
     embedding = find_embedding(adata, basis)
-    stem = projection_stem(embedding, key) if key_added is None else key_added
-    names = {slug: projection_name(fit, slug, stem) for slug in fit.slugs(target)}
+    names = {slug: projection_name(fit, slug, embedding, key_added) for slug in fit.slugs(target)}
     for name in names.values():
         check_projection(adata, name)
 
@@ -108,7 +102,9 @@ def project(
         results = read_results(adata, key, fit.targets[slug])
         positions = place_predicted(adata, results, embedding, n_neighbors)
         slots["obsm"][f"X_{name}"] = placed(positions, results.source_rows, range(adata.n_obs))
-        slots["uns"][name] = describe_projection(adata, results, embedding, n_neighbors)
+        # By the fingerprint, pl recognises positions that are older than the fit or the embedding.
+        origin = {"basis": embedding.name, "n_neighbors": int(n_neighbors)}
+        slots["uns"][name] = origin | {"fingerprint": projection_fingerprint(adata, results, embedding)}
     added = commit(adata, slots, stacklevel=3)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None

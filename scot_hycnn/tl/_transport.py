@@ -125,11 +125,13 @@ def transport(
         raise ValueError("fallback=True goes with direction='forward' only; leave it out.")
     if isinstance(key, AnnData):
         raise TypeError("The second argument, key, is an AnnData; pass it as model=.")
+    # A store is checked before any cell is moved.
     path = check_output(output, copy=copy)
     adata = claim(adata, copy=copy, writes=path is None)
 
     fit, maps = _find_maps(adata, model, key, target)
     suffixes = {slug: slug if fit is None else fit.suffix(slug) for slug in maps}
+    # get and pl read the slots of a full prediction, so cells that moved part of the way need others.
     if t != 1 and key_added is None and output is None:
         check_absent(adata, key, suffixes.values())
     key_added = key if key_added is None else key_added
