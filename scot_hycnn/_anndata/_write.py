@@ -62,6 +62,9 @@ def commit(
     keys are removed: beside the new results they would be read as theirs.
     """
     stale = {} if stale is None else stale
+    # The text is made first: after the assignment nothing may fail.
+    lines = (f"    {', '.join(map(repr, values))} (adata.{slot})" for slot, values in new.items() if values)
+    added = "\n".join(["added", *lines])
     if not announced:
         warn_of_replaced(adata, new, stale, stacklevel=stacklevel + 1)
     if adata.is_view:
@@ -78,8 +81,7 @@ def commit(
             raise
     else:
         _assign(adata, new, stale)
-    lines = (f"    {', '.join(map(repr, values))} (adata.{slot})" for slot, values in new.items() if values)
-    return "added\n" + "\n".join(lines)
+    return added
 
 
 def _assign(adata: AnnData, new: Assignments, stale: Mapping[str, Sequence[str]]) -> None:
