@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -66,41 +65,32 @@ def check_columns_are_unique(frame: pd.DataFrame, where: str) -> None:
         )
 
 
-class Finder:
-    """Finds the value that a user means by a label; dictionaries, since there may be thousands of both."""
-
-    def __init__(self, values: Sequence[Any]) -> None:
-        self.values = values
-        self._by_value: dict[Any, list[int]] = {}
-        self._by_name: dict[str, list[int]] = {}
-        for place, value in enumerate(values):
-            self._by_value.setdefault(value, []).append(place)
-            self._by_name.setdefault(str(value), []).append(place)
-
-    def places(self, label: Any) -> list[int]:
-        """Return the places of the values that equal a label; else of those that print alike, or are the same number.
-
-        Files and shells turn 1 into '1', pandas turns 1 into 1.0 where a value is missing, and .1 is another number in
-        32 bits than in 64. A missing value matches nothing, although it may print as some label does.
-        """
-        if not pd.api.types.is_scalar(label) or pd.isna(label):
-            return []
-        found = self._by_value.get(label) or self._by_name.get(str(label), [])
-        number = _as_number(label)
-        if found or not np.isfinite(number):
-            return found
-        numbers = np.array([_as_number(value) for value in self.values])
-        same = np.flatnonzero(numbers == number)
-        if not len(same):
-            with np.errstate(over="ignore"):
-                in_32_bits = numbers.astype(np.float32).astype(np.float64)
-                same = np.flatnonzero((numbers == float(np.float32(number))) | (in_32_bits == number))
-        return [int(place) for place in same]
-
-
-def matching(label: Any, values: Sequence[Any]) -> list[int]:
-    """Return the places of the values that a label means; see :class:`Finder`."""
-    return Finder(values).places(label)
+def matching(labels: Iterable[Any], values: Sequence[Any]) -> list[list[int]]:
+    """Return the places of the values that a user means by each of these labels."""
+    # Dictionaries, since there may be thousands of labels and of values.
+    by_value: dict[Any, list[int]] = {}
+    by_name: dict[str, list[int]] = {}
+    for place, value in enumerate(values):
+        by_value.setdefault(value, []).append(place)
+        by_name.setdefault(str(value), []).append(place)
+    found = []
+    for label in labels:
+        places: list[int] = []
+        # A missing value matches nothing, although it may print as some label does.
+        if pd.api.types.is_scalar(label) and not pd.isna(label):
+            # Files and shells turn 1 into '1'.
+            places = by_value.get(label) or by_name.get(str(label), [])
+            number = _as_number(label)
+            if not places and np.isfinite(number):
+                # pandas turns 1 into 1.0 where a value is missing, and .1 is another number in 32 bits than in 64.
+                numbers = np.array([_as_number(value) for value in values])
+                with np.errstate(over="ignore"):
+                    in_32_bits = numbers.astype(np.float32).astype(np.float64)
+                    alike = (numbers == float(np.float32(number))) | (in_32_bits == number)
+                same = numbers == number
+                places = np.flatnonzero(same if same.any() else alike).tolist()
+        found.append(places)
+    return found
 
 
 def _as_number(label: Any) -> float:
@@ -115,22 +105,15 @@ class Labels:
     """Distinct labels of a column, and the label of each cell."""
 
     values: tuple[Any, ...]  # Python objects: categories in their order, unused ones included; otherwise sorted
+    names: tuple[str, ...]  # the values as strings
     codes: Rows  # place in `values` of each cell's label, shape (n_obs,); -1 where it is missing
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The labels as strings."""
-        return tuple(map(str, self.values))
-
-    def rows(self, place: int) -> Rows:
-        """Row numbers of the cells with a label, ascending."""
-        return np.flatnonzero(self.codes == place)
 
 
 def read_labels(column: pd.Series[Any], where: str) -> Labels:
     """Read labels of any type: categories, strings, objects, numbers and booleans, of NumPy, pandas or Arrow."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return Labels(tuple(_plain(column.cat.categories)), column.cat.codes.to_numpy().astype(np.intp))
+        values = _plain(column.cat.categories)
+        return Labels(tuple(values), tuple(map(str, values)), column.cat.codes.to_numpy().astype(np.intp))
     # pandas cannot build an index of 16-bit floats.
     is_half = column.dtype == np.float16
     try:
@@ -146,7 +129,7 @@ def read_labels(column: pd.Series[Any], where: str) -> Labels:
     place = np.empty(len(order) + 1, dtype=np.intp)
     place[order] = np.arange(len(order))
     place[-1] = -1
-    return Labels(tuple(values[i] for i in order), place[codes])
+    return Labels(tuple(values[i] for i in order), tuple(str(values[i]) for i in order), place[codes])
 
 
 def _plain(values: Any) -> list[Any]:
@@ -220,14 +203,12 @@ def find_conditions(
     else:
         groupby = _choose_column(obs, keys) if groupby is None else groupby
         labels = read_labels(column_of(obs, groupby, "groupby"), f"adata.obs[{groupby!r}]")
-        finder = Finder(labels.values)
-        for name, label in keys:
-            places = finder.places(label)
+        for (name, label), places in zip(keys, matching([label for _, label in keys], labels.values), strict=True):
             if len(places) != 1:
                 raise ValueError(
                     f"{name}={label!r} is not a category of adata.obs[{groupby!r}]; it has {listed(labels.values)}."
                 )
-            found.append(Condition(labels.names[places[0]], labels.rows(places[0])))
+            found.append(Condition(labels.names[places[0]], np.flatnonzero(labels.codes == places[0])))
     source, *targets = found
     # Different keys may mean one label, such as 1 and '1'.
     counts = Counter(target.label for target in targets)
@@ -270,8 +251,8 @@ def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]]) -> str:
             must_be_named = not is_text or pd.api.types.infer_dtype(values) == "boolean"
         # Thousands of different numbers are measurements.
         if not must_be_named or len(values) <= MAX_GROUPS:
-            finder = Finder(values)
-            found[str(name)] = not must_be_named, sum(len(finder.places(key)) == 1 for _, key in keys), values
+            n_found = sum(len(places) == 1 for places in matching([key for _, key in keys], values))
+            found[str(name)] = not must_be_named, n_found, values
     labels = [name for name, (is_labels, _, _) in found.items() if is_labels]
     full = [name for name, (_, n_found, _) in found.items() if n_found == len(keys)]
     of_labels = [name for name in full if name in labels]
@@ -300,14 +281,14 @@ def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]]) -> str:
 
 
 def labelled_rows(obs: pd.DataFrame, groupby: str | None, label: Hashable) -> Rows | None:
-    """Row numbers of the cells with this label, or None where obs lacks the column or the label."""
+    """Return the row numbers of the cells with this label, or None where obs lacks the column or the label."""
     if groupby is None:
         return mask_rows(obs, str(label)).nonzero()[0] if is_mask(obs, label) else None
     if groupby not in obs:
         return None
     labels = read_labels(column_of(obs, groupby, "groupby"), f"adata.obs[{groupby!r}]")
-    places = matching(label, labels.values)
-    return labels.rows(places[0]) if len(places) == 1 else None
+    places = matching([label], labels.values)[0]
+    return np.flatnonzero(labels.codes == places[0]) if len(places) == 1 else None
 
 
 def listed_labels(obs: pd.DataFrame, groupby: str) -> str:
@@ -316,7 +297,7 @@ def listed_labels(obs: pd.DataFrame, groupby: str) -> str:
 
 
 def is_mask(obs: pd.DataFrame, name: Hashable) -> bool:
-    """Whether obs has exactly one column of that name, and it is boolean."""
+    """Return whether obs has exactly one column of that name, and it is boolean."""
     return isinstance(name, str) and sum(obs.columns == name) == 1 and booleans(obs[name]) is not None
 
 

@@ -12,7 +12,6 @@ from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
 from ._conditions import Rows
-from ._lazy import in_memory
 from ._representation import (
     Coordinates,
     Representation,
@@ -20,6 +19,7 @@ from ._representation import (
     expression_of,
     feature_names,
     find_layer,
+    in_memory,
     is_finite,
     loadings_key,
     read_coordinates,
@@ -81,10 +81,7 @@ class Genes:
         return dense.astype(np.float32)
 
     def predicted(self, measured: Expression | None, x: Coordinates, points: Coordinates) -> Expression:
-        """Return expression of cells, (n, genes), that a map moves from x to points, (n, d).
-
-        ``measured`` is their expression at x; only loadings need it.
-        """
+        """Return expression, (n, genes), of cells with ``measured`` expression that a map moves from x to points."""
         if self.decoder is not None:
             returned: Any = self.decoder(points.astype(np.float32))
             try:

@@ -64,14 +64,11 @@ def place_predicted(adata: AnnData, results: Results, embedding: Representation,
     return np.asarray(neighbors.predict(results.predicted))
 
 
-def projection_name(fit: StoredFit, slug: str, stem: str) -> str:
-    """Return the key of uns for one target's projection; obsm has 'X_<key>', so that scanpy takes it as a basis."""
+def projection_name(fit: StoredFit, slug: str, embedding: Representation, stem: str | None = None) -> str:
+    """Return the key of uns for one target's projection, such as 'umap_hycnn_ot'; obsm has 'X_<key>'."""
+    # scanpy takes 'X_<key>' in obsm as the basis '<key>'.
+    stem = f"{embedding.name.removeprefix('X_')}_{fit.key}" if stem is None else stem
     return "_".join(filter(None, (stem, fit.suffix(slug))))
-
-
-def projection_stem(embedding: Representation, key: str) -> str:
-    """Return the stem of the names of a fit's projections: 'umap_hycnn_ot'."""
-    return f"{embedding.name.removeprefix('X_')}_{key}"
 
 
 def check_projection(adata: AnnData, name: str) -> None:
@@ -87,20 +84,14 @@ def check_projection(adata: AnnData, name: str) -> None:
             )
 
 
-def describe_projection(adata: AnnData, results: Results, embedding: Representation, n_neighbors: int) -> Origin:
-    """Return what is stored beside a projection, with a fingerprint, since the fit or the embedding may change."""
-    fingerprint = _fingerprint(adata, results, embedding)
-    return {"basis": embedding.name, "n_neighbors": int(n_neighbors), "fingerprint": fingerprint}
-
-
 def read_projection(adata: AnnData, results: Results, embedding: Representation, key: str) -> Coordinates | None:
     """Return positions that :func:`scot_hycnn.tl.project` has stored, shape (n, columns); None if there are none."""
     fit = read_fit(adata, key)
-    name = projection_name(fit, fit.slug(results.target), projection_stem(embedding, key))
+    name = projection_name(fit, fit.slug(results.target), embedding)
     stored = _stored(adata, name)
     if stored is None or f"X_{name}" not in adata.obsm:
         return None
-    if stored["fingerprint"] != _fingerprint(adata, results, embedding):
+    if stored["fingerprint"] != projection_fingerprint(adata, results, embedding):
         warnings.warn(
             f"adata.obsm['X_{name}'] was made from another fit or embedding than the present one, and is not used; "
             f"run sh.tl.project(adata, {embedding.name.removeprefix('X_')!r}, {key!r}) again.",
@@ -117,7 +108,7 @@ def _stored(adata: AnnData, name: str) -> Mapping[str, Any] | None:
     return stored if is_ours and isinstance(stored["fingerprint"], str) else None
 
 
-def _fingerprint(adata: AnnData, results: Results, embedding: Representation) -> str:
+def projection_fingerprint(adata: AnnData, results: Results, embedding: Representation) -> str:
     """Return a SHA-256 of the coordinates of the fit and the positions of its cells."""
     # In float32, so that a file that stores fewer digits gives the same fingerprint.
     digest = hashlib.sha256()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Mask, Rows, column_of, labelled_rows, listed_labels, mask_rows, read_groups
-from ._fit_input import TEST, TRAIN, fingerprint_of_split
+from ._conditions import Mask, Rows, labelled_rows, mask_rows, read_groups
+from ._fit_input import TEST, TRAIN, fingerprint_of_split, rows_of_split
 from ._representation import Coordinates, Representation, find_same_representation, is_finite, read_coordinates
 from ._results import StoredFit, labelled_cells
 from ._schema import check_key, evaluation_slot
@@ -62,20 +62,13 @@ def held_out_cells(
     chosen = np.ones(adata.n_obs, dtype=bool) if mask_obs is None else mask_rows(adata.obs, mask_obs)
     if split_key is not None:
         advice = " If the cells to evaluate on have no label, pass them as mask_obs."
-        column_of(adata.obs, split_key, "split_key", advice=advice)
-        rows = labelled_rows(adata.obs, split_key, TEST)
-        if rows is None or not len(rows):
-            raise ValueError(
-                f"split_key={split_key!r}: no cell of adata.obs[{split_key!r}] is labelled {TEST!r}; it has "
-                f"{listed_labels(adata.obs, split_key)}."
-            )
-        chosen = chosen & np.isin(np.arange(adata.n_obs), rows)
+        chosen = chosen & np.isin(np.arange(adata.n_obs), rows_of_split(adata.obs, split_key, TEST, advice))
 
     notes = []
     parts = {"source": fit.source, **fit.targets}
     cells = {slug: labelled_cells(adata, fit.groupby, label) for slug, label in parts.items()}
     if recorded is not None and recorded in adata.obs:
-        # The split of the fit tells its training cells, if it was not written anew since.
+        # The split of the fit says which its training cells are, if it was not written anew since.
         params = fit.params
         if params.get("n_obs") == adata.n_obs and params.get("split_fingerprint") != fingerprint_of_split(
             adata.obs, recorded
@@ -117,35 +110,17 @@ def read_held_out(adata: AnnData, fit: StoredFit, slug: str, chosen: _Chosen) ->
     return HeldOut(rep, x_rows, y_rows, x, y)
 
 
-class CellGroups(Mapping[str, _Chosen]):
-    """Label to the cells of each group, as a boolean array (n_obs,)."""
-
-    # Arrays are made on use: those of 2,000 groups of a million cells would take 2 GB.
-    def __init__(self, n_obs: int, rows: Mapping[str, Rows]) -> None:
-        self._n_obs, self._rows = n_obs, rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
-
-    def __getitem__(self, label: str) -> _Chosen:
-        chosen = np.zeros(self._n_obs, dtype=bool)
-        chosen[self._rows[label]] = True
-        return chosen
-
-
-def groups_of_cells(obs: pd.DataFrame, groupby: str | None) -> CellGroups:
-    """Return the cells of each group of a column, after ``'all'`` with all cells."""
+def groups_of_cells(obs: pd.DataFrame, groupby: str | None) -> dict[str, Rows]:
+    """Return the rows of the cells of each group of a column, after ``'all'`` with all cells."""
     rows = {"all": np.arange(len(obs))}
     if groupby is not None:
         labels = read_groups(obs, groupby)
         if "all" in labels.names:
             raise ValueError(f"adata.obs[{groupby!r}] has a group 'all', which means all cells here; rename it.")
         # Categories without a cell are no groups.
-        rows |= {name: labels.rows(i) for i, name in enumerate(labels.names) if len(labels.rows(i))}
-    return CellGroups(len(obs), rows)
+        by_name = {name: np.flatnonzero(labels.codes == i) for i, name in enumerate(labels.names)}
+        rows |= {name: found for name, found in by_name.items() if len(found)}
+    return rows
 
 
 # ---- scores

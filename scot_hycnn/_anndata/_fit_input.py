@@ -27,14 +27,14 @@ from ._conditions import (
     read_groups,
 )
 from ._input_warnings import warning_of_scale
-from ._lazy import obs_columns
 from ._representation import (
     Coordinates,
     Representation,
     StoredRows,
     check_finite,
     find_representation,
-    read_rows,
+    obs_columns,
+    read_coordinates,
     source_of,
 )
 from ._results import slots_of_previous_fit
@@ -132,7 +132,7 @@ def read_fit_input(
         coordinates: Coordinates | StoredRows = StoredRows(condition.label, rep, table, rows)
         # Cells in a file that are not moved stay there until they are fitted on.
         if rows is not training or not in_file:
-            coordinates = read_rows(table, rep, rows)
+            coordinates = read_coordinates(table, rep, rows)
             finite = np.asarray(np.isfinite(coordinates).all(axis=1))
             if not finite.all():
                 check_finite(adata, rep, rows[allowed[rows]], finite[allowed[rows]])
@@ -157,9 +157,9 @@ def without_targets(adata: AnnData, cells: FitInput, labels: Collection[str], ke
 
 
 def _free_slugs(adata: AnnData, key: str, labels: Sequence[str]) -> dict[str, str]:
-    """Slugs of the targets; raise a ValueError if their slots hold what no fit under this key wrote."""
+    """Return the slugs of the targets; raise a ValueError if their slots hold what no fit under this key wrote."""
     found = slugs(labels)
-    previous = slots_of_previous_fit(adata, key)
+    previous = slots_of_previous_fit(adata, key) if key in adata.uns else []
     known = {name for slots in previous for names in slots.of_fit.values() for name in names}
     if key in adata.uns and not known:  # a damaged fit may be replaced, and its slots cannot be read
         return found
@@ -186,10 +186,8 @@ def _small_targets(
     *,
     skip_small: bool,
 ) -> tuple[tuple[str, int], ...]:
-    """Targets with too few cells that are skipped, and how many they have; a ValueError names those that may not be.
-
-    All conditions are checked before any is fitted: the last of many targets must not end hours of work.
-    """
+    """Return the targets that are skipped, with their numbers of cells; a ValueError names those that may not be."""
+    # All conditions are checked before any is fitted: the last of many targets must not end hours of work.
     min_cells = max(_MIN_CELLS, 2 * rep.n_dims)
     counts = [(condition.label, int(allowed[condition.rows].sum())) for condition in conditions]
     small_source = [(label, n) for label, n in counts[:1] if n < min_cells]
@@ -211,7 +209,7 @@ def _small_targets(
 def _read_groups(
     obs: pd.DataFrame, group_key: str, allowed: NDArray[np.bool_], conditions: Sequence[Condition]
 ) -> pd.Categorical[str]:
-    """Group of every cell, shape (n_obs,); a ValueError if a cell to fit on has none."""
+    """Return the group of every cell, shape (n_obs,); a ValueError if a cell to fit on has none."""
     labels = read_groups(obs, group_key, "group_key")
     is_missing = np.append(np.isin(labels.names, _MISSING), True)  # the last entry is for code -1
     codes = np.where(is_missing[labels.codes], -1, labels.codes)
@@ -230,23 +228,29 @@ def training_rows(obs: pd.DataFrame, split_key: str | None, mask_obs: Mask | Non
     allowed = np.ones(len(obs), dtype=bool) if mask_obs is None else mask_rows(obs, mask_obs)
     if split_key is None:
         return allowed
-    column_of(obs, split_key, "split_key", advice=" Run sh.pp.split(adata) first.")
-    rows = labelled_rows(obs, split_key, TRAIN)
-    if rows is None or not len(rows):
-        raise ValueError(
-            f"split_key={split_key!r}: no cell of adata.obs[{split_key!r}] is labelled {TRAIN!r}; it has "
-            f"{listed_labels(obs, split_key)}. sh.pp.split(adata) writes such a column."
-        )
+    rows = rows_of_split(obs, split_key, TRAIN, " Run sh.pp.split(adata) first.")
     return allowed & np.isin(np.arange(len(obs)), rows)
 
 
+def rows_of_split(obs: pd.DataFrame, split_key: str, label: str, advice: str) -> Rows:
+    """Return the row numbers of the training or the test cells of a split; it is an error if there are none."""
+    column_of(obs, split_key, "split_key", advice=advice)
+    rows = labelled_rows(obs, split_key, label)
+    if rows is None or not len(rows):
+        raise ValueError(
+            f"split_key={split_key!r}: no cell of adata.obs[{split_key!r}] is labelled {label!r}; it has "
+            f"{listed_labels(obs, split_key)}. sh.pp.split(adata) writes such a column."
+        )
+    return rows
+
+
 def fingerprint(names: pd.Index[str]) -> str:
-    """SHA-256 of the names of cells in any order, by which the same choice of cells is recognised."""
+    """Return a SHA-256 of the names of cells in any order, by which the same choice of cells is recognised."""
     return hashlib.sha256("\n".join(sorted(map(str, names))).encode()).hexdigest()
 
 
 def fingerprint_of_split(obs: pd.DataFrame, split_key: str) -> str:
-    """Fingerprint of the training cells of a split."""
+    """Return the fingerprint of the training cells of a split."""
     return fingerprint(obs.index[training_rows(obs, split_key, None)])
 
 

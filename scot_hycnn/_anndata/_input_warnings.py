@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from ._conditions import Rows
-from ._lazy import in_memory
 from ._representation import (
     Representation,
     dense_array,
     expression_of,
     feature_names,
     find_layer,
+    in_memory,
     loadings_key,
     read_coordinates,
 )
@@ -50,11 +50,9 @@ _LOG_NORMALISE = (
 
 
 def warning_of_scale(adata: AnnData, rep: Representation, training: Sequence[Rows]) -> str | None:
-    """Return a warning if distances in a representation mean little, judged from at most 1,000 training cells.
+    """Return a warning if distances mean little, judged from at most 1,000 training cells.
 
-    ``training`` are the row numbers of the training cells of the source and of each target. An embedding of
-    neighbours, counts, components of counts, and a few features with nearly all of the variance are found, in this
-    order.
+    ``training`` are the rows of the training cells of the source and of each target.
     """
     where = "adata.X" if rep.name == "X" else f"adata.obsm[{rep.name!r}]"
     entry = adata.uns.get(rep.name, adata.uns.get(rep.name.removeprefix("X_")))
@@ -80,17 +78,23 @@ def warning_of_scale(adata: AnnData, rep: Representation, training: Sequence[Row
             f"{where} looks like counts, or counts divided by a cell's total, without a logarithm: few abundant "
             f"features decide the map. {_LOG_NORMALISE}"
         )
+    # Components are judged by the genes behind them, where loadings of the right shape say which these are.
+    key, loadings = None if rep.name == "X" else loadings_key(adata, rep.name), None
+    if key is not None:
+        found = np.asarray(in_memory(adata.varm[key]))[:, : rep.n_dims]
+        is_usable = found.shape[1] == rep.n_dims and np.isfinite(found).all()
+        loadings = found.astype(np.float64) if is_usable else None
     rows = np.sort(rng.permutation(np.concatenate(drawn))[:_CELLS_OF_X])
-    if rep.name != "X" and (layer := _counts_behind(adata, rep, rows)):
+    if loadings is not None and (layer := _counts_behind(adata, rep, loadings, rows)):
         return (
             f"{where} are principal components of {layer}, which looks like counts, or counts divided by a cell's "
             f"total, without a logarithm: few abundant genes decide the map. {_LOG_NORMALISE}"
         )
-    return _few_features(adata, rep, sample, where)
+    return _few_features(adata, rep, loadings, sample, where)
 
 
 def look_like_counts(values: NDArray[Any]) -> bool:
-    """Whether features of cells, shape (n, d), are counts, or the counts of each cell times one number."""
+    """Return whether features of cells, shape (n, d), are counts, or the counts of each cell times one number."""
     if not np.isfinite(values).all() or (values < 0).any():
         return False
     if (values == np.round(values)).all():
@@ -101,9 +105,8 @@ def look_like_counts(values: NDArray[Any]) -> bool:
     return bool(len(multiples) >= len(values) and (np.abs(multiples - np.round(multiples)) < 0.01).mean() > 0.9)
 
 
-def _counts_behind(adata: AnnData, rep: Representation, rows: Rows) -> str | None:
-    """Name of the counts that have these components, if there are any."""
-    loadings = _loadings(adata, rep)
+def _counts_behind(adata: AnnData, rep: Representation, loadings: Numbers, rows: Rows) -> str | None:
+    """Return the name of the counts that have these components, if there are any."""
     try:
         layer = find_layer(adata, rep, None)
     except ValueError:  # the layer that the PCA was run on is gone
@@ -116,7 +119,7 @@ def _counts_behind(adata: AnnData, rep: Representation, rows: Rows) -> str | Non
         is_readable = values is not None and (getattr(values, "format", None) != "csc" or issparse(values))
         if hasattr(values, "numblocks"):
             is_readable = bool(values.numblocks[0] > 1 or values.numblocks[1] == 1)
-    if loadings is None or not is_readable:
+    if not is_readable:
         return None
     expression = dense_array(expression_of(adata, layer, rows))
     if expression.dtype.kind not in "fiu" or not look_like_counts(expression):
@@ -129,18 +132,13 @@ def _counts_behind(adata: AnnData, rep: Representation, rows: Rows) -> str | Non
     return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
 
 
-def _loadings(adata: AnnData, rep: Representation) -> Numbers | None:
-    key = None if rep.name == "X" else loadings_key(adata, rep.name)
-    loadings = None if key is None else np.asarray(in_memory(adata.varm[key]))[:, : rep.n_dims]
-    is_usable = loadings is not None and loadings.shape[1] == rep.n_dims and np.isfinite(loadings).all()
-    return np.asarray(loadings, dtype=np.float64) if is_usable else None
-
-
-def _few_features(adata: AnnData, rep: Representation, sample: Sequence[Numbers], where: str) -> str | None:
+def _few_features(
+    adata: AnnData, rep: Representation, loadings: Numbers | None, sample: Sequence[Numbers], where: str
+) -> str | None:
+    """Return a warning if a few features, or the genes behind the components, hold nearly all of the variance."""
     # Each condition is centred at its median, and extremes are cut: neither a response nor a far cell may count.
     centred = np.concatenate([coordinates - np.median(coordinates, axis=0) for coordinates in sample])
     centred = np.clip(centred, *np.quantile(centred, [0.01, 0.99], axis=0))
-    loadings = _loadings(adata, rep)
     if loadings is None:
         variance, names, what = centred.var(axis=0), feature_names(adata, rep), f"columns of {where}"
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -15,7 +15,6 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from ._conditions import Rows, listed
-from ._lazy import in_memory
 from ._schema import layer_names
 
 Coordinates = NDArray[np.floating[Any]]  # (cells, dimensions)
@@ -125,7 +124,7 @@ def _fingerprint(adata: AnnData, name: str, n_dims: int) -> str:
 
 
 def loadings_key(adata: AnnData, name: str) -> str | None:
-    """Key of varm that holds a representation's loadings, if there are any."""
+    """Return the key of varm that holds a representation's loadings, if there are any."""
     # sc.pp.pca writes X_pca with PCs, and with key_added the same key in obsm and varm.
     candidates = {"X_pca": ("PCs",), "pca": ("pca", "PCs")}.get(name, (name,))
     return next((key for key in candidates if key in adata.varm), None)
@@ -149,7 +148,7 @@ def find_layer(adata: AnnData, rep: Representation, layer: str | None) -> str | 
 
 
 def feature_names(adata: AnnData, rep: Representation) -> list[str]:
-    """Names of the columns: genes for 'X', the table's own names if it has some, else PC1, PC2 ..."""
+    """Return names of the columns: genes for 'X', the table's own names if it has some, else PC1, PC2 ..."""
     if rep.name == "X":
         return [str(name) for name in adata.var_names]
     table = source_of(adata, rep)
@@ -159,13 +158,8 @@ def feature_names(adata: AnnData, rep: Representation) -> list[str]:
     return [f"{prefix}{i + 1}" for i in range(rep.n_dims)]
 
 
-def read_coordinates(adata: AnnData, rep: Representation, rows: Rows) -> Coordinates:
-    """Read a copy of the coordinates of some cells, from memory or a file: shape (n, d), float32 or float64."""
-    return read_rows(source_of(adata, rep), rep, rows)
-
-
 def source_of(adata: AnnData, rep: Representation) -> Any:
-    """Return what :func:`read_rows` reads from; where many conditions are read, the table is looked up once."""
+    """Return what :func:`read_coordinates` reads from: the table in obsm, or the AnnData itself for 'X'."""
     if rep.name == "X":
         return adata
     table: Any = adata.obsm[rep.name]
@@ -173,19 +167,23 @@ def source_of(adata: AnnData, rep: Representation) -> Any:
     return table.tocsr() if hasattr(table, "tocsr") else table
 
 
-def read_rows(source: Any, rep: Representation, rows: Rows) -> Coordinates:
-    """Read coordinates in blocks, so that beyond the result only one block is in memory."""
-    # Files are read forwards, each row once.
+def read_coordinates(source: Any, rep: Representation, rows: Rows) -> Coordinates:
+    """Read a copy of the coordinates of some cells, shape (n, d), float32 or float64, from memory or a file.
+
+    ``source`` is an AnnData, or the table of :func:`source_of` where many conditions are read from it.
+    """
+    table = source_of(source, rep) if isinstance(source, AnnData) else source
+    # Files are read forwards, each row once, and in blocks: beyond the result only one block is in memory.
     ascending, places = (rows, None) if (np.diff(rows) > 0).all() else np.unique(rows, return_inverse=True)
     size, coordinates = rows_at_once(rep), np.empty((0, rep.n_dims))
     for start in range(0, max(len(ascending), 1), size):
         part = ascending[start : start + size]
-        if isinstance(source, AnnData):
-            block = dense_array(expression_of(source, None, part))
-        elif hasattr(source, "iloc"):
-            block = dense_array(in_memory(source.iloc[part]).iloc[:, : rep.n_dims])
+        if isinstance(table, AnnData):
+            block = dense_array(expression_of(table, None, part))
+        elif hasattr(table, "iloc"):
+            block = dense_array(in_memory(table.iloc[part]).iloc[:, : rep.n_dims])
         else:
-            block = dense_array(source[part, : rep.n_dims])
+            block = dense_array(table[part, : rep.n_dims])
         if block.dtype.kind not in "fiub":
             raise ValueError(
                 f"The representation {rep.name!r} holds values of dtype {block.dtype}; only numbers can be transported."
@@ -220,7 +218,7 @@ class StoredRows:
         return len(self.rows)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Coordinates:
-        coordinates = read_rows(self.table, self.rep, self.rows)
+        coordinates = read_coordinates(self.table, self.rep, self.rows)
         bad = self.rows[~is_finite(coordinates)]
         if len(bad):
             raise ValueError(
@@ -237,7 +235,7 @@ class StoredRows:
 
 
 def rows_at_once(rep: Representation) -> int:
-    """Rows of one block."""
+    """Return the number of rows of one block."""
     return min(MAX_ROWS, max(MIN_ROWS, MAX_VALUES // rep.n_dims))
 
 
@@ -250,7 +248,7 @@ def spans(n_rows: int, rows: Rows, size: int) -> Iterator[tuple[range, Rows]]:
 
 
 def is_finite(coordinates: Coordinates) -> NDArray[np.bool_]:
-    """Which cells, shape (n,), have only finite coordinates."""
+    """Return which cells, shape (n,), have only finite coordinates."""
     return np.asarray(np.isfinite(coordinates).all(axis=1))
 
 
@@ -266,7 +264,7 @@ def check_finite(adata: AnnData, rep: Representation, rows: Rows, finite: NDArra
 
 
 def expression_of(adata: AnnData, layer: str | None, rows: Rows) -> Any:
-    """X, or a layer, of some cells, as it is stored; of a file only these rows are read."""
+    """Return X, or a layer, of some cells, as it is stored; of a file only these rows are read."""
     if adata.isbacked or adata.is_view:
         part = adata[rows]
         return part.X if layer is None else part.layers[layer]
@@ -289,3 +287,26 @@ def dense_array(values: Any) -> NDArray[Any]:
     if isinstance(values, np.ma.MaskedArray):
         return np.asarray(np.ma.filled(values.astype(np.result_type(values.dtype, np.float32)), np.nan))
     return np.asarray(values.toarray() if hasattr(values, "toarray") else values)
+
+
+def in_memory(value: Any) -> Any:
+    """Read a lazy value, or those in a dict, into memory; return any other value as it is."""
+    # Neither Dask nor xarray is imported here: where nothing is lazy, they may be absent.
+    if hasattr(value, "to_memory"):  # tables of anndata, and its sparse matrices in files
+        return value.to_memory()
+    if isinstance(value, Mapping):
+        return {key: in_memory(entry) for key, entry in value.items()}
+    # A Dask array is computed in threads of this process: on a worker of a cluster, the default scheduler would submit
+    # a task and wait for it.
+    return value.compute(scheduler="threads") if hasattr(value, "compute") else value
+
+
+def obs_columns(adata: AnnData, *names: object) -> pd.DataFrame:
+    """Return obs as a DataFrame; of a lazy one only the named columns, if all of them exist."""
+    obs: Any = adata.obs
+    if isinstance(obs, pd.DataFrame):
+        return obs
+    # All columns are read where one is None (it has yet to be found) or absent (the message names those that exist).
+    exist = all(isinstance(name, str) and name in obs for name in names)
+    frame: pd.DataFrame = (obs[list(dict.fromkeys(names))] if exist else obs).to_memory()
+    return frame

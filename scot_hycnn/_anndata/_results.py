@@ -11,13 +11,14 @@ import numpy as np
 from anndata import AnnData
 
 from ._conditions import Rows, labelled_rows, listed, listed_labels, matching
-from ._lazy import in_memory, obs_columns
 from ._representation import (
     Coordinates,
     Representation,
     feature_names,
     find_same_representation,
+    in_memory,
     is_finite,
+    obs_columns,
     read_coordinates,
     spans,
 )
@@ -68,7 +69,7 @@ class StoredFit:
         """Return the slug of one target in a list, or the slugs of all targets for None."""
         if target is None:
             return list(self.targets)
-        found = matching(target, list(self.targets.values()))
+        found = matching([target], list(self.targets.values()))[0]
         if len(found) != 1:
             raise ValueError(
                 f"target={target!r} is not a target of adata.uns[{self.key!r}]; it has {listed(self.targets.values())}."
@@ -149,7 +150,7 @@ def read_fit(adata: AnnData, key: str) -> StoredFit:
 
 
 def slots_of_previous_fit(adata: AnnData, key: str) -> list[Slots]:
-    """Return the slots of an earlier fit under this key; beside a new fit they would pass for its results."""
+    """Return the slots of the fit under this key; a damaged one has none that can be read."""
     try:
         previous = read_fit(adata, key)
     except ValueError:

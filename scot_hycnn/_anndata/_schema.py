@@ -27,7 +27,7 @@ class Slots:
 
     @classmethod
     def named(cls, key: str, slug: str) -> Slots:
-        """Keys under ``key``; ``slug`` is empty if there is one target only."""
+        """Return the keys under ``key``; ``slug`` is empty if there is one target only."""
         suffix = f"_{slug}" if slug else ""
         moved, inverse = f"X_{key}{suffix}", f"X_{key}_inverse{suffix}"
         columns = f"{key}_displacement{suffix}", f"{key}_std{suffix}", f"{key}_out_of_support{suffix}"
@@ -35,12 +35,12 @@ class Slots:
 
 
 def evaluation_slot(key: str) -> str:
-    """Key of uns with the scores of the fit ``key``."""
+    """Return the key of uns with the scores of the fit ``key``."""
     return f"{key}_evaluation"
 
 
 def layer_names(adata: AnnData) -> list[str]:
-    """Names of the layers, without None, which stands for X since anndata 0.13."""
+    """Return the names of the layers, without None, which stands for X since anndata 0.13."""
     return [name for name in adata.layers if name is not None]
 
 
@@ -81,26 +81,17 @@ def check_absent(adata: AnnData, key: str, suffixes: Iterable[str]) -> None:
 
 
 def slugs(labels: Sequence[str]) -> dict[str, str]:
-    """Return slug to label for distinct labels: slugs are parts of keys that survive every file format.
-
-    A slug has at most 100 letters, digits and ``_ . -``, and does not begin
-    with ``_`` or ``.``, which have a meaning in HDF5 and zarr. Slugs differ in more than case: zarr stores are folders,
-    and some file systems ignore case.
-
-    Examples
-    --------
-    >>> from scot_hycnn._anndata import slugs
-    >>> slugs(["BCR/FcR-XL", "BCR_FcR-XL", "IFN-β"])
-    {'BCR_FcR-XL': 'BCR/FcR-XL', 'BCR_FcR-XL_2': 'BCR_FcR-XL', 'IFN-': 'IFN-β'}
-    """
+    """Return slug to label for distinct labels: slugs are parts of keys that every file format can hold."""
     result: dict[str, str] = {}
     taken: set[str] = set()
     counts: dict[str, int] = {}  # a search from _2 on would be quadratic where thousands of labels have one base
     for label in labels:
+        # HDF5 and zarr give '/', and '_' or '.' at the beginning, a meaning; files of long names cannot be written.
         base = re.sub(r"[^A-Za-z0-9_.-]+", "_", label)[:80].strip("_.") or "target"
         if not is_slug(base):
             base = f"target_{base}"
         slug, count = base, counts.get(base.lower(), 1)
+        # Slugs differ in more than case: zarr stores are folders, and some file systems ignore case.
         while slug.lower() in taken:
             count += 1
             slug = f"{base}_{count}"

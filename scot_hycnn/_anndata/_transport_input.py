@@ -10,7 +10,6 @@ import numpy as np
 from anndata import AnnData
 
 from ._conditions import Mask, Rows, labelled_rows, listed_labels, mask_rows
-from ._lazy import obs_columns
 from ._representation import (
     Coordinates,
     Representation,
@@ -18,6 +17,7 @@ from ._representation import (
     find_representation,
     find_same_representation,
     is_finite,
+    obs_columns,
     read_coordinates,
     rows_at_once,
     spans,

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from ._conditions import Rows
 from ._files import check_writable, import_zarr, written_whole
 from ._fit_input import FitInput, fingerprint_of_split
-from ._lazy import in_memory, obs_columns
-from ._representation import Coordinates, read_coordinates
+from ._representation import Coordinates, in_memory, obs_columns, read_coordinates
 from ._results import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
 from ._schema import Slots, evaluation_slot
 from ._transport_input import NewCells
@@ -56,28 +55,33 @@ def commit(
     stale: Mapping[str, Sequence[str]] | None = None,
     stacklevel: int = 4,
     announced: bool = False,
-) -> None:
-    """Assign everything, or nothing, and warn of keys that exist unless that was ``announced`` before.
+) -> str:
+    """Assign everything, or nothing, and return what was added, for the log.
 
-    ``stale`` keys are removed: beside the new results they would be read as theirs. A view becomes an independent
-    AnnData, as scanpy makes it before it writes. ``stacklevel`` is that of the user's line.
+    Warn of keys that exist, unless that was ``announced`` before; ``stacklevel`` is that of the user's line. ``stale``
+    keys are removed: beside the new results they would be read as theirs.
     """
     stale = {} if stale is None else stale
+    # The text is made first: after the assignment nothing may fail.
+    lines = (f"    {', '.join(map(repr, values))} (adata.{slot})" for slot, values in new.items() if values)
+    added = "\n".join(["added", *lines])
     if not announced:
         warn_of_replaced(adata, new, stale, stacklevel=stacklevel + 1)
-    if not adata.is_view:
+    if adata.is_view:
+        # A view becomes an independent AnnData, as scanpy makes it before it writes. Assigning to a view would warn,
+        # and a copy made beforehand would stay after a failure.
+        actual = adata.copy()
+        _assign(actual, new, stale)
+        before = dict(vars(adata))
+        try:
+            adata._init_as_actual(actual)  # noqa: SLF001 - AnnData has no public name for it
+        except BaseException:
+            vars(adata).clear()
+            vars(adata).update(before)
+            raise
+    else:
         _assign(adata, new, stale)
-        return
-    # Assigning to a view would warn, and a copy made beforehand would stay after a failure.
-    actual = adata.copy()
-    _assign(actual, new, stale)
-    before = dict(vars(adata))
-    try:
-        adata._init_as_actual(actual)  # noqa: SLF001 - AnnData has no public name for it
-    except BaseException:
-        vars(adata).clear()
-        vars(adata).update(before)
-        raise
+    return added
 
 
 def _assign(adata: AnnData, new: Assignments, stale: Mapping[str, Sequence[str]]) -> None:
@@ -132,14 +136,8 @@ def warn_of_replaced(adata: AnnData, new: Assignments, stale: Mapping[str, Seque
         )
 
 
-def _added(slots: Assignments) -> str:
-    """What was added, for the log."""
-    lines = (f"    {', '.join(map(repr, values))} (adata.{slot})" for slot, values in slots.items() if values)
-    return "added\n" + "\n".join(lines)
-
-
-def _placed(values: Coordinates, rows: Rows, span: range, background: Coordinates | None = None) -> NDArray[np.float32]:
-    """Put values of some cells among all rows of a span; other rows are NaN, or the background."""
+def placed(values: Coordinates, rows: Rows, span: range, background: Coordinates | None = None) -> NDArray[np.float32]:
+    """Return values of some cells among all rows of a span; other rows are NaN, or the background."""
     full = np.full((len(span), *values.shape[1:]), np.nan, np.float32)
     if background is not None:
         full[:] = background
@@ -162,20 +160,18 @@ class Fitted:
 
 
 def announce_replaced(adata: AnnData, cells: FitInput, *, key: str, predict: bool, inverse: bool) -> None:
-    """Warn, before a fit begins, of what :func:`write_fit` will replace.
-
-    Where warnings are errors, neither the results that exist nor hours of work are lost then.
-    """
+    """Warn of what :func:`write_fit` will replace."""
+    # This is called before a fit begins: where warnings are errors, hours of work are not lost.
     new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}, "uns": {key: None}}
     for target in cells.targets:
         slots = Slots.named(key, target.slug if len(cells.targets) > 1 else "")
         new["obsm"] |= dict.fromkeys([slots.moved] * predict + [slots.inverse] * inverse)
         new["obs"] |= dict.fromkeys(slots.of_fit["obs"] if predict else ())
-    warn_of_replaced(adata, new, _stale(adata, key), stacklevel=4)
+    warn_of_replaced(adata, new, _stale(adata, key) if key in adata.uns else {}, stacklevel=4)
 
 
 def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:
-    """What a previous fit under this key has left: beside a new fit it would be read as its results."""
+    """Return what a fit under this key has left: beside a new fit it would be read as its results."""
     previous = slots_of_previous_fit(adata, key)
     left = {
         "obsm": [name for slots in previous for name in slots.of_fit["obsm"]],
@@ -187,10 +183,7 @@ def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:
 
 
 def write_fit(adata: AnnData, cells: FitInput, fits: Sequence[Fitted], *, key: str, fill: str, **params: Any) -> str:
-    """Write a fit and the cells that it moved into the slots that :func:`scot_hycnn.tl.hycnn_ot` lists.
-
-    ``params`` are other options to record. The result is what was added, for the log.
-    """
+    """Write a fit, with other options to record, and the cells that it moved; return what was added, for the log."""
     span, source = range(adata.n_obs), cells.source
     background = None if fill == "nan" else read_coordinates(adata, cells.rep, np.arange(adata.n_obs))
     obsm: dict[str, Any] = {}
@@ -198,14 +191,14 @@ def write_fit(adata: AnnData, cells: FitInput, fits: Sequence[Fitted], *, key: s
     for target, fit in zip(cells.targets, fits, strict=True):
         slots = Slots.named(key, target.slug if len(fits) > 1 else "")
         if fit.moved is not None:
-            obsm[slots.moved] = _placed(fit.moved, source.rows, span, background)
+            obsm[slots.moved] = placed(fit.moved, source.rows, span, background)
             displacement = np.linalg.norm(fit.moved - source.coordinates, axis=1)
             columns = (displacement, fit.std, fit.out_of_support)
             for name, values in zip(slots.of_fit["obs"], columns, strict=True):
                 if values is not None:
-                    obs[name] = _placed(values, source.rows, span)
+                    obs[name] = placed(values, source.rows, span)
         if fit.inverse is not None:
-            obsm[slots.inverse] = _placed(fit.inverse, target.rows, span, background)
+            obsm[slots.inverse] = placed(fit.inverse, target.rows, span, background)
 
     params = {"fill": fill, "inverse": any(fit.inverse is not None for fit in fits), **params}
     columns_read = {"split_key": cells.split_key, "group_key": cells.group_key}
@@ -214,15 +207,10 @@ def write_fit(adata: AnnData, cells: FitInput, fits: Sequence[Fitted], *, key: s
         # By these an evaluation recognises the split, and warns if the column was written anew.
         obs_of_split = obs_columns(adata, cells.split_key)
         params |= {"split_fingerprint": fingerprint_of_split(obs_of_split, cells.split_key), "n_obs": adata.n_obs}
-    slots_of_fit = {"obsm": obsm, "obs": obs, "uns": {key: _describe(cells, fits, params)}}
-    commit(adata, slots_of_fit, stale=_stale(adata, key), announced=True)
-    return _added(slots_of_fit)
 
-
-def _describe(cells: FitInput, fits: Sequence[Fitted], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Contents of uns: str-keyed dicts of arrays, strings, numbers and bools, which is what files can hold."""
+    # uns takes str-keyed dicts of arrays, strings, numbers and bools, which is what files can hold.
     states = {target.slug: fit.state for target, fit in zip(cells.targets, fits, strict=True)}
-    # Parameters that have one value in all maps; the others stand in the models.
+    # Parameters that have one value in all maps are written once; the others stand in the models.
     first, *others = (state["params"] for state in states.values())
     shared = {
         name: value
@@ -231,17 +219,19 @@ def _describe(cells: FitInput, fits: Sequence[Fitted], params: Mapping[str, Any]
     }
     described = {
         "schema_version": SCHEMA_VERSION,
-        "source": cells.source.label,
+        "source": source.label,
         "targets": {target.slug: target.label for target in cells.targets},
         "rep": {"name": cells.rep.name, "n_dims": cells.rep.n_dims, "fingerprint": cells.rep.fingerprint},
-        "params": shared | dict(params),
-        "n_training": {"source": cells.source.n_training}
-        | {target.slug: target.n_training for target in cells.targets},
+        "params": shared | params,
+        "n_training": {"source": source.n_training} | {target.slug: target.n_training for target in cells.targets},
         **{report: {slug: state[report] for slug, state in states.items()} for report in REPORTS},
         "models": {slug: {k: v for k, v in state.items() if k not in REPORTS} for slug, state in states.items()},
         "versions": {name.replace("-", "_"): version(name) for name in _VERSIONS},
     }
-    return described if cells.groupby is None else {**described, "groupby": cells.groupby}
+    if cells.groupby is not None:
+        described["groupby"] = cells.groupby
+    stale = _stale(adata, key) if key in adata.uns else {}
+    return commit(adata, {"obsm": obsm, "obs": obs, "uns": {key: described}}, stale=stale, announced=True)
 
 
 # ---- cells moved by stored maps
@@ -263,16 +253,12 @@ class Moved:
         background = None if fill == "nan" else read_coordinates(adata, rep, np.array(span))
         key = slots.inverse if self.displacement is None else slots.moved
         columns = zip(slots.of_fit["obs"], (self.displacement, self.std, self.out_of_support), strict=True)
-        obs = {name: _placed(values, rows, span) for name, values in columns if values is not None}
-        return {"obsm": {key: _placed(self.points, rows, span, background)}, "obs": obs}
+        obs = {name: placed(values, rows, span) for name, values in columns if values is not None}
+        return {"obsm": {key: placed(self.points, rows, span, background)}, "obs": obs}
 
 
 def write_moved(adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: str) -> str:
-    """Write cells that stored maps have moved into the slots that a fit would use.
-
-    ``moved`` maps the suffix of the slots (a slug, or empty) to cells, which go to the slot of the inverse map if they
-    have no ``displacement``. The result is what was added, for the log.
-    """
+    """Write moved cells, by the suffix of their slots, into the slots of a fit; return what was added, for the log."""
     new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}}
     stale: dict[str, list[str]] = {"layers": []}
     for suffix, cells in moved.items():
@@ -282,26 +268,7 @@ def write_moved(adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: s
         # Genes in this layer were decoded from cells that are now replaced.
         if slots.layer in adata.layers and slots.moved in adata.obsm:
             stale["layers"].append(slots.layer)
-    commit(adata, new, stale=stale)
-    return _added(new)
-
-
-@dataclass(frozen=True)
-class Placed:
-    """Positions of predicted cells in an embedding, shape (n, columns), and what the positions were made of."""
-
-    rows: Rows
-    positions: Coordinates
-    origin: Mapping[str, Any]
-
-
-def write_projections(adata: AnnData, placed: Mapping[str, Placed]) -> str:
-    """Write predicted cells in an embedding: name in uns to cells, whose positions go to ``obsm['X_<name>']``."""
-    span = range(adata.n_obs)
-    obsm = {f"X_{name}": _placed(cells.positions, cells.rows, span) for name, cells in placed.items()}
-    new: dict[str, dict[str, Any]] = {"obsm": obsm, "uns": {name: dict(cells.origin) for name, cells in placed.items()}}
-    commit(adata, new)
-    return _added(new)
+    return commit(adata, new, stale=stale)
 
 
 # ---- a .zarr store that grows by blocks of rows: memory does not grow with the cells
@@ -324,11 +291,6 @@ class Store:
                     group[name].append(values)
                 else:  # a chunk is a block, so that no block is written twice
                     anndata.io.write_elem(group, name, values, dataset_kwargs={"chunks": values.shape})
-
-
-def append_moved(store: Store, span: range, moved: Moved, *, slots: Slots, fill: str) -> None:
-    """Append a span of rows, with the moved cells among them, to a store."""
-    store.append(**moved.at(slots, span, fill))
 
 
 def check_output(output: str | Path | None, *, copy: bool) -> Path | None:

@@ -26,12 +26,13 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existin
 @with_options_of("tl.hycnn_ot")
 def fit(file: Cells, *, output: Result, overwrite: Overwrite = False, config: Config = None, **options: Any) -> None:
     """Fit transport maps and write the cells with the result."""
-    from scot_hycnn import _anndata, tl
+    from scot_hycnn import tl
+    from scot_hycnn._anndata import _files
 
-    _anndata.check_writable(output, overwrite=overwrite)
-    adata = _anndata.read_file(file)
+    _files.check_writable(output, overwrite=overwrite)
+    adata = _files.read_file(file)
     tl.hycnn_ot(adata, **options)
-    _anndata.write_file(adata, output, overwrite=overwrite)
+    _files.write_file(adata, output, overwrite=overwrite)
 
 
 @with_options_of("tl.transport")
@@ -39,12 +40,13 @@ def transport(
     file: Cells, *, output: Result, overwrite: Overwrite = False, config: Config = None, **options: Any
 ) -> None:
     """Move cells by a fitted map and write them."""
-    from scot_hycnn import _anndata, tl
+    from scot_hycnn import tl
+    from scot_hycnn._anndata import _files
 
-    _anndata.check_writable(output, overwrite=overwrite)
-    adata = _anndata.read_file(file)
+    _files.check_writable(output, overwrite=overwrite)
+    adata = _files.read_file(file)
     tl.transport(adata, **options)
-    _anndata.write_file(adata, output, overwrite=overwrite)
+    _files.write_file(adata, output, overwrite=overwrite)
 
 
 @with_options_of("tl.evaluate")
@@ -61,16 +63,17 @@ def evaluate(
     **options: Any,
 ) -> None:
     """Score a fit on held-out cells, beside baselines and floor, and print the scores."""
-    from scot_hycnn import _anndata, get, tl
+    from scot_hycnn import get, tl
+    from scot_hycnn._anndata import _files
 
     if json and csv:
         raise ValueError("--json and --csv exclude each other; give one of them.")
     if output is not None:
-        _anndata.check_writable(output, overwrite=overwrite)
-    adata = _anndata.read_file(file)
+        _files.check_writable(output, overwrite=overwrite)
+    adata = _files.read_file(file)
     tl.evaluate(adata, **options)
     if output is not None:
-        _anndata.write_file(adata, output, overwrite=overwrite)
+        _files.write_file(adata, output, overwrite=overwrite)
     # Scores are on standard output and everything else on standard error, so that they can be redirected to a file.
     scores = get.evaluation(adata, options.get("key_added", options["key"]))
     if json:
@@ -108,7 +111,11 @@ def plot(
     """Draw a figure of a fit and write it as a picture; a figure takes some of the options."""
     # No window may open, even if there is a display.
     os.environ.setdefault("MPLBACKEND", "agg")
-    from scot_hycnn import _anndata, pl, tl
+    from scot_hycnn import pl, tl
+    from scot_hycnn._anndata import _files
+    from scot_hycnn._anndata._decode_input import has_genes
+    from scot_hycnn._anndata._genes import has_genes_decoded
+    from scot_hycnn._anndata._results import read_results
 
     figure = figure.replace("-", "_")
     if figure not in FIGURES:
@@ -118,19 +125,19 @@ def plot(
         raise ValueError(f"{figure!r} does not take {wrong}; it takes {[flag_of(name) for name in takes]}.")
     if missing := [flag_of(name) for name, one in takes.items() if one.default is one.empty and name not in options]:
         raise ValueError(f"{figure!r} needs {', '.join(missing)}; see scot-hycnn plot --help.")
-    _anndata.check_writable(output, overwrite=overwrite, suffixes=SUFFIXES)
-    adata = _anndata.read_file(file)
+    _files.check_writable(output, overwrite=overwrite, suffixes=SUFFIXES)
+    adata = _files.read_file(file)
     if "layer" in takes:
         # A figure of genes: they are predicted if the file does not hold them and there is a way to them.
         key, target, layer = options.get("key", "hycnn_ot"), options.get("target"), options.get("layer")
-        results = _anndata.read_results(adata, key, target)
-        is_decoded = _anndata.has_genes_decoded(adata, results, key)
-        if not is_decoded and _anndata.has_genes(adata, results.rep, layer=layer, decoder=None):
+        results = read_results(adata, key, target)
+        is_decoded = has_genes_decoded(adata, results, key)
+        if not is_decoded and has_genes(adata, results.rep, layer=layer, decoder=None):
             tl.decode(adata, key, target=target, layer=layer)
     drawn = getattr(pl, figure)(adata, return_fig=True, **options)
     # Without the date, the same file gives the same picture.
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(output.suffix)
-    with _anndata.written_whole(output, overwrite=overwrite) as part:
+    with _files.written_whole(output, overwrite=overwrite) as part:
         drawn.savefig(part, dpi=dpi, metadata=metadata, bbox_inches="tight")
 
 
@@ -145,10 +152,11 @@ def report(
 ) -> None:
     """Write a fit as one interactive HTML page that needs no network."""
     os.environ.setdefault("MPLBACKEND", "agg")
-    from scot_hycnn import _anndata, pl
+    from scot_hycnn import pl
+    from scot_hycnn._anndata import _files
 
-    _anndata.check_writable(output, overwrite=overwrite, suffixes=(".html",))
-    pl.report(_anndata.read_file(file), output, **options)
+    _files.check_writable(output, overwrite=overwrite, suffixes=(".html",))
+    pl.report(_files.read_file(file), output, **options)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -21,7 +21,8 @@ def info(
     config: Config = None,
 ) -> None:
     """Print what a file's fit is and how good it is."""
-    from scot_hycnn._anndata import read_fit, read_uns
+    from scot_hycnn._anndata._files import read_uns
+    from scot_hycnn._anndata._results import read_fit
 
     fit = read_fit(read_uns(file), key)
     content = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from anndata import AnnData
 
-from scot_hycnn._anndata import read_fit
+from scot_hycnn._anndata._results import read_fit
 
 
 def history(adata: AnnData, key: str = "hycnn_ot", target: str | None = None) -> pd.DataFrame:

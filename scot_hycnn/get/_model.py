@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from anndata import AnnData
 
-from scot_hycnn._anndata import read_fit
+from scot_hycnn._anndata._results import read_fit
 
 if TYPE_CHECKING:
     from scot_hycnn.solver import TransportMap
@@ -45,4 +45,5 @@ def model(adata: AnnData, key: str = "hycnn_ot", target: str | None = None) -> T
 
     fit = read_fit(adata, key)
     slug = fit.slug(target)
+    # The origin lets tl.transport check other cells against the space of the map, without this AnnData.
     return TransportMap.from_dict({**fit.models[slug], "origin": fit.origin(slug)})

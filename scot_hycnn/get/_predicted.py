@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from anndata import AnnData
 
-from scot_hycnn._anndata import Decoder, check_columns_are_unique, find_genes, read_results, row_blocks
+from scot_hycnn._anndata._conditions import check_columns_are_unique
+from scot_hycnn._anndata._decode_input import Decoder, find_genes, row_blocks
+from scot_hycnn._anndata._results import read_results
 
 from ._transported import ROLES, stacked_obs
 
@@ -26,9 +28,9 @@ def predicted(
 
     Genes are decoded as in :func:`scot_hycnn.tl.decode`, and any scanpy function takes the result:
     ``sc.tl.rank_genes_groups(cells, "hycnn_ot_role", groups=["predicted"], reference="source")`` names the genes that
-    the map changes. Predicted cells are the source cells after the map, so the two are paired: tests for independent
-    cells rank genes, but their p values are not valid. A gene that few source cells express has almost no variance, and
-    a tiny predicted change ranks high; filter such genes (``sc.pp.filter_genes``) before.
+    the map changes. Its p values are not valid, since predicted cells are the source cells after the map and the tests
+    are for independent cells. Filter genes that few cells express (``sc.pp.filter_genes``) before: they have almost no
+    variance, so a tiny predicted change ranks high.
 
     Parameters
     ----------
@@ -38,13 +40,8 @@ def predicted(
         Key of the fit in ``uns``.
     target
         Label of the target condition; may be None if there is one.
-    layer
-        Key of ``layers`` with measured expression: the values that the PCA was run on, which is checked as in
-        :func:`scot_hycnn.tl.decode`. None takes the layer that ``uns['pca']['params']`` names, else ``X``; ``'X'``
-        takes ``X``.
-    decoder
-        Function of points (n, d), float32, that returns the expression of these cells (n, n_vars), such as the decoder
-        of scVI. ``layer`` then has to hold measured values on the decoder's scale.
+    layer, decoder
+        As for :func:`scot_hycnn.tl.decode`. With a decoder, ``layer`` has to hold measured values on its scale.
     clip
         Set negative predicted values to 0. Then scanpy finds a fold change for every gene, but genes with many zeros
         rank too high, since their mean is raised.
@@ -57,10 +54,8 @@ def predicted(
 
     ``X``
         Expression, float32, dense, shape (2 n + m, n_vars): measured for source and observed cells.
-    ``obs``
-        As :func:`scot_hycnn.get.transported` says; the categorical column ``'hycnn_ot_role'`` holds the roles.
-    ``var``
-        That of ``adata``.
+    ``obs``, ``var``
+        As in ``adata``; the categorical column ``'hycnn_ot_role'`` holds the roles.
     ``obsm``
         Coordinates in the representation under its own key, unless that is ``'X'``.
     ``uns``
@@ -73,9 +68,7 @@ def predicted(
     TypeError
         If ``decoder`` is no function.
     ValueError
-        If there is no such fit, target, layer or role, several targets and none named, slots or labels are missing,
-        there is no way from the representation to genes, measured values are not those that the PCA was run on, values
-        are not finite, or a decoder returns another shape.
+        As for :func:`scot_hycnn.tl.decode`, or if several targets exist and none is named, or a role is unknown.
 
     Examples
     --------
@@ -89,6 +82,7 @@ def predicted(
     if isinstance(roles, str) or not roles or len(set(roles)) < len(roles) or not set(roles) <= set(ROLES):
         raise ValueError(f"roles={roles!r}; it takes a list of one or several of {list(ROLES)}, each once.")
     check_columns_are_unique(adata.var, "adata.var")
+    # Measured values are checked against the coordinates before any gene is predicted from them.
     results = read_results(adata, key, target)
     genes = find_genes(adata, results.rep, results.measured_rows, layer=layer, decoder=decoder, clip=clip)
     rows = {"source": results.source_rows, "predicted": results.source_rows, "observed": results.target_rows}

@@ -9,7 +9,8 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata import check_columns_are_unique, read_results
+from scot_hycnn._anndata._conditions import check_columns_are_unique
+from scot_hycnn._anndata._results import read_results
 
 ROLES = ("source", "predicted", "observed")
 
@@ -37,9 +38,8 @@ def transported(adata: AnnData, key: str = "hycnn_ot", target: str | None = None
     ``X``
         Coordinates in the representation, float32, shape (2 n + m, d). ``var_names`` are PC1, PC2 ..., or the genes.
     ``obs``
-        The columns of ``adata``; predicted cells have those of their source cells, and names that end in
-        ``-predicted``. The categorical column ``'hycnn_ot_role'`` holds ``'source'``, ``'predicted'`` or
-        ``'observed'``.
+        The columns of ``adata``, and ``'hycnn_ot_role'``, which is ``'source'``, ``'predicted'`` or ``'observed'``.
+        Names of predicted cells are those of their source cells with ``-predicted`` at the end.
     ``obsm``
         The same coordinates under the representation's own key, unless that is ``'X'``.
 
@@ -60,6 +60,7 @@ def transported(adata: AnnData, key: str = "hycnn_ot", target: str | None = None
     ((600, 5), {'source': 200, 'predicted': 200, 'observed': 200})
     """
     results = read_results(adata, key, target)
+    # Predicted cells are the source cells once more, at other coordinates.
     rows = {"source": results.source_rows, "predicted": results.source_rows, "observed": results.target_rows}
     coordinates = np.concatenate([results.x, results.predicted, results.y]).astype(np.float32)
     stacked = AnnData(X=coordinates, obs=stacked_obs(adata, key, rows), var=pd.DataFrame(index=results.names))

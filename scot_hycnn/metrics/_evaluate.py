@@ -11,21 +11,16 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata import (
+from scot_hycnn._anndata._conditions import Mask, listed
+from scot_hycnn._anndata._decode_input import Decoder, Genes, find_genes, has_genes, row_blocks
+from scot_hycnn._anndata._evaluation_input import (
     EVALUATION_COLUMNS,
-    Decoder,
-    Genes,
     HeldOut,
-    Mask,
-    find_genes,
     groups_of_cells,
-    has_genes,
     held_out_cells,
-    listed,
-    read_fit,
     read_held_out,
-    row_blocks,
 )
+from scot_hycnn._anndata._results import read_fit
 
 from ._checks import Samples
 from ._cloud_scores import bandwidths, cloud_scores
@@ -223,7 +218,7 @@ def evaluate(
         points = _predictions(fit.models[slug], held_out.x, fallback=bool(fit.params.get("fallback", False)))
         small = []
         for label, members in groups.items():
-            source, observed = members[held_out.source_rows], members[held_out.target_rows]
+            source, observed = np.isin(held_out.source_rows, members), np.isin(held_out.target_rows, members)
             sizes = int(source.sum()), int(observed.sum())
             if min(sizes) < MIN_CELLS:
                 small += [f"{label} ({sizes[0]} and {sizes[1]})"] if max(sizes) else []

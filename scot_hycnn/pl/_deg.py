@@ -11,7 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata import Features, check_counts, read_genes, read_results
+from scot_hycnn._anndata._fit_input import check_counts
+from scot_hycnn._anndata._genes import Features, read_genes
+from scot_hycnn._anndata._results import read_results
 
 from ._figure import MAX_GENES, PLAIN, check_number, check_one_panel, show_or_return
 from ._labels import OBSERVED, PREDICTED, paired_members

@@ -8,7 +8,8 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scot_hycnn._anndata import read_groups, read_results
+from scot_hycnn._anndata._conditions import read_groups
+from scot_hycnn._anndata._results import read_results
 
 from ._figure import PLAIN, show_or_return, widen
 from ._labels import members_by_group, palette_of

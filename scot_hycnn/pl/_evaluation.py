@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from scot_hycnn._anndata import as_labels, check_counts, listed, matching, read_evaluation
+from scot_hycnn._anndata._conditions import as_labels, listed, matching
+from scot_hycnn._anndata._evaluation_input import read_evaluation
+from scot_hycnn._anndata._fit_input import check_counts
 
 from ._figure import PLAIN, check_number, check_one_panel, grid, show_or_return
 
@@ -164,7 +166,7 @@ def evaluation(
 def _known(table: pd.DataFrame, column: str, values: Sequence[Hashable]) -> list[str]:
     """Return the labels of the table that match these values; labels are text there, so 1 may be stored as '1.0'."""
     found = list(dict.fromkeys(table[column]))
-    matches = [matching(value, found) for value in values]
+    matches = matching(values, found)
     unknown = [value for value, match in zip(values, matches, strict=True) if len(match) != 1]
     if unknown or not matches:
         raise ValueError(f"{column}: {listed(unknown or values)} was not evaluated; there are {listed(found)}.")

@@ -8,7 +8,7 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scot_hycnn._anndata import read_fit
+from scot_hycnn._anndata._results import read_fit
 
 from ._figure import check_number, legend, show_or_return
 

@@ -12,7 +12,8 @@ from anndata import AnnData
 from matplotlib.colors import Normalize, to_hex, to_rgba, to_rgba_array
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata import Labels, Results, check_names_differ, column_of, listed, read_groups, read_labels
+from scot_hycnn._anndata._conditions import Labels, check_names_differ, column_of, listed, read_groups, read_labels
+from scot_hycnn._anndata._results import Results
 
 from ._figure import MAX_ENTRIES
 

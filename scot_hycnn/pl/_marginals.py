@@ -13,7 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata import Features, Results, check_counts, read_dimensions, read_genes, read_results
+from scot_hycnn._anndata._fit_input import check_counts
+from scot_hycnn._anndata._genes import Features, read_dimensions, read_genes
+from scot_hycnn._anndata._results import Results, read_results
 
 from ._figure import PLAIN, check_one_panel, grid, legend, show_or_return
 from ._labels import OBSERVED, PREDICTED, SOURCE

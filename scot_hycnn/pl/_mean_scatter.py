@@ -11,7 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata import check_counts, has_genes_decoded, read_dimensions, read_genes, read_results
+from scot_hycnn._anndata._fit_input import check_counts
+from scot_hycnn._anndata._genes import has_genes_decoded, read_dimensions, read_genes
+from scot_hycnn._anndata._results import read_results
 
 from ._figure import PLAIN, check_one_panel, figure_of, grid, show_or_return
 from ._labels import PREDICTED, paired_members

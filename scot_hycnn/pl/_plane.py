@@ -13,15 +13,15 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from scot_hycnn._anndata import (
+from scot_hycnn._anndata._embedding import (
     N_NEIGHBORS,
-    Results,
     embedding_axes,
     find_embedding,
     place_predicted,
     read_embedding,
     read_projection,
 )
+from scot_hycnn._anndata._results import Results
 
 from ._figure import PLAIN, figure_of, legend, widen
 from ._labels import CellColors

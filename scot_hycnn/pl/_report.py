@@ -7,7 +7,9 @@ from pathlib import Path
 
 from anndata import AnnData
 
-from scot_hycnn._anndata import as_labels, check_counts, check_writable, written_whole
+from scot_hycnn._anndata._conditions import as_labels
+from scot_hycnn._anndata._files import check_writable, written_whole
+from scot_hycnn._anndata._fit_input import check_counts
 
 
 def report(

@@ -8,7 +8,8 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scot_hycnn._anndata import check_counts, read_results
+from scot_hycnn._anndata._fit_input import check_counts
+from scot_hycnn._anndata._results import read_results
 
 from ._figure import PLAIN, show_or_return
 from ._labels import BACKGROUND, OBSERVED, SOURCE, cell_colors

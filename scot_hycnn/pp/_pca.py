@@ -14,18 +14,11 @@ from numpy.typing import NDArray
 from scanpy import logging as logg
 from scipy import sparse
 
-from scot_hycnn._anndata import (
-    Mask,
-    booleans,
-    check_key,
-    claim,
-    column_of,
-    commit,
-    dense_array,
-    fingerprint,
-    layer_names,
-    training_rows,
-)
+from scot_hycnn._anndata._conditions import Mask, booleans, column_of, joined
+from scot_hycnn._anndata._fit_input import fingerprint, training_rows
+from scot_hycnn._anndata._representation import dense_array
+from scot_hycnn._anndata._schema import check_key, layer_names
+from scot_hycnn._anndata._write import claim, commit
 
 _Matrix = Any  # (cells, genes), an array or a sparse matrix
 
@@ -73,6 +66,7 @@ def pca(
         False. None uses ``var['highly_variable']`` if it exists, else all genes.
     key_added
         Key of ``obsm``, ``varm`` and ``uns``, as in ``sc.pp.pca``; the mean then goes to ``var['<key_added>_mean']``.
+        Slots that exist are replaced, with a warning.
     rng
         Seed of the start vector, or a generator that gives one.
     copy
@@ -82,13 +76,10 @@ def pca(
     -------
     None, or the copy. The slots are those of ``sc.pp.pca``, and the mean:
 
-    ``adata.obsm['X_pca']``
-        Coordinates z of all cells, float32, shape (n_obs, k).
-    ``adata.varm['PCs']``
-        Loadings V, shape (n_vars, k); zero for genes that are not used.
+    ``adata.obsm['X_pca']``, ``adata.varm['PCs']``
+        Coordinates z of all cells, float32, shape (n_obs, k); loadings V, shape (n_vars, k), zero for unused genes.
     ``adata.var['pca_mean']``
-        Mean of every gene over the training cells, float64, which a projection of new cells has to subtract. In
-        ``var`` it is subset with the genes.
+        Mean of every gene over the training cells, float64, which a projection of new cells has to subtract.
     ``adata.uns['pca']``
         ``variance``, ``variance_ratio`` of the training cells, shape (k,), and ``params``, with ``n_training``,
         ``training_fingerprint`` (of their names) and ``split_key`` besides scanpy's.
@@ -100,11 +91,6 @@ def pca(
     ValueError
         If a column or layer does not exist or does not fit, a value is not finite, no value varies, or ``n_comps`` is
         too large for the training cells. Then nothing is changed.
-
-    Warns
-    -----
-    UserWarning
-        If slots are replaced.
 
     Examples
     --------
@@ -134,16 +120,15 @@ def pca(
     # One NaN or infinite value makes the sum of its cell not finite.
     bad = np.flatnonzero(~np.isfinite(np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()))
     if len(bad):
-        first = ", ".join(repr(str(name)) for name in adata.obs_names[bad[:5]])
+        first = joined([repr(str(name)) for name in adata.obs_names[bad]], 5)
         raise ValueError(
-            f"The values have NaN or infinity in {len(bad)} of {adata.n_obs} cells: {first}"
-            f"{' ...' if len(bad) > 5 else ''}. Impute them, or take these cells out."
+            f"The values have NaN or infinity in {len(bad)} of {adata.n_obs} cells: {first}. Impute them, or take "
+            "these cells out."
         )
     # Without variance no direction is the largest, and solvers fail or return any.
     training = matrix[is_training]
-    if not any(
-        (dense_array(block[:, genes]) != dense_array(training[:1][:, genes])).any() for _, block in _blocks(training)
-    ):
+    first_cell = dense_array(training[:1][:, genes])
+    if not any((dense_array(block[:, genes]) != first_cell).any() for _, block in _blocks(training)):
         raise ValueError(
             f"The values do not vary: all {n_training} training cells are the same in the {n_genes} genes that are "
             "used, so there are no principal components. Look at the layer, the genes and the training cells."
@@ -156,8 +141,7 @@ def pca(
     seed = int(rng) if isinstance(rng, Integral) else int(np.random.default_rng(rng).integers(2**31))
     sc.pp.pca(fitted, n_comps=n_comps, mask_var=mask, key_added="pca", random_state=seed)
     # Sparse matrices of float32 add up in float32, whatever dtype is asked for, so blocks are converted first.
-    total = sum(np.asarray(block.sum(axis=0)).ravel() for _, block in _blocks(training))
-    mean = np.asarray(total / n_training)
+    mean = np.asarray(sum(np.asarray(block.sum(axis=0)).ravel() for _, block in _blocks(training)) / n_training)
 
     # z = V'(x - mu) of all cells.
     basis = np.asarray(fitted.varm["pca"], dtype=np.float64)
@@ -174,9 +158,8 @@ def pca(
         "var": {f"{key_added or 'pca'}_mean": mean},
         "uns": {key_added or "pca": {**fitted.uns["pca"], "params": params}},
     }
-    commit(adata, slots, stacklevel=3)
-    added = ", ".join(f"{name!r} (adata.{slot})" for slot, values in slots.items() for name in values)
-    logg.info("    finished", time=start, deep=f"added {added}")
+    added = commit(adata, slots, stacklevel=3)
+    logg.info("    finished", time=start, deep=added)
     return adata if copy else None
 
 

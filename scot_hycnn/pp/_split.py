@@ -13,19 +13,10 @@ from numpy.typing import NDArray
 from scanpy import logging as logg
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
-from scot_hycnn._anndata import (
-    TEST,
-    TRAIN,
-    as_labels,
-    check_key,
-    claim,
-    column_of,
-    commit,
-    labelled_rows,
-    listed,
-    listed_labels,
-    read_labels,
-)
+from scot_hycnn._anndata._conditions import as_labels, column_of, labelled_rows, listed, listed_labels, read_labels
+from scot_hycnn._anndata._fit_input import TEST, TRAIN
+from scot_hycnn._anndata._schema import check_key
+from scot_hycnn._anndata._write import claim, commit
 
 _Codes = NDArray[np.intp]  # (cells,), numbers 0, 1 ... of groups or strata
 _Rows = NDArray[np.intp]
@@ -80,14 +71,14 @@ def split(
         Label, or list of labels, of ``groupby`` to test on.
     stratify
         Column or columns of ``obs``, for instance ``['condition', 'cell_type']``: every combination of their labels (a
-        missing one counts as a label) has its share in the test cells. A combination with fewer cells than
-        1 / ``test_size``, or than ``n_folds``, may have no test or no training cell; the log names it.
+        missing one is a label) has its share of test cells. Combinations with fewer cells than 1 / ``test_size``, or
+        than ``n_folds``, may have no test or training cell; the log names them.
     n_folds
         Number of folds, at least 2. Calls with the same ``rng`` and every ``fold`` test each cell exactly once.
     fold
         Number of the fold to test on, from 0.
     key_added
-        Column of ``obs`` to write.
+        Column of ``obs`` to write. An earlier split is replaced, with a warning.
     rng
         Seed, or a generator; with ``n_folds`` an integer, so that all folds are of one partition.
     copy
@@ -104,11 +95,6 @@ def split(
     ValueError
         If a column or label does not exist, options exclude each other, no training or test cells would remain, or
         ``key_added`` names a column that is no split. Then nothing is changed.
-
-    Warns
-    -----
-    UserWarning
-        If an earlier split is replaced.
 
     Examples
     --------
@@ -175,8 +161,8 @@ def split(
             more = f" and {len(one_sided) - 10} more" if len(one_sided) > 10 else ""
             logg.warning(f"of stratify, too small to be in both training and test cells: {shown}{more}")
     labels = pd.Categorical(np.where(is_test, TEST, TRAIN), categories=[TRAIN, TEST])
-    commit(adata, {"obs": {key_added: labels}}, stacklevel=3)
-    logg.info(f"{n_obs - len(test)} training and {len(test)} test cells", deep=f"added {key_added!r} (adata.obs)")
+    added = commit(adata, {"obs": {key_added: labels}}, stacklevel=3)
+    logg.info(f"{n_obs - len(test)} training and {len(test)} test cells", deep=added)
     return adata if copy else None
 
 

@@ -10,18 +10,10 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata import (
-    Features,
-    Labels,
-    Results,
-    StoredFit,
-    Values,
-    find_genes,
-    has_genes,
-    has_genes_decoded,
-    read_genes,
-    read_groups,
-)
+from scot_hycnn._anndata._conditions import Labels, read_groups
+from scot_hycnn._anndata._decode_input import find_genes, has_genes
+from scot_hycnn._anndata._genes import Features, Values, has_genes_decoded, read_genes
+from scot_hycnn._anndata._results import Results, StoredFit
 from scot_hycnn.pl._deg import welch_t
 from scot_hycnn.pl._figure import MAX_ENTRIES
 from scot_hycnn.pl._labels import members_by_group, palette_of

@@ -9,7 +9,8 @@ import pandas as pd
 from anndata import AnnData
 
 import scot_hycnn
-from scot_hycnn._anndata import Results, StoredFit, read_evaluation, read_fit, read_results
+from scot_hycnn._anndata._evaluation_input import read_evaluation
+from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results
 from scot_hycnn.pl._evaluation import FLOOR, METHODS, metric_in_print
 from scot_hycnn.pl._labels import OBSERVED, PREDICTED, SOURCE
 

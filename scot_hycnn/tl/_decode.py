@@ -9,21 +9,9 @@ import numpy as np
 from anndata import AnnData
 from scanpy import logging as logg
 
-from scot_hycnn._anndata import (
-    BLOCK_ROWS,
-    Decoder,
-    Expression,
-    Genes,
-    Prediction,
-    check_layer,
-    check_output,
-    claim,
-    commit,
-    find_genes,
-    find_prediction,
-    new_store,
-    read_fit,
-)
+from scot_hycnn._anndata._decode_input import BLOCK_ROWS, Decoder, Expression, Genes, check_layer, find_genes
+from scot_hycnn._anndata._results import Prediction, find_prediction, read_fit
+from scot_hycnn._anndata._write import check_output, claim, commit, new_store
 
 
 def decode(
@@ -56,9 +44,8 @@ def decode(
     target
         Label of the target condition; None takes all targets of the fit.
     layer
-        Key of ``layers`` with measured expression :math:`x_{gene}`: the values that the PCA was run on, which is
-        checked on some hundred cells. None takes the layer that ``uns['pca']['params']`` names, else ``X``; ``'X'``
-        takes ``X``.
+        Key of ``layers`` with measured expression :math:`x_{gene}`, the values that the PCA was run on, which is
+        checked. None takes the layer that ``uns['pca']['params']`` names, else ``X``; ``'X'`` takes ``X``.
     decoder
         Function of points (n, d), float32, that returns the expression of these cells (n, n_vars), such as the decoder
         of scVI. It replaces the formula above.
@@ -66,7 +53,7 @@ def decode(
         Set negative values, which the formula may give, to 0. This raises the mean of genes with many zeros, so it is
         not for means or for ranking genes.
     key_added
-        Stem of the layers' names; None means ``key``.
+        Stem of the layers' names; None means ``key``. Layers that exist are replaced, with a warning.
     block_size
         Rows of ``adata`` that are decoded at once; memory beyond the result grows with it.
     output
@@ -78,27 +65,21 @@ def decode(
     Returns
     -------
     None, or the copy. ``layers['hycnn_ot']`` (``'hycnn_ot_<slug>'`` if there are several targets) of ``adata`` or of
-    the store, which has the same cells and genes: predicted expression of the source cells, float32, dense, shape
-    (n_obs, n_vars). It is NaN for other cells and for source cells without a prediction.
+    the store: predicted expression of the source cells, float32, dense, shape (n_obs, n_vars). It is NaN for other
+    cells and for source cells without a prediction.
 
     Raises
     ------
     FileNotFoundError
         If the folder of ``output`` does not exist.
     ImportError
-        If ``output`` is given and zarr is not installed.
+        If ``output`` needs zarr, which is not installed.
     TypeError
         If ``adata`` is no AnnData, or ``decoder`` no function.
     ValueError
-        If there is no such fit, target or layer, slots or labels are missing, there is no way from the representation
-        to genes, measured values are not those that the PCA was run on, values are not finite, a decoder returns
-        another shape, ``key_added`` names a layer of other values, or ``output`` exists. Then nothing is changed or
-        written.
-
-    Warns
-    -----
-    UserWarning
-        If layers are replaced.
+        If a fit, target, slot or label is missing, there is no way from the representation to genes, measured values
+        are not those that the PCA was run on, values are not finite, a decoder returns another shape, or ``key_added``
+        or ``output`` would replace something else. Then nothing is changed or written.
 
     See Also
     --------
@@ -146,8 +127,7 @@ def decode(
         for name, prediction in predictions.items():
             for span, block in _decoded(genes, prediction, block_size):
                 layers[name][span.start : span.stop] = block
-        commit(adata, {"layers": layers}, stacklevel=3)
-        added = f"added\n    {', '.join(map(repr, layers))} (adata.layers)"
+        added = commit(adata, {"layers": layers}, stacklevel=3)
     else:
         with new_store(adata, path, with_genes=True) as store:
             for name, prediction in predictions.items():

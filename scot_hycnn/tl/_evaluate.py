@@ -7,15 +7,11 @@ from anndata import AnnData
 from scanpy import logging as logg
 
 from scot_hycnn import metrics
-from scot_hycnn._anndata import (
-    Decoder,
-    Mask,
-    check_evaluation_slot,
-    claim,
-    commit,
-    evaluation_as_arrays,
-    evaluation_slot,
-)
+from scot_hycnn._anndata._conditions import Mask
+from scot_hycnn._anndata._decode_input import Decoder
+from scot_hycnn._anndata._evaluation_input import check_evaluation_slot, evaluation_as_arrays
+from scot_hycnn._anndata._schema import evaluation_slot
+from scot_hycnn._anndata._write import claim, commit
 
 from ._threads import threads_of_scanpy
 
@@ -62,7 +58,7 @@ def evaluate(
     rng
         Seed or generator.
     key_added
-        Stem of the key; None means ``key``.
+        Stem of the key; None means ``key``. Earlier scores are replaced, with a warning.
     copy
         Return a changed copy instead of changing ``adata``.
 
@@ -78,11 +74,6 @@ def evaluate(
     ValueError
         As for :func:`scot_hycnn.metrics.evaluate`, or if ``key_added`` is no valid key or names something else than
         an evaluation. Then nothing is changed.
-
-    Warns
-    -----
-    UserWarning
-        If scores are replaced.
 
     Examples
     --------
@@ -112,9 +103,9 @@ def evaluate(
             n_bootstrap=n_bootstrap,
             rng=rng,
         )
-    slot = evaluation_slot(stem)
-    commit(adata, {"uns": {slot: evaluation_as_arrays(scores)}}, stacklevel=3)
+    added = commit(adata, {"uns": {evaluation_slot(stem): evaluation_as_arrays(scores)}}, stacklevel=3)
+    # Notes follow the scores, which take minutes: they say which scores are flattered, and what is left out.
     for note in scores.attrs["notes"]:
         logg.warning(note)
-    logg.info("    finished", time=start, deep=f"added\n    {slot!r} (adata.uns)")
+    logg.info("    finished", time=start, deep=added)
     return adata if copy else None

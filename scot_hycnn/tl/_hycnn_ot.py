@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import operator
 import warnings
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
+from datetime import datetime
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -18,18 +18,11 @@ from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
-from scot_hycnn._anndata import (
-    FitInput,
-    Fitted,
-    Mask,
-    announce_replaced,
-    claim,
-    joined,
-    read_fit_input,
-    without_targets,
-    write_fit,
-)
+from scot_hycnn._anndata._conditions import Mask, joined
+from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
+from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
 from scot_hycnn.solver import TrainingOptions, TransportMap, resolve_device
+from scot_hycnn.solver._options import check_options
 from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, raise_together
 from scot_hycnn.solver.data._groups import Labels, groups_left_out, usable_groups
 
@@ -83,17 +76,15 @@ def hycnn_ot(  # type: ignore[misc]
     Parameters
     ----------
     adata
-        Annotated cells of both conditions, with a representation such as principal components. ``X`` is not needed.
-        Cells may be in a file (``backed="r"``, ``anndata.experimental.read_lazy``, zarr or Dask arrays); rows are read
-        in blocks, and results are written to the object in memory. anndata cannot write a lazily read object: fit with
-        ``predict=False``, save the maps by ``sh.get.model(adata, target=...).save(path)`` or in a new
-        ``AnnData(uns={"hycnn_ot": adata.uns["hycnn_ot"]})``, and write moved cells by ``output`` of
-        :func:`scot_hycnn.tl.transport`.
+        Cells of both conditions, with a representation such as principal components; ``X`` is not needed. Cells in a
+        file (``backed="r"``, ``anndata.experimental.read_lazy``) are read in blocks, and results are written to the
+        object in memory. anndata cannot write a lazily read object: fit with ``predict=False``, save the map by
+        ``sh.get.model(adata).save(path)``, and write moved cells by ``output`` of :func:`scot_hycnn.tl.transport`.
     source_key
         Label of the source condition, for instance ``'control'``.
     target_key
-        Label of the target condition. A list fits one map for each of its labels, all in one training loop; each map
-        is the one that a separate fit gives.
+        Label of the target condition. A list fits one map for each label, all in one training loop, and each map is
+        the one that a separate fit gives.
     groupby
         Column of ``obs`` that holds the labels, of any type. None takes the one categorical or string column that
         holds them all; or, if all labels are names of boolean columns, these columns as masks.
@@ -103,7 +94,7 @@ def hycnn_ot(  # type: ignore[misc]
         Use only this number of its first columns.
     mask_obs
         Fit on these cells only: a boolean array, or the name of a boolean column of ``obs``. Source cells outside the
-        mask are moved by the map too, unless their coordinates are NaN.
+        mask are moved too, unless their coordinates are NaN.
     potential
         Family of convex functions: ``'hycnn'``, others for comparison, or ``'gaussian'`` for the closed-form map
         between two Gaussians alone; :func:`scot_hycnn.solver.fit` has the list.
@@ -111,16 +102,14 @@ def hycnn_ot(  # type: ignore[misc]
         Training method: ``'amortized'``, or for comparison ``'minimax'``, ``'w2gn'``, ``'enot'``, ``'paper'``.
     group_key
         Column of ``obs`` with groups of cells, such as cell types. Groups then have the same proportions in source and
-        target, so that a shift of their proportions between the conditions is not taken for a response. Cells of
-        groups with fewer than five cells in either condition are not fitted on.
+        target, so that a shift of proportions is not taken for a response. Groups with fewer than five cells in either
+        condition are left out of the fit.
     leave_out
         Evidence for the choice between networks and Gaussian map: ``'cells'`` that are left out, for more cells like
-        these; or ``'groups'`` of ``group_key``, for cells of types that are not among these. For the latter, a separate
-        fit leaves out some of the groups.
+        these; or ``'groups'`` of ``group_key``, for cells of other types.
     predict
-        Move the source cells and write where they end. False stores the maps alone: for hundreds of targets the slots,
-        all as tall as the AnnData, would take gigabytes; ``sh.tl.transport(adata, target=...)`` then moves the cells
-        for the targets that you want to see.
+        Move the source cells and write where they end. False stores the maps alone, since slots for hundreds of
+        targets take gigabytes; ``sh.tl.transport(adata, target=...)`` then moves cells for the targets of interest.
     inverse
         Also move the target cells back to the source, by the inverse map.
     fill
@@ -150,37 +139,35 @@ def hycnn_ot(  # type: ignore[misc]
         T(x) of the source cells, float32, shape (n_obs, d), in the units of the representation.
     ``adata.obs['hycnn_ot_displacement_<slug>']``, ``adata.obs['hycnn_ot_std_<slug>']``
         Length of T(x) - x, and the standard deviation of T(x) over the ensemble, in the same units; NaN for others.
-        The standard deviation is 0 where the fit kept the Gaussian map, which has no ensemble; this is not certainty.
+        The latter is 0, which is not certainty, where the fit kept the Gaussian map, which has no ensemble.
     ``adata.obs['hycnn_ot_out_of_support_<slug>']``
-        Distance of a source cell from those that the map was trained on; 95 % of unseen cells of the same kind are
-        below 1. See :meth:`scot_hycnn.solver.TransportMap.out_of_support`.
+        Distance of a source cell from the training cells; 95 % of unseen cells of the same kind are below 1. See
+        :meth:`scot_hycnn.solver.TransportMap.out_of_support`.
     ``adata.obsm['X_hycnn_ot_inverse_<slug>']``
         Target cells moved back, if ``inverse``.
     ``adata.uns['hycnn_ot']``
-        ``source`` and ``targets`` (slug to label), ``groupby``, ``rep``, ``params``, ``history``, ``validation``,
-        ``certificate``, ``outcome`` (one of :class:`scot_hycnn.solver.Outcome`), ``status`` (the outcome in sentences;
-        the last five by slug), ``versions``, ``schema_version``, and the maps themselves, ``models``. ``validation``
-        holds the rows of cells that lie so far from all others that they took no part in the fit (``far_source``,
-        ``far_target``). ``certificate`` and ``validation`` are measured on validation cells, which also chose the
-        blend. It survives .h5ad and .zarr, and :func:`scot_hycnn.tl.transport` works from it.
+        ``source``, ``targets`` (slug to label), ``groupby``, ``rep``, ``params``, ``versions``, ``schema_version``, and
+        by slug the maps themselves, ``models``, with ``history``, ``validation``, ``certificate``, ``outcome`` (one of
+        :class:`scot_hycnn.solver.Outcome`) and ``status`` (the outcome in sentences). ``validation`` has the rows of
+        cells so far from all others that they took no part in the fit (``far_source``, ``far_target``).
+        ``certificate`` and ``validation`` are measured on validation cells, which also chose the blend.
 
     Other Parameters
     ----------------
     split_key
-        Column of ``obs`` as :func:`scot_hycnn.pp.split` writes it: fit on cells labelled ``'train'`` only. With
-        ``mask_obs`` too, on those in both. :func:`scot_hycnn.metrics.evaluate` then scores the others. Default None.
+        Column of ``obs`` as :func:`scot_hycnn.pp.split` writes it: fit on cells labelled ``'train'`` only, and within
+        ``mask_obs``. :func:`scot_hycnn.metrics.evaluate` then scores the others. Default None.
     max_cells
         Fit each condition on a random sample of at most this number of its training cells; None takes all. Of cells in
         a file, only these are read, and those that are moved. Default 100,000.
     skip_small
-        Leave out targets with too few cells, or with too few in groups that the source has too, name them in the log,
-        and fit the others. Otherwise such a target is an error, which names all of them. Default False.
+        Leave out targets with too few cells, in all or in groups of the source, name them in the log, and fit the
+        others. Otherwise such targets are an error. Default False.
     fallback
         Use the Gaussian map where a cell is far from the training source cells (gradually, at out-of-support scores
         from 1 to 2). The map as a whole is then not the gradient of a convex function. Default False.
     resume
-        Continue from the contents of ``checkpoint_dir`` after an interrupted call, with the same result as without the
-        interruption; False starts again. Default True.
+        Continue an interrupted call from ``checkpoint_dir``, with the same result; False starts again. Default True.
     **training
         Options of training, described in :func:`scot_hycnn.solver.fit`. The most used are ``max_steps`` (training
         steps; 600 to 1,200 by the number of cells) and ``n_ensemble`` (networks that are trained side by side and
@@ -198,8 +185,8 @@ def hycnn_ot(  # type: ignore[misc]
     -----
     UserWarning
         Before the fit, if slots will be replaced, or the representation is on raw scales or an embedding of neighbours.
-        After it, if something went wrong in training; the results are written all the same. A fit that kept the
-        Gaussian map is a result: it is logged, without a warning.
+        After it, if something went wrong in training; the results are written all the same. That a fit kept the
+        Gaussian map is logged, without a warning.
 
     References
     ----------
@@ -217,24 +204,26 @@ def hycnn_ot(  # type: ignore[misc]
     ('control', {'IFN-beta': 'IFN-beta'})
     """
     # Check what needs no data.
-    for name in training:
-        if name not in FitOptions.__optional_keys__:
-            known = sorted({*FitOptions.__optional_keys__, *inspect.signature(hycnn_ot).parameters} - {"training"})
-            near = get_close_matches(name, known, n=1, cutoff=0.5)
-            meant = f"did you mean {near[0]!r}? " if near else ""
-            raise TypeError(f"{name!r} is not an option of hycnn_ot; {meant}The options are {known}.")
+    check_options(training, {*FitOptions.__optional_keys__, *inspect.signature(hycnn_ot).parameters} - {"training"})
     if inverse and not predict:
         raise ValueError("inverse=True moves target cells and predict=False moves none; choose one of them.")
     if leave_out == "groups" and group_key is None:
         raise ValueError("leave_out='groups' needs group_key, the column of adata.obs that holds the groups.")
-    options: dict[str, Any] = {**training, "potential": potential, "solver": solver, "leave_out": leave_out}
+    # One integer repeats the fit: a generator gives its next number, and None a fresh one.
+    seed = int(rng) if isinstance(rng, Integral) else int(np.random.default_rng(rng).integers(2**31))
+    device = str(resolve_device(device)) if client is None else device  # with a client it is that of the workers
+    progress = False if progress is None and int(scanpy_settings.verbosity) == 0 else progress
+    key = "hycnn_ot" if key_added is None else key_added
+    of_solver: dict[str, Any] = {
+        "potential": potential,
+        "solver": solver,
+        "leave_out": leave_out,
+        "checkpoint_dir": checkpoint_dir,
+    }
+    of_solver |= {"device": device, "rng": seed, "progress": progress, "client": client}
+    options = {**training, **of_solver}
     split_key, max_cells = options.pop("split_key", None), options.pop("max_cells", 100_000)
     skip_small, fallback = options.pop("skip_small", False), options.pop("fallback", False)
-    # With a client, the device is the workers'.
-    device, seed = str(resolve_device(device)) if client is None else device, _seed_of(rng)
-    key = "hycnn_ot" if key_added is None else key_added
-    if progress is None and int(scanpy_settings.verbosity) == 0:
-        progress = False
 
     # Read the cells, and check all targets before any is fitted.
     adata = claim(adata, copy=copy)
@@ -255,72 +244,26 @@ def hycnn_ot(  # type: ignore[misc]
         fill=fill,
         skip_small=skip_small,
     )
-    if cells.skipped:
-        _log_skipped(cells.skipped)
-    groups: Any = None
     if group_key is not None:
-        small = _check_groups(cells, leave_out, skip_small=skip_small)
-        cells = without_targets(adata, cells, small, key) if small else cells
-        groups = cells.source.groups, [target.groups for target in cells.targets]
-
-    # Announce the fit. What will be replaced is said before hours of work: where warnings are errors, none is lost.
-    source, place = cells.source, device if client is None else "the workers of a cluster"
-    named = [f"{target.label!r} ({target.n_training})" for target in cells.targets]
-    targets = f"{len(named)} targets ({', '.join(named[:_MAX_NAMES])} ...)"
-    start = logg.info(
-        f"fitting transport from {source.label!r} ({source.n_training} cells) to "
-        f"{', '.join(named) if len(named) <= _MAX_NAMES else targets} of {cells.where}, "
-        f"on {cells.rep.n_dims} dimensions of {cells.rep.name!r}, on {place}"
-    )
+        cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=skip_small), key)
+    groups: Any = None if group_key is None else (cells.source.groups, [target.groups for target in cells.targets])
+    start = _announce(cells, device if client is None else "the workers of a cluster")
     announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse)
 
     # Fit, and move the cells.
-    fits = []
     with threads_of_scanpy():
-        maps = _solver.fit_many(
-            source.training,
-            [target.training for target in cells.targets],
-            groups=groups,
-            device=device,
-            rng=seed,
-            progress=progress,
-            client=client,
-            checkpoint_dir=checkpoint_dir,
-            **options,
-        )
-        for number, target in enumerate(cells.targets):
-            # The solver numbers far cells among its input; in uns they are rows of the AnnData.
-            validation = dict(maps[number].validation)
-            for name, side in (("far_source", source), ("far_target", target)):
-                if name in validation:
-                    validation[name] = side.rows[side.is_training][validation[name]]
-            maps[number] = fitted = replace(maps[number], validation=validation)
-            moved = std = score = back = None
-            if predict:
-                moved, std, score = fitted.transport(
-                    source.coordinates, return_std=True, return_out_of_support=True, fallback=fallback
-                )
-            if inverse:
-                back = fitted.inverse(target.coordinates)
-            fits.append(Fitted(fitted.to_dict(), moved, std, score, back))
+        targets = [target.training for target in cells.targets]
+        maps = _solver.fit_many(cells.source.training, targets, groups=groups, **options)
+        fits = [
+            _move(fitted, cells.source, target, predict=predict, inverse=inverse, fallback=fallback)
+            for fitted, target in zip(maps, cells.targets, strict=True)
+        ]
 
     # Write everything at once, and then log and warn of the outcomes: a warning may be an error.
     added = write_fit(adata, cells, fits, key=key, fill=fill, fallback=fallback)
     logg.info("    finished", time=start, deep=added)
-    _report_outcomes(adata, cells, maps)
+    _report_outcomes(adata, cells, maps, fits)
     return adata if copy else None
-
-
-def _seed_of(rng: int | np.random.Generator | None) -> int:
-    """Return one integer that the fit can be repeated with; a generator gives its next number, None a fresh one."""
-    if rng is None or isinstance(rng, np.random.Generator):
-        return int(np.random.default_rng(rng).integers(2**31))
-    try:
-        return operator.index(rng)
-    except TypeError:
-        raise TypeError(
-            f"rng={rng!r} is of type {type(rng).__name__}; it takes an integer, a numpy Generator or None."
-        ) from None
 
 
 def _log_skipped(skipped: Sequence[tuple[str, int | str]]) -> None:
@@ -358,31 +301,64 @@ def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[
     return small
 
 
-def _report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMap]) -> None:
+def _announce(cells: FitInput, place: str) -> datetime:
+    """Log the fit that begins, and the targets that are left out; return the time."""
+    if cells.skipped:
+        _log_skipped(cells.skipped)
+    named = [f"{target.label!r} ({target.n_training})" for target in cells.targets]
+    targets = f"{len(named)} targets ({', '.join(named[:_MAX_NAMES])} ...)"
+    start: datetime = logg.info(
+        f"fitting transport from {cells.source.label!r} ({cells.source.n_training} cells) to "
+        f"{', '.join(named) if len(named) <= _MAX_NAMES else targets} of {cells.where}, "
+        f"on {cells.rep.n_dims} dimensions of {cells.rep.name!r}, on {place}"
+    )
+    return start
+
+
+def _move(
+    fitted: TransportMap,
+    source: ConditionCells,
+    target: ConditionCells,
+    *,
+    predict: bool,
+    inverse: bool,
+    fallback: bool,
+) -> Fitted:
+    """Return a map as it is stored, with the cells that it moves."""
+    # The solver numbers far cells among its input; in uns they are rows of the AnnData.
+    validation = dict(fitted.validation)
+    for name, side in (("far_source", source), ("far_target", target)):
+        if name in validation:
+            validation[name] = side.rows[side.is_training][validation[name]]
+    moved = std = score = None
+    if predict:
+        moved, std, score = fitted.transport(
+            source.coordinates, return_std=True, return_out_of_support=True, fallback=fallback
+        )
+    back = fitted.inverse(target.coordinates) if inverse else None
+    return Fitted(replace(fitted, validation=validation).to_dict(), moved, std, score, back)
+
+
+def _report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMap], fits: Sequence[Fitted]) -> None:
     """Log the far cells and the results of the fits, and warn of trouble in training."""
-
-    def some(labels: Sequence[str]) -> str:
-        return joined([repr(str(label)) for label in labels], _MAX_NAMES)
-
-    far = {cells.source.label: maps[0].validation.get("far_source", [])}  # these are the same for all maps
-    far |= {
-        target.label: fitted.validation.get("far_target", [])
-        for target, fitted in zip(cells.targets, maps, strict=True)
-    }
+    reports = [fit.state["validation"] for fit in fits]
+    far = {cells.source.label: reports[0].get("far_source", [])}  # these are the same for all maps
+    far |= {target.label: report.get("far_target", []) for target, report in zip(cells.targets, reports, strict=True)}
     for condition, rows in far.items():
         if len(rows):
+            named = joined([repr(str(name)) for name in adata.obs_names[rows]], _MAX_NAMES)
             logg.warning(
-                f"cells of {condition!r} that lie far from all others took no part in the fit ({len(rows)}): "
-                f"{some(adata.obs_names[rows])}. Look for debris, doublets or broken values"
+                f"cells of {condition!r} that lie far from all others took no part in the fit ({len(rows)}): {named}. "
+                "Look for debris, doublets or broken values"
             )
     by_outcome: dict[str, list[int]] = {}
     for number, fitted in enumerate(maps):
         if not fitted.ok:
             by_outcome.setdefault(fitted.outcome, []).append(number)
     for outcome, numbers in by_outcome.items():
-        labels = [cells.targets[number].label for number in numbers]
-        example = f" ({outcome}), for instance to {labels[0]!r}" if len(numbers) > 1 else ""
-        message = f"the map to {some(labels)}{example}: {maps[numbers[0]].status}"
+        labels = [repr(cells.targets[number].label) for number in numbers]
+        example = f" ({outcome}), for instance to {labels[0]}" if len(numbers) > 1 else ""
+        message = f"the map to {joined(labels, _MAX_NAMES)}{example}: {maps[numbers[0]].status}"
         if _solver.Outcome(outcome).is_trouble:
             warnings.warn(message, UserWarning, stacklevel=3)
         else:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from anndata import AnnData
 from scanpy import logging as logg
 
-from scot_hycnn._anndata import (
+from scot_hycnn._anndata._embedding import (
     N_NEIGHBORS,
-    Placed,
-    check_counts,
     check_projection,
-    claim,
-    describe_projection,
     find_embedding,
     place_predicted,
+    projection_fingerprint,
     projection_name,
-    projection_stem,
-    read_fit,
-    read_results,
-    write_projections,
 )
+from scot_hycnn._anndata._fit_input import check_counts
+from scot_hycnn._anndata._results import read_fit, read_results
+from scot_hycnn._anndata._write import claim, commit, placed
 
 
 def project(
@@ -52,6 +50,7 @@ def project(
         Measured cells that place a predicted one.
     key_added
         Stem of the keys; None means ``'<basis>_<key>'``, under which :mod:`scot_hycnn.pl` finds the positions.
+        Slots that exist are replaced, with a warning.
     copy
         Return a changed copy instead of changing ``adata``.
 
@@ -60,11 +59,10 @@ def project(
     None, or the copy. Written are (``_<slug>`` is left out if there is one target)
 
     ``adata.obsm['X_umap_hycnn_ot_<slug>']``
-        Positions of the predicted cells in the rows of their source cells, float32, shape (n_obs, columns); NaN for
-        other cells. ``sc.pl.embedding(adata, 'umap_hycnn_ot_<slug>')`` draws them.
+        Positions of the predicted cells in the rows of their source cells, float32, shape (n_obs, columns), else NaN.
     ``adata.uns['umap_hycnn_ot_<slug>']``
-        ``basis``, ``n_neighbors``, and a ``fingerprint`` of fit and embedding: :mod:`scot_hycnn.pl` does not use
-        positions that are older than either.
+        ``basis``, ``n_neighbors``, and a ``fingerprint``, by which :mod:`scot_hycnn.pl` leaves out positions that are
+        older than fit or embedding.
 
     Raises
     ------
@@ -73,11 +71,6 @@ def project(
     ValueError
         If there is no such fit, target or embedding, measured cells have no position, ``n_neighbors`` is not an integer
         of 1 or more, or the keys hold something else. Then nothing is changed.
-
-    Warns
-    -----
-    UserWarning
-        If slots are replaced.
 
     References
     ----------
@@ -98,19 +91,20 @@ def project(
     adata = claim(adata, copy=copy)
     fit = read_fit(adata, key)
     embedding = find_embedding(adata, basis)
-    stem = projection_stem(embedding, key) if key_added is None else key_added
-    names = {slug: projection_name(fit, slug, stem) for slug in fit.slugs(target)}
+    names = {slug: projection_name(fit, slug, embedding, key_added) for slug in fit.slugs(target)}
     for name in names.values():
         check_projection(adata, name)
 
     # Positions of all targets are computed before the first is written.
     start = logg.info(f"placing predicted cells in {embedding.name!r}")
-    placed = {}
+    slots: dict[str, dict[str, Any]] = {"obsm": {}, "uns": {}}
     for slug, name in names.items():
         results = read_results(adata, key, fit.targets[slug])
         positions = place_predicted(adata, results, embedding, n_neighbors)
-        origin = describe_projection(adata, results, embedding, n_neighbors)
-        placed[name] = Placed(results.source_rows, positions, origin)
-    added = write_projections(adata, placed)
+        slots["obsm"][f"X_{name}"] = placed(positions, results.source_rows, range(adata.n_obs))
+        # By the fingerprint, pl recognises positions that are older than the fit or the embedding.
+        origin = {"basis": embedding.name, "n_neighbors": int(n_neighbors)}
+        slots["uns"][name] = origin | {"fingerprint": projection_fingerprint(adata, results, embedding)}
+    added = commit(adata, slots, stacklevel=3)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None

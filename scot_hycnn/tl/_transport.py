@@ -11,24 +11,12 @@ import numpy as np
 from anndata import AnnData
 from scanpy import logging as logg
 
-from scot_hycnn._anndata import (
-    SUFFIXES,
-    Mask,
-    Moved,
-    NewCells,
-    Slots,
-    StoredFit,
-    append_moved,
-    check_absent,
-    check_output,
-    claim,
-    find_new_cells,
-    fit_of_origin,
-    new_store,
-    read_fit,
-    read_uns,
-    write_moved,
-)
+from scot_hycnn._anndata._conditions import Mask
+from scot_hycnn._anndata._files import SUFFIXES, read_uns
+from scot_hycnn._anndata._results import StoredFit, fit_of_origin, read_fit
+from scot_hycnn._anndata._schema import Slots, check_absent
+from scot_hycnn._anndata._transport_input import NewCells, find_new_cells
+from scot_hycnn._anndata._write import Moved, check_output, claim, new_store, write_moved
 from scot_hycnn.solver import TransportMap
 
 from ._threads import threads_of_scanpy
@@ -77,8 +65,7 @@ def transport(
         Representation, for a ``model`` that comes without AnnData.
     mask_obs
         Move these cells: a boolean array, or the name of a boolean column of ``obs``. None moves the cells with the
-        source's label (target's, if inverse) in the column that the fit was made from, and all cells if the AnnData has
-        no such column or label.
+        source's label (target's, if inverse), or all cells if the AnnData has no such column or label.
     fill
         What rows of other cells hold: ``'nan'``, or ``'identity'`` for their own coordinates.
     key_added
@@ -92,22 +79,20 @@ def transport(
 
     Returns
     -------
-    None, or the copy. The slots, of ``adata`` or of the store, which has the same cells, are those of
-    :func:`scot_hycnn.tl.hycnn_ot`, without ``uns``: ``obsm['X_hycnn_ot_<slug>']``,
-    ``obs['hycnn_ot_displacement_<slug>']``, ``obs['hycnn_ot_std_<slug>']`` and
-    ``obs['hycnn_ot_out_of_support_<slug>']``; ``obsm['X_hycnn_ot_inverse_<slug>']`` if inverse.
+    None, or the copy. The slots, of ``adata`` or of the store, are those of :func:`scot_hycnn.tl.hycnn_ot` without
+    ``uns``: ``obsm['X_hycnn_ot_<slug>']`` and the columns of ``obs``; ``obsm['X_hycnn_ot_inverse_<slug>']`` if inverse.
 
     Raises
     ------
     FileNotFoundError
         If ``model`` is a path to nothing, or the folder of ``output`` does not exist.
     ImportError
-        If ``output`` is given and zarr is not installed.
+        If ``output`` needs zarr, which is not installed.
     TypeError
         If ``adata``, ``key`` or ``model`` is of another type.
     ValueError
-        If there is no such fit or target, the representation is not the one of the map, an option or value
-        does not fit, or ``output`` exists. Then nothing is changed or written.
+        If a fit, target, option or value does not exist or fit, the representation is not the map's, or ``output``
+        exists. Then nothing is changed or written.
 
     Warns
     -----
@@ -131,13 +116,6 @@ def transport(
     >>> others.obsm["X_half"].shape
     (60, 30)
 
-    To a store, which a notebook can open without reading it:
-
-    >>> import anndata, tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     sh.tl.transport(others, model=adata, output=f"{folder}/moved.zarr")
-    ...     anndata.read_zarr(f"{folder}/moved.zarr").obsm["X_hycnn_ot"].shape
-    (60, 30)
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"direction={direction!r} is unknown; choose one of {list(DIRECTIONS)}.")
@@ -147,11 +125,13 @@ def transport(
         raise ValueError("fallback=True goes with direction='forward' only; leave it out.")
     if isinstance(key, AnnData):
         raise TypeError("The second argument, key, is an AnnData; pass it as model=.")
+    # A store is checked before any cell is moved.
     path = check_output(output, copy=copy)
     adata = claim(adata, copy=copy, writes=path is None)
 
     fit, maps = _find_maps(adata, model, key, target)
     suffixes = {slug: slug if fit is None else fit.suffix(slug) for slug in maps}
+    # get and pl read the slots of a full prediction, so cells that moved part of the way need others.
     if t != 1 and key_added is None and output is None:
         check_absent(adata, key, suffixes.values())
     key_added = key if key_added is None else key_added
@@ -177,24 +157,6 @@ def transport(
                 fill=fill,
             )
 
-    def move(some: NewCells, transport_map: TransportMap) -> Moved:
-        x = some.read()
-        if direction == "inverse":
-            return Moved(some, transport_map.inverse(x))
-        if transport_map.support is None:  # maps of older versions
-            points, std = transport_map.transport(x, t, return_std=True, fallback=fallback)
-            score = None
-        else:
-            points, std, score = transport_map.transport(
-                x, t, return_std=True, return_out_of_support=True, fallback=fallback
-            )
-        # A damaged map can move cells so far that the squares in the norm overflow.
-        with np.errstate(over="ignore"):
-            displacement = np.linalg.norm(points - x, axis=1)
-        if not np.isfinite(displacement).all():
-            raise ValueError("The map moves cells farther than numbers can say. The map is damaged: fit again.")
-        return Moved(some, points, displacement, std, score)
-
     start = datetime.now(tz=UTC)
     moved: dict[str, Moved] = {}
     # In memory all cells of a map are moved at once and written last; to a store they are moved and written in blocks.
@@ -206,11 +168,11 @@ def transport(
                 f"transporting {len(some.rows)} of {adata.n_obs} cells{by}, {direction}, on {transport_map.device}"
             )
             if store is None:
-                moved[suffix] = move(some, transport_map)
+                moved[suffix] = _move(some, transport_map, direction=direction, t=t, fallback=fallback)
                 continue
             for span, block in some.blocks():
-                slots = Slots.named(key_added, suffix)
-                append_moved(store, span, move(block, transport_map), slots=slots, fill=fill)
+                part = _move(block, transport_map, direction=direction, t=t, fallback=fallback)
+                store.append(**part.at(Slots.named(key_added, suffix), span, fill))
     added = write_moved(adata, moved, key=key_added, fill=fill) if path is None else f"written to {str(path)!r}"
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
@@ -233,3 +195,23 @@ def _find_maps(
         )
     fit = read_fit(adata if model is None else model, key)
     return fit, {slug: TransportMap.from_dict(fit.models[slug]) for slug in fit.slugs(target)}
+
+
+def _move(cells: NewCells, transport_map: TransportMap, *, direction: str, t: float, fallback: bool) -> Moved:
+    """Read cells and move them by a map."""
+    x = cells.read()
+    if direction == "inverse":
+        return Moved(cells, transport_map.inverse(x))
+    if transport_map.support is None:  # maps of older versions
+        points, std = transport_map.transport(x, t, return_std=True, fallback=fallback)
+        score = None
+    else:
+        points, std, score = transport_map.transport(
+            x, t, return_std=True, return_out_of_support=True, fallback=fallback
+        )
+    # A damaged map can move cells so far that the squares in the norm overflow.
+    with np.errstate(over="ignore"):
+        displacement = np.linalg.norm(points - x, axis=1)
+    if not np.isfinite(displacement).all():
+        raise ValueError("The map moves cells farther than numbers can say. The map is damaged: fit again.")
+    return Moved(cells, points, displacement, std, score)

@@ -18,7 +18,7 @@ import pytest
 from anndata import AnnData
 
 import scot_hycnn as sh
-from scot_hycnn import _anndata
+from scot_hycnn._anndata import _files
 
 SUFFIXES = [".h5ad", ".zarr"]
 OLD, NEW = (np.full((4, 2), value, dtype=np.float32) for value in (1, 2))
@@ -27,11 +27,11 @@ CALLS = ("rename", "replace", "fsync", "unlink", "rmdir", "mkdir")
 
 
 def write(path, values, *, overwrite=False):
-    _anndata.write_file(AnnData(values), path, overwrite=overwrite)
+    _files.write_file(AnnData(values), path, overwrite=overwrite)
 
 
 def read(path):
-    return _anndata.read_file(path).X
+    return _files.read_file(path).X
 
 
 def names(folder):
@@ -84,7 +84,7 @@ def test_a_failure_of_any_call_leaves_the_old_or_the_new_content(tmp_path, monke
         raised = False
         with faults(monkeypatch, n, error) as calls:
             try:
-                with _anndata.written_whole(path, overwrite=True) as part:
+                with _files.written_whole(path, overwrite=True) as part:
                     shutil.copytree(path, part) if path.is_dir() else None
                     put(part, "new")
             except (OSError, KeyboardInterrupt):
@@ -147,7 +147,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path, name):
     folder = tmp_path / name
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    replace = sh.pl.report if name == "notes.html" else partial(_anndata.write_file, overwrite=True)
+    replace = sh.pl.report if name == "notes.html" else partial(_files.write_file, overwrite=True)
     with pytest.raises(ValueError, match=rf"{name}.*folder"):
         replace(AnnData(OLD), folder)
     assert names(folder) == ["notes.txt"]
@@ -159,7 +159,7 @@ def test_content_that_appears_while_another_is_made_is_not_replaced(tmp_path, su
     path = tmp_path / f"cells{suffix}"
 
     def replace():
-        with _anndata.written_whole(path, overwrite=False) as part:
+        with _files.written_whole(path, overwrite=False) as part:
             write(part, NEW)
             write(path, OLD)  # of another process
 
@@ -186,7 +186,7 @@ def test_a_store_is_the_one_that_anndata_writes(tmp_path):
     adata = AnnData(NEW, obs={"kind": ["a", "b", "a", "b"]}, uns={"text": "β", "nested": {"n": 3}})
     adata.obs_names, adata.raw = list("wxyz"), adata.copy()
     adata.copy().write_zarr(tmp_path / "theirs.zarr")
-    _anndata.write_file(adata.copy(), tmp_path / "ours.zarr", overwrite=False)
+    _files.write_file(adata.copy(), tmp_path / "ours.zarr", overwrite=False)
     files = [
         {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
         for folder in (tmp_path / "ours.zarr", tmp_path / "theirs.zarr")
@@ -260,7 +260,7 @@ def path(tmp_path) -> Path:
 def test_a_forged_file_is_refused_before_memory_is_used(path, forge):
     with h5py.File(path, "r+") as file:
         forge(file)
-    for reader in (_anndata.read_file, _anndata.read_uns):
+    for reader in (_files.read_file, _files.read_uns):
         tracemalloc.start()
         with pytest.raises(ValueError, match=r"cells\.h5ad"):
             reader(path)
@@ -273,5 +273,5 @@ def test_a_forged_file_is_refused_before_memory_is_used(path, forge):
 def test_whole_files_are_read(path, compression):
     other = AnnData(np.zeros((60, 3), np.float32), obsm={"X_pca": np.zeros((60, 0))}, uns={"empty": np.zeros((0, 3))})
     other.write_h5ad(path, compression=compression)
-    assert _anndata.read_file(path).shape == (60, 3)
-    assert _anndata.read_uns(path).uns["empty"].shape == (0, 3)
+    assert _files.read_file(path).shape == (60, 3)
+    assert _files.read_uns(path).uns["empty"].shape == (0, 3)

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scot_hycnn._anndata import Slots, slugs
+from scot_hycnn._anndata._schema import Slots, slugs
 
 AWKWARD = st.sampled_from(
     ["a/b", "a_b", "A_B", "a b", "", ".", "..", "/", "β", "inverse", "inverse_a", "source", "a", "a_2", "_a"]

@@ -20,7 +20,7 @@ import numpy as np
 from contract import hold
 
 import scot_hycnn as sh
-from scot_hycnn._anndata import read_file
+from scot_hycnn._anndata._files import read_file
 from scot_hycnn.cli._describe import info
 
 # Memory beyond twice the file: the objects of anndata, and the text that is printed.

@@ -245,7 +245,7 @@ def spoilable(kind, new_cells, fast, tmp_path, monkeypatch):
     if kind == "file":
         adata.write_h5ad(tmp_path / "fit.h5ad")
         adata = anndata.read_h5ad(tmp_path / "fit.h5ad")
-    monkeypatch.setattr("scot_hycnn._anndata.read_uns", lambda _: adata)
+    monkeypatch.setattr("scot_hycnn._anndata._files.read_uns", lambda _: adata)
     return adata
 
 

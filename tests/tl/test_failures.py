@@ -17,7 +17,7 @@ import pytest
 from scipy import sparse
 
 import scot_hycnn as sh
-from scot_hycnn._anndata import commit
+from scot_hycnn._anndata._write import commit
 
 OURS, ANNDATAS = (str(Path(package.__file__).parent) for package in (sh, anndata))
 GAUSSIAN = {"potential": "gaussian"}
