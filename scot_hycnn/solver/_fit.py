@@ -10,13 +10,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._options import Settings, TrainingOptions, check_options
-from .data._checks import SOURCE, UnusableError, as_table, check_same_dimensions, check_table, raise_together
+from .data._checks import (
+    SOURCE,
+    UnusableError,
+    as_table,
+    check_table,
+    far_cells,
+    raise_together,
+)
 from .data._groups import groups_left_out, labels_of, usable_groups
-from .data._task import Task, far_rows
+from .data._task import Task
 from .model._map import TransportMap
-from .runtime._batching import fit_tasks
+from .runtime._batching import check_client, fit_on_cluster, fit_tasks
 from .runtime._checkpoint import CheckpointFolder
-from .runtime._dask import check_client, fit_on_cluster
 from .runtime._device import resolve_device
 
 
@@ -212,7 +218,7 @@ def _tasks(x: Any, ys: dict[str, Any], groups: Any, options: dict[str, Any]) -> 
     """Check the cells and groups of all targets, by the names that messages use, and return the maps to fit."""
     # The source is converted, coded and searched for far cells once for all maps.
     source = as_table(x, SOURCE)
-    check_table(source, SOURCE)
+    check_table(source, SOURCE, source.shape[1])
     labels_x, labels_of_targets = None, [None] * len(ys)
     if groups is not None:
         of_source, labels_of_targets = _pair(groups)
@@ -222,12 +228,11 @@ def _tasks(x: Any, ys: dict[str, Any], groups: Any, options: dict[str, Any]) -> 
                 f"{len(ys)} targets."
             )
         labels_x = labels_of(of_source, len(source), "source")
-    far_x, tasks, problems = far_rows(source), [], []
+    far_x, tasks, problems = far_cells(source), [], []
     for (name, y), of_y in zip(ys.items(), labels_of_targets, strict=True):
         try:
             target = as_table(y, name)
-            check_same_dimensions(source, target, name)
-            check_table(target, name)
+            check_table(target, name, source.shape[1])
             settings = Settings.for_cells(len(source), len(target), source.shape[1], **options)
             labels_y, left_out = None, []
             if labels_x is not None:
@@ -240,8 +245,9 @@ def _tasks(x: Any, ys: dict[str, Any], groups: Any, options: dict[str, Any]) -> 
             problems.append((name, problem))
         else:
             # Cells in a file are read again when their map is fitted, so that memory holds those of one batch.
-            cells = y if _is_in_file(y) else target
-            tasks.append(Task(source, cells, labels_x, labels_y, settings, tuple(left_out), far_x))
+            in_memory = isinstance(y, (np.ndarray, list, tuple)) or hasattr(y, "detach") or hasattr(y, "iloc")
+            in_file = hasattr(y, "__array__") and hasattr(y, "shape") and not in_memory
+            tasks.append(Task(source, y if in_file else target, labels_x, labels_y, settings, tuple(left_out), far_x))
     raise_together(problems, len(ys))
     return tasks
 
@@ -252,9 +258,3 @@ def _pair(groups: Any) -> tuple[Any, Any]:
             f"groups must be a pair: labels of the source cells and of the target cells; it is {repr(groups)[:200]}."
         )
     return groups[0], groups[1]
-
-
-def _is_in_file(cells: Any) -> bool:
-    """Whether cells are read from a file, or computed, each time they become an array."""
-    in_memory = isinstance(cells, (np.ndarray, list, tuple)) or hasattr(cells, "detach") or hasattr(cells, "iloc")
-    return hasattr(cells, "__array__") and hasattr(cells, "shape") and not in_memory

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scot_hycnn.potentials import Gaussian
+from scot_hycnn.potentials._gaussian import Gaussian
 
 Array = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
-from scot_hycnn.potentials import Gaussian
+from scot_hycnn.potentials._gaussian import Gaussian
 
 from ._checks import Array, Rows
 from ._coordinates import Coordinates

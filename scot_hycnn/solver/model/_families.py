@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from scot_hycnn.potentials import ICNN, MLP, GroupMax, HyCNN, Potential
+from scot_hycnn.potentials._hycnn import GroupMax, HyCNN
+from scot_hycnn.potentials._icnn import ICNN, MLP
+from scot_hycnn.potentials._potential import Potential
 
 # The closed-form map between two Gaussians: nothing is trained.
 GAUSSIAN = "gaussian"

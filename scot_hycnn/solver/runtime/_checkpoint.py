@@ -17,8 +17,6 @@ from scot_hycnn.solver.data._task import Task
 from scot_hycnn.solver.model._files import load, save
 from scot_hycnn.solver.model._map import TransportMap
 
-from ._threads import threads_here
-
 # A state of training in another format has another name, so that it is not found.
 FORMAT = 2
 
@@ -68,7 +66,7 @@ class CheckpointFolder:
         settings, first = batch[0].settings, self._path(batch[0])
         device = torch.device(settings.device).type
         names = [self._path(task).name for task in batch]
-        what = f"{FORMAT} {torch.__version__} {threads_here()} {device} {settings.cuda_graph} {names}"
+        what = f"{FORMAT} {torch.__version__} {torch.get_num_threads()} {device} {settings.cuda_graph} {names}"
         return first.with_suffix(f".{hashlib.sha256(what.encode()).hexdigest()[:16]}.checkpoint")
 
     def read_state(self, path: Path, device: str) -> dict[str, Any] | None:

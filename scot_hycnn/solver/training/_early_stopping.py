@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver.data._training_data import TrainingData
-from scot_hycnn.solver.model._conjugate import refine
+from scot_hycnn.solver.model._blended import refine
 
 # Enough cells to follow training; the final choice uses all validation cells.
 CHECK_CELLS = 512

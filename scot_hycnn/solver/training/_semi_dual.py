@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from scot_hycnn.potentials import Potential
-from scot_hycnn.solver.model._conjugate import ascend
+from scot_hycnn.solver.model._blended import ascend
 
 from ._optimiser import AveragedAdam, descend
 
