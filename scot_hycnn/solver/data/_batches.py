@@ -12,22 +12,7 @@ from ._training_data import TrainingData
 
 
 class Batches:
-    """Random training cells, which are drawn with replacement for each member of each map.
-
-    All maps draw the same random numbers, which are those that each would draw alone.
-
-    Parameters
-    ----------
-    maps
-        Training cells of each map.
-    shape
-        Members of each map, and cells of each cloud for each member.
-    generator
-        Source of randomness; its device is that of the cells.
-    one_table
-        Whether the cells of all maps are copied into one table: a hundred maps then take hardly more operations than
-        one, if their clouds have one size and no groups. None copies except on a CPU, where launching is cheap.
-    """
+    """Random training cells, drawn with replacement: ``shape`` is members of each map, and cells for each member."""
 
     def __init__(
         self,
@@ -38,6 +23,8 @@ class Batches:
         one_table: bool | None = None,
     ) -> None:
         self._generator = generator
+        # One table of the cells of all maps: a hundred maps then take hardly more operations than one, if their clouds
+        # have one size and no groups. On a CPU, where launching is cheap, the copy is not worth its memory.
         join = generator.device.type != "cpu" if one_table is None else one_table
         self._x = _Side([(cells.x, cells.strata_x) for cells in maps], shape, join=join)
         self._y = _Side([(cells.y, cells.strata_y) for cells in maps], shape, join=join)

@@ -115,7 +115,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training has reached on the cells of one map."""
+    """The result of training on the cells of one map."""
 
     # Parameters of the members, shape (K, P), and the cells in the coordinates of training.
     theta: Tensor
@@ -153,12 +153,10 @@ def _validation(coordinates: Coordinates, x: Array, y: Array, device: str | torc
 
 
 def validation_rows(cells: Array, fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return which cells to validate on, spread over the cloud in proportion, shape (n,).
-
-    Scores vary most between cell types. Few validation cells drawn at random would hold too many of one type, and the
-    choice of the blend would follow this accident. So cells are put in the order of their k-means cluster, at random
-    within it, and validation takes rows at even steps (systematic sampling).
-    """
+    """Return which cells to validate on, spread over the cloud in proportion, shape (n,)."""
+    # Scores vary most between cell types. Few validation cells drawn at random would hold too many of one type, and the
+    # choice of the blend would follow this accident. So cells are put in the order of their k-means cluster, at random
+    # within it, and validation takes rows at even steps (systematic sampling).
     n = len(cells)
     n_validation = min(max(round(fraction * n), MIN_VALIDATION_CELLS), MAX_VALIDATION_CELLS)
     seed = int(rng.integers(2**31))

@@ -22,11 +22,7 @@ QUANTILE = 0.95
 
 @dataclass(frozen=True)
 class Blended:
-    r"""The potential (1 - a) |x|^2/2 + a (mean_k f_k(x) + <s, x>) in balanced coordinates.
-
-    It is convex, and its gradient is the blend of the Gaussian map (here the identity) with the ensemble's mean map,
-    shifted by a constant.
-    """
+    """The potential (1 - a) |x|^2/2 + a (mean_k f_k(x) + <s, x>) in balanced coordinates."""
 
     # The K members, a in [0, 1], and s, shape (d,); None is no shift.
     network: Potential
@@ -62,9 +58,9 @@ class Blended:
 
 @dataclass(frozen=True)
 class Support:
-    """Training source cells, and the distance that is usual between them and unseen cells of the same kind."""
+    """Some training source cells, and the distance that is usual between them and unseen cells of the same kind."""
 
-    # Some of the training source cells in balanced coordinates, shape (s, d), float32.
+    # The cells in balanced coordinates, shape (s, d), float32.
     points: Tensor
     # The QUANTILE of the validation source cells' mean distance to their NEIGHBOURS nearest points.
     scale: float
@@ -93,27 +89,13 @@ def as_numpy(values: Tensor) -> NDArray[np.float64]:
 def ascend(
     gradient: Gradient, y: Tensor, start: Tensor, size: Tensor, *, n_steps: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Improve maximisers by gradient ascent with Barzilai-Borwein steps, with one step size for each point.
+    """Improve maximisers of <x, y> - f(x) by gradient ascent, with one step size for each point.
 
-    Every step costs one gradient. The iterate with the smallest residual |y - grad f(x)| is kept.
+    Return maximisers, shape (K, n, d), their residuals, and the step sizes for more steps, shape (K, n).
 
     Source: Barzilai & Borwein (1988), IMA J. Numer. Anal. 8, 141-148.
-
-    Parameters
-    ----------
-    gradient
-        Gradient of f, (K, n, d) to (K, n, d).
-    y, start
-        Points at which f* is wanted, and first guesses of their maximisers, shape (K, n, d).
-    size
-        First step sizes, shape (K, n).
-    n_steps
-        Number of steps.
-
-    Returns
-    -------
-    Maximisers, shape (K, n, d), their residuals, and the step sizes for more steps, shape (K, n).
     """
+    # Every step costs one gradient. The iterate with the smallest residual |y - grad f(x)| is kept.
     x, r = start, y - gradient(start)
     best, smallest = x, r.norm(dim=-1)
     for _ in range(n_steps):
@@ -133,10 +115,8 @@ def ascend(
 
 
 def refine(gradient: Gradient, y: Tensor, start: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
-    """Return maximisers, (K, n, d), and residuals, (K, n), after steps that begin with the size 1.
-
-    In balanced coordinates f is close to |x|^2/2, for which 1 is the exact step.
-    """
+    """Return maximisers, (K, n, d), and residuals, (K, n), after steps that begin with the size 1."""
+    # In balanced coordinates f is close to |x|^2/2, for which 1 is the exact step.
     best, smallest, _ = ascend(gradient, y, start, torch.ones_like(y[..., 0]), n_steps=n_steps)
     return best, smallest
 
@@ -144,10 +124,7 @@ def refine(gradient: Gradient, y: Tensor, start: Tensor, n_steps: int) -> tuple[
 def solve(
     gradient: Gradient, y: Tensor, start: Tensor, *, tolerance: float = 1e-3, max_steps: int = 300
 ) -> tuple[Tensor, Tensor]:
-    """Return maximisers, (1, n, d), and residuals, (1, n), of one map, up to a residual of ``tolerance``.
-
-    A point that does not converge within ``max_steps`` has a residual above the tolerance.
-    """
+    """Return maximisers, (1, n, d), and residuals, (1, n), of one map, up to ``tolerance`` or ``max_steps``."""
     best, residual = refine(gradient, y, start, 10)
     for _ in range(10, max_steps, 30):
         # Few points converge slowly; only these take more steps.

@@ -24,19 +24,8 @@ FORMAT = 2
 class CheckpointFolder:
     """A folder of maps and states, whose names are hashes of cells and options: other ones never find them.
 
-    Every file is written completely or not at all, and replaces an older one only then.
-
-    Parameters
-    ----------
-    folder
-        It is made if it does not exist.
-    resume
-        Whether to continue from what is in the folder; otherwise all is fitted anew, and replaced.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be a folder.
+    Every file is written completely or not at all, and replaces an older one only then. Without ``resume`` all is
+    fitted anew, and replaced.
     """
 
     def __init__(self, folder: str | Path, *, resume: bool = True) -> None:
@@ -70,13 +59,7 @@ class CheckpointFolder:
         return first.with_suffix(f".{hashlib.sha256(what.encode()).hexdigest()[:16]}.checkpoint")
 
     def read_state(self, path: Path, device: str) -> dict[str, Any] | None:
-        """Return the state in a file, tensors on the device; None if there is none or it is not wanted.
-
-        Raises
-        ------
-        ValueError
-            If the file is damaged.
-        """
+        """Return the state in a file, tensors on the device; None if there is none or it is not wanted."""
         if not self.resume or not path.is_file():
             return None
         try:

@@ -43,7 +43,7 @@ GROUP_STANDARD_ERRORS = 2.0
 
 @dataclass(frozen=True)
 class Score:
-    """What one blend reached on validation cells, cell by cell: each mean has a standard error."""
+    """The scores of one blend on validation cells, cell by cell, so that their means have standard errors."""
 
     # f at the source cells and f* at the target cells, in units of use_rep squared.
     potential_x: Array
@@ -69,12 +69,10 @@ class Score:
 @torch.no_grad()
 @full_precision()
 def recentred(network: Potential, weights: dict[str, Tensor], cells: TrainingData) -> Blended:
-    """Return the ensemble at blend 1, shifted so that the moved training cells have the mean of the target.
-
-    Training makes the mean of the *inverse* map right: at a minimum of J the mean of the maximisers is the source's.
-    J does not contain the mean of the forward map, which on sparse counts in many noisy components was .3 off. Adding a
-    constant to the map adds a linear term to the potential, which stays convex.
-    """
+    """Return the ensemble at blend 1, shifted so that the moved training cells have the mean of the target."""
+    # Training makes the mean of the *inverse* map right: at a minimum of J the mean of the maximisers is the source's.
+    # J does not contain the mean of the forward map, which on sparse counts in many noisy components was .3 off. Adding
+    # a constant to the map adds a linear term to the potential, which stays convex.
     ensemble = Blended(network, weights, 1.0)
     n = len(cells.x)
     weights_x = np.full(n, 1 / n) if cells.weights_x is None else cells.weights_x
@@ -127,15 +125,10 @@ def score_blends(ensemble: Blended, cells: TrainingData, blends: Sequence[float]
 
 @np.errstate(invalid="ignore", over="ignore")
 def choose_blend(scores: Sequence[Score]) -> int:
-    """Return the best blend's index: the smallest J among those that are not visibly worse in energy distance.
-
-    J is convex in the blend, unbiased on unseen cells, and shows small errors in many dimensions, which the energy
-    distance does not. But J judges the inverse map, and the energy distance the forward map, which may fail alone. So
-    unusable blends are out (see :func:`is_usable`), and the Gaussian map (blend 0, the first) is kept unless the
-    smallest J is below its J by J_STANDARD_ERRORS standard errors of the difference. (Taking the blend nearest to the
-    Gaussian map among those of about the same J cost up to 19 % of the error on the planted PBMCs, and gained nothing
-    elsewhere.)
-    """
+    """Return the best blend's index: the smallest J among those that are not visibly worse in energy distance."""
+    # J is convex in the blend, unbiased on unseen cells, and shows small errors in many dimensions, which the energy
+    # distance does not. But J judges the inverse map, and the energy distance the forward map, which may fail alone: so
+    # only usable blends are compared.
     gaussian = scores[0]
     semi_duals = np.array([score.semi_dual if is_usable(score, scores) else np.inf for score in scores])
     semi_duals[0] = gaussian.semi_dual
@@ -143,35 +136,32 @@ def choose_blend(scores: Sequence[Score]) -> int:
     error = _standard_error(
         scores[best].potential_x - gaussian.potential_x, scores[best].conjugate_y - gaussian.conjugate_y
     )
+    # The one-standard-error rule keeps the Gaussian map (blend 0, the first). Taking the blend nearest to it among
+    # those of about the same J cost up to 19 % of the error on the planted PBMCs, and gained nothing elsewhere.
     return best if semi_duals[best] < gaussian.semi_dual - J_STANDARD_ERRORS * error else 0
 
 
 def is_usable(score: Score, scores: Sequence[Score]) -> bool:
-    """Return whether a blend's J can be believed, and its energy distance is not visibly worse than any other's.
-
-    J is too small where conjugates did not converge. Visibly means by two standard errors of the difference.
-    """
-    if not (np.isfinite(score.semi_dual) and score.residual < CONVERGED and _has_energy(score)):
+    """Return whether a blend's J is reliable, and its energy distance is not visibly worse than any other's."""
+    finite = [
+        bool(np.isfinite([one.energy_distance, one.energy_x.sum(), one.energy_y.sum()]).all())
+        for one in (score, *scores)
+    ]
+    # J is too small where conjugates did not converge.
+    if not (np.isfinite(score.semi_dual) and score.residual < CONVERGED and finite[0]):
         return False
+    # Visibly worse means by two standard errors of the difference.
     return all(
         score.energy_distance - other.energy_distance
         <= 2 * _standard_error(score.energy_x - other.energy_x, score.energy_y - other.energy_y)
-        for other in scores
-        if _has_energy(other)
+        for other, is_finite in zip(scores, finite[1:], strict=True)
+        if is_finite
     )
-
-
-def _has_energy(score: Score) -> bool:
-    """Return whether the energy distance and its standard error are finite."""
-    return bool(np.isfinite([score.energy_distance, score.energy_x.sum(), score.energy_y.sum()]).all())
 
 
 @np.errstate(invalid="ignore", over="ignore")
 def by_blend(scores: Sequence[Score], blends: Sequence[float]) -> dict[str, Array]:
-    """Return columns of scores, a row for each blend, with standard errors of differences from the first.
-
-    Returns ``blends``, ``J_by_blend``, ``J_error_by_blend``, ``energy_distance_by_blend``, ``energy_error_by_blend``.
-    """
+    """Return columns of scores, a row for each blend, with standard errors of differences from the first."""
     gaussian = scores[0]
     columns = {
         "blends": blends,
@@ -241,12 +231,10 @@ def leave_groups_out(
 
 @np.errstate(invalid="ignore", over="ignore")  # an exploded network scores NaN, which needs no warning from NumPy
 def choose_blend_by_groups(scores: GroupScores) -> int:
-    """Return the best blend's index: the smallest mean J over groups, as choose_blend does over cells.
-
-    It must be below the Gaussian map's by GROUP_STANDARD_ERRORS standard errors over groups, among blends whose mean
-    energy distance is not above the Gaussian map's either: groups are few, so two standard errors would exclude
-    hardly any blend. (Kang, each of seven types left out: J alone left the Gaussian map once, for B cells, and lost.)
-    """
+    """Return the best blend's index: the smallest mean J over groups, as choose_blend does over cells."""
+    # J must be below the Gaussian map's by GROUP_STANDARD_ERRORS standard errors over groups, among blends whose mean
+    # energy distance is not above the Gaussian map's either: groups are few, so two standard errors would exclude
+    # hardly any blend. (Kang, each of seven types left out: J alone left the Gaussian map once, for B cells, and lost.)
     j, energy = _differences(scores)
     residual = np.array([[score.residual for score in row] for row in scores]).max(axis=0)
     usable = (residual < CONVERGED) & (energy.mean(0) <= 0) & np.isfinite(j).all(0)

@@ -21,17 +21,10 @@ from ._optimiser import AveragedAdam, descend
 
 
 class ConjugateCache:
-    """Maximisers of <x, y> - f(x), one for each target cell y, from the step in which the cell was drawn before.
+    """Maximisers of <x, y> - f(x), one for each target cell y, from the step in which the cell was drawn before."""
 
-    With few target cells each is drawn again within a few steps, in which f has hardly changed: its last maximiser is
-    a better start than any prediction, and so is the step size there, about the inverse curvature of f.
-
-    Parameters
-    ----------
-    targets
-        Target cells of each network, in balanced coordinates, shape (m_k, d).
-    """
-
+    # With few target cells every one is drawn again within a few steps, in which f has hardly changed: its last
+    # maximiser is a better start than any prediction, and so is the step size there, about the inverse curvature of f.
     def __init__(self, targets: Sequence[Tensor]) -> None:
         # In balanced coordinates the Gaussian map is the identity: its maximiser for y is y. Networks with fewer target
         # cells have rows of zeros at the end, which are never drawn.
