@@ -18,7 +18,7 @@ from .data._checks import (
     far_cells,
     raise_together,
 )
-from .data._groups import groups_left_out, labels_of, usable_groups
+from .data._groups import groups_left_out, labels_of, pair_of, usable_groups
 from .data._task import Task
 from .model._map import TransportMap
 from .runtime._batching import check_client, fit_on_cluster, fit_tasks
@@ -70,8 +70,8 @@ def fit(
     Other Parameters
     ----------------
     **training
-        Every option of :class:`scot_hycnn.solver.TrainingOptions`, such as ``potential``, ``solver``, ``max_steps`` and
-        ``n_ensemble``. Options that are left out are chosen by the number of cells.
+        Every option of :class:`scot_hycnn.solver.TrainingOptions`, such as ``max_steps``; those that are left out are
+        chosen by the number of cells.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def fit(
     check_options(training, ("groups", "device", "rng", "progress", "checkpoint_dir"))
     options = {"device": str(resolve_device(device)), "rng": rng, **training}
     if groups is not None:
-        of_x, of_y = _pair(groups)
+        of_x, of_y = pair_of(groups)
         groups = of_x, [of_y]
     tasks = _tasks(x, {"y (target)": y}, groups, options)
     folder = None if checkpoint_dir is None else CheckpointFolder(checkpoint_dir)
@@ -127,8 +127,7 @@ def fit_many(
 ) -> list[TransportMap]:
     """Learn the optimal transport maps from x to each of many targets, in one training loop.
 
-    Each map is the one that :func:`fit` finds alone, up to rounding: cells, random numbers, checks, early stopping and
-    blend are separate for each map, and only the arithmetic is shared, which takes less time.
+    Each map is the one that :func:`fit` finds alone, up to rounding: only the arithmetic is shared, to save time.
 
     Parameters
     ----------
@@ -147,9 +146,8 @@ def fit_many(
     progress
         Show a progress bar over maps; None shows it in a terminal if it takes more than a second.
     client
-        A ``dask.distributed.Client`` (extra 'dask'): its workers fit the maps, in batches. A batch whose worker dies
-        is fitted by another one. ``device`` is then that of each worker; name ``'cuda'`` if they have GPUs, because
-        larger batches suit these.
+        A ``dask.distributed.Client`` (extra 'dask'), whose workers fit the maps in batches. A batch whose worker dies
+        is fitted by another one. ``device`` is then that of each worker; name ``'cuda'`` if they have GPUs.
     checkpoint_dir
         Folder for the finished maps, one .safetensors file each, and, ten times in a fit, the state of those in
         training. Files are named by a hash of cells and options. With ``client`` all workers must have access to it.
@@ -163,8 +161,8 @@ def fit_many(
     Other Parameters
     ----------------
     **training
-        Every option of :class:`scot_hycnn.solver.TrainingOptions`, such as ``potential``, ``solver``, ``max_steps`` and
-        ``n_ensemble``. Options that are left out are chosen by the number of cells of each map.
+        Every option of :class:`scot_hycnn.solver.TrainingOptions`, such as ``max_steps``; those that are left out are
+        chosen by the number of cells of each map.
 
     Returns
     -------
@@ -221,7 +219,7 @@ def _tasks(x: Any, ys: dict[str, Any], groups: Any, options: dict[str, Any]) -> 
     check_table(source, SOURCE, source.shape[1])
     labels_x, labels_of_targets = None, [None] * len(ys)
     if groups is not None:
-        of_source, labels_of_targets = _pair(groups)
+        of_source, labels_of_targets = pair_of(groups)
         if not isinstance(labels_of_targets, Sequence) or len(labels_of_targets) != len(ys):
             raise ValueError(
                 "groups must be a pair: labels of the source cells, and a sequence of labels for each of the "
@@ -250,11 +248,3 @@ def _tasks(x: Any, ys: dict[str, Any], groups: Any, options: dict[str, Any]) -> 
             tasks.append(Task(source, y if in_file else target, labels_x, labels_y, settings, tuple(left_out), far_x))
     raise_together(problems, len(ys))
     return tasks
-
-
-def _pair(groups: Any) -> tuple[Any, Any]:
-    if not isinstance(groups, (tuple, list)) or len(groups) != 2:
-        raise ValueError(
-            f"groups must be a pair: labels of the source cells and of the target cells; it is {repr(groups)[:200]}."
-        )
-    return groups[0], groups[1]

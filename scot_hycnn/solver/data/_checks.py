@@ -45,7 +45,7 @@ _MANY_DISTANCES = 1_000_000
 
 
 class UnusableError(ValueError):
-    """A cloud of cells, or its groups, cannot be used: ``kind`` is the same for all clouds with the same problem."""
+    """A cloud of cells, or its groups, cannot be used; ``kind`` is the same for all clouds with the same problem."""
 
     def __init__(self, message: str, kind: str, found: str) -> None:
         # All three are arguments of the exception, since its pickle, which Dask sends, keeps these alone.

@@ -88,8 +88,7 @@ class TransportMap:
     blend
         a in [0, 1]; 0 is the Gaussian map.
     w2_squared
-        Estimate of the squared Wasserstein-2 distance between source and target, from the dual on validation
-        cells, in units of the representation squared.
+        Estimate of the squared Wasserstein-2 distance, from the dual on validation cells.
     outcome
         What the fit has led to, one of :class:`Outcome`; empty in maps of older versions.
     status
@@ -101,11 +100,9 @@ class TransportMap:
     validation
         Scores on validation cells, the Gaussian map's beside the chosen one's, and of every blend.
     certificate
-        How far the map is optimal; see :meth:`certify`. It is measured on validation cells, which also chose the
-        blend.
+        How far the map is optimal, on validation cells; see :meth:`certify`.
     gaussian
-        Balanced coordinates of the Gaussian map between all cells of the fit, validation cells included;
-        None where ``coordinates`` are these.
+        Balanced coordinates of the Gaussian map between all cells of the fit; None where ``coordinates`` are these.
     support
         Where its training cells were; see :meth:`out_of_support`. None in maps of older versions.
     origin
@@ -271,27 +268,28 @@ class TransportMap:
         support = self._known_support() if fallback or return_out_of_support else None
         moved = np.empty(x.shape, dtype=np.float32)
         std, score = np.zeros((2, len(x)), dtype=np.float32)
-
-        def move(rows: NDArray[np.floating]) -> tuple[Doubles, Doubles, Doubles]:
-            mapped, spread, far = self._map(rows, support, with_std=return_std, fallback=fallback)
-            return (1 - t) * rows + t * mapped, t * spread, far
-
+        move = partial(self._map, t=float(t), support=support, with_std=return_std, fallback=fallback)
         self._by_block(move, x, (moved, std, score), batch_size)
         _check_finite(moved, std)
         wanted = [moved, *([std] if return_std else []), *([score] if return_out_of_support else [])]
         return tuple(wanted) if len(wanted) > 1 else moved
 
-    @torch.inference_mode()
     def _map(
-        self, x: NDArray[np.floating], support: Support | None = None, *, with_std: bool = False, fallback: bool = False
+        self,
+        x: NDArray[np.floating],
+        *,
+        t: float = 1.0,
+        support: Support | None = None,
+        with_std: bool = False,
+        fallback: bool = False,
     ) -> tuple[Doubles, Doubles, Doubles]:
-        """Return T(x) of one block, the members' spread around it, and the out-of-support score."""
+        """Return the moved cells of one block, the members' spread around them, and the out-of-support score."""
         points = self._tensor(self.coordinates.source(x))
         score, std = np.zeros((2, len(x)))
         if support is not None:
             score = as_numpy(support.score(points))
         if self.blend == 0:
-            return self.coordinates.invert_target(as_numpy(points)), std, score
+            return (1 - t) * x + t * self.coordinates.invert_target(as_numpy(points)), std, score
         members = self._potential.member_gradients(points)
         mean = members.mean(0)
         moved = self.coordinates.invert_target(as_numpy(torch.lerp(points, mean, self.blend)))
@@ -304,7 +302,7 @@ class TransportMap:
             gaussian = self.coordinates if self.gaussian is None else self.gaussian
             far = gaussian.invert_target(gaussian.source(x))
             moved, std = far + trust[:, None] * (moved - far), trust * std
-        return moved, std, score
+        return (1 - t) * x + t * moved, t * std, score
 
     def inverse(self, y: ArrayLike, *, batch_size: int = BLOCK_ROWS) -> Array:
         r"""Move target cells back to the source by :math:`T^{-1} = \nabla f^*`, solved to tolerance.
@@ -327,12 +325,12 @@ class TransportMap:
         """
         y = self._check(y, "y")
         moved = np.empty(y.shape, dtype=np.float32)
-
-        def move(rows: NDArray[np.floating]) -> tuple[Doubles]:
-            (balanced,) = self._maximise(rows, with_conjugate=False)
-            return (self.coordinates.invert_source(balanced),)
-
-        self._by_block(move, y, (moved,), batch_size)
+        self._by_block(
+            lambda rows: (self.coordinates.invert_source(*self._maximise(rows, with_conjugate=False)),),
+            y,
+            (moved,),
+            batch_size,
+        )
         _check_finite(moved)
         return moved
 
@@ -372,10 +370,7 @@ class TransportMap:
         return self.support
 
     def gaussian_map(self) -> TransportMap:
-        """Return the Gaussian map between the same cells: the baseline to compare this map with.
-
-        It is fitted on all of them. The networks are blended with one that is fitted on the training cells only, since
-        the blend is chosen on the others.
+        """Return the Gaussian map between all cells of the fit: the baseline to compare this map with.
 
         Returns
         -------
@@ -502,16 +497,12 @@ class TransportMap:
 
     def _centred_potential(self, x: NDArray[np.floating]) -> Doubles:
         """Return f(x) without its linear part <m_y, x>, shape (n,)."""
-        values, scale = np.empty(len(x)), self.coordinates.scale
+        values = np.empty(len(x))
+        self._by_block(
+            lambda rows: (as_numpy(self._potential.value(self._tensor(self.coordinates.source(rows)))),), x, (values,)
+        )
+        return values / self.coordinates.scale
 
-        @torch.inference_mode()
-        def value(rows: NDArray[np.floating]) -> tuple[Doubles]:
-            return (as_numpy(self._potential.value(self._tensor(self.coordinates.source(rows)))) / scale,)
-
-        self._by_block(value, x, (values,))
-        return values
-
-    @torch.inference_mode()
     def _maximise(self, y: NDArray[np.floating], *, with_conjugate: bool = True) -> tuple[Doubles, ...]:
         """Return the balanced maximisers of <x, y> - f(x) for one block, and f*(y) without its linear part."""
         targets = self._tensor(self.coordinates.target(y))
@@ -533,6 +524,7 @@ class TransportMap:
             raise ValueError(f"batch_size={size} must be 1 or more.")
 
         # Values that are not finite are found afterwards, and get a sentence instead of NumPy's warning.
+        @torch.inference_mode()
         @np.errstate(over="ignore", invalid="ignore", divide="ignore")
         def work(start: int) -> None:
             rows = slice(start, start + size)
@@ -547,7 +539,7 @@ class TransportMap:
         return torch.as_tensor(points, dtype=torch.float32, device=self.device)
 
     def _check(self, cells: ArrayLike, name: str) -> NDArray[np.floating]:
-        """Return the cells as an array of floats, not copied if they are one: there may be millions."""
+        """Return the cells as an array of floats, without a copy where they are one: there may be millions."""
         cells = np.asarray(without_mask(cells))
         if cells.ndim != 2 or cells.shape[1] != self.n_dims or cells.dtype.kind not in "fiub":
             raise ValueError(
@@ -605,7 +597,7 @@ class TransportMap:
         state
             The dictionary, for instance after a round trip through a file.
         device
-            Where to evaluate: 'auto', 'cpu', 'cuda', 'mps'.
+            Device on which the networks are evaluated: 'auto', 'cpu', 'cuda' or 'mps'.
 
         Returns
         -------
@@ -642,7 +634,7 @@ class TransportMap:
         path
             The file.
         device
-            Where to evaluate: 'auto', 'cpu', 'cuda', 'mps'.
+            Device on which the networks are evaluated: 'auto', 'cpu', 'cuda' or 'mps'.
 
         Returns
         -------
@@ -659,7 +651,8 @@ class TransportMap:
 
 
 def _check_finite(moved: Array, std: Array | float = 0.0) -> None:
-    """Raise a ValueError if a cell is not finite: a sum over its coordinates is finite where all of them are."""
+    """Raise a ValueError if a moved cell is not finite."""
+    # A sum over the coordinates is finite where all of them are.
     with np.errstate(invalid="ignore"):
         sums = moved.sum(1, dtype=np.float64) + std
     n_bad = int((~np.isfinite(sums)).sum())

@@ -64,7 +64,7 @@ def batches(
 ) -> list[list[int]]:
     """Return numbers of maps that train together: those with the same options, as many as are fast and fit into memory.
 
-    ``n_threads`` are those of a CPU, by default PyTorch's; ``left`` are the numbers to divide, by default all.
+    ``left`` are the numbers to divide, by default all.
     """
     n_threads = torch.get_num_threads() if n_threads is None else n_threads
     alike: dict[Settings, list[int]] = {}
@@ -164,11 +164,7 @@ def check_client(client: object) -> None:
 def fit_on_cluster(
     client: Any, tasks: Sequence[Task], progress: bool | None, folder: CheckpointFolder | None
 ) -> Iterator[tuple[int, TransportMap]]:
-    """Fit maps from the same source on the workers of a cluster; yields them in the order in which they finish.
-
-    Dask starts a batch again whose worker has died. With a folder that all workers have access to, finished maps of an
-    earlier run are not fitted again.
-    """
+    """Fit maps from the same source on the workers of a cluster; yields them in the order in which they finish."""
     import distributed  # noqa: PLC0415 - optional
 
     as_completed: Any = distributed.as_completed

@@ -168,25 +168,20 @@ def _outcome(
     elif validation["blend"] == 0:
         kept = f"The Gaussian map was kept: on {held_out} the networks were not better after {trained.n_steps} steps."
         if validation["p_no_change"] > SIGNIFICANT:
-            outcome, sentence = (
-                Outcome.NO_RESPONSE,
-                (
-                    f"{kept} No response was seen: source and target cells are as near to each other as random halves "
-                    f"of both (energy distance {validation['energy_distance_no_change']:.2g}, p = "
-                    f"{validation['p_no_change']:.2g}). More cells may show one."
-                ),
+            outcome = Outcome.NO_RESPONSE
+            sentences.append(
+                f"{kept} No response was seen: source and target cells are as near to each other as random halves of "
+                f"both (energy distance {validation['energy_distance_no_change']:.2g}, p = "
+                f"{validation['p_no_change']:.2g}). More cells may show one."
             )
         elif settings.max_steps < FEW_STEPS:
-            outcome, sentence = (
-                Outcome.NOT_TRAINED,
-                (f"{kept} So few steps do not show whether they would be: leave max_steps out, or take more."),
+            outcome = Outcome.NOT_TRAINED
+            sentences.append(
+                f"{kept} So few steps do not show whether they would be: leave max_steps out, or take more."
             )
         else:
-            outcome, sentence = (
-                Outcome.GAUSSIAN,
-                (f"{kept} The response is close to linear, or cells are too few to show more."),
-            )
-        sentences.append(sentence)
+            outcome = Outcome.GAUSSIAN
+            sentences.append(f"{kept} The response is close to linear, or cells are too few to show more.")
     # Not by J, which is infinite where the network's gradient does not reach every target cell.
     if is_worse:
         outcome = Outcome.WORSE
