@@ -250,8 +250,8 @@ class TransportMap:
         Raises
         ------
         ValueError
-            If x has another dimension, is not finite, t lies outside [0, 1], batch_size is below 1, or ``fallback``
-            or ``return_out_of_support`` is asked of a map without training cells (of an older version).
+            If x has another dimension or is not finite, t or batch_size is out of range, or ``fallback`` or
+            ``return_out_of_support`` is asked of a map of an older version without training cells.
 
         References
         ----------
@@ -345,14 +345,12 @@ class TransportMap:
         Returns
         -------
         float32, shape (n,): the mean distance to the ten nearest of (at most 1,000) training source cells, in balanced
-        coordinates, divided by what 95 % of unseen source cells stay below. Values above 1 are unusual; there the
-        map extrapolates.
+        coordinates, divided by what 95 % of unseen source cells stay below. Above 1 the map extrapolates.
 
         Raises
         ------
         ValueError
-            If x has another dimension or is not finite, or the map is of an older version that did not keep training
-            cells.
+            If x has another dimension or is not finite, or the map is of an older version without training cells.
         """
         x, support = self._check(x, "x"), self._known_support()
         score = np.empty(len(x), dtype=np.float32)
@@ -444,9 +442,9 @@ class TransportMap:
         for the optimal one; ``w2_squared_error`` is its standard error. ``transport_cost``: mean :math:`|T(x) - x|^2`,
         which is :math:`W_2^2` if T is optimal. All in the units of the representation, or their square.
 
-        The certificate that a fit stores is measured on up to 200 of its validation cells of each condition. They have
-        also chosen the blend, so its ``w2_squared`` tends to be a little too high to be a lower bound. Give cells that
-        the fit has not seen at all, such as those held out by :func:`scot_hycnn.pp.split`, for a bound.
+        The certificate that a fit stores is measured on up to 200 of its validation cells, which have also chosen the
+        blend: its ``w2_squared`` may be a little too high. For a bound give cells that the fit has not seen, such as
+        those held out by :func:`scot_hycnn.pp.split`.
 
         Raises
         ------

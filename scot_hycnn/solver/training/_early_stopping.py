@@ -97,11 +97,14 @@ class Monitor:
         # With few cells networks overfit long before the last step, and after a failure the last state is worthless.
         # Where J is flat the annealed state at the end is the better map: within SLACK standard errors it is as good.
         worse, error = self._last.minus(self._best)
-        return _finite(self._last.theta if worse <= SLACK * error else self._best.theta)
+        theta = self._last.theta if worse <= SLACK * error else self._best.theta
+        # If every check failed, the Gaussian map is kept; zeros are a network that can be stored.
+        return theta if theta.isfinite().all() else torch.zeros_like(theta)
 
     def last(self) -> Tensor:
         """Return the parameters of the last check, shape (K, P), finite."""
-        return _finite(self._last.theta)
+        theta = self._last.theta
+        return theta if theta.isfinite().all() else torch.zeros_like(theta)
 
     def state(self) -> dict[str, Any]:
         """Return everything that checks have changed."""
@@ -119,11 +122,6 @@ class Monitor:
         self._best, self._last = Snapshot(**state["best"]), Snapshot(**state["last"])
         self.history, self._started = dict(state["history"]), time.perf_counter() - state["seconds"]
         self.clearly_worse_than_gaussian, self.gain = state["clearly_worse_than_gaussian"], state["gain"]
-
-
-def _finite(theta: Tensor) -> Tensor:
-    # If every check failed, the Gaussian map is kept; zeros are a network that can be stored.
-    return theta if theta.isfinite().all() else torch.zeros_like(theta)
 
 
 @torch.no_grad()
