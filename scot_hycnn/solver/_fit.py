@@ -51,9 +51,8 @@ def fit(
         Target cells, shape (m, d).
     groups
         Group of each source and each target cell, such as its cell type, shape (n,) and (m,): arrays, or pandas'
-        categories; at most 2,000 different groups, and no missing ones. Groups then have the same proportions in both
-        clouds: where only their proportions differ, the map stays the identity. Cells of groups with fewer than five
-        cells in either cloud are left out.
+        categories; at most 2,000 groups, and no missing ones. Groups then have the same proportions in both clouds.
+        Cells of groups with fewer than five cells in either cloud are left out.
     device
         'auto' (the first of cuda, mps and cpu that is available) or the name of a device.
     rng
@@ -152,9 +151,9 @@ def fit_many(
         Folder for the finished maps, one .safetensors file each, and, ten times in a fit, the state of those in
         training. Files are named by a hash of cells and options. With ``client`` all workers must have access to it.
     resume
-        If the same call is made again after an interruption, continue from what is in ``checkpoint_dir``: finished
-        maps are not fitted again, and the others get the same bits as without the interruption, on the CPU with the
-        same number of threads. False fits all maps anew, and replaces each file when its new content is there.
+        Continue from what an interrupted call left in ``checkpoint_dir``: finished maps are not fitted again, and the
+        others get the same bits as without the interruption, on the CPU with the same number of threads. False fits
+        all maps anew, and replaces each file when its new content is there.
     training
         Training options of all maps; see Other Parameters.
 

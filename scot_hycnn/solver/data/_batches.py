@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._strata import Strata
-from ._training_data import TrainingData
+from ._training_data import Strata, TrainingData
 
 
 class Batches:

@@ -67,9 +67,6 @@ def semi_dual_step(
         \ell_f = \mathrm{mean}\,f(x) - \mathrm{mean}\,f(\hat x), \qquad
         \ell_g = \mathrm{mean}\,|\hat x_0 - \hat x|^2
 
-    with :math:`\hat x_0 = \nabla g(y)`, which is trained on :math:`\ell_g`, or the cached maximiser, whose
-    :math:`\ell_g` is how far it has moved since.
-
     Source: Amos (2023), "On amortizing convex conjugates for optimal transport", ICLR (amortised prediction, refinement
     and regression); Makkuva et al. (2020), ICML (the semi-dual over two convex networks). The cache is ours.
     """
@@ -86,6 +83,7 @@ def semi_dual_step(
     # By the envelope theorem loss_f has the gradient of J, with x_hat held fixed. One product for both clouds.
     values, conjugate_values = potential.value(weights_f, torch.cat([x, x_hat], 1)).split([x.shape[1], y.shape[1]], 1)
     loss_f = values.mean(1) - conjugate_values.mean(1)
+    # x_0 is grad g(y), which is trained on loss_g, or the cached maximiser: loss_g is then how far it has moved since.
     loss_g = (x_0 - x_hat).square().sum(-1).mean(1)
     if isinstance(start, ConjugateCache):
         start.write(rows, x_hat, size)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scot_hycnn.solver import check_groups, fit
 from scot_hycnn.solver.data._groups import Labels, group_cells
-from scot_hycnn.solver.data._strata import Strata
+from scot_hycnn.solver.data._training_data import Strata
 
 SIZES = st.lists(st.tuples(st.integers(5, 60), st.integers(5, 60)), min_size=2, max_size=6)
 QUICK = {"max_steps": 40, "hidden": (8, 8), "n_ensemble": 2, "batch_size": 64, "device": "cpu"}
