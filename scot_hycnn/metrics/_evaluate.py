@@ -250,7 +250,7 @@ def evaluate(
 
 def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[str, Samples]:
     """Return the predicted cells of each method, shape (n, d)."""
-    from scot_hycnn.solver import TransportMap  # noqa: PLC0415 - metrics of arrays need no torch
+    from scot_hycnn.solver.model._map import TransportMap  # noqa: PLC0415 - metrics of arrays need no torch
 
     fitted = TransportMap.from_dict(model)
     gaussian = fitted.gaussian_map()  # it is made from all training cells, and so are its means

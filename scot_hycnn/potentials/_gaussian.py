@@ -53,7 +53,7 @@ class Gaussian:
     def fit(
         cls, x: ArrayLike, y: ArrayLike, *, weights_x: ArrayLike | None = None, weights_y: ArrayLike | None = None
     ) -> Gaussian:
-        """Estimate means and covariances, these with Ledoit-Wolf shrinkage.
+        """Estimate the means, and the covariances with Ledoit-Wolf shrinkage.
 
         Parameters
         ----------

@@ -18,14 +18,12 @@ _N_CYCLES = 25
 
 
 class _SmoothMax(torch.autograd.Function):
-    """z = log(e^a + e^b) and its slope s = dz/da = sigmoid(a - b): arXiv:2604.26942, sec. 2, at temperature 1.
-
-    Both come from one exponential, where softplus and sigmoid of autograd take four: this is the innermost
-    loop of training and transport.
-    """
+    """z = log(e^a + e^b) and its slope s = dz/da = sigmoid(a - b): arXiv:2604.26942, sec. 2, at temperature 1."""
 
     @staticmethod
     def forward(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        # Both come from one exponential, where softplus and sigmoid of autograd take four: this is the innermost loop
+        # of training and transport.
         s = torch.sub(a, b).sigmoid_()
         # z = max(a, b) - log max(s, 1 - s): the logarithm's argument is at least 1/2, so nothing cancels.
         other = 1 - s

@@ -32,9 +32,8 @@ class Potential(ABC):
     with :math:`(Qx)^2` added to the first a if ``quadratic_skip``. A family defines its gate, whether V and v are
     positive, whether it has the skips W_l (l > 0) and w from the input, and how it starts.
 
-    A potential describes the function and holds no weights. They are one tensor ``theta`` of shape (K, P), one row a
-    map, which :meth:`init` draws: an optimiser, an average or a file then handles a single array, and K maps cost one
-    batched product a layer.
+    A potential holds no weights. They are one tensor ``theta``, shape (K, P), one row a map, which :meth:`init` draws:
+    an optimiser, an average or a file then handles a single array, and K maps cost one batched product a layer.
 
     Parameters
     ----------
@@ -242,9 +241,6 @@ class Potential(ABC):
     def gradient(self, weights: Weights, x: Tensor) -> Tensor:
         """Return the gradient of f at x, written out as a forward computation.
 
-        It is one reverse pass by hand: training through the gradient then needs a single autograd pass instead
-        of two nested ones.
-
         Parameters
         ----------
         weights
@@ -256,6 +252,7 @@ class Potential(ABC):
         -------
         shape (K, n, d).
         """
+        # One reverse pass by hand: training through the gradient then needs one autograd pass, not two nested ones.
         _, slopes, quadratic = self._layers(weights, x)
         out = weights["q"] * x if self.strong_convexity else torch.zeros_like(x)
         if self.input_skips:
@@ -302,9 +299,6 @@ class Potential(ABC):
     def decays(self, name: str) -> bool:
         """Return whether weight decay takes the parameter of that name: it takes those that multiply x.
 
-        Without them the potential is q|x|^2/2. Decay of the free parameters of V and v would pull these away from
-        zero, since softplus(0) = 0.69.
-
         Parameters
         ----------
         name
@@ -314,6 +308,8 @@ class Potential(ABC):
         -------
         Whether it decays.
         """
+        # Without these weights the potential is q|x|^2/2. Decay of the free parameters of V and v would pull these away
+        # from zero, since softplus(0) = 0.69.
         return name[0] in "WQw"
 
     def penalty(self, weights: Weights) -> Tensor:

@@ -22,15 +22,12 @@ def fit_least_squares(
     lr: float,
     weight_decay: tuple[float, ...],
 ) -> tuple[Tensor, Tensor]:
-    """Minimise the variance of f(x) - y, which is the mean square at the best intercept.
+    """Minimise the variance of f(x) - y, with one ``weight_decay`` a member, of the weights on x that have no sign.
 
-    The intercept that is solved for costs no steps. A learned one would: the networks are positive sums, which must
-    lower all biases to offset the mean of a quadratic.
-
-    ``weight_decay`` is the decoupled decay of each member, a unit of learning rate, of the weights on x that have no
-    sign. Returns the free parameters of the members, shape (K, P), averaged over the last steps, and the number of
-    steps of each that met non-finite gradients, shape (K,).
+    Return the parameters, shape (K, P), averaged over the last steps, and the non-finite gradients met, shape (K,).
     """
+    # The variance is the mean square at the best intercept, which costs no steps. A learned intercept would: the
+    # networks are positive sums, which must lower all biases to offset the mean of a quadratic.
     n_members = len(weight_decay)
     adam = AveragedAdam(
         network,

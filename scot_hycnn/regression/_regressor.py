@@ -67,15 +67,15 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     lr
         Learning rate at its top.
     weight_decay
-        Decay of the networks' weights on x, a unit of learning rate: pull towards a multiple of :math:`|x|^2`. One or
-        several: networks are trained with each, and held-out points decide what share each has in the sum.
+        Decay of the networks' weights on x, a pull towards a multiple of :math:`|x|^2`. With several decays, networks
+        are trained with each, and held-out points decide what share each has in the sum.
     n_ensemble
         Networks for each decay.
     validation_fraction
         Part of the points that is held out of training, to weigh the decays.
     device
-        Where to train: 'auto' (cuda, mps or cpu, the first there is) or a device's name. Predictions are made on the
-        CPU, in double precision.
+        Device of training: 'auto' (the first of cuda, mps and cpu that is available) or its name. Predictions are made
+        on the CPU, in double precision.
     random_state
         Seed, generator or None, as in scikit-learn. The same seed gives the same bits on the CPU with the same number
         of threads.
@@ -272,7 +272,7 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return z, self.network_.weights(torch.from_numpy(self.theta_).double())
 
     def _train(self, z: torch.Tensor, t: torch.Tensor, *, generator: torch.Generator) -> None:
-        """Train members at each decay; how much each decay counts is what predicts held-out points best."""
+        """Train members at each decay, and weigh the decays by how well they predict held-out points."""
         levels = np.atleast_1d(np.asarray(self.weight_decay, dtype=np.float64))
         n_held_out = int(self.validation_fraction * len(z))
         held_out, seen = torch.randperm(len(z), generator=generator, device=z.device).tensor_split([n_held_out])

@@ -5,8 +5,7 @@ from __future__ import annotations
 from ._fit import fit, fit_many
 from ._options import Settings, TrainingOptions
 from .data._groups import check_groups
-from .model._map import TransportMap
-from .model._outcomes import Outcome
+from .model._map import Outcome, TransportMap
 from .runtime._device import resolve_device
 
 __all__ = [

@@ -10,13 +10,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._options import Settings, TrainingOptions, check_options
-from .data._checks import SOURCE, UnusableError, as_table, check_same_dimensions, check_table, raise_together
-from .data._groups import groups_left_out, labels_of, usable_groups
-from .data._task import Task, far_rows
+from .data._checks import (
+    SOURCE,
+    UnusableError,
+    as_table,
+    check_table,
+    far_cells,
+    raise_together,
+)
+from .data._groups import groups_left_out, labels_of, pair_of, usable_groups
+from .data._task import Task
 from .model._map import TransportMap
-from .runtime._batching import fit_tasks
+from .runtime._batching import check_client, fit_on_cluster, fit_tasks
 from .runtime._checkpoint import CheckpointFolder
-from .runtime._dask import check_client, fit_on_cluster
 from .runtime._device import resolve_device
 
 
@@ -45,9 +51,8 @@ def fit(
         Target cells, shape (m, d).
     groups
         Group of each source and each target cell, such as its cell type, shape (n,) and (m,): arrays, or pandas'
-        categories; at most 2,000 different groups, and no missing ones. Groups then have the same proportions in both
-        clouds: where only their proportions differ, the map stays the identity. Cells of groups with fewer than five
-        cells in either cloud are left out.
+        categories; at most 2,000 groups, and no missing ones. Groups then have the same proportions in both clouds.
+        Cells of groups with fewer than five cells in either cloud are left out.
     device
         'auto' (the first of cuda, mps and cpu that is available) or the name of a device.
     rng
@@ -64,8 +69,8 @@ def fit(
     Other Parameters
     ----------------
     **training
-        Every option of :class:`scot_hycnn.solver.TrainingOptions`, such as ``potential``, ``solver``, ``max_steps`` and
-        ``n_ensemble``. Options that are left out are chosen by the number of cells.
+        Every option of :class:`scot_hycnn.solver.TrainingOptions`, such as ``max_steps``; those that are left out are
+        chosen by the number of cells.
 
     Returns
     -------
@@ -98,7 +103,7 @@ def fit(
     check_options(training, ("groups", "device", "rng", "progress", "checkpoint_dir"))
     options = {"device": str(resolve_device(device)), "rng": rng, **training}
     if groups is not None:
-        of_x, of_y = _pair(groups)
+        of_x, of_y = pair_of(groups)
         groups = of_x, [of_y]
     tasks = _tasks(x, {"y (target)": y}, groups, options)
     folder = None if checkpoint_dir is None else CheckpointFolder(checkpoint_dir)
@@ -121,8 +126,7 @@ def fit_many(
 ) -> list[TransportMap]:
     """Learn the optimal transport maps from x to each of many targets, in one training loop.
 
-    Each map is the one that :func:`fit` finds alone, up to rounding: cells, random numbers, checks, early stopping and
-    blend are separate for each map, and only the arithmetic is shared, which takes less time.
+    Each map is the one that :func:`fit` finds alone, up to rounding: only the arithmetic is shared, to save time.
 
     Parameters
     ----------
@@ -141,24 +145,23 @@ def fit_many(
     progress
         Show a progress bar over maps; None shows it in a terminal if it takes more than a second.
     client
-        A ``dask.distributed.Client`` (extra 'dask'): its workers fit the maps, in batches. A batch whose worker dies
-        is fitted by another one. ``device`` is then that of each worker; name ``'cuda'`` if they have GPUs, because
-        larger batches suit these.
+        A ``dask.distributed.Client`` (extra 'dask'), whose workers fit the maps in batches. A batch whose worker dies
+        is fitted by another one. ``device`` is then that of each worker; name ``'cuda'`` if they have GPUs.
     checkpoint_dir
         Folder for the finished maps, one .safetensors file each, and, ten times in a fit, the state of those in
         training. Files are named by a hash of cells and options. With ``client`` all workers must have access to it.
     resume
-        If the same call is made again after an interruption, continue from what is in ``checkpoint_dir``: finished
-        maps are not fitted again, and the others get the same bits as without the interruption, on the CPU with the
-        same number of threads. False fits all maps anew, and replaces each file when its new content is there.
+        Continue from what an interrupted call left in ``checkpoint_dir``: finished maps are not fitted again, and the
+        others get the same bits as without the interruption, on the CPU with the same number of threads. False fits
+        all maps anew, and replaces each file when its new content is there.
     training
         Training options of all maps; see Other Parameters.
 
     Other Parameters
     ----------------
     **training
-        Every option of :class:`scot_hycnn.solver.TrainingOptions`, such as ``potential``, ``solver``, ``max_steps`` and
-        ``n_ensemble``. Options that are left out are chosen by the number of cells of each map.
+        Every option of :class:`scot_hycnn.solver.TrainingOptions`, such as ``max_steps``; those that are left out are
+        chosen by the number of cells of each map.
 
     Returns
     -------
@@ -212,22 +215,21 @@ def _tasks(x: Any, ys: dict[str, Any], groups: Any, options: dict[str, Any]) -> 
     """Check the cells and groups of all targets, by the names that messages use, and return the maps to fit."""
     # The source is converted, coded and searched for far cells once for all maps.
     source = as_table(x, SOURCE)
-    check_table(source, SOURCE)
+    check_table(source, SOURCE, source.shape[1])
     labels_x, labels_of_targets = None, [None] * len(ys)
     if groups is not None:
-        of_source, labels_of_targets = _pair(groups)
+        of_source, labels_of_targets = pair_of(groups)
         if not isinstance(labels_of_targets, Sequence) or len(labels_of_targets) != len(ys):
             raise ValueError(
                 "groups must be a pair: labels of the source cells, and a sequence of labels for each of the "
                 f"{len(ys)} targets."
             )
         labels_x = labels_of(of_source, len(source), "source")
-    far_x, tasks, problems = far_rows(source), [], []
+    far_x, tasks, problems = far_cells(source), [], []
     for (name, y), of_y in zip(ys.items(), labels_of_targets, strict=True):
         try:
             target = as_table(y, name)
-            check_same_dimensions(source, target, name)
-            check_table(target, name)
+            check_table(target, name, source.shape[1])
             settings = Settings.for_cells(len(source), len(target), source.shape[1], **options)
             labels_y, left_out = None, []
             if labels_x is not None:
@@ -240,21 +242,8 @@ def _tasks(x: Any, ys: dict[str, Any], groups: Any, options: dict[str, Any]) -> 
             problems.append((name, problem))
         else:
             # Cells in a file are read again when their map is fitted, so that memory holds those of one batch.
-            cells = y if _is_in_file(y) else target
-            tasks.append(Task(source, cells, labels_x, labels_y, settings, tuple(left_out), far_x))
+            in_memory = isinstance(y, (np.ndarray, list, tuple)) or hasattr(y, "detach") or hasattr(y, "iloc")
+            in_file = hasattr(y, "__array__") and hasattr(y, "shape") and not in_memory
+            tasks.append(Task(source, y if in_file else target, labels_x, labels_y, settings, tuple(left_out), far_x))
     raise_together(problems, len(ys))
     return tasks
-
-
-def _pair(groups: Any) -> tuple[Any, Any]:
-    if not isinstance(groups, (tuple, list)) or len(groups) != 2:
-        raise ValueError(
-            f"groups must be a pair: labels of the source cells and of the target cells; it is {repr(groups)[:200]}."
-        )
-    return groups[0], groups[1]
-
-
-def _is_in_file(cells: Any) -> bool:
-    """Whether cells are read from a file, or computed, each time they become an array."""
-    in_memory = isinstance(cells, (np.ndarray, list, tuple)) or hasattr(cells, "detach") or hasattr(cells, "iloc")
-    return hasattr(cells, "__array__") and hasattr(cells, "shape") and not in_memory

@@ -42,14 +42,12 @@ CUDA_GRAPH = ("auto", "never")
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a solver brings with it: its rates, its coordinates, and defaults that differ from those of the others.
-
-    With ``balanced`` it trains in balanced coordinates, starts at the Gaussian map and is blended with it at the end.
-    Otherwise it trains in centred coordinates, and the network alone is the map, even if the Gaussian map is better.
-    """
+    """The rates and coordinates of a solver, and defaults that differ from those of the others."""
 
     lr: float = 2e-2
     weight_decay: float = 1.0
+    # A balanced solver trains in balanced coordinates, starts at the Gaussian map and is blended with it at the end.
+    # Another one trains in centred coordinates, and keeps its network even if the Gaussian map is better.
     balanced: bool = True
     can_cache: bool = False
     defaults: dict[str, Any] = field(default_factory=dict)
@@ -229,9 +227,8 @@ class Settings:
         """
         check_options(training)
         given = {name: value for name, value in training.items() if value is not None or name in _NEVER_NONE}
-        solver = given.setdefault("solver", "amortized")
-        _check_choice("solver", solver, tuple(RECIPES))
-        recipe = RECIPES[str(solver)]
+        # An unknown solver is refused with all other options, in __post_init__.
+        recipe = RECIPES.get(str(given.setdefault("solver", "amortized")), Recipe())
         potential = given.setdefault("potential", "hycnn")
         if isinstance(potential, Potential):
             if potential.n_dims != n_dims:
@@ -277,13 +274,19 @@ class Settings:
         return {one.name: getattr(self, one.name) for one in fields(self)} | {"potential": str(self.potential)}
 
     def __post_init__(self) -> None:
-        _check_choice("solver", self.solver, tuple(RECIPES))
-        _check_choice("group_weights", self.group_weights, tuple(WEIGHTINGS))
-        _check_choice("leave_out", self.leave_out, LEAVE_OUT)
-        _check_choice("cuda_graph", self.cuda_graph, CUDA_GRAPH)
-        _check_choice("conjugates", self.conjugates, CONJUGATES)
-        if not isinstance(self.potential, Potential):
-            _check_choice("potential", self.potential, POTENTIALS)
+        for name, choices in (
+            ("solver", tuple(RECIPES)),
+            ("group_weights", tuple(WEIGHTINGS)),
+            ("leave_out", LEAVE_OUT),
+            ("cuda_graph", CUDA_GRAPH),
+            ("conjugates", CONJUGATES),
+            ("potential", POTENTIALS),
+        ):
+            value = getattr(self, name)
+            if name == "potential" and isinstance(value, Potential):
+                continue
+            if not isinstance(value, str) or value not in choices:
+                raise ValueError(f"{name}={value!r} is unknown; choose one of {list(choices)}.")
         if self.conjugates == CACHED and not RECIPES[self.solver].can_cache:
             able = [name for name, recipe in RECIPES.items() if recipe.can_cache]
             raise ValueError(
@@ -328,8 +331,3 @@ def check_options(options: Iterable[str], others: Iterable[str] = ()) -> None:
             near = get_close_matches(name, known, n=1, cutoff=0.5)
             meant = f"did you mean {near[0]!r}? " if near else ""
             raise TypeError(f"{name!r} is not an option of a fit; {meant}The options are {known}.")
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name}={value!r} is unknown; choose one of {list(choices)}.")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from scanpy import settings
 
-from scot_hycnn.solver.runtime._threads import limited_threads, threads_here
+from scot_hycnn.solver.runtime._device import limited_threads
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def threads_of_scanpy() -> Iterator[None]:
     for each core.
     """
     n_jobs = int(settings.n_jobs)
-    if n_jobs < 2 or n_jobs >= threads_here():
+    if n_jobs < 2 or n_jobs >= torch.get_num_threads():
         yield
         return
     with limited_threads(n_jobs):

@@ -42,7 +42,7 @@ SOLVER_MAY_NOT_IMPORT = {
     "runtime": set(),
 }
 # Files of runtime that import nothing of the package, so that every folder may use them.
-FOR_ALL = ("_device", "_precision", "_threads")
+FOR_ALL = ("_device",)
 
 
 @pytest.fixture(scope="module")

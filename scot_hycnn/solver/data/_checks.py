@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 Array = NDArray[np.float64]
@@ -45,7 +45,7 @@ _MANY_DISTANCES = 1_000_000
 
 
 class UnusableError(ValueError):
-    """A cloud of cells, or its groups, cannot be used: ``kind`` is the same for all clouds with the same problem."""
+    """A cloud of cells, or its groups, cannot be used; ``kind`` is the same for all clouds with the same problem."""
 
     def __init__(self, message: str, kind: str, found: str) -> None:
         # All three are arguments of the exception, since its pickle, which Dask sends, keeps these alone.
@@ -110,8 +110,14 @@ def as_table(cells: Any, name: str) -> NDArray[Any]:
     return table
 
 
-def check_table(cells: NDArray[Any], name: str) -> None:
-    """Raise an UnusableError if these cells are too few, not finite, or too large to be squared."""
+def check_table(cells: NDArray[Any], name: str, n_dims: int) -> None:
+    """Raise an UnusableError if these cells have other dimensions, are too few, not finite, or too large to square."""
+    if cells.shape[1] != n_dims:
+        raise UnusableError(
+            f"x (source) has {n_dims} dimensions and {name} {cells.shape[1]}; both need the same representation.",
+            kind="other dimensions than the source",
+            found=f"{cells.shape[1]} dimensions",
+        )
     needed = min_cells(cells.shape[1])
     if len(cells) < needed:
         raise UnusableError(
@@ -138,32 +144,12 @@ def check_table(cells: NDArray[Any], name: str) -> None:
         )
 
 
-def check_same_dimensions(x: NDArray[Any], y: NDArray[Any], target: str) -> None:
-    """Raise an UnusableError if both clouds do not have the same dimensions."""
-    if x.shape[1] != y.shape[1]:
-        raise UnusableError(
-            f"x (source) has {x.shape[1]} dimensions and {target} {y.shape[1]}; both need the same representation.",
-            kind="other dimensions than the source",
-            found=f"{y.shape[1]} dimensions",
-        )
-
-
-def check_cells(x: ArrayLike, y: ArrayLike, *, target: str = "y (target)") -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return both clouds as arrays that a map can be fitted on, or raise an UnusableError."""
-    of_x, of_y = as_table(x, SOURCE), as_table(y, target)
-    check_same_dimensions(of_x, of_y, target)
-    check_table(of_x, SOURCE)
-    check_table(of_y, target)
-    return of_x, of_y
-
-
-def far_cells(cells: Array, *, n_kept: int) -> Rows:
-    """Return the rows of cells with (almost) no other cell anywhere near; none if fewer than n_kept would be left.
-
-    Debris, doublets or broken values: the mean and the covariance of a cloud are at the mercy of a single cell that is
-    far enough away, and so is every training step that draws it. Rare cell types are far from the other cells too, but
-    not alone: so a cell counts as far if it has no company (see COMPANY, REACH, MIN_REACH and LONELIER).
-    """
+def far_cells(cells: Any) -> Rows:
+    """Return the rows of cells with (almost) no other cell anywhere near; none if too few cells would be left."""
+    # Debris, doublets or broken values: a single cell that is far enough away determines the mean and the covariance
+    # of a cloud, and every training step that draws it. Rare cell types are far from the other cells too, but not
+    # alone: so a cell counts as far if it has no company (see COMPANY, REACH, MIN_REACH and LONELIER).
+    cells = np.asarray(cells, dtype=np.float64)
     # Components are divided by their robust spread (interquartile range), and radii are taken from the median: neither
     # follows a few cells.
     low, centre, high = np.quantile(cells, [0.25, 0.5, 0.75], axis=0)
@@ -198,7 +184,7 @@ def far_cells(cells: Array, *, n_kept: int) -> Rows:
     neighbours = others[nearest.kneighbors(scaled[lonely], return_distance=False)]
     usual: Array = np.median(_distance(scaled[neighbours.ravel()], scaled, company).reshape(neighbours.shape), axis=1)
     far: Rows = lonely[distance > LONELIER * usual]
-    return far if len(cells) - len(far) >= n_kept else far[:0]
+    return far if len(cells) - len(far) >= min_cells(cells.shape[1]) else far[:0]
 
 
 def _distance(points: Array, others: Array, k: int) -> Array:

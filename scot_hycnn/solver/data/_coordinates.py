@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scot_hycnn.potentials import Gaussian
+from scot_hycnn.potentials._gaussian import Gaussian
 
 Array = NDArray[np.float64]
 
@@ -19,10 +19,10 @@ class Coordinates:
 
     For an invertible B, the potential :math:`f(x) = \tilde f(B(x - m_x))/c + \langle m_y, x\rangle` is convex iff
     :math:`\tilde f` is, and optimal between the clouds iff :math:`\tilde f` is between
-    :math:`\tilde x = B(x - m_x)` and :math:`\tilde y = c B^{-T}(y - m_y)`. So nothing is lost, and
-    :math:`\tilde f(\tilde x) = \frac12|\tilde x|^2` is the Gaussian map. (Whitening x and y separately would break
-    :math:`T = \nabla f`.)
+    :math:`\tilde x = B(x - m_x)` and :math:`\tilde y = c B^{-T}(y - m_y)`.
     """
+
+    # So nothing is lost, and |x~|^2/2 is the Gaussian map. Whitening x and y separately would break T = grad f.
 
     # Means of source and target, shape (d,); B, shape (d, d); and c, the factor of the inner product:
     # <x~, y~> = c <x - m_x, y - m_y>.

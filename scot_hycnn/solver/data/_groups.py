@@ -98,11 +98,7 @@ PairOfLabels = tuple[Labels, Labels]
 
 @dataclass(frozen=True)
 class Groups:
-    r"""The group of each cell, and the proportions that the groups have in both clouds.
-
-    With :math:`q_k` the share of group k among the cells, averaged over both clouds, its proportion is
-    :math:`\propto\sqrt{q_k}` (``'sqrt'``), the same for all (``'equal'``) or :math:`q_k` itself (``'observed'``).
-    """
+    """The group of each cell, and the proportions that the groups have in both clouds; see WEIGHTINGS."""
 
     # Number of the group of each source and target cell, shape (n,) and (m,).
     x: NDArray[np.intp]
@@ -113,10 +109,8 @@ class Groups:
 
     @property
     def weights(self) -> tuple[Array, Array]:
-        """Weight of each cell, shape (n,) and (m,), sum 1 in each cloud: a group's proportion, spread over its cells.
-
-        Groups without a cell here (they may all be held out) leave their proportion to the others.
-        """
+        """Weight of each cell, (n,) and (m,), sum 1 in each cloud: a group's proportion, spread over its cells."""
+        # Groups without a cell here (they may all be held out) leave their proportion to the others.
         w_x, w_y = (
             self.proportions[codes] / np.bincount(codes, minlength=len(self.labels))[codes]
             for codes in (self.x, self.y)
@@ -130,11 +124,9 @@ class Groups:
     def hold_out(
         self, fraction: float, max_cells: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which cells to validate on, shape (n,) and (m,): about a fraction of the smaller cloud.
-
-        As many of each group are taken in both clouds, so that the groups have their proportions, and at most half of
-        the group's cells.
-        """
+        """Return which cells to validate on, shape (n,) and (m,): about a fraction of the smaller cloud."""
+        # As many of each group are taken in both clouds, so that the groups have their proportions, and at most half of
+        # the group's cells.
         total = min(max(fraction * min(len(self.x), len(self.y)), MIN_HELD_OUT), max_cells)
         in_x, in_y = np.zeros(len(self.x), dtype=bool), np.zeros(len(self.y), dtype=bool)
         by_group = (
@@ -179,7 +171,8 @@ def check_groups(
     >>> solver.check_groups((["B"] * 9 + ["T"] * 20, ["B"] * 30 + ["T"] * 30 + ["NK"]), (29, 2), (61, 2))
     ['B', 'T']
     """
-    pair = pair_of_labels(labels, shape_x[0], shape_y[0])
+    of_x, of_y = pair_of(labels)
+    pair = labels_of(of_x, shape_x[0], "source"), labels_of(of_y, shape_y[0], "target")
     return [str(name) for name in usable_groups(pair, shape_x[1], leave_out)]
 
 
@@ -275,13 +268,10 @@ def labels_of(values: Any, size: int, name: str) -> Labels:
     return Labels.of(values, name)
 
 
-def pair_of_labels(groups: object, n: int, m: int) -> PairOfLabels:
-    """Return the coded labels of both clouds, or raise a ValueError unless each cell has one."""
-    pair = list(groups) if isinstance(groups, (tuple, list)) else []
-    if len(pair) != 2:
-        text = repr(groups)
+def pair_of(groups: object) -> tuple[Any, Any]:
+    """Return the labels of the source and of the target, or raise a ValueError unless there are these two."""
+    if not isinstance(groups, (tuple, list)) or len(groups) != 2:
         raise ValueError(
-            "groups must be a pair: labels of the source cells and of the target cells; it is "
-            f"{text if len(text) <= 200 else text[:200] + ' ...'}."
+            f"groups must be a pair: labels of the source cells and of the target cells; it is {repr(groups)[:200]}."
         )
-    return labels_of(pair[0], n, "source"), labels_of(pair[1], m, "target")
+    return groups[0], groups[1]

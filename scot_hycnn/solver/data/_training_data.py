@@ -11,16 +11,48 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
-from scot_hycnn.potentials import Gaussian
+from scot_hycnn.potentials._gaussian import Gaussian
 
 from ._checks import Array, Rows
 from ._coordinates import Coordinates
 from ._groups import Groups
-from ._strata import Strata
 
 # Scoring costs n m distances; beyond this many cells the choice of a blend gains nothing.
 MAX_VALIDATION_CELLS = 2000
 MIN_VALIDATION_CELLS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Strata:
+    """Draws cells of one cloud: first a group by its proportion and then one of its cells."""
+
+    # Cumulative proportions, shape (K,). Those of millions of single cells would be beyond the precision of float32.
+    cumulative: Tensor
+    # Where the cells of each group begin in `order`, and how many they are, shape (K,).
+    start: Tensor
+    size: Tensor
+    # Row numbers of the cells ordered by group, shape (n,), and the number of each cell's group.
+    order: Tensor
+    codes: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, codes: NDArray[np.intp], proportions: NDArray[np.float64], device: str) -> Strata:
+        """Prepare for drawing; groups without a cell leave their proportion to the others."""
+        size = np.bincount(codes, minlength=len(proportions))
+        share = np.cumsum(np.where(size > 0, proportions, 0))
+        start, sizes, order = (
+            torch.as_tensor(rows, device=device) for rows in (np.cumsum(size) - size, size, np.argsort(codes))
+        )
+        cumulative = torch.as_tensor(share / share[-1], dtype=torch.float32, device=device)
+        return cls(cumulative, start, sizes, order, codes)
+
+    def draw(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Return row numbers, with replacement."""
+        group, within = (
+            torch.rand(shape, generator=generator, dtype=torch.float32, device=generator.device) for _ in range(2)
+        )
+        k = torch.searchsorted(self.cumulative, group, right=True).clamp(max=len(self.size) - 1)
+        return self.order[self.start[k] + (within * self.size[k]).long().clamp(max=self.size[k] - 1)]
 
 
 @dataclass(frozen=True)
@@ -115,7 +147,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training has reached on the cells of one map."""
+    """The result of training on the cells of one map."""
 
     # Parameters of the members, shape (K, P), and the cells in the coordinates of training.
     theta: Tensor
@@ -153,12 +185,10 @@ def _validation(coordinates: Coordinates, x: Array, y: Array, device: str | torc
 
 
 def validation_rows(cells: Array, fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return which cells to validate on, spread over the cloud in proportion, shape (n,).
-
-    Scores vary most between cell types. Few validation cells drawn at random would hold too many of one type, and the
-    choice of the blend would follow this accident. So cells are put in the order of their k-means cluster, at random
-    within it, and validation takes rows at even steps (systematic sampling).
-    """
+    """Return which cells to validate on, spread over the cloud in proportion, shape (n,)."""
+    # Scores vary most between cell types. Few validation cells drawn at random would hold too many of one type, and the
+    # choice of the blend would follow this accident. So cells are put in the order of their k-means cluster, at random
+    # within it, and validation takes rows at even steps (systematic sampling).
     n = len(cells)
     n_validation = min(max(round(fraction * n), MIN_VALIDATION_CELLS), MAX_VALIDATION_CELLS)
     seed = int(rng.integers(2**31))

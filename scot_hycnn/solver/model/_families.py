@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from scot_hycnn.potentials import ICNN, MLP, GroupMax, HyCNN, Potential
+from scot_hycnn.potentials._hycnn import GroupMax, HyCNN
+from scot_hycnn.potentials._icnn import ICNN, MLP
+from scot_hycnn.potentials._potential import Potential
 
 # The closed-form map between two Gaussians: nothing is trained.
 GAUSSIAN = "gaussian"
@@ -38,10 +40,8 @@ HYCNN_OF_THE_PAPER = {"annealing": "fixed", "quadratic_skip": False}
 
 
 def make_potential(name: str, n_dims: int, hidden: tuple[int, ...], *, balanced: bool) -> Potential:
-    """Make the potential of that name, near the Gaussian map in balanced coordinates and else as it was published.
-
-    The Gaussian map needs no network; its potential is one that can be stored.
-    """
+    """Make the potential of that name, near the Gaussian map in balanced coordinates and else as it was published."""
+    # The Gaussian map needs no network; its potential is one that can be stored.
     family, options = FAMILIES["hycnn" if name == GAUSSIAN else name]
     if balanced or name == GAUSSIAN:
         return family(n_dims, hidden, **(NEAR_GAUSSIAN | options))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
 from functools import cached_property, partial
 from numbers import Real
 from pathlib import Path
@@ -17,8 +18,7 @@ from torch import Tensor
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver.data._checks import without_mask
 from scot_hycnn.solver.data._coordinates import Coordinates
-from scot_hycnn.solver.runtime._device import resolve_device
-from scot_hycnn.solver.runtime._threads import in_threads, n_parts
+from scot_hycnn.solver.runtime._device import in_threads, n_parts, resolve_device
 
 from ._blended import Blended, Support, as_numpy
 from ._families import UNBALANCED_SOLVERS
@@ -31,6 +31,43 @@ Doubles = NDArray[np.float64]
 BLOCK_ROWS = 512
 # Cells nearer than this are one cell to a map that computes in float32: their difference is only rounding.
 RESOLUTION = 1000 * float(np.finfo(np.float32).eps)
+
+
+class Outcome(StrEnum):
+    """What a fit has led to: the value of ``TransportMap.outcome``.
+
+    ``NETWORKS``: the networks are part of the map. ``REQUESTED``: ``potential='gaussian'`` asked for the Gaussian map.
+    The Gaussian map was kept, with ``NO_RESPONSE`` because source and target cells are as near to each other as random
+    halves of both, with ``NOT_TRAINED`` because there were few steps, and with ``GAUSSIAN`` because networks that were
+    trained as usual were not better: the response is close to linear, or cells are few. Something went wrong:
+    ``RECOVERED`` from numbers that were not finite; ``UNSOLVED``, the convex conjugates were not solved well, so that
+    the map may be off; ``WORSE``, the map is not better than the Gaussian one (``solver='paper'``, which keeps it).
+
+    Parameters
+    ----------
+    value
+        The outcome as files and ``adata.uns`` hold it, for instance ``'networks'``.
+
+    Examples
+    --------
+    >>> from scot_hycnn.solver import Outcome
+    >>> Outcome("networks").is_trouble, Outcome.RECOVERED.is_trouble
+    (False, True)
+    """
+
+    NETWORKS = "networks"
+    REQUESTED = "gaussian requested"
+    GAUSSIAN = "gaussian kept"
+    NO_RESPONSE = "gaussian kept: no response seen"
+    NOT_TRAINED = "gaussian kept: few steps"
+    RECOVERED = "recovered"
+    UNSOLVED = "conjugates not solved"
+    WORSE = "worse than gaussian"
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether something went wrong that the user should see."""
+        return self in (Outcome.RECOVERED, Outcome.UNSOLVED, Outcome.WORSE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +88,7 @@ class TransportMap:
     blend
         a in [0, 1]; 0 is the Gaussian map.
     w2_squared
-        Estimate of the squared Wasserstein-2 distance between source and target, from the dual on validation
-        cells, in units of the representation squared.
+        Estimate of the squared Wasserstein-2 distance, from the dual on validation cells.
     outcome
         What the fit has led to, one of :class:`Outcome`; empty in maps of older versions.
     status
@@ -64,11 +100,9 @@ class TransportMap:
     validation
         Scores on validation cells, the Gaussian map's beside the chosen one's, and of every blend.
     certificate
-        How far the map is optimal; see :meth:`certify`. It is measured on validation cells, which also chose the
-        blend.
+        How far the map is optimal, on validation cells; see :meth:`certify`.
     gaussian
-        Balanced coordinates of the Gaussian map between all cells of the fit, validation cells included;
-        None where ``coordinates`` are these.
+        Balanced coordinates of the Gaussian map between all cells of the fit; None where ``coordinates`` are these.
     support
         Where its training cells were; see :meth:`out_of_support`. None in maps of older versions.
     origin
@@ -216,8 +250,8 @@ class TransportMap:
         Raises
         ------
         ValueError
-            If x has another dimension, is not finite, t lies outside [0, 1], batch_size is below 1, or ``fallback``
-            or ``return_out_of_support`` is asked of a map without training cells (of an older version).
+            If x has another dimension or is not finite, t or batch_size is out of range, or ``fallback`` or
+            ``return_out_of_support`` is asked of a map of an older version without training cells.
 
         References
         ----------
@@ -234,27 +268,28 @@ class TransportMap:
         support = self._known_support() if fallback or return_out_of_support else None
         moved = np.empty(x.shape, dtype=np.float32)
         std, score = np.zeros((2, len(x)), dtype=np.float32)
-
-        def move(rows: NDArray[np.floating]) -> tuple[Doubles, Doubles, Doubles]:
-            mapped, spread, far = self._map(rows, support, with_std=return_std, fallback=fallback)
-            return (1 - t) * rows + t * mapped, t * spread, far
-
+        move = partial(self._map, t=float(t), support=support, with_std=return_std, fallback=fallback)
         self._by_block(move, x, (moved, std, score), batch_size)
         _check_finite(moved, std)
         wanted = [moved, *([std] if return_std else []), *([score] if return_out_of_support else [])]
         return tuple(wanted) if len(wanted) > 1 else moved
 
-    @torch.inference_mode()
     def _map(
-        self, x: NDArray[np.floating], support: Support | None = None, *, with_std: bool = False, fallback: bool = False
+        self,
+        x: NDArray[np.floating],
+        *,
+        t: float = 1.0,
+        support: Support | None = None,
+        with_std: bool = False,
+        fallback: bool = False,
     ) -> tuple[Doubles, Doubles, Doubles]:
-        """Return T(x) of one block, the members' spread around it, and the out-of-support score."""
+        """Return the moved cells of one block, the members' spread around them, and the out-of-support score."""
         points = self._tensor(self.coordinates.source(x))
         score, std = np.zeros((2, len(x)))
         if support is not None:
             score = as_numpy(support.score(points))
         if self.blend == 0:
-            return self.coordinates.invert_target(as_numpy(points)), std, score
+            return (1 - t) * x + t * self.coordinates.invert_target(as_numpy(points)), std, score
         members = self._potential.member_gradients(points)
         mean = members.mean(0)
         moved = self.coordinates.invert_target(as_numpy(torch.lerp(points, mean, self.blend)))
@@ -267,7 +302,7 @@ class TransportMap:
             gaussian = self.coordinates if self.gaussian is None else self.gaussian
             far = gaussian.invert_target(gaussian.source(x))
             moved, std = far + trust[:, None] * (moved - far), trust * std
-        return moved, std, score
+        return (1 - t) * x + t * moved, t * std, score
 
     def inverse(self, y: ArrayLike, *, batch_size: int = BLOCK_ROWS) -> Array:
         r"""Move target cells back to the source by :math:`T^{-1} = \nabla f^*`, solved to tolerance.
@@ -290,12 +325,12 @@ class TransportMap:
         """
         y = self._check(y, "y")
         moved = np.empty(y.shape, dtype=np.float32)
-
-        def move(rows: NDArray[np.floating]) -> tuple[Doubles]:
-            (balanced,) = self._maximise(rows, with_conjugate=False)
-            return (self.coordinates.invert_source(balanced),)
-
-        self._by_block(move, y, (moved,), batch_size)
+        self._by_block(
+            lambda rows: (self.coordinates.invert_source(*self._maximise(rows, with_conjugate=False)),),
+            y,
+            (moved,),
+            batch_size,
+        )
         _check_finite(moved)
         return moved
 
@@ -310,14 +345,12 @@ class TransportMap:
         Returns
         -------
         float32, shape (n,): the mean distance to the ten nearest of (at most 1,000) training source cells, in balanced
-        coordinates, divided by what 95 % of unseen source cells stay below. Values above 1 are unusual; there the
-        map extrapolates.
+        coordinates, divided by what 95 % of unseen source cells stay below. Above 1 the map extrapolates.
 
         Raises
         ------
         ValueError
-            If x has another dimension or is not finite, or the map is of an older version that did not keep training
-            cells.
+            If x has another dimension or is not finite, or the map is of an older version without training cells.
         """
         x, support = self._check(x, "x"), self._known_support()
         score = np.empty(len(x), dtype=np.float32)
@@ -335,10 +368,7 @@ class TransportMap:
         return self.support
 
     def gaussian_map(self) -> TransportMap:
-        """Return the Gaussian map between the same cells: the baseline to compare this map with.
-
-        It is fitted on all of them. The networks are blended with one that is fitted on the training cells only, since
-        the blend is chosen on the others.
+        """Return the Gaussian map between all cells of the fit: the baseline to compare this map with.
 
         Returns
         -------
@@ -412,9 +442,9 @@ class TransportMap:
         for the optimal one; ``w2_squared_error`` is its standard error. ``transport_cost``: mean :math:`|T(x) - x|^2`,
         which is :math:`W_2^2` if T is optimal. All in the units of the representation, or their square.
 
-        The certificate that a fit stores is measured on up to 200 of its validation cells of each condition. They have
-        also chosen the blend, so its ``w2_squared`` tends to be a little too high to be a lower bound. Give cells that
-        the fit has not seen at all, such as those held out by :func:`scot_hycnn.pp.split`, for a bound.
+        The certificate that a fit stores is measured on up to 200 of its validation cells, which have also chosen the
+        blend: its ``w2_squared`` may be a little too high. For a bound give cells that the fit has not seen, such as
+        those held out by :func:`scot_hycnn.pp.split`.
 
         Raises
         ------
@@ -465,16 +495,12 @@ class TransportMap:
 
     def _centred_potential(self, x: NDArray[np.floating]) -> Doubles:
         """Return f(x) without its linear part <m_y, x>, shape (n,)."""
-        values, scale = np.empty(len(x)), self.coordinates.scale
+        values = np.empty(len(x))
+        self._by_block(
+            lambda rows: (as_numpy(self._potential.value(self._tensor(self.coordinates.source(rows)))),), x, (values,)
+        )
+        return values / self.coordinates.scale
 
-        @torch.inference_mode()
-        def value(rows: NDArray[np.floating]) -> tuple[Doubles]:
-            return (as_numpy(self._potential.value(self._tensor(self.coordinates.source(rows)))) / scale,)
-
-        self._by_block(value, x, (values,))
-        return values
-
-    @torch.inference_mode()
     def _maximise(self, y: NDArray[np.floating], *, with_conjugate: bool = True) -> tuple[Doubles, ...]:
         """Return the balanced maximisers of <x, y> - f(x) for one block, and f*(y) without its linear part."""
         targets = self._tensor(self.coordinates.target(y))
@@ -496,6 +522,7 @@ class TransportMap:
             raise ValueError(f"batch_size={size} must be 1 or more.")
 
         # Values that are not finite are found afterwards, and get a sentence instead of NumPy's warning.
+        @torch.inference_mode()
         @np.errstate(over="ignore", invalid="ignore", divide="ignore")
         def work(start: int) -> None:
             rows = slice(start, start + size)
@@ -510,7 +537,7 @@ class TransportMap:
         return torch.as_tensor(points, dtype=torch.float32, device=self.device)
 
     def _check(self, cells: ArrayLike, name: str) -> NDArray[np.floating]:
-        """Return the cells as an array of floats, not copied if they are one: there may be millions."""
+        """Return the cells as an array of floats, without a copy where they are one: there may be millions."""
         cells = np.asarray(without_mask(cells))
         if cells.ndim != 2 or cells.shape[1] != self.n_dims or cells.dtype.kind not in "fiub":
             raise ValueError(
@@ -568,7 +595,7 @@ class TransportMap:
         state
             The dictionary, for instance after a round trip through a file.
         device
-            Where to evaluate: 'auto', 'cpu', 'cuda', 'mps'.
+            Device on which the networks are evaluated: 'auto', 'cpu', 'cuda' or 'mps'.
 
         Returns
         -------
@@ -605,7 +632,7 @@ class TransportMap:
         path
             The file.
         device
-            Where to evaluate: 'auto', 'cpu', 'cuda', 'mps'.
+            Device on which the networks are evaluated: 'auto', 'cpu', 'cuda' or 'mps'.
 
         Returns
         -------
@@ -622,7 +649,8 @@ class TransportMap:
 
 
 def _check_finite(moved: Array, std: Array | float = 0.0) -> None:
-    """Raise a ValueError if a cell is not finite: a sum over its coordinates is finite where all of them are."""
+    """Raise a ValueError if a moved cell is not finite."""
+    # A sum over the coordinates is finite where all of them are.
     with np.errstate(invalid="ignore"):
         sums = moved.sum(1, dtype=np.float64) + std
     n_bad = int((~np.isfinite(sums)).sum())

@@ -1,10 +1,11 @@
-"""From checked cells to fitted maps, many at a time: prepare, train, choose."""
+"""From checked cells to fitted maps, many at a time, here or on a Dask cluster: prepare, train, choose."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import Settings
+from scot_hycnn.solver.data._checks import Array, Rows, far_cells
+from scot_hycnn.solver.data._groups import Groups, group_cells
 from scot_hycnn.solver.data._task import Task
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
-from scot_hycnn.solver.model._blended import Blended
-from scot_hycnn.solver.model._families import GAUSSIAN
+from scot_hycnn.solver.model._families import GAUSSIAN, make_potential
 from scot_hycnn.solver.model._map import TransportMap
+from scot_hycnn.solver.selection._blend import GroupScores, leave_groups_out
 from scot_hycnn.solver.selection._final_map import final_map
-from scot_hycnn.solver.selection._groups_left_out import GroupScores, leave_groups_out
 from scot_hycnn.solver.training._loop import train
-from scot_hycnn.solver.training._methods import make_network
 
 from ._checkpoint import CheckpointFolder
+from ._device import limited_threads, resolve_device
 from ._progress import Update, progress_bar
-from ._threads import limited_threads, threads_here
 
 # Networks that train as one batch, for each thread. On a CPU more are not faster, since their layers no longer fit into
 # the cache; a GPU is idle with fewer.
@@ -62,9 +64,9 @@ def batches(
 ) -> list[list[int]]:
     """Return numbers of maps that train together: those with the same options, as many as are fast and fit into memory.
 
-    ``n_threads`` are those of a CPU, by default PyTorch's; ``left`` are the numbers to divide, by default all.
+    ``left`` are the numbers to divide, by default all.
     """
-    n_threads = threads_here() if n_threads is None else n_threads
+    n_threads = torch.get_num_threads() if n_threads is None else n_threads
     alike: dict[Settings, list[int]] = {}
     for number, task in enumerate(tasks):
         alike.setdefault(task.settings, []).append(number)
@@ -86,21 +88,29 @@ def batches(
 def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder | None) -> list[TransportMap]:
     """Fit maps with the same options together."""
     started, settings = time.perf_counter(), tasks[0].settings
-    network = make_network(settings, tasks[0].x.shape[1])
+    network = settings.potential
+    if not isinstance(network, Potential):
+        network = make_potential(network, tasks[0].x.shape[1], settings.hidden, balanced=settings.balanced)
     state_path = None if folder is None else folder.state_of(tasks)
 
-    # Prepare: split and balance the cells of each map.
-    cells_of = [task.cells() for task in tasks]
-    # k-means of few cells took 14 times as long with 16 threads.
+    # Read: far cells, and cells of groups that are too small, take no part in the fit.
+    cells_of: list[tuple[Array, Array, Groups | None, Rows]] = []
+    for task in tasks:
+        x, y, groups = np.asarray(task.x, dtype=np.float64), np.asarray(task.y, dtype=np.float64), None
+        far_y = far_cells(y)
+        x, y = np.delete(x, task.far_x, axis=0), np.delete(y, far_y, axis=0)
+        if task.labels_x is not None and task.labels_y is not None:
+            labels = task.labels_x.without(task.far_x), task.labels_y.without(far_y)
+            x, y, groups = group_cells(x, y, labels, settings.group_weights)
+        cells_of.append((x, y, groups, far_y))
+
+    # Prepare: split and balance the cells of each map. k-means of few cells took 14 times as long with 16 threads.
+    prepare = partial(
+        TrainingData.prepare, fraction=settings.validation_fraction, rng=settings.rng, device=settings.device
+    )
     with limited_threads(1):
         clouds = [
-            replace(
-                TrainingData.prepare(
-                    x, y, settings.validation_fraction, rng=settings.rng, device=settings.device, groups=groups
-                ),
-                far_x=task.far_x,
-                far_y=far_y,
-            )
+            replace(prepare(x, y, groups=groups), far_x=task.far_x, far_y=far_y)
             for task, (x, y, groups, far_y) in zip(tasks, cells_of, strict=True)
         ]
 
@@ -117,29 +127,17 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
     left_out: dict[int, GroupScores] = {}
     if settings.leave_out == "groups":
         for number, (x, y, groups, _) in enumerate(cells_of):
-            if groups is None or trained[number].keep_gaussian:
-                continue
-            folds_path = state_path and state_path.with_suffix(f".folds{number}.checkpoint")
-
-            def ensembles(
-                fewer: Settings, folds: Sequence[TrainingData], path: Path | None = folds_path
-            ) -> list[Blended]:
-                results = train(
-                    network, fewer, folds, progress=lambda *_: None, **_checkpointing(folder, path, settings)
-                )
-                return [Blended(network, network.weights(result.theta), blend=1.0) for result in results]
-
-            left_out[number] = leave_groups_out(x, y, groups, settings, ensembles)
+            if groups is not None and not trained[number].keep_gaussian:
+                path = state_path and state_path.with_suffix(f".folds{number}.checkpoint")
+                checkpointing = _checkpointing(folder, path, settings)
+                train_folds = partial(train, network, progress=lambda *_: None, **checkpointing)
+                left_out[number] = leave_groups_out(x, y, groups, settings, network, train=train_folds)
     seconds = (time.perf_counter() - started) / len(tasks)
-    fits = [
-        final_map(network, one, cells, settings, seconds, left_out=left_out.get(number))
-        for number, (one, cells) in enumerate(zip(trained, clouds, strict=True))
-    ]
     return [
-        replace(fitted, validation=fitted.validation | {"groups_left_out": np.array(task.groups_left_out)})
-        if task.groups_left_out
-        else fitted
-        for fitted, task in zip(fits, tasks, strict=True)
+        final_map(
+            network, one, cells, settings, seconds, left_out=left_out.get(number), groups_left_out=task.groups_left_out
+        )
+        for number, (task, one, cells) in enumerate(zip(tasks, trained, clouds, strict=True))
     ]
 
 
@@ -151,3 +149,46 @@ def _checkpointing(folder: CheckpointFolder | None, path: Path | None, settings:
         "saved": folder.read_state(path, settings.device),
         "save": lambda state: folder.write_state(path, state),
     }
+
+
+def check_client(client: object) -> None:
+    """Raise an ImportError without Dask, and a TypeError if this is not a ``dask.distributed.Client``."""
+    try:
+        from distributed import Client  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise ImportError("client= needs the extra 'dask': pip install 'scot-hycnn[dask]'.") from error
+    if not isinstance(client, Client):
+        raise TypeError(f"client={client!r} must be a dask.distributed.Client, such as Client(LocalCluster(...)).")
+
+
+def fit_on_cluster(
+    client: Any, tasks: Sequence[Task], progress: bool | None, folder: CheckpointFolder | None
+) -> Iterator[tuple[int, TransportMap]]:
+    """Fit maps from the same source on the workers of a cluster; yields them in the order in which they finish."""
+    import distributed  # noqa: PLC0415 - optional
+
+    as_completed: Any = distributed.as_completed
+    # Source cells and their groups are sent once to each worker, not with every batch.
+    source = client.scatter((tasks[0].x, tasks[0].labels_x, tasks[0].far_x), broadcast=True, hash=False)
+    where = None if folder is None else (folder.folder, folder.resume)
+    numbers = {}
+    for batch in batches(tasks, n_threads=1):
+        jobs = [replace(tasks[number], x=None, labels_x=None) for number in batch]
+        numbers[client.submit(_fit_on_worker, source, jobs, where, pure=False)] = batch
+    with progress_bar([task.settings.max_steps for task in tasks], show=progress) as update:
+        for future, states in as_completed(list(numbers), with_results=True):
+            for number, state in zip(numbers[future], states, strict=True):
+                update(tasks[number].settings.max_steps)
+                yield number, TransportMap.from_dict(state)
+            future.release()
+
+
+def _fit_on_worker(source: Any, jobs: Sequence[Task], where: tuple[Path, bool] | None) -> list[dict[str, Any]]:
+    x, labels_x, far_x = source
+    tasks = []
+    for job in jobs:
+        settings = replace(job.settings, device=str(resolve_device(job.settings.device)))
+        tasks.append(replace(job, x=x, labels_x=labels_x, far_x=far_x, settings=settings))
+    folder = None if where is None else CheckpointFolder(where[0], resume=where[1])
+    fitted = dict(fit_tasks(tasks, progress=False, folder=folder))
+    return [fitted[number].to_dict() for number in range(len(tasks))]

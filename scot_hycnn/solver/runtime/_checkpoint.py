@@ -17,8 +17,6 @@ from scot_hycnn.solver.data._task import Task
 from scot_hycnn.solver.model._files import load, save
 from scot_hycnn.solver.model._map import TransportMap
 
-from ._threads import threads_here
-
 # A state of training in another format has another name, so that it is not found.
 FORMAT = 2
 
@@ -26,19 +24,8 @@ FORMAT = 2
 class CheckpointFolder:
     """A folder of maps and states, whose names are hashes of cells and options: other ones never find them.
 
-    Every file is written completely or not at all, and replaces an older one only then.
-
-    Parameters
-    ----------
-    folder
-        It is made if it does not exist.
-    resume
-        Whether to continue from what is in the folder; otherwise all is fitted anew, and replaced.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be a folder.
+    Every file is written completely or not at all, and replaces an older one only then. Without ``resume`` all is
+    fitted anew, and replaced.
     """
 
     def __init__(self, folder: str | Path, *, resume: bool = True) -> None:
@@ -68,17 +55,11 @@ class CheckpointFolder:
         settings, first = batch[0].settings, self._path(batch[0])
         device = torch.device(settings.device).type
         names = [self._path(task).name for task in batch]
-        what = f"{FORMAT} {torch.__version__} {threads_here()} {device} {settings.cuda_graph} {names}"
+        what = f"{FORMAT} {torch.__version__} {torch.get_num_threads()} {device} {settings.cuda_graph} {names}"
         return first.with_suffix(f".{hashlib.sha256(what.encode()).hexdigest()[:16]}.checkpoint")
 
     def read_state(self, path: Path, device: str) -> dict[str, Any] | None:
-        """Return the state in a file, tensors on the device; None if there is none or it is not wanted.
-
-        Raises
-        ------
-        ValueError
-            If the file is damaged.
-        """
+        """Return the state in a file, tensors on the device; None if there is none or it is not wanted."""
         if not self.resume or not path.is_file():
             return None
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +16,22 @@ from scot_hycnn.solver._options import MIN_STEPS, Settings
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
 from scot_hycnn.solver.model._blended import N_POINTS, Blended, Support, as_numpy
 from scot_hycnn.solver.model._families import GAUSSIAN
-from scot_hycnn.solver.model._map import TransportMap
-from scot_hycnn.solver.model._outcomes import Outcome
-from scot_hycnn.solver.runtime._precision import full_precision
+from scot_hycnn.solver.model._map import Outcome, TransportMap
+from scot_hycnn.solver.runtime._device import full_precision
 
-from ._blend import BLENDS, CONVERGED, by_blend, choose_blend, is_usable, recentred, score_blends
-from ._groups_left_out import GroupScores, by_blend_left_out, choose_blend_by_groups
+from ._blend import (
+    BLENDS,
+    CONVERGED,
+    GroupScores,
+    Score,
+    by_blend,
+    by_blend_left_out,
+    choose_blend,
+    choose_blend_by_groups,
+    is_usable,
+    recentred,
+    score_blends,
+)
 
 # Cells on which the certificate is measured: enough to see a fault, few enough to take well under a second.
 CERTIFICATE_CELLS = 200
@@ -42,6 +53,7 @@ def final_map(
     seconds: float,
     *,
     left_out: GroupScores | None = None,
+    groups_left_out: Sequence[str] = (),
 ) -> TransportMap:
     """Return the map of some trained networks, with its certificate; ``cells`` are in balanced coordinates.
 
@@ -50,29 +62,85 @@ def final_map(
     """
     started = time.perf_counter()
     falls_back = settings.balanced or settings.potential == GAUSSIAN
-    ensemble = Blended(network, network.weights(trained.theta.to(torch.device(settings.device))), 1.0)
-
-    # Choose the blend. Published methods that train without balanced coordinates keep their networks.
-    blends: tuple[float, ...]
-    if not falls_back:
-        blends, chosen = (0.0, 1.0), 1
-        scores = score_blends(ensemble, cells, (0.0,)) + score_blends(ensemble, trained.cells, (1.0,))
-    elif trained.keep_gaussian:
-        blends, chosen = BLENDS[:1], 0
-        scores = score_blends(ensemble, cells, blends)
-    else:
-        blends, ensemble = BLENDS, recentred(network, ensemble.weights, cells)
-        scores = score_blends(ensemble, cells, blends)
-        chosen = choose_blend(scores) if left_out is None else choose_blend_by_groups(left_out)
-        # The networks that were scored on groups left out are others than this ensemble, which must be sound too.
-        if left_out is not None and not is_usable(scores[chosen], scores):
-            chosen = 0
+    ensemble, blends, scores, chosen = _chosen(network, trained, cells, settings, left_out, falls_back=falls_back)
     blend, score = blends[chosen], scores[chosen]
+    validation = _validation(cells, settings, scores, blends, chosen)
+    if left_out is not None:
+        validation |= by_blend_left_out(left_out)
+    if groups_left_out:
+        validation["groups_left_out"] = np.array(groups_left_out)
+    is_worse = not falls_back and not score.energy_distance < scores[0].energy_distance
+    held_out = "validation cells" if left_out is None else "groups left out of training"
+    outcome, status = _outcome(settings, trained, validation, held_out, falls_back=falls_back, is_worse=is_worse)
 
-    generator = np.random.default_rng(settings.rng)
-    distance, p_value = _response(cells, generator)
-    validation = {
-        "blend": blend,
+    # The Gaussian map gains from the validation cells where no network was compared with it on these. A constant that
+    # is added to the map is a linear term of the potential, which is part of the target's mean.
+    coordinates = cells.all_cells if blend == 0 else trained.cells.coordinates
+    if blend and ensemble.shift is not None:
+        shift = blend * as_numpy(ensemble.shift) @ coordinates.matrix / coordinates.scale
+        coordinates = replace(coordinates, mean_y=coordinates.mean_y + shift)
+
+    # Some training cells, in the coordinates of the map, show where it was trained.
+    generator = torch.Generator().manual_seed(settings.rng)
+    rows = torch.randperm(len(cells.x), generator=generator, device="cpu")[:N_POINTS]
+    points = trained.cells.x[rows.to(trained.cells.x.device)]
+    in_map = coordinates.source(trained.cells.coordinates.invert_source(as_numpy(points)))
+    unseen = coordinates.source(cells.x_validation_original)
+    support = Support.of(*(torch.as_tensor(part, dtype=torch.float32, device="cpu") for part in (in_map, unseen)))
+    fitted = TransportMap(
+        network=network,
+        theta=trained.theta.cpu(),
+        coordinates=coordinates,
+        blend=blend,
+        w2_squared=_w2_squared(cells, score.semi_dual),
+        outcome=outcome,
+        status=status,
+        params=settings.report() | {"n_steps": trained.n_steps, "seconds": seconds + time.perf_counter() - started},
+        history=trained.history,
+        validation=validation,
+        gaussian=None if blend == 0 else cells.all_cells,
+        support=support,
+        device=settings.device,
+    )
+    # Validation cells are in random order: the first of them are a random sample.
+    sample = (part[:CERTIFICATE_CELLS] for part in (cells.x_validation_original, cells.y_validation_original))
+    return replace(fitted, certificate=fitted.certify(*sample))
+
+
+def _chosen(
+    network: Potential,
+    trained: Trained,
+    cells: TrainingData,
+    settings: Settings,
+    left_out: GroupScores | None,
+    *,
+    falls_back: bool,
+) -> tuple[Blended, Sequence[float], list[Score], int]:
+    """Return the ensemble, the blends that were compared, their scores, and the number of the chosen one."""
+    ensemble = Blended(network, network.weights(trained.theta.to(torch.device(settings.device))), 1.0)
+    if not falls_back:
+        # Published methods that train without balanced coordinates keep their networks.
+        scores = score_blends(ensemble, cells, (0.0,)) + score_blends(ensemble, trained.cells, (1.0,))
+        return ensemble, (0.0, 1.0), scores, 1
+    if trained.keep_gaussian:
+        return ensemble, BLENDS[:1], score_blends(ensemble, cells, BLENDS[:1]), 0
+    ensemble = recentred(network, ensemble.weights, cells)
+    scores = score_blends(ensemble, cells, BLENDS)
+    if left_out is None:
+        return ensemble, BLENDS, scores, choose_blend(scores)
+    # The networks that were scored on groups left out are others than this ensemble, which must be sound too.
+    chosen = choose_blend_by_groups(left_out)
+    return ensemble, BLENDS, scores, chosen if is_usable(scores[chosen], scores) else 0
+
+
+def _validation(
+    cells: TrainingData, settings: Settings, scores: Sequence[Score], blends: Sequence[float], chosen: int
+) -> dict[str, Any]:
+    """Return the validation report of a map: scores of the chosen blend, of the Gaussian map, and of all blends."""
+    score = scores[chosen]
+    distance, p_value = _response(cells, np.random.default_rng(settings.rng))
+    return {
+        "blend": blends[chosen],
         "J": score.semi_dual,
         "J_gaussian": scores[0].semi_dual,
         "energy_distance": score.energy_distance,
@@ -87,44 +155,7 @@ def final_map(
         "far_source": cells.far_x,
         "far_target": cells.far_y,
         **by_blend(scores, blends),
-        **({} if left_out is None else by_blend_left_out(left_out)),
     }
-    is_worse = not falls_back and not score.energy_distance < scores[0].energy_distance
-    held_out = "validation cells" if left_out is None else "groups left out of training"
-    outcome, status = _outcome(settings, trained, validation, held_out, falls_back=falls_back, is_worse=is_worse)
-
-    # The Gaussian map gains from the validation cells where no network was compared with it on these. A constant that
-    # is added to the map is a linear term of the potential, which is part of the target's mean.
-    coordinates = cells.all_cells if blend == 0 else trained.cells.coordinates
-    if blend and ensemble.shift is not None:
-        shift = blend * as_numpy(ensemble.shift) @ coordinates.matrix / coordinates.scale
-        coordinates = replace(coordinates, mean_y=coordinates.mean_y + shift)
-    fitted = TransportMap(
-        network=network,
-        theta=trained.theta.cpu(),
-        coordinates=coordinates,
-        blend=blend,
-        w2_squared=_w2_squared(cells, score.semi_dual),
-        outcome=outcome,
-        status=status,
-        params=settings.report() | {"n_steps": trained.n_steps, "seconds": seconds + time.perf_counter() - started},
-        history=trained.history,
-        validation=validation,
-        gaussian=None if blend == 0 else cells.all_cells,
-        device=settings.device,
-    )
-
-    # Some training cells, in the coordinates of the map, show where it was trained.
-    generator_of_rows = torch.Generator().manual_seed(settings.rng)
-    rows = torch.randperm(len(cells.x), generator=generator_of_rows, device="cpu")[:N_POINTS]
-    points = trained.cells.x[rows.to(trained.cells.x.device)]
-    in_map = coordinates.source(trained.cells.coordinates.invert_source(as_numpy(points)))
-    unseen = coordinates.source(cells.x_validation_original)
-    support = Support.of(*(torch.as_tensor(part, dtype=torch.float32, device="cpu") for part in (in_map, unseen)))
-
-    # Validation cells are in random order: the first of them are a random sample.
-    sample = (part[:CERTIFICATE_CELLS] for part in (cells.x_validation_original, cells.y_validation_original))
-    return replace(fitted, support=support, certificate=fitted.certify(*sample))
 
 
 def _outcome(
@@ -137,25 +168,20 @@ def _outcome(
     elif validation["blend"] == 0:
         kept = f"The Gaussian map was kept: on {held_out} the networks were not better after {trained.n_steps} steps."
         if validation["p_no_change"] > SIGNIFICANT:
-            outcome, sentence = (
-                Outcome.NO_RESPONSE,
-                (
-                    f"{kept} No response was seen: source and target cells are as near to each other as random halves "
-                    f"of both (energy distance {validation['energy_distance_no_change']:.2g}, p = "
-                    f"{validation['p_no_change']:.2g}). More cells may show one."
-                ),
+            outcome = Outcome.NO_RESPONSE
+            sentences.append(
+                f"{kept} No response was seen: source and target cells are as near to each other as random halves of "
+                f"both (energy distance {validation['energy_distance_no_change']:.2g}, p = "
+                f"{validation['p_no_change']:.2g}). More cells may show one."
             )
         elif settings.max_steps < FEW_STEPS:
-            outcome, sentence = (
-                Outcome.NOT_TRAINED,
-                (f"{kept} So few steps do not show whether they would be: leave max_steps out, or take more."),
+            outcome = Outcome.NOT_TRAINED
+            sentences.append(
+                f"{kept} So few steps do not show whether they would be: leave max_steps out, or take more."
             )
         else:
-            outcome, sentence = (
-                Outcome.GAUSSIAN,
-                (f"{kept} The response is close to linear, or cells are too few to show more."),
-            )
-        sentences.append(sentence)
+            outcome = Outcome.GAUSSIAN
+            sentences.append(f"{kept} The response is close to linear, or cells are too few to show more.")
     # Not by J, which is infinite where the network's gradient does not reach every target cell.
     if is_worse:
         outcome = Outcome.WORSE

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver.data._training_data import TrainingData
-from scot_hycnn.solver.model._conjugate import refine
+from scot_hycnn.solver.model._blended import refine
 
 # Enough cells to follow training; the final choice uses all validation cells.
 CHECK_CELLS = 512
@@ -29,30 +29,21 @@ FAILED = 1.0
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The ensemble of one map at one check.
+    """The ensemble of one map at one check."""
 
-    Parameters
-    ----------
-    theta
-        Parameters, shape (K, P).
-    potential_x, conjugate_y
-        Mean potential at source cells and its conjugate at target cells, minus those of the Gaussian map, for each
-        cell: differences between snapshots then have small standard errors.
-    residual
-        Mean residual of the conjugates, in standard deviations of the target.
-    """
-
+    # Parameters, shape (K, P).
     theta: Tensor
+    # Mean potential at source cells and its conjugate at target cells, minus those of the Gaussian map, for each cell:
+    # differences between snapshots then have small standard errors.
     potential_x: Tensor
     conjugate_y: Tensor
+    # Mean residual of the conjugates, in standard deviations of the target.
     residual: float
 
     @property
     def semi_dual(self) -> Tensor:
-        """J minus that of the Gaussian map; infinite after a failure.
-
-        Conjugates that did not converge are too small, after a blow-up without bound: such a J would beat every other.
-        """
+        """J minus that of the Gaussian map; infinite after a failure."""
+        # Conjugates that did not converge are too small, and after a blow-up without bound: such a J would be lowest.
         j = self.potential_x.mean() + self.conjugate_y.mean()
         sound = self.residual < FAILED and bool(j.isfinite() & self.theta.isfinite().all())
         return j if sound else torch.full_like(j, torch.inf)
@@ -64,16 +55,9 @@ class Snapshot:
 
 
 class Monitor:
-    """The checks of one map: the best and the last snapshot, and the history.
+    """The checks of one map on its validation cells: the best and the last snapshot, and the history."""
 
-    The ensemble is judged, not its members: averaged potentials overfit later than each of them.
-
-    Parameters
-    ----------
-    cells
-        Their validation cells are used.
-    """
-
+    # The ensemble is judged, not its members: averaged potentials overfit later than each of them.
     def __init__(self, cells: TrainingData) -> None:
         self.x, self.y = cells.x_validation[:CHECK_CELLS], cells.y_validation[:CHECK_CELLS]
         self.gaussian_x, self.gaussian_y = cells.gaussian_x[:CHECK_CELLS], cells.gaussian_y[:CHECK_CELLS]
@@ -109,17 +93,18 @@ class Monitor:
         self.history = {name: np.append(before[name], value) for name, value in row.items()}
 
     def selected(self) -> Tensor:
-        """Return the parameters of the check with the lowest J, or of the last one if it is as good: (K, P), finite.
-
-        With few cells networks overfit long before the last step, and after a failure the last state is worthless.
-        Where J is flat the annealed state at the end is the better map: within SLACK standard errors it is as good.
-        """
+        """Return the parameters of the check with the lowest J, or of the last one if it is as good: (K, P), finite."""
+        # With few cells networks overfit long before the last step, and after a failure the last state is worthless.
+        # Where J is flat the annealed state at the end is the better map: within SLACK standard errors it is as good.
         worse, error = self._last.minus(self._best)
-        return _finite(self._last.theta if worse <= SLACK * error else self._best.theta)
+        theta = self._last.theta if worse <= SLACK * error else self._best.theta
+        # If every check failed, the Gaussian map is kept; zeros are a network that can be stored.
+        return theta if theta.isfinite().all() else torch.zeros_like(theta)
 
     def last(self) -> Tensor:
         """Return the parameters of the last check, shape (K, P), finite."""
-        return _finite(self._last.theta)
+        theta = self._last.theta
+        return theta if theta.isfinite().all() else torch.zeros_like(theta)
 
     def state(self) -> dict[str, Any]:
         """Return everything that checks have changed."""
@@ -137,11 +122,6 @@ class Monitor:
         self._best, self._last = Snapshot(**state["best"]), Snapshot(**state["last"])
         self.history, self._started = dict(state["history"]), time.perf_counter() - state["seconds"]
         self.clearly_worse_than_gaussian, self.gain = state["clearly_worse_than_gaussian"], state["gain"]
-
-
-def _finite(theta: Tensor) -> Tensor:
-    # If every check failed, the Gaussian map is kept; zeros are a network that can be stored.
-    return theta if theta.isfinite().all() else torch.zeros_like(theta)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,23 +11,63 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from scot_hycnn.potentials import Potential
-from scot_hycnn.solver._options import CACHED, Settings
+from scot_hycnn.solver._options import AMORTIZED, CACHED, Settings
+from scot_hycnn.solver.baselines._enot import enot_step
+from scot_hycnn.solver.baselines._minimax import N_INNER, minimax_step
+from scot_hycnn.solver.baselines._w2gn import w2gn_step
 from scot_hycnn.solver.data._batches import Batches
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
-from scot_hycnn.solver.runtime._precision import full_precision
-from scot_hycnn.solver.runtime._threads import ThreadMap, in_threads, n_parts
+from scot_hycnn.solver.runtime._device import ThreadMap, full_precision, in_threads, n_parts
 
 from ._cuda_graph import RecordedStep, Step
-from ._early_stopping import Monitor, Snapshot, score_ensembles
-from ._methods import make_method
+from ._early_stopping import Monitor, score_ensembles
 from ._optimiser import AveragedAdam, cosine
-from ._semi_dual import ConjugateCache
+from ._semi_dual import ConjugateCache, semi_dual_step
 
 N_CHECKS = 10
+
+
+@dataclass(frozen=True)
+class Method:
+    """A training method: its step, and how Adam takes it."""
+
+    # It takes the potential, the optimisers of f and of the second network g (or a cache of conjugates), fresh batches
+    # and the learning rate; trains f and g by one step; and returns their losses, shape (K,), on the device.
+    step: Callable[..., tuple[Tensor, Tensor]]
+    n_batches: int = 1
+    # Options of AveragedAdam; an average of 0 returns the last step.
+    betas: tuple[float, float] = (0.5, 0.9)
+    max_norm: float = 1.0
+    averaging: float = 0.98
+    # Steps in which the learning rate rises, at most a tenth of all.
+    warm_up: int = 50
+
+
+# Refinements of a predicted conjugate: with 3 the W2 benchmark (D = 16) stalled at 10 % error; 8 have a tenth less
+# error than 5 there and on T = 4x^3 (d = 50), for 15 % more time. From the cache, 3 reach the error of these 8 in half
+# the time (benchmarks/screen.py); without the cached step sizes 5 were needed.
+AMORTIZED_REFINEMENTS, CACHED_REFINEMENTS = 8, 3
+# A step of the others takes a third to twice the time of the default (benchmarks/speed.py).
+METHODS = {
+    AMORTIZED: Method(partial(semi_dual_step, n_refinements=AMORTIZED_REFINEMENTS)),
+    CACHED: Method(partial(semi_dual_step, n_refinements=CACHED_REFINEMENTS)),
+    "minimax": Method(minimax_step, n_batches=N_INNER + 1),
+    "w2gn": Method(w2gn_step),
+    # With harder clipping the noise of the regulariser wins; see its rate in _options.py.
+    "enot": Method(enot_step, max_norm=10.0),
+    # arXiv:2604.26942, app. D.3: plain Adam, whose last step is the result.
+    "paper": Method(
+        partial(minimax_step, double_backward=True),
+        n_batches=N_INNER + 1,
+        max_norm=math.inf,
+        averaging=0.0,
+        warm_up=1,
+    ),
+}
+
 # Tensors of all members of all maps that still train, by the name of the network (or cache) and their own name.
 State = dict[str, dict[str, Tensor]]
 
@@ -42,98 +83,61 @@ def train(
 ) -> list[Trained]:
     """Train the ensembles of some maps side by side; every map starts, draws and stops as if it were alone.
 
-    Parameters
-    ----------
-    network
-        Architecture of all members.
-    settings
-        Options, the same for all maps.
-    clouds
-        The cells of each map.
-    progress
-        Called after each step with the number of steps done, of all maps together, and at checks with the mean J minus
-        that of the Gaussian map.
-    saved
-        A state that ``save`` was called with, from which training continues to the same bits.
-    save
-        Called with the state at each check.
-
-    Returns
-    -------
-    One result for each map.
+    ``progress`` is called with the number of steps, of all maps together, and at checks with the mean J minus that of
+    the Gaussian map. ``save`` is called with the state at each check, and training continues from the state ``saved``
+    to the same bits.
     """
-    method, n, device = make_method(settings), settings.n_ensemble, torch.device(settings.device)
+    method = METHODS[CACHED if settings.conjugates == CACHED else settings.solver]
+    n, max_steps = settings.n_ensemble, settings.max_steps
+    generator = torch.Generator(torch.device(settings.device)).manual_seed(settings.rng)
     monitors = [Monitor(cells) for cells in clouds]
-    running, first_step = list(range(len(clouds))), 1
-    results: dict[int, Trained] = {}
-    generator = torch.Generator(device).manual_seed(settings.rng)
-    # All maps have the same seed, so that their networks start alike: f is drawn first, then g if there is one.
-    state: State = {"f": {"theta": network.init(n, generator).repeat(len(clouds), 1)}}
-    if settings.conjugates != CACHED:
-        # Baselines have a second network, too.
-        state["g"] = {"theta": network.init(n, generator).repeat(len(clouds), 1)}
-    if saved is not None:
-        first_step = saved["step"] + 1
-        results = {int(k): Trained(cells=clouds[int(k)], **result) for k, result in saved["results"].items()}
-        running = [k for k in running if k not in results]
-        state = {name: saved[name] for name in ("f", "g", "cache") if name in saved}
-        generator.set_state(saved["generator"])
-        for k in running:
-            monitors[k].load(saved["monitors"][str(k)])
-        progress(len(running) * saved["step"] + len(results) * settings.max_steps, None)
-    warm_up = max(min(method.warm_up, settings.max_steps // 10), 1)
-    check_every = max(settings.max_steps // N_CHECKS, 1)
+    state, results, first_step = _start(network, settings, clouds, monitors, generator, saved=saved)
+    running = [k for k in range(len(clouds)) if k not in results]
+    progress(len(running) * (first_step - 1) + len(results) * max_steps, None)
+    warm_up = max(min(method.warm_up, max_steps // 10), 1)
+    check_every = max(max_steps // N_CHECKS, 1)
     # PyTorch's own threads share single operations, and those of a training step are too small for that: two threads
     # that each train half of the members are 1.4 to 1.6 times faster.
     n_threads = n_parts(settings.device, len(clouds) * n)
-    with in_threads(n_threads) as each:
+    with in_threads(n_threads) as in_parallel:
         shards: list[_Shard] = []
-        for step in range(first_step, settings.max_steps + 1):
+        for step in range(first_step, max_steps + 1):
             if not running:
                 break
             if not shards:
                 batches = Batches([clouds[k] for k in running], (n, settings.batch_size), generator)
-                shards = _divide(state, network, settings, [clouds[k] for k in running], n_threads)
+                shards = _divide(state, network, settings, method, [clouds[k] for k in running], n_threads=n_threads)
 
             # Draw fresh cells for all members, so that each map gets the same ones however its members are divided.
             drawn = [batches.draw() for _ in range(method.n_batches)]
 
             # Take a step of the method in every thread, with the learning rate and the temperature of this step.
-            lr = settings.lr * cosine(step - 1, settings.max_steps, warm_up=warm_up)
-            losses = each(
-                partial(_step, drawn=drawn, lr=lr, network=network, number=step - 1, settings=settings), shards
-            )
-            if step % check_every and step < settings.max_steps:
+            lr = settings.lr * cosine(step - 1, max_steps, warm_up=warm_up)
+            take_step = partial(_step, network=network, batches=drawn, lr=lr, n_done=step - 1, max_steps=max_steps)
+            losses = in_parallel(take_step, shards)
+            if step % check_every and step < max_steps:
                 progress(len(running), None)
                 continue
 
             # Check the average over steps of each ensemble on validation cells. Only here the host waits for a GPU.
             state = _gathered(shards)
-            loss_f, loss_g = (torch.cat(some).split(n) for some in zip(*losses, strict=True))
-            snapshots = _snapshots(each, network, state, [monitors[k] for k in running], n_threads)
-            for k, snapshot, *its_losses in zip(running, snapshots, loss_f, loss_g, strict=True):
-                monitors[k].check(step, snapshot, tuple(its_losses))
+            checked = [monitors[k] for k in running]
+            _check(in_parallel, network, state, checked, n_threads=n_threads, step=step, losses=losses)
             gain = sum(monitors[k].gain for k in running) / len(running)
 
             # Stop maps at their last step, and from half of the steps on those that cannot beat the Gaussian map.
-            may_stop = settings.balanced and 2 * step >= settings.max_steps
+            may_stop = settings.balanced and 2 * step >= max_steps
             hopeless = {k for k in running if may_stop and monitors[k].clearly_worse_than_gaussian}
             for k, n_bad in zip(running, state["f"]["n_bad_gradients"].split(n), strict=True):
-                if k in hopeless or step == settings.max_steps:
-                    results[k] = Trained(
-                        monitors[k].selected() if settings.balanced else monitors[k].last(),
-                        clouds[k],
-                        keep_gaussian=k in hopeless,
-                        n_steps=step,
-                        history=monitors[k].history,
-                        n_bad_gradients=int(n_bad.sum()),
-                    )
+                if k in hopeless or step == max_steps:
+                    theta = monitors[k].selected() if settings.balanced else monitors[k].last()
+                    results[k] = Trained(theta, clouds[k], k in hopeless, step, monitors[k].history, int(n_bad.sum()))
             if hopeless:
                 # The others continue in new shards.
-                stays = torch.tensor([k not in results for k in running for _ in range(n)], device=device)
+                stays = torch.tensor([k not in results for k in running for _ in range(n)], device=generator.device)
                 state, shards = _select(state, stays), []
             # A map that stops early has done all its steps.
-            progress(len(running) + len(hopeless) * (settings.max_steps - step), gain)
+            progress(len(running) + len(hopeless) * (max_steps - step), gain)
             running = [k for k in running if k not in results]
             if save is not None:
                 checks = {str(k): monitors[k].state() for k in running}
@@ -141,6 +145,29 @@ def train(
                 more = {"generator": generator.get_state(), **(state if running else {})}
                 save({"step": step, "results": ended, "monitors": checks, **more})
     return [results[k] for k in range(len(clouds))]
+
+
+def _start(
+    network: Potential,
+    settings: Settings,
+    clouds: Sequence[TrainingData],
+    monitors: Sequence[Monitor],
+    generator: torch.Generator,
+    *,
+    saved: dict[str, Any] | None,
+) -> tuple[State, dict[int, Trained], int]:
+    """Return the state of all members, the results of maps that have ended, and the number of the first step."""
+    if saved is not None:
+        generator.set_state(saved["generator"])
+        for k, monitor in saved["monitors"].items():
+            monitors[int(k)].load(monitor)
+        results = {int(k): Trained(cells=clouds[int(k)], **result) for k, result in saved["results"].items()}
+        return {name: saved[name] for name in ("f", "g", "cache") if name in saved}, results, saved["step"] + 1
+    # All maps have the same seed, so that their networks start alike: f is drawn first, then g if there is one.
+    # Baselines have a second network, too.
+    names = ["f"] if settings.conjugates == CACHED else ["f", "g"]
+    drawn = [network.init(settings.n_ensemble, generator).repeat(len(clouds), 1) for _ in names]
+    return {name: {"theta": theta} for name, theta in zip(names, drawn, strict=True)}, {}, 1
 
 
 @dataclass
@@ -153,35 +180,43 @@ class _Shard:
 
 
 def _divide(
-    state: State, network: Potential, settings: Settings, clouds: Sequence[TrainingData], n_threads: int
+    state: State,
+    network: Potential,
+    settings: Settings,
+    method: Method,
+    clouds: Sequence[TrainingData],
+    *,
+    n_threads: int,
 ) -> list[_Shard]:
     """Divide the members of all maps into shards of about one size, which continue from the state."""
-    method, n_members = make_method(settings), len(state["f"]["theta"])
+    n_members, device = len(state["f"]["theta"]), torch.device(settings.device)
     targets = [cells.y for cells in clouds for _ in range(settings.n_ensemble)]
-    ends = [n_members * part // min(n_threads, n_members) for part in range(min(n_threads, n_members) + 1)]
+    n_shards = min(n_threads, n_members)
+    ends = [n_members * part // n_shards for part in range(n_shards + 1)]
     shards = []
     for rows in map(slice, ends[:-1], ends[1:]):
-        own = _select(state, rows)
+        selected = _select(state, rows)
         parts: dict[str, AveragedAdam | ConjugateCache] = {
             name: AveragedAdam(
                 network,
-                own[name]["theta"].clone(),
+                selected[name]["theta"].clone(),
                 betas=method.betas,
                 weight_decay=settings.weight_decay,
                 max_norm=method.max_norm,
                 averaging=method.averaging,
             )
             for name in ("f", "g")
-            if name in own
+            if name in selected
         }
         if settings.conjugates == CACHED:
             parts["cache"] = ConjugateCache(targets[rows])
         for name, part in parts.items():
-            if len(own.get(name, {})) > 1:  # before the first step there is theta alone
-                part.load(own[name])
+            if len(selected.get(name, {})) > 1:  # before the first step there is theta alone
+                part.load(selected[name])
         step: Step = partial(method.step, network, *parts.values())
-        if torch.device(settings.device).type == "cuda" and settings.cuda_graph == "auto":
-            step = RecordedStep(step, torch.device(settings.device))
+        # A GPU finishes the operations of a step before the host has launched the next one: see RecordedStep.
+        if device.type == "cuda" and settings.cuda_graph == "auto":
+            step = RecordedStep(step, device)
         shards.append(_Shard(rows, parts, step))
     return shards
 
@@ -189,33 +224,45 @@ def _divide(
 def _step(
     shard: _Shard,
     *,
-    drawn: Sequence[tuple[Tensor, ...]],
-    lr: float,
     network: Potential,
-    number: int,
-    settings: Settings,
+    batches: Sequence[tuple[Tensor, ...]],
+    lr: float,
+    n_done: int,
+    max_steps: int,
 ) -> tuple[Tensor, Tensor]:
     """Train the members of a shard by one step and return their losses of f and g."""
     for part in shard.parts.values():
         if isinstance(part, AveragedAdam):
-            network.at_step(part.theta, number, settings.max_steps)
-    return shard.step([tuple(cells[shard.rows] for cells in batch) for batch in drawn], lr)
+            network.at_step(part.theta, n_done, max_steps)
+    return shard.step([tuple(cells[shard.rows] for cells in batch) for batch in batches], lr)
 
 
 @full_precision()
-def _snapshots(
-    each: ThreadMap, network: Potential, state: State, monitors: Sequence[Monitor], n_threads: int
-) -> list[Snapshot]:
-    """Score the ensembles of all maps, some in each thread; a single map has all threads of PyTorch."""
-    some = np.array_split(np.arange(len(monitors)), min(n_threads, len(monitors)))
+def _check(
+    in_parallel: ThreadMap,
+    network: Potential,
+    state: State,
+    monitors: Sequence[Monitor],
+    *,
+    n_threads: int,
+    step: int,
+    losses: Sequence[tuple[Tensor, Tensor]],
+) -> None:
+    """Add a check to the monitor of each map that trains; ``losses`` are those of f and g, from each shard."""
     f, g = state["f"]["average"], state["g"]["average"] if "g" in state else None
     n = len(f) // len(monitors)
-
-    def score(maps: NDArray[np.intp]) -> list[Snapshot]:
-        rows = slice(maps[0] * n, (maps[-1] + 1) * n)
-        return score_ensembles(network, f[rows], None if g is None else g[rows], [monitors[k] for k in maps])
-
-    return list(chain.from_iterable(each(score, some) if len(some) > 1 else map(score, some)))
+    # Some ensembles are scored in each thread; a single one has all threads of PyTorch.
+    parts = np.array_split(np.arange(len(monitors)), min(n_threads, len(monitors)))
+    rows = [slice(maps[0] * n, (maps[-1] + 1) * n) for maps in parts]
+    arguments = [
+        (f[members], None if g is None else g[members], [monitors[k] for k in maps])
+        for members, maps in zip(rows, parts, strict=True)
+    ]
+    run = in_parallel if len(parts) > 1 else map
+    snapshots = chain.from_iterable(run(lambda some: score_ensembles(network, *some), arguments))
+    loss_f, loss_g = (torch.cat(of_shards).split(n) for of_shards in zip(*losses, strict=True))
+    for monitor, snapshot, *its_losses in zip(monitors, snapshots, loss_f, loss_g, strict=True):
+        monitor.check(step, snapshot, tuple(its_losses))
 
 
 def _gathered(shards: Sequence[_Shard]) -> State:

@@ -20,25 +20,11 @@ def cosine(step: int, max_steps: int, *, warm_up: int = 50, end: float = 0.01) -
 
 
 class AveragedAdam:
-    """Parameters of K networks that are optimised side by side, and their running average.
+    """Parameters theta of K networks, shape (K, P), that are optimised side by side, and their running average.
 
     Clipping, decay and failures are separate for each network, so that one that explodes does not change the others.
-
-    Parameters
-    ----------
-    potential
-        The function whose parameters they are.
-    theta
-        Parameters at the start, shape (K, P).
-    betas
-        Adam's decay rates of the two moments.
-    weight_decay
-        Decoupled decay, a unit of learning rate, of the weights that multiply x. Without these weights the potential is
-        q|x|^2/2, the Gaussian map up to scale: decay pulls towards the simple answer.
-    max_norm
-        Largest norm of the gradient of one network.
-    averaging
-        Decay rate of the running average of theta (Polyak & Juditsky 1992).
+    ``max_norm`` limits the gradient of one network; ``averaging`` is the decay rate of the average (Polyak & Juditsky
+    1992).
     """
 
     def __init__(
@@ -59,6 +45,8 @@ class AveragedAdam:
         # On a GPU it is one kernel, which a CUDA graph can record.
         on_gpu = theta.device.type == "cuda"
         self._adam = torch.optim.Adam([self.theta], betas=betas, fused=on_gpu, capturable=on_gpu)
+        # Decoupled decay, a unit of learning rate, of the weights that multiply x. Without these weights the potential
+        # is q|x|^2/2, the Gaussian map up to scale: decay pulls towards the simple answer.
         decays = [
             theta.new_full((math.prod(shape),), weight_decay if potential.decays(name) else 0.0)
             for name, shape in potential.shapes.items()

@@ -15,23 +15,16 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from scot_hycnn.potentials import Potential
-from scot_hycnn.solver.model._conjugate import ascend
+from scot_hycnn.solver.model._blended import ascend
 
 from ._optimiser import AveragedAdam, descend
 
 
 class ConjugateCache:
-    """Maximisers of <x, y> - f(x), one for each target cell y, from the step in which the cell was drawn before.
+    """Maximisers of <x, y> - f(x), one for each target cell y, from the step in which the cell was drawn before."""
 
-    With few target cells each is drawn again within a few steps, in which f has hardly changed: its last maximiser is
-    a better start than any prediction, and so is the step size there, about the inverse curvature of f.
-
-    Parameters
-    ----------
-    targets
-        Target cells of each network, in balanced coordinates, shape (m_k, d).
-    """
-
+    # With few target cells every one is drawn again within a few steps, in which f has hardly changed: its last
+    # maximiser is a better start than any prediction, and so is the step size there, about the inverse curvature of f.
     def __init__(self, targets: Sequence[Tensor]) -> None:
         # In balanced coordinates the Gaussian map is the identity: its maximiser for y is y. Networks with fewer target
         # cells have rows of zeros at the end, which are never drawn.
@@ -74,9 +67,6 @@ def semi_dual_step(
         \ell_f = \mathrm{mean}\,f(x) - \mathrm{mean}\,f(\hat x), \qquad
         \ell_g = \mathrm{mean}\,|\hat x_0 - \hat x|^2
 
-    with :math:`\hat x_0 = \nabla g(y)`, which is trained on :math:`\ell_g`, or the cached maximiser, whose
-    :math:`\ell_g` is how far it has moved since.
-
     Source: Amos (2023), "On amortizing convex conjugates for optimal transport", ICLR (amortised prediction, refinement
     and regression); Makkuva et al. (2020), ICML (the semi-dual over two convex networks). The cache is ours.
     """
@@ -93,6 +83,7 @@ def semi_dual_step(
     # By the envelope theorem loss_f has the gradient of J, with x_hat held fixed. One product for both clouds.
     values, conjugate_values = potential.value(weights_f, torch.cat([x, x_hat], 1)).split([x.shape[1], y.shape[1]], 1)
     loss_f = values.mean(1) - conjugate_values.mean(1)
+    # x_0 is grad g(y), which is trained on loss_g, or the cached maximiser: loss_g is then how far it has moved since.
     loss_g = (x_0 - x_hat).square().sum(-1).mean(1)
     if isinstance(start, ConjugateCache):
         start.write(rows, x_hat, size)

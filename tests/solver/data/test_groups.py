@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scot_hycnn.solver import check_groups, fit
-from scot_hycnn.solver.data._groups import group_cells, pair_of_labels
-from scot_hycnn.solver.data._strata import Strata
+from scot_hycnn.solver.data._groups import Labels, group_cells
+from scot_hycnn.solver.data._training_data import Strata
 
 SIZES = st.lists(st.tuples(st.integers(5, 60), st.integers(5, 60)), min_size=2, max_size=6)
 QUICK = {"max_steps": 40, "hidden": (8, 8), "n_ensemble": 2, "batch_size": 64, "device": "cpu"}
@@ -23,7 +23,7 @@ def labels(sizes, side):
 
 def groups_of(sizes, weighting="sqrt"):
     of_x, of_y = labels(sizes, 0), labels(sizes, 1)
-    pair = pair_of_labels((of_x, of_y), len(of_x), len(of_y))
+    pair = Labels.of(of_x), Labels.of(of_y)
     return group_cells(np.zeros((len(of_x), 1)), np.zeros((len(of_y), 1)), pair, weighting)[2]
 
 

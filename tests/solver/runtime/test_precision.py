@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scot_hycnn.solver import fit
-from scot_hycnn.solver.runtime._precision import full_precision
+from scot_hycnn.solver.runtime._device import full_precision
 
 
 def is_full():

@@ -12,7 +12,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from scot_hycnn.solver import fit, fit_many
-from scot_hycnn.solver.runtime._threads import in_threads, limited_threads
+from scot_hycnn.solver.runtime._device import in_threads, limited_threads
 
 QUICK = {"hidden": (8, 8), "max_steps": 40, "batch_size": 64, "n_ensemble": 4, "device": "cpu", "progress": False}
 

@@ -8,10 +8,9 @@ import torch
 
 from scot_hycnn.potentials import HyCNN
 from scot_hycnn.solver import Settings, fit
-from scot_hycnn.solver.data._groups import group_cells, pair_of_labels
-from scot_hycnn.solver.model._blended import Blended
-from scot_hycnn.solver.selection._blend import BLENDS, Score
-from scot_hycnn.solver.selection._groups_left_out import choose_blend_by_groups, leave_groups_out
+from scot_hycnn.solver.data._groups import Labels, group_cells
+from scot_hycnn.solver.data._training_data import Trained
+from scot_hycnn.solver.selection._blend import BLENDS, Score, choose_blend_by_groups, leave_groups_out
 
 QUICK = {"max_steps": 150, "hidden": (16, 16), "n_ensemble": 2, "batch_size": 128, "device": "cpu"}
 
@@ -82,18 +81,18 @@ def test_every_group_is_left_out_once_of_at_most_five_fits(n_groups):
     of_cells = np.repeat(np.arange(n_groups), 10 + 2 * np.arange(n_groups))
     x = np.random.default_rng(0).normal(size=(len(of_cells), 2)) + 100 * of_cells[:, None]
     labels = tuple(of_cells.astype(str) for _ in range(2))
-    *clouds, groups = group_cells(x, x + 1, pair_of_labels(labels, len(x), len(x)), "sqrt")
+    *clouds, groups = group_cells(x, x + 1, tuple(map(Labels.of, labels)), "sqrt")
     network, seen = HyCNN(2, (4,)), []
 
     def train(settings, folds):
         seen.extend(
             set(np.rint(cells.coordinates.invert_source(cells.x.double().numpy())[:, 0] / 100)) for cells in folds
         )
-        weights = network.weights(network.init(settings.n_ensemble, torch.Generator().manual_seed(0)))
-        return [Blended(network, weights, 1.0)] * len(folds)
+        theta = network.init(settings.n_ensemble, torch.Generator().manual_seed(0))
+        return [Trained(theta, cells, keep_gaussian=False) for cells in folds]
 
     settings = Settings.for_cells(len(x), len(x), 2, device="cpu", rng=0)
-    scores = leave_groups_out(*clouds, groups, settings, train)
+    scores = leave_groups_out(*clouds, groups, settings, network, train=train)
     without = [set(range(n_groups)) - groups_seen for groups_seen in seen]
     assert len(without) == min(n_groups, 5)
     assert sorted(group for fold in without for group in fold) == list(range(n_groups))

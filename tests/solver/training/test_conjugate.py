@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scot_hycnn.potentials import HyCNN
-from scot_hycnn.solver.model._conjugate import refine, solve
+from scot_hycnn.solver.model._blended import refine, solve
 
 
 def normal(seed, *shape):

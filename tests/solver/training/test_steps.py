@@ -12,7 +12,7 @@ from scot_hycnn.potentials import ICNN, HyCNN
 from scot_hycnn.solver.baselines._enot import enot_step
 from scot_hycnn.solver.baselines._minimax import minimax_step
 from scot_hycnn.solver.baselines._w2gn import w2gn_step
-from scot_hycnn.solver.model._conjugate import refine
+from scot_hycnn.solver.model._blended import refine
 from scot_hycnn.solver.training._optimiser import AveragedAdam, cosine
 from scot_hycnn.solver.training._semi_dual import ConjugateCache, semi_dual_step
 
