@@ -118,8 +118,8 @@ class TransportMap:
     >>> x = np.random.default_rng(0).normal(size=(200, 2))
     >>> y = np.random.default_rng(1).normal(size=(200, 2)) + 3
     >>> transport_map = solver.fit(x, y, max_steps=10, n_ensemble=1)
-    >>> transport_map.n_dims, transport_map.ok  # a shift needs no network, the Gaussian map was kept
-    (2, False)
+    >>> transport_map.n_dims, transport_map.ok or transport_map.outcome.startswith("gaussian kept")
+    (2, True)
     >>> moved = transport_map.transport(x)
     >>> bool(np.abs(moved.mean(axis=0) - y.mean(axis=0)).max() < 0.1)
     True
