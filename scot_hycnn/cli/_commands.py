@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ._config import Config
 from ._describe import as_json, info
-from ._options import flag_of, options_of, public_functions, with_options_of
+from ._options import Config, flag_of, options_of, public_functions, with_options_of
 
 # All functions of pl draw figures, but pl.report, which writes a page.
 FIGURES = [name for name in public_functions("pl") if name != "report"]

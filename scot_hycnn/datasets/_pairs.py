@@ -47,9 +47,8 @@ def gaussian_pair(n_dims: int, n_cells: int, *, n_test: int = 1000, rng: int | n
 
     .. math:: T(x) = m_y + M (x - m_x)
 
-    with M symmetric and positive definite, hence the gradient of a convex function. The source is
-    :math:`N(m_x, \Sigma_x)`, the target :math:`N(m_y, M \Sigma_x M)`. Both matrices have random axes; standard
-    deviations and stretches lie between ½ and 2, the means are draws of N(0, I).
+    with M symmetric and positive definite. The source is :math:`N(m_x, \Sigma_x)`. Both matrices have random axes;
+    standard deviations and stretches lie between ½ and 2, the means are draws of N(0, I).
 
     Parameters
     ----------
@@ -108,8 +107,7 @@ def brenier_pair(
     logsumexp  :math:`x/10` + mixture of 8 random vectors        :math:`N(0, I)`
     ========== ================================================= =====================
 
-    The first four are the synthetic maps of the HyCNN paper, with 1000 test samples. The last one, a
-    :class:`LogSumExpPotential` with vectors of length 3, gathers the source around 8 points.
+    The first four are the synthetic maps of the HyCNN paper. The last one is a :class:`LogSumExpPotential`.
 
     Parameters
     ----------
@@ -118,7 +116,7 @@ def brenier_pair(
     n_dims, n_cells, n_test
         Dimension d, size n of the source sample and of the target sample, and size of the paired test sample.
     rng
-        Seed or generator of the samples and of the random vectors.
+        Seed or generator of samples and vectors.
 
     Returns
     -------
@@ -175,8 +173,9 @@ def _check_sizes(n_dims: int, n_cells: int, n_test: int) -> None:
 def _draw_pair(
     source: Callable[[int], Samples], transport: Callable[[Samples], Samples], n_cells: int, n_test: int
 ) -> Pair:
-    """Draw the samples from ``source``, a function of their number; targets are images of other source samples."""
+    """Draw the samples from ``source``, a function of their number."""
     x = source(n_cells).astype(np.float32)
+    # Targets are images of other source samples: the samples are not paired.
     y = transport(source(n_cells)).astype(np.float32)
     x_test = source(n_test).astype(np.float32)
     return Pair(x, y, x_test, transport(x_test).astype(np.float32), transport)

@@ -35,13 +35,12 @@ def pbmc_planted(n_cells: int = 4000, *, rng: int | np.random.Generator | None =
 
     The 700 PBMCs of 10 types that scanpy ships (:func:`scanpy.datasets.pbmc68k_reduced`, 765 genes, log-normalised)
     become any number of cells by a smoothed bootstrap within cell type, in a space of 30 principal components. Half of
-    the cells are controls. The other half are *other* draws, moved by the gradient of one convex function f of the
-    components: by Brenier's theorem the optimal transport map. **The response is made up**: no cell of the label
-    ``'IFN-beta'`` was measured.
+    the cells are controls. The other half are *other* draws, moved by the gradient of a convex function of the
+    components, the optimal transport map. **The response is made up**: no cell ``'IFN-beta'`` was measured.
 
-    f is a :class:`LogSumExpPotential` with a region that stays and one for each responding type: monocytes, dendritic
-    and NK cells. Those on one side of their type, which no affine map can follow, move away from the T cells and
-    towards higher expression of 16 interferon-stimulated genes, by as much as related types lie apart.
+    The function is a :class:`LogSumExpPotential` with a region that stays and one for each responding type: monocytes,
+    dendritic and NK cells. Those on one side of their type, which no affine map can follow, move away from the T cells
+    and towards higher expression of 16 interferon-stimulated genes, by as much as related types lie apart.
 
     Parameters
     ----------
@@ -55,15 +54,15 @@ def pbmc_planted(n_cells: int = 4000, *, rng: int | np.random.Generator | None =
     Cells x 765 genes, controls first:
 
     ``X``
-        Expression, float32, sparse: ``X_pca @ PCs.T`` + the mean of the gene + the residual of the real cell that the
-        new one was drawn from, rounded to 1/64. Values below the smallest one of the real cells (0.72) are zeros.
+        Expression, float32, sparse: ``X_pca @ PCs.T`` + the mean of the gene + the residual of a real cell, rounded to
+        1/64. Values below the smallest one of the real cells (0.72) are zeros.
     ``obs['condition']``, ``obs['cell_type']``
         ``'control'`` or ``'IFN-beta'``, and the type of the real cell; categorical.
     ``var['mean']``, ``varm['PCs']``, ``uns['pca']``
         The PCA of the 700 real cells, under the keys of scanpy; ``mean`` is subtracted before.
     ``obsm['X_pca']``, ``obsm['X_planted']``
-        Coordinates in that basis, float32, before zeros were put in: the space in which the response is exact. And
-        T(x) of the control cells in the same space, NaN for treated cells.
+        Coordinates in that basis, float32, in which the response is exact, and T(x) of the control cells in the same
+        space, NaN for treated cells.
     ``uns['planted']``
         The response; :func:`planted_response` returns it as a function.
 

@@ -29,8 +29,7 @@ _DOCSTRING = """
     ``{file}`` is downloaded once, from the folder ``pertpy`` of the scverse example store to
     ``sc.settings.datasetdir``; the next call resumes a download that was cut off. A file of this name in the folder
     that the environment variable ``SCOT_HYCNN_DATA`` names takes its place. **The download is not verified by a
-    checksum**, since the store publishes none: the SHA-256 at the first use is kept beside the file, and every later
-    use compares it. The documentation of pertpy describes the file. The extra ``datasets`` is needed.
+    checksum**, since the store publishes none, but every later use compares the SHA-256 of the first one.
 
     Returns
     -------

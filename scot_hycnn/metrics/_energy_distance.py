@@ -14,9 +14,9 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
 
     .. math:: 2\,E|X-Y| - E|X-X'| - E|Y-Y'|
 
-    with the Euclidean norm, X, X' independent cells of one cloud and Y, Y' of the other. The means within a cloud leave
-    out pairs of a cell with itself (U-statistic): the expected value is exactly the distance between the two
-    distributions, it is 0 for two samples of the same one, and a single value may be slightly negative.
+    with X, X' independent cells of one cloud and Y, Y' of the other. The means within a cloud leave out pairs of a cell
+    with itself (U-statistic): the expected value is 0 for two samples of one distribution, and a single value may be
+    slightly negative.
 
     Parameters
     ----------

@@ -29,23 +29,22 @@ def w2(x: ArrayLike, y: ArrayLike, *, max_cells: int = 2000, rng: int | np.rando
     x, y
         Cells, shape (n, d) and (m, d), at least 2 of each. Rows need not correspond.
     max_cells
-        A cloud with more cells is replaced by a random draw of this many, without replacement: time grows with about
-        the cube of the number of cells, memory with the square. 2000 cells of each cloud take a few seconds.
+        A cloud with more cells is replaced by a random draw of this many: time grows with about the cube of the number
+        of cells, memory with the square. 2000 cells of each cloud take a few seconds.
     rng
         Seed or generator of that draw.
 
     Returns
     -------
-    :math:`W_2^2`, in squared units of the coordinates. Finite samples raise it, in high dimensions strongly: compare
-    values only at equal numbers of cells, and with that of two halves of the observed cells.
+    :math:`W_2^2`, in squared units of the coordinates. Finite samples raise it: compare values only at equal numbers of
+    cells, and with that of two halves of the observed cells.
 
     Raises
     ------
     ImportError
         If POT is not installed.
     TypeError, ValueError
-        If an array is sparse, not numeric or not finite, if the numbers of columns differ, or if ``max_cells`` is below
-        2.
+        If an array is sparse, not numeric or not finite, the numbers of columns differ, or ``max_cells`` is below 2.
 
     References
     ----------

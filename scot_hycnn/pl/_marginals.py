@@ -43,9 +43,9 @@ def marginals(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw the distribution of single features in source, predicted and observed cells.
 
-    The line of predicted cells should follow the area of observed ones. Histograms share their bins; triangles mark
-    the means. If one bar is far higher than all others, such as that of the cells without a gene's transcripts, the
-    axis ends below its top, and the fractions of the three kinds of cells stand beside it.
+    The line of predicted cells should follow the area of observed ones; triangles mark the means. Where one bar, such
+    as that of the cells without a gene's transcripts, is far higher than all others, the axis ends below its top, and
+    the fractions of the three kinds of cells stand beside it.
 
     Parameters
     ----------
@@ -56,9 +56,8 @@ def marginals(
     target
         Label of the target condition; may be left out if there is only one.
     names
-        Features: dimensions of the representation ('PC1', or proteins) or genes, which need the layer that
-        :func:`scot_hycnn.tl.decode` writes. None takes the dimensions whose means differ most between source and
-        observed cells, in units of their standard deviation, in two rows of panels.
+        Dimensions of the representation ('PC1', or proteins), or genes that :func:`scot_hycnn.tl.decode` has predicted.
+        None takes the dimensions whose means differ most between source and observed cells, in standard deviations.
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
     n_cols
@@ -66,7 +65,7 @@ def marginals(
     ax
         Axes to draw into, if there is one name.
     show, return_fig
-        As in scanpy: show the figure and return None (``scanpy.settings.autoshow`` by default), or return the figure.
+        As in scanpy: show the figure and return None (default ``scanpy.settings.autoshow``), or return the figure.
 
     Returns
     -------
@@ -75,8 +74,7 @@ def marginals(
     Raises
     ------
     ValueError
-        If a fit, target, feature or slot does not exist, if several targets were fitted and none is named, or if
-        ``ax`` is given for several features.
+        If a fit, target, feature or slot does not exist or is not unique, or if ``ax`` is passed for several features.
 
     Examples
     --------

@@ -46,8 +46,8 @@ def mean_scatter(
     Parameters
     ----------
     adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`. Predicted genes come from the layer that
-        :func:`scot_hycnn.tl.decode` writes; without it, dimensions of the representation are drawn instead.
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`. Unless :func:`scot_hycnn.tl.decode` has predicted genes,
+        dimensions of the representation are drawn instead.
     key
         Key of the fit in ``uns``.
     target
@@ -63,7 +63,7 @@ def mean_scatter(
     ax
         Axes to draw into; with ``groupby`` only if it has one group.
     show, return_fig
-        As in scanpy: show the figure and return None (``scanpy.settings.autoshow`` by default), or return the figure.
+        As in scanpy: show the figure and return None (default ``scanpy.settings.autoshow``), or return the figure.
 
     Returns
     -------
@@ -72,8 +72,7 @@ def mean_scatter(
     Raises
     ------
     ValueError
-        If a fit, target, column or slot does not exist, if several targets were fitted and none is named, or if no
-        group has cells of both conditions.
+        If a fit, target, column or slot does not exist or is not unique, or if no group has cells of both conditions.
 
     Examples
     --------
@@ -136,10 +135,7 @@ def _r2(predicted: Points, observed: Points) -> float:
 
 
 def _add_names(ax: Axes, points: Points, names: Sequence[str], others: Points) -> None:
-    """Write names beside points, shape (n, 2), the most important first, where they cover few of the ``others``.
-
-    The figure must have been drawn: a constrained layout settles then, and nothing may move any more.
-    """
+    """Write names beside points, shape (n, 2), the most important first, where they cover few of the ``others``."""
     room = np.array(ax.get_window_extent().extents)
     scale = figure_of(ax).dpi / 72
     covered = ax.transData.transform(others)

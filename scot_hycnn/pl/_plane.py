@@ -43,11 +43,11 @@ Points = NDArray[np.floating[Any]]
 
 
 class Positions(NamedTuple):
-    """Source cells, shape (n, 2), the same cells moved, (n, 2), target cells, (m, 2), and names of the two axes."""
+    """Positions of cells in a plane, and the names of its axes."""
 
-    x: Points
-    predicted: Points
-    y: Points
+    x: Points  # source cells, (n, 2)
+    predicted: Points  # the same cells, moved, (n, 2)
+    y: Points  # target cells, (m, 2)
     names: list[str]
 
 

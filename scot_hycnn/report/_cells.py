@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,10 +61,8 @@ def find_grouping(adata: AnnData, fit: StoredFit, groupby: str | None) -> Groupi
 
 def _n_groups(adata: AnnData, name: Any) -> int:
     """Return the number of groups that cells belong to; 0 if a column holds no labels, or if its name is not unique."""
-    column = adata.obs[name]
-    if isinstance(column, pd.DataFrame):
-        return 0
-    if not (isinstance(column.dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(column.dtype)):
+    dtype = getattr(adata.obs[name], "dtype", None)  # several columns of one name are a table without a dtype
+    if dtype is None or not (isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(dtype)):
         return 0
     try:
         codes = read_groups(adata.obs, name).codes
@@ -83,24 +80,18 @@ def describe_cells(
         np.sort(rng.choice(len(rows), min(n, len(rows)), replace=False))
         for rows in (results.source_rows, results.target_rows)
     )
-    shown = replace(
-        results,
-        source_rows=results.source_rows[source],
-        target_rows=results.target_rows[target],
-        x=results.x[source],
-        predicted=results.predicted[source],
-        y=results.y[target],
-    )
-    planes = []
+    source_rows, target_rows = results.source_rows[source], results.target_rows[target]
+    notes: dict[str | None, str] = {}
     if basis is not None:
-        # Predicted cells are placed among all measured cells, not only among those of the sample.
-        place = positions(adata, results, key, basis=basis, n_neighbors=None)
-        place = Positions(place.x[source], place.predicted[source], place.y[target], place.names)
         note = "Predicted cells lie among the measured cells most like them: arrows show the direction, not the size."
-        planes.append(_plane(place, note))
+        notes[basis] = note
     if results.rep.n_dims > 1:
-        place = positions(adata, shown, key, basis=None, n_neighbors=None)
-        planes.append(_plane(place, f"The first two of {results.rep.n_dims} dimensions of the map; arrows are exact."))
+        notes[None] = f"The first two of {results.rep.n_dims} dimensions of the map; arrows are exact."
+    planes = []
+    for name, note in notes.items():
+        # Predicted cells are placed among all measured cells, not only among those of the sample.
+        place = positions(adata, results, key, basis=name, n_neighbors=None)
+        planes.append(_plane(Positions(place.x[source], place.predicted[source], place.y[target], place.names), note))
     slots = fit.slots(fit.slug(results.target))
     columns = {"std": slots.std, "support": slots.out_of_support}
     return {
@@ -112,12 +103,12 @@ def describe_cells(
             "name": groups.column,
             "labels": list(groups.labels.names),
             "colors": groups.palette,
-            "source": groups.labels.codes[shown.source_rows],
-            "observed": groups.labels.codes[shown.target_rows],
+            "source": groups.labels.codes[source_rows],
+            "observed": groups.labels.codes[target_rows],
         },
-        "displacement": np.linalg.norm(shown.predicted - shown.x, axis=1).astype(float),
+        "displacement": np.linalg.norm(results.predicted[source] - results.x[source], axis=1).astype(float),
         **{
-            name: adata.obs[column].to_numpy(dtype=float)[shown.source_rows] if column in adata.obs else None
+            name: adata.obs[column].to_numpy(dtype=float)[source_rows] if column in adata.obs else None
             for name, column in columns.items()
         },
     }
