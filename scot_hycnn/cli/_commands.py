@@ -112,6 +112,7 @@ def plot(
     figure = figure.replace("-", "_")
     if figure not in FIGURES:
         raise ValueError(f"There is no figure {figure!r}; choose one of {FIGURES}.")
+    # The command offers the options of all figures together.
     takes = options_of(f"pl.{figure}")
     if wrong := [flag_of(name) for name in options if name not in takes]:
         raise ValueError(f"{figure!r} does not take {wrong}; it takes {[flag_of(name) for name in takes]}.")

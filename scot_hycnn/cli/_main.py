@@ -90,7 +90,8 @@ def _is_of_user(error: Exception) -> bool:
         # A missing file of this package is not the user's.
         name = getattr(error, "filename", None)
         return not (isinstance(name, (str, Path)) and Path(name).is_relative_to(_PACKAGE))
-    if type(error).__name__ == "OutOfMemoryError":  # of torch, which is not imported for the name of an exception
+    # The exception of torch, which is not imported for its name.
+    if type(error).__name__ == "OutOfMemoryError":
         return True
     # A check of this package ends in a ``raise`` of its own. A ValueError of numpy, such as LinAlgError, or of Python,
     # such as that of zip, has the same class but begins elsewhere.

@@ -119,7 +119,8 @@ def _option(name: str, annotation: ast.expr, default: Any, text: str) -> inspect
     if default is None:
         text = re.sub(r"(^|\. )None\b", r"\1The default", text)
         text = re.sub(r"\bNone\b", "the default", text)
-    else:  # what None means cannot be asked for on the command line
+    else:
+        # What None means cannot be asked for on the command line.
         text = re.sub(r"[;.] None [^;.]*", "", text)
     kinds = [kind.strip() for kind in ast.unparse(annotation).split("|")]
     flag = flag_of(name)
@@ -151,7 +152,8 @@ def integers(text: str) -> list[int]:
 
 def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     """Make the file's entries the defaults of the command that is about to run, so that flags override them."""
-    if path is None or ctx.resilient_parsing:  # the latter while a shell completes
+    # While a shell completes, parsing is resilient.
+    if path is None or ctx.resilient_parsing:
         return path
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}.")

@@ -55,7 +55,7 @@ def gaussian_pair(n_dims: int, n_cells: int, *, n_test: int = 1000, rng: int | n
     n_dims, n_cells, n_test
         Dimension d, size n of the source sample and of the target sample, and size of the paired test sample.
     rng
-        Seed or generator of the parameters and the samples.
+        Seed or generator.
 
     Returns
     -------
@@ -80,16 +80,14 @@ def gaussian_pair(n_dims: int, n_cells: int, *, n_test: int = 1000, rng: int | n
     _check_sizes(n_dims, n_cells, n_test)
     generator = np.random.default_rng(rng)
     mean_x, mean_y = generator.normal(size=(2, n_dims))
-    root = _random_spd(n_dims, generator)  # square root of the covariance of the source
-    stretch = _random_spd(n_dims, generator)
-
-    def source(n: int) -> Samples:
-        return np.asarray(mean_x + generator.normal(size=(n, n_dims)) @ root)
+    # The root is that of the covariance of the source; the map stretches by a symmetric positive definite matrix, which
+    # makes it the gradient of a convex function.
+    root, stretch = _random_spd(n_dims, generator), _random_spd(n_dims, generator)
 
     def transport(x: Samples) -> Samples:
         return np.asarray(mean_y + (x - mean_x) @ stretch)
 
-    return _draw_pair(source, transport, n_cells, n_test)
+    return _draw_pair(lambda n: mean_x + generator.normal(size=(n, n_dims)) @ root, transport, n_cells, n_test)
 
 
 def brenier_pair(
@@ -184,5 +182,4 @@ def _draw_pair(
 def _random_spd(n_dims: int, generator: np.random.Generator) -> NDArray[np.float64]:
     """Return a symmetric positive definite matrix with random axes and eigenvalues between ½ and 2."""
     axes, _ = np.linalg.qr(generator.normal(size=(n_dims, n_dims)))
-    eigenvalues = 2 ** generator.uniform(-1, 1, size=n_dims)
-    return np.asarray((axes * eigenvalues) @ axes.T)
+    return np.asarray((axes * 2 ** generator.uniform(-1, 1, size=n_dims)) @ axes.T)

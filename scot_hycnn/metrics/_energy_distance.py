@@ -42,11 +42,9 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
 
     Examples
     --------
-    Two clouds with no spread, 5 apart:
-
     >>> import numpy as np
     >>> from scot_hycnn.metrics import energy_distance
-    >>> energy_distance(np.zeros((3, 2)), np.tile([3.0, 4.0], (4, 1)))
+    >>> energy_distance(np.zeros((3, 2)), np.tile([3.0, 4.0], (4, 1)))  # no spread, 5 apart
     10.0
     """
     x_cells, y_cells = check_samples(x=x, y=y)

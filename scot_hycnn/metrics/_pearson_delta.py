@@ -16,8 +16,7 @@ def pearson_delta(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike)
     Parameters
     ----------
     predicted, observed, control
-        Predicted expression, and observed expression of target cells and of control cells, shape (cells, genes), at
-        least 2 cells of each. Rows need not correspond.
+        Expression of predicted, observed and control cells, shape (cells, genes), at least 2 cells of each.
 
     Returns
     -------

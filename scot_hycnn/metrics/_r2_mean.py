@@ -20,8 +20,8 @@ def r2_mean(
     Parameters
     ----------
     predicted, observed, control
-        Predicted expression, and observed expression of target cells and of control cells, shape (cells, genes), at
-        least 2 cells of each. Rows need not correspond. ``control`` is needed for ``n_top`` only.
+        Expression of predicted, observed and control cells, shape (cells, genes), at least 2 cells of each.
+        ``control`` is needed for ``n_top`` only.
     n_top
         Use only this number of genes, those with the largest absolute Welch's t, as in :func:`deg_overlap`.
 

@@ -74,12 +74,10 @@ def sinkhorn_divergence(
 
     Examples
     --------
-    Moving every cell by (3, 4), which costs 25 for every epsilon:
-
     >>> import numpy as np
     >>> from scot_hycnn.metrics import sinkhorn_divergence
     >>> x = np.random.default_rng(0).normal(size=(50, 2))
-    >>> round(sinkhorn_divergence(x, x + [3, 4]), 4)
+    >>> round(sinkhorn_divergence(x, x + [3, 4]), 4)  # every cell moves by (3, 4)
     25.0
     """
     x_cells, y_cells = check_samples(x=x, y=y)

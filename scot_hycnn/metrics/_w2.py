@@ -21,8 +21,7 @@ def w2(x: ArrayLike, y: ArrayLike, *, max_cells: int = 2000, rng: int | np.rando
 
     .. math:: W_2^2 = \min_\pi \sum_{ij} \pi_{ij} |x_i - y_j|^2
 
-    over all couplings of the two uniform distributions (squared Euclidean cost, without the factor ½), solved by the
-    network simplex algorithm of POT.
+    over all couplings of the two uniform distributions, solved by the network simplex algorithm of POT.
 
     Parameters
     ----------
@@ -52,12 +51,10 @@ def w2(x: ArrayLike, y: ArrayLike, *, max_cells: int = 2000, rng: int | np.rando
 
     Examples
     --------
-    Moving every cell by (3, 4) costs 25:
-
     >>> import numpy as np
     >>> from scot_hycnn.metrics import w2
     >>> x = np.random.default_rng(0).normal(size=(10, 2))
-    >>> round(w2(x, x + [3, 4]), 6)
+    >>> round(w2(x, x + [3, 4]), 6)  # every cell moves by (3, 4), which costs 25
     25.0
     """
     x_cells, y_cells = check_samples(x=x, y=y)

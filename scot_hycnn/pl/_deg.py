@@ -51,10 +51,8 @@ def deg(
         How many genes are drawn if ``names`` is None.
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
-    ax
-        Axes to draw into; cannot be combined with ``groupby``.
-    show, return_fig
-        As in scanpy: show the figure and return None (default ``scanpy.settings.autoshow``), or return the figure.
+    ax, show, return_fig
+        As in scanpy: axes to draw into (not with ``groupby``); show the figure and return None, or return the figure.
 
     Returns
     -------
@@ -118,9 +116,7 @@ def deg(
     figure, panels = plt.subplots(2, 1, figsize=size, layout="constrained", sharex=True)
     axes: list[Axes] = list(panels)
     for i, (panel, kind) in enumerate(zip(axes, ("observed", "predicted"), strict=True)):
-        image = panel.imshow(
-            changes[:, i], cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
-        )
+        image = panel.imshow(changes[:, i], "RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
         panel.set_title(kind, fontsize="medium")
         rows = [f"{label} ({len(source)}, {len(target)})" for label, (source, target) in groups.items()]
         panel.set_yticks(range(len(groups)), rows, fontsize="small", **PLAIN)

@@ -39,10 +39,8 @@ def displacement(
     groupby
         Column of ``obs`` with labels, such as cell types; scanpy's palette is used if there is one, and a warning says
         why if it cannot be used.
-    ax
-        Axes to draw into.
-    show, return_fig
-        As in scanpy: show the figure and return None (default ``scanpy.settings.autoshow``), or return the figure.
+    ax, show, return_fig
+        As in scanpy: axes to draw into; show the figure and return None, or return the figure.
 
     Returns
     -------

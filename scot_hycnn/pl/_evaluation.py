@@ -77,10 +77,8 @@ def evaluation(
         Groups of cells; ``'all'`` are all cells together. None takes all other groups, or ``'all'`` if there are none.
     n_cols
         Panels in each row.
-    ax
-        Axes to draw into, if there is one metric.
-    show, return_fig
-        As in scanpy: show the figure and return None (default ``scanpy.settings.autoshow``), or return the figure.
+    ax, show, return_fig
+        As in scanpy: axes to draw into (of one metric); show the figure and return None, or return the figure.
 
     Returns
     -------

@@ -35,10 +35,8 @@ def history(
         Key of the fit in ``uns``.
     target
         Label of the target condition; None draws one curve for each target.
-    ax
-        Axes to draw into.
-    show, return_fig
-        As in scanpy: show the figure and return None (default ``scanpy.settings.autoshow``), or return the figure.
+    ax, show, return_fig
+        As in scanpy: axes to draw into; show the figure and return None, or return the figure.
 
     Returns
     -------

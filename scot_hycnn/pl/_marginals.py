@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -62,10 +63,8 @@ def marginals(
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
     n_cols
         Panels in each row.
-    ax
-        Axes to draw into, if there is one name.
-    show, return_fig
-        As in scanpy: show the figure and return None (default ``scanpy.settings.autoshow``), or return the figure.
+    ax, show, return_fig
+        As in scanpy: axes to draw into (of one feature); show the figure and return None, or return the figure.
 
     Returns
     -------
@@ -134,10 +133,8 @@ def _named(adata: AnnData, results: Results, key: str, layer: str | None, names:
 
 
 def _columns(features: Features, which: list[int]) -> dict[str, Samples]:
-    source, predicted, observed = (
-        values.columns(which) for values in (features.source, features.predicted, features.observed)
-    )
-    return {features.names[i]: (source[:, k], predicted[:, k], observed[:, k]) for k, i in enumerate(which)}
+    kinds = [values.columns(which).T for values in (features.source, features.predicted, features.observed)]
+    return {features.names[i]: samples for i, samples in zip(which, zip(*kinds, strict=True), strict=True)}
 
 
 def _draw(ax: Axes, samples: Samples) -> None:
@@ -164,14 +161,7 @@ def _draw(ax: Axes, samples: Samples) -> None:
     spike, second = int(highest.argmax()), float(np.sort(highest)[-2])
     if second and highest[spike] > _SPIKE * second:
         ax.set_ylim(top=1.3 * second)
+        style: dict[str, Any] = {"va": "top", "fontsize": "x-small", "textcoords": "offset points"}
         for line, (values, color) in enumerate(zip(fractions, (SOURCE, PREDICTED, OBSERVED), strict=True)):
-            ax.annotate(
-                f"{values[spike]:.0%}",
-                (edges[spike + 1], 1),
-                (3, -9 * line),
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-                va="top",
-                color=color,
-                fontsize="x-small",
-            )
+            place, offset = (edges[spike + 1], 1), (3, -9 * line)
+            ax.annotate(f"{values[spike]:.0%}", place, offset, ("data", "axes fraction"), color=color, **style)

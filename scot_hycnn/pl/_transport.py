@@ -57,10 +57,8 @@ def transport(
     n_neighbors
         Measured cells that place a predicted one in an embedding; None takes the positions that
         :func:`scot_hycnn.tl.project` has stored (a warning says if they are of another fit), or its default.
-    ax
-        Axes to draw into, with the legend inside.
-    show, return_fig
-        As in scanpy: show the figure and return None (default ``scanpy.settings.autoshow``), or return the figure.
+    ax, show, return_fig
+        As in scanpy: axes to draw into; show the figure and return None, or return the figure.
 
     Returns
     -------

@@ -62,10 +62,10 @@ def content(
     basis = "umap" if basis is None and "X_umap" in adata.obsm else basis
     n = min(max_cells, _MAX_CELLS // len(slugs)) // 2
     table = read_evaluation(adata, key) if f"{key}_evaluation" in adata.uns else None
-    key_argument = "" if key == "hycnn_ot" else f", {key!r}"
-    groupby_argument, flag = ("", "") if column is None else (f", groupby={column!r}", f" --groupby {column}")
     # What a reader has to run to get scores, with the key and the groups of this page.
-    evaluate = f"sh.tl.evaluate(adata{key_argument}{groupby_argument}) or scot-hycnn evaluate{flag}"
+    arguments = ("" if key == "hycnn_ot" else f", {key!r}") + ("" if column is None else f", groupby={column!r}")
+    flag = "" if column is None else f" --groupby {column}"
+    evaluate = f"sh.tl.evaluate(adata{arguments}) or scot-hycnn evaluate{flag}"
     sections = []
     for slug in slugs:
         scores = None if table is None else table[table["target"] == fit.targets[slug]]
@@ -138,11 +138,13 @@ def _n_seen(fit: StoredFit, slug: str, scores: pd.DataFrame | None, results: Res
     """Return how many of the evaluated cells must have been training cells, by their numbers alone."""
     if scores is None or results is None or not fit.n_training:
         return 0
-    # If training and evaluated cells are together more than there are, the difference must be in both.
     everyone = scores[scores["group"] == "all"]
-    sides = (("source", "n_source", results.source_rows), (slug, "n_target", results.target_rows))
-    n_evaluated = {column: int(everyone[column].iloc[0]) if len(everyone) else 0 for _, column, _ in sides}
-    return sum(max(0, fit.n_training.get(name, 0) + n_evaluated[column] - len(rows)) for name, column, rows in sides)
+    n_seen = 0
+    for name, column, rows in (("source", "n_source", results.source_rows), (slug, "n_target", results.target_rows)):
+        # If training and evaluated cells are together more than there are, the difference must be in both.
+        n_evaluated = int(everyone[column].iloc[0]) if len(everyone) else 0
+        n_seen += max(0, fit.n_training.get(name, 0) + n_evaluated - len(rows))
+    return n_seen
 
 
 def _facts(fit: StoredFit, slug: str, results: Results | None, cells: dict[str, Any]) -> list[list[str]]:
@@ -159,14 +161,11 @@ def _facts(fit: StoredFit, slug: str, results: Results | None, cells: dict[str, 
         network = f"instead of {network}" if blend == 0 else network
     seconds = params.get("seconds")
     took = "" if seconds is None else f"{seconds:.3g}\N{NO-BREAK SPACE}s "
+    trained = f"{took}on {params.get('device')}, seed {params.get('rng')}"
     facts = [
         ["Space", fit.rep.name, f"{fit.rep.n_dims} dimensions"],
         ["Map", chosen, network],
-        [
-            "Training",
-            f"{params.get('n_steps', 0):,} steps",
-            f"{took}on {params.get('device')}, seed {params.get('rng')}",
-        ],
+        ["Training", f"{params.get('n_steps', 0):,} steps", trained],
     ]
     if results is None:
         return [["Fitted on", fitted or "not recorded", "source and target cells"], *facts]
