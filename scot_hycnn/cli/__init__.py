@@ -1,7 +1,4 @@
-"""Command line: flags become keyword arguments of tl and pl, files are read and written, and nothing else.
-
-A command imports what it needs when it runs, so that ``--help`` and completion answer at once.
-"""
+"""Command line: flags become keyword arguments of tl and pl; a command imports what it needs when it runs."""
 
 from __future__ import annotations
 

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ._config import Config
 from ._describe import as_json, info
-from ._options import flag_of, options_of, public_functions, with_options_of
+from ._options import Config, flag_of, options_of, public_functions, with_options_of
 
 # All functions of pl draw figures, but pl.report, which writes a page.
 FIGURES = [name for name in public_functions("pl") if name != "report"]
@@ -120,6 +119,7 @@ def plot(
     figure = figure.replace("-", "_")
     if figure not in FIGURES:
         raise ValueError(f"There is no figure {figure!r}; choose one of {FIGURES}.")
+    # The command offers the options of all figures together.
     takes = options_of(f"pl.{figure}")
     if wrong := [flag_of(name) for name in options if name not in takes]:
         raise ValueError(f"{figure!r} does not take {wrong}; it takes {[flag_of(name) for name in takes]}.")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ._config import Config
+from ._options import Config
 
 
 def info(
@@ -52,7 +52,7 @@ def _plain(value: Any) -> Any:
         return [_plain(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+    return value if isinstance(value, (str, int, float, type(None))) else str(value)
 
 
 def _as_lines(content: Mapping[str, Any], indent: str = "") -> str:

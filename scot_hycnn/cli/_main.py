@@ -32,14 +32,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def main() -> None:
-    """Run ``scot-hycnn``.
-
-    Raises
-    ------
-    SystemExit
-        With code 2 and one line on standard error if something was wrong with the input or if disk or memory did not
-        suffice, with code 1 and a traceback if the error is one of scot_hycnn, with code 130 if interrupted.
-    """
+    """Run ``scot-hycnn``; errors end it with the exit codes that its help explains."""
     if typer is None:
         raise SystemExit("The command line needs typer: pip install 'scot-hycnn[cli]'")
     # Set once for the process: a warning is one line, without the place in the source text.
@@ -97,7 +90,8 @@ def _is_of_user(error: Exception) -> bool:
         # A missing file of this package is not the user's.
         name = getattr(error, "filename", None)
         return not (isinstance(name, (str, Path)) and Path(name).is_relative_to(_PACKAGE))
-    if type(error).__name__ == "OutOfMemoryError":  # of torch, which is not imported for the name of an exception
+    # The exception of torch, which is not imported for its name.
+    if type(error).__name__ == "OutOfMemoryError":
         return True
     # A check of this package ends in a ``raise`` of its own. A ValueError of numpy, such as LinAlgError, or of Python,
     # such as that of zip, has the same class but begins elsewhere.

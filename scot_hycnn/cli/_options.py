@@ -1,7 +1,6 @@
-"""Options of the commands, generated from the functions that they are passed to.
+"""Options of the commands: from flags, generated from the functions that they are passed to, and from a TOML file.
 
-The signature, the ``TypedDict`` of ``**options`` and the docstring of a function are read from its source text: to
-import ``tl`` or ``pl`` would load torch or matplotlib, and ``--help`` would take seconds.
+Functions are read as source text: to import ``tl`` or ``pl`` loads torch or matplotlib, and ``--help`` takes seconds.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import ast
 import functools
 import inspect
 import re
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,20 +24,17 @@ _OF_PYTHON = ("adata", "path", "copy", "client", "decoder", "ax", "show", "retur
 
 
 def with_options_of(*functions: str, optional: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of functions such as 'tl.hycnn_ot', which it gets as ``**options`` if they are set.
-
-    With ``optional``, no option is required or has a default on the command line.
-    """
+    """Give a command the options of functions such as 'tl.hycnn_ot'; ``optional`` ones have no default."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(command, eval_str=True)
-        # typer reads this signature; the command's own options have precedence over those of the function.
-        of_command = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        # typer reads this signature: arguments first, and the command's options in place of those of the functions.
+        of_command = dict(inspect.signature(command, eval_str=True).parameters)
+        del of_command["options"]
         generated: dict[str, inspect.Parameter] = {}
         for function in functions:
             generated = options_of(function, optional=optional) | generated
-        parameters = {one.name: one for one in of_command if one.kind is one.POSITIONAL_OR_KEYWORD}
-        parameters |= generated | {one.name: one for one in of_command}
+        arguments = {name: one for name, one in of_command.items() if one.kind is one.POSITIONAL_OR_KEYWORD}
+        parameters = arguments | generated | of_command
 
         @functools.wraps(command)
         def run(**values: Any) -> None:
@@ -68,8 +65,8 @@ def options_of(function: str, *, optional: bool = False) -> dict[str, inspect.Pa
     options = {}
     for argument, default in zip([*positional, *keywords], defaults, strict=True):
         value = inspect.Parameter.empty if default is None else ast.literal_eval(default)
-        value = None if optional else value
-        options[argument.arg] = _option(argument.arg, argument.annotation, value, helps.get(argument.arg, ""))
+        text = helps.get(argument.arg, "")
+        options[argument.arg] = _option(argument.arg, argument.annotation, None if optional else value, text)
     if node.args.kwarg is not None:
         # ``**training: Unpack[TrainingOptions]``: an option that is not set takes the default of the function.
         for key, kind, text in _fields(file, node.args.kwarg.annotation.slice.id):
@@ -122,7 +119,8 @@ def _option(name: str, annotation: ast.expr, default: Any, text: str) -> inspect
     if default is None:
         text = re.sub(r"(^|\. )None\b", r"\1The default", text)
         text = re.sub(r"\bNone\b", "the default", text)
-    else:  # what None means cannot be asked for on the command line
+    else:
+        # What None means cannot be asked for on the command line.
         text = re.sub(r"[;.] None [^;.]*", "", text)
     kinds = [kind.strip() for kind in ast.unparse(annotation).split("|")]
     flag = flag_of(name)
@@ -135,9 +133,8 @@ def _option(name: str, annotation: ast.expr, default: Any, text: str) -> inspect
         python, info = list[str], typer.Option(flag, help=f"{text.rstrip('.')}; repeat the flag for several.")
     elif python is bool:
         info = typer.Option(help=text)  # typer makes --flag and --no-flag
-    kind: Any = python | None if default is None else python
-    annotated = Annotated[kind, info]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotated)
+    kind: Any = Annotated[python | None if default is None else python, info]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
 def flag_of(name: str) -> str:
@@ -151,3 +148,54 @@ def integers(text: str) -> list[int]:
         return [int(number) for number in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"{text!r} must be integers separated by commas, such as 48,48.") from None
+
+
+def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Make the file's entries the defaults of the command that is about to run, so that flags override them."""
+    # While a shell completes, parsing is resilient.
+    if path is None or ctx.resilient_parsing:
+        return path
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} cannot be read as TOML: {error}") from error
+    # Tables of other commands are left out; the command's own table overrides what stands outside of tables.
+    assert ctx.parent is not None
+    commands: list[str] = list(ctx.parent.command.commands)  # type: ignore[attr-defined]
+    tables = {key: value for key, value in content.items() if isinstance(value, dict)}
+    if unknown := [key for key in tables if key not in commands]:
+        raise ValueError(f"{str(path)!r} has the tables {unknown}; a table is one of the commands {commands}.")
+    entries = {key: value for key, value in content.items() if key not in tables} | tables.get(str(ctx.info_name), {})
+    entries = {key.replace("_", "-"): value for key, value in entries.items()}
+    # Options have the names of their flags, without the dashes in front.
+    options = {max(one.opts, key=len).lstrip("-").replace("_", "-"): one for one in ctx.command.params}
+    del options["config"]
+    if unknown := [key for key in entries if key not in options]:
+        raise ValueError(
+            f"{str(path)!r} has {unknown}, which {ctx.info_name!r} does not take; it takes {list(options)}."
+        )
+    ctx.default_map = {}
+    for key, value in entries.items():
+        # As text, a value is checked like that of a flag: 600.5 is no integer, and would otherwise be cut to 600.
+        entries_of_list = [str(entry) for entry in (value if isinstance(value, list) else [value])]
+        # hidden = [48, 48] is --hidden 48,48, and target = ["a", "b"] is --target a --target b.
+        text = entries_of_list if getattr(options[key], "multiple", False) else ",".join(entries_of_list)
+        try:
+            options[key].process_value(ctx, text)
+        except typer.BadParameter as error:
+            raise ValueError(f"{key} = {value!r} in {str(path)!r} cannot be used: {error.message}") from error
+        ctx.default_map[str(options[key].name)] = text
+    return path
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        callback=read_config,
+        is_eager=True,
+        help="TOML file with options by name, or a table of them for each command; flags override it.",
+    ),
+]

@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 
 _BASE_URL = "https://exampledata.scverse.org/pertpy"
 _MIRROR = "SCOT_HYCNN_DATA"
-_RETRIES = 3  # after a lost connection, with a second more of waiting each time
+# After a lost connection the download waits a second longer before every new attempt.
+_RETRIES = 3
 _TIMEOUT = 30  # seconds without a byte
 _CHUNK = 2**20  # bytes
 
@@ -27,7 +28,8 @@ def fetch(name: str) -> Path:
     if not path.exists():
         _download(path)
     _check_hdf5(path, str(path))
-    _check_sha256(path, may_record=not is_mirrored)  # a mirror is not written to
+    # Nothing is written to a mirror.
+    _check_sha256(path, may_record=not is_mirrored)
     return path
 
 
@@ -40,10 +42,7 @@ def _download(path: Path) -> None:
             f"Downloading {path.name} needs requests, which is not installed. Run: pip install 'scot-hycnn[datasets]'"
         ) from error
     url = f"{_BASE_URL}/{path.name}"
-    by_hand = (
-        f"Without internet, get the file on another machine and put it at {path}, or into the folder that the "
-        f"environment variable {_MIRROR} names, as {path.name}."
-    )
+    by_hand = f"Without internet, put it at {path}, or into the folder that {_MIRROR} names, as {path.name}."
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     for attempt in range(1 + _RETRIES):
@@ -77,19 +76,23 @@ def _download_missing(url: str, part: Path) -> Exception | None:
     """Append to the part what it lacks; return the error if the connection is lost on the way."""
     import requests  # noqa: PLC0415 - an extra
 
-    version = part.with_name(f"{part.name}.version")  # the ETag or the date of the file that the part belongs to
+    # Beside the part stands the ETag or the date of the file that it belongs to.
+    version = part.with_name(f"{part.name}.version")
     n_before = part.stat().st_size if part.exists() and version.exists() else 0
-    headers = {"Accept-Encoding": "identity"}  # sizes have to be those of the file itself
+    # Sizes have to be those of the file itself.
+    headers = {"Accept-Encoding": "identity"}
     if n_before:
         # The server sends the whole file if it is no longer this version (RFC 9110, 13.1.5).
         headers |= {"Range": f"bytes={n_before}-", "If-Range": version.read_text(encoding="utf-8")}
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
         sent = response.headers.get("Content-Range", "")
+        # The server refuses a range that begins at the end of the file: nothing is missing.
         if n_before and response.status_code == 416 and sent == f"bytes */{n_before}":
-            return None  # nothing is missing
+            return None
         is_rest = n_before > 0 and response.status_code == 206 and sent.startswith(f"bytes {n_before}-")
         if n_before and response.status_code in (206, 416) and not is_rest:
-            _discard(part)  # the server sends another part, or none: start from the beginning
+            # The server sends another part, or none: the download starts from the beginning.
+            _discard(part)
             return _download_missing(url, part)
         response.raise_for_status()
         if not is_rest:
@@ -102,7 +105,8 @@ def _download_missing(url: str, part: Path) -> Exception | None:
                 version.write_text(note, encoding="utf-8")
         length = response.headers.get("Content-Length")
         total = None if length is None else n_before + int(length)
-        hidden = "CI" in os.environ or None  # None shows the bar in a terminal only
+        # None shows the bar in a terminal only.
+        hidden = "CI" in os.environ or None
         with (
             part.open("ab") as file,
             tqdm(total=total, initial=n_before, unit="B", unit_scale=True, desc=part.stem, disable=hidden) as bar,

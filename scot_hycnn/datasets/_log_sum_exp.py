@@ -21,8 +21,8 @@ class LogSumExpPotential:
         \nabla f(x) &= q x + \sum_k p_k(x)\, w_k,
         \qquad p(x) = \operatorname{softmax}\frac{W x - b}{s}
 
-    By Brenier's theorem, its gradient is the optimal transport map from any source distribution that has a density to
-    its image. With q = 1 it moves a cell by the vector :math:`w_k` of the cell's region, mixed where regions meet.
+    Its gradient is the optimal transport map from any distribution that has a density to its image. With q = 1 it moves
+    a cell by the vector :math:`w_k` of the cell's region, mixed where regions meet.
 
     Parameters
     ----------
@@ -57,12 +57,11 @@ class LogSumExpPotential:
     quadratic: float
 
     def __post_init__(self) -> None:
-        if self.vectors.ndim != 2 or self.offsets.shape != self.vectors.shape[:1]:
-            shapes = f"vectors has shape {self.vectors.shape} and offsets {self.offsets.shape}"
-            raise ValueError(f"{shapes}; they have to be (K, d) and (K,).")
-        if not (self.temperature > 0 and self.quadratic >= 0):
-            values = f"temperature={self.temperature} and quadratic={self.quadratic}"
-            raise ValueError(f"{values}; a convex function needs temperature > 0 and quadratic >= 0.")
+        w, b, s, q = self.vectors, self.offsets, self.temperature, self.quadratic
+        if w.ndim != 2 or b.shape != w.shape[:1]:
+            raise ValueError(f"vectors has shape {w.shape} and offsets {b.shape}; they have to be (K, d) and (K,).")
+        if not (s > 0 and q >= 0):
+            raise ValueError(f"temperature={s}, quadratic={q}; a convex f needs temperature > 0 and quadratic >= 0.")
 
     def potential(self, x: Samples) -> NDArray[np.float64]:
         """Return f(x), shape (n,), of points ``x``, shape (n, d)."""

@@ -47,16 +47,15 @@ def gaussian_pair(n_dims: int, n_cells: int, *, n_test: int = 1000, rng: int | n
 
     .. math:: T(x) = m_y + M (x - m_x)
 
-    with M symmetric and positive definite, hence the gradient of a convex function. The source is
-    :math:`N(m_x, \Sigma_x)`, the target :math:`N(m_y, M \Sigma_x M)`. Both matrices have random axes; standard
-    deviations and stretches lie between ½ and 2, the means are draws of N(0, I).
+    with M symmetric and positive definite. The source is :math:`N(m_x, \Sigma_x)`. Both matrices have random axes;
+    standard deviations and stretches lie between ½ and 2, the means are draws of N(0, I).
 
     Parameters
     ----------
     n_dims, n_cells, n_test
         Dimension d, size n of the source sample and of the target sample, and size of the paired test sample.
     rng
-        Seed or generator of the parameters and the samples.
+        Seed or generator.
 
     Returns
     -------
@@ -81,16 +80,14 @@ def gaussian_pair(n_dims: int, n_cells: int, *, n_test: int = 1000, rng: int | n
     _check_sizes(n_dims, n_cells, n_test)
     generator = np.random.default_rng(rng)
     mean_x, mean_y = generator.normal(size=(2, n_dims))
-    root = _random_spd(n_dims, generator)  # square root of the covariance of the source
-    stretch = _random_spd(n_dims, generator)
-
-    def source(n: int) -> Samples:
-        return np.asarray(mean_x + generator.normal(size=(n, n_dims)) @ root)
+    # The root is that of the covariance of the source; the map stretches by a symmetric positive definite matrix, which
+    # makes it the gradient of a convex function.
+    root, stretch = _random_spd(n_dims, generator), _random_spd(n_dims, generator)
 
     def transport(x: Samples) -> Samples:
         return np.asarray(mean_y + (x - mean_x) @ stretch)
 
-    return _draw_pair(source, transport, n_cells, n_test)
+    return _draw_pair(lambda n: mean_x + generator.normal(size=(n, n_dims)) @ root, transport, n_cells, n_test)
 
 
 def brenier_pair(
@@ -108,8 +105,7 @@ def brenier_pair(
     logsumexp  :math:`x/10` + mixture of 8 random vectors        :math:`N(0, I)`
     ========== ================================================= =====================
 
-    The first four are the synthetic maps of the HyCNN paper, with 1000 test samples. The last one, a
-    :class:`LogSumExpPotential` with vectors of length 3, gathers the source around 8 points.
+    The first four are the synthetic maps of the HyCNN paper. The last one is a :class:`LogSumExpPotential`.
 
     Parameters
     ----------
@@ -118,7 +114,7 @@ def brenier_pair(
     n_dims, n_cells, n_test
         Dimension d, size n of the source sample and of the target sample, and size of the paired test sample.
     rng
-        Seed or generator of the samples and of the random vectors.
+        Seed or generator of samples and vectors.
 
     Returns
     -------
@@ -175,8 +171,9 @@ def _check_sizes(n_dims: int, n_cells: int, n_test: int) -> None:
 def _draw_pair(
     source: Callable[[int], Samples], transport: Callable[[Samples], Samples], n_cells: int, n_test: int
 ) -> Pair:
-    """Draw the samples from ``source``, a function of their number; targets are images of other source samples."""
+    """Draw the samples from ``source``, a function of their number."""
     x = source(n_cells).astype(np.float32)
+    # Targets are images of other source samples: the samples are not paired.
     y = transport(source(n_cells)).astype(np.float32)
     x_test = source(n_test).astype(np.float32)
     return Pair(x, y, x_test, transport(x_test).astype(np.float32), transport)
@@ -185,5 +182,4 @@ def _draw_pair(
 def _random_spd(n_dims: int, generator: np.random.Generator) -> NDArray[np.float64]:
     """Return a symmetric positive definite matrix with random axes and eigenvalues between ½ and 2."""
     axes, _ = np.linalg.qr(generator.normal(size=(n_dims, n_dims)))
-    eigenvalues = 2 ** generator.uniform(-1, 1, size=n_dims)
-    return np.asarray((axes * eigenvalues) @ axes.T)
+    return np.asarray((axes * 2 ** generator.uniform(-1, 1, size=n_dims)) @ axes.T)

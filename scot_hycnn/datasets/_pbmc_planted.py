@@ -19,10 +19,12 @@ _CONTROL, _TREATED = "control", "IFN-beta"
 # How far cells of a type move (units of X_pca, in which related types lie 4 to 10 apart), and the fraction of the type
 # that stays behind. All other types do not respond.
 _RESPONDERS = {"CD14+ Monocyte": (11.0, 0.4), "Dendritic": (9.0, 0.6), "CD56+ NK": (7.0, 0.4)}
-_T_CELLS = ("CD4+", "CD8+")  # beginnings of the names of types from which cells move away
-_PROGRAMME_WEIGHT = 0.5  # share of the interferon genes in the direction of each type
-_TEMPERATURE = 3.0  # moving and staying cells of a type mix over about a tenth of its width
-
+# Cells move away from the types whose names begin like this.
+_T_CELLS = ("CD4+", "CD8+")
+# Weight of the interferon genes in the direction of each type.
+_PROGRAMME_WEIGHT = 0.5
+# Moving and staying cells of a type mix over about a tenth of its width.
+_TEMPERATURE = 3.0
 # The interferon-stimulated genes among the 765.
 _PROGRAMME = (
     "BST2", "GBP2", "IFI30", "IFITM1", "IFITM2", "IFITM3", "IRF1", "IRF7", "ISG20", "LY6E", "OAS1", "PLAC8",
@@ -35,13 +37,12 @@ def pbmc_planted(n_cells: int = 4000, *, rng: int | np.random.Generator | None =
 
     The 700 PBMCs of 10 types that scanpy ships (:func:`scanpy.datasets.pbmc68k_reduced`, 765 genes, log-normalised)
     become any number of cells by a smoothed bootstrap within cell type, in a space of 30 principal components. Half of
-    the cells are controls. The other half are *other* draws, moved by the gradient of one convex function f of the
-    components: by Brenier's theorem the optimal transport map. **The response is made up**: no cell of the label
-    ``'IFN-beta'`` was measured.
+    the cells are controls. The other half are *other* draws, moved by the gradient of a convex function of the
+    components, the optimal transport map. **The response is made up**: no cell ``'IFN-beta'`` was measured.
 
-    f is a :class:`LogSumExpPotential` with a region that stays and one for each responding type: monocytes, dendritic
-    and NK cells. Those on one side of their type, which no affine map can follow, move away from the T cells and
-    towards higher expression of 16 interferon-stimulated genes, by as much as related types lie apart.
+    The function is a :class:`LogSumExpPotential` with a region that stays and one for each responding type: monocytes,
+    dendritic and NK cells. Those on one side of their type, which no affine map can follow, move away from the T cells
+    and towards higher expression of 16 interferon-stimulated genes, by as much as related types lie apart.
 
     Parameters
     ----------
@@ -55,15 +56,15 @@ def pbmc_planted(n_cells: int = 4000, *, rng: int | np.random.Generator | None =
     Cells x 765 genes, controls first:
 
     ``X``
-        Expression, float32, sparse: ``X_pca @ PCs.T`` + the mean of the gene + the residual of the real cell that the
-        new one was drawn from, rounded to 1/64. Values below the smallest one of the real cells (0.72) are zeros.
+        Expression, float32, sparse: ``X_pca @ PCs.T`` + the mean of the gene + the residual of a real cell, rounded to
+        1/64. Values below the smallest one of the real cells (0.72) are zeros.
     ``obs['condition']``, ``obs['cell_type']``
         ``'control'`` or ``'IFN-beta'``, and the type of the real cell; categorical.
     ``var['mean']``, ``varm['PCs']``, ``uns['pca']``
         The PCA of the 700 real cells, under the keys of scanpy; ``mean`` is subtracted before.
     ``obsm['X_pca']``, ``obsm['X_planted']``
-        Coordinates in that basis, float32, before zeros were put in: the space in which the response is exact. And
-        T(x) of the control cells in the same space, NaN for treated cells.
+        Coordinates in that basis, float32, in which the response is exact, and T(x) of the control cells in the same
+        space, NaN for treated cells.
     ``uns['planted']``
         The response; :func:`planted_response` returns it as a function.
 
@@ -114,14 +115,12 @@ def pbmc_planted(n_cells: int = 4000, *, rng: int | np.random.Generator | None =
     obs = pd.DataFrame({"condition": pd.Categorical(condition, categories=[_CONTROL, _TREATED])})
     obs["cell_type"] = pd.Categorical(real_type[parents])
     variance = singular**2
+    planted = np.where(is_control[:, None], moved, np.nan)
     return AnnData(
         X=csr_matrix((np.round(expression * 64) / 64).astype(np.float32)),
         obs=obs.set_axis([f"{label}-{i}" for i, label in enumerate(condition)]),
         var=pd.DataFrame({"mean": mean}, index=list(raw.raw.var_names)),
-        obsm={
-            "X_pca": x_pca.astype(np.float32),
-            "X_planted": np.where(is_control[:, None], moved, np.nan).astype(np.float32),
-        },
+        obsm={"X_pca": x_pca.astype(np.float32), "X_planted": planted.astype(np.float32)},
         varm={"PCs": loadings.astype(np.float32)},
         uns={
             "pca": {
@@ -144,7 +143,7 @@ def planted_response(adata: AnnData) -> LogSumExpPotential:
 
     Returns
     -------
-    The potential f and its gradient T, functions of the coordinates in ``adata.obsm['X_pca']``.
+    The potential and its gradient, functions of the coordinates in ``adata.obsm['X_pca']``.
 
     Raises
     ------
@@ -164,24 +163,22 @@ def planted_response(adata: AnnData) -> LogSumExpPotential:
     if "planted" not in adata.uns:
         raise ValueError("adata.uns has no 'planted'; planted_response reads what datasets.pbmc_planted wrote there.")
     stored = adata.uns["planted"]
-    return LogSumExpPotential(
-        np.asarray(stored["vectors"]),
-        np.asarray(stored["offsets"]),
-        temperature=float(stored["temperature"]),
-        quadratic=float(stored["quadratic"]),
-    )
+    vectors, offsets = np.asarray(stored["vectors"]), np.asarray(stored["offsets"])
+    return LogSumExpPotential(vectors, offsets, float(stored["temperature"]), float(stored["quadratic"]))
 
 
 def _plant_response(
     scores: NDArray[np.float64], cell_type: NDArray[np.str_], programme: NDArray[np.float64]
 ) -> LogSumExpPotential:
     """Return a potential with one region that stays, and one for each responding type, which moves in its direction."""
-    is_t_cell = np.logical_or.reduce([np.char.startswith(cell_type, start) for start in _T_CELLS])
+    is_t_cell = [name.startswith(_T_CELLS) for name in cell_type]
     origin = scores[is_t_cell].mean(axis=0)
+    # The region that stays has the vector 0.
     vectors, offsets = [np.zeros(_N_PCS)], [0.0]
     for name, (distance, staying) in _RESPONDERS.items():
         cells = scores[cell_type == name]
         direction = _unit(_unit(cells.mean(axis=0) - origin) + _PROGRAMME_WEIGHT * programme)
+        # The boundary between staying and moving cells lies at a quantile of the type along its direction.
         vectors.append(distance * direction)
         offsets.append(distance * float(np.quantile(cells @ direction, staying)))
     return LogSumExpPotential(np.array(vectors), np.array(offsets), _TEMPERATURE, quadratic=1.0)
@@ -198,7 +195,7 @@ def _smoothed_bootstrap(
     n_dims = cells.shape[1]
     parents = generator.integers(len(cells), size=n_draws)
     noise = generator.normal(size=(n_draws, n_dims))
-    draws = np.empty((n_draws, n_dims))
+    draws = np.empty_like(noise)
     for label in np.unique(labels):
         known, new = cells[labels == label], labels[parents] == label
         centre, spread = known.mean(axis=0), known.std(axis=0)

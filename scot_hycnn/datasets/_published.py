@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import anndata
 from anndata import AnnData
@@ -12,7 +11,6 @@ from ._download import fetch
 
 if TYPE_CHECKING:
     from mudata import MuData
-
 
 # Name of the function to the file in the store, the paper and the GEO accession. The store publishes no checksums,
 # sizes or licences of its files.
@@ -24,13 +22,12 @@ _TABLE = {
     "sciplex3": ("srivatsan_2020_sciplex3.h5ad", "Srivatsan et al. (2020), Science 367, 45-51", "GSE139944"),
 }
 
-# The end of the docstring of each function.
+# The end of the docstring of every function; the beginning says what the cells are.
 _DOCSTRING = """
     ``{file}`` is downloaded once, from the folder ``pertpy`` of the scverse example store to
     ``sc.settings.datasetdir``; the next call resumes a download that was cut off. A file of this name in the folder
     that the environment variable ``SCOT_HYCNN_DATA`` names takes its place. **The download is not verified by a
-    checksum**, since the store publishes none: the SHA-256 at the first use is kept beside the file, and every later
-    use compares it. The documentation of pertpy describes the file. The extra ``datasets`` is needed.
+    checksum**, since the store publishes none, but every later use compares the SHA-256 of the first one.
 
     Returns
     -------
@@ -53,17 +50,7 @@ _DOCSTRING = """
     >>> data = {name}()  # doctest: +SKIP
     """
 
-_Function = TypeVar("_Function", bound=Callable[[], object])
 
-
-def _documented(function: _Function) -> _Function:
-    name = function.__name__
-    file, paper, accession = _TABLE[name]
-    function.__doc__ = f"{function.__doc__}{_DOCSTRING.format(name=name, file=file, paper=paper, accession=accession)}"
-    return function
-
-
-@_documented
 def kang_2018() -> AnnData:
     """PBMCs of eight lupus patients, control and stimulated with interferon-beta for six hours.
 
@@ -72,7 +59,6 @@ def kang_2018() -> AnnData:
     return anndata.read_h5ad(fetch(_TABLE["kang_2018"][0]))
 
 
-@_documented
 def sciplex3() -> AnnData:
     """A549, K562 and MCF7 cells, treated with 188 compounds at four doses, and vehicle controls (sci-Plex 3).
 
@@ -81,7 +67,6 @@ def sciplex3() -> AnnData:
     return anndata.read_h5ad(fetch(_TABLE["sciplex3"][0]))
 
 
-@_documented
 def norman_2019() -> AnnData:
     """K562 cells in which single genes and combinations of two genes are activated (CRISPRa Perturb-seq).
 
@@ -90,7 +75,6 @@ def norman_2019() -> AnnData:
     return anndata.read_h5ad(fetch(_TABLE["norman_2019"][0]))
 
 
-@_documented
 def adamson_2016() -> AnnData:
     """K562 cells in which genes of the unfolded protein response are repressed (CRISPRi Perturb-seq).
 
@@ -99,7 +83,6 @@ def adamson_2016() -> AnnData:
     return anndata.read_h5ad(fetch(_TABLE["adamson_2016"][0]))
 
 
-@_documented
 def papalexi_2021() -> MuData:
     """Stimulated THP-1 cells in which regulators of PD-L1 are knocked out, with RNA and four proteins (ECCITE-seq).
 
@@ -115,3 +98,10 @@ def papalexi_2021() -> MuData:
     # All annotation of the cells is wanted, and mudata warns where this is not stated, because its default will change.
     with mudata.set_options(pull_on_update=True):
         return mudata.read_h5mu(path)
+
+
+for _function in (adamson_2016, kang_2018, norman_2019, papalexi_2021, sciplex3):
+    _name = _function.__name__
+    _file, _paper, _accession = _TABLE[_name]
+    _end = _DOCSTRING.format(name=_name, file=_file, paper=_paper, accession=_accession)
+    _function.__doc__ = f"{_function.__doc__}{_end}"

@@ -15,10 +15,7 @@ _SMALLEST, _LARGEST = 1e-150, 1e150
 
 
 def check_samples(*, paired: bool = False, **arrays: ArrayLike) -> tuple[Samples, ...]:
-    """Return the named arrays as float64 (cells, features), or raise a TypeError or ValueError that names the bad one.
-
-    With ``paired``, row i has to be the same cell in every array.
-    """
+    """Return the named arrays as float64 (cells, features); with ``paired``, row i is the same cell in all of them."""
     samples = tuple(_as_samples(name, values) for name, values in arrays.items())
     if len({array.shape[1] for array in samples}) > 1:
         found = ", ".join(f"{name} {array.shape[1]}" for name, array in zip(arrays, samples, strict=True))

@@ -38,10 +38,7 @@ def bandwidths(y: Samples, draws: Resampling) -> Samples:
 def cloud_scores(
     points: Mapping[str, Samples], y: Samples, draws: Resampling, *, gammas: Samples, with_w2: bool
 ) -> Scores:
-    """Return the scores of each method, whose predicted cells (n, d) ``points`` has, and of the floor.
-
-    ``y`` (m, d) are the observed cells. The MMD is NaN if there are no ``gammas``.
-    """
+    """Return the scores of each method's predicted cells (n, d), and of the floor, against observed cells (m, d)."""
     scores = _trace_ratios(points, y, draws)
     epsilon = default_epsilon(y) or 1.0  # for cells that are all equal, any number
     # Products of coordinates far from 0 would lose the digits of distances, and one far cell moves no median.

@@ -11,15 +11,14 @@ from ._moments import moments_of, top_genes, welch_t
 def deg_overlap(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike, *, n_top: int = 50) -> float:
     """Share of the top differentially expressed genes that a prediction finds.
 
-    Observed genes are ranked by the absolute value of Welch's t against control cells, predicted genes by the predicted
-    change of means over the standard error of the observed change. A gene whose mean does not change by more than
-    rounding of the values (see Notes) is in no list. The direction of change does not count.
+    Observed genes are ranked by absolute Welch's t against control cells, predicted genes by the predicted change of
+    means over the standard error of the observed change. The direction of change does not count. A gene whose mean
+    changes by rounding only (1e-14 of its mean absolute value, 5e-7 if values are stored in float32) is in no list.
 
     Parameters
     ----------
     predicted, observed, control
-        Predicted expression, and observed expression of target cells and of control cells, shape (cells, genes), at
-        least 2 cells of each. Rows need not correspond.
+        Expression of predicted, observed and control cells, shape (cells, genes), at least 2 cells of each.
     n_top
         Length of the lists.
 
@@ -32,11 +31,6 @@ def deg_overlap(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike, *
     TypeError, ValueError
         If an array is sparse, not numeric or not finite, if the numbers of columns differ, or if ``n_top`` is not from
         2 to the number of columns.
-
-    Notes
-    -----
-    Rounding is 1e-14 of the mean absolute value of the gene in both conditions, for values that are stored in float32
-    5e-7 of it. No standard error is smaller. Of equal t at the end of a list the first columns are taken.
 
     References
     ----------

@@ -14,9 +14,9 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
 
     .. math:: 2\,E|X-Y| - E|X-X'| - E|Y-Y'|
 
-    with the Euclidean norm, X, X' independent cells of one cloud and Y, Y' of the other. The means within a cloud leave
-    out pairs of a cell with itself (U-statistic): the expected value is exactly the distance between the two
-    distributions, it is 0 for two samples of the same one, and a single value may be slightly negative.
+    with X, X' independent cells of one cloud and Y, Y' of the other. The means within a cloud leave out pairs of a cell
+    with itself (U-statistic): the expected value is 0 for two samples of one distribution, and a single value may be
+    slightly negative.
 
     Parameters
     ----------
@@ -42,11 +42,9 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
 
     Examples
     --------
-    Two clouds with no spread, 5 apart:
-
     >>> import numpy as np
     >>> from scot_hycnn.metrics import energy_distance
-    >>> energy_distance(np.zeros((3, 2)), np.tile([3.0, 4.0], (4, 1)))
+    >>> energy_distance(np.zeros((3, 2)), np.tile([3.0, 4.0], (4, 1)))  # no spread, 5 apart
     10.0
     """
     x_cells, y_cells = check_samples(x=x, y=y)

@@ -15,11 +15,7 @@ TOPS = (20, 50, 100)
 
 
 def gene_scores(source: Sums, predicted: Mapping[str, Sums], observed: Sums, halves: Sums) -> Scores:
-    """Return the scores of each method and of the floor.
-
-    ``source`` and ``observed`` are sums of measured expression, ``predicted`` those of each method, and ``halves``
-    those of the first half of the observed cells in each split.
-    """
+    """Return the scores of each method and of the floor, from sums of expression; ``halves`` are first halves."""
     all_source, all_observed = source[:1].moments(), observed[:1].moments()
     # The top genes of r2_mean are those of the sample, in every replicate.
     t = welch_t(all_observed, all_observed, all_source)[0]

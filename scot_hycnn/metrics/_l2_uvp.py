@@ -14,8 +14,7 @@ def l2_uvp(predicted: ArrayLike, truth: ArrayLike) -> float:
 
     .. math:: 100 \cdot \frac{E\,|\hat T(X) - T(X)|^2}{\operatorname{tr}\operatorname{Cov}(T(X))}
 
-    Since :math:`T_\# \mu = \nu`, the covariance of the true values is that of the target distribution. It is
-    estimated from ``truth`` with the divisor n - 1.
+    The covariance of the true values is that of the target distribution; it has the divisor n - 1.
 
     Parameters
     ----------
@@ -29,13 +28,11 @@ def l2_uvp(predicted: ArrayLike, truth: ArrayLike) -> float:
     Raises
     ------
     TypeError, ValueError
-        If an array is sparse, not numeric or not finite, if the shapes differ, or if ``truth`` has no variance beyond
-        rounding of its values (5e-7 of their size if they are stored in float32, 1e-14 in float64).
+        If an array is sparse, not numeric or not finite, if the shapes differ, or if ``truth`` varies by rounding only.
 
     References
     ----------
-    Korotin et al. (2021), Do neural optimal transport solvers work? A continuous Wasserstein-2 benchmark,
-    NeurIPS.
+    Korotin et al. (2021), Do neural optimal transport solvers work? A continuous Wasserstein-2 benchmark, NeurIPS.
 
     Examples
     --------

@@ -12,7 +12,7 @@ def map_mse(predicted: ArrayLike, truth: ArrayLike) -> float:
 
     .. math:: E\,|\hat T(X) - T(X)|^2
 
-    summed over coordinates, not averaged over them, and not normalised.
+    summed over coordinates, and not normalised.
 
     Parameters
     ----------

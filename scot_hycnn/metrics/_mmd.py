@@ -12,8 +12,7 @@ from ._pairwise import mean_between, mean_within, row_blocks
 
 # Mean kernels that are all below this number, or all as near to 1, do not distinguish clouds.
 _MIN_KERNEL = 1e-4
-# The evaluation of CellOT (Bunne et al. 2023) takes the mean over this grid of bandwidths.
-CELLOT_GAMMAS = np.logspace(1, -3, 50)
+_CELLOT_GAMMAS = np.logspace(1, -3, 50)  # of the evaluation of CellOT (Bunne et al. 2023)
 
 
 def mmd(x: ArrayLike, y: ArrayLike, *, gamma: ArrayLike | None = None, unbiased: bool = True) -> float:
@@ -28,13 +27,11 @@ def mmd(x: ArrayLike, y: ArrayLike, *, gamma: ArrayLike | None = None, unbiased:
     x, y
         Cells, shape (n, d) and (m, d), at least 2 of each. Rows need not correspond.
     gamma
-        One value or several > 0, in units of 1 / squared coordinate. None takes the 50 values
-        ``np.logspace(1, -3, 50)`` of CellOT, which suit distances between cells of about 0.1 to 50. Report it: values
-        under different gamma do not compare.
+        One value or several > 0, in units of 1 / squared coordinate. None takes ``np.logspace(1, -3, 50)`` of CellOT,
+        which suits distances between cells of about 0.1 to 50. Report it: values under different gamma do not compare.
     unbiased
         True leaves out pairs of a cell with itself (U-statistic): the expected value is 0 for two samples of one
-        distribution, and a single value may be slightly negative. False keeps them (V-statistic, as in the tables of
-        CellOT): the value is never negative and grows as samples get smaller.
+        distribution. False keeps them (V-statistic, as in the tables of CellOT): the value grows in smaller samples.
 
     Returns
     -------
@@ -43,15 +40,13 @@ def mmd(x: ArrayLike, y: ArrayLike, *, gamma: ArrayLike | None = None, unbiased:
     Raises
     ------
     TypeError, ValueError
-        If an array is sparse, not numeric or not finite, if the numbers of columns differ, or if a gamma is not
-        positive. Also if ``gamma`` is None and the mean kernels within and between the clouds are all below 1e-4 (cells
-        too far apart, for instance raw counts), or all above 1 - 1e-4 (cells too near) though the cells differ.
+        If an array is sparse, not numeric or not finite, if the numbers of columns differ, if a gamma is not positive,
+        or if ``gamma`` is None and all mean kernels are below 1e-4 or above 1 - 1e-4, so that MMD² would be about 0.
 
     Notes
     -----
-    A kernel responds to differences of about its bandwidth, :math:`\gamma^{-1/2}`. With a ``gamma`` that does not suit
-    the distances the value is about 0 for all clouds. :func:`evaluate` takes :math:`\gamma` = 4, 2, 1, ½ and ¼ over the
-    median squared distance of the observed cells.
+    A kernel responds to differences of about its bandwidth, :math:`\gamma^{-1/2}`. :func:`evaluate` takes
+    :math:`\gamma` = 4, 2, 1, ½ and ¼ over the median squared distance of the observed cells.
 
     References
     ----------
@@ -67,7 +62,7 @@ def mmd(x: ArrayLike, y: ArrayLike, *, gamma: ArrayLike | None = None, unbiased:
     1.2642
     """
     x_cells, y_cells = check_samples(x=x, y=y)
-    gammas = CELLOT_GAMMAS if gamma is None else np.atleast_1d(np.asarray(gamma, dtype=np.float64))
+    gammas = _CELLOT_GAMMAS if gamma is None else np.atleast_1d(np.asarray(gamma, dtype=np.float64))
     if gammas.size == 0 or not np.all(np.isfinite(gammas) & (gammas > 0)):
         raise ValueError(f"gamma={gamma!r}; it needs one or several finite values > 0.")
     kernel = partial(mean_rbf, gammas=gammas)

@@ -1,9 +1,4 @@
-"""Mean and variance of genes, Welch's t, and correlation over genes, none of which takes rounding for a difference.
-
-Every statistic that divides by a spread, ranks changes, or asks whether something varies uses one rule: a difference
-that is no larger than rounding is 0. Without the rule, genes that are constant but for the last digit of their values
-have infinite t, and correlations are those of noise.
-"""
+"""Mean and variance of genes, Welch's t, and correlation over genes."""
 
 from __future__ import annotations
 
@@ -14,6 +9,9 @@ from numpy.typing import NDArray
 
 from ._checks import Samples
 
+# A difference that is no larger than rounding is 0 in every statistic. Without this rule, genes that are constant but
+# for the last digit of their values have infinite t, and correlations are those of noise.
+
 # Relative error of a mean of values. A value stored in float32 is off by half a unit in the last place, a predicted
 # one, x + V (T(x) - x), by another. All errors of a constant gene have one direction, so that no mean reduces them.
 FLOAT32 = 4 * float(np.finfo(np.float32).eps)
@@ -23,16 +21,12 @@ FLOAT64 = 64 * float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and variance of the cells of one condition; genes are the last axis.
-
-    ``variance`` has the divisor n - 1, ``n`` is the number of cells, and ``rounding``, of shape (genes,), is how far
-    rounding may have moved the mean.
-    """
+    """Mean and variance of the cells of one condition; genes are the last axis."""
 
     mean: Samples
-    variance: Samples
-    n: Samples
-    rounding: Samples
+    variance: Samples  # with the divisor n - 1
+    n: Samples  # number of cells
+    rounding: Samples  # how far rounding may have moved the mean, (genes,)
 
     def total_variance(self) -> Samples:
         """Sum of the variances over genes, without genes that vary by rounding only."""
@@ -69,10 +63,7 @@ def difference(a: Samples, b: Samples, rounding: Samples | float) -> Samples:
 
 
 def welch_t(cells: Moments, observed: Moments, control: Moments) -> Samples:
-    """Return the change of the mean of (observed or predicted) cells over the standard error of the observed change.
-
-    Shape (..., genes). Where neither condition varies it is 0 if the observed mean does not change, else infinite.
-    """
+    """Return the change of the mean of cells over the standard error of the observed change, shape (..., genes)."""
     rounding = observed.rounding + control.rounding
     change = difference(cells.mean, control.mean, np.maximum(rounding, cells.rounding + control.rounding))
     is_observed = difference(observed.mean, control.mean, rounding) != 0
@@ -81,6 +72,7 @@ def welch_t(cells: Moments, observed: Moments, control: Moments) -> Samples:
     error = np.sqrt(observed.variance / observed.n + control.variance / control.n)
     # A gene whose observed mean stays where it is, in cells that vary by rounding only, has no error to divide by.
     has_error = (error > 0) & (is_observed | (error > rounding))
+    # Where neither condition varies, t is infinite if the mean changes, and else 0.
     without = np.where((change != 0) & is_observed, np.inf, 0.0)
     t: Samples = np.divide(change, np.maximum(error, rounding), out=without, where=has_error)
     return t

@@ -51,10 +51,7 @@ def mean_within(x: Samples, function: Elementwise) -> float:
 
 
 def squared_distances(x: Samples, y: Samples) -> Samples:
-    """Return |x_i - y_j|², shape (n, m), with at least 11 digits; 0 for equal cells.
-
-    It is exact and fast where the origin is near most of the cells.
-    """
+    """Return |x_i - y_j|², shape (n, m), with at least 11 digits; it is fast where the origin is near most cells."""
     # Matrix products are four times as fast as sums over coordinates, but lose the digits of cells that are close to
     # each other and far from the origin: those pairs are summed coordinate by coordinate.
     squared = np.empty((len(x), len(y)))

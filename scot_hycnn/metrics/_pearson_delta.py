@@ -16,14 +16,12 @@ def pearson_delta(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike)
     Parameters
     ----------
     predicted, observed, control
-        Predicted expression, and observed expression of target cells and of control cells, shape (cells, genes), at
-        least 2 cells of each. Rows need not correspond.
+        Expression of predicted, observed and control cells, shape (cells, genes), at least 2 cells of each.
 
     Returns
     -------
-    Correlation between -1 and 1, without units. NaN if either change is the same for all genes, as that of the identity
-    (``predicted`` equal to ``control``) is. Changes that are no larger than rounding of the values are 0, as in
-    :func:`deg_overlap`.
+    Correlation between -1 and 1. NaN if either change is the same for all genes, as that of the identity (``predicted``
+    equal to ``control``) is. Changes that are no larger than rounding are 0, as in :func:`deg_overlap`.
 
     Raises
     ------
@@ -32,8 +30,7 @@ def pearson_delta(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike)
 
     References
     ----------
-    Roohani, Huang & Leskovec (2024), Predicting transcriptional outcomes of novel multigene perturbations with GEARS,
-    Nature Biotechnology 42.
+    Roohani, Huang & Leskovec (2024), Nature Biotechnology 42 (GEARS).
 
     Examples
     --------
@@ -43,14 +40,11 @@ def pearson_delta(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike)
     1.0
     """
     cells = check_samples(predicted=predicted, observed=observed, control=control)
-    return float(correlation_of_changes(*(moments_of(each) for each in cells)))
+    return float(correlation_of_changes(*map(moments_of, cells)))
 
 
 def correlation_of_changes(predicted: Moments, observed: Moments, control: Moments) -> Samples:
     """Return the correlation over genes of the two changes of the mean, shape (...,)."""
-    roundings = [cells.rounding + control.rounding for cells in (predicted, observed)]
-    changes = [
-        difference(cells.mean, control.mean, rounding)
-        for cells, rounding in zip((predicted, observed), roundings, strict=True)
-    ]
-    return pearson(*changes, *roundings)
+    rounding, of_observed = predicted.rounding + control.rounding, observed.rounding + control.rounding
+    change = difference(predicted.mean, control.mean, rounding)
+    return pearson(change, difference(observed.mean, control.mean, of_observed), rounding, of_observed)

@@ -14,22 +14,21 @@ def r2_mean(
 ) -> float:
     """R² of gene means: squared Pearson correlation, over genes, of mean predicted and observed expression.
 
-    It is high for almost any prediction, since genes differ far more from each other than conditions do: report it
-    beside the value of the identity, on the genes that change most (``n_top``), or use :func:`pearson_delta`.
+    It is high for almost any prediction, since genes differ more than conditions do: report it beside the value of the
+    identity, on the genes that change most (``n_top``), or use :func:`pearson_delta`.
 
     Parameters
     ----------
     predicted, observed, control
-        Predicted expression, and observed expression of target cells and of control cells, shape (cells, genes), at
-        least 2 cells of each. Rows need not correspond. ``control`` is needed for ``n_top`` only.
+        Expression of predicted, observed and control cells, shape (cells, genes), at least 2 cells of each.
+        ``control`` is needed for ``n_top`` only.
     n_top
-        Use only this number of genes, those with the largest absolute Welch's t of observed against control cells;
-        genes that change by no more than rounding are left out (as in :func:`deg_overlap`).
+        Use only this number of genes, those with the largest absolute Welch's t, as in :func:`deg_overlap`.
 
     Returns
     -------
-    R² between 0 and 1, without units. NaN if either mean is the same for all genes up to rounding, or no gene changes.
-    The "r2" of CellOT is the correlation itself, unsquared.
+    R² between 0 and 1. NaN if either mean is the same for all genes up to rounding, or no gene changes. The "r2" of
+    CellOT is the correlation itself, unsquared.
 
     Raises
     ------
@@ -47,13 +46,10 @@ def r2_mean(
     >>> round(r2_mean([[0, 1, 2], [0, 3, 4]], [[1, 3, 4], [1, 3, 4]]), 6)
     1.0
     """
-    if control is None:
-        if n_top is not None:
-            raise ValueError(f"n_top={n_top} takes the genes that change against control; pass control as well.")
-        cells = check_samples(predicted=predicted, observed=observed)
-    else:
-        cells = check_samples(predicted=predicted, observed=observed, control=control)
-    a, b, *others = (moments_of(each) for each in cells)
+    if control is None and n_top is not None:
+        raise ValueError(f"n_top={n_top} takes the genes that change against control; pass control as well.")
+    with_control = {} if control is None else {"control": control}
+    a, b, *others = map(moments_of, check_samples(paired=False, predicted=predicted, observed=observed, **with_control))
     chosen = np.ones(len(b.mean), dtype=bool)
     if n_top is not None:
         check_n_top(n_top, len(b.mean))

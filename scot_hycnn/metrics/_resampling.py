@@ -1,8 +1,4 @@
-"""Bootstrap over cells, and random halves of the observed cells, by counts: no cell is ever copied.
-
-Replicates are rows of counts. Row 0 of the bootstrap draws every cell once, so that row 0 of a statistic is its value
-on the sample. All methods are scored on the same replicates, and are then compared in pairs.
-"""
+"""Bootstrap over cells, and random halves of the observed cells, by counts: no cell is ever copied."""
 
 from __future__ import annotations
 
@@ -24,24 +20,20 @@ Scores = dict[tuple[str, str], Samples]
 
 @dataclass(frozen=True)
 class Resampling:
-    """Random numbers of one evaluation of n source and m target cells.
+    """Random numbers of one evaluation of n source and m target cells."""
 
-    ``source`` and ``target`` are counts of the bootstrap, shape (replicates, n) and (replicates, m); ``source_order``
-    and ``target_order`` are random orders of the cells; ``splits`` are random halves of the target cells, booleans of
-    shape (splits, m); ``seed`` is that of the halves of scores that are made of fewer cells.
-    """
-
-    source: Samples
-    target: Samples
+    source: Samples  # counts of the bootstrap, (replicates, n)
+    target: Samples  # the same, (replicates, m)
     source_order: NDArray[np.intp]
     target_order: NDArray[np.intp]
-    splits: NDArray[np.bool_]
-    seed: int
+    splits: NDArray[np.bool_]  # which target cells are in the first half, (splits, m)
+    seed: int  # of halves of fewer cells
 
     @classmethod
     def draw(cls, n: int, m: int, n_bootstrap: int, rng: np.random.Generator) -> Resampling:
         """Draw the orders and splits, which do not depend on ``n_bootstrap``, and the bootstrap."""
         orders, splits, bootstrap = (np.random.default_rng(seed) for seed in rng.integers(2**63, size=3))
+        # Row 0 draws every cell once, so that row 0 of every statistic is its value on the sample.
         counts = [np.ones((1 + n_bootstrap, n_cells)) for n_cells in (n, m)]
         for of_cells in counts:
             for row in of_cells[1:]:
@@ -81,20 +73,15 @@ def interval(replicates: Samples, lowest: float, highest: float, *, of_floor: bo
 
 @dataclass(frozen=True)
 class Sums:
-    """Weighted sums over cells, which add up over blocks of cells.
+    """Weighted sums over cells, which add up over blocks of cells."""
 
-    ``weight`` is the number of cells, shape (replicates, 1); ``first`` and ``second`` are sums of values and of their
-    squares, both less ``origin`` (features,), shape (replicates, features). ``size`` is the sum of the absolute values
-    of all ``n_cells`` cells, shape (features,), and ``precision`` is the relative error of the values.
-    """
-
-    weight: Samples
-    first: Samples
-    second: Samples
-    origin: Samples
-    size: Samples
+    weight: Samples  # number of cells, (replicates, 1)
+    first: Samples  # sums of values less the origin, (replicates, features)
+    second: Samples  # sums of the squares of these differences
+    origin: Samples  # (features,)
+    size: Samples  # sum of absolute values of all cells, (features,)
     n_cells: int
-    precision: float
+    precision: float  # relative error of the values
 
     @classmethod
     def of(cls, counts: Samples, values: Samples, origin: Samples | None = None, precision: float = FLOAT32) -> Sums:

@@ -35,21 +35,19 @@ def sinkhorn_divergence(
         S_\varepsilon(x, y) = OT_\varepsilon(x, y) - \tfrac12 OT_\varepsilon(x, x) - \tfrac12 OT_\varepsilon(y, y),
         \qquad OT_\varepsilon(x, y) = \min_\pi \sum_{ij} \pi_{ij} |x_i - y_j|^2 + \varepsilon\,KL(\pi \| a \otimes b)
 
-    over all couplings of the two uniform distributions a and b (squared Euclidean cost, without the factor ½). It is 0
-    for equal clouds and positive for others, and lies between :math:`W_2^2` (small :math:`\varepsilon`) and the squared
-    distance of the means (large).
+    over all couplings of the two uniform distributions a and b. It is 0 for equal clouds and positive for others, and
+    lies between :math:`W_2^2` (small :math:`\varepsilon`) and the squared distance of the means (large).
 
     Parameters
     ----------
     x, y
         Cells, shape (n, d) and (m, d), at least 2 of each. Rows need not correspond.
     epsilon
-        :math:`\varepsilon`, in squared units of the coordinates. None takes 0.1 times the total variance of ``y``, so
-        that all predictions ``x`` of the same observed cells ``y`` are compared under one epsilon. Report it: values
-        under different epsilon do not compare.
+        :math:`\varepsilon`, in squared units of the coordinates. None takes 0.1 times the total variance of ``y``.
+        Report it: values under different epsilon do not compare.
     max_cells
-        A cloud with more cells is replaced by a random draw of this many, without replacement: time and memory grow
-        with the square. 2000 cells of each cloud take about a second.
+        A cloud with more cells is replaced by a random draw of this many: time and memory grow with the square. 2000
+        cells of each cloud take about a second.
     rng
         Seed or generator of that draw.
 
@@ -64,29 +62,22 @@ def sinkhorn_divergence(
         If an array is sparse, not numeric or not finite, if the numbers of columns differ, if ``max_cells`` is below 2,
         or if ``epsilon`` is not positive (or None where ``y`` has no variance).
 
-    Warns
-    -----
-    UserWarning
-        If an epsilon is so small that the iterations do not converge.
-
     Notes
     -----
-    The iterations end where the value is off by a millionth of the clouds' variance, which one cell far from the others
-    makes large; :func:`w2` and :func:`energy_distance` have no such limit.
+    The iterations end where the value is off by a millionth of the clouds' variance. A warning says if an epsilon is so
+    small that they do not converge.
 
     References
     ----------
-    Genevay, Peyré & Cuturi (2018), AISTATS. Feydy et al. (2019), Interpolating between optimal transport and MMD
-    using Sinkhorn divergences, AISTATS (definition; with the cost ½|x - y|²).
+    Feydy et al. (2019), Interpolating between optimal transport and MMD using Sinkhorn divergences, AISTATS
+    (definition; with the cost ½|x - y|²).
 
     Examples
     --------
-    Moving every cell by (3, 4), which costs 25 for every epsilon:
-
     >>> import numpy as np
     >>> from scot_hycnn.metrics import sinkhorn_divergence
     >>> x = np.random.default_rng(0).normal(size=(50, 2))
-    >>> round(sinkhorn_divergence(x, x + [3, 4]), 4)
+    >>> round(sinkhorn_divergence(x, x + [3, 4]), 4)  # every cell moves by (3, 4)
     25.0
     """
     x_cells, y_cells = check_samples(x=x, y=y)

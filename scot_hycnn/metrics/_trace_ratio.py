@@ -18,8 +18,7 @@ def trace_ratio(predicted: ArrayLike, observed: ArrayLike) -> float:
     Parameters
     ----------
     predicted, observed
-        Predicted cells T(x) and observed target cells, shape (n, d) and (m, d), at least 2 of each. Rows need not
-        correspond.
+        Cells T(x) and y, shape (n, d) and (m, d), at least 2 of each. Rows need not correspond.
 
     Returns
     -------
@@ -28,8 +27,8 @@ def trace_ratio(predicted: ArrayLike, observed: ArrayLike) -> float:
     Raises
     ------
     TypeError, ValueError
-        If an array is sparse, not numeric or not finite, if the numbers of columns differ, or if ``observed`` has no
-        variance beyond rounding of its values (5e-7 of their size if they are stored in float32, 1e-14 in float64).
+        If an array is sparse, not numeric or not finite, if the numbers of columns differ, or if ``observed`` varies by
+        rounding only (5e-7 of the size of values that are stored in float32, 1e-14 in float64).
 
     Examples
     --------

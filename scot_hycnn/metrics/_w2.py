@@ -21,31 +21,29 @@ def w2(x: ArrayLike, y: ArrayLike, *, max_cells: int = 2000, rng: int | np.rando
 
     .. math:: W_2^2 = \min_\pi \sum_{ij} \pi_{ij} |x_i - y_j|^2
 
-    over all couplings of the two uniform distributions (squared Euclidean cost, without the factor ½), solved by the
-    network simplex algorithm of POT.
+    over all couplings of the two uniform distributions, solved by the network simplex algorithm of POT.
 
     Parameters
     ----------
     x, y
         Cells, shape (n, d) and (m, d), at least 2 of each. Rows need not correspond.
     max_cells
-        A cloud with more cells is replaced by a random draw of this many, without replacement: time grows with about
-        the cube of the number of cells, memory with the square. 2000 cells of each cloud take a few seconds.
+        A cloud with more cells is replaced by a random draw of this many: time grows with about the cube of the number
+        of cells, memory with the square. 2000 cells of each cloud take a few seconds.
     rng
         Seed or generator of that draw.
 
     Returns
     -------
-    :math:`W_2^2`, in squared units of the coordinates. Finite samples raise it, in high dimensions strongly: compare
-    values only at equal numbers of cells, and with that of two halves of the observed cells.
+    :math:`W_2^2`, in squared units of the coordinates. Finite samples raise it: compare values only at equal numbers of
+    cells, and with that of two halves of the observed cells.
 
     Raises
     ------
     ImportError
         If POT is not installed.
     TypeError, ValueError
-        If an array is sparse, not numeric or not finite, if the numbers of columns differ, or if ``max_cells`` is below
-        2.
+        If an array is sparse, not numeric or not finite, the numbers of columns differ, or ``max_cells`` is below 2.
 
     References
     ----------
@@ -53,12 +51,10 @@ def w2(x: ArrayLike, y: ArrayLike, *, max_cells: int = 2000, rng: int | np.rando
 
     Examples
     --------
-    Moving every cell by (3, 4) costs 25:
-
     >>> import numpy as np
     >>> from scot_hycnn.metrics import w2
     >>> x = np.random.default_rng(0).normal(size=(10, 2))
-    >>> round(w2(x, x + [3, 4]), 6)
+    >>> round(w2(x, x + [3, 4]), 6)  # every cell moves by (3, 4), which costs 25
     25.0
     """
     x_cells, y_cells = check_samples(x=x, y=y)

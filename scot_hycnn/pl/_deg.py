@@ -34,14 +34,12 @@ def deg(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw the observed and the predicted change of the genes that change most.
 
-    The change is the difference of means, predicted or observed less source; of log-transformed expression it is a log
-    fold change of (geometric) means, in the logarithm that the data are in.
+    The change is the difference of means, predicted or observed less source: a log fold change of log-transformed data.
 
     Parameters
     ----------
     adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` whose genes :func:`scot_hycnn.tl.decode` has predicted, or
-        that was made on the genes or proteins themselves.
+        Cells with a fit on genes or proteins, or one whose genes :func:`scot_hycnn.tl.decode` has predicted.
     key
         Key of the fit in ``uns``.
     target
@@ -50,16 +48,13 @@ def deg(
         Column of ``obs`` with labels, such as cell types: two heat maps, observed and predicted, of the groups that
         have cells of both conditions. None draws two dots for each gene.
     names
-        Genes. None takes those with the largest Welch t statistic between all observed and all source cells, in either
-        direction, as ``sc.tl.rank_genes_groups`` ranks them.
+        Genes. None takes the ``n_genes`` with the largest absolute Welch t between all observed and all source cells.
     n_genes
-        How many genes are drawn if no ``names`` are given.
+        How many genes are drawn if ``names`` is None.
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
-    ax
-        Axes to draw into; cannot be combined with ``groupby``.
-    show, return_fig
-        As in scanpy: show the figure and return None (``scanpy.settings.autoshow`` by default), or return the figure.
+    ax, show, return_fig
+        As in scanpy: axes to draw into (not with ``groupby``); show the figure and return None, or return the figure.
 
     Returns
     -------
@@ -68,8 +63,8 @@ def deg(
     Raises
     ------
     ValueError
-        If a fit, target, column, gene or slot does not exist, if several targets were fitted and none is named, if no
-        group has cells of both conditions, or if there are more than 200 groups or 1,000 genes.
+        If a fit, target, column, gene or slot does not exist or is not unique, if no group has cells of both
+        conditions, or if there are more than 200 groups or 1,000 genes.
 
     References
     ----------
@@ -123,9 +118,7 @@ def deg(
     figure, panels = plt.subplots(2, 1, figsize=size, layout="constrained", sharex=True)
     axes: list[Axes] = list(panels)
     for i, (panel, kind) in enumerate(zip(axes, ("observed", "predicted"), strict=True)):
-        image = panel.imshow(
-            changes[:, i], cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
-        )
+        image = panel.imshow(changes[:, i], "RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
         panel.set_title(kind, fontsize="medium")
         rows = [f"{label} ({len(source)}, {len(target)})" for label, (source, target) in groups.items()]
         panel.set_yticks(range(len(groups)), rows, fontsize="small", **PLAIN)

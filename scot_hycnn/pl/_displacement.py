@@ -38,11 +38,10 @@ def displacement(
     target
         Label of the target condition; may be left out if there is only one.
     groupby
-        Column of ``obs`` with labels, such as cell types; scanpy's palette is used if there is one.
-    ax
-        Axes to draw into.
-    show, return_fig
-        As in scanpy: show the figure and return None (``scanpy.settings.autoshow`` by default), or return the figure.
+        Column of ``obs`` with labels, such as cell types; scanpy's palette is used if there is one, and a warning says
+        why if it cannot be used.
+    ax, show, return_fig
+        As in scanpy: axes to draw into; show the figure and return None, or return the figure.
 
     Returns
     -------
@@ -51,13 +50,8 @@ def displacement(
     Raises
     ------
     ValueError
-        If a fit, target, column or slot does not exist, if several targets were fitted and none is named, or if the
-        column holds numbers, more than 200 labels, or no label of these cells.
-
-    Warns
-    -----
-    UserWarning
-        If the colours of the groups in ``uns`` cannot be used.
+        If a fit, target, column or slot does not exist or is not unique, or if the column holds numbers, more than 200
+        labels, or no label of these cells.
 
     Examples
     --------

@@ -42,16 +42,16 @@ def embedding(
         Embedding in ``obsm``, for instance ``'umap'``, in which predicted cells are placed as by
         :func:`scot_hycnn.tl.project`. None draws the first two dimensions of the representation.
     color
-        Column of ``obs`` to colour cells by: categories, with scanpy's palette if there is one, or numbers, such as
-        ``'hycnn_ot_displacement'``; predicted cells have the colour of their source cell, and cells without a finite
-        value are grey. None colours the three kinds of cells.
+        Column of ``obs`` to colour cells by: categories, with scanpy's palette if it can be used (else a warning says
+        why), or numbers, such as ``'hycnn_ot_displacement'``. Predicted cells have the colour of their source cell, and
+        cells without a finite value are grey. None colours the three kinds of cells.
     n_neighbors
         Measured cells that place a predicted one in an embedding; None takes the positions that
-        :func:`scot_hycnn.tl.project` has stored, or its default.
+        :func:`scot_hycnn.tl.project` has stored (a warning says if they are of another fit), or its default.
     ax
         Axes to draw all cells into, over each other; None draws three panels side by side, with other cells in grey.
     show, return_fig
-        As in scanpy: show the figure and return None (``scanpy.settings.autoshow`` by default), or return the figure.
+        As in scanpy: show the figure and return None (default ``scanpy.settings.autoshow``), or return the figure.
 
     Returns
     -------
@@ -60,13 +60,8 @@ def embedding(
     Raises
     ------
     ValueError
-        If a fit, target, embedding, column or slot does not exist, if several targets were fitted and none is named, or
-        if ``color`` has no finite value or more than 200 labels, or is given with ``ax``.
-
-    Warns
-    -----
-    UserWarning
-        If the colours of the categories in ``uns`` cannot be used, or a stored projection is of another fit.
+        If a fit, target, embedding, column or slot does not exist or is not unique, or if ``color`` has no finite value
+        or more than 200 labels, or is combined with ``ax``.
 
     Examples
     --------

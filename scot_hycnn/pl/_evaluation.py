@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,22 +37,15 @@ _GOOD = {
     ("r2", "pearson", "deg_overlap"): "larger is better, 1 is perfect →",
     ("trace_ratio",): "1 is perfect",
 }
-# The axis is logarithmic if the largest score is more than this many times the smallest: on a linear axis all but the
-# largest would lie at 0.
+# The axis is logarithmic beyond this ratio of the largest to the smallest score: on a linear axis others would be at 0.
 _WIDE = 20
 # Decades for whose names an axis has room.
 _DECADES = 4
 _PRINTED = {"r2": "R²", "mean": "of means", "mmd": "MMD", "w2": "W2", "deg": "DEG", "pearson": "Pearson", "delta": "Δ"}
 
 
-class _Score(NamedTuple):
-    value: float
-    low: float
-    high: float
-
-
-# Group and method to score.
-_Scores = dict[tuple[str, str], _Score]
+# Group and method to the row of the table, which has a value, and a low and a high end of its interval.
+_Scores = dict[tuple[str, str], Any]
 
 
 def evaluation(
@@ -69,9 +62,8 @@ def evaluation(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw the scores of :func:`scot_hycnn.tl.evaluate`: methods with their intervals, and the floor in grey.
 
-    The floor is the score of one half of the observed cells against the other: no prediction can be expected to be
-    better. Below each axis stands which scores are good. If scores differ by orders of magnitude, the axis is linear
-    around 0 and logarithmic beyond.
+    The floor is the score of one half of the observed cells against the other: no prediction is expected to be better.
+    If scores differ by orders of magnitude, the axis is linear around 0 and logarithmic beyond.
 
     Parameters
     ----------
@@ -82,17 +74,13 @@ def evaluation(
     target
         Label of the target condition; may be left out if there is only one.
     metrics
-        Metrics, one panel for each. None takes the energy distance, R² of means, Pearson correlation of changes and
-        trace ratio, as far as they were computed.
+        Metrics, one panel for each. None takes energy distance, R² of means, correlation of changes and trace ratio.
     group
-        Groups of cells; ``'all'`` are all cells together. None takes all groups without ``'all'``, and ``'all'`` if
-        there are no groups.
+        Groups of cells; ``'all'`` are all cells together. None takes all other groups, or ``'all'`` if there are none.
     n_cols
         Panels in each row.
-    ax
-        Axes to draw into, if there is one metric.
-    show, return_fig
-        As in scanpy: show the figure and return None (``scanpy.settings.autoshow`` by default), or return the figure.
+    ax, show, return_fig
+        As in scanpy: axes to draw into (of one metric); show the figure and return None, or return the figure.
 
     Returns
     -------
@@ -101,8 +89,8 @@ def evaluation(
     Raises
     ------
     ValueError
-        If there are no scores or they are damaged, if a target, metric or group was not evaluated, if several targets
-        were evaluated and none is named, or if there are more than 200 groups.
+        If there are no scores or they are damaged, if a target, metric or group was not evaluated, if one of several
+        targets has to be named, or if there are more than 200 groups.
 
     Examples
     --------
@@ -140,13 +128,9 @@ def evaluation(
     height = 1.2 + len(groups) * (0.2 + 0.22 * len(styles) if len(groups) > 1 else 0.34 * len(styles))
     figure, axes = (None, [ax]) if ax is not None else grid(len(metrics), n_cols, (2.6, height))
     for i, (panel, metric) in enumerate(zip(axes, metrics, strict=True)):
-        rows = table[table["metric"] == metric]
         # No axis has infinity.
-        numbers = rows[list(_Score._fields)].astype(float).replace([np.inf, -np.inf], np.nan)
-        scores = {
-            place: _Score(*row)
-            for place, row in zip(zip(rows["group"], rows["method"], strict=True), numbers.to_numpy(), strict=True)
-        }
+        rows = table[table["metric"] == metric].replace([np.inf, -np.inf], np.nan)
+        scores = {(row.group, row.method): row for row in rows.itertuples()}
         _draw(panel, scores, groups, styles)
         _scale(panel, scores)
         panel.set_xlabel("\n".join(filter(None, metric_in_print(metric))))
@@ -209,7 +193,9 @@ def _draw(ax: Axes, scores: _Scores, groups: Sequence[str], styles: dict[str, tu
 def _scale(ax: Axes, scores: _Scores) -> None:
     """Make the axis logarithmic beyond a linear range around 0 if the scores differ by orders of magnitude."""
     ax.margins(x=0.15)
-    sizes = [np.nanmax(np.abs(score)) for score in scores.values() if np.isfinite(score.value)]
+    sizes = [
+        np.nanmax(np.abs([score.value, score.low, score.high])) for score in scores.values() if np.isfinite(score.value)
+    ]
     # The floor, or a score that is nearly as good, has to be seen in full with its interval.
     if not sizes or not 0 < _WIDE * min(sizes) < max(sizes):
         return

@@ -12,11 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from scanpy import settings
 
-# matplotlib draws at most 2**16 pixels, which are 436 inches at 150 dpi: 200 groups of pl.evaluation take 217 inches,
-# 100 rows of panels of pl.mean_scatter take 360.
+# matplotlib draws at most 2**16 pixels, 436 inches at 150 dpi; 200 groups of pl.evaluation take 217, 100 panels 360.
 MAX_ENTRIES, MAX_GENES, MAX_PANELS = 200, 1000, 100
-# For every text that contains a name from the data: matplotlib reads what stands between two '$' as a formula, and
-# fails if it is none.
+# For every text with a name from the data: matplotlib reads what stands between two '$' as a formula.
 PLAIN: dict[str, Any] = {"parse_math": False}
 
 Drawn = TypeVar("Drawn", bound="Axes | list[Axes]")

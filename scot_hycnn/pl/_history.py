@@ -25,8 +25,7 @@ def history(
     """Draw the score of the networks on validation cells against training steps, and the Gaussian map as a dashed line.
 
     The score is the semi-dual value J of the averaged networks minus the Gaussian map's, with its standard error over
-    the validation cells as a band. A curve below the line means that the networks have found structure that no Gaussian
-    map has.
+    the validation cells as a band. Below the line the networks are better than every Gaussian map.
 
     Parameters
     ----------
@@ -36,10 +35,8 @@ def history(
         Key of the fit in ``uns``.
     target
         Label of the target condition; None draws one curve for each target.
-    ax
-        Axes to draw into.
-    show, return_fig
-        As in scanpy: show the figure and return None (``scanpy.settings.autoshow`` by default), or return the figure.
+    ax, show, return_fig
+        As in scanpy: axes to draw into; show the figure and return None, or return the figure.
 
     Returns
     -------

@@ -12,7 +12,7 @@ from anndata import AnnData
 from matplotlib.colors import Normalize, to_hex, to_rgba, to_rgba_array
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata._conditions import Labels, check_names_differ, column_of, listed, read_groups, read_labels
+from scot_hycnn._anndata._conditions import Labels, column_of, listed, read_groups
 from scot_hycnn._anndata._results import Results
 
 from ._figure import MAX_ENTRIES
@@ -26,12 +26,12 @@ Members = NDArray[np.intp]  # positions of cells among the rows that were asked 
 
 
 class CellColors(NamedTuple):
-    """Colours of all cells, shape (n_obs, 4): a legend explains those of categories, a scale those of numbers."""
+    """Colours of all cells by a column of obs."""
 
     column: str
-    rgba: NDArray[np.floating[Any]]
-    legend: dict[str, str]
-    scale: Normalize | None
+    rgba: NDArray[np.floating[Any]]  # (n_obs, 4)
+    legend: dict[str, str]  # categories and their colours
+    scale: Normalize | None  # from numbers to viridis
 
 
 def cell_colors(adata: AnnData, color: str) -> CellColors:
@@ -47,13 +47,12 @@ def cell_colors(adata: AnnData, color: str) -> CellColors:
         rgba = np.tile(to_rgba(BACKGROUND), (len(values), 1))
         rgba[finite] = mpl.colormaps["viridis"](scale(values[finite]))
         return CellColors(color, rgba, {}, scale)
-    labels = read_labels(column, f"adata.obs[{color!r}]")
+    labels = read_groups(adata.obs, color, "color")
     if len(labels.values) > MAX_ENTRIES:
         raise ValueError(
             f"color={color!r} has {len(labels.values):,} different labels, and a legend names at most {MAX_ENTRIES}: "
             "colour by numbers or by fewer categories (.cat.remove_unused_categories() drops those without cells)."
         )
-    check_names_differ(labels, f"adata.obs[{color!r}]")
     palette = palette_of(adata, color, labels, stacklevel=4)
     # A missing label has the code -1, which takes the last entry.
     rgba = to_rgba_array([*palette, BACKGROUND])[labels.codes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -45,9 +46,9 @@ def marginals(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw the distribution of single features in source, predicted and observed cells.
 
-    The line of predicted cells should follow the area of observed ones. Histograms share their bins; triangles mark
-    the means. If one bar is far higher than all others, such as that of the cells without a gene's transcripts, the
-    axis ends below its top, and the fractions of the three kinds of cells stand beside it.
+    The line of predicted cells should follow the area of observed ones; triangles mark the means. Where one bar, such
+    as that of the cells without a gene's transcripts, is far higher than all others, the axis ends below its top, and
+    the fractions of the three kinds of cells stand beside it.
 
     Parameters
     ----------
@@ -58,17 +59,14 @@ def marginals(
     target
         Label of the target condition; may be left out if there is only one.
     names
-        Features: dimensions of the representation ('PC1', or proteins) or genes, which need the layer that
-        :func:`scot_hycnn.tl.decode` writes. None takes the dimensions whose means differ most between source and
-        observed cells, in units of their standard deviation, in two rows of panels.
+        Dimensions of the representation ('PC1', or proteins), or genes that :func:`scot_hycnn.tl.decode` has predicted.
+        None takes the dimensions whose means differ most between source and observed cells, in standard deviations.
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
     n_cols
         Panels in each row.
-    ax
-        Axes to draw into, if there is one name.
-    show, return_fig
-        As in scanpy: show the figure and return None (``scanpy.settings.autoshow`` by default), or return the figure.
+    ax, show, return_fig
+        As in scanpy: axes to draw into (of one feature); show the figure and return None, or return the figure.
 
     Returns
     -------
@@ -77,8 +75,7 @@ def marginals(
     Raises
     ------
     ValueError
-        If a fit, target, feature or slot does not exist, if several targets were fitted and none is named, or if
-        ``ax`` is given for several features.
+        If a fit, target, feature or slot does not exist or is not unique, or if ``ax`` is passed for several features.
 
     Examples
     --------
@@ -138,10 +135,8 @@ def _named(adata: AnnData, results: Results, key: str, layer: str | None, names:
 
 
 def _columns(features: Features, which: list[int]) -> dict[str, Samples]:
-    source, predicted, observed = (
-        values.columns(which) for values in (features.source, features.predicted, features.observed)
-    )
-    return {features.names[i]: (source[:, k], predicted[:, k], observed[:, k]) for k, i in enumerate(which)}
+    kinds = [values.columns(which).T for values in (features.source, features.predicted, features.observed)]
+    return {features.names[i]: samples for i, samples in zip(which, zip(*kinds, strict=True), strict=True)}
 
 
 def _draw(ax: Axes, samples: Samples) -> None:
@@ -168,14 +163,7 @@ def _draw(ax: Axes, samples: Samples) -> None:
     spike, second = int(highest.argmax()), float(np.sort(highest)[-2])
     if second and highest[spike] > _SPIKE * second:
         ax.set_ylim(top=1.3 * second)
+        style: dict[str, Any] = {"va": "top", "fontsize": "x-small", "textcoords": "offset points"}
         for line, (values, color) in enumerate(zip(fractions, (SOURCE, PREDICTED, OBSERVED), strict=True)):
-            ax.annotate(
-                f"{values[spike]:.0%}",
-                (edges[spike + 1], 1),
-                (3, -9 * line),
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-                va="top",
-                color=color,
-                fontsize="x-small",
-            )
+            place, offset = (edges[spike + 1], 1), (3, -9 * line)
+            ax.annotate(f"{values[spike]:.0%}", place, offset, ("data", "axes fraction"), color=color, **style)

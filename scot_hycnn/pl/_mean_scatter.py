@@ -48,8 +48,8 @@ def mean_scatter(
     Parameters
     ----------
     adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`. Predicted genes come from the layer that
-        :func:`scot_hycnn.tl.decode` writes; without it, dimensions of the representation are drawn instead.
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`. Unless :func:`scot_hycnn.tl.decode` has predicted genes,
+        dimensions of the representation are drawn instead.
     key
         Key of the fit in ``uns``.
     target
@@ -62,10 +62,8 @@ def mean_scatter(
         How many genes are named: those with the largest observed change of the mean.
     n_cols
         Panels in each row.
-    ax
-        Axes to draw into; with ``groupby`` only if it has one group.
-    show, return_fig
-        As in scanpy: show the figure and return None (``scanpy.settings.autoshow`` by default), or return the figure.
+    ax, show, return_fig
+        As in scanpy: axes to draw into (of one group); show the figure and return None, or return the figure.
 
     Returns
     -------
@@ -74,8 +72,7 @@ def mean_scatter(
     Raises
     ------
     ValueError
-        If a fit, target, column or slot does not exist, if several targets were fitted and none is named, or if no
-        group has cells of both conditions.
+        If a fit, target, column or slot does not exist or is not unique, or if no group has cells of both conditions.
 
     Examples
     --------
@@ -107,9 +104,9 @@ def mean_scatter(
         means.append((source, predicted, observed))
         centre = observed.mean()
         panel.axline((centre, centre), slope=1, color="black", linewidth=0.8, linestyle="--", zorder=1)
-        for values, color, kind in ((source, _SOURCE_GREY, "source"), (predicted, PREDICTED, "predicted")):
-            style: dict[str, Any] = {"s": 8, "alpha": 0.7, "linewidths": 0, "rasterized": True, "zorder": 2}
-            panel.scatter(observed, values, color=color, label=kind, **style)
+        style: dict[str, Any] = {"s": 8, "alpha": 0.7, "linewidths": 0, "rasterized": True, "zorder": 2}
+        panel.scatter(observed, source, color=_SOURCE_GREY, label="source", **style)
+        panel.scatter(observed, predicted, color=PREDICTED, label="predicted", **style)
         scores = f"R² = {_r2(predicted, observed):.3f} (source {_r2(source, observed):.3f})"
         panel.set_title(f"{title}\n{scores}", fontsize="medium", **PLAIN)
         panel.set_aspect("equal", adjustable="datalim")
@@ -138,30 +135,20 @@ def _r2(predicted: Points, observed: Points) -> float:
 
 
 def _add_names(ax: Axes, points: Points, names: Sequence[str], others: Points) -> None:
-    """Write names beside points, shape (n, 2), the most important first, where they cover few of the ``others``.
-
-    The figure must have been drawn: a constrained layout settles then, and nothing may move any more.
-    """
+    """Write names beside points, shape (n, 2), the most important first, where they cover few of the ``others``."""
     room = np.array(ax.get_window_extent().extents)
     scale = figure_of(ax).dpi / 72
     covered = ax.transData.transform(others)
     legend = ax.get_legend()
     taken: list[Box] = [] if legend is None else [np.array(legend.get_window_extent().extents)]
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": "x-small", "textcoords": "offset points"}
+    style["bbox"] = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.5}
+    # A thin line leads from the name to its point.
+    style["arrowprops"] = {"arrowstyle": "-", "color": "0.4", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 1.5}
     for pixel, point, name in zip(ax.transData.transform(points), points, names, strict=True):
-        # A thin line leads from the name to its point.
-        text = ax.annotate(
-            name,
-            point,
-            xytext=(0, 0),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize="x-small",
-            bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.5},
-            **PLAIN,
-            arrowprops={"arrowstyle": "-", "color": "0.4", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 1.5},
-        )
-        text.set_in_layout(False)  # It lies within the axes, so the layout needs no room for it.
+        text = ax.annotate(name, point, (0, 0), **style, **PLAIN)
+        # It lies within the axes, so the layout needs no room for it.
+        text.set_in_layout(False)
         extent = text.get_window_extent()
         half = np.array([extent.width, extent.height]) / 2 + scale
         # Greedy: the name takes the cheapest of 60 places. Leaving the axes or covering a name costs more than any

@@ -43,11 +43,11 @@ Points = NDArray[np.floating[Any]]
 
 
 class Positions(NamedTuple):
-    """Source cells, shape (n, 2), the same cells moved, (n, 2), target cells, (m, 2), and names of the two axes."""
+    """Positions of cells in a plane, and the names of its axes."""
 
-    x: Points
-    predicted: Points
-    y: Points
+    x: Points  # source cells, (n, 2)
+    predicted: Points  # the same cells, moved, (n, 2)
+    y: Points  # target cells, (m, 2)
     names: list[str]
 
 
@@ -87,10 +87,8 @@ def label(ax: Axes, names: list[str]) -> None:
 
 def add_legend(ax: Axes, entries: dict[str, str], title: str | None = None, *, inside: bool) -> None:
     """Explain colours: within the axes of a user, else at the right of ours, in a figure widened for the legend."""
-    handles = [
-        Line2D([], [], linestyle="", marker="o", color=color, markersize=4 if inside else 6)
-        for color in entries.values()
-    ]
+    marker: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 4 if inside else 6}
+    handles = [Line2D([], [], color=color, **marker) for color in entries.values()]
     size = "small" if not inside else "x-small" if len(handles) <= _FEW else "xx-small"
     # Beside the axes of a user there may be another panel, which a legend outside would cover.
     place: dict[str, Any] = (

@@ -29,9 +29,7 @@ def report(
 
     The page says in plain words whether the prediction is nearer to the observed cells than no change, a shift of the
     mean and the Gaussian map. It shows cells before and after, how far groups move, scores, genes, training,
-    certificate, parameters and versions, as far as they are stored: scores if :func:`scot_hycnn.tl.evaluate` was run,
-    moved cells unless the fit was made with ``predict=False``. If something is missing, the page says what to run. The
-    same file gives the same page.
+    certificate, parameters and versions. If something is not stored, the page says what to run.
 
     Parameters
     ----------
@@ -42,14 +40,14 @@ def report(
     key
         Key of the fit in ``uns``.
     target
-        Label of a target condition, or several, between which a reader of the page can choose; None takes all targets
-        of the fit.
+        Label of a target condition, or several, between which a reader can choose; None takes all targets of the fit.
     basis
-        Embedding in ``obsm`` to show beside the first two dimensions of the representation; None takes ``'X_umap'`` if
-        it exists.
+        Embedding in ``obsm`` to show beside the first two dimensions of the representation; None takes ``'X_umap'``. A
+        warning says if its stored projection is of another fit.
     groupby
         Column of ``obs`` with labels, such as cell types. None takes the ``group_key`` of the fit, else the first
-        column of 2 to 40 labels that holds neither the conditions nor the split.
+        column of 2 to 40 labels that holds neither the conditions nor the split. A warning says if scanpy's palette of
+        the column cannot be used.
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
     n_genes
@@ -69,13 +67,8 @@ def report(
     FileNotFoundError
         If the folder of ``path`` does not exist.
     ValueError
-        If a fit, target, embedding, column or layer does not exist, if measured values are not those that the PCA was
-        run on, if there are more than 40 targets, or if ``path`` does not end in ``.html``.
-
-    Warns
-    -----
-    UserWarning
-        If a stored projection belongs to another fit, or if the colours of the groups in ``uns`` cannot be used.
+        If a fit, target, embedding, column or layer does not exist, measured values are not those of the PCA, there are
+        more than 40 targets, or ``path`` does not end in ``.html``.
 
     Examples
     --------

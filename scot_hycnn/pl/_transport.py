@@ -47,22 +47,19 @@ def transport(
         :func:`scot_hycnn.tl.project`, so arrows show the direction of a response and not its size. None draws the
         first two dimensions of the representation, in which arrows are exact.
     color
-        Column of ``obs`` to colour source cells by, over target cells in grey: categories, with scanpy's palette if
-        there is one, or numbers, such as ``'hycnn_ot_displacement'`` and ``'hycnn_ot_std'``. Cells without a finite
-        value are grey. None colours the conditions.
+        Column of ``obs`` to colour source cells by, over target cells in grey: categories, with scanpy's palette if it
+        can be used (else a warning says why), or numbers, such as ``'hycnn_ot_std'``. Cells without a finite value are
+        grey. None colours the conditions.
     style
-        ``'arrows'`` lead from the median position of the source cells in a square to the median of where they move.
-        ``'streams'`` are lines along the mean displacement of the cells that pass a square on their straight way,
-        smoothed over squares, and thicker where cells move farther.
+        ``'arrows'`` lead from the median position of the source cells in a square to the median of where they move;
+        ``'streams'`` run along the smoothed mean displacement of the cells that pass, thicker where cells move farther.
     n_grid
         Squares along each axis. Squares with fewer than 5 cells, or with cells that stay, get no arrow or line.
     n_neighbors
         Measured cells that place a predicted one in an embedding; None takes the positions that
-        :func:`scot_hycnn.tl.project` has stored, or its default.
-    ax
-        Axes to draw into, with the legend inside.
-    show, return_fig
-        As in scanpy: show the figure and return None (``scanpy.settings.autoshow`` by default), or return the figure.
+        :func:`scot_hycnn.tl.project` has stored (a warning says if they are of another fit), or its default.
+    ax, show, return_fig
+        As in scanpy: axes to draw into; show the figure and return None, or return the figure.
 
     Returns
     -------
@@ -71,13 +68,8 @@ def transport(
     Raises
     ------
     ValueError
-        If a fit, target, embedding, column, style or slot does not exist, if several targets were fitted and none is
-        named, or if ``color`` has no finite value or more than 200 labels.
-
-    Warns
-    -----
-    UserWarning
-        If the colours of the categories in ``uns`` cannot be used, or a stored projection is of another fit.
+        If a fit, target, embedding, column, style or slot does not exist or is not unique, or if ``color`` has no
+        finite value or more than 200 labels.
 
     Examples
     --------

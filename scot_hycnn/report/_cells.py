@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +36,8 @@ class Grouping(NamedTuple):
 def find_grouping(adata: AnnData, fit: StoredFit, groupby: str | None) -> Grouping | None:
     """Return the groups of the named column, else of the fit's ``group_key``, else of the first column with labels."""
     if groupby is not None:
-        members_by_group(adata, groupby, np.arange(adata.n_obs))  # raises if a figure cannot show these groups
+        # It raises a ValueError if a figure cannot show these groups.
+        members_by_group(adata, groupby, np.arange(adata.n_obs))
     else:
         group_key, taken = fit.params.get("group_key"), (fit.groupby, fit.params.get("split_key"))
         counts = {name: _n_groups(adata, name) for name in adata.obs.columns}
@@ -54,10 +54,9 @@ def find_grouping(adata: AnnData, fit: StoredFit, groupby: str | None) -> Groupi
 
 def _n_groups(adata: AnnData, name: Any) -> int:
     """Return the number of groups that cells belong to; 0 if a column holds no labels, or if its name is not unique."""
-    column = adata.obs[name]
-    if isinstance(column, pd.DataFrame):
-        return 0
-    if not (isinstance(column.dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(column.dtype)):
+    # Several columns of one name are a table, which has no dtype.
+    dtype = getattr(adata.obs[name], "dtype", None)
+    if dtype is None or not (isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(dtype)):
         return 0
     try:
         codes = read_groups(adata.obs, name).codes
@@ -75,43 +74,35 @@ def describe_cells(
         np.sort(rng.choice(len(rows), min(n, len(rows)), replace=False))
         for rows in (results.source_rows, results.target_rows)
     )
-    shown = replace(
-        results,
-        source_rows=results.source_rows[source],
-        target_rows=results.target_rows[target],
-        x=results.x[source],
-        predicted=results.predicted[source],
-        y=results.y[target],
-    )
-    planes = []
+    source_rows, target_rows = results.source_rows[source], results.target_rows[target]
+    notes: dict[str | None, str] = {}
     if basis is not None:
-        # Predicted cells are placed among all measured cells, not only among those of the sample.
-        place = positions(adata, results, key, basis=basis, n_neighbors=None)
-        place = Positions(place.x[source], place.predicted[source], place.y[target], place.names)
         note = "Predicted cells lie among the measured cells most like them: arrows show the direction, not the size."
-        planes.append(_plane(place, note))
+        notes[basis] = note
     if results.rep.n_dims > 1:
-        place = positions(adata, shown, key, basis=None, n_neighbors=None)
-        planes.append(_plane(place, f"The first two of {results.rep.n_dims} dimensions of the map; arrows are exact."))
+        notes[None] = f"The first two of {results.rep.n_dims} dimensions of the map; arrows are exact."
+    planes = []
+    for name, note in notes.items():
+        # Predicted cells are placed among all measured cells, not only among those of the sample.
+        place = positions(adata, results, key, basis=name, n_neighbors=None)
+        planes.append(_plane(Positions(place.x[source], place.predicted[source], place.y[target], place.names), note))
+    group = None
+    if groups is not None:
+        codes = {"source": groups.labels.codes[source_rows], "observed": groups.labels.codes[target_rows]}
+        group = {"name": groups.column, "labels": list(groups.labels.names), "colors": groups.palette, **codes}
     slots = fit.slots(fit.slug(results.target))
-    columns = {"std": slots.std, "support": slots.out_of_support}
+    std, support = (
+        adata.obs[column].to_numpy(dtype=float)[source_rows] if column in adata.obs else None
+        for column in (slots.std, slots.out_of_support)
+    )
     return {
         "n": [len(results.source_rows), len(results.target_rows)],
         "shown": [len(source), len(target)],
         "planes": planes,
-        "group": groups
-        and {
-            "name": groups.column,
-            "labels": list(groups.labels.names),
-            "colors": groups.palette,
-            "source": groups.labels.codes[shown.source_rows],
-            "observed": groups.labels.codes[shown.target_rows],
-        },
-        "displacement": np.linalg.norm(shown.predicted - shown.x, axis=1).astype(float),
-        **{
-            name: adata.obs[column].to_numpy(dtype=float)[shown.source_rows] if column in adata.obs else None
-            for name, column in columns.items()
-        },
+        "group": group,
+        "displacement": np.linalg.norm(results.predicted[source] - results.x[source], axis=1).astype(float),
+        "std": std,
+        "support": support,
     }
 
 
@@ -120,13 +111,8 @@ def _plane(place: Positions, note: str) -> dict[str, Any]:
     everyone = np.concatenate([place.x, place.predicted, place.y])
     low, high = everyone.min(axis=0), everyone.max(axis=0)
     scale = _STEPS / np.where(high > low, high - low, 1)
-    starts, ends = arrows_of(place.x, place.predicted, _N_GRID)
-    points = {
-        "source": place.x,
-        "predicted": place.predicted,
-        "observed": place.y,
-        "arrows": np.concatenate([starts, ends], axis=1).reshape(-1, 2),
-    }
+    arrows = np.hstack(arrows_of(place.x, place.predicted, _N_GRID)).reshape(-1, 2)
+    points = {"source": place.x, "predicted": place.predicted, "observed": place.y, "arrows": arrows}
     steps = {name: np.rint((values - low) * scale).astype(int).ravel() for name, values in points.items()}
     return {"axes": place.names, "note": note, **steps}
 
@@ -139,19 +125,13 @@ def describe_groups(
         return []
     lengths = np.linalg.norm(results.predicted - results.x, axis=1).astype(float)
     observed = groups.labels.codes[results.target_rows]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for label, members in members_by_group(adata, groups.column, results.source_rows).items():
         code = groups.labels.names.index(label)
         far = None if support is None else float((support[results.source_rows[members]] > 1).mean())
-        rows.append(
-            {
-                "label": label,
-                "n": [len(members), int((observed == code).sum())],
-                "quantiles": np.percentile(lengths[members], [5, 25, 50, 75, 95]).tolist(),
-                "far": far,
-                "color": groups.palette[code],
-            }
-        )
+        quantiles = np.percentile(lengths[members], [5, 25, 50, 75, 95]).tolist()
+        n = [len(members), int((observed == code).sum())]
+        rows.append({"label": label, "n": n, "quantiles": quantiles, "far": far, "color": groups.palette[code]})
     return sorted(rows, key=lambda row: -row["quantiles"][2])
 
 

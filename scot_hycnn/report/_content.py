@@ -22,15 +22,16 @@ _MAX_CELLS = 36_000
 _MAX_TARGETS = 40
 # By rounding, a convex function may show a gap as large as this.
 _ROUNDING = 1e-4
+# The page's script reads rows of scores by these places.
+_SCORE_COLUMNS = ["group", "method", "metric", "value", "low", "high", "n_source", "n_target"]
+_SCORE_COLUMNS += ["vs_gaussian", "vs_gaussian_low", "vs_gaussian_high"]
 _CERTIFICATE = {
-    "convexity_gap": "Largest excess of the potential halfway between two cells over its mean at both: convex if not "
-    "above 0.",
+    "convexity_gap": "Largest excess of the potential halfway between two cells over its mean: convex if not above 0.",
     "monotonicity": "Smallest ⟨T(a) \N{MINUS SIGN} T(b), a \N{MINUS SIGN} b⟩ / |a \N{MINUS SIGN} b|² over pairs of "
     "cells: monotone if not below 0.",
     "fenchel_residual": "Mean distance of target cells from where the map takes their preimages, in {unit}.",
     "cycle_error": "Mean distance of source cells from the inverse of where they are moved, in {unit}.",
-    "w2_squared": "Squared Wasserstein-2 distance by the dual: a lower bound up to its error, but a little too high on "
-    "these cells, which also chose the blend.",
+    "w2_squared": "Squared Wasserstein-2 distance by the dual: a lower bound, too high on cells that chose the blend.",
     "w2_squared_error": "Standard error of that bound.",
     "transport_cost": "Mean squared displacement of these cells.",
 }
@@ -62,18 +63,17 @@ def content(
     basis = "umap" if basis is None and "X_umap" in adata.obsm else basis
     n = min(max_cells, _MAX_CELLS // len(slugs)) // 2
     table = read_evaluation(adata, key) if f"{key}_evaluation" in adata.uns else None
-    key_argument = "" if key == "hycnn_ot" else f", {key!r}"
-    groupby_argument, flag = ("", "") if column is None else (f", groupby={column!r}", f" --groupby {column}")
     # What a reader has to run to get scores, with the key and the groups of this page.
-    evaluate = f"sh.tl.evaluate(adata{key_argument}{groupby_argument}) or scot-hycnn evaluate{flag}"
+    arguments = ("" if key == "hycnn_ot" else f", {key!r}") + ("" if column is None else f", groupby={column!r}")
+    flag = "" if column is None else f" --groupby {column}"
+    evaluate = f"sh.tl.evaluate(adata{arguments}) or scot-hycnn evaluate{flag}"
     sections = []
     for slug in slugs:
-        label, model = fit.targets[slug], fit.models[slug]
-        scores = None if table is None else table[table["target"] == label]
+        scores = None if table is None else table[table["target"] == fit.targets[slug]]
         scores = None if scores is None or scores.empty else scores
         results: Results | None = None
         try:
-            results = read_results(adata, key, label)
+            results = read_results(adata, key, fit.targets[slug])
         except ValueError as error:  # for instance if the maps were stored alone
             cells: dict[str, Any] = {"missing": str(error)}
         else:
@@ -86,29 +86,8 @@ def content(
                 "far": None if support is None else float((support[results.source_rows] > 1).mean()),
                 "median": float(np.median(np.linalg.norm(results.predicted - results.x, axis=1))),
             }
-        history, is_fine = model["history"], str(model.get("outcome", "")).startswith("gaussian")
-        sections.append(
-            {
-                "label": label,
-                "verdict": verdict(
-                    model["validation"],
-                    scores,
-                    is_trained=fit.params.get("potential") != "gaussian",
-                    max_steps=fit.params.get("max_steps"),
-                    n_seen=_n_seen(fit, slug, scores, results),
-                    evaluate=evaluate,
-                ),
-                "facts": _facts(fit, slug, results, cells),
-                **cells,
-                "scores": None if scores is None else _score_rows(scores),
-                "history": {"step": history["step"], "gap": history["J_minus_gaussian"], "error": history["J_error"]}
-                if "J_minus_gaussian" in history
-                else None,
-                "certificate": _certificate(model["certificate"], fit.rep.name),
-                # The verdict explains that the Gaussian map was kept.
-                "status": "" if is_fine or model["status"] == "ok" else model["status"],
-            }
-        )
+        cells["facts"] = _facts(fit, slug, results, cells)
+        sections.append(cells | _quality(fit, slug, scores, results, evaluate))
     several = f"{len(slugs)} conditions" if len(slugs) > 1 else sections[0]["label"]
     return {
         "title": title or f"{fit.source} → {several}",
@@ -127,15 +106,46 @@ def content(
     }
 
 
+def _quality(
+    fit: StoredFit, slug: str, scores: pd.DataFrame | None, results: Results | None, evaluate: str
+) -> dict[str, Any]:
+    """Return what says how good the map of a target is: verdict, scores, training, certificate and status."""
+    model, training, score_rows = fit.models[slug], None, None
+    history, is_gaussian = model["history"], str(model.get("outcome", "")).startswith("gaussian")
+    if "J_minus_gaussian" in history:
+        training = {"step": history["step"], "gap": history["J_minus_gaussian"], "error": history["J_error"]}
+    if scores is not None:
+        rows = scores[_SCORE_COLUMNS].to_numpy(dtype=object).tolist()
+        score_rows = {"groups": list(dict.fromkeys(scores["group"])), "rows": rows}
+    return {
+        "label": fit.targets[slug],
+        "verdict": verdict(
+            model["validation"],
+            scores,
+            is_trained=fit.params.get("potential") != "gaussian",
+            max_steps=fit.params.get("max_steps"),
+            n_seen=_n_seen(fit, slug, scores, results),
+            evaluate=evaluate,
+        ),
+        "scores": score_rows,
+        "history": training,
+        "certificate": _certificate(model["certificate"], fit.rep.name),
+        # The verdict explains that the Gaussian map was kept.
+        "status": "" if is_gaussian or model["status"] == "ok" else model["status"],
+    }
+
+
 def _n_seen(fit: StoredFit, slug: str, scores: pd.DataFrame | None, results: Results | None) -> int:
     """Return how many of the evaluated cells must have been training cells, by their numbers alone."""
     if scores is None or results is None or not fit.n_training:
         return 0
-    # If training and evaluated cells are together more than there are, the difference must be in both.
     everyone = scores[scores["group"] == "all"]
-    sides = (("source", "n_source", results.source_rows), (slug, "n_target", results.target_rows))
-    n_evaluated = {column: int(everyone[column].iloc[0]) if len(everyone) else 0 for _, column, _ in sides}
-    return sum(max(0, fit.n_training.get(name, 0) + n_evaluated[column] - len(rows)) for name, column, rows in sides)
+    n_seen = 0
+    for name, column, rows in (("source", "n_source", results.source_rows), (slug, "n_target", results.target_rows)):
+        # If training and evaluated cells are together more than there are, the difference must be in both.
+        n_evaluated = int(everyone[column].iloc[0]) if len(everyone) else 0
+        n_seen += max(0, fit.n_training.get(name, 0) + n_evaluated - len(rows))
+    return n_seen
 
 
 def _facts(fit: StoredFit, slug: str, results: Results | None, cells: dict[str, Any]) -> list[list[str]]:
@@ -152,14 +162,11 @@ def _facts(fit: StoredFit, slug: str, results: Results | None, cells: dict[str, 
         network = f"instead of {network}" if blend == 0 else network
     seconds = params.get("seconds")
     took = "" if seconds is None else f"{seconds:.3g}\N{NO-BREAK SPACE}s "
+    trained = f"{took}on {params.get('device')}, seed {params.get('rng')}"
     facts = [
         ["Space", fit.rep.name, f"{fit.rep.n_dims} dimensions"],
         ["Map", chosen, network],
-        [
-            "Training",
-            f"{params.get('n_steps', 0):,} steps",
-            f"{took}on {params.get('device')}, seed {params.get('rng')}",
-        ],
+        ["Training", f"{params.get('n_steps', 0):,} steps", trained],
     ]
     if results is None:
         return [["Fitted on", fitted or "not recorded", "source and target cells"], *facts]
@@ -172,22 +179,11 @@ def _facts(fit: StoredFit, slug: str, results: Results | None, cells: dict[str, 
     return facts
 
 
-def _score_rows(scores: pd.DataFrame) -> dict[str, Any]:
-    columns = ["group", "method", "metric", "value", "low", "high", "n_source", "n_target"]
-    columns += ["vs_gaussian", "vs_gaussian_low", "vs_gaussian_high"]
-    return {
-        "groups": list(dict.fromkeys(scores["group"])),
-        "rows": [list(row) for row in scores[columns].itertuples(index=False)],
-    }
-
-
 def _certificate(measured: dict[str, Any], unit: str) -> list[list[Any]]:
     """Return name, value, explanation, and whether the value is as it should be (None if there is no standard)."""
-    sound = {}
-    for name, sign in (("convexity_gap", 1), ("monotonicity", -1)):
-        value = sign * measured.get(name, 0)
-        # The value is NaN if all cells are the same; it is then neither right nor wrong.
-        sound[name] = None if np.isnan(value) else bool(value <= _ROUNDING)
+    excess = {"convexity_gap": measured.get("convexity_gap", 0), "monotonicity": -measured.get("monotonicity", 0)}
+    # A value is NaN if all cells are the same; it is then neither right nor wrong.
+    sound = {name: None if np.isnan(value) else bool(value <= _ROUNDING) for name, value in excess.items()}
     return [
         [name.replace("_", " "), value, _CERTIFICATE.get(name, "").format(unit=unit), sound.get(name)]
         for name, value in measured.items()

@@ -22,12 +22,9 @@ _MAX_NAMES = 10
 
 
 class _Kind(Enum):
-    """What the scores say, with the level of the verdict and the words for groups of cells.
+    """What the scores say, with the level of the verdict and the words for groups of cells."""
 
-    Exactly one of these holds, and headline, level and all conclusions depend on it alone, so that no two sentences
-    contradict each other.
-    """
-
+    # Headline, level and conclusions depend on the kind alone, so that no two sentences contradict each other.
     # The prediction is nearer to the observed cells than no change, and than all simple answers, than not clearly all
     # of them, or a simple answer is nearer still.
     BEST = ("better", "nearer than every simple answer in {}")
@@ -75,12 +72,10 @@ class _Distances:
     def __init__(self, rows: pd.DataFrame, *, is_gaussian: bool, response_seen: bool = False) -> None:
         self.scores = _by_method(rows, ["value", "low", "high"])
         self.to_gaussian = _by_method(rows, ["vs_gaussian", "vs_gaussian_low", "vs_gaussian_high"])
-        # The first question needs the distances of the prediction and of no change.
         self.is_complete = {_OURS, _NOTHING} <= self.scores.keys()
         # The Gaussian map is no rival if the prediction is its own.
         self.rivals = [name for name in _SIMPLE if name != _NOTHING and not (is_gaussian and name == _GAUSSIAN)]
         self.is_gaussian, self.response_seen = is_gaussian, response_seen
-        # Without an interval nothing can be said beyond chance.
         self.has_intervals = self.difference(_OURS, _NOTHING).has_interval
 
     def difference(self, method: str, other: str) -> _Score:
@@ -151,16 +146,14 @@ def verdict(
     n_seen: int = 0,
     evaluate: str,
 ) -> dict[str, Any]:
-    """Judge whether the prediction is better than no change and other simple answers, and how near it is to the best.
+    """Judge whether the prediction is better than simple answers; return a level, a headline and sentences.
 
-    ``validation`` holds what the fit has measured on validation cells, ``scores`` what :func:`scot_hycnn.tl.evaluate`
-    stored of this target (None if it was not run), ``n_seen`` how many evaluated cells the fit has seen at least, and
-    ``evaluate`` how to run an evaluation. Returns a level, a headline, and sentences. Levels are 'better' (nearer than
-    no change and every other simple answer), 'same' (nearer than no change, but not clearly than all of them), 'worse'
-    (farther than one of them), and 'open' (not evaluated, or not clear).
+    Levels are 'better' (nearer than every simple answer), 'same' (nearer than no change, but not clearly than all of
+    them), 'worse' (farther than one of them), and 'open' (not evaluated, or not clear). ``n_seen`` is how many
+    evaluated cells the fit has seen at least, and ``evaluate`` is what a reader has to run to evaluate it.
     """
     is_gaussian = float(validation["blend"]) == 0
-    few_steps = max_steps if is_trained and max_steps is not None and max_steps < _FEW_STEPS else None
+    few_steps = max_steps if is_trained and max_steps and max_steps < _FEW_STEPS else None
     # Older fits have no p value: NaN is neither above nor below the threshold.
     p_value = float(validation.get("p_no_change", math.nan))
     distances = None if scores is None else scores[scores["metric"] == "energy_distance"]
@@ -178,7 +171,7 @@ def verdict(
         sentences += _too_few_steps(few_steps) if is_gaussian else []
         headline = "Not evaluated: nothing says whether the prediction is better than no change"
         return {"level": "open", "headline": headline, "sentences": sentences}
-    # From here on, everything depends on this decision.
+
     kind = rows.kind()
     sentences = [*_compared(rows, everyone), *_reach(kind, rows)]
     if is_gaussian and is_trained:
@@ -259,11 +252,11 @@ def _reach(kind: _Kind, rows: _Distances) -> list[str]:
         few = "there is no response, or it is too small for this score and so few cells"
         advice = "Evaluate more cells, or look at single groups and at the other scores below."
         return [f"No change cannot be distinguished from {half}: {few}. {advice}"]
-    if kind in (_Kind.UNCLEAR, _Kind.FARTHER):
-        if rows.is_at_floor(_NOTHING):
-            few = "so few evaluated cells do not show the response that the fit has seen among its training cells"
-            return [f"No change cannot be distinguished from {half}: {few}. Evaluate more cells."]
+    if kind in (_Kind.UNCLEAR, _Kind.FARTHER) and not rows.is_at_floor(_NOTHING):
         return [f"The best possible distance is {half}."]
+    if kind in (_Kind.UNCLEAR, _Kind.FARTHER):
+        few = "so few evaluated cells do not show the response that the fit has seen among its training cells"
+        return [f"No change cannot be distinguished from {half}: {few}. Evaluate more cells."]
     if kind is not _Kind.BEATEN and rows.is_at_floor(_OURS):
         return [f"The prediction is as near as {half}: with this number of cells no map could be seen to be better."]
     # The floor of few cells may lie above no change, although that is farther than the prediction.
@@ -299,8 +292,7 @@ def _by_group(distances: pd.DataFrame, *, is_gaussian: bool) -> list[str]:
             found[group.kind()].append(str(label))
     parts = []
     for kind, labels in found.items():
-        n_more = len(labels) - _MAX_NAMES
-        more = f" and {n_more} more" if n_more > 0 else ""
+        more = f" and {len(labels) - _MAX_NAMES} more" if len(labels) > _MAX_NAMES else ""
         if labels:
             parts.append(kind.value[1].format(f"{len(labels)} ({', '.join(labels[:_MAX_NAMES])}{more})"))
     n_groups = sum(map(len, found.values()))

@@ -50,7 +50,7 @@ def values():
     return measures(with_fit=True)
 
 
-# Limits that the package has not reached yet; the mark is strict, so that a reached limit fails until it leaves this list.
+# Limits that are not reached yet. The mark is strict: a limit that is reached fails until it leaves this list.
 NOT_REACHED = {"lines of the package", "functions that a fit enters"}
 
 
