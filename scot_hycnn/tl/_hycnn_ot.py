@@ -25,6 +25,7 @@ from scot_hycnn.solver import TrainingOptions, TransportMap, resolve_device
 from scot_hycnn.solver._options import check_options
 from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, raise_together
 from scot_hycnn.solver.data._groups import Labels, groups_left_out, usable_groups
+from scot_hycnn.solver.model._families import UNBALANCED_SOLVERS
 
 from ._threads import threads_of_scanpy
 
@@ -214,16 +215,12 @@ def hycnn_ot(  # type: ignore[misc]
     device = str(resolve_device(device)) if client is None else device  # with a client it is that of the workers
     progress = False if progress is None and int(scanpy_settings.verbosity) == 0 else progress
     key = "hycnn_ot" if key_added is None else key_added
-    of_solver: dict[str, Any] = {
-        "potential": potential,
-        "solver": solver,
-        "leave_out": leave_out,
-        "checkpoint_dir": checkpoint_dir,
-    }
-    of_solver |= {"device": device, "rng": seed, "progress": progress, "client": client}
-    options = {**training, **of_solver}
+    options: dict[str, Any] = {**training, "potential": potential, "solver": solver, "leave_out": leave_out}
+    options |= {"device": device, "rng": seed, "progress": progress, "client": client, "checkpoint_dir": checkpoint_dir}
     split_key, max_cells = options.pop("split_key", None), options.pop("max_cells", 100_000)
     skip_small, fallback = options.pop("skip_small", False), options.pop("fallback", False)
+    if fallback and solver in UNBALANCED_SOLVERS:
+        raise ValueError(f"fallback=True changes to the Gaussian map, without which solver={solver!r} trains.")
 
     # Read the cells, and check all targets before any is fitted.
     adata = claim(adata, copy=copy)

@@ -161,6 +161,7 @@ CASES = {
     "foreign key": (foreign, {"key_added": "mine"}, r"would replace adata.uns\['mine'\]"),
     "foreign slots": (foreign_slots, {"key_added": "mine"}, r"'X_mine' \(adata.obsm\), 'mine_std' \(adata.obs\)"),
     "nothing to move back": (None, {"inverse": True, "predict": False}, "inverse=True .*predict=False"),
+    "fallback without a blend": (None, {"fallback": True, "solver": "paper"}, "fallback=True .*solver=.paper"),
     "potential": (None, {"potential": "forest"}, "potential='forest' is unknown"),
     "device": (None, {"device": "tpu"}, "device='tpu'"),
     "steps": (None, {"max_steps": 0}, "max_steps=0"),

@@ -106,7 +106,7 @@ def train(
                 break
             if not shards:
                 batches = Batches([clouds[k] for k in running], (n, settings.batch_size), generator)
-                shards = _divide(state, network, settings, method, [clouds[k] for k in running], n_threads=n_threads)
+                shards = _divide(state, network, settings, method, n_threads=n_threads)
 
             # Draw fresh cells for all members, so that each map gets the same ones however its members are divided.
             drawn = [batches.draw() for _ in range(method.n_batches)]
@@ -125,7 +125,8 @@ def train(
             _check(in_parallel, network, state, checked, n_threads=n_threads, step=step, losses=losses)
             gain = sum(monitors[k].gain for k in running) / len(running)
 
-            # Stop maps at their last step, and from half of the steps on those that cannot beat the Gaussian map.
+            # Stop maps at their last step, and from half of the steps on those that are clearly worse than the Gaussian
+            # map.
             may_stop = settings.balanced and 2 * step >= max_steps
             hopeless = {k for k in running if may_stop and monitors[k].clearly_worse_than_gaussian}
             for k, n_bad in zip(running, state["f"]["n_bad_gradients"].split(n), strict=True):
@@ -136,7 +137,7 @@ def train(
                 # The others continue in new shards.
                 stays = torch.tensor([k not in results for k in running for _ in range(n)], device=generator.device)
                 state, shards = _select(state, stays), []
-            # A map that stops early has done all its steps.
+            # The bar counts the remaining steps of maps that stop early as done.
             progress(len(running) + len(hopeless) * (max_steps - step), gain)
             running = [k for k in running if k not in results]
             if save is not None:
@@ -167,7 +168,11 @@ def _start(
     # Baselines have a second network, too.
     names = ["f"] if settings.conjugates == CACHED else ["f", "g"]
     drawn = [network.init(settings.n_ensemble, generator).repeat(len(clouds), 1) for _ in names]
-    return {name: {"theta": theta} for name, theta in zip(names, drawn, strict=True)}, {}, 1
+    state = {name: {"theta": theta} for name, theta in zip(names, drawn, strict=True)}
+    if settings.conjugates == CACHED:
+        targets = [cells.y for cells in clouds for _ in range(settings.n_ensemble)]
+        state["cache"] = ConjugateCache.first_state(targets)
+    return state, {}, 1
 
 
 @dataclass
@@ -179,40 +184,29 @@ class _Shard:
     step: Step
 
 
-def _divide(
-    state: State,
-    network: Potential,
-    settings: Settings,
-    method: Method,
-    clouds: Sequence[TrainingData],
-    *,
-    n_threads: int,
-) -> list[_Shard]:
+def _divide(state: State, network: Potential, settings: Settings, method: Method, *, n_threads: int) -> list[_Shard]:
     """Divide the members of all maps into shards of about one size, which continue from the state."""
     n_members, device = len(state["f"]["theta"]), torch.device(settings.device)
-    targets = [cells.y for cells in clouds for _ in range(settings.n_ensemble)]
     n_shards = min(n_threads, n_members)
     ends = [n_members * part // n_shards for part in range(n_shards + 1)]
     shards = []
     for rows in map(slice, ends[:-1], ends[1:]):
         selected = _select(state, rows)
-        parts: dict[str, AveragedAdam | ConjugateCache] = {
-            name: AveragedAdam(
+        parts: dict[str, AveragedAdam | ConjugateCache] = {}
+        for name, tensors in selected.items():
+            if name == "cache":
+                parts[name] = ConjugateCache(**{key: tensor.clone() for key, tensor in tensors.items()})
+                continue
+            parts[name] = adam = AveragedAdam(
                 network,
-                selected[name]["theta"].clone(),
+                tensors["theta"].clone(),
                 betas=method.betas,
                 weight_decay=settings.weight_decay,
                 max_norm=method.max_norm,
                 averaging=method.averaging,
             )
-            for name in ("f", "g")
-            if name in selected
-        }
-        if settings.conjugates == CACHED:
-            parts["cache"] = ConjugateCache(targets[rows])
-        for name, part in parts.items():
-            if len(selected.get(name, {})) > 1:  # before the first step there is theta alone
-                part.load(selected[name])
+            if len(tensors) > 1:  # before the first step there is theta alone
+                adam.load(tensors)
         step: Step = partial(method.step, network, *parts.values())
         # A GPU finishes the operations of a step before the host has launched the next one: see RecordedStep.
         if device.type == "cuda" and settings.cuda_graph == "auto":

@@ -25,12 +25,17 @@ class ConjugateCache:
 
     # With few target cells every one is drawn again within a few steps, in which f has hardly changed: its last
     # maximiser is a better start than any prediction, and so is the step size there, about the inverse curvature of f.
-    def __init__(self, targets: Sequence[Tensor]) -> None:
-        # In balanced coordinates the Gaussian map is the identity: its maximiser for y is y. Networks with fewer target
-        # cells have rows of zeros at the end, which are never drawn.
-        self._maximisers = pad_sequence(list(targets), batch_first=True)
-        self._sizes = torch.ones_like(self._maximisers[..., 0])
-        self._networks = torch.arange(len(targets), device=self._sizes.device).unsqueeze(1)
+    def __init__(self, maximisers: Tensor, sizes: Tensor) -> None:
+        self._maximisers, self._sizes = maximisers, sizes
+        self._networks = torch.arange(len(sizes), device=sizes.device).unsqueeze(1)
+
+    @staticmethod
+    def first_state(targets: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return the tensors of a cache before the first step, from the target cells of each network, (m, d)."""
+        # In balanced coordinates the Gaussian map is the identity: its maximiser for y is y. All networks have as many
+        # rows as the largest target, also after it has stopped; rows beyond a network's own target are never drawn.
+        maximisers = pad_sequence(list(targets), batch_first=True)
+        return {"maximisers": maximisers, "sizes": torch.ones_like(maximisers[..., 0])}
 
     def read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return maximisers, (K, n, d), and step sizes, (K, n), of the cells in these rows, (K, n)."""
@@ -45,11 +50,6 @@ class ConjugateCache:
     def state(self) -> dict[str, Tensor]:
         """Return all tensors by name, without copies."""
         return {"maximisers": self._maximisers, "sizes": self._sizes}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Restore the state that ``state()`` returned."""
-        self._maximisers.copy_(state["maximisers"])
-        self._sizes.copy_(state["sizes"])
 
 
 def semi_dual_step(

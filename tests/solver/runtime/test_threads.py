@@ -60,6 +60,15 @@ def test_members_of_many_maps_become_what_they_are_in_one_thread():
         alike(fitted, other, x)
 
 
+def test_small_targets_of_different_sizes_train_together():
+    """Each thread has the members of targets of another size, whose conjugates are cached."""
+    x, ys = normal(0), [normal(1, 60) + 2 * np.sign(normal(1, 60)), normal(2, 90) + 5, normal(3, 75) * 2]
+    alone = [fit(x, y, **QUICK) for y in ys]
+    torch.set_num_threads(2)
+    for fitted, other in zip(fit_many(x, ys, **QUICK), alone, strict=True):
+        alike(fitted, other, x)
+
+
 def in_new_thread(function):
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result(timeout=60)
