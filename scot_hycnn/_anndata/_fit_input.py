@@ -41,7 +41,7 @@ from ._results import slots_of_previous_fit
 from ._schema import Slots, check_slots, slugs
 
 TRAIN, TEST = "train", "test"
-# A fit needs as many cells, and twice the dimensions, of each condition: for a covariance, and to validate on.
+# A fit needs at least 20 cells of each condition, and at least 2 d: for a covariance, and to validate on.
 _MIN_CELLS = 20
 # A missing group may have become one of these strings, in a file or by astype(str).
 _MISSING = ("", "nan", "NaN", "<NA>", "NaT")

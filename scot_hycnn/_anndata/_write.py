@@ -32,7 +32,7 @@ _VERSIONS = ("scot-hycnn", "torch", "anndata", "scanpy", "numpy")
 
 
 def claim(adata: AnnData, *, copy: bool, writes: bool = True) -> AnnData:
-    """Return the AnnData that results are written to, itself or a copy; refuse one that cannot hold any."""
+    """Return the AnnData that results are written to, itself or a copy; raise a ValueError if it can hold none."""
     if not isinstance(adata, AnnData):
         raise TypeError(f"adata is of type {type(adata).__name__}; an AnnData is needed.")
     if copy:
@@ -132,7 +132,9 @@ def warn_of_replaced(adata: AnnData, new: Assignments, stale: Mapping[str, Seque
     ]
     if replaced:
         warnings.warn(
-            f"Replacing {', '.join(replaced)}; pass key_added to keep both results.", UserWarning, stacklevel=stacklevel
+            f"Replacing {', '.join(replaced)}; pass another key_added to keep both results.",
+            UserWarning,
+            stacklevel=stacklevel,
         )
 
 
@@ -210,7 +212,7 @@ def write_fit(adata: AnnData, cells: FitInput, fits: Sequence[Fitted], *, key: s
 
     # uns takes str-keyed dicts of arrays, strings, numbers and bools, which is what files can hold.
     states = {target.slug: fit.state for target, fit in zip(cells.targets, fits, strict=True)}
-    # Parameters that have one value in all maps are written once; the others stand in the models.
+    # Parameters that have one value in all maps are also listed here; each model keeps all of its own.
     first, *others = (state["params"] for state in states.values())
     shared = {
         name: value

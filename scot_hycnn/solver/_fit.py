@@ -40,8 +40,8 @@ def fit(
     r"""Learn the optimal transport map from x to y for the cost :math:`\frac12|x - y|^2`.
 
     The cells are unpaired. By Brenier's theorem the map is the gradient of a convex function; an ensemble of HyCNNs
-    learns this function in coordinates in which the Gaussian map is the identity. On held-out cells the ensemble is
-    then blended with the Gaussian map, which is the result if the network is not better.
+    learns this function in coordinates in which the Gaussian map is the identity. Held-out cells then choose the
+    weight (the blend) between the ensemble and the Gaussian map, which is the result if the ensemble is not better.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from .data._checks import is_integer
 from .data._groups import WEIGHTINGS
 from .model._families import POTENTIALS
 
-# The largest number that a step in float32 can hold.
+# A safe upper limit of what a step in float32 can hold.
 MAX_FLOAT = 1e38
 # The defaults were chosen at equal time on one core; percentages are errors on the W2 benchmark.
 # Members: with 20,000 cells four of 2,000 steps beat two of 3,000 (D = 16: 1.55 against 1.95 %) and two wider ones
@@ -115,7 +115,7 @@ class TrainingOptions(TypedDict, total=False):
     conjugates
         Warm start of the search for the conjugate of a target cell, for ``solver='amortized'``: ``'amortized'``, the
         prediction of a second network, or ``'cached'``, the maximiser of the step in which the cell was drawn before.
-        None takes ``'cached'`` for at most 1,000 target cells, which halves the time at the same error.
+        None takes ``'cached'`` for at most 1,000 target cells, which halves the time at about the same error.
     cuda_graph
         ``'auto'`` (default) records a training step on an NVIDIA GPU and replays it as one CUDA graph, which gives the
         same numbers ten times as fast for few cells. ``'never'`` computes every step anew.

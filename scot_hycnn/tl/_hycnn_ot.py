@@ -84,8 +84,8 @@ def hycnn_ot(  # type: ignore[misc]
     source_key
         Label of the source condition, for instance ``'control'``.
     target_key
-        Label of the target condition. A list fits one map for each label, all in one training loop, and each map is
-        the one that a separate fit gives.
+        Label of the target condition. A list fits one map for each label, all in one training loop, and each map is,
+        up to rounding, the one that a separate fit gives.
     groupby
         Column of ``obs`` that holds the labels, of any type. None takes the one categorical or string column that
         holds them all; or, if all labels are names of boolean columns, these columns as masks.
@@ -106,8 +106,8 @@ def hycnn_ot(  # type: ignore[misc]
         target, so that a shift of proportions is not taken for a response. Groups with fewer than five cells in either
         condition are left out of the fit.
     leave_out
-        Evidence for the choice between networks and Gaussian map: ``'cells'`` that are left out, for more cells like
-        these; or ``'groups'`` of ``group_key``, for cells of other types.
+        Cells that decide between networks and Gaussian map: ``'cells'``, random ones, for new cells of the same types;
+        or ``'groups'``, whole groups of ``group_key`` at a time, for cells of new types.
     predict
         Move the source cells and write where they end. False stores the maps alone, since slots for hundreds of
         targets take gigabytes; ``sh.tl.transport(adata, target=...)`` then moves cells for the targets of interest.

@@ -157,7 +157,7 @@ class Trained:
     n_steps: int = 0
     # Columns with a row for each check.
     history: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    # Steps that were skipped.
+    # Updates of single networks that were skipped.
     n_bad_gradients: int = 0
 
     def state(self) -> dict[str, Any]:

@@ -41,7 +41,8 @@ class Outcome(StrEnum):
     halves of both, with ``NOT_TRAINED`` because there were few steps, and with ``GAUSSIAN`` because networks that were
     trained as usual were not better: the response is close to linear, or cells are few. Something went wrong:
     ``RECOVERED`` from numbers that were not finite; ``UNSOLVED``, the convex conjugates were not solved well, so that
-    the map may be off; ``WORSE``, the map is not better than the Gaussian one (``solver='paper'``, which keeps it).
+    the map may be off; ``WORSE``, the map is not better than the Gaussian one (``solver='paper'``, which always keeps
+    its network).
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ class TransportMap:
     theta
         Their parameters, shape (K, P), float32, on the CPU.
     coordinates
-        The balanced coordinates in which they act.
+        The coordinates in which they act: balanced ones, or centred ones with ``solver='paper'``.
     blend
         a in [0, 1]; 0 is the Gaussian map.
     w2_squared
@@ -98,7 +99,8 @@ class TransportMap:
     history
         Columns of equal length, one row for each check during training.
     validation
-        Scores on validation cells, the Gaussian map's beside the chosen one's, and of every blend.
+        Scores of the chosen blend, of the Gaussian map and of every blend on validation cells, and the test for a
+        response (``p_no_change``) on training cells.
     certificate
         How far the map is optimal, on validation cells; see :meth:`certify`.
     gaussian
@@ -362,7 +364,7 @@ class TransportMap:
     def _known_support(self) -> Support:
         if self.support is None:
             raise ValueError(
-                "This map holds no training cells: a version of scot_hycnn before 0.2 made it. Fit again for "
+                "This map holds no training cells: it comes from an older file or from gaussian_map(). Fit again for "
                 "out-of-support scores and fallback."
             )
         return self.support
@@ -378,7 +380,7 @@ class TransportMap:
         return replace(self, blend=0.0, coordinates=coordinates, gaussian=None, support=None)
 
     def potential(self, x: ArrayLike) -> Doubles:
-        """Return f(x), up to the constant that makes it comparable with :meth:`conjugate`.
+        """Return f(x); its constant is such that f(x) + f*(T(x)) = <x, T(x)>, with f* of :meth:`conjugate`.
 
         Parameters
         ----------

@@ -32,14 +32,14 @@ from ._progress import Update, progress_bar
 # Networks that train as one batch, for each thread. On a CPU more are not faster, since their layers no longer fit into
 # the cache; a GPU is idle with fewer.
 MEMBERS_ON_CPU, MEMBERS_ELSEWHERE = 16, 256
-# Coordinates of the training cells of a batch, all maps together: 160 MB, because each map has its balanced ones.
+# Coordinates of the training cells of a batch, all maps together: 160 MB in float32, beside the originals.
 MAX_VALUES = 4 * 10**7
 
 
 def fit_tasks(
     tasks: Sequence[Task], progress: bool | None, folder: CheckpointFolder | None
 ) -> Iterator[tuple[int, TransportMap]]:
-    """Fit maps in batches; yields the number of each task with its map, not in their order."""
+    """Fit maps in batches; yields the number of each task with its map, finished and interrupted ones first."""
     with progress_bar([task.settings.max_steps for task in tasks], show=progress) as update:
         # Batches that were interrupted stay together: in another batch the same map has other rounding.
         begun = [] if folder is None else [b for b in batches(tasks) if folder.has_begun([tasks[k] for k in b])]

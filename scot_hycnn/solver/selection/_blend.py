@@ -23,9 +23,9 @@ Array = NDArray[np.float64]
 # The grid includes 0, the Gaussian map itself: a fit can always fall back on it.
 BLENDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 
-# Standard errors by which J must be below the Gaussian map's before that is given up (one-standard-error rule). With
-# none, fits to 20-300 cells of one Gaussian cloud had up to eight times the Gaussian map's error; with one never more
-# than 1.02 times, and nonlinear maps were found as before from 100 cells on.
+# Standard errors by which J must be below the Gaussian map's before the Gaussian map is replaced (one-standard-error
+# rule). With none, fits to 20-300 cells of one Gaussian cloud had up to eight times the Gaussian map's error; with one
+# never more than 1.02 times, and nonlinear maps were found as before from 100 cells on.
 J_STANDARD_ERRORS = 1.0
 
 # Mean residual |y - grad f(x)| up to which conjugates count as solved, in clouds of unit variance. (At a kink of f the

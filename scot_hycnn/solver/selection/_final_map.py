@@ -40,7 +40,7 @@ N_COMPARED = 500
 N_PERMUTATIONS = 199
 # Above this p value no response is seen.
 SIGNIFICANT = 0.05
-# With fewer steps than this, networks that are no better than the Gaussian map show nothing.
+# With fewer steps than this, networks that do not beat the Gaussian map are no evidence that it is the better map.
 FEW_STEPS = MIN_STEPS // 2
 
 
@@ -57,8 +57,8 @@ def final_map(
 ) -> TransportMap:
     """Return the map of some trained networks, with its certificate; ``cells`` are in balanced coordinates.
 
-    The blend is chosen on validation cells, or on the scores of groups that were ``left_out``. ``seconds`` is the time
-    that the map has taken so far.
+    The blend is chosen on validation cells, or on the scores of groups that were ``left_out``. ``seconds`` is the mean
+    time of a map of its batch.
     """
     started = time.perf_counter()
     falls_back = settings.balanced or settings.potential == GAUSSIAN
@@ -73,7 +73,7 @@ def final_map(
     held_out = "validation cells" if left_out is None else "groups left out of training"
     outcome, status = _outcome(settings, trained, validation, held_out, falls_back=falls_back, is_worse=is_worse)
 
-    # The Gaussian map gains from the validation cells where no network was compared with it on these. A constant that
+    # If the Gaussian map is kept, it is the one of all cells, validation cells included. A constant that
     # is added to the map is a linear term of the potential, which is part of the target's mean.
     coordinates = cells.all_cells if blend == 0 else trained.cells.coordinates
     if blend and ensemble.shift is not None:
@@ -176,13 +176,11 @@ def _outcome(
             )
         elif settings.max_steps < FEW_STEPS:
             outcome = Outcome.NOT_TRAINED
-            sentences.append(
-                f"{kept} So few steps do not show whether they would be: leave max_steps out, or take more."
-            )
+            sentences.append(f"{kept} With so few steps this says little: leave max_steps out, or take more.")
         else:
             outcome = Outcome.GAUSSIAN
             sentences.append(f"{kept} The response is close to linear, or cells are too few to show more.")
-    # Not by J, which is infinite where the network's gradient does not reach every target cell.
+    # Energy distances are compared, since J is infinite where the network's gradient does not reach every target cell.
     if is_worse:
         outcome = Outcome.WORSE
         sentences.append(
@@ -200,8 +198,8 @@ def _outcome(
     if trained.n_bad_gradients:
         outcome = Outcome.RECOVERED
         sentences.append(
-            f"Training met {trained.n_bad_gradients} non-finite gradients in {trained.n_steps} steps, which were "
-            "skipped."
+            f"Training met {trained.n_bad_gradients} non-finite gradients in {trained.n_steps} steps, summed over its "
+            "networks, and skipped them."
         )
     return outcome, " ".join(sentences) or "ok"
 
