@@ -239,6 +239,8 @@ def _separate(state: Mapping[str, Any], prefix: str, arrays: dict[str, Any]) -> 
     for key, value in state.items():
         if isinstance(value, Mapping):
             plain[key] = _separate(value, f"{prefix}{key}/", arrays)
+        elif isinstance(value, np.ndarray) and value.dtype.kind == "U":
+            plain[key] = value.tolist()  # safetensors holds numbers only
         elif isinstance(value, np.ndarray):
             arrays[prefix + key] = np.array(value, order="C")
         else:

@@ -210,7 +210,7 @@ def test_a_step_with_the_cache_follows_its_equations(network):
 
 
 def test_the_cache_keeps_other_cells_and_stores_no_step_size_that_is_not_a_number():
-    cache, before = (ConjugateCache([normal(0, 6, 3), normal(1, 4, 3)]) for _ in range(2))
+    cache, before = (ConjugateCache(**ConjugateCache.first_state([normal(0, 6, 3), normal(1, 4, 3)])) for _ in range(2))
     rows = torch.tensor([[4, 1], [0, 3]])
     cache.write(rows, normal(2, 2, 2, 3), torch.tensor([[torch.nan, 0.5], [2.0, 1.0]], dtype=torch.float64))
     assert cache.read(rows)[1].tolist() == [[1.0, 0.5], [2.0, 1.0]]
