@@ -188,7 +188,7 @@ def test_a_step_with_the_cache_follows_its_equations(network):
     x, y, _ = batch()
     rows = torch.tensor([[3, 0, 6, 2, 5], [1, 6, 4, 0, 2]])
     targets = torch.zeros(N_MAPS, 7, 2, dtype=torch.float64).scatter(1, rows.unsqueeze(-1).expand(-1, -1, 2), y)
-    f, cache = optimiser(network, 1), ConjugateCache(list(targets))
+    f, cache = optimiser(network, 1), ConjugateCache(**ConjugateCache.first_state(list(targets)))
     starts = [[(y_j, 1.0) for y_j in y[k]] for k in range(N_MAPS)]
     for _ in range(2):
         theta = f.theta.detach().clone().requires_grad_()
