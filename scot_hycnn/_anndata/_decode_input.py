@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -195,7 +195,7 @@ def check_decoded(adata: AnnData, layer: str | None, decoded: str, results: Resu
     if loadings_key(adata, rep.name) is None:
         return
     loadings = _read_loadings(adata, rep)
-    rows = _some_cells(adata, layer, results.source_rows)
+    rows = next(_draws(adata, layer, results.source_rows))
     cells = np.searchsorted(results.source_rows, rows)
     points = results.predicted[cells]
     predicted = dense_array(read_expression(adata, decoded, rows)).astype(np.float64)
@@ -233,10 +233,16 @@ def _check_values(
     adata: AnnData, rep: Representation, rows: Rows, layer: str | None, loadings: NDArray[np.float32]
 ) -> None:
     """Raise a ValueError unless some of the cells have the coordinates that the loadings give for these values."""
-    rows = _some_cells(adata, layer, rows)
-    points = read_coordinates(adata, rep, rows)
-    finite = is_finite(points)
-    rows, points = rows[finite], points[finite]
+    # Cells without coordinates are not compared: more are drawn where most cells are without.
+    found, coordinates = [], []
+    for drawn in _draws(adata, layer, rows):
+        z = read_coordinates(adata, rep, drawn)
+        finite = is_finite(z)
+        found.append(drawn[finite])
+        coordinates.append(z[finite])
+        if 2 * sum(map(len, found)) > _CHECKED_CELLS:
+            break
+    rows, points = np.concatenate(found), np.concatenate(coordinates)
     distance = _distance(read_expression(adata, layer, rows), loadings, points)
     if distance <= _MAX_DISTANCE:
         return
@@ -266,15 +272,16 @@ def _check_values(
     )
 
 
-def _some_cells(adata: AnnData, layer: str | None, rows: Rows) -> Rows:
-    """Return some 300 of the cells, ascending: always the same ones, and from everywhere in a file that is sorted."""
+def _draws(adata: AnnData, layer: str | None, rows: Rows) -> Iterator[Rows]:
+    """Yield all of the cells, some 300 at a time: always the same draws, each from everywhere in a file, ascending."""
     rows = np.unique(rows)
     in_file = adata.isbacked or hasattr(expression_of(adata, layer, rows[:0]), "dask")  # of no cell: nothing is read
     size = _RUN_IN_FILE if in_file else 1
-    runs = np.random.default_rng(0).permutation(-(-len(rows) // size))[: _CHECKED_CELLS // size]
-    places = (np.sort(runs)[:, None] * size + np.arange(size)).ravel()
-    some: Rows = rows[places[places < len(rows)]]
-    return some
+    runs = np.random.default_rng(0).permutation(-(-len(rows) // size))
+    for first in range(0, len(runs), _CHECKED_CELLS // size):
+        chosen = np.sort(runs[first : first + _CHECKED_CELLS // size])
+        places = (chosen[:, None] * size + np.arange(size)).ravel()
+        yield rows[places[places < len(rows)]]
 
 
 def _distance(values: Any, loadings: NDArray[np.float32], points: Coordinates) -> float:

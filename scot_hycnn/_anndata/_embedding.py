@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -15,8 +15,6 @@ from ._conditions import Rows, listed
 from ._representation import Coordinates, Representation, is_finite, read_coordinates
 from ._results import Results, StoredFit, read_fit
 from ._schema import check_key
-
-Origin: TypeAlias = dict[str, str | int]
 
 # Positions were compared with UMAPs of planted PBMCs and of Kang's that were made with the moved cells in them: root
 # mean square errors are .031 and .13 of the map's radius with 5 neighbours, .036 and .15 with 30, and .116 and .17 with

@@ -283,7 +283,8 @@ def dense_array(values: Any) -> NDArray[Any]:
         if are_numbers and not all(isinstance(dtype, np.dtype) for dtype in values.dtypes):
             # Integers and booleans of pandas may be missing, which only floats can hold.
             return values.to_numpy(dtype=np.result_type(np.float32, *kinds), na_value=np.nan)
-        return values.to_numpy()
+        # Numbers beside booleans would become objects.
+        return values.to_numpy(dtype=np.result_type(*kinds)) if are_numbers and kinds else values.to_numpy()
     if isinstance(values, np.ma.MaskedArray):
         return np.asarray(np.ma.filled(values.astype(np.result_type(values.dtype, np.float32)), np.nan))
     return np.asarray(values.toarray() if hasattr(values, "toarray") else values)

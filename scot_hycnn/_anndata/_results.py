@@ -114,7 +114,6 @@ def read_fit(adata: AnnData, key: str) -> StoredFit:
 
     # uns may have been edited by hand: every entry that is used later is checked here, once.
     where, stored = f"adata.uns[{key!r}]", in_memory(adata.uns[key])
-    _check_plain(where, stored)
     entry = partial(_entry, where, stored)
     version = entry("schema_version", kind="an integer")
     if not 1 <= version <= SCHEMA_VERSION:
@@ -129,7 +128,7 @@ def read_fit(adata: AnnData, key: str) -> StoredFit:
     if not targets or not is_safe or len(set(targets.values())) < len(targets):
         raise _damaged(f"{where}['targets'] names no target, or not each by a slug and a label: {targets}")
     rep = _representation(entry)
-    params = entry("params", kind="a dict")
+    params = _plain(f"{where}['params']", entry("params", kind="a dict"))
     for name in params.keys() & _PARAMS.keys():
         params[name] = entry("params", name, kind=_PARAMS[name])
 
@@ -162,12 +161,20 @@ def _model(where: str, stored: dict[str, Any], slug: str, n_dims: int) -> dict[s
     """Return what ``TransportMap.from_dict`` takes: the model of one target, joined with its reports."""
     entry = partial(_entry, where, stored)
     model = entry("models", slug, kind="a dict")
+    # The solver checks the map; here only arrays that are larger than their memory, before anything is computed.
+    for part in (model, *(value for value in model.values() if isinstance(value, dict))):
+        arrays = {name: value for name, value in part.items() if isinstance(value, np.ndarray)}
+        _plain(f"{where}['models'][{slug!r}]", arrays)
     if "network" in model and entry("models", slug, "network", "n_dims", kind="an integer") != n_dims:
         raise _damaged(f"{where}['models'][{slug!r}] is a map of another dimension than the {n_dims} of ['rep']")
 
     # The Gaussian map has no history.
     history = entry("history", kind="a dict").get(slug, {}) if "history" in stored else {}
-    history = {name: np.asarray(column) for name, column in history.items()} if isinstance(history, dict) else None
+    if isinstance(history, dict):
+        columns = _plain(f"{where}['history'][{slug!r}]", history)
+        history = {name: np.asarray(column) for name, column in columns.items()}
+    else:
+        history = None
     is_table = history is not None and all(
         column.ndim == 1 and column.dtype.kind in "biuf" for column in history.values()
     )
@@ -180,8 +187,8 @@ def _model(where: str, stored: dict[str, Any], slug: str, n_dims: int) -> dict[s
     return {
         **model,
         "status": entry("status", slug, kind="a string"),
-        "validation": entry("validation", slug, kind="a dict"),
-        "certificate": entry("certificate", slug, kind="a dict"),
+        "validation": _plain(f"{where}['validation'][{slug!r}]", entry("validation", slug, kind="a dict")),
+        "certificate": _plain(f"{where}['certificate'][{slug!r}]", entry("certificate", slug, kind="a dict")),
         "outcome": entry("outcome", slug, kind="a string") if slug in outcomes else "",
         "history": history,
     }
@@ -203,29 +210,28 @@ def _entry(where: str, stored: Any, *path: str, kind: str) -> Any:
         if key not in value:
             raise _damaged(f"{where} lacks {key!r}")
         value, where = value[key], f"{where}[{key!r}]"
-    if not isinstance(value, _KINDS[kind]):
+    # True is an int for Python.
+    if not isinstance(value, _KINDS[kind]) or (kind == "an integer" and isinstance(value, bool)):
         raise _damaged(f"{where} is of type {type(value).__name__} instead of {kind}")
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _check_plain(where: str, value: Any) -> None:
-    """Raise a ValueError unless files can hold it: dicts with string keys, numbers, strings, and arrays of them."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                raise _damaged(f"{where} has the key {key!r}, which is no string")
-            _check_plain(f"{where}[{key!r}]", inner)
-        return
-    if isinstance(value, np.ndarray):
-        # A broadcast array has a shape of any size and almost no memory; a computation on it would allocate the shape.
-        is_repeated = any(n > 1 and not stride for n, stride in zip(value.shape, value.strides, strict=True))
-        is_text = value.dtype == object and all(isinstance(text, str) for text in value.flat)
-        is_plain = not is_repeated and (value.dtype.kind in "biufUT" or is_text)
-    else:
-        is_plain = value is None or isinstance(value, (str, bool, int, float, np.bool_, np.integer, np.floating))
-    if not is_plain:
-        kind = type(value).__name__
-        raise _damaged(f"{where} is of type {kind} instead of a number, a string or an array of them")
+def _plain(where: str, entries: dict[str, Any]) -> dict[str, Any]:
+    """Return a dict as it is; raise a ValueError unless it holds what files can: numbers, strings, arrays of them."""
+    for key, value in entries.items():
+        if not isinstance(key, str):
+            raise _damaged(f"{where} has the key {key!r}, which is no string")
+        if isinstance(value, np.ndarray):
+            # A broadcast array has a shape of any size and almost no memory; computing on it would allocate the shape.
+            is_repeated = any(n > 1 and not stride for n, stride in zip(value.shape, value.strides, strict=True))
+            is_text = value.dtype == object and all(isinstance(text, str) for text in value.flat)
+            is_plain = not is_repeated and (value.dtype.kind in "biufUT" or is_text)
+        else:
+            is_plain = value is None or isinstance(value, (str, bool, int, float, np.bool_, np.integer, np.floating))
+        if not is_plain:
+            kind = type(value).__name__
+            raise _damaged(f"{where}[{key!r}] is of type {kind} instead of a number, a string or an array of them")
+    return entries
 
 
 def _damaged(what: str) -> ValueError:

@@ -318,8 +318,7 @@ def new_store(adata: AnnData, path: Path, *, with_genes: bool = False) -> Iterat
     with written_whole(path, overwrite=False) as part:
         # The default of anndata is format 2; in format 3 chunks may be joined to shards, which every appended block
         # would write anew.
-        zarr_format = {} if zarr.__version__.startswith("2.") else {"zarr_format": 2}
-        store = Store(zarr.open_group(part, mode="w", **zarr_format))
+        store = Store(zarr.open_group(part, mode="w", zarr_format=2))
         var = pd.DataFrame(index=adata.var_names) if with_genes else None
         anndata.io.write_elem(store.root, "/", AnnData(obs=pd.DataFrame(index=adata.obs_names), var=var))
         yield store

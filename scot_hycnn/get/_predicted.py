@@ -79,7 +79,7 @@ def predicted(
     >>> cells.shape, cells.obs["hycnn_ot_role"].value_counts().to_dict()
     ((600, 765), {'source': 200, 'predicted': 200, 'observed': 200})
     """
-    if isinstance(roles, str) or not roles or len(set(roles)) < len(roles) or not set(roles) <= set(ROLES):
+    if isinstance(roles, str) or not len(roles) or len(set(roles)) < len(roles) or not set(roles) <= set(ROLES):
         raise ValueError(f"roles={roles!r}; it takes a list of one or several of {list(ROLES)}, each once.")
     check_columns_are_unique(adata.var, "adata.var")
     # Measured values are checked against the coordinates before any gene is predicted from them.

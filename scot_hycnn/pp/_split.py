@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 from scanpy import logging as logg
-from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold
 
 from scot_hycnn._anndata._conditions import as_labels, column_of, labelled_rows, listed, listed_labels, read_labels
 from scot_hycnn._anndata._fit_input import TEST, TRAIN
@@ -24,7 +24,6 @@ _Rows = NDArray[np.intp]
 # By whether groups stay together, and whether folds are stratified.
 _SPLITTERS = {
     (False, False): KFold,
-    (False, True): StratifiedKFold,
     (True, False): GroupKFold,
     (True, True): StratifiedGroupKFold,
 }
@@ -137,7 +136,7 @@ def split(
     if n_folds is None and holdout is None and not 0 < test_size < 1:
         raise ValueError(f"test_size={test_size!r} has to be a fraction between 0 and 1.")
 
-    columns = [stratify] if isinstance(stratify, str) else list(stratify or [])
+    columns = [stratify] if isinstance(stratify, str) else [] if stratify is None else list(stratify)
     strata = None if stratify is None else _strata(obs, columns)
     groups = None if groupby is None else _groups(obs, groupby)
     if n_folds is not None:
@@ -194,11 +193,14 @@ def _groups(obs: pd.DataFrame, groupby: str) -> _Codes:
 def _random_cells(strata: _Codes | None, n_obs: int, test_size: float, rng: np.random.Generator) -> _Rows:
     # Systematic sampling: every 1/test_size-th of the shuffled cells, sorted by stratum. scikit-learn's
     # StratifiedShuffleSplit refuses strata of one cell, and more strata than test cells.
-    order = rng.permutation(n_obs)
-    if strata is not None:
-        order = order[np.argsort(strata[order], kind="stable")]
+    order = _shuffled(strata, n_obs, rng)
     n_test = min(max(round(test_size * n_obs), 1), n_obs - 1)
     return np.asarray(order[(np.arange(n_test) * n_obs + rng.integers(n_obs)) // n_test])
+
+
+def _shuffled(strata: _Codes | None, n_obs: int, rng: np.random.Generator) -> _Rows:
+    order = rng.permutation(n_obs)
+    return order if strata is None else order[np.argsort(strata[order], kind="stable")]
 
 
 def _random_groups(groups: _Codes, test_size: float, rng: np.random.Generator) -> _Rows:
@@ -255,8 +257,11 @@ def _fold(
             raise ValueError(
                 f"No combination of the labels in stratify has {n_folds} cells, one for each fold; use fewer columns."
             )
-        # scikit-learn warns of strata with fewer cells than folds, which cannot be in every fold. They are divided
-        # together with the largest stratum.
+        if groups is None:
+            # Every n_folds-th of the shuffled cells, sorted by stratum, as in _random_cells.
+            return _shuffled(strata, n_obs, np.random.default_rng(rng))[fold::n_folds]
+        # scikit-learn warns of strata with fewer cells than folds. Whole groups keep strata only roughly, so these are
+        # divided together with the largest stratum.
         strata = np.where(n_cells[strata] < n_folds, np.argmax(n_cells), strata)
     splitter = _SPLITTERS[groups is not None, strata is not None]
     seed = int(np.random.default_rng(rng).integers(2**31))

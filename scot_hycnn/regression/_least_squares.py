@@ -42,7 +42,7 @@ def fit_least_squares(
         averaging=0.98,
     )
     share = torch.cat([_decaying(network, name, shape).flatten() for name, shape in network.shapes.items()])
-    decay = torch.tensor(weight_decay, dtype=torch.float32).unsqueeze(1) * share
+    decay = torch.tensor(weight_decay, dtype=torch.float32, device="cpu").unsqueeze(1) * share
     decay = decay.to(adam.theta)
     batches = _batches(n_members, len(x), batch_size, generator)
     for step in range(max_steps):
@@ -60,9 +60,9 @@ def fit_least_squares(
 
 def _decaying(network: Potential, name: str, shape: tuple[int, ...]) -> Tensor:
     """Return 1 where a parameter decays, else 0: not in a monotone dimension, since zero is no softplus of zero."""
-    decaying = torch.full(shape, float(network.decays(name)), dtype=torch.float32)
+    decaying = torch.full(shape, float(network.decays(name)), dtype=torch.float32, device="cpu")
     if network.monotone and name[0] in "Ww":
-        is_free = torch.tensor([sign == "0" for sign in network.monotone])
+        is_free = torch.tensor([sign == "0" for sign in network.monotone], device="cpu")
         decaying *= is_free if name == "w" else is_free.unsqueeze(1)
     return decaying
 

@@ -219,7 +219,7 @@ def _tasks(x: Any, ys: dict[str, Any], groups: Any, options: dict[str, Any]) -> 
     labels_x, labels_of_targets = None, [None] * len(ys)
     if groups is not None:
         of_source, labels_of_targets = pair_of(groups)
-        if not isinstance(labels_of_targets, Sequence) or len(labels_of_targets) != len(ys):
+        if not hasattr(labels_of_targets, "__len__") or len(labels_of_targets) != len(ys):
             raise ValueError(
                 "groups must be a pair: labels of the source cells, and a sequence of labels for each of the "
                 f"{len(ys)} targets."

@@ -13,7 +13,7 @@ from scot_hycnn.potentials import Potential
 
 from .data._checks import is_integer
 from .data._groups import WEIGHTINGS
-from .model._families import POTENTIALS
+from .model._families import POTENTIALS, UNBALANCED_SOLVERS
 
 # A safe upper limit of what a step in float32 can hold.
 MAX_FLOAT = 1e38
@@ -42,13 +42,10 @@ CUDA_GRAPH = ("auto", "never")
 
 @dataclass(frozen=True)
 class Recipe:
-    """The rates and coordinates of a solver, and defaults that differ from those of the others."""
+    """The rates of a solver, and defaults that differ from those of the others."""
 
     lr: float = 2e-2
     weight_decay: float = 1.0
-    # A balanced solver trains in balanced coordinates, starts at the Gaussian map and is blended with it at the end.
-    # Another one trains in centred coordinates, and keeps its network even if the Gaussian map is better.
-    balanced: bool = True
     can_cache: bool = False
     defaults: dict[str, Any] = field(default_factory=dict)
 
@@ -63,7 +60,6 @@ RECIPES = {
     "paper": Recipe(
         lr=1e-2,
         weight_decay=0.0,
-        balanced=False,
         defaults={"max_steps": 1000, "n_ensemble": 1, "batch_size": 256, "hidden": HIDDEN},
     ),
 }
@@ -262,7 +258,7 @@ class Settings:
     @property
     def balanced(self) -> bool:
         """Whether the solver trains in balanced coordinates and falls back on the Gaussian map."""
-        return RECIPES[self.solver].balanced
+        return self.solver not in UNBALANCED_SOLVERS
 
     def report(self) -> dict[str, Any]:
         """Return every option by name, as plain numbers and strings.

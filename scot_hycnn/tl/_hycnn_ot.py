@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import operator
 import warnings
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -210,8 +210,7 @@ def hycnn_ot(  # type: ignore[misc]
         raise ValueError("inverse=True moves target cells and predict=False moves none; choose one of them.")
     if leave_out == "groups" and group_key is None:
         raise ValueError("leave_out='groups' needs group_key, the column of adata.obs that holds the groups.")
-    # One integer repeats the fit: a generator gives its next number, and None a fresh one.
-    seed = int(rng) if isinstance(rng, Integral) else int(np.random.default_rng(rng).integers(2**31))
+    seed = _seed_of(rng)
     device = str(resolve_device(device)) if client is None else device  # with a client it is that of the workers
     progress = False if progress is None and int(scanpy_settings.verbosity) == 0 else progress
     key = "hycnn_ot" if key_added is None else key_added
@@ -296,6 +295,18 @@ def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[
     if small:
         _log_skipped([(label, problems[label].found) for label in small])
     return small
+
+
+def _seed_of(rng: int | np.random.Generator | None) -> int:
+    """Return one integer that the fit can be repeated with; a generator gives its next number, None a fresh one."""
+    if rng is None or isinstance(rng, np.random.Generator):
+        return int(np.random.default_rng(rng).integers(2**31))
+    try:
+        return operator.index(rng)
+    except TypeError:
+        raise TypeError(
+            f"rng={rng!r} is of type {type(rng).__name__}; it takes an integer, a numpy Generator or None."
+        ) from None
 
 
 def _announce(cells: FitInput, place: str) -> datetime:

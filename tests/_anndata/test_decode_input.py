@@ -263,8 +263,9 @@ def test_one_broken_coordinate_does_not_refuse_all_cells(adata, value):
         sh.tl.decode(adata)
 
 
-def test_cells_without_coordinates_are_not_compared(adata):
-    lost = np.random.default_rng(0).random(N) < 0.9
+@pytest.mark.parametrize("share", [0.9, 0.97])
+def test_cells_without_coordinates_are_not_compared(adata, share):
+    lost = np.random.default_rng(0).random(N) < share
     adata.obsm["X_pca"][lost] = np.nan
     adata.X = adata.layers["counts"]
     with refused(r"adata\.X does not hold"):

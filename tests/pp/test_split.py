@@ -216,8 +216,16 @@ def test_another_seed_gives_other_folds(adata):
     assert (first != other).any()
 
 
+def test_folds_keep_the_proportions_of_large_strata_beside_many_small_ones():
+    adata = cells(label=np.r_[np.repeat(np.arange(90), 4), np.full(40, 99)].astype(str))
+    for fold in range(5):
+        is_test = is_tested(sh.pp.split(adata, n_folds=5, fold=fold, stratify=pd.Index(["label"]), copy=True))
+        assert is_test[-40:].sum() == 8
+        assert is_test[:-40].reshape(90, 4).sum(1).max() == 1
+
+
 @pytest.mark.parametrize("groupby", [None, "donor"])
-def test_small_strata_are_divided_with_the_largest_one_and_warn_of_nothing(groupby):
+def test_small_strata_are_divided_and_warn_of_nothing(groupby):
     label, donor = np.repeat(["many", "few", "alone"], [30, 2, 1]), np.arange(33) % 6
     adata = cells(label=label, donor=donor)
     folds = [

@@ -79,6 +79,12 @@ def test_groups_and_those_left_out_are_separate_for_each_map():
             np.testing.assert_allclose(fitted.validation[name], alone.validation[name], atol=1e-3)
 
 
+def test_groups_of_targets_may_be_one_array():
+    x, y, of = normal(0), normal(1) + 3, np.repeat(["a", "b"], 150)
+    (fitted, other) = fit_many(x, [y, y], groups=(of, np.stack([of, of])), potential="gaussian")
+    np.testing.assert_array_equal(fitted.transport(x), other.transport(x))
+
+
 def test_a_map_that_explodes_stops_early_and_does_not_change_the_others(monkeypatch):
     """Its checks fail, so that the Gaussian map is clearly better after half of the steps; it has the most cells."""
     x, ys = normal(0), [moved_apart(1), moved_apart(2, n_cells=400), moved_apart(3)]

@@ -271,3 +271,16 @@ def test_damage_gives_an_error_and_no_change_or_finite_numbers(spoilable, kind, 
             counts[outcome] += 1
             watched.end()
     assert min(counts.values()) > n_damaged, counts
+
+
+def test_entries_that_nobody_reads_do_no_harm_and_reports_hold_no_dicts(new_cells, fast):
+    adata = new_cells(60)
+    fit(adata, "several targets", fast)
+    adata.uns["hycnn_ot"]["notes"] = ["seen by me"]
+    sh.tl.transport(adata, target="IFN-beta", key_added="again")
+    for name in ("validation", "certificate"):
+        slug = next(iter(adata.uns["hycnn_ot"][name]))
+        spoilt = adata.copy()
+        spoilt.uns["hycnn_ot"][name][slug]["blend"] = {}
+        with pytest.raises(ValueError, match="'blend'"):
+            sh.get.history(spoilt)

@@ -181,6 +181,8 @@ def test_a_sentence_and_no_trace(cells, unchanged, case):
 def test_arguments_of_another_type(cells, unchanged):
     with unchanged(cells), pytest.raises(TypeError, match=r"1\.5"):
         fitted(cells, rng=1.5)
+    with pytest.raises(TypeError, match="list"):
+        fitted(cells, rng=[1, 2])
     with pytest.raises(TypeError, match="adata is of type ndarray; an AnnData is needed"):
         fitted(np.zeros((3, 3)))
 

@@ -30,7 +30,8 @@ FAMILIES: dict[str, tuple[type[Potential], dict[str, Any]]] = {
     "mlp": (MLP, SHARP),
 }
 POTENTIALS = (*FAMILIES, GAUSSIAN)
-# Solvers whose maps are not blended with the Gaussian map.
+# The other solvers train in balanced coordinates, start at the Gaussian map and are blended with it at the end. These
+# train in centred coordinates, and keep their network even if the Gaussian map is better.
 UNBALANCED_SOLVERS = ("paper",)
 
 # In balanced coordinates |x|^2/2 is the Gaussian map: training starts close to it.

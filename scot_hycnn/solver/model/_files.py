@@ -75,8 +75,14 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
         "origin": dict(_entry(state, "origin", dict)) if "origin" in state else {},
         "gaussian": _coordinates(_entry(state, "gaussian", dict), n_dims) if "gaussian" in state else None,
         "support": _support(_entry(state, "support", dict), n_dims) if version > 2 else None,
-        **{name: dict(state[name]) for name in REPORTS},
+        **{name: {key: _as_stored(value) for key, value in dict(state[name]).items()} for name in REPORTS},
     }
+
+
+def _as_stored(value: Any) -> Any:
+    """Return a list of strings as the array that it was before it became JSON, and other values as they are."""
+    are_strings = isinstance(value, list) and len(value) and all(isinstance(text, str) for text in value)
+    return np.array(value) if are_strings else value
 
 
 def _damaged(problem: str) -> ValueError:
@@ -240,7 +246,7 @@ def _separate(state: Mapping[str, Any], prefix: str, arrays: dict[str, Any]) -> 
         if isinstance(value, Mapping):
             plain[key] = _separate(value, f"{prefix}{key}/", arrays)
         elif isinstance(value, np.ndarray) and value.dtype.kind == "U":
-            plain[key] = value.tolist()  # safetensors holds numbers only
+            plain[key] = value.tolist()  # safetensors holds numbers only; `checked` makes an array of it again
         elif isinstance(value, np.ndarray):
             arrays[prefix + key] = np.array(value, order="C")
         else:

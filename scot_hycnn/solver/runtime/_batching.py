@@ -15,8 +15,8 @@ import torch
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import Settings
-from scot_hycnn.solver.data._checks import Array, Rows, far_cells
-from scot_hycnn.solver.data._groups import Groups, group_cells
+from scot_hycnn.solver.data._checks import far_cells
+from scot_hycnn.solver.data._groups import group_cells
 from scot_hycnn.solver.data._task import Task
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
 from scot_hycnn.solver.model._families import GAUSSIAN, make_potential
@@ -93,26 +93,24 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
         network = make_potential(network, tasks[0].x.shape[1], settings.hidden, balanced=settings.balanced)
     state_path = None if folder is None else folder.state_of(tasks)
 
-    # Read: far cells, and cells of groups that are too small, take no part in the fit.
-    cells_of: list[tuple[Array, Array, Groups | None, Rows]] = []
-    for task in tasks:
-        x, y, groups = np.asarray(task.x, dtype=np.float64), np.asarray(task.y, dtype=np.float64), None
-        far_y = far_cells(y)
-        x, y = np.delete(x, task.far_x, axis=0), np.delete(y, far_y, axis=0)
-        if task.labels_x is not None and task.labels_y is not None:
-            labels = task.labels_x.without(task.far_x), task.labels_y.without(far_y)
-            x, y, groups = group_cells(x, y, labels, settings.group_weights)
-        cells_of.append((x, y, groups, far_y))
-
-    # Prepare: split and balance the cells of each map. k-means of few cells took 14 times as long with 16 threads.
+    # Read, split and balance the cells of one map after the other, so that the originals of one at a time are in
+    # memory. Far cells, and cells of groups that are too small, take no part in the fit.
     prepare = partial(
         TrainingData.prepare, fraction=settings.validation_fraction, rng=settings.rng, device=settings.device
     )
-    with limited_threads(1):
-        clouds = [
-            replace(prepare(x, y, groups=groups), far_x=task.far_x, far_y=far_y)
-            for task, (x, y, groups, far_y) in zip(tasks, cells_of, strict=True)
-        ]
+    clouds, grouped = [], {}
+    for number, task in enumerate(tasks):
+        x, y, groups = np.asarray(task.x, dtype=np.float64), np.asarray(task.y, dtype=np.float64), None
+        far_y = far_cells(y)
+        x, y = (np.delete(cells, far, axis=0) if len(far) else cells for cells, far in ((x, task.far_x), (y, far_y)))
+        if task.labels_x is not None and task.labels_y is not None:
+            labels = task.labels_x.without(task.far_x), task.labels_y.without(far_y)
+            x, y, groups = group_cells(x, y, labels, settings.group_weights)
+            if settings.leave_out == "groups":
+                grouped[number] = x, y, groups
+        # k-means of few cells took 14 times as long with 16 threads.
+        with limited_threads(1):
+            clouds.append(replace(prepare(x, y, groups=groups), far_x=task.far_x, far_y=far_y))
 
     # Train all ensembles together. The Gaussian map needs no training, only a network that can be stored.
     if settings.potential == GAUSSIAN:
@@ -125,13 +123,12 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
 
     # Choose: blend each ensemble with its Gaussian map, on held-out cells or by cross-validation over groups.
     left_out: dict[int, GroupScores] = {}
-    if settings.leave_out == "groups":
-        for number, (x, y, groups, _) in enumerate(cells_of):
-            if groups is not None and not trained[number].keep_gaussian:
-                path = state_path and state_path.with_suffix(f".folds{number}.checkpoint")
-                checkpointing = _checkpointing(folder, path, settings)
-                train_folds = partial(train, network, progress=lambda *_: None, **checkpointing)
-                left_out[number] = leave_groups_out(x, y, groups, settings, network, train=train_folds)
+    for number, (x, y, groups) in grouped.items():
+        if not trained[number].keep_gaussian:
+            path = state_path and state_path.with_suffix(f".folds{number}.checkpoint")
+            checkpointing = _checkpointing(folder, path, settings)
+            train_folds = partial(train, network, progress=lambda *_: None, **checkpointing)
+            left_out[number] = leave_groups_out(x, y, groups, settings, network, train=train_folds)
     seconds = (time.perf_counter() - started) / len(tasks)
     return [
         final_map(

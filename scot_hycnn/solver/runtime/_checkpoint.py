@@ -66,7 +66,7 @@ class CheckpointFolder:
             state = load(path)
         except ValueError:
             raise ValueError(
-                f"The state of training in {str(path)!r} is damaged. Delete the file, or begin anew with resume=False."
+                f"The state of training in {str(path)!r} is damaged. Delete the file: training then begins anew."
             ) from None
 
         def to_tensor(value: Any) -> Any:

@@ -10,12 +10,12 @@ from torch import Tensor
 from scot_hycnn.potentials import Potential
 
 
-def cosine(step: int, max_steps: int, *, warm_up: int = 50, end: float = 0.01) -> float:
-    """Return the fraction of the highest learning rate: linear warm-up, then a half cosine down to ``end``.
+def cosine(step: int, max_steps: int, *, warm_up: int = 50) -> float:
+    """Return the fraction of the highest learning rate: linear warm-up, then a half cosine down to a hundredth.
 
     Source: Loshchilov & Hutter (2017), ICLR, eq. 5, without restarts.
     """
-    annealed = end + (1 - end) * 0.5 * (1 + math.cos(math.pi * step / max_steps))
+    annealed = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / max_steps))
     return min(1.0, (step + 1) / warm_up) * annealed
 
 

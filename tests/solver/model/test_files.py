@@ -52,6 +52,16 @@ def path(fitted, tmp_path):
     return tmp_path / "map.safetensors"
 
 
+def test_a_fit_that_left_a_group_out_is_saved_and_found_again(tmp_path):
+    groups = np.repeat(["a", "b", "rare"], [98, 98, 4])
+    options = {"groups": (groups, groups), "potential": "gaussian", "checkpoint_dir": tmp_path / "maps"}
+    fitted, again = (fit(X, normal(1, 200, 2), **options) for _ in range(2))
+    assert fitted.validation["groups_left_out"].tolist() == ["rare"]
+    assert_same(again, fitted)
+    fitted.save(tmp_path / "map.safetensors")
+    assert_same(TransportMap.load(tmp_path / "map.safetensors"), fitted)
+
+
 def assert_same(a, b):
     """Check that two maps agree in every bit, in reports and results."""
     np.testing.assert_equal(a.to_dict(), b.to_dict())
