@@ -213,14 +213,15 @@ def _entry(where: str, stored: Any, *path: str, kind: str) -> Any:
     # True is an int for Python.
     if not isinstance(value, _KINDS[kind]) or (kind == "an integer" and isinstance(value, bool)):
         raise _damaged(f"{where} is of type {type(value).__name__} instead of {kind}")
+    odd = [key for key in value if not isinstance(key, str)] if isinstance(value, dict) else []
+    if odd:
+        raise _damaged(f"{where} has the key {odd[0]!r}, which is no string")
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _plain(where: str, entries: dict[str, Any]) -> dict[str, Any]:
     """Return a dict as it is; raise a ValueError unless it holds what files can: numbers, strings, arrays of them."""
     for key, value in entries.items():
-        if not isinstance(key, str):
-            raise _damaged(f"{where} has the key {key!r}, which is no string")
         if isinstance(value, np.ndarray):
             # A broadcast array has a shape of any size and almost no memory; computing on it would allocate the shape.
             is_repeated = any(n > 1 and not stride for n, stride in zip(value.shape, value.strides, strict=True))
