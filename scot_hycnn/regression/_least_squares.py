@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scot_hycnn.potentials import Potential
-from scot_hycnn.solver.training._optimiser import AveragedAdam, cosine
+from scot_hycnn.solver.training._optimiser import Optimiser, cosine
 
 
 def fit_least_squares(
@@ -29,7 +29,7 @@ def fit_least_squares(
     # The variance is the mean square at the best intercept, which costs no steps. A learned intercept would: the
     # networks are positive sums, which must lower all biases to offset the mean of a quadratic.
     n_members = len(weight_decay)
-    adam = AveragedAdam(
+    adam = Optimiser(
         network,
         network.init(n_members, generator),
         betas=(0.9, 0.999),

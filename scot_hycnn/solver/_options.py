@@ -17,24 +17,19 @@ from .model._families import POTENTIALS, UNBALANCED_SOLVERS
 
 # A safe upper limit of what a step in float32 can hold.
 MAX_FLOAT = 1e38
-# The defaults were chosen at equal time on one core; percentages are errors on the W2 benchmark.
-# Members: with 20,000 cells four of 2,000 steps beat two of 3,000 (D = 16: 1.55 against 1.95 %) and two wider ones
-# (1.86 %), and with 2,000 cells four of 400 steps beat two of 800 (D = 32).
+# The defaults were chosen at equal time on one core (benchmarks/selection.py, benchmarks/screen.py).
 N_ENSEMBLE = 4
 # Steps for n cells: STEPS_PER_ROOT sqrt(n), since longer training finds more structure where there are more cells.
-# They are rounded to hundreds, because maps with the same number of steps train as one batch.
-STEPS_PER_ROOT, STEPS_ROUNDED_TO = 14, 100
-MIN_STEPS, MAX_STEPS = 600, 1200
-# Batches: with 20,000 cells 512 in half the steps are better (D = 16: 1.33 against 1.55 %), with 5,000 they are not.
+# They are rounded to fifties, because maps with the same number of steps train as one batch.
+STEPS_PER_ROOT, STEPS_ROUNDED_TO = 6.4, 50
+MIN_STEPS, MAX_STEPS = 150, 900
 BATCH_SIZE, MANY_CELLS, BATCH_SIZE_OF_MANY = 256, 10_000, 512
-HIDDEN = (48, 48, 48, 48)
-# For at most FEW_CELLS smaller networks and batches are as good in a third of the time: the mean error in units of the
-# Gaussian map's is .61 against .63 with 500 cells, .26 against .27 with 1,000 and .17 against .15 with 2,000
-# (benchmarks/screen.py).
+HIDDEN = (64, 64)
+# For at most FEW_CELLS smaller networks and batches are as good in less time.
 FEW_CELLS, HIDDEN_OF_FEW, BATCH_SIZE_OF_FEW = 1000, (32, 32, 32), 128
-# Conjugates of at most FEW_CELLS target cells are cached: this takes half the time, and the mean error on six known
-# maps is .499 against .508 with 500 cells and .291 against .295 with 1,000. On Kang's real cells with 1,000 it is .04
-# higher.
+# Conjugates of at most so many target cells, and of at most so many numbers (160 MB), are cached. Of more cells each
+# one is drawn so rarely that its last maximiser is old: the prediction of a second network is better then.
+MAX_CACHED_CELLS, MAX_CACHED_VALUES = 100_000, 4 * 10**7
 AMORTIZED, CACHED = CONJUGATES = ("amortized", "cached")
 LEAVE_OUT = ("cells", "groups")
 CUDA_GRAPH = ("auto", "never")
@@ -44,9 +39,11 @@ CUDA_GRAPH = ("auto", "never")
 class Recipe:
     """The rates of a solver, and defaults that differ from those of the others."""
 
-    lr: float = 2e-2
+    lr: float = 4e-2
     weight_decay: float = 1.0
     can_cache: bool = False
+    # Adam needs more steps than SOAP.
+    times: float = 1.0
     defaults: dict[str, Any] = field(default_factory=dict)
 
 
@@ -55,12 +52,12 @@ RECIPES = {
     "minimax": Recipe(),
     "w2gn": Recipe(),
     # With a higher rate the noise of the regulariser wins: W2 benchmark D = 16, 63 % error against 7.6.
-    "enot": Recipe(lr=5e-3, weight_decay=0.0),
+    "enot": Recipe(lr=5e-3, weight_decay=0.0, times=2.0, defaults={"hidden": (48,) * 4}),
     # arXiv:2604.26942, app. D.3, d >= 10: T = 1000, batch 256, cosine from 1e-2 to 1e-4.
     "paper": Recipe(
         lr=1e-2,
         weight_decay=0.0,
-        defaults={"max_steps": 1000, "n_ensemble": 1, "batch_size": 256, "hidden": HIDDEN},
+        defaults={"max_steps": 1000, "n_ensemble": 1, "batch_size": 256, "hidden": (48,) * 4},
     ),
 }
 
@@ -83,10 +80,10 @@ class TrainingOptions(TypedDict, total=False):
         2021) or ``'enot'`` (Buzun et al. 2024) in the same coordinates and loop; or ``'paper'``, the minimax training
         of the HyCNN paper as it was published, without balanced coordinates and without a fallback on the Gaussian map.
     hidden
-        Width of each hidden layer; None takes four of 48, or three of 32 for at most 1,000 cells.
+        Width of each hidden layer; None takes two of 64, or three of 32 for at most 1,000 cells.
     max_steps
-        Training steps; None takes 600 to 1,200, depending on the number of cells. Training stops earlier only where
-        the Gaussian map is clearly better.
+        Training steps; None takes 150 to 900, depending on the number of cells. Training stops earlier only where
+        the Gaussian map will be kept: where it is clearly better, or no response is seen.
     batch_size
         Source cells and target cells in each step, for each member; None takes 128 to 512, depending on the number of
         cells. Cells are drawn with replacement, so a batch that is much larger than the cloud repeats the same cells:
@@ -111,7 +108,7 @@ class TrainingOptions(TypedDict, total=False):
     conjugates
         Warm start of the search for the conjugate of a target cell, for ``solver='amortized'``: ``'amortized'``, the
         prediction of a second network, or ``'cached'``, the maximiser of the step in which the cell was drawn before.
-        None takes ``'cached'`` for at most 1,000 target cells, which halves the time at about the same error.
+        None takes ``'cached'`` for at most 100,000 target cells (and at most 160 MB), which is faster.
     cuda_graph
         ``'auto'`` (default) records a training step on an NVIDIA GPU and replays it as one CUDA graph, which gives the
         same numbers ten times as fast for few cells. ``'never'`` computes every step anew.
@@ -168,10 +165,10 @@ class Settings:
     >>> from scot_hycnn.solver import Settings
     >>> settings = Settings.for_cells(500, 500, 30, device="cpu", rng=0)
     >>> settings.hidden, settings.n_ensemble, settings.max_steps, settings.balanced
-    ((32, 32, 32), 4, 600, True)
+    ((32, 32, 32), 4, 150, True)
     >>> settings.report()["batch_size"], settings.report()["potential"]
     (128, 'hycnn')
-    >>> settings.conjugates, Settings.for_cells(500, 5000, 30, device="cpu", rng=0).conjugates
+    >>> settings.conjugates, Settings.for_cells(500, 10**6, 30, device="cpu", rng=0).conjugates
     ('cached', 'amortized')
     """
 
@@ -237,15 +234,17 @@ class Settings:
             given["hidden"] = potential.hidden
         n_cells, n_largest = min(n_source, n_target), max(n_source, n_target)
         steps = STEPS_ROUNDED_TO * round(STEPS_PER_ROOT * math.sqrt(n_cells) / STEPS_ROUNDED_TO)
+        steps = round(recipe.times * min(max(steps, MIN_STEPS), MAX_STEPS))
         few = n_cells <= FEW_CELLS
+        cached = n_target <= MAX_CACHED_CELLS and N_ENSEMBLE * n_target * n_dims <= MAX_CACHED_VALUES
         suited = {
             "hidden": HIDDEN_OF_FEW if few else HIDDEN,
-            "max_steps": min(max(steps, MIN_STEPS), MAX_STEPS),
+            "max_steps": steps,
             "batch_size": BATCH_SIZE_OF_FEW if few else BATCH_SIZE_OF_MANY if n_cells >= MANY_CELLS else BATCH_SIZE,
             "n_ensemble": N_ENSEMBLE,
             "lr": recipe.lr,
             "weight_decay": recipe.weight_decay,
-            "conjugates": CACHED if recipe.can_cache and n_target <= FEW_CELLS else AMORTIZED,
+            "conjugates": CACHED if recipe.can_cache and cached else AMORTIZED,
         }
         options: dict[str, Any] = {**suited, **recipe.defaults, **given, "device": device, "rng": rng}
         if is_integer(options["batch_size"], minimum=1):

@@ -88,14 +88,14 @@ def test_a_keyword_of_fit_many_that_is_misspelt_is_named_too():
 @pytest.mark.parametrize(
     ("n_source", "n_target", "expected"),
     [
-        (20, 20, (600, 128, (32,) * 3, "cached")),
-        (1000, 1000, (600, 128, (32,) * 3, "cached")),
-        (1001, 1001, (600, 256, (48,) * 4, "amortized")),
-        (500, 1001, (600, 128, (32,) * 3, "amortized")),
-        (5000, 1000, (600, 128, (32,) * 3, "cached")),
-        (5000, 5000, (1000, 256, (48,) * 4, "amortized")),
-        (10_000, 20_000, (1200, 512, (48,) * 4, "amortized")),
-        (10**7, 10**7, (1200, 512, (48,) * 4, "amortized")),
+        (20, 20, (150, 128, (32,) * 3, "cached")),
+        (1000, 1000, (200, 128, (32,) * 3, "cached")),
+        (1001, 1001, (200, 256, (64, 64), "cached")),
+        (500, 1001, (150, 128, (32,) * 3, "cached")),
+        (5000, 5000, (450, 256, (64, 64), "cached")),
+        (10_000, 20_000, (650, 512, (64, 64), "cached")),
+        (5000, 200_000, (450, 256, (64, 64), "amortized")),
+        (10**7, 10**7, (900, 512, (64, 64), "amortized")),
     ],
 )
 def test_defaults_suit_the_number_of_cells(n_source, n_target, expected):
@@ -114,7 +114,7 @@ def test_options_of_the_user_stay():
 
 @pytest.mark.parametrize(
     ("solver", "lr", "weight_decay"),
-    [("amortized", 0.02, 1.0), ("minimax", 0.02, 1.0), ("w2gn", 0.02, 1.0), ("enot", 0.005, 0.0), ("paper", 0.01, 0.0)],
+    [("amortized", 0.04, 1.0), ("minimax", 0.04, 1.0), ("w2gn", 0.04, 1.0), ("enot", 0.005, 0.0), ("paper", 0.01, 0.0)],
 )
 def test_a_solver_has_its_rates_and_only_the_default_one_a_cache(solver, lr, weight_decay):
     settings = settings_for(solver=solver)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from scot_hycnn.potentials import Potential
-from scot_hycnn.solver.training._optimiser import AveragedAdam, descend
+from scot_hycnn.solver.training._optimiser import Optimiser, descend
 
 
 def enot_step(
     potential: Potential,
-    f: AveragedAdam,
-    g: AveragedAdam,
+    f: Optimiser,
+    g: Optimiser,
     batches: Sequence[tuple[Tensor, ...]],
     lr: float | Tensor,
     *,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scot_hycnn.potentials import Potential
-from scot_hycnn.solver.training._optimiser import AveragedAdam, descend
+from scot_hycnn.solver.training._optimiser import Optimiser, descend
 
 # Steps on g for each step on f, the S of the paper.
 N_INNER = 5
@@ -16,8 +16,8 @@ N_INNER = 5
 
 def minimax_step(
     potential: Potential,
-    f: AveragedAdam,
-    g: AveragedAdam,
+    f: Optimiser,
+    g: Optimiser,
     batches: Sequence[tuple[Tensor, ...]],
     lr: float | Tensor,
     *,

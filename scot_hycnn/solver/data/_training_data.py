@@ -16,6 +16,7 @@ from scot_hycnn.potentials._gaussian import Gaussian
 from ._checks import Array, Rows
 from ._coordinates import Coordinates
 from ._groups import Groups
+from ._no_change import NoChange
 
 # Scoring costs n m distances; beyond this many cells the choice of a blend gains nothing.
 MAX_VALIDATION_CELLS = 2000
@@ -31,9 +32,8 @@ class Strata:
     # Where the cells of each group begin in `order`, and how many they are, shape (K,).
     start: Tensor
     size: Tensor
-    # Row numbers of the cells ordered by group, shape (n,), and the number of each cell's group.
+    # Row numbers of the cells ordered by group, shape (n,).
     order: Tensor
-    codes: NDArray[np.intp]
 
     @classmethod
     def of(cls, codes: NDArray[np.intp], proportions: NDArray[np.float64], device: str) -> Strata:
@@ -44,7 +44,7 @@ class Strata:
             torch.as_tensor(rows, device=device) for rows in (np.cumsum(size) - size, size, np.argsort(codes))
         )
         cumulative = torch.as_tensor(share / share[-1], dtype=torch.float32, device=device)
-        return cls(cumulative, start, sizes, order, codes)
+        return cls(cumulative, start, sizes, order)
 
     def draw(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
         """Return row numbers, with replacement."""
@@ -74,6 +74,8 @@ class TrainingData:
     # The Gaussian map's potential at the source and its conjugate at the target validation cells.
     gaussian_x: Tensor
     gaussian_y: Tensor
+    # Whether the training cells show a response at all.
+    no_change: NoChange
     # With groups: how batches are drawn from the training cells, and the weight of each source cell, (n,), sum 1.
     strata_x: Strata | None = None
     strata_y: Strata | None = None
@@ -93,13 +95,13 @@ class TrainingData:
             in_x, in_y = (validation_rows(cells, fraction, generator) for cells in (x, y))
             train_weights: tuple[Array | None, ...] = (None, None)
             all_weights: tuple[Array | None, ...] = (None, None)
+            codes = None
         else:
             in_x, in_y = groups.hold_out(fraction, MAX_VALIDATION_CELLS, generator)
             train_groups = groups.take(~in_x, ~in_y)
             train_weights, all_weights = train_groups.weights, groups.weights
-            strata_x, strata_y = (
-                Strata.of(codes, groups.proportions, device) for codes in (train_groups.x, train_groups.y)
-            )
+            codes = train_groups.x, train_groups.y
+            strata_x, strata_y = (Strata.of(of_cloud, groups.proportions, device) for of_cloud in codes)
             sampling = {"strata_x": strata_x, "strata_y": strata_y, "weights_x": train_weights[0]}
         # The validation cells must not shape the coordinates in which they judge the networks.
         coordinates, all_cells = (
@@ -114,6 +116,7 @@ class TrainingData:
             _tensor(coordinates.source(x[~in_x]), device),
             _tensor(coordinates.target(y[~in_y]), device),
             **_validation(coordinates, x_held, y_held, device),
+            no_change=NoChange.test(x[~in_x], y[~in_y], codes, np.random.default_rng(rng)),
             **sampling,
         )
 

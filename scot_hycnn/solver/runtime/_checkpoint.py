@@ -18,7 +18,7 @@ from scot_hycnn.solver.model._files import load, save
 from scot_hycnn.solver.model._map import TransportMap
 
 # A state of training in another format has another name, so that it is not found.
-FORMAT = 2
+FORMAT = 3
 
 
 class CheckpointFolder:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial.distance import cdist
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import MIN_STEPS, Settings
@@ -35,11 +34,6 @@ from ._blend import (
 
 # Cells on which the certificate is measured: enough to see a fault, few enough to take well under a second.
 CERTIFICATE_CELLS = 200
-# Cells of each condition that the test for a response compares: with 500 it takes some hundredths of a second.
-N_COMPARED = 500
-N_PERMUTATIONS = 199
-# Above this p value no response is seen.
-SIGNIFICANT = 0.05
 # With fewer steps than this, networks that do not beat the Gaussian map are no evidence that it is the better map.
 FEW_STEPS = MIN_STEPS // 2
 
@@ -64,7 +58,7 @@ def final_map(
     falls_back = settings.balanced or settings.potential == GAUSSIAN
     ensemble, blends, scores, chosen = _chosen(network, trained, cells, settings, left_out, falls_back=falls_back)
     blend, score = blends[chosen], scores[chosen]
-    validation = _validation(cells, settings, scores, blends, chosen)
+    validation = _validation(cells, scores, blends, chosen)
     if left_out is not None:
         validation |= by_blend_left_out(left_out)
     if groups_left_out:
@@ -133,12 +127,9 @@ def _chosen(
     return ensemble, BLENDS, scores, chosen if is_usable(scores[chosen], scores) else 0
 
 
-def _validation(
-    cells: TrainingData, settings: Settings, scores: Sequence[Score], blends: Sequence[float], chosen: int
-) -> dict[str, Any]:
+def _validation(cells: TrainingData, scores: Sequence[Score], blends: Sequence[float], chosen: int) -> dict[str, Any]:
     """Return the validation report of a map: scores of the chosen blend, of the Gaussian map, and of all blends."""
     score = scores[chosen]
-    distance, p_value = _response(cells, np.random.default_rng(settings.rng))
     return {
         "blend": blends[chosen],
         "J": score.semi_dual,
@@ -148,8 +139,8 @@ def _validation(
         "residual": score.residual,
         "mean_error": score.mean_error,
         "variance_ratio": score.variance_ratio,
-        "energy_distance_no_change": distance,
-        "p_no_change": p_value,
+        "energy_distance_no_change": cells.no_change.energy_distance,
+        "p_no_change": cells.no_change.p_value,
         "n_source": len(cells.x_validation),
         "n_target": len(cells.y_validation),
         "far_source": cells.far_x,
@@ -167,7 +158,7 @@ def _outcome(
         outcome = Outcome.REQUESTED
     elif validation["blend"] == 0:
         kept = f"The Gaussian map was kept: on {held_out} the networks were not better after {trained.n_steps} steps."
-        if validation["p_no_change"] > SIGNIFICANT:
+        if not trained.cells.no_change.rejected:
             outcome = Outcome.NO_RESPONSE
             sentences.append(
                 f"{kept} No response was seen: source and target cells are as near to each other as random halves of "
@@ -214,37 +205,3 @@ def _w2_squared(cells: TrainingData, semi_dual: float) -> float:
     estimate = shift @ shift + 2 * shift @ (xi.mean(0) - eta.mean(0)) + spread - 2 * semi_dual
     # Sampling noise can push an estimate near zero below it.
     return max(float(estimate), 0.0)
-
-
-def _response(cells: TrainingData, rng: np.random.Generator) -> tuple[float, float]:
-    """Return the energy distance of source and target training cells, and the p value of no response.
-
-    Source: Székely & Rizzo (2013), Energy statistics, J. Stat. Plan. Inference 143, sec. 7.
-    """
-    # Only the cells that are compared leave balanced coordinates: there may be 100,000, for each of many maps.
-    rows_x, rows_y = (rng.permutation(len(cloud))[:N_COMPARED] for cloud in (cells.x, cells.y))
-    x = cells.coordinates.invert_source(as_numpy(cells.x[torch.as_tensor(rows_x, device=cells.x.device)]))
-    y = cells.coordinates.invert_target(as_numpy(cells.y[torch.as_tensor(rows_y, device=cells.y.device)]))
-    both, n_cells = np.concatenate([x, y]), len(x) + len(y)
-    is_source = np.arange(n_cells) < len(x)
-    # If the treatment does nothing, labels of condition are exchangeable; with groups within these alone, so that other
-    # proportions of groups are not taken for a response.
-    codes = np.zeros(n_cells, dtype=np.intp)
-    if cells.strata_x is not None and cells.strata_y is not None:
-        codes = np.concatenate([cells.strata_x.codes[rows_x], cells.strata_y.codes[rows_y]])
-    # Where the cells are sorted by group and then at random, labels in the order of groups stay within their group.
-    by_group = np.argsort(codes, kind="stable")
-    divisions = np.empty((N_PERMUTATIONS + 1, n_cells))
-    divisions[0] = is_source
-    for division in divisions[1:]:
-        division[np.lexsort((rng.random(n_cells), codes))] = is_source[by_group]
-    # One matrix product gives the sums of distances within and between the parts of all divisions, and so their energy
-    # distances (U-statistics).
-    between_cells = cdist(both, both)
-    n, m = len(x), len(y)
-    to_source = divisions @ between_cells
-    within_source = (to_source * divisions).sum(1)
-    between = to_source.sum(1) - within_source
-    within_target = between_cells.sum() - within_source - 2 * between
-    distances = 2 * between / (n * m) - within_source / (n * (n - 1)) - within_target / (m * (m - 1))
-    return float(distances[0]), float((distances >= distances[0]).mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -67,7 +68,9 @@ class Monitor:
         self._gaussian = Snapshot(self.x[:0], torch.zeros_like(self.x[:, 0]), torch.zeros_like(self.y[:, 0]), 0.0)
         self._best = self._last = self._gaussian
         self.history: dict[str, NDArray[np.float64]] = {}
-        self.clearly_worse_than_gaussian = False
+        self._response_seen = cells.no_change.rejected
+        # J of the best map so far minus that of the Gaussian map, in standard errors.
+        self._difference = -math.inf
         self.gain = 0.0
 
     def check(self, step: int, snapshot: Snapshot, losses: tuple[Tensor, Tensor]) -> None:
@@ -78,7 +81,7 @@ class Monitor:
         j, error = snapshot.minus(self._gaussian)
         # After a failure the best state before it is judged, because that one will be selected.
         judged, its_error = (j, error) if j.isfinite() else self._best.minus(self._gaussian)
-        self.clearly_worse_than_gaussian = not bool(judged < 3 * its_error)
+        self._difference = float(judged / its_error) if its_error else math.copysign(math.inf, float(judged))
         self.gain = float(judged) / self._scale
         row = {
             "step": step,
@@ -91,6 +94,13 @@ class Monitor:
         }
         before = self.history or {name: np.empty(0, type(value)) for name, value in row.items()}
         self.history = {name: np.append(before[name], value) for name, value in row.items()}
+
+    def is_hopeless(self, fraction: float) -> bool:
+        """Return whether training can stop after this fraction of the steps, since the Gaussian map will be kept."""
+        # Of 40 conditions with 500 cells, those without a visible response end at the Gaussian map unless J is clearly
+        # lower by then.
+        without_response = fraction >= 0.3 and not self._response_seen and not self._difference < -2
+        return without_response or (fraction >= 0.5 and not self._difference < 3)
 
     def selected(self) -> Tensor:
         """Return the parameters of the check with the lowest J, or of the last one if it is as good: (K, P), finite."""
@@ -113,7 +123,7 @@ class Monitor:
             "last": asdict(self._last),
             "history": self.history,
             "seconds": time.perf_counter() - self._started,
-            "clearly_worse_than_gaussian": self.clearly_worse_than_gaussian,
+            "difference": self._difference,
             "gain": self.gain,
         }
 
@@ -121,7 +131,7 @@ class Monitor:
         """Restore the state that ``state()`` returned."""
         self._best, self._last = Snapshot(**state["best"]), Snapshot(**state["last"])
         self.history, self._started = dict(state["history"]), time.perf_counter() - state["seconds"]
-        self.clearly_worse_than_gaussian, self.gain = state["clearly_worse_than_gaussian"], state["gain"]
+        self._difference, self.gain = state["difference"], state["gain"]
 
 
 @torch.no_grad()

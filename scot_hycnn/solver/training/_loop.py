@@ -24,7 +24,7 @@ from scot_hycnn.solver.runtime._device import ThreadMap, full_precision, in_thre
 
 from ._cuda_graph import RecordedStep, Step
 from ._early_stopping import Monitor, score_ensembles
-from ._optimiser import AveragedAdam, cosine
+from ._optimiser import Optimiser, cosine
 from ._semi_dual import ConjugateCache, semi_dual_step
 
 N_CHECKS = 10
@@ -32,13 +32,14 @@ N_CHECKS = 10
 
 @dataclass(frozen=True)
 class Method:
-    """A training method: its step, and how Adam takes it."""
+    """A training method: its step, and how the optimiser takes it."""
 
     # It takes the potential, the optimisers of f and of the second network g (or a cache of conjugates), fresh batches
     # and the learning rate; trains f and g by one step; and returns their losses, shape (K,), on the device.
     step: Callable[..., tuple[Tensor, Tensor]]
     n_batches: int = 1
-    # Options of AveragedAdam; an average of 0 returns the last step.
+    # Options of Optimiser; an average of 0 returns the last step.
+    soap: bool = False
     betas: tuple[float, float] = (0.5, 0.9)
     max_norm: float = 1.0
     averaging: float = 0.98
@@ -50,13 +51,14 @@ class Method:
 # error than 5 there and on T = 4x^3 (d = 50), for 15 % more time. From the cache, 3 reach the error of these 8 in half
 # the time (benchmarks/screen.py); without the cached step sizes 5 were needed.
 AMORTIZED_REFINEMENTS, CACHED_REFINEMENTS = 8, 3
+SOAP_BETAS = (0.8, 0.95)
 # A step of the others takes a third to twice the time of the default (benchmarks/speed.py).
 METHODS = {
-    AMORTIZED: Method(partial(semi_dual_step, n_refinements=AMORTIZED_REFINEMENTS)),
-    CACHED: Method(partial(semi_dual_step, n_refinements=CACHED_REFINEMENTS)),
-    "minimax": Method(minimax_step, n_batches=N_INNER + 1),
-    "w2gn": Method(w2gn_step),
-    # With harder clipping the noise of the regulariser wins; see its rate in _options.py.
+    AMORTIZED: Method(partial(semi_dual_step, n_refinements=AMORTIZED_REFINEMENTS), soap=True, betas=SOAP_BETAS),
+    CACHED: Method(partial(semi_dual_step, n_refinements=CACHED_REFINEMENTS), soap=True, betas=SOAP_BETAS),
+    "minimax": Method(minimax_step, n_batches=N_INNER + 1, soap=True, betas=SOAP_BETAS),
+    "w2gn": Method(w2gn_step, soap=True, betas=SOAP_BETAS),
+    # With SOAP, or with harder clipping, the noise of the regulariser wins; see its rate in _options.py.
     "enot": Method(enot_step, max_norm=10.0),
     # arXiv:2604.26942, app. D.3: plain Adam, whose last step is the result.
     "paper": Method(
@@ -125,10 +127,8 @@ def train(
             _check(in_parallel, network, state, checked, n_threads=n_threads, step=step, losses=losses)
             gain = sum(monitors[k].gain for k in running) / len(running)
 
-            # Stop maps at their last step, and from half of the steps on those that are clearly worse than the Gaussian
-            # map.
-            may_stop = settings.balanced and 2 * step >= max_steps
-            hopeless = {k for k in running if may_stop and monitors[k].clearly_worse_than_gaussian}
+            # Stop maps at their last step, and earlier those for which the Gaussian map will be kept.
+            hopeless = {k for k in running if settings.balanced and monitors[k].is_hopeless(step / max_steps)}
             for k, n_bad in zip(running, state["f"]["n_bad_gradients"].split(n), strict=True):
                 if k in hopeless or step == max_steps:
                     theta = monitors[k].selected() if settings.balanced else monitors[k].last()
@@ -180,7 +180,7 @@ class _Shard:
     """The members that one thread trains, which are these rows of all."""
 
     rows: slice
-    parts: dict[str, AveragedAdam | ConjugateCache]  # "f", and "g" or "cache"
+    parts: dict[str, Optimiser | ConjugateCache]  # "f", and "g" or "cache"
     step: Step
 
 
@@ -192,18 +192,19 @@ def _divide(state: State, network: Potential, settings: Settings, method: Method
     shards = []
     for rows in map(slice, ends[:-1], ends[1:]):
         selected = _select(state, rows)
-        parts: dict[str, AveragedAdam | ConjugateCache] = {}
+        parts: dict[str, Optimiser | ConjugateCache] = {}
         for name, tensors in selected.items():
             if name == "cache":
                 parts[name] = ConjugateCache(**{key: tensor.clone() for key, tensor in tensors.items()})
                 continue
-            parts[name] = adam = AveragedAdam(
+            parts[name] = adam = Optimiser(
                 network,
                 tensors["theta"].clone(),
                 betas=method.betas,
                 weight_decay=settings.weight_decay,
                 max_norm=method.max_norm,
                 averaging=method.averaging,
+                soap=method.soap,
             )
             if len(tensors) > 1:  # before the first step there is theta alone
                 adam.load(tensors)
@@ -226,8 +227,10 @@ def _step(
 ) -> tuple[Tensor, Tensor]:
     """Train the members of a shard by one step and return their losses of f and g."""
     for part in shard.parts.values():
-        if isinstance(part, AveragedAdam):
+        if isinstance(part, Optimiser):
             network.at_step(part.theta, n_done, max_steps)
+            # A CUDA graph cannot record this, so that it stands beside the step.
+            part.renew(n_done)
     return shard.step([tuple(cells[shard.rows] for cells in batch) for batch in batches], lr)
 
 

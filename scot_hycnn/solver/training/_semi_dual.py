@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver.model._blended import ascend
 
-from ._optimiser import AveragedAdam, descend
+from ._optimiser import Optimiser, descend
 
 
 class ConjugateCache:
@@ -54,8 +54,8 @@ class ConjugateCache:
 
 def semi_dual_step(
     potential: Potential,
-    f: AveragedAdam,
-    start: AveragedAdam | ConjugateCache,
+    f: Optimiser,
+    start: Optimiser | ConjugateCache,
     batches: Sequence[tuple[Tensor, Tensor, Tensor]],
     lr: float | Tensor,
     *,

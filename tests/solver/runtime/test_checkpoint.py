@@ -15,10 +15,11 @@ import pytest
 import torch
 
 from scot_hycnn.solver import fit, fit_many
+from scot_hycnn.solver.training._optimiser import Optimiser
 
 QUICK = {"hidden": (8, 8), "max_steps": 40, "batch_size": 32, "n_ensemble": 2, "device": "cpu", "progress": False}
 GROUPS = (["a", "b", "c", "d"] * 50, [["a", "b", "c", "d"] * 50] * 3)
-# Calls of Adam in each step of training.
+# Updates of optimisers in each step of training.
 CALLS = {"amortized": 2, "cached": 1, "minimax": 6, "w2gn": 2, "enot": 2, "paper": 6}
 
 
@@ -40,23 +41,23 @@ def same_bits(maps, others):
 
 
 @contextmanager
-def adam_steps(monkeypatch, *, stop_after=None):
-    """Count Adam's steps; after so many a KeyboardInterrupt, as by Ctrl-C, ends the fit."""
-    step, counted = torch.optim.Adam.step, []
+def updates(monkeypatch, *, stop_after=None):
+    """Count updates of optimisers; after so many a KeyboardInterrupt, as by Ctrl-C, ends the fit."""
+    update, counted = Optimiser.update, []
 
-    def counting(adam):
+    def counting(*arguments):
         if len(counted) == stop_after:
             raise KeyboardInterrupt
         counted.append(None)
-        return step(adam)
+        return update(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch.optim.Adam, "step", counting)
+        patch.setattr(Optimiser, "update", counting)
         yield counted
 
 
 def interrupt(monkeypatch, n_steps, call):
-    with adam_steps(monkeypatch, stop_after=n_steps), pytest.raises(KeyboardInterrupt):
+    with updates(monkeypatch, stop_after=n_steps), pytest.raises(KeyboardInterrupt):
         call()
 
 
@@ -74,7 +75,7 @@ def test_an_interrupted_fit_continues_to_the_same_bits(tmp_path, monkeypatch, na
     call = lambda **more: fit_many(normal(0), targets(), **options, **more)  # noqa: E731
     interrupt(monkeypatch, step * CALLS[name], lambda: call(checkpoint_dir=tmp_path))
     assert suffixes(tmp_path) == [".checkpoint"] * (step > 3)
-    with adam_steps(monkeypatch) as counted:
+    with updates(monkeypatch) as counted:
         maps = call(checkpoint_dir=tmp_path)
     assert len(counted) == CALLS[name] * (40 - step // 4 * 4 if step > 3 else 40)
     same_bits(maps, call())
@@ -83,15 +84,14 @@ def test_an_interrupted_fit_continues_to_the_same_bits(tmp_path, monkeypatch, na
 
 def test_maps_that_had_stopped_early_are_kept(tmp_path, monkeypatch):
     """The second of three maps explodes at every step, and stops after half of them."""
-    adam_step = torch.optim.Adam.step
+    update = Optimiser.update
 
-    def exploding(adam):
-        adam_step(adam)
-        theta = adam.param_groups[0]["params"][0].data
-        if len(theta) == 6:
-            theta[2:4] = torch.nan
+    def exploding(optimiser, *arguments):
+        update(optimiser, *arguments)
+        if len(optimiser.theta) == 6:
+            optimiser.theta.data[2:4] = torch.nan
 
-    monkeypatch.setattr(torch.optim.Adam, "step", exploding)
+    monkeypatch.setattr(Optimiser, "update", exploding)
     expected = fit_many(normal(0), targets(), **QUICK)
     assert expected[1].params["n_steps"] == 20
     interrupt(monkeypatch, 33, lambda: fit_many(normal(0), targets(), **QUICK, checkpoint_dir=tmp_path))
@@ -120,7 +120,7 @@ def test_an_interruption_among_the_folds_repeats_neither_networks_nor_finished_f
     expected = fit_many(normal(0), targets(), **options)
     interrupt(monkeypatch, 110, lambda: fit_many(normal(0), targets(), **options, checkpoint_dir=tmp_path))
     assert suffixes(tmp_path) == [".checkpoint"] * 3  # of the networks, and of the folds of two maps
-    with adam_steps(monkeypatch) as counted:
+    with updates(monkeypatch) as counted:
         same_bits(fit_many(normal(0), targets(), **options, checkpoint_dir=tmp_path), expected)
     assert len(counted) == 12 + 40
     assert suffixes(tmp_path) == [".safetensors"] * 3
@@ -144,7 +144,7 @@ def test_finished_maps_are_not_fitted_again(tmp_path, monkeypatch):
     folder, labels = tmp_path / "new" / "maps", ["a", "b"] * 100
     call = lambda ys, groups: fit_many(normal(0), ys, groups=groups, checkpoint_dir=folder, **QUICK)  # noqa: E731
     first = call(targets(), (labels, [labels] * 3))
-    with adam_steps(monkeypatch) as counted:
+    with updates(monkeypatch) as counted:
         again = call(targets()[::-1], (pd.Categorical(labels), [np.array(labels, dtype=object)] * 3))
     assert not counted
     same_bits(again, first[::-1])
@@ -176,7 +176,7 @@ def test_to_begin_anew_replaces_files_when_new_ones_are_there(tmp_path, monkeypa
     interrupt(monkeypatch, 30, lambda: fit_many(normal(0), targets(), **options, resume=False))
     left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert contents.items() <= left.items()  # nothing is lost
-    with adam_steps(monkeypatch) as counted:
+    with updates(monkeypatch) as counted:
         same_bits(fit_many(normal(0), targets(), **options, resume=False), expected)
     assert len(counted) == 40
     assert {path.name for path in tmp_path.iterdir()} == contents.keys()
@@ -227,16 +227,17 @@ import threading
 import numpy as np
 import torch
 from scot_hycnn.solver import fit_many
+from scot_hycnn.solver.training._optimiser import Optimiser
 
-def step(adam, original=torch.optim.Adam.step):
+def update(*arguments, original=Optimiser.update):
     seen.append(None)
     if len(seen) == {after}:
         # From another thread, so that the signal comes at any moment of the steps or of the writing that follow.
         threading.Timer({seconds}, os.kill, (os.getpid(), signal.SIGKILL)).start()
-    return original(adam)
+    return original(*arguments)
 
 seen = []
-torch.optim.Adam.step = step
+Optimiser.update = update
 torch.set_num_threads(1)
 normal = lambda seed: np.random.default_rng(seed).normal(size=(200, 2))
 ys = [(y := normal(seed)) + seed * np.sign(y) for seed in range(1, 4)]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from scot_hycnn.solver import TransportMap, fit, fit_many, resolve_device
+from scot_hycnn.solver.training._optimiser import Optimiser
 
 QUICK = {"hidden": (4, 4), "max_steps": 10, "batch_size": 32, "n_ensemble": 2, "device": "cpu", "progress": False}
 GROUPS = (np.repeat(list("abcd"), 50),) * 2
@@ -83,17 +84,17 @@ def test_a_fit_is_the_same_under_other_defaults(options):
 def test_an_interrupted_fit_continues_under_other_defaults(tmp_path, monkeypatch):
     x, y = np.random.default_rng(0).normal(size=(2, 200, 2))
     options = QUICK | {"max_steps": 40}
-    expected, step, steps = fit_many(x, [y, x], **options), torch.optim.Adam.step, []
+    expected, step, steps = fit_many(x, [y, x], **options), Optimiser.update, []
 
-    def interrupted(adam):
+    def interrupted(*arguments):
         steps.append(None)
-        if len(steps) == 25:
+        if len(steps) == 11:
             raise KeyboardInterrupt
-        return step(adam)
+        return step(*arguments)
 
     with other_defaults():
         with monkeypatch.context() as patch:
-            patch.setattr(torch.optim.Adam, "step", interrupted)
+            patch.setattr(Optimiser, "update", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 fit_many(x, [y, x], checkpoint_dir=tmp_path, **options)
         for fitted, one in zip(fit_many(x, [y, x], checkpoint_dir=tmp_path, **options), expected, strict=True):

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_info
 
 from scot_hycnn.solver import fit, fit_many
 from scot_hycnn.solver.runtime._device import in_threads, limited_threads
+from scot_hycnn.solver.training._optimiser import Optimiser
 
 QUICK = {"hidden": (8, 8), "max_steps": 40, "batch_size": 64, "n_ensemble": 4, "device": "cpu", "progress": False}
 
@@ -99,15 +100,15 @@ def test_a_failure_is_raised_and_leaves_nothing_behind():
 
 def test_an_interrupt_ends_all_threads(monkeypatch):
     torch.set_num_threads(2)
-    step, steps, running = torch.optim.Adam.step, [], threading.active_count()
+    step, steps, running = Optimiser.update, [], threading.active_count()
 
-    def interrupted(adam):
+    def interrupted(*arguments):
         steps.append(None)
         if len(steps) == 7:
             raise KeyboardInterrupt
-        return step(adam)
+        return step(*arguments)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", interrupted)
+    monkeypatch.setattr(Optimiser, "update", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(normal(0), moved_apart(1), **QUICK)
     assert (threading.active_count(), torch.get_num_threads()) == (running, 2)
@@ -162,17 +163,17 @@ def test_fits_in_threads_and_processes_give_the_bits_of_fits_in_turn():
 
 def test_a_fit_that_begins_in_a_new_thread_while_another_trains_is_divided_as_if_it_were_alone(monkeypatch):
     torch.set_num_threads(2)
-    alone, step, lock, inner = theta_of(1), torch.optim.Adam.step, threading.Lock(), []
+    alone, step, lock, inner = theta_of(1), Optimiser.update, threading.Lock(), []
 
-    def begin_another(adam):
+    def begin_another(*arguments):
         with lock:
             begin = not inner
             if begin:
                 inner.append(None)
         if begin:
             inner[0] = in_new_thread(lambda: theta_of(1))
-        return step(adam)
+        return step(*arguments)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", begin_another)
+    monkeypatch.setattr(Optimiser, "update", begin_another)
     theta_of(2)
     np.testing.assert_array_equal(inner[0], alone)

@@ -12,7 +12,7 @@ from scot_hycnn.solver.selection import _final_map
 QUICK = {"max_steps": 40, "hidden": (8, 8), "n_ensemble": 1, "device": "cpu"}
 FORWARD = {"max_steps": 60, "hidden": (16, 16), "n_ensemble": 2, "lr": 0.05}
 # Networks that are worse than the Gaussian map.
-TOO_FAST = {"lr": 2.0, "weight_decay": 0.0}
+TOO_FAST = {"lr": 50.0, "weight_decay": 0.0}
 
 
 def normal(seed, n_cells=400, n_dims=3):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from scot_hycnn.potentials import HyCNN
+from scot_hycnn.solver.data._no_change import NoChange
 from scot_hycnn.solver.data._training_data import TrainingData
 from scot_hycnn.solver.model._blended import Blended
 from scot_hycnn.solver.selection._blend import CONVERGED, score_blends
@@ -91,13 +93,13 @@ def test_after_a_blow_up_the_best_state_before_it_is_selected(monitor, bad, memb
     j = check_all(monitor, FAIR, GOOD, exploded, 10 * FAIR)
     assert torch.equal(monitor.selected(), GOOD)
     assert (j[2:] > j[1]).all()
-    assert not monitor.clearly_worse_than_gaussian  # the selected state is not
+    assert not monitor.is_hopeless(1.0)  # the selected state is not
 
 
 def test_if_every_check_failed_the_parameters_are_finite_and_the_gaussian_map_is_better(monitor):
     check_all(monitor, GOOD * math.nan, GOOD * math.inf)
     assert torch.equal(monitor.selected(), torch.zeros_like(GOOD))
-    assert monitor.clearly_worse_than_gaussian
+    assert monitor.is_hopeless(1.0)
     check_all(monitor, GOOD)
     assert torch.equal(monitor.selected(), GOOD)
 
@@ -106,8 +108,20 @@ def test_only_what_is_clearly_worse_is_called_so(monitor):
     verdicts = []
     for theta in (GOOD * math.nan, POOR, POOR * math.nan, GOOD, POOR, GOOD * math.nan):
         check_all(monitor, theta)
-        verdicts.append(monitor.clearly_worse_than_gaussian)
+        verdicts.append(monitor.is_hopeless(0.5))
+        assert not monitor.is_hopeless(0.4)
     assert verdicts == [True, True, True, False, True, False]
+
+
+@pytest.mark.parametrize(("gain", "stops"), [(-3, False), (-1, True), (1, True)])
+def test_without_a_visible_response_training_stops_early_unless_j_is_clearly_lower(cells, gain, stops):
+    no_response = replace(cells, no_change=NoChange(0.0, 0.5))
+    noise, zeros = torch.linspace(-1, 1, 200), torch.zeros(200)
+    for one, expected in ((Monitor(no_response), stops), (Monitor(cells), False)):
+        potential = noise + gain * (noise.var() / 200).sqrt()
+        one.check(1, Snapshot(GOOD, potential, zeros, residual=0.0), LOSSES)
+        assert one.is_hopeless(0.3) == expected
+        assert not one.is_hopeless(0.2)
 
 
 def test_history_has_a_row_for_each_check(monitor, cells):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 from scot_hycnn.potentials import ICNN, HyCNN
+from scot_hycnn.potentials._potential import unpack
 from scot_hycnn.solver.baselines._enot import enot_step
 from scot_hycnn.solver.baselines._minimax import minimax_step
 from scot_hycnn.solver.baselines._w2gn import w2gn_step
 from scot_hycnn.solver.model._blended import refine
-from scot_hycnn.solver.training._optimiser import AveragedAdam, cosine
+from scot_hycnn.solver.training._optimiser import CURVATURE_DECAY, RENEW_EVERY, Optimiser, cosine
 from scot_hycnn.solver.training._semi_dual import ConjugateCache, semi_dual_step
 
 N_MAPS, BATCH, LR = 2, 5, 0.01
@@ -34,8 +36,9 @@ def optimiser(network, seed, noise=0.5, **options):
     """Networks at some distance from their start, so that some weights of a soft one are negative."""
     theta = network.init(N_MAPS, torch.Generator().manual_seed(seed)).double()
     theta += noise * normal(seed, *theta.shape)
-    defaults = {"betas": (0.5, 0.9), "weight_decay": 0.0, "max_norm": math.inf, "averaging": 0.98}
-    return AveragedAdam(network, theta, **defaults | options)
+    # Without momentum the mean of the gradients is the last one.
+    defaults = {"betas": (0.0, 0.9), "weight_decay": 0.0, "max_norm": math.inf, "averaging": 0.98}
+    return Optimiser(network, theta, **defaults | options)
 
 
 class Alone:
@@ -148,7 +151,7 @@ def test_a_joint_step_follows_its_equations(name, network):
         assert not loss.requires_grad
         torch.testing.assert_close(loss, of_hand)
     for adam, before, gradient in zip((f, g), start, gradients, strict=True):
-        torch.testing.assert_close(adam.theta.grad, gradient)
+        torch.testing.assert_close(adam.state()["mean"], gradient)
         assert not torch.equal(adam.theta, before)
 
 
@@ -168,7 +171,7 @@ def test_a_minimax_step_moves_g_on_each_batch_but_the_last_and_then_f(network, n
     expected, gradients = by_hand(minimax, network, (f.theta, alone.theta), batches[-1][:2])
     losses = minimax_step(network, f, g, batches, LR)
     torch.testing.assert_close(g.theta, alone.theta)
-    torch.testing.assert_close(f.theta.grad, gradients[0])
+    torch.testing.assert_close(f.state()["mean"], gradients[0])
     torch.testing.assert_close(losses[0], expected[0])
     torch.testing.assert_close(losses[1], torch.stack(loss_g).detach())
 
@@ -206,7 +209,7 @@ def test_a_step_with_the_cache_follows_its_equations(network):
             torch.testing.assert_close(found[k], torch.stack([z for z, _ in ends]))
             torch.testing.assert_close(sizes[k], torch.tensor([size for _, size in ends], dtype=torch.float64))
             starts[k] = ends
-        torch.testing.assert_close(f.theta.grad, torch.autograd.grad(total, theta)[0])
+        torch.testing.assert_close(f.state()["mean"], torch.autograd.grad(total, theta)[0])
 
 
 def test_the_cache_keeps_other_cells_and_stores_no_step_size_that_is_not_a_number():
@@ -257,10 +260,13 @@ def test_steps_lower_the_semi_dual_of_each_map_whatever_the_cells_of_the_other(n
 # ---- the optimiser
 
 
+@pytest.mark.parametrize("soap", [False, True])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_network_that_explodes_does_not_change_the_others(bad):
-    clean, spoiled = optimiser(HARD, 0), optimiser(HARD, 0)
-    for step in range(5):
+def test_a_network_that_explodes_does_not_change_the_others(bad, soap):
+    clean, spoiled = optimiser(HARD, 0, soap=soap), optimiser(HARD, 0, soap=soap)
+    for step in range(12):
+        for one in (clean, spoiled):
+            one.renew(step)
         clean.update(clean.theta.detach().clone(), 0.01)
         gradient = spoiled.theta.detach().clone()
         gradient[1] *= bad if step == 2 else 1.0
@@ -275,7 +281,9 @@ def test_each_network_is_clipped_by_its_norm():
     """A huge gradient must not make the later steps of its network small through the second moment."""
     adam = optimiser(HARD, 0, max_norm=1.0)
     adam.update(torch.ones_like(adam.theta.detach()) * torch.tensor([[1e6], [1e-3]]), 0.01)
-    assert adam.theta.grad.norm(dim=1).tolist() == pytest.approx([1, 1e-3 * math.sqrt(HARD.n_parameters)], rel=1e-3)
+    assert adam.state()["mean"].norm(dim=1).tolist() == pytest.approx(
+        [1, 1e-3 * math.sqrt(HARD.n_parameters)], rel=1e-3
+    )
 
 
 def test_decay_shrinks_the_weights_on_x_alone():
@@ -296,14 +304,74 @@ def test_the_average_follows_theta_and_leaves_its_start():
     assert (adam.average - 5).abs().max() < 0.2
 
 
-def test_a_restored_optimiser_takes_the_same_steps():
-    adam, again = optimiser(HARD, 0), optimiser(HARD, 1)
-    adam.update(normal(0, *adam.theta.shape), 0.1)
-    again.load({name: tensor.numpy().copy() for name, tensor in adam.state().items()})
-    for one in (adam, again):
-        one.update(normal(1, *adam.theta.shape), 0.1)
-    for name, tensor in adam.state().items():
+@pytest.mark.parametrize("soap", [False, True])
+def test_a_restored_optimiser_takes_the_same_steps(soap):
+    one, again = optimiser(HARD, 0, soap=soap), optimiser(HARD, 1, soap=soap)
+    for step in range(7):
+        one.renew(step)
+        one.update(normal(step, *one.theta.shape), 0.1)
+    again.load({name: tensor.numpy().copy() for name, tensor in one.state().items()})
+    for step in range(7, 12):
+        for each in (one, again):
+            each.renew(step)
+            each.update(normal(step, *one.theta.shape), 0.1)
+    for name, tensor in one.state().items():
         assert torch.equal(tensor, again.state()[name])
+
+
+def soap_of_one_matrix(start, gradients, lr, betas):
+    """SOAP of one matrix with NumPy, from the paper's algorithm; the squares turn with their coordinates."""
+    theta, (m, n) = start.copy(), start.shape
+    mean, square, left, right = np.zeros((m, n)), np.zeros((m, n)), np.zeros((m, m)), np.zeros((n, n))
+    bases = np.eye(m), np.eye(n)
+    for step, gradient in enumerate(gradients):
+        if step and step % RENEW_EVERY == 0:
+            if step == RENEW_EVERY:
+                new = np.linalg.eigh(left).eigenvectors, np.linalg.eigh(right).eigenvectors
+            else:
+                new = np.linalg.qr(left @ bases[0]).Q, np.linalg.qr(right @ bases[1]).Q
+            square = (new[0].T @ bases[0]) ** 2 @ square @ ((new[1].T @ bases[1]) ** 2).T
+            bases = new
+        mean = betas[0] * mean + (1 - betas[0]) * gradient
+        left = CURVATURE_DECAY * left + (1 - CURVATURE_DECAY) * gradient @ gradient.T
+        right = CURVATURE_DECAY * right + (1 - CURVATURE_DECAY) * gradient.T @ gradient
+        square = betas[1] * square + (1 - betas[1]) * (bases[0].T @ gradient @ bases[1]) ** 2
+        turned = bases[0].T @ mean @ bases[1] / (1 - betas[0] ** (step + 1))
+        theta -= lr * bases[0] @ (turned / (np.sqrt(square / (1 - betas[1] ** (step + 1))) + 1e-8)) @ bases[1].T
+    return theta
+
+
+@pytest.mark.parametrize("name", ["W0", "V1", "Q", "b1", "w", "tau"])
+def test_soap_takes_the_steps_of_its_paper_for_each_network(name):
+    one = optimiser(HARD, 0, soap=True, betas=(0.8, 0.95))
+    start = unpack(one.theta.detach().clone(), HARD.shapes)[name]
+    gradients = [normal(step, *one.theta.shape) for step in range(2 * RENEW_EVERY + 3)]
+    for step, gradient in enumerate(gradients):
+        one.renew(step)
+        one.update(gradient.clone(), LR)
+    for k in range(N_MAPS):
+        of_network = [unpack(gradient, HARD.shapes)[name][k].numpy() for gradient in gradients]
+        if min(HARD.shapes[name]) > 1:
+            expected = soap_of_one_matrix(start[k].numpy(), of_network, LR, (0.8, 0.95))
+        else:  # Adam, as PyTorch has it
+            parameter = start[k].clone().requires_grad_()
+            adam = torch.optim.Adam([parameter], lr=LR, betas=(0.8, 0.95))
+            for gradient in of_network:
+                parameter.grad = torch.as_tensor(gradient.copy())
+                adam.step()
+            expected = parameter.detach().numpy()
+        np.testing.assert_allclose(unpack(one.theta.detach(), HARD.shapes)[name][k].numpy(), expected, rtol=1e-9)
+
+
+def test_no_step_of_soap_is_long_when_its_coordinates_change():
+    """A gradient of rank one is a single number in the eigenbases, and small everywhere else before."""
+    one = optimiser(HARD, 0, soap=True, betas=(0.8, 0.95))
+    direction = normal(7, *one.theta.shape)
+    for step in range(30):
+        before = one.theta.detach().clone()
+        one.renew(step)
+        one.update(direction + 0.01 * normal(step, *one.theta.shape), LR)
+        assert (one.theta.detach() - before).square().mean(1).sqrt().max() < 1.5 * LR
 
 
 def test_the_learning_rate_warms_up_and_anneals():
