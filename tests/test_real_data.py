@@ -38,7 +38,7 @@ def kang(folder: Path) -> tuple[anndata.AnnData, np.ndarray]:
 
 def test_kang_held_out_cells_are_closer_than_by_the_gaussian_map(real_data: Path) -> None:
     adata, training = kang(real_data)
-    sh.tl.hycnn_ot(adata, "control", "IFN-beta", mask_obs=training, max_steps=250, n_ensemble=2)
+    sh.tl.hycnn_ot(adata, "control", "IFN-beta", mask_obs=training)
 
     held_source = (adata.obs["condition"] == "control").to_numpy() & ~training
     held_target = (adata.obs["condition"] == "IFN-beta").to_numpy() & ~training
