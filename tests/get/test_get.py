@@ -154,7 +154,7 @@ def test_history_is_tidy(fitted):
     table = sh.get.history(fitted)
     assert table.columns[:2].tolist() == ["target", "step"]
     assert table["step"].is_monotonic_increasing
-    assert table["step"].iloc[-1] == sh.get.model(fitted, "IFN-beta").params["n_steps"]
+    assert table["step"].iloc[-1] == sh.get.model(fitted).params["n_steps"]
     assert table["target"].unique().tolist() == ["IFN-beta"]
     assert sh.get.history(fitted, "two").empty  # the Gaussian map has no history
 
