@@ -97,6 +97,7 @@ WRONG = {
     "components of a layer": (of_layer, None, r"components of adata\.layers\['umis'\], which looks like counts"),
     "components, no logarithm": (lambda c: with_pca(log_normalised(c, log=False)), None, "which looks like counts"),
     "three of 85": (lambda _: features([900, 700, 500]), "X", r"of the 85 .* hold .*'area 0'.*sc\.pp\.scale"),
+    "one of two": (lambda _: features([300], d=2), "X", r"1 of the 2 varying .* holds .*'area 0'"),
     "their components": (lambda _: with_pca(features([900, 700, 500])), None, r"behind .*'X_pca'\] hold .*'area 0'"),
     "a table": (lambda _: in_table(features([900, 700, 500])), "morphology", r"'morphology'\] hold .*'area 0'"),
     "components alone": (of_another_program, None, r"1 of the 10 .* holds .*'PC1'"),

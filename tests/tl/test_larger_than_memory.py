@@ -332,6 +332,7 @@ def test_a_store_holds_the_slots(fit, tmp_path, kind, options):
     stored, lazy = (read(tmp_path / "moved.zarr") for read in (anndata.read_zarr, read_lazy))
     assert stored.obs_names.equals(fit.obs_names)
     assert lazy.obs_names.equals(fit.obs_names)
+    assert stored.n_vars == 0  # there is nothing of genes in it
     assert set(stored.obsm) == set(expected.obsm) - set(fit.obsm)
     assert set(stored.obs) == set(lazy.obs) == set(expected.obs) - set(fit.obs)
     for name, found in stored.obsm.items():

@@ -77,6 +77,18 @@ def test_the_standard_error_is_that_over_fresh_cells():
     assert off.std() == pytest.approx(1, abs=0.2)
 
 
+def test_value_and_standard_error_are_those_of_the_cells_own_terms():
+    """W_2^2 >= E[|X|^2 - 2 f(X)] + E[|Y|^2 - 2 f*(Y)]; so few cells show a divisor n in place of n - 1."""
+    truth = truth_of(3)
+    fitted = map_of(truth)
+    x, y = (cells[:size] for cells, size in zip(cells_of(truth, 0), (7, 5), strict=True))
+    terms = (x**2).sum(1) - 2 * fitted.potential(x), (y**2).sum(1) - 2 * fitted.conjugate(y)
+    certificate = fitted.certify(x, y)
+    assert certificate["w2_squared"] == pytest.approx(max(sum(of_cells.mean() for of_cells in terms), 0), abs=1e-4)
+    error = math.hypot(*(of_cells.std(ddof=1) / math.sqrt(len(of_cells)) for of_cells in terms))
+    assert certificate["w2_squared_error"] == pytest.approx(error, rel=1e-4)
+
+
 def wrong_potentials():
     truth = truth_of()
     swapped = Gaussian(truth.mean_x, truth.mean_y, truth.covariance_y, truth.covariance_x)

@@ -99,6 +99,18 @@ def test_a_dictionary_holds_plain_things_only(state):
     assert all(type(leaf) in (np.ndarray, str, int, float, bool) for leaf in leaves(state))
 
 
+def test_arrays_that_a_program_has_stored_in_double_precision_give_the_same_map(fitted, state):
+    def doubled(entry):
+        if isinstance(entry, dict):
+            return {name: doubled(value) for name, value in entry.items()}
+        is_single = isinstance(entry, np.ndarray) and entry.dtype == np.float32
+        return entry.astype(np.float64) if is_single else entry
+
+    again = TransportMap.from_dict(doubled(state))
+    assert np.array_equal(again.transport(X), fitted.transport(X))
+    assert np.array_equal(again.out_of_support(X), fitted.out_of_support(X))
+
+
 def test_a_rebuilt_map_shares_nothing_with_the_dictionary(fitted, state):
     state = {**state, "theta": state["theta"].copy()}
     rebuilt = TransportMap.from_dict(state, device="cpu")

@@ -150,6 +150,16 @@ def test_finished_maps_are_not_fitted_again(tmp_path, monkeypatch):
     same_bits(again, first[::-1])
 
 
+def test_a_finished_map_is_read_onto_the_device_of_the_fit(tmp_path, monkeypatch):
+    call = {"x": normal(0), "y": normal(1), "potential": "gaussian", "device": "cpu", "checkpoint_dir": tmp_path}
+    fitted = fit(**call)
+    # With a graphics card 'auto' would be another device.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = fit(**call)
+    assert found.theta.device == torch.device("cpu")
+    assert np.array_equal(found.transport(normal(2)), fitted.transport(normal(2)))
+
+
 def test_other_cells_or_options_do_not_find_a_map(tmp_path):
     call = {"x": normal(0), "ys": [normal(2)], "checkpoint_dir": tmp_path, **QUICK, "potential": "gaussian"}
     fit_many(**call)

@@ -78,6 +78,17 @@ def test_the_last_state_is_selected_within_the_slack(monitor, excess, expected):
     assert torch.equal(monitor.selected(), expected)
 
 
+def test_what_two_checks_have_in_common_is_no_error_of_their_difference():
+    """Cells that are far out have a large potential in both, which says nothing of which check is better."""
+    noise = torch.Generator().manual_seed(0)
+    common_x, common_y, more_x, more_y = (torch.randn(n, generator=noise) for n in (50, 40, 50, 40))
+    before = Snapshot(GOOD, 100 * common_x, 100 * common_y, residual=0.0)
+    after = Snapshot(FAIR, 100 * common_x + more_x, 100 * common_y + more_y, residual=0.0)
+    difference, error = after.minus(before)
+    assert float(difference) == pytest.approx(float(more_x.mean() + more_y.mean()), abs=1e-4)
+    assert float(error) == pytest.approx(math.sqrt(more_x.var() / 50 + more_y.var() / 40), rel=1e-4)
+
+
 def test_snapshots_do_not_change_with_the_training(monitor):
     theta = GOOD.clone()
     check_all(monitor, theta)
