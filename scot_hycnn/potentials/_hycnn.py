@@ -154,6 +154,9 @@ class HyCNN(Potential):
             return recorded
         return _SmoothMax.forward(first, second)
 
+    def _slope(self, difference: Tensor) -> Tensor:
+        return difference.sigmoid() if self.gate == "smooth" else (difference >= 0).to(difference.dtype)
+
     def at_step(self, theta: Tensor, step: int, max_steps: int) -> None:
         # Large temperatures train all gates, small ones sharpen. In each of 25 cycles the temperature falls by a half
         # cosine to a tenth, which it reaches at 70 % of the cycle and keeps; each cycle starts at 0.8 times the last

@@ -230,7 +230,7 @@ class Potential(ABC):
         -------
         shape (K, n).
         """
-        z, _, _ = self._layers(weights, x)
+        z, _, _ = self._layers(weights, x, len(self.hidden))
         out = z @ weights["v"].mT
         if self.input_skips:
             out = out + x @ weights["w"].mT
@@ -253,13 +253,29 @@ class Potential(ABC):
         shape (K, n, d).
         """
         # One reverse pass by hand: training through the gradient then needs one autograd pass, not two nested ones.
-        _, slopes, quadratic = self._layers(weights, x)
+        n_layers = len(self.hidden)
+        # Of the last gate the gradient takes the slope alone, which depends on the difference of both branches, and
+        # what is above it, v, is the same at all points: so do both products of that layer, which are half as large.
+        by_difference = self.branches == 2 and n_layers > 1
+        n_whole = n_layers - 1 if by_difference else n_layers
+        z, slopes, quadratic = self._layers(weights, x, n_whole)
         out = weights["q"] * x if self.strong_convexity else torch.zeros_like(x)
         if self.input_skips:
             out = out + weights["w"]
         # u is df/dz_l and grad is df/da_l, from the last layer to the first.
         u = weights["v"]
-        for layer in range(len(self.hidden) - 1, -1, -1):
+        if by_difference:
+            second, apart = {}, {}
+            for name in (f"W{n_whole}", f"b{n_whole}", f"V{n_whole}"):
+                if name in weights:
+                    first, second[name[0]] = weights[name].chunk(2, dim=-1)
+                    apart[name[0]] = first - second[name[0]]
+            a = torch.baddbmm(apart["b"], z, apart["V"])
+            grad = u * self._slope(a.baddbmm_(x, apart["W"]) if "W" in apart else a)
+            if "W" in apart:
+                out = (out + u @ second["W"].mT).baddbmm_(grad, apart["W"].mT)
+            u = torch.baddbmm(u @ second["V"].mT, grad, apart["V"].mT)
+        for layer in range(n_whole - 1, -1, -1):
             grad = u * slopes[layer]
             if self.branches == 2:
                 # The slopes of both branches add up to 1.
@@ -273,12 +289,12 @@ class Potential(ABC):
             out = out.baddbmm_(grad * quadratic, weights["Q"].mT, alpha=2)
         return out
 
-    def _layers(self, weights: Weights, x: Tensor) -> tuple[Tensor, list[Tensor], Tensor | None]:
-        """Return the last hidden layer z_L, the slopes of each gate (along its first branch), and Qx."""
+    def _layers(self, weights: Weights, x: Tensor, n_layers: int) -> tuple[Tensor, list[Tensor], Tensor | None]:
+        """Return z of the last of some layers, the slopes of each gate (along its first branch), and Qx."""
         quadratic = x @ weights["Q"] if self.quadratic_skip else None
         slopes: list[Tensor] = []
         z = x
-        for layer in range(len(self.hidden)):
+        for layer in range(n_layers):
             # In place from the second term on: one tensor of the layer's size instead of three.
             if f"W{layer}" in weights:
                 a = torch.baddbmm(weights[f"b{layer}"], x, weights[f"W{layer}"])
@@ -295,6 +311,10 @@ class Potential(ABC):
     @abstractmethod
     def _gate(self, a: Tensor) -> tuple[Tensor, Tensor]:
         """Return z = gate(a), and its slope along the (first) branch, each of one column a unit."""
+
+    def _slope(self, difference: Tensor) -> Tensor:
+        """Return the slope of a gate of two branches along its first, from the first branch minus the second."""
+        raise NotImplementedError
 
     def decays(self, name: str) -> bool:
         """Return whether weight decay takes the parameter of that name: it takes those that multiply x.

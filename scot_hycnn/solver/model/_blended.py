@@ -73,12 +73,8 @@ class Support:
 
     def score(self, x: Tensor) -> Tensor:
         """Return the mean distance to the nearest points in units of the usual one, (n, d) to (n,)."""
-        distances, k = torch.cdist(x, self.points.to(x.device)), min(NEIGHBOURS, len(self.points))
-        if distances.device.type != "cpu":
-            return distances.topk(k, dim=1, largest=False).values.mean(1) / self.scale
-        # NumPy's selection uses the processor's vectors, and takes half of topk's time.
-        distances.numpy().partition(k - 1, axis=1)  # in place
-        return distances[:, :k].mean(1) / self.scale
+        nearest = torch.cdist(x, self.points.to(x.device)).topk(min(NEIGHBOURS, len(self.points)), dim=1, largest=False)
+        return nearest.values.mean(1) / self.scale
 
 
 def as_numpy(values: Tensor) -> NDArray[np.float64]:
