@@ -6,7 +6,8 @@ import inspect
 import operator
 import warnings
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from scot_hycnn.solver._options import check_options
 from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, raise_together
 from scot_hycnn.solver.data._groups import Labels, groups_left_out, usable_groups
 from scot_hycnn.solver.model._families import UNBALANCED_SOLVERS
+from scot_hycnn.solver.model._summary import summary_of
 
 from ._threads import threads_of_scanpy
 
@@ -120,7 +122,8 @@ def hycnn_ot(  # type: ignore[misc]
     rng
         Seed, or a generator that gives one. The same seed gives the same result.
     progress
-        Show a bar; None shows it in a terminal if the fit takes more than a second, unless scanpy's verbosity is 0.
+        Show a bar with the time that is left and the gain over the Gaussian map so far. None shows it in a terminal or
+        a notebook if the fit takes more than a second, unless scanpy's verbosity is 0.
     client
         A ``dask.distributed.Client`` (extra 'dask'): its workers fit the maps. See
         :func:`scot_hycnn.solver.fit_many`.
@@ -243,7 +246,8 @@ def hycnn_ot(  # type: ignore[misc]
     if group_key is not None:
         cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=skip_small), key)
     groups: Any = None if group_key is None else (cells.source.groups, [target.groups for target in cells.targets])
-    start = _announce(cells, device if client is None else "the workers of a cluster")
+    with _shown_by_default():
+        start = _announce(cells, device if client is None else "the workers of a cluster")
     announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse)
 
     # Fit, and move the cells.
@@ -257,9 +261,18 @@ def hycnn_ot(  # type: ignore[misc]
 
     # Write everything at once, and then log and warn of the outcomes: a warning may be an error.
     added = write_fit(adata, cells, fits, key=key, fill=fill, fallback=fallback)
-    logg.info("    finished", time=start, deep=added)
+    with _shown_by_default():
+        logg.info(f"    finished: {summary_of(maps)}", time=start, deep=added)
     _report_outcomes(adata, cells, maps, fits)
     return adata if copy else None
+
+
+@contextmanager
+def _shown_by_default() -> Iterator[None]:
+    """Log at scanpy's default verbosity, which shows only warnings: a fit takes minutes, and may keep no network."""
+    verbosity = scanpy_settings.verbosity
+    with verbosity.override("info") if int(verbosity) == 1 else nullcontext():
+        yield
 
 
 def _log_skipped(skipped: Sequence[tuple[str, int | str]]) -> None:
