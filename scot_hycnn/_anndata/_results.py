@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
-from ._conditions import Rows, labelled_rows, listed, listed_labels, matching
+from ._conditions import Rows, did_you_mean, labelled_rows, listed, listed_labels, matching
 from ._representation import (
     Coordinates,
     Representation,
@@ -73,6 +73,7 @@ class StoredFit:
         if len(found) != 1:
             raise ValueError(
                 f"target={target!r} is not a target of adata.uns[{self.key!r}]; it has {listed(self.targets.values())}."
+                f"{did_you_mean(target, self.targets.values())}"
             )
         return [list(self.targets)[found[0]]]
 

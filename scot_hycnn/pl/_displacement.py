@@ -63,7 +63,7 @@ def displacement(
     results = read_results(adata, key, target)
     members = members_by_group(adata, groupby, results.source_rows)
     labels = read_groups(adata.obs, groupby)
-    palette = dict(zip(labels.names, palette_of(adata, groupby, labels, stacklevel=3), strict=True))
+    palette = dict(zip(labels.names, palette_of(adata, groupby, labels), strict=True))
     lengths = np.linalg.norm(results.predicted - results.x, axis=1)
     # The y axis points upwards, so the last group is on top.
     groups = sorted(members, key=lambda label: np.median(lengths[members[label]]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import Labels, column_of, listed, read_groups
 from scot_hycnn._anndata._results import Results
+from scot_hycnn._warn import warn
 
 from ._figure import MAX_ENTRIES
 
@@ -53,7 +53,7 @@ def cell_colors(adata: AnnData, color: str) -> CellColors:
             f"color={color!r} has {len(labels.values):,} different labels, and a legend names at most {MAX_ENTRIES}: "
             "colour by numbers or by fewer categories (.cat.remove_unused_categories() drops those without cells)."
         )
-    palette = palette_of(adata, color, labels, stacklevel=4)
+    palette = palette_of(adata, color, labels)
     # A missing label has the code -1, which takes the last entry.
     rgba = to_rgba_array([*palette, BACKGROUND])[labels.codes]
     return CellColors(color, rgba, dict(zip(labels.names, palette, strict=True)), None)
@@ -64,7 +64,7 @@ def _is_numeric(dtype: Any) -> bool:
     return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
 
 
-def palette_of(adata: AnnData, column: str, labels: Labels, *, stacklevel: int) -> list[str]:
+def palette_of(adata: AnnData, column: str, labels: Labels) -> list[str]:
     """Return a colour for each label: scanpy's palette in uns if it can be used (a warning says if not), else ours."""
     n, key = len(labels.values), f"{column}_colors"
     if key in adata.uns:
@@ -77,11 +77,9 @@ def palette_of(adata: AnnData, column: str, labels: Labels, *, stacklevel: int) 
             problem = f"cannot be used as a list of colours ({error})"
         if not problem:
             return [to_hex(color) for color in rgba]
-        warnings.warn(
+        warn(
             f"adata.uns[{key!r}] {problem}, so other colours are drawn. Store one matplotlib colour for each category "
             "there, or delete it.",
-            UserWarning,
-            stacklevel=stacklevel,
         )
     # The palettes that can be distinguished best come first; more than 20 colours run along a continuous map.
     if n <= len(_OKABE_ITO):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import operator
-import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -22,6 +21,7 @@ from scot_hycnn import solver as _solver
 from scot_hycnn._anndata._conditions import Mask, joined
 from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
 from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
+from scot_hycnn._warn import warn
 from scot_hycnn.solver import TrainingOptions, TransportMap, resolve_device
 from scot_hycnn.solver._options import check_options
 from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, raise_together
@@ -381,6 +381,6 @@ def _report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMa
         example = f" ({outcome}), for instance to {labels[0]}" if len(numbers) > 1 else ""
         message = f"the map to {joined(labels, _MAX_NAMES)}{example}: {maps[numbers[0]].status}"
         if _solver.Outcome(outcome).is_trouble:
-            warnings.warn(message, UserWarning, stacklevel=3)
+            warn(message)
         else:
             logg.info(message)

@@ -6,7 +6,7 @@ import html
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,7 +30,8 @@ def lines_of(fitted: TransportMap) -> tuple[str, dict[str, str]]:
 
     network = fitted.network
     widths = ", ".join(map(str, network.hidden[:5])) + (" ..." if len(network.hidden) > 5 else "")
-    ensemble = f"{len(fitted.theta)} x {type(network).__name__} with layers of {widths}, {params.get('n_steps', 0)} steps"
+    family, n_steps = type(network).__name__, _text(params.get("n_steps", "unknown"))
+    ensemble = f"{len(fitted.theta)} x {family} with layers of {widths}, {n_steps} steps"
     is_closed_form = params.get("potential") == "gaussian"
     seconds = _number(params.get("seconds"))
     took = f", {seconds:.3g} s on {_text(params.get('device'))}" if math.isfinite(seconds) else ""
@@ -40,8 +41,8 @@ def lines_of(fitted: TransportMap) -> tuple[str, dict[str, str]]:
         _number(validation.get(f"energy_distance{name}")) for name in ("_no_change", "", "_gaussian")
     )
     return title, {
-        "fitted": ("Gaussian map in closed form" if is_closed_form else _text(ensemble)) + took + seed,
-        "chosen": f"{_text(fitted.outcome) or 'unknown'}, blend {fitted.blend:.3g} (0: Gaussian map, 1: networks alone)",
+        "fitted": ("Gaussian map in closed form" if is_closed_form else ensemble) + took + seed,
+        "chosen": f"{_text(fitted.outcome) or 'unknown'}, blend {fitted.blend:.3g} (0: Gaussian map, 1: networks)",
         "gain": gain_in_words(fitted),
         "energy distance": f"{_shown(before)} before the map (training cells), {_shown(after)} after it, "
         f"{_shown(gaussian)} after the Gaussian map (validation cells)",
@@ -97,7 +98,8 @@ def as_html(title: str, lines: Mapping[str, str]) -> str:
         f"<tr><th {left}>{html.escape(name)}</th><td {left}>{html.escape(line)}</td></tr>"
         for name, line in lines.items()
     )
-    return f"<table><thead><tr><th colspan='2' {left}>{html.escape(title)}</th></tr></thead><tbody>{rows}</tbody></table>"
+    head = f"<tr><th colspan='2' {left}>{html.escape(title)}</th></tr>"
+    return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
 
 
 def _number(value: object) -> float:
