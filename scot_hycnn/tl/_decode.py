@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -11,6 +12,7 @@ from scanpy import logging as logg
 
 from scot_hycnn._anndata._decode_input import BLOCK_ROWS, Decoder, Expression, Genes, check_layer, find_genes
 from scot_hycnn._anndata._results import Prediction, find_prediction, read_fit
+from scot_hycnn._anndata._schema import loadings_slot, mark_slot
 from scot_hycnn._anndata._write import check_output, claim, commit, new_store
 
 
@@ -112,22 +114,21 @@ def decode(
         for slug in fit.slugs(target)
     }
     cells = next(iter(predictions.values()))  # source cells are the same for all targets
-    genes = find_genes(adata, cells.rep, cells.rows, layer=layer, decoder=decoder, clip=clip)
+    genes = find_genes(adata, fit, cells.rep, cells.rows, layer=layer, decoder=decoder, clip=clip)
     if path is None:
         for name in predictions:
             check_layer(adata, name, reads=genes.layer)
 
-    # The log says how many genes cannot change, since a PCA of highly variable genes leaves most of them out.
-    n_zero = 0 if genes.loadings is None else int((genes.loadings == 0).all(axis=1).sum())
-    unmoved = f", of which {n_zero} have no loadings and stay as measured" if n_zero else ""
-    start = logg.info(f"predicting {adata.n_vars} genes{unmoved}")
+    start = logg.info(genes.summary)
+    if genes.problem:
+        logg.warning(genes.problem)
     # All layers are complete before the first is written; a store gets them block by block.
     if path is None:
         layers = {name: np.empty(adata.shape, dtype=np.float32) for name in predictions}
         for name, prediction in predictions.items():
             for span, block in _decoded(genes, prediction, block_size):
                 layers[name][span.start : span.stop] = block
-        added = commit(adata, {"layers": layers}, stacklevel=3)
+        added = commit(adata, {"layers": layers, **_learned(adata, key, genes)}, stacklevel=3)
     else:
         with new_store(adata, path, with_genes=True) as store:
             for name, prediction in predictions.items():
@@ -136,6 +137,14 @@ def decode(
         added = f"written to {str(path)!r}"
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
+
+
+def _learned(adata: AnnData, key: str, genes: Genes) -> dict[str, dict[str, Any]]:
+    """Return coefficients that were learned from training cells, by which a part of the cells can be decoded later."""
+    if genes.loadings is None or genes.in_representation.all() or not genes.is_predicted.all():
+        return {}
+    slots = {"var": {mark_slot(key): genes.in_representation}, "varm": {loadings_slot(key): genes.loadings}}
+    return {} if loadings_slot(key) in adata.varm else slots
 
 
 def _decoded(genes: Genes, prediction: Prediction, size: int) -> Iterator[tuple[range, Expression]]:
