@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -90,11 +90,12 @@ class Genes:
     def problem(self) -> str:
         """Return which genes are not predicted, and why; it is empty if all are."""
         n = int((~self.is_predicted).sum())
-        return "" if not n else (
-            f"{n} genes that {self.rep.name!r} was not made from are not predicted and stay as measured, because too "
-            f"few training cells of the fit are here to learn them from. Run sh.tl.decode on all cells first, and take "
-            "a part of them afterwards."
+        text = (
+            f"{n} genes that {self.rep.name!r} was not made from are not predicted and stay as measured: too few "
+            "training cells of the fit are here to learn them from. Run sh.tl.decode on all cells, then take a part "
+            "of them afterwards."
         )
+        return text if n else ""
 
     def measured(self, rows: Rows) -> Expression:
         """Return measured expression of these cells; a ValueError names the first cell that is not finite."""
@@ -174,7 +175,7 @@ def find_genes(
         return Genes(adata, rep, found, None, decoder, clip, everywhere, everywhere)
     loadings = _read_loadings(adata, rep)
     _check_values(adata, rep, rows, found, loadings)
-    inside = (loadings != 0).any(axis=1)
+    inside = in_representation(adata, rep, None)
     if inside.all():
         return Genes(adata, rep, found, loadings, None, clip, inside, inside)
 
@@ -218,7 +219,9 @@ def _ridge(adata: AnnData, rep: Representation, layer: str | None, rows: Rows) -
         squares += np.asarray((x.multiply(x) if hasattr(x, "multiply") else x * x).sum(axis=0)).ravel()
     if not np.isfinite(squares).all():
         gene = str(adata.var_names[np.flatnonzero(~np.isfinite(squares))[0]])
-        raise ValueError(f"{_name_of(layer)} has NaN or infinite values, for instance of the gene {gene!r}; impute them.")
+        raise ValueError(
+            f"{_name_of(layer)} has NaN or infinite values, for instance of the gene {gene!r}; impute them."
+        )
     cross -= np.outer(x_sum, z_sum / n)
     total = np.maximum(squares - x_sum**2 / n, 0)  # sum of squares of every gene around its mean
     eigenvalues, basis = np.linalg.eigh(gram - np.outer(z_sum, z_sum / n))
@@ -260,6 +263,11 @@ def columns_are_genes(adata: AnnData, rep: Representation) -> bool:
 def in_representation(adata: AnnData, rep: Representation, decoder: Decoder | None) -> Marks:
     """Return which genes the representation was made from; all where there are no loadings to tell."""
     if decoder is not None or columns_are_genes(adata, rep) or loadings_key(adata, rep.name) is None:
+        return np.ones(adata.n_vars, dtype=bool)
+    # A gene that is 0 in all training cells has no loadings, although a PCA of all genes was made from it.
+    pca: Any = in_memory(adata.uns.get("pca" if rep.name == "X_pca" else rep.name, {}))
+    params = pca.get("params", {}) if isinstance(pca, Mapping) else {}
+    if isinstance(params, Mapping) and params.get("mask_var", "unknown") is None:
         return np.ones(adata.n_vars, dtype=bool)
     return np.asarray((_read_loadings(adata, rep) != 0).any(axis=1))
 

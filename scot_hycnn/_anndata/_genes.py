@@ -31,6 +31,8 @@ from ._results import Results, read_fit, read_results
 from ._schema import layer_names
 
 Numbers = NDArray[np.float64]
+# Of genes that fewer cells express, a change is hardly ever significant, and a fold change is that of a few cells.
+MIN_FRACTION = 0.1
 # A change that is no larger than this part of the mean is rounding of float32.
 _ROUNDING = 1e-6
 
@@ -194,26 +196,13 @@ _Strata = list[tuple[Rows, Rows]]
 
 
 def deg_table(
-    adata: AnnData,
-    key: str,
-    target: str | None,
-    *,
-    groupby: str | None,
-    layer: str | None,
-    decoder: Decoder | None = None,
-    min_fraction: float,
+    adata: AnnData, key: str, results: Results, features: Features, *, groupby: str | None, min_fraction: float
 ) -> pd.DataFrame:
-    """Return observed and predicted changes of genes; see :func:`scot_hycnn.get.deg`.
-
-    ``attrs`` has the ``target`` and what the ``cells`` are called.
-    """
-    results, called = read_evaluated(adata, key, target)
-    features = read_genes(adata, results, key, layer, decoder)
+    """Return observed and predicted changes of genes; :func:`scot_hycnn.get.deg` describes the table."""
     strata = _strata(adata, results, groupby, read_fit(adata, key).params.get("group_key"))
-    tables = [_changes(features, label, parts, adata.uns.get("log1p"), min_fraction) for label, parts in strata.items()]
-    table = pd.concat(tables, ignore_index=True)
-    table.attrs |= {"source": results.source, "target": results.target, "cells": called}
-    return table
+    log1p = adata.uns.get("log1p")
+    tables = [_changes(features, label, parts, log1p, min_fraction) for label, parts in strata.items()]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _strata(adata: AnnData, results: Results, groupby: str | None, group_key: str | None) -> dict[str, _Strata]:
@@ -284,4 +273,6 @@ def _changes(
 def _log2_fold_change(mean: Numbers, of_source: Numbers, base: float | None) -> Numbers:
     """Return the fold change as ``sc.tl.rank_genes_groups`` does: of expm1 of means of log-transformed values."""
     scale = 1.0 if base is None else np.log(base)
-    return np.asarray(np.log2((np.expm1(mean * scale) + 1e-9) / (np.expm1(of_source * scale) + 1e-9)))
+    # Values that were scaled since have negative means, of which there are no fold changes: NaN.
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.log2((np.expm1(mean * scale) + 1e-9) / (np.expm1(of_source * scale) + 1e-9)))

@@ -134,6 +134,9 @@ def evaluate(
         :func:`pearson_delta`; NaN for the identity, which predicts no change.
     ``deg_overlap_top20``, ``deg_overlap_top50``, ``deg_overlap_top100``
         :func:`deg_overlap`. Half as many cells find fewer genes: here the floor is no bound.
+    ``r2_mean_in_representation``, ``pearson_delta_in_representation``, ``deg_overlap_top50_in_representation``
+        The same of the genes that the representation was made from, if there are others. Those are predicted by ridge
+        regression on training cells, as :func:`scot_hycnn.tl.decode` describes.
 
     Raises
     ------

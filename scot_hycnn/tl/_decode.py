@@ -34,8 +34,11 @@ def decode(
     .. math:: x_{gene} + V\,(T(x) - x)
 
     for principal components with loadings V. Every cell keeps the part that the components do not explain, so a map
-    that moves nothing changes nothing. Genes that the PCA did not use (``mask_var``) keep their measured values. If the
-    map was fitted on ``'X'``, or on a table whose columns are the genes, T(x) is the expression.
+    that moves nothing changes nothing. Genes that the PCA did not use, such as those that are not highly variable, have
+    no loadings: their rows of V are the coefficients of ridge regression of the gene on the components, fitted on the
+    training cells of the fit (source and targets) and never on held-out ones, with the penalty of the smallest
+    generalised cross-validation for each gene. If the map was fitted on ``'X'``, or on a table whose columns are the
+    genes, T(x) is the expression.
 
     Parameters
     ----------
@@ -68,7 +71,13 @@ def decode(
     -------
     None, or the copy. ``layers['hycnn_ot']`` (``'hycnn_ot_<slug>'`` if there are several targets) of ``adata`` or of
     the store: predicted expression of the source cells, float32, dense, shape (n_obs, n_vars). It is NaN for other
-    cells and for source cells without a prediction.
+    cells and for source cells without a prediction. If there are genes that the PCA did not use, also
+
+    ``adata.var['hycnn_ot_in_representation']``
+        Which genes it did use.
+    ``adata.varm['hycnn_ot_loadings']``
+        V, float32, shape (n_vars, d). With it, genes of a part of the cells are predicted as those of all cells, by
+        this function, :mod:`scot_hycnn.get` and :mod:`scot_hycnn.pl`.
 
     Raises
     ------
@@ -90,7 +99,7 @@ def decode(
     References
     ----------
     Lotfollahi, Wolf & Theis (2019), Nature Methods 16 (vector arithmetic in latent space), here with a linear decoder
-    and the residual of every cell.
+    and the residual of every cell. Golub, Heath & Wahba (1979), Technometrics 21 (generalised cross-validation).
 
     Examples
     --------
