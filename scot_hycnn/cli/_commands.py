@@ -110,11 +110,8 @@ def plot(
     """Draw a figure of a fit and write it as a picture; a figure takes some of the options."""
     # No window may open, even if there is a display.
     os.environ.setdefault("MPLBACKEND", "agg")
-    from scot_hycnn import pl, tl
+    from scot_hycnn import pl
     from scot_hycnn._anndata import _files
-    from scot_hycnn._anndata._decode_input import has_genes
-    from scot_hycnn._anndata._genes import has_genes_decoded
-    from scot_hycnn._anndata._results import read_results
 
     figure = figure.replace("-", "_")
     if figure not in FIGURES:
@@ -127,13 +124,6 @@ def plot(
         raise ValueError(f"{figure!r} needs {', '.join(missing)}; see scot-hycnn plot --help.")
     _files.check_writable(output, overwrite=overwrite, suffixes=SUFFIXES)
     adata = _files.read_file(file)
-    if "layer" in takes:
-        # A figure of genes: they are predicted if the file does not hold them and there is a way to them.
-        key, target, layer = options.get("key", "hycnn_ot"), options.get("target"), options.get("layer")
-        results = read_results(adata, key, target)
-        is_decoded = has_genes_decoded(adata, results, key)
-        if not is_decoded and has_genes(adata, results.rep, layer=layer, decoder=None):
-            tl.decode(adata, key, target=target, layer=layer)
     drawn = getattr(pl, figure)(adata, return_fig=True, **options)
     # Without the date, the same file gives the same picture.
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(output.suffix)

@@ -24,7 +24,7 @@ from scot_hycnn._anndata._results import read_fit
 
 from ._checks import Samples
 from ._cloud_scores import bandwidths, cloud_scores
-from ._gene_scores import TOPS, gene_scores
+from ._gene_scores import IN_REPRESENTATION, TOPS, WITHIN, gene_scores
 from ._resampling import FLOOR, Resampling, Scores, Sums, interval
 
 _Points: TypeAlias = NDArray[np.floating[Any]]
@@ -44,6 +44,7 @@ _RANGES = {
     **{f"r2_mean_top{n}": (0.0, 1.0) for n in TOPS},
     "pearson_delta": (-1.0, 1.0),
     **{f"deg_overlap_top{n}": (0.0, 1.0) for n in TOPS},
+    **{f"{metric}{IN_REPRESENTATION}": (lowest, 1.0) for metric, lowest in WITHIN.items()},
 }
 
 
@@ -133,6 +134,9 @@ def evaluate(
         :func:`pearson_delta`; NaN for the identity, which predicts no change.
     ``deg_overlap_top20``, ``deg_overlap_top50``, ``deg_overlap_top100``
         :func:`deg_overlap`. Half as many cells find fewer genes: here the floor is no bound.
+    ``r2_mean_in_representation``, ``pearson_delta_in_representation``, ``deg_overlap_top50_in_representation``
+        The same of the genes that the representation was made from, if there are others. Those are predicted by ridge
+        regression on training cells, as :func:`scot_hycnn.tl.decode` describes.
 
     Raises
     ------
@@ -187,7 +191,10 @@ def evaluate(
     genes = None
     if has_genes(adata, first.rep, layer=layer, decoder=decoder):
         measured = np.concatenate([first.source_rows, *(held_out.target_rows for held_out in cells.values())])
-        genes = find_genes(adata, first.rep, measured, layer=layer, decoder=decoder)
+        genes = find_genes(
+            adata, fit, first.rep, measured, layer=layer, decoder=decoder, held_out=np.flatnonzero(chosen)
+        )
+        notes += [genes.problem] if genes.problem else []
     else:
         notes.append(
             f"No metrics of genes are computed: {first.rep.name!r} has no loadings in adata.varm, or adata has no "
@@ -220,7 +227,7 @@ def evaluate(
             with np.errstate(divide="ignore", invalid="ignore"):
                 scores = cloud_scores(moved, y, draws, gammas=of_group, with_w2=with_w2)
                 if genes is not None:
-                    scores |= gene_scores(*_gene_sums(genes, part, moved, draws))
+                    scores |= gene_scores(*_gene_sums(genes, part, moved, draws), genes.in_representation)
             gammas.setdefault(target_label, {})[label] = of_group.tolist()
             rows += [(target_label, label, *row, *sizes) for row in _rows(scores)]
         if small:

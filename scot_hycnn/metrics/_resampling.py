@@ -109,6 +109,11 @@ class Sums:
         """Return the sums of some replicates."""
         return replace(self, weight=self.weight[rows], first=self.first[rows], second=self.second[rows])
 
+    def of_features(self, chosen: NDArray[np.bool_]) -> Sums:
+        """Return the sums of some features."""
+        arrays = {name: getattr(self, name)[..., chosen] for name in ("first", "second", "origin", "size")}
+        return replace(self, **arrays)
+
     def without(self, part: Sums) -> Sums:
         """Return the sums over the cells that are not in a part of these cells, with the same origin."""
         return replace(

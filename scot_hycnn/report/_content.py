@@ -82,7 +82,7 @@ def content(
             cells = {
                 "cells": describe_cells(adata, fit, key, results, basis=basis, groups=groups, n=n),
                 "groups": describe_groups(adata, results, groups, support),
-                "genes": describe_genes(adata, results, key, layer=layer, n_genes=n_genes),
+                "genes": describe_genes(adata, key, fit.targets[slug], layer=layer, n_genes=n_genes),
                 "far": None if support is None else float((support[results.source_rows] > 1).mean()),
                 "median": float(np.median(np.linalg.norm(results.predicted - results.x, axis=1))),
             }

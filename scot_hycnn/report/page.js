@@ -556,7 +556,7 @@ function drawGenes() {
   const shown = state.allGenes || state.gene ? found : found.slice(0, FEW_GENES);
   $("gene-all").textContent = state.allGenes ? `Show ${FEW_GENES}` : `Show all ${genes.rows.length}`;
   $("gene-all").setAttribute("aria-pressed", String(state.allGenes));
-  $("genes-note").textContent = `The ${genes.rows.length} of ${whole(genes.n)} ${genes.kind} with the largest Welch t between observed and source cells, all cells together. Change: difference of means, in the units of the expression. Over all genes, predicted and observed changes correlate with r = ${number(genes.r)}.` + (shown.length ? "" : " None of them has that name.");
+  $("genes-note").textContent = `The ${genes.rows.length} of ${whole(genes.n)} ${genes.kind} with the largest Welch t between observed and source cells, among genes that a tenth of the cells express; ${genes.cells}, all groups together. Change: difference of means, in the units of the expression. Over all genes, predicted and observed changes correlate with r = ${number(genes.r)}.` + (shown.length ? "" : " None of them has that name.");
   drawChanges(genes.rows);
   table("genes-table", [["gene", "text"], ["source mean", "number"], ["observed change", "number"], ["predicted change", "number"], ["Welch t", "number"]], genes.rows, shown);
 }
