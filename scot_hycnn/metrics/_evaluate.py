@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,12 @@ from scot_hycnn._anndata._conditions import Mask, listed
 from scot_hycnn._anndata._decode_input import Decoder, Genes, find_genes, has_genes, row_blocks
 from scot_hycnn._anndata._evaluation_input import (
     EVALUATION_COLUMNS,
+    SAME_COMPOSITION,
     HeldOut,
-    groups_of_cells,
+    headline_of,
     held_out_cells,
+    is_low,
+    labels_to_score,
     read_held_out,
 )
 from scot_hycnn._anndata._results import read_fit
@@ -25,7 +28,8 @@ from scot_hycnn._anndata._results import read_fit
 from ._checks import Samples
 from ._cloud_scores import bandwidths, cloud_scores
 from ._gene_scores import TOPS, gene_scores
-from ._resampling import FLOOR, Resampling, Scores, Sums, interval
+from ._kept_group import KeptGroups
+from ._resampling import FLOOR, Codes, Resampling, Scores, Strata, Sums, interval
 
 _Points: TypeAlias = NDArray[np.floating[Any]]
 
@@ -40,6 +44,7 @@ _RANGES = {
     "w2_squared": (0.0, np.inf),
     "sinkhorn_divergence": (-np.inf, np.inf),
     "trace_ratio": (0.0, np.inf),
+    "kept_group": (0.0, 1.0),
     "r2_mean": (0.0, 1.0),
     **{f"r2_mean_top{n}": (0.0, 1.0) for n in TOPS},
     "pearson_delta": (-1.0, 1.0),
@@ -179,7 +184,8 @@ def evaluate(
     fit = read_fit(adata, key)
     slugs = fit.slugs(target)
     chosen, notes = held_out_cells(adata, fit, mask_obs=mask_obs, split_key=split_key)
-    groups = groups_of_cells(adata.obs, groupby)
+    labels, found = labels_to_score(adata, fit, slugs, groupby)
+    notes += found
     cells = {slug: read_held_out(adata, fit, slug, chosen) for slug in slugs}
     first = cells[slugs[0]]
 
@@ -197,42 +203,123 @@ def evaluate(
     if not with_w2:
         notes.append("w2_squared is left out, because POT is not installed. Run: pip install 'scot-hycnn[ot]'")
 
+    # The seed is the same for all, so that no score depends on which other targets and groups are scored.
     seed = int(np.random.default_rng(rng).integers(2**63))
     rows: list[tuple[Any, ...]] = []
     gammas: dict[str, dict[str, list[float]]] = {}
     for slug, held_out in cells.items():
-        target_label = fit.targets[slug]
+        label = fit.targets[slug]
         points = _predictions(fit.models[slug], held_out.x, fallback=bool(fit.params.get("fallback", False)))
-        small = []
-        for label, members in groups.items():
-            source, observed = np.isin(held_out.source_rows, members), np.isin(held_out.target_rows, members)
-            sizes = int(source.sum()), int(observed.sum())
-            if min(sizes) < MIN_CELLS:
-                small += [f"{label} ({sizes[0]} and {sizes[1]})"] if max(sizes) else []
-                continue
-            part = held_out.among(source, observed)
-            moved = {method: predicted[source] for method, predicted in points.items()}
-            y = part.y.astype(np.float64)
-            # The seed is the same for all, so that no score depends on which other targets and groups are scored.
-            draws = Resampling.draw(*sizes, n_bootstrap, np.random.default_rng(seed))
-            of_group = bandwidths(y, draws)
-            # A replicate of few cells may draw one cell only, which has no variance; interval leaves it out.
-            with np.errstate(divide="ignore", invalid="ignore"):
-                scores = cloud_scores(moved, y, draws, gammas=of_group, with_w2=with_w2)
-                if genes is not None:
-                    scores |= gene_scores(*_gene_sums(genes, part, moved, draws))
-            gammas.setdefault(target_label, {})[label] = of_group.tolist()
-            rows += [(target_label, label, *row, *sizes) for row in _rows(scores)]
+        codes = None if labels is None else (labels.codes[held_out.source_rows], labels.codes[held_out.target_rows])
+        parts, small = _parts(held_out, codes, () if labels is None else labels.names)
+        kept = None
+        if codes is not None:
+            kept = KeptGroups.find(points, held_out.y.astype(np.float64), *codes, np.random.default_rng(seed))
+        for group, part in parts.items():
+            draws = Resampling.draw(part.strata, n_bootstrap, np.random.default_rng(seed))
+            scores, of_group = _scores(held_out, points, part, draws, genes, kept, with_w2=with_w2)
+            gammas.setdefault(label, {})[group] = of_group.tolist()
+            sizes = int(part.source.sum()), int(part.target.sum())
+            rows += [(label, group, *row, *sizes) for row in _rows(scores)]
         if small:
             notes.append(
-                f"Groups with fewer than {MIN_CELLS} evaluated cells of source or {target_label!r} are left out: "
+                f"Groups with fewer than {MIN_CELLS} evaluated cells of source or {label!r} are left out: "
                 f"{listed(small)}."
             )
     if not rows:
         raise ValueError(f"There is nothing to score. {' '.join(notes) or 'No group has evaluated cells.'}")
-    table = pd.DataFrame(rows, columns=list(EVALUATION_COLUMNS))
+    table = _table(rows)
+    if labels is not None and "group_key" not in fit.params:
+        notes += _notes_of_kept_groups(table, labels.column)
     table.attrs |= {"mmd_gamma": gammas, "notes": notes}
     return table
+
+
+class _Part(NamedTuple):
+    """Some of the evaluated cells, boolean arrays (n,) and (m,), and the groups whose shares are made alike."""
+
+    source: NDArray[np.bool_]
+    target: NDArray[np.bool_]
+    strata: Strata
+
+
+def _parts(
+    cells: HeldOut, codes: tuple[Codes, Codes] | None, names: Sequence[str]
+) -> tuple[dict[str, _Part], list[str]]:
+    """Return the rows of the table with their cells, the headline first, and the groups that are too small."""
+    n_cells = len(cells.x), len(cells.y)
+    everyone = tuple(np.ones(n, dtype=bool) for n in n_cells)
+    parts, small, large = {}, [], []
+    members = {"all": everyone}
+    if codes is not None:
+        # Categories without a cell are no groups.
+        found = np.union1d(*codes)
+        members |= {names[code]: tuple(each == code for each in codes) for code in found[found >= 0]}
+    for name, some in members.items():
+        sizes = tuple(int(each.sum()) for each in some)
+        if min(sizes) < MIN_CELLS:
+            small += [f"{name} ({sizes[0]} and {sizes[1]})"] if max(sizes) else []
+            continue
+        parts[name] = _Part(*some, Strata(*(np.zeros(size, dtype=np.intp) for size in sizes)))
+        large += [name] if name != "all" else []
+    if len(large) > 1:
+        among = tuple(np.any([members[name][side] for name in large], axis=0) for side in (0, 1))
+        numbers = [sum(number * members[name][side] for number, name in enumerate(large)) for side in (0, 1)]
+        strata = Strata(*(np.asarray(number)[some] for number, some in zip(numbers, among, strict=True)))
+        parts = {SAME_COMPOSITION: _Part(*among, strata), **parts}
+    return parts, small
+
+
+def _scores(
+    cells: HeldOut,
+    points: Mapping[str, Samples],
+    part: _Part,
+    draws: Resampling,
+    genes: Genes | None,
+    kept: KeptGroups | None,
+    *,
+    with_w2: bool,
+) -> tuple[Scores, Samples]:
+    """Return the scores of some of the cells, and the bandwidths of their MMD."""
+    some = cells.among(part.source, part.target)
+    moved = {method: predicted[part.source] for method, predicted in points.items()}
+    y = some.y.astype(np.float64)
+    gammas = bandwidths(y, draws)
+    # A replicate of few cells may draw one cell only, which has no variance; interval leaves it out.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = cloud_scores(moved, y, draws, gammas=gammas, with_w2=with_w2)
+        if kept is not None:
+            scores |= kept.scores(part.source, part.target, draws)
+        if genes is not None:
+            scores |= gene_scores(*_gene_sums(genes, some, moved, draws))
+    return scores, gammas
+
+
+def _table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+    """Return the rows as a table, with the share of kept cells beside every score."""
+    table = pd.DataFrame(rows, columns=[name for name in EVALUATION_COLUMNS if name != "kept_group"])
+    place = ["target", "group", "method"]
+    kept = table.loc[table["metric"] == "kept_group"].set_index(place)["value"]
+    table["kept_group"] = kept.reindex(pd.MultiIndex.from_frame(table[place])).to_numpy(dtype=np.float64)
+    return table[list(EVALUATION_COLUMNS)]
+
+
+def _notes_of_kept_groups(table: pd.DataFrame, column: str) -> list[str]:
+    """Say of which targets the map carries cells into other groups, and which groups lose most."""
+    notes = []
+    for target, scores in table[table["metric"] == "kept_group"].groupby("target", sort=False):
+        ours, floor = (scores[scores["method"] == method].set_index("group") for method in ("hycnn_ot", FLOOR))
+        headline = headline_of(ours.index)
+        if not is_low(ours.loc[headline], floor.loc[headline]):
+            continue
+        lost = (floor["value"] - ours["value"]).drop([SAME_COMPOSITION, "all"], errors="ignore")
+        worst = f", {ours['value'][lost.idxmax()]:.0%} of {lost.idxmax()!r}" if len(lost) else ""
+        notes.append(
+            f"The map to {target!r} carries cells into other groups of adata.obs[{column!r}]: "
+            f"{ours['value'][headline]:.1%} of the predicted cells lie among treated cells of their own group{worst}; "
+            f"of the treated cells themselves {floor['value'][headline]:.1%} do. Fit with group_key={column!r}."
+        )
+    return notes
 
 
 def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[str, Samples]:
@@ -241,11 +328,13 @@ def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[s
 
     fitted = TransportMap.from_dict(model)
     gaussian = fitted.gaussian_map()  # it is made from all training cells, and so are its means
+    moved = gaussian.transport(x)
     points: dict[str, _Points] = {
         "identity": x,
         "mean_shift": x + (gaussian.coordinates.mean_y - gaussian.coordinates.mean_x),
-        "gaussian": gaussian.transport(x),
-        "hycnn_ot": fitted.transport(x, fallback=fallback),
+        "gaussian": moved,
+        # A fit that kept the Gaussian map has exactly its scores.
+        "hycnn_ot": moved if fitted.blend == 0 else fitted.transport(x, fallback=fallback),
     }
     far = [method for method, cells in points.items() if not (np.abs(cells) < _MAX_COORDINATE).all()]
     if far:
@@ -271,7 +360,7 @@ def _gene_sums(
         add("source", draws.source[:, block], measured)
         for method, moved in points.items():
             add(method, draws.source[:, block], genes.predicted(measured, cells.x[block], moved[block]))
-    counts = np.concatenate([draws.target, draws.splits])
+    counts = np.concatenate([draws.target, draws.splits]) * draws.strata.weights
     for block in row_blocks(len(cells.y)):
         add("observed", counts[:, block], genes.measured(cells.target_rows[block]))
     source, observed = sums.pop("source"), sums.pop("observed")

@@ -313,6 +313,8 @@ def _announce(cells: FitInput, place: str) -> datetime:
     """Log the fit that begins, and the targets that are left out; return the time."""
     if cells.skipped:
         _log_skipped(cells.skipped)
+    if cells.composition is not None:
+        logg.warning(cells.composition)
     named = [f"{target.label!r} ({target.n_training})" for target in cells.targets]
     targets = f"{len(named)} targets ({', '.join(named[:_MAX_NAMES])} ...)"
     start: datetime = logg.info(
