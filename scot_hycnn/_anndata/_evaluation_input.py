@@ -156,7 +156,7 @@ def headline_of(groups: Iterable[str]) -> str:
 
 
 def is_low(kept: Any, floor: Any) -> bool:
-    """Return whether a share of kept cells is clearly below its floor; both have a value and the ends of an interval."""
+    """Return whether a share of kept cells is clearly below its floor; both have a value, a low and a high end."""
     # Below by chance, or by less than one cell in twenty, is not worth a message.
     high = kept.high if np.isfinite(kept.high) else kept.value
     return bool(kept.value < _MIN_KEPT * floor.value and high < (floor.low if np.isfinite(floor.low) else floor.value))

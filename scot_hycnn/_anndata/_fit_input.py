@@ -159,9 +159,12 @@ def _message(differing: DifferingProportions, source: Condition, targets: Sequen
     column, most = differing.column, targets[differing.target]
     others = f" (so do those of {joined([repr(name) for name in differing.others])})" if differing.others else ""
     several = f" and {differing.n_targets} of {len(targets)} targets, most in" if len(targets) > 1 else " and"
+    changes = ", ".join(
+        f"{name!r} {before:.0%} \N{RIGHTWARDS ARROW} {after:.0%}" for name, before, after in differing.changes
+    )
     return (
         f"proportions of adata.obs[{column!r}] differ between {source.label!r}{several} {most.label!r}{others}: "
-        f"{differing.changes}. A map of all cells carries at least {differing.moved:.0%} of them into another group: "
+        f"{changes}. A map of all cells carries at least {differing.moved:.0%} of them into another group: "
         f"pass group_key={column!r}, unless the treatment changes the labels themselves"
     )
 

@@ -180,46 +180,54 @@ class DifferingProportions(NamedTuple):
     target: int  # place of the target that differs most
     n_targets: int  # how many differ
     moved: float  # share of its cells that would have to change group
-    changes: str  # the groups that differ most
+    changes: list[tuple[str, float, float]]  # the groups that differ most, with their shares in source and target
     others: list[str]  # other such columns
 
 
 def differing_proportions(
     obs: pd.DataFrame, source: Rows, targets: Sequence[Rows], taken: Sequence[str | None]
 ) -> DifferingProportions | None:
-    """Compare the proportions of each column of labels; return that with the clearest difference, None if there is none.
+    """Compare the proportions of each column of labels, and return the clearest difference, or None.
 
     ``source`` and ``targets`` are rows of cells. Columns that are ``taken`` for something else are left out.
     """
     found: dict[str, tuple[float, DifferingProportions]] = {}
-    for place, name in enumerate(obs.columns):
-        column = obs.iloc[:, place]
-        is_text = isinstance(column.dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(column.dtype)
-        if name in taken or not is_text or not obs.columns.is_unique:
+    labels_of: dict[str, Rows] = {}
+    rows, ends = np.concatenate([source, *targets]), np.cumsum([len(source), *map(len, targets)])[:-1]
+    for name in obs.columns if obs.columns.is_unique else ():
+        is_text = isinstance(obs[name].dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(obs[name].dtype)
+        if name in taken or not is_text:
             continue
         try:
-            labels = read_labels(column.iloc[np.concatenate([source, *targets])], f"adata.obs[{name!r}]")
+            labels = read_labels(obs[name].iloc[rows], f"adata.obs[{name!r}]")
         except ValueError:  # lists and other values that are no labels
             continue
         if not 2 <= len(np.unique(labels.codes[labels.codes >= 0])) <= _MAX_LABELS:
             continue
-        codes = np.split(labels.codes, np.cumsum([len(source), *map(len, targets)])[:-1])
-        counts = [np.bincount(each[each >= 0], minlength=len(labels.values)) for each in codes]
+        counts = [np.bincount(each[each >= 0], minlength=len(labels.values)) for each in np.split(labels.codes, ends)]
         evidence = [_evidence(counts[0], of_target) for of_target in counts[1:]]
-        differing = [number for number, (deviations, _) in enumerate(evidence) if deviations > _N_DEVIATIONS]
-        if differing:
-            most = max(differing, key=lambda number: evidence[number][0])
+        n_targets = sum(deviations > _N_DEVIATIONS for deviations, _ in evidence)
+        if n_targets:
+            most = max(range(len(evidence)), key=lambda number: evidence[number][0])
             deviations, moved = evidence[most]
             before, after = (counts[i] / counts[i].sum() for i in (0, 1 + most))
             order = np.argsort(-np.abs(after - before), kind="stable")[:_MAX_NAMED]
-            changes = ", ".join(
-                f"{labels.names[i]!r} {before[i]:.0%} \N{RIGHTWARDS ARROW} {after[i]:.0%}" for i in order
-            )
-            found[str(name)] = deviations, DifferingProportions(str(name), most, len(differing), moved, changes, [])
+            changes = [(labels.names[i], float(before[i]), float(after[i])) for i in order]
+            labels_of[str(name)] = labels.codes
+            found[str(name)] = deviations, DifferingProportions(str(name), most, n_targets, moved, changes, [])
     if not found:
         return None
-    clearest = max(found, key=lambda name: found[name][0])
+    # Of types and their subtypes the types are taken: they differ in fewer ways by chance, and each has more cells.
+    coarse = [name for name in found if not any(_refines(labels_of[name], labels_of[other]) for other in found)]
+    clearest = max(coarse or found, key=lambda name: found[name][0])
     return found[clearest][1]._replace(others=[name for name in found if name != clearest])
+
+
+def _refines(fine: Rows, coarse: Rows) -> bool:
+    """Return whether one column divides the groups of another one into smaller groups."""
+    have_both = (fine >= 0) & (coarse >= 0)
+    pairs = np.unique(np.stack([fine[have_both], coarse[have_both]]), axis=1).shape[1]
+    return pairs == len(np.unique(fine[have_both])) > len(np.unique(coarse[have_both]))
 
 
 def _evidence(source: Rows, target: Rows) -> tuple[float, float]:

@@ -71,7 +71,7 @@ def cloud_scores(
         values = _energy_of_halves(y[: 2 * max_cells], draw_splits(some, rng), distance, some, among)
         # The mean over all splits is exactly 0: every mean over pairs of different cells has the same expected value.
         scores[FLOOR, metric] = np.append(0.0 if np.isfinite(values).all() else np.nan, values)
-    return scores | _coupled_halves(y, ordered, strata, n_coupled, epsilon, rng, with_w2=with_w2)
+    return scores | _coupled_halves(y, ordered, strata, n_coupled=n_coupled, epsilon=epsilon, rng=rng, with_w2=with_w2)
 
 
 def _shares_among(strata: Strata, *clouds: Codes) -> Samples:
@@ -201,10 +201,10 @@ def _coupled_halves(
     y: Samples,
     codes: Codes,
     strata: Strata,
+    *,
     n_coupled: int,
     epsilon: float,
     rng: np.random.Generator,
-    *,
     with_w2: bool,
 ) -> Scores:
     """Return Sinkhorn divergence and W2² of ``n_coupled`` cells of each half, with their mean before them."""

@@ -217,7 +217,7 @@ def evaluate(
             kept = KeptGroups.find(points, held_out.y.astype(np.float64), *codes, np.random.default_rng(seed))
         for group, part in parts.items():
             draws = Resampling.draw(part.strata, n_bootstrap, np.random.default_rng(seed))
-            scores, of_group = _scores(held_out, points, part, draws, genes, kept, with_w2=with_w2)
+            scores, of_group = _scores(held_out, points, part, draws, genes=genes, kept=kept, with_w2=with_w2)
             gammas.setdefault(label, {})[group] = of_group.tolist()
             sizes = int(part.source.sum()), int(part.target.sum())
             rows += [(label, group, *row, *sizes) for row in _rows(scores)]
@@ -275,9 +275,9 @@ def _scores(
     points: Mapping[str, Samples],
     part: _Part,
     draws: Resampling,
+    *,
     genes: Genes | None,
     kept: KeptGroups | None,
-    *,
     with_w2: bool,
 ) -> tuple[Scores, Samples]:
     """Return the scores of some of the cells, and the bandwidths of their MMD."""

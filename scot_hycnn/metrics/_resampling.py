@@ -22,7 +22,7 @@ Scores = dict[tuple[str, str], Samples]
 
 @dataclass(frozen=True)
 class Strata:
-    """Groups of cells whose shares are those of the source cells in both clouds; one group leaves shares as they are."""
+    """Groups of cells, whose shares are made those of the source cells in both clouds; one group changes nothing."""
 
     source: Codes  # group of each source cell, (n,)
     target: Codes  # the same, (m,)
