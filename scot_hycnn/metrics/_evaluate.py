@@ -260,7 +260,7 @@ def _parts(
         if min(sizes) < MIN_CELLS:
             small += [f"{name} ({sizes[0]} and {sizes[1]})"] if max(sizes) else []
             continue
-        parts[name] = _Part(*some, Strata(*(np.zeros(size, dtype=np.intp) for size in sizes)))
+        parts[name] = _Part(*some, Strata.one(*sizes))
         large += [name] if name != "all" else []
     if len(large) > 1:
         among = tuple(np.any([members[name][side] for name in large], axis=0) for side in (0, 1))
@@ -312,7 +312,7 @@ def _notes_of_kept_groups(table: pd.DataFrame, column: str) -> list[str]:
         headline = headline_of(ours.index)
         if not is_low(ours.loc[headline], floor.loc[headline]):
             continue
-        lost = (floor["value"] - ours["value"]).drop([SAME_COMPOSITION, "all"], errors="ignore")
+        lost = (floor["value"] - ours["value"]).drop([SAME_COMPOSITION, "all"], errors="ignore").dropna()
         worst = f", {ours['value'][lost.idxmax()]:.0%} of {lost.idxmax()!r}" if len(lost) else ""
         notes.append(
             f"The map to {target!r} carries cells into other groups of adata.obs[{column!r}]: "

@@ -27,6 +27,11 @@ class Strata:
     source: Codes  # group of each source cell, (n,)
     target: Codes  # the same, (m,)
 
+    @classmethod
+    def one(cls, n: int, m: int) -> Strata:
+        """Return one group of n source and m target cells."""
+        return cls(np.zeros(n, dtype=np.intp), np.zeros(m, dtype=np.intp))
+
     @property
     def shares(self) -> Samples:
         """Share of each group, which sum to 1."""
