@@ -149,9 +149,13 @@ def read_fit_input(
         warnings.warn(warning, UserWarning, stacklevel=3)
     composition = None
     if group_key is None:
-        rows = [condition.rows[allowed[condition.rows]] for condition in (source, *targets)]
-        differing = differing_proportions(obs, rows[0], rows[1:], (groupby, split_key))
-        composition = None if differing is None else _message(differing, source, targets)
+        # A type may be held out of one condition; beside that, all cells show more than the training cells do.
+        for some in (allowed, training_rows(obs, None, mask_obs)):
+            rows = [condition.rows[some[condition.rows]] for condition in (source, *targets)]
+            differing = differing_proportions(obs, rows[0], rows[1:], (groupby, split_key))
+            if differing is not None:
+                composition = _message(differing, source, targets)
+                break
     return FitInput(groupby, where, rep, read[0], tuple(read[1:]), split_key, group_key, skipped, composition)
 
 

@@ -111,8 +111,8 @@ def evaluate(
     One row for each target, group, method and metric, with the columns ``target``, ``group`` (see below), ``method``,
     ``metric``, ``value``, ``low`` and ``high`` (95 % interval), ``vs_gaussian``, ``vs_gaussian_low`` and
     ``vs_gaussian_high`` (value minus that of the Gaussian map, and its interval), ``n_source`` and ``n_target``
-    (evaluated cells of the group), and ``kept_group`` (that metric of the method, beside each of its scores; NaN without
-    groups). A group with fewer than 10 cells in either condition is left out.
+    (evaluated cells of the group), and ``kept_group`` (that metric of the method, beside each of its scores; NaN
+    without groups). A group with fewer than 10 cells in either condition is left out.
 
     ``'all, same composition'``
         The row to report where groups are known: all cells of the groups that are scored, the target cells weighted so

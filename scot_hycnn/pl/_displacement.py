@@ -64,8 +64,8 @@ def displacement(
     groupby = group_column(adata, read_fit(adata, key), groupby)
     if groupby is None:
         raise ValueError(
-            f"groupby=None takes the group_key of the fit, and {key!r} was fitted without one: pass groupby= a column of "
-            f"adata.obs, which has {listed(adata.obs.columns)}."
+            f"groupby=None takes the group_key of the fit, and {key!r} was fitted without one: pass groupby= a column "
+            f"of adata.obs, which has {listed(adata.obs.columns)}."
         )
     members = members_by_group(adata, groupby, results.source_rows)
     labels = read_groups(adata.obs, groupby)
