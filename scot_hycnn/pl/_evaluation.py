@@ -39,13 +39,14 @@ _N_DEFAULT = 4
 _GOOD = {
     ("energy_distance", "mmd", "sinkhorn", "w2", "l2_uvp", "map_mse"): "← smaller is better",
     ("r2", "pearson", "deg_overlap"): "larger is better, 1 is perfect →",
-    ("kept_group",): "larger is better, the floor is perfect →",
+    ("kept_group",): "larger is better →",
     ("trace_ratio",): "1 is perfect",
 }
 # The axis is logarithmic beyond this ratio of the largest to the smallest score: on a linear axis others would be at 0.
 _WIDE = 20
 # Decades for whose names an axis has room.
 _DECADES = 4
+_NAMES = {"kept_group": "cells in their own group"}
 _PRINTED = {"r2": "R²", "mean": "of means", "mmd": "MMD", "w2": "W2", "deg": "DEG", "pearson": "Pearson", "delta": "Δ"}
 
 
@@ -242,5 +243,5 @@ def _print(number: float) -> str:
 
 def metric_in_print(metric: str) -> tuple[str, str]:
     """Return the name of a metric in print, and which of its values are good, empty if that is not known."""
-    name = " ".join(_PRINTED.get(word, word) for word in metric.split("_"))
+    name = _NAMES.get(metric) or " ".join(_PRINTED.get(word, word) for word in metric.split("_"))
     return name, next((good for starts, good in _GOOD.items() if metric.startswith(starts)), "")
