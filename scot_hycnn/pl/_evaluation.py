@@ -60,7 +60,7 @@ def evaluation(
     target: str | None = None,
     *,
     metrics: Sequence[str] | str | None = None,
-    group: Sequence[str] | str | None = SAME_COMPOSITION,
+    group: Sequence[str] | str | None = "all, same composition",
     n_cols: int = 4,
     ax: Axes | None = None,
     show: bool | None = None,
