@@ -356,6 +356,12 @@ def read_results(adata: AnnData, key: str, target: str | None) -> Results:
     )
 
 
+def group_column(adata: AnnData, fit: StoredFit, groupby: str | None) -> str | None:
+    """Return the column of groups that the user named, else the ``group_key`` of the fit if obs has it, else None."""
+    group_key = fit.params.get("group_key")
+    return group_key if groupby is None and group_key in adata.obs else groupby
+
+
 def labelled_cells(adata: AnnData, groupby: str | None, label: str) -> Rows:
     """Return the row numbers of the cells with a label of the fit, shape (n,)."""
     column = label if groupby is None else groupby
