@@ -21,8 +21,8 @@ from ._conditions import Rows
 from ._files import check_writable, import_zarr, written_whole
 from ._fit_input import FitInput, fingerprint_of_split
 from ._representation import Coordinates, in_memory, obs_columns, read_coordinates
-from ._results import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
-from ._schema import Slots, evaluation_slot
+from ._results import REPORTS, SCHEMA_VERSION, hashes_of_names, slots_of_previous_fit
+from ._schema import Slots, evaluation_slot, loadings_slot, mark_slot
 from ._transport_input import NewCells
 
 # Attribute of the AnnData ('obs', 'obsm' ...) to key to value.
@@ -177,6 +177,8 @@ def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:
         "obsm": [name for slots in previous for name in slots.of_fit["obsm"]],
         "obs": [name for slots in previous for name in slots.of_fit["obs"]],
         "layers": [slots.layer for slots in previous],
+        "varm": [loadings_slot(key)] if previous else [],
+        "var": [mark_slot(key)] if previous else [],
         "uns": [evaluation_slot(key)] if previous else [],
     }
     return {slot: [name for name in names if name in getattr(adata, slot)] for slot, names in left.items()}
@@ -210,6 +212,9 @@ def write_fit(adata: AnnData, cells: FitInput, fits: Sequence[Fitted], *, key: s
 
     # uns takes str-keyed dicts of arrays, strings, numbers and bools, which is what files can hold.
     states = {target.slug: fit.state for target, fit in zip(cells.targets, fits, strict=True)}
+    # By these names, genes are predicted from training cells alone, also in a part of the AnnData or in another order.
+    of_training = [cells_of.rows[cells_of.is_training] for cells_of in (source, *cells.targets)]
+    training_cells = np.unique(hashes_of_names(adata.obs_names[np.concatenate(of_training)]))
     # Parameters that have one value in all maps are also listed here; each model keeps all of its own.
     first, *others = (state["params"] for state in states.values())
     shared = {
@@ -224,6 +229,7 @@ def write_fit(adata: AnnData, cells: FitInput, fits: Sequence[Fitted], *, key: s
         "rep": {"name": cells.rep.name, "n_dims": cells.rep.n_dims, "fingerprint": cells.rep.fingerprint},
         "params": shared | params,
         "n_training": {"source": source.n_training} | {target.slug: target.n_training for target in cells.targets},
+        "training_cells": training_cells,
         **{report: {slug: state[report] for slug, state in states.items()} for report in REPORTS},
         "models": {slug: {k: v for k, v in state.items() if k not in REPORTS} for slug, state in states.items()},
         "versions": {name.replace("-", "_"): version(name) for name in _VERSIONS},

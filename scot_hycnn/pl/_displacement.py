@@ -8,8 +8,8 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scot_hycnn._anndata._conditions import read_groups
-from scot_hycnn._anndata._results import read_results
+from scot_hycnn._anndata._conditions import listed, read_groups
+from scot_hycnn._anndata._results import group_column, read_fit, read_results
 
 from ._figure import PLAIN, show_or_return, widen
 from ._labels import members_by_group, palette_of
@@ -20,7 +20,7 @@ def displacement(
     key: str = "hycnn_ot",
     target: str | None = None,
     *,
-    groupby: str,
+    groupby: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -38,8 +38,8 @@ def displacement(
     target
         Label of the target condition; may be left out if there is only one.
     groupby
-        Column of ``obs`` with labels, such as cell types; scanpy's palette is used if there is one, and a warning says
-        why if it cannot be used.
+        Column of ``obs`` with labels, such as cell types; None takes the ``group_key`` of the fit. scanpy's palette is
+        used if there is one, and a warning says why if it cannot be used.
     ax, show, return_fig
         As in scanpy: axes to draw into; show the figure and return None, or return the figure.
 
@@ -50,8 +50,8 @@ def displacement(
     Raises
     ------
     ValueError
-        If a fit, target, column or slot does not exist or is not unique, or if the column holds numbers, more than 200
-        labels, or no label of these cells.
+        If a fit, target, column or slot does not exist or is not unique, if neither a column nor ``group_key`` names
+        groups, or if the column holds numbers, more than 200 labels, or no label of these cells.
 
     Examples
     --------
@@ -61,6 +61,12 @@ def displacement(
     >>> ax = sh.pl.displacement(adata, groupby="cell_type", show=False)
     """
     results = read_results(adata, key, target)
+    groupby = group_column(adata, read_fit(adata, key), groupby)
+    if groupby is None:
+        raise ValueError(
+            f"groupby=None takes the group_key of the fit, and {key!r} was fitted without one: pass groupby= a column "
+            f"of adata.obs, which has {listed(adata.obs.columns)}."
+        )
     members = members_by_group(adata, groupby, results.source_rows)
     labels = read_groups(adata.obs, groupby)
     palette = dict(zip(labels.names, palette_of(adata, groupby, labels), strict=True))

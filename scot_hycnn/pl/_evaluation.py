@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from scot_hycnn._anndata._conditions import as_labels, listed, matching
-from scot_hycnn._anndata._evaluation_input import read_evaluation
+from scot_hycnn._anndata._evaluation_input import SAME_COMPOSITION, headline_of, read_evaluation
 from scot_hycnn._anndata._fit_input import check_counts
 
 from ._figure import PLAIN, check_number, check_one_panel, grid, show_or_return
@@ -26,21 +26,27 @@ METHODS = {
     "mean_shift": ("mean shift", "#CC79A7"),
     "gaussian": ("Gaussian map", "#0072B2"),
     "hycnn_ot": ("HyCNN-OT", "#D55E00"),
+    # A fit that kept the Gaussian map is drawn once.
+    "hycnn_ot = gaussian": ("HyCNN-OT = Gaussian map", "#D55E00"),
 }
 _OTHER_COLORS = ("#009E73", "#E69F00", "#56B4E9", "#F0E442")
 _FLOOR_GREY, _FLOOR_LINE = "#BDBDBD", "#707070"
-# Metrics that are drawn if the user names none: closeness of distributions, of means, of changes, and of spread.
-_DEFAULT_METRICS = ("energy_distance", "r2_mean", "pearson_delta", "trace_ratio")
+# Metrics of which the first four are drawn if the user names none: closeness of distributions, groups that are kept,
+# changes of means, spread, means.
+_DEFAULT_METRICS = ("energy_distance", "kept_group", "pearson_delta", "trace_ratio", "r2_mean")
+_N_DEFAULT = 4
 # What is good, by the beginning of a metric's name.
 _GOOD = {
     ("energy_distance", "mmd", "sinkhorn", "w2", "l2_uvp", "map_mse"): "← smaller is better",
     ("r2", "pearson", "deg_overlap"): "larger is better, 1 is perfect →",
+    ("kept_group",): "larger is better →",
     ("trace_ratio",): "1 is perfect",
 }
 # The axis is logarithmic beyond this ratio of the largest to the smallest score: on a linear axis others would be at 0.
 _WIDE = 20
 # Decades for whose names an axis has room.
 _DECADES = 4
+_NAMES = {"kept_group": "cells in their own group"}
 _PRINTED = {"r2": "R²", "mean": "of means", "mmd": "MMD", "w2": "W2", "deg": "DEG", "pearson": "Pearson", "delta": "Δ"}
 
 
@@ -54,7 +60,7 @@ def evaluation(
     target: str | None = None,
     *,
     metrics: Sequence[str] | str | None = None,
-    group: Sequence[str] | str | None = "all",
+    group: Sequence[str] | str | None = "all, same composition",
     n_cols: int = 4,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -63,7 +69,8 @@ def evaluation(
     """Draw the scores of :func:`scot_hycnn.tl.evaluate`: methods with their intervals, and the floor in grey.
 
     The floor is the score of one half of the observed cells against the other: no prediction is expected to be better.
-    If scores differ by orders of magnitude, the axis is linear around 0 and logarithmic beyond.
+    If scores differ by orders of magnitude, the axis is linear around 0 and logarithmic beyond. A fit that kept the
+    Gaussian map is drawn once, and its name says so.
 
     Parameters
     ----------
@@ -74,9 +81,12 @@ def evaluation(
     target
         Label of the target condition; may be left out if there is only one.
     metrics
-        Metrics, one panel for each. None takes energy distance, R² of means, correlation of changes and trace ratio.
+        Metrics, one panel for each. None takes energy distance, share of cells that keep their group, correlation of
+        changes and trace ratio, and R² of means if no groups were scored.
     group
-        Groups of cells; ``'all'`` are all cells together. None takes all other groups, or ``'all'`` if there are none.
+        Groups of cells. ``'all, same composition'`` are all cells, the observed ones weighted to the proportions of
+        groups among the source cells; if no groups were scored, it is ``'all'``, all cells as they are. None takes the
+        groups themselves, or ``'all'`` if there are none.
     n_cols
         Panels in each row.
     ax, show, return_fig
@@ -107,16 +117,21 @@ def evaluation(
     targets = list(dict.fromkeys(table["target"]))
     if target is None and len(targets) > 1:
         raise ValueError(f"Several targets were evaluated; pass target= one of {targets}.")
-    table = table[table["target"].isin(targets[:1] if target is None else _known(table, "target", [target]))]
+    table = without_twin(
+        table[table["target"].isin(targets[:1] if target is None else _known(table, "target", [target]))]
+    )
     # Metrics, groups and methods are drawn in the order in which they were evaluated.
     found = list(dict.fromkeys(table["metric"]))
     metrics = [metrics] if isinstance(metrics, str) else metrics
     if metrics is None:
-        metrics = [metric for metric in _DEFAULT_METRICS if metric in found] or found
+        metrics = [metric for metric in _DEFAULT_METRICS if metric in found][:_N_DEFAULT] or found
     else:
         metrics = _known(table, "metric", metrics)
     if group is None:
-        table = table[table["group"] != "all"] if (table["group"] != "all").any() else table
+        is_group = ~table["group"].isin(["all", SAME_COMPOSITION])
+        table = table[is_group] if is_group.any() else table[table["group"] == "all"]
+    elif isinstance(group, str) and group == SAME_COMPOSITION:
+        table = table[table["group"] == headline_of(table["group"])]
     else:
         table = table[table["group"].isin(_known(table, "group", as_labels(group)))]
     groups, methods = (list(dict.fromkeys(table[name])) for name in ("group", "method"))
@@ -136,6 +151,8 @@ def evaluation(
         panel.set_xlabel("\n".join(filter(None, metric_in_print(metric))))
         if i % n_cols:
             panel.set_yticklabels([])
+    if len(groups) == 1 and groups != ["all"]:
+        axes[0].set_title(groups[0], loc="left", fontsize="medium", **PLAIN)
     # With one group the names of the methods stand at the axis; with several a legend explains their colours.
     if len(groups) > 1:
         handles = [Line2D([], [], color=color, marker="o", markersize=5, label=name) for name, color in styles.values()]
@@ -145,6 +162,14 @@ def evaluation(
             figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize="small")
     drawn = axes if figure is not None else axes[0]
     return show_or_return(drawn, show=show, return_fig=return_fig)
+
+
+def without_twin(table: pd.DataFrame) -> pd.DataFrame:
+    """Return scores of one target in which a fit that kept the Gaussian map stands once, under a name that says so."""
+    ours = table[table["method"] == "hycnn_ot"]
+    if not len(ours) or (ours["vs_gaussian"].dropna() != 0).any() or ours["vs_gaussian"].isna().all():
+        return table
+    return table[table["method"] != "gaussian"].replace({"method": {"hycnn_ot": "hycnn_ot = gaussian"}})
 
 
 def _known(table: pd.DataFrame, column: str, values: Sequence[Hashable]) -> list[str]:
@@ -218,5 +243,5 @@ def _print(number: float) -> str:
 
 def metric_in_print(metric: str) -> tuple[str, str]:
     """Return the name of a metric in print, and which of its values are good, empty if that is not known."""
-    name = " ".join(_PRINTED.get(word, word) for word in metric.split("_"))
+    name = _NAMES.get(metric) or " ".join(_PRINTED.get(word, word) for word in metric.split("_"))
     return name, next((good for starts, good in _GOOD.items() if metric.startswith(starts)), "")

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from scanpy import settings
 
+from scot_hycnn._anndata._results import Results
+
 # matplotlib draws at most 2**16 pixels, 436 inches at 150 dpi; 200 groups of pl.evaluation take 217, 100 panels 360.
 MAX_ENTRIES, MAX_GENES, MAX_PANELS = 200, 1000, 100
 # For every text with a name from the data: matplotlib reads what stands between two '$' as a formula.
@@ -44,6 +46,16 @@ def grid(n: int, n_cols: int, size: tuple[float, float]) -> tuple[Figure, list[A
     for ax in panels.flat[n:]:
         ax.remove()
     return figure, list(panels.flat[:n])
+
+
+def entitle(place: Axes | Figure, results: Results, called: str, *notes: str) -> None:
+    """Write above axes or panels what is shown: the conditions, which cells and how many, and notes."""
+    n = f"n = {len(results.source_rows):,} and {len(results.target_rows):,}"
+    lines = "\n".join([f"{results.source} → {results.target}", f"{called}, {n}", *filter(None, notes)])
+    if isinstance(place, Axes):
+        place.set_title(lines, fontsize="small", **PLAIN)
+    else:
+        place.suptitle(lines, fontsize="small", **PLAIN)
 
 
 def legend(

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize, to_hex, to_rgba, to_rgba_array
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import Labels, column_of, listed, read_groups
-from scot_hycnn._anndata._results import Results
+from scot_hycnn._anndata._results import Results, read_fit
 from scot_hycnn._warn import warn
 
 from ._figure import MAX_ENTRIES
@@ -21,6 +21,8 @@ from ._figure import MAX_ENTRIES
 SOURCE, PREDICTED, OBSERVED = "#0072B2", "#D55E00", "#009E73"
 BACKGROUND = "#D9D9D9"
 _OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+# Percentile of a column of numbers at which the scale of its colours ends.
+_TOP_COLOR = 99
 
 Members = NDArray[np.intp]  # positions of cells among the rows that were asked for
 
@@ -28,25 +30,36 @@ Members = NDArray[np.intp]  # positions of cells among the rows that were asked 
 class CellColors(NamedTuple):
     """Colours of all cells by a column of obs."""
 
-    column: str
+    column: str  # its name in print
     rgba: NDArray[np.floating[Any]]  # (n_obs, 4)
     legend: dict[str, str]  # categories and their colours
     scale: Normalize | None  # from numbers to viridis
+    is_clipped: bool = False  # whether numbers lie beyond the end of the scale
 
 
-def cell_colors(adata: AnnData, color: str) -> CellColors:
-    """Colour cells by a column of obs: categories by scanpy's palette in uns if there is one, numbers by viridis."""
+def cell_colors(adata: AnnData, color: str, key: str, results: Results, rows: NDArray[np.intp]) -> CellColors:
+    """Colour cells by a column of obs: categories by scanpy's palette in uns if there is one, numbers by viridis.
+
+    The legend names the categories of the cells in ``rows``, and their numbers decide where the scale ends.
+    """
     column = column_of(adata.obs, color, "color")
     if _is_numeric(column.dtype):
         values = column.to_numpy(dtype=float, na_value=np.nan)
         finite = np.isfinite(values)
         if not finite.any():
             raise ValueError(f"color={color!r} has no finite value in adata.obs; choose another column.")
-        # One infinite value would leave no range for all others; cells without a finite value are grey.
-        scale = Normalize(values[finite].min(), values[finite].max())
+        # A few extreme cells would leave no range for all others; cells without a finite value are grey.
+        shown = values[rows][finite[rows]] if finite[rows].any() else values[finite]
+        top = np.percentile(shown, _TOP_COLOR)
+        scale = Normalize(shown.min(), top)
         rgba = np.tile(to_rgba(BACKGROUND), (len(values), 1))
         rgba[finite] = mpl.colormaps["viridis"](scale(values[finite]))
-        return CellColors(color, rgba, {}, scale)
+        # Columns of the fit have the unit of its representation.
+        fit = read_fit(adata, key)
+        slots = fit.slots(fit.slug(results.target))
+        names = {slots.displacement: "displacement", slots.std: "standard deviation of the networks"}
+        name = f"{names[color]} ({results.rep.name})" if color in names else color
+        return CellColors(name, rgba, {}, scale, bool(shown.max() > top))
     labels = read_groups(adata.obs, color, "color")
     if len(labels.values) > MAX_ENTRIES:
         raise ValueError(
@@ -56,7 +69,9 @@ def cell_colors(adata: AnnData, color: str) -> CellColors:
     palette = palette_of(adata, color, labels)
     # A missing label has the code -1, which takes the last entry.
     rgba = to_rgba_array([*palette, BACKGROUND])[labels.codes]
-    return CellColors(color, rgba, dict(zip(labels.names, palette, strict=True)), None)
+    drawn = set(labels.codes[rows].tolist())
+    legend = {name: palette[code] for code, name in enumerate(labels.names) if code in drawn}
+    return CellColors(color, rgba, legend, None)
 
 
 def _is_numeric(dtype: Any) -> bool:

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._genes import has_genes_decoded, read_dimensions, read_genes
-from scot_hycnn._anndata._results import read_results
+from scot_hycnn._anndata._genes import has_features_of_genes, read_dimensions, read_evaluated, read_genes
 
 from ._figure import PLAIN, check_one_panel, figure_of, grid, show_or_return
 from ._labels import PREDICTED, paired_members
@@ -84,10 +83,11 @@ def mean_scatter(
     """
     check_counts(n_cols=n_cols)
     check_counts(0, n_labels=n_labels)
-    results = read_results(adata, key, target)
-    is_genes = has_genes_decoded(adata, results, key)
+    results, called = read_evaluated(adata, key, target)
+    is_genes = has_features_of_genes(adata, results, key, layer)
     features = read_genes(adata, results, key, layer) if is_genes else read_dimensions(results)
-    panels = {f"{results.source} → {results.target}": features}
+    held_out = f", held-out, n = {len(results.source_rows)} and {len(results.target_rows)}"
+    panels = {f"{results.source} → {results.target}{held_out if called == 'held-out' else ''}": features}
     if groupby is not None:
         panels = {
             f"{label} ({len(source)}, {len(observed)} cells)": features.among(source, observed)
@@ -98,17 +98,17 @@ def mean_scatter(
     what = "mean expression" if is_genes else f"mean of {results.rep.name}"
     means = []
     for i, (panel, (title, cells)) in enumerate(zip(axes, panels.items(), strict=True)):
-        source, predicted, observed = (
-            values.moments()[0] for values in (cells.source, cells.predicted, cells.observed)
-        )
+        source, observed = cells.source.moments().mean, cells.observed.moments().mean
+        predicted = source + cells.predicted_change()
         means.append((source, predicted, observed))
         centre = observed.mean()
         panel.axline((centre, centre), slope=1, color="black", linewidth=0.8, linestyle="--", zorder=1)
         style: dict[str, Any] = {"s": 8, "alpha": 0.7, "linewidths": 0, "rasterized": True, "zorder": 2}
         panel.scatter(observed, source, color=_SOURCE_GREY, label="source", **style)
         panel.scatter(observed, predicted, color=PREDICTED, label="predicted", **style)
-        scores = f"R² = {_r2(predicted, observed):.3f} (source {_r2(source, observed):.3f})"
-        panel.set_title(f"{title}\n{scores}", fontsize="medium", **PLAIN)
+        # Means of components are not on one scale with 0 as their origin: their R² is near 1 for any prediction.
+        scores = f"\nR² = {_r2(predicted, observed):.3f} (source {_r2(source, observed):.3f})" if is_genes else ""
+        panel.set_title(f"{title}{scores}", fontsize="medium", **PLAIN)
         panel.set_aspect("equal", adjustable="datalim")
         panel.spines[["top", "right"]].set_visible(False)
         # One label for each row and column of panels: all their axes have the same meaning.

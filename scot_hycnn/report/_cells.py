@@ -10,10 +10,8 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import Labels, read_groups
-from scot_hycnn._anndata._decode_input import find_genes, has_genes
-from scot_hycnn._anndata._genes import Features, Values, has_genes_decoded, read_genes
+from scot_hycnn._anndata._genes import MIN_FRACTION, deg_table, has_features_of_genes, read_evaluated, read_genes
 from scot_hycnn._anndata._results import Results, StoredFit
-from scot_hycnn.pl._deg import welch_t
 from scot_hycnn.pl._figure import MAX_ENTRIES
 from scot_hycnn.pl._labels import members_by_group, palette_of
 from scot_hycnn.pl._plane import Positions, arrows_of, positions
@@ -135,33 +133,25 @@ def describe_groups(
     return sorted(rows, key=lambda row: -row["quantiles"][2])
 
 
-def describe_genes(
-    adata: AnnData, results: Results, key: str, *, layer: str | None, n_genes: int
-) -> dict[str, Any] | str:
-    """Return the genes with the largest Welch t between observed and source cells, or why there are no genes."""
-    if has_genes_decoded(adata, results, key):
-        features = read_genes(adata, results, key, layer)
-        change = features.predicted.moments()[0] - features.source.moments()[0]
-    elif has_genes(adata, results.rep, layer=layer, decoder=None):
-        genes = find_genes(adata, results.rep, results.measured_rows, layer=layer, decoder=None)
-        matrix: Any = adata.X if genes.layer is None else adata.layers[genes.layer]
-        source, observed = Values(matrix, results.source_rows), Values(matrix, results.target_rows)
-        features = Features([str(name) for name in adata.var_names], source, source, observed)
-        # Principal components are linear: the mean change of genes is the loadings times that of the components.
-        assert genes.loadings is not None
-        change = genes.loadings.astype(float) @ (results.predicted - results.x).astype(float).mean(axis=0)
-    else:
+def describe_genes(adata: AnnData, key: str, target: str, *, layer: str | None, n_genes: int) -> dict[str, Any] | str:
+    """Return the genes with the largest scores between observed and source cells, or why there are no genes."""
+    results, called = read_evaluated(adata, key, target)
+    if not has_features_of_genes(adata, results, key, layer):
         return (
             f"There is no way from {results.rep.name!r} to genes in this file. Fit on principal components with their "
             f"loadings, or run sh.tl.decode(adata, {key!r}, decoder=...) with a model's decoder."
         )
-    before, observed_change, t = welch_t(features)
-    top = np.argsort(-np.abs(t), kind="stable")[:n_genes]
+    features = read_genes(adata, results, key, layer)
+    table = deg_table(adata, key, results, features, groupby=None, min_fraction=0.0)
+    expressed = table[table["fraction"] >= MIN_FRACTION]
+    columns = ["gene", "source_mean", "observed_change", "predicted_change", "observed_score"]
+    observed, predicted = (table[f"{kind}_change"] for kind in ("observed", "predicted"))
     # Without variation there is no correlation; with two genes it is 1 or -1.
-    varies = len(change) > 2 and np.ptp(change) > 0 and np.ptp(observed_change) > 0
+    varies = len(table) > 2 and np.ptp(predicted) > 0 and np.ptp(observed) > 0
     return {
-        "rows": [[features.names[i], before[i], observed_change[i], change[i], t[i]] for i in top],
-        "n": len(features.names),
-        "r": float(np.corrcoef(change, observed_change)[0, 1]) if varies else float("nan"),
+        "rows": (table if expressed.empty else expressed)[columns].head(n_genes).to_numpy(dtype=object).tolist(),
+        "n": len(table),
+        "r": float(np.corrcoef(predicted, observed)[0, 1]) if varies else float("nan"),
         "kind": "proteins or genes of the map" if results.rep.name == "X" else "genes",
+        "cells": called,
     }

@@ -9,9 +9,9 @@ import pandas as pd
 from anndata import AnnData
 
 import scot_hycnn
-from scot_hycnn._anndata._evaluation_input import read_evaluation
+from scot_hycnn._anndata._evaluation_input import headline_of, read_evaluation
 from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results
-from scot_hycnn.pl._evaluation import FLOOR, METHODS, metric_in_print
+from scot_hycnn.pl._evaluation import FLOOR, METHODS, metric_in_print, without_twin
 from scot_hycnn.pl._labels import OBSERVED, PREDICTED, SOURCE
 
 from ._cells import describe_cells, describe_genes, describe_groups, find_grouping
@@ -82,7 +82,7 @@ def content(
             cells = {
                 "cells": describe_cells(adata, fit, key, results, basis=basis, groups=groups, n=n),
                 "groups": describe_groups(adata, results, groups, support),
-                "genes": describe_genes(adata, results, key, layer=layer, n_genes=n_genes),
+                "genes": describe_genes(adata, key, fit.targets[slug], layer=layer, n_genes=n_genes),
                 "far": None if support is None else float((support[results.source_rows] > 1).mean()),
                 "median": float(np.median(np.linalg.norm(results.predicted - results.x, axis=1))),
             }
@@ -115,8 +115,9 @@ def _quality(
     if "J_minus_gaussian" in history:
         training = {"step": history["step"], "gap": history["J_minus_gaussian"], "error": history["J_error"]}
     if scores is not None:
-        rows = scores[_SCORE_COLUMNS].to_numpy(dtype=object).tolist()
-        score_rows = {"groups": list(dict.fromkeys(scores["group"])), "rows": rows}
+        rows = without_twin(scores)[_SCORE_COLUMNS].to_numpy(dtype=object).tolist()
+        groups = list(dict.fromkeys(scores["group"]))
+        score_rows = {"groups": groups, "headline": headline_of(groups), "rows": rows}
     return {
         "label": fit.targets[slug],
         "verdict": verdict(
@@ -139,8 +140,7 @@ def _n_seen(fit: StoredFit, slug: str, scores: pd.DataFrame | None, results: Res
     """Return how many of the evaluated cells must have been training cells, by their numbers alone."""
     if scores is None or results is None or not fit.n_training:
         return 0
-    everyone = scores[scores["group"] == "all"]
-    n_seen = 0
+    everyone, n_seen = scores[scores["group"] == "all"], 0
     for name, column, rows in (("source", "n_source", results.source_rows), (slug, "n_target", results.target_rows)):
         # If training and evaluated cells are together more than there are, the difference must be in both.
         n_evaluated = int(everyone[column].iloc[0]) if len(everyone) else 0

@@ -111,6 +111,7 @@ function drawHead() {
   $("verdict").className = verdict.level;
   $("verdict-headline").textContent = verdict.headline;
   $("verdict-text").replaceChildren(...verdict.sentences.map((sentence) => el("p", {}, sentence)));
+  $("verdict-details").replaceChildren(...verdict.details.map((sentence) => el("p", {}, sentence)));
   $("status").hidden = !status;
   $("status").textContent = `What the fit itself says: ${status}`;
   $("facts").replaceChildren(...facts.map(([name, value, about]) =>
@@ -419,6 +420,10 @@ function drawGroups() {
   table("groups-table", [[content.group, "text"], ["source cells", "whole"], ["observed cells", "whole"], ["median", "number"], ["5 %", "number"], ["95 %", "number"], ["out of support, %", "number"]],
     groups.map((group) => [group.label, ...group.n, group.quantiles[2], group.quantiles[0], group.quantiles[4], group.far === null ? null : 100 * group.far]));
 }
+const WHICH = {
+  "all": "All evaluated cells as they are, so that a map which carries cells into other groups to match the proportions looks better than it is",
+  "all, same composition": "All evaluated cells, the observed ones weighted so that each group has the share that it has among the source cells",
+};
 function drawScores() {
   const { scores } = target();
   for (const id of ["scores-controls", "scores-chart"]) $(id).hidden = !scores;
@@ -462,7 +467,7 @@ function drawScores() {
     room.svg.append(speaking(dot, `${label}\n${name}: ${scored(each)}${versusGaussian(each)}`));
   });
   const [nSource, nTarget] = all[0].slice(6);
-  $("scores-note").textContent = `${state.scoreGroup === "all" ? "All evaluated cells" : state.scoreGroup}: ${whole(nSource)} source and ${whole(nTarget)} observed. Lines: 95 % bootstrap intervals over cells. Floor, grey: one half of the observed cells against the other; no prediction can be expected to do better.${scale.marks ? " The axis is logarithmic beyond its first mark." : ""}`;
+  $("scores-note").textContent = `${WHICH[state.scoreGroup] ?? state.scoreGroup}: ${whole(nSource)} source and ${whole(nTarget)} observed. Lines: 95 % bootstrap intervals over cells. Floor, grey: one half of the observed cells against the other; no prediction can be expected to do better.${scale.marks ? " The axis is logarithmic beyond its first mark." : ""}`;
   const order = Object.keys(content.metrics);
   const ofGroup = scores.rows.filter(([group]) => group === state.scoreGroup).sort((a, b) => order.indexOf(a[2]) - order.indexOf(b[2]));
   table("scores-table", [["score", "text"], ["method", "text"], ["value", "number"], ["low", "number"], ["high", "number"]],
@@ -472,7 +477,7 @@ function scored([, , , value, low, high]) {
   return low === null ? number(value) : `${number(value)} (95 % interval ${number(low)} to ${number(high)})`;
 }
 function versusGaussian([group, method, metric, , , , , , ...difference]) {
-  if (difference[0] === null || method === "gaussian") return "";
+  if (difference[0] === null || method.endsWith("gaussian")) return "";
   return `\nminus the Gaussian map's: ${scored([group, method, metric, ...difference])}`;
 }
 function drawTraining() {
@@ -556,7 +561,7 @@ function drawGenes() {
   const shown = state.allGenes || state.gene ? found : found.slice(0, FEW_GENES);
   $("gene-all").textContent = state.allGenes ? `Show ${FEW_GENES}` : `Show all ${genes.rows.length}`;
   $("gene-all").setAttribute("aria-pressed", String(state.allGenes));
-  $("genes-note").textContent = `The ${genes.rows.length} of ${whole(genes.n)} ${genes.kind} with the largest Welch t between observed and source cells, all cells together. Change: difference of means, in the units of the expression. Over all genes, predicted and observed changes correlate with r = ${number(genes.r)}.` + (shown.length ? "" : " None of them has that name.");
+  $("genes-note").textContent = `The ${genes.rows.length} of ${whole(genes.n)} ${genes.kind} with the largest Welch t between observed and source cells, among genes that a tenth of the cells express; ${genes.cells}, all groups together. Change: difference of means, in the units of the expression. Over all genes, predicted and observed changes correlate with r = ${number(genes.r)}.` + (shown.length ? "" : " None of them has that name.");
   drawChanges(genes.rows);
   table("genes-table", [["gene", "text"], ["source mean", "number"], ["observed change", "number"], ["predicted change", "number"], ["Welch t", "number"]], genes.rows, shown);
 }
@@ -620,9 +625,9 @@ function chooseTarget() {
   if (scores) {
     const metrics = [...new Set(scores.rows.map(([, , metric]) => metric))];
     if (!metrics.includes(state.metric)) state.metric = metrics.includes("energy_distance") ? "energy_distance" : metrics[0];
-    if (!scores.groups.includes(state.scoreGroup)) state.scoreGroup = scores.groups[0];
+    if (!scores.groups.includes(state.scoreGroup)) state.scoreGroup = scores.headline;
     options($("metric"), metrics.map((metric) => [metric, content.metrics[metric][0]]), state.metric);
-    options($("score-group"), scores.groups.map((group) => [group, group === "all" ? "all together" : group]), state.scoreGroup);
+    options($("score-group"), scores.groups.map((group) => [group, group === "all" ? "all as they are" : group]), state.scoreGroup);
   }
   draw();
 }

@@ -106,7 +106,8 @@ def hycnn_ot(  # type: ignore[misc]
     group_key
         Column of ``obs`` with groups of cells, such as cell types. Groups then have the same proportions in source and
         target, so that a shift of proportions is not taken for a response. Groups with fewer than five cells in either
-        condition are left out of the fit.
+        condition are left out of the fit. Without it, the log warns if the proportions of a column of labels differ
+        between the conditions by more than chance, and by 5 % of the cells or more.
     leave_out
         Cells that decide between networks and Gaussian map: ``'cells'``, random ones, for new cells of the same types;
         or ``'groups'``, whole groups of ``group_key`` at a time, for cells of new types.
@@ -326,6 +327,8 @@ def _announce(cells: FitInput, place: str) -> datetime:
     """Log the fit that begins, and the targets that are left out; return the time."""
     if cells.skipped:
         _log_skipped(cells.skipped)
+    if cells.composition is not None:
+        logg.warning(cells.composition)
     named = [f"{target.label!r} ({target.n_training})" for target in cells.targets]
     targets = f"{len(named)} targets ({', '.join(named[:_MAX_NAMES])} ...)"
     start: datetime = logg.info(

@@ -335,14 +335,16 @@ def test_genes_need_measured_and_predicted_values(adata, control):
     adata.layers["hycnn_ot"][np.flatnonzero(control)[:7]] = np.nan
     with pytest.raises(ValueError, match=r"adata.layers\['hycnn_ot'\] .* 7 of the 200 "):
         sh.pl.marginals(adata, names="ISG20", show=False)
-    predicted = adata.layers.pop("hycnn_ot")
+    predicted, loadings = adata.layers.pop("hycnn_ot"), adata.varm.pop("PCs")
+    adata.uns["hycnn_ot"]["rep"]["fingerprint"] = ""
     for plot in (partial(sh.pl.marginals, names="ISG20"), sh.pl.deg):
-        with pytest.raises(ValueError, match=r"'hycnn_ot'.*sh.tl.decode"):
+        with pytest.raises(ValueError, match=r"'X_pca'.*decoder="):
             plot(adata, show=False)
-    adata.layers["hycnn_ot"] = np.nan_to_num(predicted)
-    adata.X = None
-    with pytest.raises(ValueError, match="X"):
-        sh.pl.marginals(adata, names="ISG20", show=False)
+    adata.varm["PCs"], adata.X = loadings, None
+    for layer in (None, np.nan_to_num(predicted)):
+        with pytest.raises(ValueError, match="X"):
+            sh.pl.marginals(adata, names="ISG20", show=False)
+        adata.layers["hycnn_ot"] = np.zeros(adata.shape) if layer is None else layer
 
 
 def test_one_dimension_and_no_training(adata):
