@@ -21,6 +21,7 @@ def displacement(
     target: str | None = None,
     *,
     groupby: str | None = None,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -40,6 +41,8 @@ def displacement(
     groupby
         Column of ``obs`` with labels, such as cell types; None takes the ``group_key`` of the fit. scanpy's palette is
         used if there is one, and a warning says why if it cannot be used.
+    title
+        Title, in place of the one that says what is shown.
     ax, show, return_fig
         As in scanpy: axes to draw into; show the figure and return None, or return the figure.
 
@@ -93,4 +96,4 @@ def displacement(
     ax.tick_params(axis="y", length=0)
     if is_ours:
         widen(ax, max(text.get_window_extent().width for text in ax.get_yticklabels()))
-    return show_or_return(ax, show=show, return_fig=return_fig)
+    return show_or_return(ax, title=title, show=show, return_fig=return_fig)

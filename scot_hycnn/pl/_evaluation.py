@@ -62,6 +62,7 @@ def evaluation(
     metrics: Sequence[str] | str | None = None,
     group: Sequence[str] | str | None = "all, same composition",
     n_cols: int = 4,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -89,6 +90,8 @@ def evaluation(
         groups themselves, or ``'all'`` if there are none.
     n_cols
         Panels in each row.
+    title
+        Title, in place of the one that says what is shown.
     ax, show, return_fig
         As in scanpy: axes to draw into (of one metric); show the figure and return None, or return the figure.
 
@@ -161,7 +164,7 @@ def evaluation(
         else:
             figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize="small")
     drawn = axes if figure is not None else axes[0]
-    return show_or_return(drawn, show=show, return_fig=return_fig)
+    return show_or_return(drawn, title=title, show=show, return_fig=return_fig)
 
 
 def without_twin(table: pd.DataFrame) -> pd.DataFrame:

@@ -83,10 +83,18 @@ def widen(ax: Axes, pixels: float) -> None:
     figure.set_figwidth(figure.get_figwidth() + pixels / figure.dpi)
 
 
-def show_or_return(drawn: Drawn, *, show: bool | None, return_fig: bool) -> Drawn | Figure | None:
-    """Show the figure, or return it or its axes, as scanpy's plots do."""
+def show_or_return(drawn: Drawn, *, title: str | None, show: bool | None, return_fig: bool) -> Drawn | Figure | None:
+    """Show the figure, or return it or its axes, as scanpy's plots do; a title of the user replaces ours."""
+    figure = figure_of(drawn[0] if isinstance(drawn, list) else drawn)
+    if title is not None and isinstance(drawn, Axes):
+        drawn.set_title(title)
+    elif title is not None and figure.legends:
+        # A legend above the panels and a title of the figure would lie over each other.
+        figure.legends[0].set_title(title)
+    elif title is not None:
+        figure.suptitle(title)
     if return_fig:
-        return figure_of(drawn[0] if isinstance(drawn, list) else drawn)
+        return figure
     if settings.autoshow if show is None else show:
         plt.show()
         return None

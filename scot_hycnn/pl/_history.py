@@ -18,6 +18,7 @@ def history(
     key: str = "hycnn_ot",
     *,
     target: str | None = None,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -35,6 +36,8 @@ def history(
         Key of the fit in ``uns``.
     target
         Label of the target condition; None draws one curve for each target.
+    title
+        Title, in place of the one that says what is shown.
     ax, show, return_fig
         As in scanpy: axes to draw into; show the figure and return None, or return the figure.
 
@@ -81,4 +84,4 @@ def history(
         ax.set_yscale("symlog", linthresh=max(abs(gaps.min()), 1e-3))
     ax.spines[["top", "right"]].set_visible(False)
     legend(ax, lines, [*curves, "Gaussian map"], frameon=False, fontsize="small")
-    return show_or_return(ax, show=show, return_fig=return_fig)
+    return show_or_return(ax, title=title, show=show, return_fig=return_fig)

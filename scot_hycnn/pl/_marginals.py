@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._genes import Features, read_dimensions, read_genes
+from scot_hycnn._anndata._genes import Features, advice_on_genes, read_dimensions, read_genes
 from scot_hycnn._anndata._results import Results, read_results
 
 from ._figure import PLAIN, check_one_panel, grid, legend, show_or_return
@@ -40,6 +40,7 @@ def marginals(
     names: Sequence[str] | str | None = None,
     layer: str | None = None,
     n_cols: int = 4,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -65,6 +66,8 @@ def marginals(
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
     n_cols
         Panels in each row.
+    title
+        Title, in place of the one that says what is shown.
     ax, show, return_fig
         As in scanpy: axes to draw into (of one feature); show the figure and return None, or return the figure.
 
@@ -111,10 +114,10 @@ def marginals(
     entries = [f"{results.source} (source)", "predicted", f"{results.target} (observed)", "mean"]
     if figure is None:
         legend(axes[0], handles, entries, fontsize="x-small", framealpha=0.7)
-        return show_or_return(axes[0], show=show, return_fig=return_fig)
+        return show_or_return(axes[0], title=title, show=show, return_fig=return_fig)
     ncols = min(4, 2 * min(n_cols, len(axes)))
     legend(figure, handles, entries, loc="outside upper center", ncols=ncols, frameon=False, fontsize="small")
-    return show_or_return(axes, show=show, return_fig=return_fig)
+    return show_or_return(axes, title=title, show=show, return_fig=return_fig)
 
 
 def _named(adata: AnnData, results: Results, key: str, layer: str | None, names: Sequence[str]) -> dict[str, Samples]:
@@ -125,7 +128,7 @@ def _named(adata: AnnData, results: Results, key: str, layer: str | None, names:
     if unknown or not names:
         raise ValueError(
             f"names={list(names)}: {unknown} are neither dimensions of {results.rep.name!r}, {dimensions.names[:3]} "
-            "..., nor genes in adata.var_names."
+            f"..., nor genes in adata.var_names.{advice_on_genes(adata, unknown)}"
         )
     found = _columns(dimensions, [dimensions.names.index(name) for name in names if name in dimensions.names])
     if genes:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._genes import has_features_of_genes, read_dimensions, read_evaluated, read_genes
+from scot_hycnn._anndata._genes import has_features_of_genes, read_dimensions, read_evaluated, read_genes, unit_of
 
 from ._figure import PLAIN, check_one_panel, figure_of, grid, show_or_return
 from ._labels import PREDICTED, paired_members
@@ -35,6 +35,7 @@ def mean_scatter(
     layer: str | None = None,
     n_labels: int = 10,
     n_cols: int = 4,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -61,6 +62,8 @@ def mean_scatter(
         How many genes are named: those with the largest observed change of the mean.
     n_cols
         Panels in each row.
+    title
+        Title, in place of the one that says what is shown.
     ax, show, return_fig
         As in scanpy: axes to draw into (of one group); show the figure and return None, or return the figure.
 
@@ -95,9 +98,9 @@ def mean_scatter(
         }
     check_one_panel(ax, len(panels), f"groupby={groupby!r}")
     axes = grid(len(panels), n_cols, (3.4, 3.6))[1] if ax is None else [ax]
-    what = "mean expression" if is_genes else f"mean of {results.rep.name}"
+    what = f"mean {unit_of(adata, results, layer)}" if is_genes else f"mean of {results.rep.name}"
     means = []
-    for i, (panel, (title, cells)) in enumerate(zip(axes, panels.items(), strict=True)):
+    for i, (panel, (name, cells)) in enumerate(zip(axes, panels.items(), strict=True)):
         source, observed = cells.source.moments().mean, cells.observed.moments().mean
         predicted = source + cells.predicted_change()
         means.append((source, predicted, observed))
@@ -108,7 +111,7 @@ def mean_scatter(
         panel.scatter(observed, predicted, color=PREDICTED, label="predicted", **style)
         # Means of components are not on one scale with 0 as their origin: their R² is near 1 for any prediction.
         scores = f"\nR² = {_r2(predicted, observed):.3f} (source {_r2(source, observed):.3f})" if is_genes else ""
-        panel.set_title(f"{title}{scores}", fontsize="medium", **PLAIN)
+        panel.set_title(f"{name}{scores}", fontsize="medium", **PLAIN)
         panel.set_aspect("equal", adjustable="datalim")
         panel.spines[["top", "right"]].set_visible(False)
         # One label for each row and column of panels: all their axes have the same meaning.
@@ -124,7 +127,7 @@ def mean_scatter(
         others = np.concatenate([points, np.column_stack([observed, source]), np.column_stack([line, line])])
         _add_names(panel, points[top], [features.names[i] for i in top], others)
     drawn = axes if groupby is not None and ax is None else axes[0]
-    return show_or_return(drawn, show=show, return_fig=return_fig)
+    return show_or_return(drawn, title=title, show=show, return_fig=return_fig)
 
 
 def _r2(predicted: Points, observed: Points) -> float:

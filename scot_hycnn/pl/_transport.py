@@ -32,6 +32,7 @@ def transport(
     style: str = "arrows",
     n_grid: int | None = None,
     n_neighbors: int | None = None,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -52,10 +53,10 @@ def transport(
         in empty space, between islands of cells, are left out, and the title says how many. None draws the two
         dimensions of the representation that the map changes most, in which arrows are exact.
     color
-        Column of ``obs`` to colour source cells by, over target cells in grey: categories, with scanpy's palette if it
-        can be used (else a warning says why), or numbers, such as ``'hycnn_ot_displacement'``; colours of numbers end
-        at their 99th percentile. Cells without a finite value are grey. None takes the ``group_key`` of the fit; a fit
-        without one colours the conditions.
+        Gene, of ``adata`` or ``adata.raw``, or column of ``obs`` to colour source cells by, over target cells in grey:
+        categories, with scanpy's palette if it can be used (else a warning says why), or numbers, such as
+        ``'hycnn_ot_displacement'``; colours of numbers end at their 99th percentile. Cells without a finite value are
+        grey. None takes the ``group_key`` of the fit; a fit without one colours the conditions.
     style
         ``'arrows'``: one for each category of ``color``, or of ``group_key``, else one for each square of a grid. It is
         the way of one source cell, of which start and end are nearest to the medians of these cells. ``'streams'`` run
@@ -66,6 +67,8 @@ def transport(
     n_neighbors
         Measured cells that place a predicted one in an embedding; None takes the positions that
         :func:`scot_hycnn.tl.project` has stored (a warning says if they are of another fit), or its default.
+    title
+        Title, in place of the one that says what is shown.
     ax, show, return_fig
         As in scanpy: axes to draw into; show the figure and return None, or return the figure.
 
@@ -117,4 +120,4 @@ def transport(
         add_legend(ax, {results.source: SOURCE, results.target: OBSERVED}, inside=inside)
     else:
         explain(ax, colors, others={results.target: BACKGROUND}, inside=inside)
-    return show_or_return(ax, show=show, return_fig=return_fig)
+    return show_or_return(ax, title=title, show=show, return_fig=return_fig)

@@ -79,7 +79,8 @@ def gain_of(fitted: TransportMap) -> tuple[float, float]:
 def summary_of(maps: Sequence[TransportMap]) -> str:
     """Return what has come out of one fit, or of many, on one line."""
     if len(maps) == 1:
-        return f"{_text(maps[0].outcome)}, gain {gain_in_words(maps[0])}"
+        gain = f", gain {gain_in_words(maps[0])}" if maps[0].blend else ""
+        return f"{_text(maps[0].outcome)}{gain}"
     outcomes = ", ".join(f"{n} {_text(outcome)}" for outcome, n in Counter(one.outcome for one in maps).most_common())
     gain = float(np.median([gain_of(one)[0] for one in maps]))
     return f"{len(maps)} maps ({outcomes}), median gain {_shown(gain)} over the Gaussian map"
