@@ -540,16 +540,22 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("options", REFUSED.values(), ids=REFUSED)
-def test_an_option_is_refused_before_anything_is_said_or_done(cells, unchanged, log, tmp_path, monkeypatch, options):
-    """The slots of a fit would be replaced, of which there is a warning, which is an error here."""
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder."""
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("options", REFUSED.values(), ids=REFUSED)
+def test_an_option_is_refused_before_anything_is_said_or_done(cells, unchanged, log, folder, options):
+    """The slots of a fit would be replaced, of which there is a warning, which is an error here."""
     fitted(cells, "control", "IFN-beta")
     log()
     with unchanged(cells), pytest.raises((ValueError, TypeError), match="|".join(options)):
         sh.tl.hycnn_ot(cells, "control", "IFN-beta", **options)
     assert log() == []
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_most_options_are_refused_before_any_cell_is_read(cells):
