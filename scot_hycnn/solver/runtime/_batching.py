@@ -168,6 +168,12 @@ def fit_on_cluster(
     import distributed  # noqa: PLC0415 - optional
 
     as_completed: Any = distributed.as_completed
+    # Maps come back on the device of the call; workers may have one, such as 'cuda', that this machine lacks.
+    device = tasks[0].settings.device
+    try:
+        resolve_device(device)
+    except ValueError:
+        device = "auto"
     # Source cells and their groups are sent once to each worker, not with every batch.
     source = client.scatter((tasks[0].x, tasks[0].labels_x, tasks[0].far_x), broadcast=True, hash=False)
     where = None if folder is None else (folder.folder, folder.resume)
@@ -179,7 +185,7 @@ def fit_on_cluster(
         for future, states in as_completed(list(numbers), with_results=True):
             for number, state in zip(numbers[future], states, strict=True):
                 update(tasks[number].settings.max_steps)
-                yield number, TransportMap.from_dict(state)
+                yield number, TransportMap.from_dict(state, device=device)
             future.release()
 
 
