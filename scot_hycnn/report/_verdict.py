@@ -210,7 +210,7 @@ def verdict(
         details += _why_gaussian(kind, rows, few_steps)
     if n_seen:
         sentences.append(
-            f"At least {n_seen:,} of the evaluated cells are cells that the fit has seen, so the scores are too good: "
+            f"The fit has seen at least {n_seen:,} of the evaluated cells, so the scores are too good: "
             "hold cells out with sh.pp.split, and fit and evaluate again."
         )
     level, headline = _LEVELS.get(kind, "worse"), _headline(kind, rows)
@@ -399,9 +399,8 @@ def _by_group(groups: Mapping[str, _Distances]) -> list[str]:
         more = f" and {len(labels) - _MAX_NAMES} more" if len(labels) > _MAX_NAMES else ""
         if labels:
             parts.append(kind.value.format(f"{len(labels)} ({', '.join(labels[:_MAX_NAMES])}{more})"))
-    return (
-        [f"Of {len(groups)} groups that were scored one by one, the prediction is {'; '.join(parts)}."] if parts else []
-    )
+    scored = "one group that was" if len(groups) == 1 else f"{len(groups)} groups that were"
+    return [f"Of {scored} scored one by one, the prediction is {'; '.join(parts)}."] if parts else []
 
 
 def _listed(parts: list[str], last: str = "and") -> str:
