@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
+from scipy.linalg import sqrtm
 
 import scot_hycnn as sh
 
@@ -29,6 +32,47 @@ def test_boxes_span_the_quartiles(adata, lengths):
     boxes = [(box.get_x(), box.get_x() + box.get_width()) for box in ax.patches]
     np.testing.assert_allclose(boxes, np.column_stack([lengths.quantile(q)[order] for q in (0.25, 0.75)]), rtol=1e-3)
     assert ax.get_xlabel() == "displacement (X_pca)"
+
+
+def by_chance(ax):
+    """Where the dashed line of each row stands, from the bottom to the top."""
+    lines = [line for line in ax.collections if isinstance(line, LineCollection) and line.get_linestyle()[0][1]]
+    return [line.get_segments()[0][0, 0] for line in lines]
+
+
+def test_the_line_of_chance_is_where_a_map_between_equal_conditions_moves_cells(adata, control):
+    """Without a response, boxes lie at the line; a shift is added to the boxes and not to the line."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 5)).astype(np.float32)
+    # The Gaussian map between the first and the second half of the control cells.
+    halves = x[control][:100].astype(float), x[control][100:].astype(float)
+    mean, cov = zip(*((half.mean(0), np.cov(half.T)) for half in halves), strict=True)
+    root = sqrtm(cov[0])
+    linear = np.linalg.solve(root, sqrtm(root @ cov[1] @ root)) @ np.linalg.inv(root)
+    adata.obsm["X_pca"] = x
+    adata.obsm["X_hycnn_ot"][control] = (x[control] - mean[0]) @ linear + mean[1]
+    moved = np.linalg.norm(adata.obsm["X_hycnn_ot"][control] - x[control], axis=1)
+    ax = sh.pl.displacement(adata, groupby="condition", show=False)
+    (level,) = by_chance(ax)
+    assert level == pytest.approx(np.median(moved), rel=0.5)
+    adata.obsm["X_hycnn_ot"][control, 0] += 10
+    assert by_chance(sh.pl.displacement(adata, groupby="condition", show=False)) == [level]
+    # Twice as large coordinates, twice as far.
+    adata.obsm["X_pca"] = 2 * x
+    adata.obsm["X_hycnn_ot"][control] *= 2
+    (twice,) = by_chance(sh.pl.displacement(adata, groupby="condition", show=False))
+    assert twice == pytest.approx(2 * level, rel=1e-4)
+
+
+def test_held_out_cells_are_drawn(adata, control):
+    test = np.arange(400) % 4 == 0
+    adata.obs["split"] = pd.Categorical(np.where(test, "test", "train"))
+    adata.uns["hycnn_ot"]["params"]["split_key"] = "split"
+    ax = sh.pl.displacement(adata, groupby="condition", show=False)
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["control (n = 50)"]
+    moved = np.sort(ax.collections[0].get_offsets()[:, 0])
+    wanted = np.sort(adata.obs["hycnn_ot_displacement"][test & control])
+    np.testing.assert_allclose(moved, wanted, rtol=1e-4)
 
 
 def test_colours_of_scanpy(adata):
