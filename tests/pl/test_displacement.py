@@ -89,3 +89,14 @@ def test_long_names_widen_the_figure(adata):
     assert figure.get_figwidth() > width + 1
     assert figure.axes[0].get_window_extent().width / figure.dpi > 2
     assert figure.axes[0].get_tightbbox().x0 >= 0
+
+
+def test_the_groups_of_the_fit_are_the_default(adata):
+    with pytest.raises(ValueError, match=r"groupby=.*'cell_type'"):
+        sh.pl.displacement(adata, show=False)
+    adata.uns["hycnn_ot"]["params"]["group_key"] = "cell_type"
+    drawn = [
+        [text.get_text() for text in sh.pl.displacement(adata, groupby=groupby, show=False).get_yticklabels()]
+        for groupby in (None, "cell_type")
+    ]
+    assert drawn[0] == drawn[1]

@@ -131,3 +131,38 @@ def test_one_of_several_targets(adata, new_scores):
         sh.pl.evaluation(adata, show=False)
     (ax,) = sh.pl.evaluation(adata, target="IL-2", metrics="trace_ratio", show=False)
     assert len(points(ax)) == 4
+
+
+# ---- the row that counts, and the Gaussian map
+
+
+def test_the_row_of_the_same_composition_is_drawn_if_there_is_one(adata, new_scores):
+    adata.uns["hycnn_ot_evaluation"] = new_scores(groups=("all, same composition", "all", "B cells"))
+    found = adata.uns["hycnn_ot_evaluation"]
+    found["value"][(found["group"] == "all") & (found["method"] == "hycnn_ot")] = 77
+    (ax,) = sh.pl.evaluation(adata, metrics="trace_ratio", show=False)
+    assert 77 not in [x for x, _ in points(ax)]
+    assert ax.get_title(loc="left") == "all, same composition"
+    (ax,) = sh.pl.evaluation(adata, group="all", metrics="trace_ratio", show=False)
+    assert 77 in [x for x, _ in points(ax)]
+    (ax,) = sh.pl.evaluation(adata, group=None, metrics="trace_ratio", show=False)
+    assert len(points(ax)) == len(METHODS)  # of the one group
+
+
+def test_a_fit_that_kept_the_gaussian_map_is_drawn_once(adata):
+    table = adata.uns["hycnn_ot_evaluation"]
+    for name in ("value", "vs_gaussian", "vs_gaussian_low", "vs_gaussian_high"):
+        table[name][table["method"] == "hycnn_ot"] = table[name][table["method"] == "gaussian"]
+    for name in ("vs_gaussian", "vs_gaussian_low", "vs_gaussian_high"):
+        table[name][np.isin(table["method"], ["hycnn_ot", "gaussian"])] = 0.0
+    axes = sh.pl.evaluation(adata, metrics=["energy_distance", "trace_ratio"], show=False)
+    assert len(points(axes[0])) == 3
+    assert "Gaussian" in ticks(axes[0])[-1]
+    assert "HyCNN-OT" in ticks(axes[0])[-1]
+
+
+def test_a_fitted_gaussian_map_has_exactly_the_scores_of_the_baseline(adata):
+    sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=3, potential="gaussian", key_added="closed")
+    sh.tl.evaluate(adata, "closed", n_bootstrap=2)
+    (ax,) = sh.pl.evaluation(adata, "closed", metrics="energy_distance", show=False)
+    assert len(points(ax)) == 3
