@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -13,6 +12,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
+
+from scot_hycnn._warn import warn
 
 from ._conditions import (
     Condition,
@@ -146,7 +147,7 @@ def read_fit_input(
 
     warning = warning_of_scale(adata, rep, [cells.rows[cells.is_training] for cells in read])
     if warning is not None:
-        warnings.warn(warning, UserWarning, stacklevel=3)
+        warn(warning)
     composition = None
     if group_key is None:
         # A type may be held out of one condition; beside that, all cells show more than the training cells do.
@@ -285,11 +286,9 @@ def _warn_of_leak(adata: AnnData, name: str, split_key: str) -> None:
         return
     found = made["params"].get("training_fingerprint")
     if not isinstance(found, str) or found != fingerprint_of_split(obs_columns(adata, split_key), split_key):
-        warnings.warn(
+        warn(
             f"{name!r} was not fitted on the training cells of adata.obs[{split_key!r}] alone, so held-out cells leak "
             f"into the fit; run sh.pp.pca(adata, split_key={split_key!r}) first.",
-            UserWarning,
-            stacklevel=4,
         )
 
 

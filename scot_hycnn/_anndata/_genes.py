@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr
 from scipy.stats import false_discovery_control
 
-from ._conditions import Rows, labelled_rows, read_groups
+from ._conditions import Rows, did_you_mean, labelled_rows, listed, read_groups
 from ._decode_input import (
     Decoder,
     Expression,
@@ -26,7 +26,7 @@ from ._decode_input import (
     row_blocks,
 )
 from ._fit_input import TEST
-from ._representation import dense_array, find_layer
+from ._representation import dense_array, expression_of, find_layer
 from ._results import Results, read_fit, read_results
 from ._schema import layer_names
 
@@ -182,6 +182,67 @@ def read_genes(
     kinds = (measured, source_rows), (predicted, source_rows), (measured, target_rows)
     marks = in_representation(adata, results.rep, decoder)
     return Features([str(gene) for gene in adata.var_names], marks, *(Values(*kind) for kind in kinds))
+
+
+def is_gene(adata: AnnData, name: object) -> bool:
+    """Return whether a gene of this name was measured; those of ``raw`` may be absent elsewhere."""
+    return name in adata.var_names or (adata.raw is not None and name in adata.raw.var_names)
+
+
+def read_gene(
+    adata: AnnData, results: Results, key: str, gene: str, *, with_predicted: bool
+) -> tuple[Numbers, Numbers | None]:
+    """Return the measured expression of one gene, shape (n_obs,), and the predicted one of source cells if wanted.
+
+    Other cells have NaN. A gene that only ``raw`` has cannot be predicted.
+    """
+    measured, predicted = np.full(adata.n_obs, np.nan), np.full(adata.n_obs, np.nan)
+    if with_predicted:
+        if gene not in adata.var_names:
+            raise ValueError(f"{gene!r} cannot be predicted.{advice_on_genes(adata, [gene])}")
+        features = read_genes(adata, results, key, None)
+        place = [features.names.index(gene)]
+        measured[results.source_rows], measured[results.target_rows], predicted[results.source_rows] = (
+            values.columns(place)[:, 0] for values in (features.source, features.observed, features.predicted)
+        )
+        return measured, predicted
+    in_raw = gene not in adata.var_names
+    matrix: Any = adata.raw.X if in_raw else adata.X
+    if not in_raw:
+        try:
+            layer = find_layer(adata, results.rep, None)
+        except ValueError:  # the layer that the components were made from was deleted
+            layer = None
+        matrix = adata.X if layer is None else adata.layers[layer]
+    if matrix is None:
+        raise ValueError(f"adata.X is empty, and the expression of {gene!r} is not known.")
+    place = [int((adata.raw.var_names if in_raw else adata.var_names).get_indexer_for([gene])[0])]
+    measured[results.measured_rows] = Values(matrix, results.measured_rows).columns(place)[:, 0]
+    return measured, None
+
+
+def advice_on_genes(adata: AnnData, names: Sequence[str]) -> str:
+    """Return what to do about genes that are not in ``var_names``, for the end of a message."""
+    unknown = [name for name in names if name not in adata.var_names]
+    in_raw = [] if adata.raw is None else [name for name in unknown if name in adata.raw.var_names]
+    if in_raw:
+        return (
+            f" {listed(in_raw)} are in adata.raw, whose genes are not predicted: keep all genes in adata, where "
+            "sc.pp.highly_variable_genes marks those for the PCA, and fit again."
+        )
+    return "".join(did_you_mean(name, adata.var_names) for name in unknown[:1])
+
+
+def unit_of(adata: AnnData, results: Results, layer: str | None) -> str:
+    """Return what values of expression are: z-scores after ``sc.pp.scale``, else plain expression."""
+    # sc.pp.scale leaves the mean and the standard deviation of each gene in var, and negative values.
+    if {"mean", "std"} <= {*adata.var.columns}:
+        some = dense_array(
+            expression_of(adata, find_layer(adata, results.rep, layer), np.arange(min(100, adata.n_obs)))
+        )
+        if some.dtype.kind == "f" and (some < 0).any():
+            return "z-score"
+    return "expression"
 
 
 def has_features_of_genes(adata: AnnData, results: Results, key: str, layer: str | None) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Rows, hashes_of_names, labelled_rows, listed, listed_labels, matching
+from ._conditions import Rows, did_you_mean, hashes_of_names, labelled_rows, listed, listed_labels, matching
 from ._representation import (
     Coordinates,
     Representation,
@@ -76,6 +76,7 @@ class StoredFit:
         if len(found) != 1:
             raise ValueError(
                 f"target={target!r} is not a target of adata.uns[{self.key!r}]; it has {listed(self.targets.values())}."
+                f"{did_you_mean(target, self.targets.values())}"
             )
         return [list(self.targets)[found[0]]]
 

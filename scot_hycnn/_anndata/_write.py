@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
+
+from scot_hycnn._warn import warn
 
 from ._conditions import Rows, hashes_of_names
 from ._files import check_writable, import_zarr, written_whole
@@ -53,20 +54,19 @@ def commit(
     new: Assignments,
     *,
     stale: Mapping[str, Sequence[str]] | None = None,
-    stacklevel: int = 4,
     announced: bool = False,
 ) -> str:
     """Assign everything, or nothing, and return what was added, for the log.
 
-    Warn of keys that exist, unless that was ``announced`` before; ``stacklevel`` is that of the user's line. ``stale``
-    keys are removed: beside the new results they would be read as theirs.
+    Warn of keys that exist, unless that was ``announced`` before. ``stale`` keys are removed: beside the new results
+    they would be read as theirs.
     """
     stale = {} if stale is None else stale
     # The text is made first: after the assignment nothing may fail.
     lines = (f"    {', '.join(map(repr, values))} (adata.{slot})" for slot, values in new.items() if values)
     added = "\n".join(["added", *lines])
     if not announced:
-        warn_of_replaced(adata, new, stale, stacklevel=stacklevel + 1)
+        warn_of_replaced(adata, new, stale)
     if adata.is_view:
         # A view becomes an independent AnnData, as scanpy makes it before it writes. Assigning to a view would warn,
         # and a copy made beforehand would stay after a failure.
@@ -122,7 +122,7 @@ def _frame(frame: Any, columns: Mapping[str, Any], stale: Sequence[str]) -> pd.D
     return joined
 
 
-def warn_of_replaced(adata: AnnData, new: Assignments, stale: Mapping[str, Sequence[str]], *, stacklevel: int) -> None:
+def warn_of_replaced(adata: AnnData, new: Assignments, stale: Mapping[str, Sequence[str]]) -> None:
     """Warn of keys that exist already, or will be removed."""
     replaced = [
         f"{name!r} (adata.{slot})"
@@ -131,10 +131,8 @@ def warn_of_replaced(adata: AnnData, new: Assignments, stale: Mapping[str, Seque
         if name in getattr(adata, slot)
     ]
     if replaced:
-        warnings.warn(
+        warn(
             f"Replacing {', '.join(replaced)}; pass another key_added to keep both results.",
-            UserWarning,
-            stacklevel=stacklevel,
         )
 
 
@@ -169,7 +167,7 @@ def announce_replaced(adata: AnnData, cells: FitInput, *, key: str, predict: boo
         slots = Slots.named(key, target.slug if len(cells.targets) > 1 else "")
         new["obsm"] |= dict.fromkeys([slots.moved] * predict + [slots.inverse] * inverse)
         new["obs"] |= dict.fromkeys(slots.of_fit["obs"] if predict else ())
-    warn_of_replaced(adata, new, _stale(adata, key) if key in adata.uns else {}, stacklevel=4)
+    warn_of_replaced(adata, new, _stale(adata, key) if key in adata.uns else {})
 
 
 def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:

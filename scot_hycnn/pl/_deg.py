@@ -12,9 +12,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._genes import MIN_FRACTION, Features, deg_table, read_evaluated, read_genes
+from scot_hycnn._anndata._genes import (
+    MIN_FRACTION,
+    Features,
+    advice_on_genes,
+    deg_table,
+    read_evaluated,
+    read_genes,
+    unit_of,
+)
 
-from ._figure import MAX_GENES, PLAIN, check_number, check_one_panel, show_or_return
+from ._figure import MAX_GENES, PLAIN, changed, check_number, check_one_panel, counted, entitle, show_or_return
 from ._labels import OBSERVED, PREDICTED, paired_members
 
 
@@ -27,6 +35,7 @@ def deg(
     names: Sequence[str] | None = None,
     n_genes: int = 20,
     layer: str | None = None,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -52,6 +61,8 @@ def deg(
         How many genes are drawn if ``names`` is None.
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
+    title
+        First line of the title; None names the conditions.
     ax, show, return_fig
         As in scanpy: axes to draw into (not with ``groupby``); show the figure and return None, or return the figure.
 
@@ -91,13 +102,13 @@ def deg(
         check_number(len(names), f"n_genes={n_genes}", MAX_GENES)
     unknown = [name for name in names if name not in features.names]
     if unknown or not len(names):
-        raise ValueError(f"names={list(names)}: {unknown} are not among the {len(features.names)} genes.")
+        advice = advice_on_genes(adata, unknown)
+        raise ValueError(f"names={list(names)}: {unknown} are not among the {len(features.names)} genes.{advice}")
     which = [features.names.index(name) for name in names]
     check_number(len(which), "names", MAX_GENES)
     genes = [features.names[i] for i in which]
-    cells = f"{results.source} → {results.target}"
-    if called == "held-out":
-        cells += f"\nheld-out, n = {len(results.source_rows)} and {len(results.target_rows)}"
+    what = f"change of mean {unit_of(adata, results, layer)}"
+    lines = title or changed(results), counted(results, called)
     if groupby is None:
         shown = table.drop_duplicates("gene").set_index("gene").loc[genes]
         changes = shown[["observed_change", "predicted_change"]].to_numpy().T
@@ -110,8 +121,8 @@ def deg(
         ax.plot(observed, y, "o", color=OBSERVED, label="observed", markersize=7)
         ax.plot(predicted, y, "D", color=PREDICTED, label="predicted", markersize=4)
         ax.set_yticks(y, genes, fontsize="small", **PLAIN)
-        ax.set(ylim=(len(genes) - 0.4, -0.6), xlabel="change of mean expression")
-        ax.set_title(cells, fontsize="medium", **PLAIN)
+        ax.set(ylim=(len(genes) - 0.4, -0.6), xlabel=what)
+        entitle(ax, *lines)
         ax.spines[["top", "right"]].set_visible(False)
         # The corner is free, since changes become smaller from top to bottom.
         ax.legend(frameon=False, fontsize="small", loc="lower right")
@@ -130,7 +141,8 @@ def deg(
         panel.set_ylabel(f"{groupby} ({results.source},\n{results.target} cells)", fontsize="small", **PLAIN)
         panel.tick_params(length=0)
     axes[1].set_xticks(range(len(genes)), genes, rotation=90, fontsize="small", **PLAIN)
-    figure.colorbar(image, ax=axes, label="change of mean expression", shrink=0.6, extend="both")
+    entitle(figure, *lines)
+    figure.colorbar(image, ax=axes, label=what, shrink=0.6, extend="both")
     return show_or_return(axes, show=show, return_fig=return_fig)
 
 

@@ -14,7 +14,7 @@ from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._representation import Coordinates
 from scot_hycnn._anndata._results import group_column, read_fit, read_results
 
-from ._figure import PLAIN, entitle, legend, show_or_return, widen
+from ._figure import PLAIN, changed, counted, entitle, legend, show_or_return, widen
 from ._labels import members_by_group, palette_of
 
 # Random halves of the source cells. In medians of groups this level is that of networks which are fitted from one half
@@ -28,6 +28,7 @@ def displacement(
     target: str | None = None,
     *,
     groupby: str | None = None,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -49,6 +50,8 @@ def displacement(
     groupby
         Column of ``obs`` with labels, such as cell types; None takes the ``group_key`` of the fit. scanpy's palette is
         used if there is one, and a warning says why if it cannot be used.
+    title
+        First line of the title; None names the conditions.
     ax, show, return_fig
         As in scanpy: axes to draw into; show the figure and return None, or return the figure.
 
@@ -78,7 +81,7 @@ def displacement(
         )
     members = members_by_group(adata, groupby, results.source_rows)
     labels = read_groups(adata.obs, groupby)
-    palette = dict(zip(labels.names, palette_of(adata, groupby, labels, stacklevel=3), strict=True))
+    palette = dict(zip(labels.names, palette_of(adata, groupby, labels), strict=True))
     lengths = np.linalg.norm(results.predicted - results.x, axis=1)
     by_chance = level_of_chance(read_results(adata, key, target).x, results.x)
     # The y axis points upwards, so the last group is on top.
@@ -100,7 +103,7 @@ def displacement(
     ax.set_yticks(range(len(groups)), [f"{label} (n = {len(members[label])})" for label in groups], **PLAIN)
     ax.set(xlim=(0, None), ylim=(-0.6, len(groups) - 0.4))
     ax.set_xlabel(f"displacement ({results.rep.name})", **PLAIN)
-    entitle(ax, results, called)
+    entitle(ax, title or changed(results), counted(results, called))
     # The group that moves least is at the bottom, so the corner is free.
     legend(ax, [line], [f"{results.source} against {results.source}"], loc="lower right", fontsize="x-small")
     ax.spines[["top", "right"]].set_visible(False)

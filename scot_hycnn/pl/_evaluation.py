@@ -62,6 +62,7 @@ def evaluation(
     metrics: Sequence[str] | str | None = None,
     group: Sequence[str] | str | None = "all, same composition",
     n_cols: int = 4,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -89,6 +90,8 @@ def evaluation(
         groups themselves, or ``'all'`` if there are none.
     n_cols
         Panels in each row.
+    title
+        First line of the title; None names the conditions.
     ax, show, return_fig
         As in scanpy: axes to draw into (of one metric); show the figure and return None, or return the figure.
 

@@ -48,14 +48,23 @@ def grid(n: int, n_cols: int, size: tuple[float, float]) -> tuple[Figure, list[A
     return figure, list(panels.flat[:n])
 
 
-def entitle(place: Axes | Figure, results: Results, called: str, *notes: str) -> None:
-    """Write above axes or panels what is shown: the conditions, which cells and how many, and notes."""
-    n = f"n = {len(results.source_rows):,} and {len(results.target_rows):,}"
-    lines = "\n".join([f"{results.source} → {results.target}", f"{called}, {n}", *filter(None, notes)])
+def changed(results: Results) -> str:
+    """Return the conditions in print."""
+    return f"{results.source} → {results.target}"
+
+
+def counted(results: Results, called: str) -> str:
+    """Return in print which cells are shown, and how many of source and target."""
+    return f"{called}, n = {len(results.source_rows):,} and {len(results.target_rows):,}"
+
+
+def entitle(place: Axes | Figure, *lines: str) -> None:
+    """Write above axes or panels what is shown, which cells and how many, and notes; empty lines are left out."""
+    text = "\n".join(filter(None, lines))
     if isinstance(place, Axes):
-        place.set_title(lines, fontsize="small", **PLAIN)
+        place.set_title(text, fontsize="small", **PLAIN)
     else:
-        place.suptitle(lines, fontsize="small", **PLAIN)
+        place.suptitle(text, fontsize="small", **PLAIN)
 
 
 def legend(

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from scot_hycnn._anndata._results import read_fit
 
-from ._figure import PLAIN, check_number, legend, show_or_return
+from ._figure import check_number, entitle, legend, show_or_return
 
 
 def history(
@@ -18,6 +18,7 @@ def history(
     key: str = "hycnn_ot",
     *,
     target: str | None = None,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -35,6 +36,8 @@ def history(
         Key of the fit in ``uns``.
     target
         Label of the target condition; None draws one curve for each target.
+    title
+        First line of the title; None names the conditions.
     ax, show, return_fig
         As in scanpy: axes to draw into; show the figure and return None, or return the figure.
 
@@ -80,7 +83,7 @@ def history(
     cells = [fit.models[slug]["validation"] for slug in fit.slugs(target) if fit.targets[slug] in curves]
     sizes = [sorted({int(part[name]) for part in cells}) for name in ("n_source", "n_target")]
     n = " and ".join(" to ".join(f"{size:,}" for size in found[:1] + found[1:][-1:]) for found in sizes)
-    ax.set_title(f"{fit.source} → {several}\nvalidation cells, n = {n}", fontsize="small", **PLAIN)
+    entitle(ax, title or f"{fit.source} → {several}", f"validation cells, n = {n}")
     # The first steps can lie far above everything that follows.
     gaps = np.concatenate([columns["J_minus_gaussian"] for columns in curves.values()])
     if gaps.max() > 20 * max(abs(gaps.min()), np.finfo(float).tiny):

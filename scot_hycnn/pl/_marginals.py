@@ -14,10 +14,10 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._genes import Features, read_dimensions, read_evaluated, read_genes
+from scot_hycnn._anndata._genes import Features, advice_on_genes, read_dimensions, read_evaluated, read_genes, unit_of
 from scot_hycnn._anndata._results import Results
 
-from ._figure import PLAIN, check_one_panel, entitle, grid, legend, show_or_return, widen
+from ._figure import PLAIN, changed, check_one_panel, counted, entitle, grid, legend, show_or_return, widen
 from ._labels import OBSERVED, PREDICTED, SOURCE
 
 # Rows of panels if the user names no features.
@@ -40,6 +40,7 @@ def marginals(
     names: Sequence[str] | str | None = None,
     layer: str | None = None,
     n_cols: int = 4,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -66,6 +67,8 @@ def marginals(
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
     n_cols
         Panels in each row.
+    title
+        First line of the title; None names the conditions.
     ax, show, return_fig
         As in scanpy: axes to draw into (of one feature); show the figure and return None, or return the figure.
 
@@ -103,7 +106,8 @@ def marginals(
         is_root = _draw(panel, values)
         panel.set_title(name, fontsize="medium", **PLAIN)
         is_gene = name not in results.names or results.rep.name == "X"
-        panel.set_xlabel(f"expression ({layer or 'X'})" if is_gene else results.rep.name, fontsize="small", **PLAIN)
+        unit = f"{unit_of(adata, results, layer)} ({layer or 'X'})" if is_gene else results.rep.name
+        panel.set_xlabel(unit, fontsize="small", **PLAIN)
         what = "fraction of cells" if i % n_cols == 0 else ""
         panel.set_ylabel(f"{what}\n(root scale)".strip() if is_root else what, fontsize="small")
     handles: list[Artist] = [
@@ -114,11 +118,11 @@ def marginals(
     ]
     entries = [f"{results.source} (source)", "predicted", f"{results.target} (observed)", "mean"]
     if figure is None:
-        entitle(axes[0], results, called)
+        entitle(axes[0], title or changed(results), counted(results, called))
         axes[0].set_xlabel(" ".join([next(iter(samples)), f"({axes[0].get_xlabel()})"]), **PLAIN)
         legend(axes[0], handles, entries, fontsize="x-small", framealpha=0.7)
         return show_or_return(axes[0], show=show, return_fig=return_fig)
-    entitle(figure, results, called)
+    entitle(figure, title or changed(results), counted(results, called))
     figure.set_figheight(figure.get_figheight() + 0.7)  # for title and legend
     ncols = min(4, 2 * min(n_cols, len(axes)))
     drawn = legend(figure, handles, entries, loc="outside lower center", ncols=ncols, frameon=False, fontsize="small")
@@ -136,7 +140,7 @@ def _named(adata: AnnData, results: Results, key: str, layer: str | None, names:
     if unknown or not names:
         raise ValueError(
             f"names={list(names)}: {unknown} are neither dimensions of {results.rep.name!r}, {dimensions.names[:3]} "
-            "..., nor genes in adata.var_names."
+            f"..., nor genes in adata.var_names.{advice_on_genes(adata, unknown)}"
         )
     found = _columns(dimensions, [dimensions.names.index(name) for name in names if name in dimensions.names])
     if genes:

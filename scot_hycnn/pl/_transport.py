@@ -13,7 +13,7 @@ from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import group_column, read_fit
 
-from ._figure import entitle, show_or_return
+from ._figure import changed, counted, entitle, show_or_return
 from ._labels import BACKGROUND, OBSERVED, SOURCE, cell_colors
 from ._plane import add_legend, draw_arrows, draw_streams, explain, label, positions, scatter
 
@@ -32,6 +32,7 @@ def transport(
     style: str = "arrows",
     n_grid: int | None = None,
     n_neighbors: int | None = None,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -52,10 +53,10 @@ def transport(
         in empty space, between islands of cells, are left out, and the title says how many. None draws the two
         dimensions of the representation that the map changes most, in which arrows are exact.
     color
-        Column of ``obs`` to colour source cells by, over target cells in grey: categories, with scanpy's palette if it
-        can be used (else a warning says why), or numbers, such as ``'hycnn_ot_displacement'``; colours of numbers end
-        at their 99th percentile. Cells without a finite value are grey. None takes the ``group_key`` of the fit; a fit
-        without one colours the conditions.
+        Gene, of ``adata`` or ``adata.raw``, or column of ``obs`` to colour source cells by, over target cells in grey:
+        categories, with scanpy's palette if it can be used (else a warning says why), or numbers, such as
+        ``'hycnn_ot_displacement'``; colours of numbers end at their 99th percentile. Cells without a finite value are
+        grey. None takes the ``group_key`` of the fit; a fit without one colours the conditions.
     style
         ``'arrows'``: one for each category of ``color``, or of ``group_key``, else one for each square of a grid. It is
         the way of one source cell, of which start and end are nearest to the medians of these cells. ``'streams'`` run
@@ -66,6 +67,8 @@ def transport(
     n_neighbors
         Measured cells that place a predicted one in an embedding; None takes the positions that
         :func:`scot_hycnn.tl.project` has stored (a warning says if they are of another fit), or its default.
+    title
+        First line of the title; None names the conditions.
     ax, show, return_fig
         As in scanpy: axes to draw into; show the figure and return None, or return the figure.
 
@@ -112,7 +115,7 @@ def transport(
         scatter(ax, place.x, colors.rgba[results.source_rows], n_total=n_total)
     _STYLES[style](ax, place, groups, n_grid or _N_GRID[style])
     label(ax, place.names)
-    entitle(ax, results, called, place.note("arrows: direction, not size"))
+    entitle(ax, title or changed(results), counted(results, called), place.note("arrows: direction, not size"))
     if colors is None:
         add_legend(ax, {results.source: SOURCE, results.target: OBSERVED}, inside=inside)
     else:

@@ -47,7 +47,7 @@ def find_grouping(adata: AnnData, fit: StoredFit, groupby: str | None) -> Groupi
     if groupby is None:
         return None
     labels = read_groups(adata.obs, groupby)
-    return Grouping(groupby, labels, palette_of(adata, groupby, labels, stacklevel=5))
+    return Grouping(groupby, labels, palette_of(adata, groupby, labels))
 
 
 def _n_groups(adata: AnnData, name: Any) -> int:

@@ -137,7 +137,7 @@ def decode(
         for name, prediction in predictions.items():
             for span, block in _decoded(genes, prediction, block_size):
                 layers[name][span.start : span.stop] = block
-        added = commit(adata, {"layers": layers, **_learned(adata, key, genes)}, stacklevel=3)
+        added = commit(adata, {"layers": layers, **_learned(adata, key, genes)})
     else:
         with new_store(adata, path, with_genes=True) as store:
             for name, prediction in predictions.items():

@@ -105,7 +105,7 @@ def evaluate(
             n_bootstrap=n_bootstrap,
             rng=rng,
         )
-    added = commit(adata, {"uns": {evaluation_slot(stem): evaluation_as_arrays(scores)}}, stacklevel=3)
+    added = commit(adata, {"uns": {evaluation_slot(stem): evaluation_as_arrays(scores)}})
     # Notes follow the scores, which take minutes: they say which scores are flattered, and what is left out.
     for note in scores.attrs["notes"]:
         logg.warning(note)
