@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -18,6 +19,9 @@ from scot_hycnn._anndata._results import Results
 MAX_ENTRIES, MAX_GENES, MAX_PANELS = 200, 1000, 100
 # For every text with a name from the data: matplotlib reads what stands between two '$' as a formula.
 PLAIN: dict[str, Any] = {"parse_math": False}
+
+# Letters of the size of a title in one inch, and in a line of narrow axes.
+_LETTERS, _MIN_LETTERS = 16, 30
 
 Drawn = TypeVar("Drawn", bound="Axes | list[Axes]")
 
@@ -60,7 +64,9 @@ def counted(results: Results, called: str) -> str:
 
 def entitle(place: Axes | Figure, *lines: str) -> None:
     """Write above axes or panels what is shown, which cells and how many, and notes; empty lines are left out."""
-    text = "\n".join(filter(None, lines))
+    inches = place.get_window_extent().width / figure_of(place).dpi
+    width = max(_MIN_LETTERS, int(_LETTERS * inches))
+    text = "\n".join("\n".join(textwrap.wrap(line, width)) for line in lines)
     if isinstance(place, Axes):
         place.set_title(text, fontsize="small", **PLAIN)
     else:
@@ -79,9 +85,9 @@ def legend(
     return drawn
 
 
-def figure_of(ax: Axes) -> Figure:
+def figure_of(place: Axes | Figure) -> Figure:
     """Return the figure that contains these axes."""
-    figure = ax.get_figure(root=True)
+    figure = place.get_figure(root=True)
     assert figure is not None
     return figure
 

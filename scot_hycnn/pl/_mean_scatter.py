@@ -111,7 +111,10 @@ def mean_scatter(
         panel.scatter(observed, predicted, color=PREDICTED, label="predicted", **style)
         # Means of components are not on one scale with 0 as their origin: their R² is near 1 for any prediction.
         scores = f"R² = {_r2(predicted, observed):.3f} (source {_r2(source, observed):.3f})" if is_genes else ""
-        entitle(panel, *(() if name else lines), name, scores)
+        if groupby is None:
+            entitle(panel, *lines, scores)
+        else:
+            panel.set_title("\n".join(filter(None, [name, scores])), fontsize="small", **PLAIN)
         panel.set_aspect("equal", adjustable="datalim")
         panel.spines[["top", "right"]].set_visible(False)
         # One label for each row and column of panels: all their axes have the same meaning.
