@@ -133,7 +133,7 @@ def evaluation(
     table = without_twin(
         table[table["target"].isin(targets[:1] if target is None else _known(table, "target", [target]))]
     )
-    everyone = table[table["group"] == "all"]
+    called = name_of_evaluated(adata, key, table["target"].iloc[0], table)
     # Metrics, groups and methods are drawn in the order in which they were evaluated.
     found = list(dict.fromkeys(table["metric"]))
     metrics = [metrics] if isinstance(metrics, str) else metrics
@@ -168,10 +168,12 @@ def evaluation(
             panel.set_yticklabels([])
     target = table["target"].iloc[0]
     which = f"{groups[0]}: " if len(groups) == 1 and groups != ["all"] else ""
+    # The numbers of several groups stand beside them.
+    n = f", n = {sizes[groups[0]][0]:,} and {sizes[groups[0]][1]:,}" if len(groups) == 1 else ""
     entitle(
         axes[0] if figure is None else figure,
         title or (f"{read_fit(adata, key).source} → {target}" if key in adata.uns else target),
-        f"{which}{_cells(adata, key, target, everyone, sizes[groups[0]] if len(groups) == 1 else None)}",
+        f"{which}{called}{n}",
         _EXPLAINED,
     )
     # With one group the names of the methods stand at the axis; with several a legend explains their colours.
@@ -188,18 +190,15 @@ def evaluation(
     return show_or_return(drawn, show=show, return_fig=return_fig)
 
 
-def _cells(adata: AnnData, key: str, target: str, everyone: pd.DataFrame, size: tuple[int, int] | None) -> str:
-    """Return in print which cells were evaluated, and how many; ``size`` is that of the one group that is drawn."""
-    of_all = None if everyone.empty else (int(everyone["n_source"].iloc[0]), int(everyone["n_target"].iloc[0]))
-    n_source, n_target = size or of_all or (0, 0)
-    called = "evaluated cells"
-    # Scores do not say which cells they are of: they are those that figures show if there are as many.
+def name_of_evaluated(adata: AnnData, key: str, target: str, table: pd.DataFrame) -> str:
+    """Return what the evaluated cells are called: scores name none, so the cells of figures if there are as many."""
     try:
-        results, found = read_evaluated(adata, key, target)
-        called = found if of_all == (len(results.source_rows), len(results.target_rows)) else called
+        results, called = read_evaluated(adata, key, target)
     except ValueError:  # for instance if the scores were stored alone
-        pass
-    return f"{called}, n = {n_source:,} and {n_target:,}" if n_source else called
+        return "evaluated cells"
+    everyone = table[table["group"] == "all"]
+    sizes = {(row.n_source, row.n_target) for row in everyone.itertuples()}
+    return called if sizes == {(len(results.source_rows), len(results.target_rows))} else "evaluated cells"
 
 
 def _thin(ax: Axes) -> None:
