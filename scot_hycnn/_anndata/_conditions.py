@@ -348,3 +348,8 @@ def mask_rows(obs: pd.DataFrame, mask_obs: Mask) -> NDArray[np.bool_]:
             f"{len(obs)} cells, or the name of a boolean column of adata.obs."
         )
     return mask
+
+
+def hashes_of_names(names: pd.Index[str]) -> NDArray[np.uint64]:
+    """Return a hash for each name of a cell, by which training cells are found in any order, subset or file."""
+    return pd.util.hash_array(np.asarray(names.astype(str), dtype=object))

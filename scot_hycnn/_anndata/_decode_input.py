@@ -182,10 +182,11 @@ def find_genes(
     # Genes outside of the representation: coefficients that tl.decode has stored, or new ones, of training cells alone.
     training, stored = training_rows(adata, fit), adata.varm.get(loadings_slot(fit.key))
     seen = np.empty(0, dtype=np.intp) if held_out is None else np.intersect1d(training, held_out)
+    coefficients: NDArray[np.float32] | None
     if stored is not None and not len(seen) and np.shape(stored) == loadings.shape:
         coefficients = np.asarray(in_memory(stored), dtype=np.float32)
     else:
-        # Where all training cells are evaluated, a note says so; else none of them is used.
+        # Where all training cells are evaluated, a note says so; else none of these is used.
         training = training if len(seen) == len(training) else np.setdiff1d(training, seen)
         coefficients = _ridge(adata, rep, found, training)
     if coefficients is None:

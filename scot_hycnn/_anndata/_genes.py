@@ -328,7 +328,8 @@ def _changes(
     table["predicted"] = features.in_representation | (predicted != 0)
     table["n_source"], table["n_target"] = n_source, n_target
     ranked = "observed_score" if n_target > 1 else "predicted_score"
-    return table[tested].sort_values(ranked, key=np.abs, ascending=False, kind="stable")
+    chosen: pd.DataFrame = table[tested].sort_values(ranked, key=np.abs, ascending=False, kind="stable")
+    return chosen
 
 
 def _log2_fold_change(mean: Numbers, of_source: Numbers, base: float | None) -> Numbers:

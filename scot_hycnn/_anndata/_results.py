@@ -8,11 +8,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Rows, did_you_mean, labelled_rows, listed, listed_labels, matching
+from ._conditions import Rows, did_you_mean, hashes_of_names, labelled_rows, listed, listed_labels, matching
 from ._representation import (
     Coordinates,
     Representation,
@@ -157,11 +156,6 @@ def read_fit(adata: AnnData, key: str) -> StoredFit:
     )
 
 
-def hashes_of_names(names: pd.Index[str]) -> NDArray[np.uint64]:
-    """Return a hash for each name of a cell, by which training cells are found in any order, subset or file."""
-    return pd.util.hash_array(np.asarray(names.astype(str), dtype=object))
-
-
 def training_rows(adata: AnnData, fit: StoredFit) -> Rows:
     """Return the rows of the cells that the fit was made from, as far as this AnnData has them, (n,)."""
     if fit.training_cells is not None:
@@ -286,8 +280,14 @@ class Results:
 
     def among(self, source: NDArray[np.bool_], target: NDArray[np.bool_]) -> Results:
         """Return the results of some of the cells; the arguments are boolean arrays (n,) and (m,)."""
-        cells = {"source_rows": self.source_rows[source], "x": self.x[source], "predicted": self.predicted[source]}
-        return replace(self, **cells, target_rows=self.target_rows[target], y=self.y[target])
+        return replace(
+            self,
+            source_rows=self.source_rows[source],
+            target_rows=self.target_rows[target],
+            x=self.x[source],
+            predicted=self.predicted[source],
+            y=self.y[target],
+        )
 
     @property
     def measured_rows(self) -> Rows:

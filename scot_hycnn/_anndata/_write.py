@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from scot_hycnn._warn import warn
 
-from ._conditions import Rows
+from ._conditions import Rows, hashes_of_names
 from ._files import check_writable, import_zarr, written_whole
 from ._fit_input import FitInput, fingerprint_of_split
 from ._representation import Coordinates, in_memory, obs_columns, read_coordinates
-from ._results import REPORTS, SCHEMA_VERSION, hashes_of_names, slots_of_previous_fit
+from ._results import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
 from ._schema import Slots, evaluation_slot, loadings_slot, mark_slot
 from ._transport_input import NewCells
 

@@ -224,10 +224,8 @@ def evaluate(
     genes = None
     if has_genes(adata, first.rep, layer=layer, decoder=decoder):
         measured = np.concatenate([first.source_rows, *(held_out.target_rows for held_out in cells.values())])
-        genes = find_genes(
-            adata, fit, first.rep, measured, layer=layer, decoder=decoder, held_out=np.flatnonzero(chosen)
-        )
-        notes += [genes.problem] if genes.problem else []
+        genes = find_genes(adata, fit, first.rep, measured, layer=layer, decoder=decoder, held_out=measured)
+        notes += filter(None, [genes.problem])
     else:
         notes.append(
             f"No metrics of genes are computed: {first.rep.name!r} has no loadings in adata.varm, or adata has no "

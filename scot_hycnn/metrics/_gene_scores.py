@@ -19,14 +19,14 @@ IN_REPRESENTATION = "_in_representation"
 
 
 def gene_scores(
-    source: Sums, predicted: Mapping[str, Sums], observed: Sums, halves: Sums, inside: NDArray[np.bool_]
+    source: Sums, predicted: Mapping[str, Sums], observed: Sums, halves: Sums, inside: NDArray[np.bool_] | None = None
 ) -> Scores:
     """Return the scores of each method and of the floor, from sums of expression; ``halves`` are first halves.
 
-    Genes that are not ``inside`` the representation add scores of those that are.
+    If some genes are not ``inside`` the representation, there are scores of those that are besides.
     """
     scores = _scores_of_genes(source, predicted, observed, halves)
-    if inside.all() or inside.sum() < 2:
+    if inside is None or inside.all() or inside.sum() < 2:
         return scores
     of_methods = {method: sums.of_features(inside) for method, sums in predicted.items()}
     of_cells = [sums.of_features(inside) for sums in (observed, halves)]

@@ -22,7 +22,7 @@ from scot_hycnn._anndata._genes import (
     unit_of,
 )
 
-from ._figure import MAX_GENES, PLAIN, check_number, check_one_panel, show_or_return
+from ._figure import MAX_GENES, PLAIN, changed, check_number, check_one_panel, counted, entitle, show_or_return
 from ._labels import OBSERVED, PREDICTED, paired_members
 
 
@@ -62,7 +62,7 @@ def deg(
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
     title
-        Title, in place of the one that says what is shown.
+        First line of the title; None names the conditions.
     ax, show, return_fig
         As in scanpy: axes to draw into (not with ``groupby``); show the figure and return None, or return the figure.
 
@@ -108,9 +108,7 @@ def deg(
     check_number(len(which), "names", MAX_GENES)
     genes = [features.names[i] for i in which]
     what = f"change of mean {unit_of(adata, results, layer)}"
-    cells = f"{results.source} → {results.target}"
-    if called == "held-out":
-        cells += f"\nheld-out, n = {len(results.source_rows)} and {len(results.target_rows)}"
+    lines = title or changed(results), counted(results, called)
     if groupby is None:
         shown = table.drop_duplicates("gene").set_index("gene").loc[genes]
         changes = shown[["observed_change", "predicted_change"]].to_numpy().T
@@ -124,11 +122,11 @@ def deg(
         ax.plot(predicted, y, "D", color=PREDICTED, label="predicted", markersize=4)
         ax.set_yticks(y, genes, fontsize="small", **PLAIN)
         ax.set(ylim=(len(genes) - 0.4, -0.6), xlabel=what)
-        ax.set_title(cells, fontsize="medium", **PLAIN)
+        entitle(ax, *lines)
         ax.spines[["top", "right"]].set_visible(False)
         # The corner is free, since changes become smaller from top to bottom.
         ax.legend(frameon=False, fontsize="small", loc="lower right")
-        return show_or_return(ax, title=title, show=show, return_fig=return_fig)
+        return show_or_return(ax, show=show, return_fig=return_fig)
     changes = np.stack([_changes(features.among(*cells), which) for cells in groups.values()])
     # Beyond the 99th percentile colours saturate: a few extreme changes of small groups would make all others pale.
     limit = float(np.percentile(np.abs(changes), 99)) or 1.0
@@ -143,8 +141,9 @@ def deg(
         panel.set_ylabel(f"{groupby} ({results.source},\n{results.target} cells)", fontsize="small", **PLAIN)
         panel.tick_params(length=0)
     axes[1].set_xticks(range(len(genes)), genes, rotation=90, fontsize="small", **PLAIN)
+    entitle(figure, *lines)
     figure.colorbar(image, ax=axes, label=what, shrink=0.6, extend="both")
-    return show_or_return(axes, title=title, show=show, return_fig=return_fig)
+    return show_or_return(axes, show=show, return_fig=return_fig)
 
 
 def _changes(features: Features, which: list[int]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -18,6 +19,9 @@ from scot_hycnn._anndata._results import Results
 MAX_ENTRIES, MAX_GENES, MAX_PANELS = 200, 1000, 100
 # For every text with a name from the data: matplotlib reads what stands between two '$' as a formula.
 PLAIN: dict[str, Any] = {"parse_math": False}
+
+# Letters of the size of a title in one inch, and in a line of narrow axes.
+_LETTERS, _MIN_LETTERS = 16, 30
 
 Drawn = TypeVar("Drawn", bound="Axes | list[Axes]")
 
@@ -48,14 +52,25 @@ def grid(n: int, n_cols: int, size: tuple[float, float]) -> tuple[Figure, list[A
     return figure, list(panels.flat[:n])
 
 
-def entitle(place: Axes | Figure, results: Results, called: str, *notes: str) -> None:
-    """Write above axes or panels what is shown: the conditions, which cells and how many, and notes."""
-    n = f"n = {len(results.source_rows):,} and {len(results.target_rows):,}"
-    lines = "\n".join([f"{results.source} → {results.target}", f"{called}, {n}", *filter(None, notes)])
+def changed(results: Results) -> str:
+    """Return the conditions in print."""
+    return f"{results.source} → {results.target}"
+
+
+def counted(results: Results, called: str) -> str:
+    """Return in print which cells are shown, and how many of source and target."""
+    return f"{called}, n = {len(results.source_rows):,} and {len(results.target_rows):,}"
+
+
+def entitle(place: Axes | Figure, *lines: str) -> None:
+    """Write above axes or panels what is shown, which cells and how many, and notes; empty lines are left out."""
+    inches = place.get_window_extent().width / figure_of(place).dpi
+    width = max(_MIN_LETTERS, int(_LETTERS * inches))
+    text = "\n".join("\n".join(textwrap.wrap(line, width)) for line in lines)
     if isinstance(place, Axes):
-        place.set_title(lines, fontsize="small", **PLAIN)
+        place.set_title(text, fontsize="small", **PLAIN)
     else:
-        place.suptitle(lines, fontsize="small", **PLAIN)
+        place.suptitle(text, fontsize="small", **PLAIN)
 
 
 def legend(
@@ -70,9 +85,9 @@ def legend(
     return drawn
 
 
-def figure_of(ax: Axes) -> Figure:
+def figure_of(place: Axes | Figure) -> Figure:
     """Return the figure that contains these axes."""
-    figure = ax.get_figure(root=True)
+    figure = place.get_figure(root=True)
     assert figure is not None
     return figure
 
@@ -83,18 +98,10 @@ def widen(ax: Axes, pixels: float) -> None:
     figure.set_figwidth(figure.get_figwidth() + pixels / figure.dpi)
 
 
-def show_or_return(drawn: Drawn, *, title: str | None, show: bool | None, return_fig: bool) -> Drawn | Figure | None:
-    """Show the figure, or return it or its axes, as scanpy's plots do; a title of the user replaces ours."""
-    figure = figure_of(drawn[0] if isinstance(drawn, list) else drawn)
-    if title is not None and isinstance(drawn, Axes):
-        drawn.set_title(title)
-    elif title is not None and figure.legends:
-        # A legend above the panels and a title of the figure would lie over each other.
-        figure.legends[0].set_title(title)
-    elif title is not None:
-        figure.suptitle(title)
+def show_or_return(drawn: Drawn, *, show: bool | None, return_fig: bool) -> Drawn | Figure | None:
+    """Show the figure, or return it or its axes, as scanpy's plots do."""
     if return_fig:
-        return figure
+        return figure_of(drawn[0] if isinstance(drawn, list) else drawn)
     if settings.autoshow if show is None else show:
         plt.show()
         return None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._genes import has_features_of_genes, read_dimensions, read_evaluated, read_genes, unit_of
 
-from ._figure import PLAIN, check_one_panel, figure_of, grid, show_or_return
+from ._figure import PLAIN, changed, check_one_panel, counted, entitle, figure_of, grid, show_or_return
 from ._labels import PREDICTED, paired_members
 from ._plane import Points
 
@@ -63,7 +63,7 @@ def mean_scatter(
     n_cols
         Panels in each row.
     title
-        Title, in place of the one that says what is shown.
+        First line of the title; None names the conditions.
     ax, show, return_fig
         As in scanpy: axes to draw into (of one group); show the figure and return None, or return the figure.
 
@@ -89,8 +89,8 @@ def mean_scatter(
     results, called = read_evaluated(adata, key, target)
     is_genes = has_features_of_genes(adata, results, key, layer)
     features = read_genes(adata, results, key, layer) if is_genes else read_dimensions(results)
-    held_out = f", held-out, n = {len(results.source_rows)} and {len(results.target_rows)}"
-    panels = {f"{results.source} → {results.target}{held_out if called == 'held-out' else ''}": features}
+    lines = title or changed(results), counted(results, called)
+    panels = {"": features}
     if groupby is not None:
         panels = {
             f"{label} ({len(source)}, {len(observed)} cells)": features.among(source, observed)
@@ -110,13 +110,18 @@ def mean_scatter(
         panel.scatter(observed, source, color=_SOURCE_GREY, label="source", **style)
         panel.scatter(observed, predicted, color=PREDICTED, label="predicted", **style)
         # Means of components are not on one scale with 0 as their origin: their R² is near 1 for any prediction.
-        scores = f"\nR² = {_r2(predicted, observed):.3f} (source {_r2(source, observed):.3f})" if is_genes else ""
-        panel.set_title(f"{name}{scores}", fontsize="medium", **PLAIN)
+        scores = f"R² = {_r2(predicted, observed):.3f} (source {_r2(source, observed):.3f})" if is_genes else ""
+        if groupby is None:
+            entitle(panel, *lines, scores)
+        else:
+            panel.set_title("\n".join(filter(None, [name, scores])), fontsize="small", **PLAIN)
         panel.set_aspect("equal", adjustable="datalim")
         panel.spines[["top", "right"]].set_visible(False)
         # One label for each row and column of panels: all their axes have the same meaning.
         panel.set_xlabel(f"observed {what}" if i + n_cols >= len(axes) else "", **PLAIN)
         panel.set_ylabel(f"predicted {what}" if i % n_cols == 0 else "", **PLAIN)
+    if groupby is not None:
+        entitle(figure_of(axes[0]) if ax is None else ax, *lines)
     axes[0].legend(loc="lower right", frameon=False, fontsize="small", handletextpad=0.1)
     # Names are placed after the layout has settled.
     figure_of(axes[0]).draw_without_rendering()
@@ -127,7 +132,7 @@ def mean_scatter(
         others = np.concatenate([points, np.column_stack([observed, source]), np.column_stack([line, line])])
         _add_names(panel, points[top], [features.names[i] for i in top], others)
     drawn = axes if groupby is not None and ax is None else axes[0]
-    return show_or_return(drawn, title=title, show=show, return_fig=return_fig)
+    return show_or_return(drawn, show=show, return_fig=return_fig)
 
 
 def _r2(predicted: Points, observed: Points) -> float:

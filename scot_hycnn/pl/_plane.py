@@ -157,6 +157,8 @@ def draw_arrows(ax: Axes, place: Positions, groups: NDArray[np.intp] | None, n_g
 def draw_streams(ax: Axes, place: Positions, groups: NDArray[np.intp] | None, n_grid: int) -> None:
     """Draw lines along the mean displacement of the cells that pass, thicker where they move farther."""
     del groups  # cells of all groups pass
+    if not place.placed.any():
+        return
     centres, field = mean_field(place.x[place.placed], place.predicted[place.placed], n_grid)
     length = np.linalg.norm(field.filled(0), axis=0)
     if length.any():
@@ -171,6 +173,8 @@ def arrows_of(place: Positions, groups: NDArray[np.intp] | None, n_grid: int) ->
     ``groups`` are numbers, (n,), -1 for cells without a group.
     """
     x, predicted = place.x[place.placed], place.predicted[place.placed]
+    if not len(x):
+        return x, predicted
     parts = _squares(x, n_grid)[1] if groups is None else groups[place.placed]
     min_cells = _MIN_CELLS if groups is None else _MIN_CELLS_OF_GROUP
     ways, chosen = np.hstack([x, predicted]), []

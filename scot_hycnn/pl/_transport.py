@@ -13,7 +13,7 @@ from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import group_column, read_fit
 
-from ._figure import entitle, show_or_return
+from ._figure import changed, counted, entitle, show_or_return
 from ._labels import BACKGROUND, OBSERVED, SOURCE, cell_colors
 from ._plane import add_legend, draw_arrows, draw_streams, explain, label, positions, scatter
 
@@ -68,7 +68,7 @@ def transport(
         Measured cells that place a predicted one in an embedding; None takes the positions that
         :func:`scot_hycnn.tl.project` has stored (a warning says if they are of another fit), or its default.
     title
-        Title, in place of the one that says what is shown.
+        First line of the title; None names the conditions.
     ax, show, return_fig
         As in scanpy: axes to draw into; show the figure and return None, or return the figure.
 
@@ -115,9 +115,9 @@ def transport(
         scatter(ax, place.x, colors.rgba[results.source_rows], n_total=n_total)
     _STYLES[style](ax, place, groups, n_grid or _N_GRID[style])
     label(ax, place.names)
-    entitle(ax, results, called, place.note("arrows: direction, not size"))
+    entitle(ax, title or changed(results), counted(results, called), place.note("arrows: direction, not size"))
     if colors is None:
         add_legend(ax, {results.source: SOURCE, results.target: OBSERVED}, inside=inside)
     else:
         explain(ax, colors, others={results.target: BACKGROUND}, inside=inside)
-    return show_or_return(ax, title=title, show=show, return_fig=return_fig)
+    return show_or_return(ax, show=show, return_fig=return_fig)

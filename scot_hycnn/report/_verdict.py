@@ -428,7 +428,8 @@ def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
     else:
         what = f"{part} lowered {objective} below that of the Gaussian map by {number(gap)}{error}"
     before, after = (number(float(validation[name])) for name in ("energy_distance_gaussian", "energy_distance"))
-    return f"{on}, {what}; the energy distance changed from {before} to {after}."
+    distance = f"stayed at {after}" if before == after else f"changed from {before} to {after}"
+    return f"{on}, {what}; the energy distance {distance}."
 
 
 def _seen_at_fit(p_value: float) -> list[str]:

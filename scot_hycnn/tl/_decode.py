@@ -152,8 +152,9 @@ def _learned(adata: AnnData, key: str, genes: Genes) -> dict[str, dict[str, Any]
     """Return coefficients that were learned from training cells, by which a part of the cells can be decoded later."""
     if genes.loadings is None or genes.in_representation.all() or not genes.is_predicted.all():
         return {}
-    slots = {"var": {mark_slot(key): genes.in_representation}, "varm": {loadings_slot(key): genes.loadings}}
-    return {} if loadings_slot(key) in adata.varm else slots
+    if loadings_slot(key) in adata.varm:
+        return {}
+    return {"var": {mark_slot(key): genes.in_representation}, "varm": {loadings_slot(key): genes.loadings}}
 
 
 def _decoded(genes: Genes, prediction: Prediction, size: int) -> Iterator[tuple[range, Expression]]:
