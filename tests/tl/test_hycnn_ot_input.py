@@ -748,3 +748,25 @@ def test_numbers_and_what_prints_like_them_are_found_as_labels():
     for source, names in ((0, [1, 2]), ("0", ["1", "2"]), (0.0, [1.0, "2.0"])):
         result = sh.tl.hycnn_ot(adata, source, names, predict=False, copy=True, **SCREEN, **GAUSSIAN)
         assert list(result.uns["hycnn_ot"]["targets"].values()) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("call", "meant"),
+    [
+        (lambda adata: sh.tl.hycnn_ot(adata, "ctrl", "IFN-beta"), "control"),
+        (lambda adata: sh.tl.hycnn_ot(adata, "Control", "IFN-beta", groupby="condition"), "control"),
+        (lambda adata: sh.tl.hycnn_ot(adata, "control", ["ifnb"], groupby="condition"), "IFN-beta"),
+        (lambda adata: sh.tl.hycnn_ot(adata, "control", "IFN-beta", groupby="Conditions"), "condition"),
+        (lambda adata: sh.tl.hycnn_ot(adata, "control", "IFN-beta", use_rep="PCA"), "X_pca"),
+        (lambda adata: sh.get.model(adata, target="ifn"), "IFN-beta"),
+        (lambda adata: sh.pl.transport(adata, basis="umpa"), "X_umap"),
+        (lambda adata: sh.pl.transport(adata, color="GENE3"), "gene3"),
+        (lambda adata: sh.pl.transport(adata, color="conditon"), "condition"),
+    ],
+)
+def test_a_message_ends_with_the_name_that_was_probably_meant(cells, call, meant):
+    cells.var_names = [f"gene{k}" for k in range(cells.n_vars)]
+    cells.obsm["X_umap"] = cells.obsm["X_pca"][:, :2].copy()
+    sh.tl.hycnn_ot(cells, "control", "IFN-beta", potential="gaussian")
+    with pytest.raises(ValueError, match=rf"{meant!r}\?$"):
+        call(cells)

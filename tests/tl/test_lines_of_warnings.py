@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ def fitted(cells):
     cells.uns["type_colors"] = ["no colour"]
     cells.obsm["X_umap"] = cells.obsm["X_pca"][:, :2].copy()
     sh.pp.split(cells)
+    # Components that were made from all cells.
+    cells.uns["pca"]["params"] = {}
     sh.tl.hycnn_ot(cells, *LABELS, potential="gaussian")
     sh.tl.decode(cells)
     sh.tl.project(cells, "umap")
@@ -36,7 +40,7 @@ CALLS = {
         else None
     ),
     "tl.hycnn_ot, UMAP": lambda adata, _: sh.tl.hycnn_ot(
-        adata, *LABELS, potential="gaussian", use_rep="X_umap", key_added="umap"
+        adata, *LABELS, potential="gaussian", use_rep="X_umap", key_added="in_umap"
     ),
     "tl.transport": lambda adata, _: sh.tl.transport(adata),
     "tl.decode": lambda adata, _: sh.tl.decode(adata),
@@ -51,7 +55,8 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_the_line_is_in_this_file(fitted, tmp_path, name):
-    with pytest.warns(UserWarning) as caught:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         CALLS[name](fitted, tmp_path)
     plt.close("all")
     assert {warning.filename for warning in caught if "scot_hycnn" in warning.filename} == set()
