@@ -126,7 +126,7 @@ def hycnn_ot(  # type: ignore[misc]
         A ``dask.distributed.Client`` (extra 'dask'): its workers fit the maps. See
         :func:`scot_hycnn.solver.fit_many`.
     checkpoint_dir
-        Folder for finished maps and the state of those in training. Needs a seed (``rng``) to continue from it.
+        Folder for finished maps and the state of those in training, which a later call finds by its seed (``rng``).
     key_added
         Stem of all keys below; None means ``'hycnn_ot'``.
     copy

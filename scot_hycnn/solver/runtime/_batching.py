@@ -148,7 +148,7 @@ def _checkpointing(folder: CheckpointFolder | None, path: Path | None, settings:
 
 
 def check_client(client: object, device: str) -> None:
-    """Raise an error without Dask, if this is no ``dask.distributed.Client``, or if no worker has such a device."""
+    """Raise an error without Dask, if this is no ``dask.distributed.Client``, or if there is no device of that name."""
     try:
         from distributed import Client  # noqa: PLC0415 - optional
     except ImportError as error:
@@ -158,7 +158,9 @@ def check_client(client: object, device: str) -> None:
     try:
         torch.device("cpu" if device == "auto" else device)
     except (RuntimeError, TypeError):
-        raise ValueError(f"device={device!r} is unknown; name 'auto', or one of the workers' such as 'cuda'.") from None
+        raise ValueError(
+            f"device={device!r} is unknown; name 'auto', or a device of the workers such as 'cuda'."
+        ) from None
 
 
 def fit_on_cluster(
