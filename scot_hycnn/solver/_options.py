@@ -38,10 +38,10 @@ FEW_CELLS, HIDDEN_OF_FEW, BATCH_SIZE_OF_FEW = 1000, (32, 32, 32), 128
 # time: x + sign x (d = 20), 50,000 cells, .59 % in 31 s against .55 % in 59 s. More than 100,000 cells were not tried;
 # each one is then drawn less than five times.
 MAX_CACHED_CELLS, MAX_CACHED_VALUES = 100_000, 4 * 10**7
-# Weight decay pulls towards the Gaussian map, which pays where cells are few for their dimensions: up to this many cells
-# for each dimension it is 1, and then it falls with their number. W2 benchmark, 20,000 cells, 900 steps: error 1.39 ->
-# 1.02 % (D = 8), 1.12 -> .96 (D = 16), 1.88 -> 1.62 (D = 32); with 5,000 cells and a decay of .3 everywhere it is 2.02
-# -> 2.10 on x + sign x (d = 20) and 3.69 -> 4.02 on the W2 benchmark (D = 32). A power of two, because maps with the
+# Weight decay pulls towards the Gaussian map, which pays where cells are few for their dimensions: up to this many
+# cells for each dimension it is 1, and then it falls with their number. W2 benchmark, 20,000 cells, 900 steps: error
+# 1.39 -> 1.02 % (D = 8), 1.12 -> .96 (D = 16), 1.88 -> 1.62 (D = 32); with 5,000 cells a decay of .3 is worse: 2.02 ->
+# 2.10 on x + sign x (d = 20), 3.69 -> 4.02 on the W2 benchmark (D = 32). It is a power of two, because maps with the
 # same decay train as one batch.
 DECAY_CELLS = 300
 AMORTIZED, CACHED = CONJUGATES = ("amortized", "cached")
