@@ -23,7 +23,17 @@ def with_interval(value):
 
 def made_up_scores(groups=("all", "B cells", "T cells"), targets=("IFN-beta",)):
     rows = [
-        (target, group, method, metric, *with_interval(value), *with_interval(value - methods["gaussian"]), 200, 200)
+        (
+            target,
+            group,
+            method,
+            metric,
+            *with_interval(value),
+            *with_interval(value - methods["gaussian"]),
+            200,
+            200,
+            0.9,
+        )
         for target in targets
         for group in groups
         for metric, methods in SCORES.items()

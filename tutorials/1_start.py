@@ -35,10 +35,12 @@ adata
 # ## Fit
 #
 # A fit needs a column of `obs` with the conditions, and a representation: here it is `X_pca`, as `sc.pp.pca` makes it.
-# Name the source and the target condition:
+# Name the source and the target condition, and in `group_key` the column of cell types, if there is one. Types then have
+# the same proportions in both conditions. Otherwise a difference of proportions would be taken for a response, and the
+# map would turn cells of one type into cells of another.
 
 # %%
-sh.tl.hycnn_ot(adata, "control", "IFN-beta")
+sh.tl.hycnn_ot(adata, "control", "IFN-beta", group_key="cell_type")
 
 # %% [markdown]
 # The results are in the AnnData, as after any scanpy tool:
@@ -63,10 +65,10 @@ sc.tl.umap(adata, random_state=0)
 sh.pl.transport(adata, basis="umap", color="cell_type")
 
 # %% [markdown]
-# A UMAP shows directions, but not distances. This figure shows the distances by cell type:
+# A UMAP shows directions, but not distances. This figure shows the distances by cell type, the groups of the fit:
 
 # %%
-sh.pl.displacement(adata, groupby="cell_type")
+sh.pl.displacement(adata)
 
 # %% [markdown]
 # Monocytes, dendritic and NK cells move, and in each of these types some cells move and others stay. This is the
@@ -140,7 +142,7 @@ others.obs.groupby("cell_type", observed=True)["hycnn_ot_displacement"].median()
 # sc.pp.log1p(adata)
 # sc.pp.highly_variable_genes(adata)
 # sc.pp.pca(adata)
-# sh.tl.hycnn_ot(adata, "control", ["drug A", "drug B"])  # one map for each target
+# sh.tl.hycnn_ot(adata, "control", ["drug A", "drug B"], group_key="cell_type")  # one map for each target
 # ```
 #
 # * A new cell type, and its genes: [tutorial 2](2_cell_type_held_out.ipynb).

@@ -23,7 +23,7 @@ def main() -> None:
     print(f"{adata.n_obs} PBMCs, half of them with a planted response called {TARGET!r}, whose truth is known.\n")
 
     started = time.perf_counter()
-    sh.tl.hycnn_ot(adata, SOURCE, TARGET)
+    sh.tl.hycnn_ot(adata, SOURCE, TARGET, group_key="cell_type")
     seconds = time.perf_counter() - started
 
     print(compare(adata).to_string(float_format=lambda value: f"{value:.3f}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,6 +21,14 @@ Mask: TypeAlias = "str | NDArray[np.bool_] | pd.Series[bool]"
 MAX_GROUPS = 2000
 # A message with more names or columns is hard to read.
 _MAX_NAMES, _MAX_COLUMNS = 20, 10
+
+
+def did_you_mean(name: object, names: Iterable[Any]) -> str:
+    """Return a question with the name that a user probably means, for the end of a message, or nothing."""
+    # Whether letters are capital makes no difference: 'Control' is nearer to 'control' than to 'Monitor'.
+    by_name = {str(other).casefold(): other for other in names}
+    near = get_close_matches(str(name).casefold(), by_name, n=1, cutoff=0.5)
+    return f" Did you mean {by_name[near[0]]!r}?" if near else ""
 
 
 def listed(names: Iterable[Any]) -> str:
@@ -51,7 +60,10 @@ def column_of(
         )
     places = np.flatnonzero([other == name for other in frame.columns])
     if not len(places):
-        raise ValueError(f"{argument}={name!r} is not a column of {where}; it has {listed(frame.columns)}.{advice}")
+        near = did_you_mean(name, frame.columns)
+        raise ValueError(
+            f"{argument}={name!r} is not a column of {where}; it has {listed(frame.columns)}.{near}{advice}"
+        )
     if len(places) > 1:
         raise ValueError(
             f"{where} has {len(places)} columns called {name!r}, and {argument} needs one: rename or remove the "
@@ -212,6 +224,7 @@ def find_conditions(
             if len(places) != 1:
                 raise ValueError(
                     f"{name}={label!r} is not a category of adata.obs[{groupby!r}]; it has {listed(labels.values)}."
+                    f"{did_you_mean(label, labels.values)}"
                 )
             found.append(Condition(labels.names[places[0]], np.flatnonzero(labels.codes == places[0])))
     source, *targets = found
@@ -279,9 +292,15 @@ def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]]) -> str:
     if len(candidates) == 1 and candidates[0] in labels:
         return candidates[0]  # the label that it lacks gets the precise message of find_conditions
     shown = joined([f"{name!r} with {listed(found[name][2])}" for name in candidates], _MAX_COLUMNS)
+    values = [value for name in candidates for value in found[name][2]]
+    near = "".join(
+        did_you_mean(key, values)
+        for (_, key), places in zip(keys, matching([key for _, key in keys], values), strict=True)
+        if not places
+    )
     raise ValueError(
         f"No column of adata.obs holds all of {wanted}. "
-        + (f"Candidates are {shown}." if candidates else "It has no categorical or string columns.")
+        + (f"Candidates are {shown}.{near}" if candidates else "It has no categorical or string columns.")
     )
 
 
@@ -329,3 +348,8 @@ def mask_rows(obs: pd.DataFrame, mask_obs: Mask) -> NDArray[np.bool_]:
             f"{len(obs)} cells, or the name of a boolean column of adata.obs."
         )
     return mask
+
+
+def hashes_of_names(names: pd.Index[str]) -> NDArray[np.uint64]:
+    """Return a hash for each name of a cell, by which training cells are found in any order, subset or file."""
+    return pd.util.hash_array(np.asarray(names.astype(str), dtype=object))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -24,11 +24,13 @@ from ._representation import (
     loadings_key,
     read_coordinates,
 )
-from ._results import Results
-from ._schema import check_key, layer_names
+from ._results import Results, StoredFit, training_rows
+from ._schema import check_key, layer_names, loadings_slot
 
 Expression: TypeAlias = NDArray[np.float32]  # (cells, genes)
 Decoder: TypeAlias = Callable[[NDArray[np.float32]], ArrayLike]
+
+Marks = NDArray[np.bool_]  # (genes,)
 
 # Cells that are dense at once: of 20,000 genes these are 80 MB.
 BLOCK_ROWS = 1000
@@ -48,6 +50,11 @@ _OUTLIERS = 0.05
 _ROUNDING, _MAX_DISTANCE = 0.1, 0.25
 # Loadings count as orthonormal if no entry of V'V is farther from the identity; float32 and solvers are more exact.
 _ORTHONORMAL = 1e-2
+# Penalties of the ridge regression, relative to the largest eigenvalue of the Gram matrix: from none to such that every
+# coefficient becomes 0. Each gene takes its own.
+_PENALTIES = np.logspace(-8, 2, 41)
+# Eigenvalues that are smaller than this part of the largest one are rounding.
+_RANK = 1e-10
 # A decoder does not return this share of its values equal to those that the formula starts from by chance.
 _CHANCE = 0.05
 
@@ -58,6 +65,7 @@ class Genes:
 
     With loadings V of principal components it is :math:`x_{gene} + V (T(x) - x)`: the measured cell, changed by what
     the map changes. The part that the components do not explain stays, while :math:`V T(x) + \mu` would smooth it away.
+    Rows of V of genes that the PCA did not use are the coefficients of :func:`_ridge`.
     """
 
     adata: AnnData
@@ -66,6 +74,28 @@ class Genes:
     loadings: NDArray[np.float32] | None  # V, (genes, d); None with a decoder, or if the dimensions are the genes
     decoder: Decoder | None  # points (n, d) to expression (n, genes)
     clip: bool  # whether negative predicted values become 0
+    in_representation: Marks  # genes that the representation was made from
+    is_predicted: Marks  # the others stay as measured
+
+    @property
+    def summary(self) -> str:
+        """Return how many genes are predicted, and how, for the log."""
+        outside = int((self.is_predicted & ~self.in_representation).sum())
+        text = f"predicting {int(self.is_predicted.sum())} genes"
+        if outside:
+            text += f", {outside} of which {self.rep.name!r} was not made from, by ridge regression on it"
+        return text
+
+    @property
+    def problem(self) -> str:
+        """Return which genes are not predicted, and why; it is empty if all are."""
+        n = int((~self.is_predicted).sum())
+        text = (
+            f"{n} genes that {self.rep.name!r} was not made from are not predicted and stay as measured: too few "
+            "training cells of the fit are here to learn them from. Run sh.tl.decode on all cells, then take a part "
+            "of them afterwards."
+        )
+        return text if n else ""
 
     def measured(self, rows: Rows) -> Expression:
         """Return measured expression of these cells; a ValueError names the first cell that is not finite."""
@@ -114,32 +144,102 @@ def row_blocks(n_rows: int, size: int = BLOCK_ROWS) -> list[slice]:
 
 def find_genes(
     adata: AnnData,
+    fit: StoredFit,
     rep: Representation,
     rows: Rows,
     *,
     layer: str | None,
     decoder: Decoder | None,
     clip: bool = False,
+    held_out: Rows | None = None,
 ) -> Genes:
-    """Find the way from a representation to genes, and check on some of the rows that it fits the measured values."""
+    """Find the way from a representation to genes, and check on some of the rows that it fits the measured values.
+
+    ``held_out`` cells are not learned from, although the fit was made from them.
+    """
     if decoder is not None and not callable(decoder):
         raise TypeError(
             f"decoder is of type {type(decoder).__name__}; it takes a function that returns expression "
             f"(n, {adata.n_vars}) for points (n, {rep.n_dims})."
         )
+    everywhere = np.ones(adata.n_vars, dtype=bool)
     # Three ways: the dimensions are the genes, a decoder of the user, or the loadings of a PCA.
     if decoder is None and columns_are_genes(adata, rep):
         if layer is not None:
             raise ValueError(
                 f"layer={layer!r} does not apply: the map was fitted on expression itself, {rep.name!r}; leave it out."
             )
-        return Genes(adata, rep, None, None, None, clip)
+        return Genes(adata, rep, None, None, None, clip, everywhere, everywhere)
     found = find_layer(adata, rep, layer)
     if decoder is not None:
-        return Genes(adata, rep, found, None, decoder, clip)
+        return Genes(adata, rep, found, None, decoder, clip, everywhere, everywhere)
     loadings = _read_loadings(adata, rep)
     _check_values(adata, rep, rows, found, loadings)
-    return Genes(adata, rep, found, loadings, None, clip)
+    inside = in_representation(adata, rep, None)
+    if inside.all():
+        return Genes(adata, rep, found, loadings, None, clip, inside, inside)
+
+    # Genes outside of the representation: coefficients that tl.decode has stored, or new ones, of training cells alone.
+    training, stored = training_rows(adata, fit), adata.varm.get(loadings_slot(fit.key))
+    seen = np.empty(0, dtype=np.intp) if held_out is None else np.intersect1d(training, held_out)
+    coefficients: NDArray[np.float32] | None
+    if stored is not None and not len(seen) and np.shape(stored) == loadings.shape:
+        coefficients = np.asarray(in_memory(stored), dtype=np.float32)
+    else:
+        # Where all training cells are evaluated, a note says so; else none of these is used.
+        training = training if len(seen) == len(training) else np.setdiff1d(training, seen)
+        coefficients = _ridge(adata, rep, found, training)
+    if coefficients is None:
+        return Genes(adata, rep, found, loadings, None, clip, inside, inside)
+    loadings = np.where(inside[:, None], loadings, coefficients)
+    return Genes(adata, rep, found, loadings, None, clip, inside, everywhere)
+
+
+def _ridge(adata: AnnData, rep: Representation, layer: str | None, rows: Rows) -> NDArray[np.float32] | None:
+    r"""Return coefficients B of ridge regression of every gene on the representation, (genes, d).
+
+    .. math:: B = \operatorname{argmin} \|X_c - Z_c B^\top\|^2 + \alpha \|B\|^2
+
+    with centred coordinates :math:`Z_c` and expression :math:`X_c` of these cells, and for each gene the penalty
+    :math:`\alpha` of the smallest generalised cross-validation. None if there are too few cells.
+    """
+    rows = rows[is_finite(read_coordinates(adata, rep, rows))]
+    n, d = len(rows), rep.n_dims
+    if n < 2 * d + 2:
+        return None
+    # Sums over blocks of cells: X is never dense, and one factorisation of Z'Z serves all genes and penalties.
+    gram, z_sum, origin = np.zeros((d, d)), np.zeros(d), np.zeros(d)
+    cross, x_sum, squares = np.zeros((adata.n_vars, d)), np.zeros(adata.n_vars), np.zeros(adata.n_vars)
+    for block in row_blocks(n):
+        z = read_coordinates(adata, rep, rows[block]).astype(np.float64)
+        origin = z.mean(axis=0) if block.start == 0 else origin
+        z -= origin
+        x = read_expression(adata, layer, rows[block]).astype(np.float64)
+        gram, z_sum, cross = gram + z.T @ z, z_sum + z.sum(axis=0), cross + np.asarray(x.T @ z)
+        x_sum += np.asarray(x.sum(axis=0)).ravel()
+        squares += np.asarray((x.multiply(x) if hasattr(x, "multiply") else x * x).sum(axis=0)).ravel()
+    if not np.isfinite(squares).all():
+        gene = str(adata.var_names[np.flatnonzero(~np.isfinite(squares))[0]])
+        raise ValueError(
+            f"{_name_of(layer)} has NaN or infinite values, for instance of the gene {gene!r}; impute them."
+        )
+    cross -= np.outer(x_sum, z_sum / n)
+    total = np.maximum(squares - x_sum**2 / n, 0)  # sum of squares of every gene around its mean
+    eigenvalues, basis = np.linalg.eigh(gram - np.outer(z_sum, z_sum / n))
+    kept = eigenvalues > _RANK * eigenvalues[-1]
+    eigenvalues, basis = eigenvalues[kept], basis[:, kept]
+    projected = cross @ basis
+    explained = projected**2 / eigenvalues
+
+    # Generalised cross-validation (Golub, Heath & Wahba 1979): n RSS / (n - 1 - trace H)², where 1 is the intercept.
+    lowest, penalty = np.full(adata.n_vars, np.inf), np.zeros(adata.n_vars)
+    for alpha in _PENALTIES * eigenvalues.max(initial=0):
+        kept_share = eigenvalues / (eigenvalues + alpha)
+        score = (total - explained @ (1 - (1 - kept_share) ** 2)) / (n - 1 - kept_share.sum()) ** 2
+        penalty = np.where(score < lowest, alpha, penalty)
+        lowest = np.minimum(score, lowest)
+    coefficients = projected / (eigenvalues + penalty[:, None]) @ basis.T
+    return np.asarray(coefficients, dtype=np.float32)
 
 
 def has_genes(adata: AnnData, rep: Representation, *, layer: str | None, decoder: Decoder | None) -> bool:
@@ -159,6 +259,18 @@ def has_genes(adata: AnnData, rep: Representation, *, layer: str | None, decoder
 def columns_are_genes(adata: AnnData, rep: Representation) -> bool:
     """Return whether the dimensions of the representation are the genes."""
     return rep.name == "X" or feature_names(adata, rep) == [str(name) for name in adata.var_names]
+
+
+def in_representation(adata: AnnData, rep: Representation, decoder: Decoder | None) -> Marks:
+    """Return which genes the representation was made from; all where there are no loadings to tell."""
+    if decoder is not None or columns_are_genes(adata, rep) or loadings_key(adata, rep.name) is None:
+        return np.ones(adata.n_vars, dtype=bool)
+    # A gene that is 0 in all training cells has no loadings, although a PCA of all genes was made from it.
+    pca: Any = in_memory(adata.uns.get("pca" if rep.name == "X_pca" else rep.name, {}))
+    params = pca.get("params", {}) if isinstance(pca, Mapping) else {}
+    if isinstance(params, Mapping) and params.get("mask_var", "unknown") is None:
+        return np.ones(adata.n_vars, dtype=bool)
+    return np.asarray((_read_loadings(adata, rep) != 0).any(axis=1))
 
 
 def check_layer(adata: AnnData, name: str, *, reads: str | None) -> None:
@@ -198,12 +310,15 @@ def check_decoded(adata: AnnData, layer: str | None, decoded: str, results: Resu
     rows = next(_draws(adata, layer, results.source_rows))
     cells = np.searchsorted(results.source_rows, rows)
     points = results.predicted[cells]
+    # Of genes outside of the representation, the change is not known here.
+    inside = (loadings != 0).any(axis=1)
     predicted = dense_array(read_expression(adata, decoded, rows)).astype(np.float64)
 
     # The layer does not say how it was made: by a decoder, on a scale of its own, or by x + V (T(x) - x). So this
     # computes x, and compares it with measured values. Where the sum was negative and clipped to 0, x is not known.
     change = (points - results.x[cells]).astype(np.float64) @ loadings.T
-    start, rounding, is_known = predicted - change, 1e-5 * max(1.0, float(np.abs(predicted).max())), predicted != 0
+    start, rounding = predicted - change, 1e-5 * max(1.0, float(np.abs(predicted).max()))
+    is_known = (predicted != 0) & inside
 
     def is_origin(other: str | None) -> bool:
         try:

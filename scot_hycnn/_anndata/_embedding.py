@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,9 @@ import numpy as np
 from anndata import AnnData
 from sklearn.neighbors import KNeighborsRegressor
 
-from ._conditions import Rows, listed
+from scot_hycnn._warn import warn
+
+from ._conditions import Rows, did_you_mean, listed
 from ._representation import Coordinates, Representation, is_finite, read_coordinates
 from ._results import Results, StoredFit, read_fit
 from ._schema import check_key
@@ -26,7 +27,8 @@ def find_embedding(adata: AnnData, basis: str) -> Representation:
     """Find an embedding such as 'X_umap' (or 'umap') with at least two columns."""
     name = next((name for name in (basis, f"X_{basis}") if name in adata.obsm), None)
     if name is None:
-        raise ValueError(f"basis={basis!r} is not in adata.obsm; it has {listed(adata.obsm)}.")
+        near = did_you_mean(basis, adata.obsm)
+        raise ValueError(f"basis={basis!r} is not in adata.obsm; it has {listed(adata.obsm)}.{near}")
     n_columns = adata.obsm[name].shape[1]
     if n_columns < 2:
         raise ValueError(f"basis={basis!r} has {n_columns} column; a plot needs two.")
@@ -90,11 +92,9 @@ def read_projection(adata: AnnData, results: Results, embedding: Representation,
     if stored is None or f"X_{name}" not in adata.obsm:
         return None
     if stored["fingerprint"] != projection_fingerprint(adata, results, embedding):
-        warnings.warn(
+        warn(
             f"adata.obsm['X_{name}'] was made from another fit or embedding than the present one, and is not used; "
             f"run sh.tl.project(adata, {embedding.name.removeprefix('X_')!r}, {key!r}) again.",
-            UserWarning,
-            stacklevel=4,
         )
         return None
     return read_coordinates(adata, Representation(f"X_{name}", embedding.n_dims, ""), results.source_rows)

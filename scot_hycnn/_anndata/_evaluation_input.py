@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,15 +13,21 @@ from numpy.typing import NDArray
 
 from ._conditions import Mask, Rows, labelled_rows, mask_rows, read_groups
 from ._fit_input import TEST, TRAIN, fingerprint_of_split, rows_of_split
+from ._input_warnings import differing_proportions
 from ._representation import Coordinates, Representation, find_same_representation, is_finite, read_coordinates
-from ._results import StoredFit, labelled_cells
+from ._results import StoredFit, group_column, labelled_cells
 from ._schema import check_key, evaluation_slot
 
 _Chosen = NDArray[np.bool_]  # (n_obs,)
 
 _LABELS = ("target", "group", "method", "metric")
 _NUMBERS = ("value", "low", "high", "vs_gaussian", "vs_gaussian_low", "vs_gaussian_high", "n_source", "n_target")
-EVALUATION_COLUMNS = (*_LABELS, *_NUMBERS)
+_KEPT = "kept_group"  # scores of older versions lack this column
+EVALUATION_COLUMNS = (*_LABELS, *_NUMBERS, _KEPT)
+# The row of all groups that are scored, the treated cells weighted to the proportions of the source.
+SAME_COMPOSITION = "all, same composition"
+# The share of kept cells is low below this part of its floor.
+_MIN_KEPT = 0.95
 # Bandwidths of the MMD: a table of a row for each target and group, and as many columns as any of them has bandwidths.
 _GAMMA, _GAMMA_LABELS = "mmd_gamma", ("mmd_gamma_target", "mmd_gamma_group")
 
@@ -110,17 +116,50 @@ def read_held_out(adata: AnnData, fit: StoredFit, slug: str, chosen: _Chosen) ->
     return HeldOut(rep, x_rows, y_rows, x, y)
 
 
-def groups_of_cells(obs: pd.DataFrame, groupby: str | None) -> dict[str, Rows]:
-    """Return the rows of the cells of each group of a column, after ``'all'`` with all cells."""
-    rows = {"all": np.arange(len(obs))}
-    if groupby is not None:
-        labels = read_groups(obs, groupby)
-        if "all" in labels.names:
-            raise ValueError(f"adata.obs[{groupby!r}] has a group 'all', which means all cells here; rename it.")
-        # Categories without a cell are no groups.
-        by_name = {name: np.flatnonzero(labels.codes == i) for i, name in enumerate(labels.names)}
-        rows |= {name: found for name, found in by_name.items() if len(found)}
-    return rows
+class GroupLabels(NamedTuple):
+    """Groups of cells by a column of obs."""
+
+    column: str
+    names: tuple[str, ...]
+    codes: Rows  # place of each cell's group among the names, (n_obs,); -1 where it has none
+
+
+def labels_to_score(
+    adata: AnnData, fit: StoredFit, slugs: Sequence[str], groupby: str | None
+) -> tuple[GroupLabels | None, list[str]]:
+    """Return the groups by the named column, else by the fit's, else by one in which conditions differ; with notes."""
+    notes = []
+    groupby = group_column(adata, fit, groupby)
+    if groupby is None:
+        source, *targets = (
+            labelled_cells(adata, fit.groupby, label) for label in (fit.source, *(fit.targets[slug] for slug in slugs))
+        )
+        taken = (fit.groupby, fit.params.get("split_key"))
+        differing = differing_proportions(adata.obs, source, targets, taken)
+        if differing is None:
+            return None, []
+        groupby = differing.column
+        notes.append(
+            f"Groups of adata.obs[{groupby!r}] are scored too, since their proportions differ between the conditions; "
+            "groupby= names another column."
+        )
+    labels = read_groups(adata.obs, groupby)
+    for name in ("all", SAME_COMPOSITION):
+        if name in labels.names:
+            raise ValueError(f"adata.obs[{groupby!r}] has a group {name!r}, which means all cells here; rename it.")
+    return GroupLabels(groupby, labels.names, labels.codes), notes
+
+
+def headline_of(groups: Iterable[str]) -> str:
+    """Return the row of scores of all cells that counts: that of the same composition if groups were scored."""
+    return SAME_COMPOSITION if SAME_COMPOSITION in set(groups) else "all"
+
+
+def is_low(kept: Any, floor: Any) -> bool:
+    """Return whether a share of kept cells is clearly below its floor; both have a value, a low and a high end."""
+    # Below by chance, or by less than one cell in twenty, is not worth a message.
+    high = kept.high if np.isfinite(kept.high) else kept.value
+    return bool(kept.value < _MIN_KEPT * floor.value and high < (floor.low if np.isfinite(floor.low) else floor.value))
 
 
 # ---- scores
@@ -140,7 +179,7 @@ def check_evaluation_slot(adata: AnnData, key: str) -> None:
 def evaluation_as_arrays(scores: pd.DataFrame) -> dict[str, NDArray[Any]]:
     """Return scores as plain arrays, which every file format holds."""
     arrays: dict[str, NDArray[Any]] = {name: scores[name].to_numpy(dtype=np.str_) for name in _LABELS}
-    arrays |= {name: scores[name].to_numpy() for name in _NUMBERS}
+    arrays |= {name: scores[name].to_numpy() for name in (*_NUMBERS, _KEPT)}
     by_target: Mapping[str, Mapping[str, list[float]]] = scores.attrs.get(_GAMMA, {})
     gammas = {(target, group): row for target, groups in by_target.items() for group, row in groups.items()}
     if gammas:
@@ -160,15 +199,16 @@ def read_evaluation(adata: AnnData, key: str) -> pd.DataFrame:
     content: Any = adata.uns[slot]
     if not isinstance(content, Mapping):
         raise _damaged(slot, f"is of type {type(content).__name__} instead of a dict")
-    lacking = [name for name in EVALUATION_COLUMNS if name not in content]
+    lacking = [name for name in EVALUATION_COLUMNS if name not in content and name != _KEPT]
     if lacking:
         raise _damaged(slot, f"lacks {lacking}")
 
-    columns = {name: _array(slot, name, content[name]) for name in EVALUATION_COLUMNS}
+    columns = {name: _array(slot, name, content[name]) for name in EVALUATION_COLUMNS if name in content}
+    columns.setdefault(_KEPT, np.full(columns["value"].shape, np.nan))
     shapes = {name: column.shape for name, column in columns.items()}
     if len(set(shapes.values())) != 1 or columns["value"].ndim != 1 or not len(columns["value"]):
         raise _damaged(slot, f"has no rows, or columns of different shapes ({shapes})")
-    for name in _NUMBERS:
+    for name in (*_NUMBERS, _KEPT):
         if columns[name].dtype.kind not in "fiu":
             raise _damaged(slot, f"has {name!r} of dtype {columns[name].dtype} instead of numbers")
     # Strings come back from files as objects, or of a dtype that casts to no other.

@@ -7,7 +7,6 @@ import math
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 import anndata
 import h5py
 from anndata import AnnData
+
+from scot_hycnn._warn import warn
 
 SUFFIXES = (".h5ad", ".zarr")
 
@@ -173,8 +174,8 @@ def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         shutil.rmtree(folder)
     except OSError as error:
-        warnings.warn(
-            f"What was replaced could not be removed ({error}); delete {str(folder)!r}.", UserWarning, stacklevel=3
+        warn(
+            f"What was replaced could not be removed ({error}); delete {str(folder)!r}.",
         )
 
 

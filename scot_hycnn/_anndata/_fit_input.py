@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -13,6 +12,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
+
+from scot_hycnn._warn import warn
 
 from ._conditions import (
     Condition,
@@ -27,7 +28,7 @@ from ._conditions import (
     mask_rows,
     read_groups,
 )
-from ._input_warnings import warning_of_scale
+from ._input_warnings import DifferingProportions, differing_proportions, warning_of_scale
 from ._representation import (
     Coordinates,
     Representation,
@@ -74,6 +75,7 @@ class FitInput:
     split_key: str | None
     group_key: str | None
     skipped: tuple[tuple[str, int], ...]  # targets with too few cells: label, and number of cells
+    composition: str | None  # a message if proportions of groups differ and the fit has no groups
 
 
 def read_fit_input(
@@ -146,8 +148,31 @@ def read_fit_input(
 
     warning = warning_of_scale(adata, rep, [cells.rows[cells.is_training] for cells in read])
     if warning is not None:
-        warnings.warn(warning, UserWarning, stacklevel=3)
-    return FitInput(groupby, where, rep, read[0], tuple(read[1:]), split_key, group_key, skipped)
+        warn(warning)
+    composition = None
+    if group_key is None:
+        # A type may be held out of one condition; beside that, all cells show more than the training cells do.
+        for some in (allowed, training_rows(obs, None, mask_obs)):
+            rows = [condition.rows[some[condition.rows]] for condition in (source, *targets)]
+            differing = differing_proportions(obs, rows[0], rows[1:], (groupby, split_key))
+            if differing is not None:
+                composition = _message(differing, source, targets)
+                break
+    return FitInput(groupby, where, rep, read[0], tuple(read[1:]), split_key, group_key, skipped, composition)
+
+
+def _message(differing: DifferingProportions, source: Condition, targets: Sequence[Condition]) -> str:
+    column, most = differing.column, targets[differing.target]
+    others = f" (so do those of {joined([repr(name) for name in differing.others])})" if differing.others else ""
+    several = f" and {differing.n_targets} of {len(targets)} targets, most in" if len(targets) > 1 else " and"
+    changes = ", ".join(
+        f"{name!r} {before:.0%} \N{RIGHTWARDS ARROW} {after:.0%}" for name, before, after in differing.changes
+    )
+    return (
+        f"proportions of adata.obs[{column!r}] differ between {source.label!r}{several} {most.label!r}{others}: "
+        f"{changes}. A map of all cells carries at least {differing.moved:.0%} of them into another group: "
+        f"pass group_key={column!r}, unless the treatment changes the labels themselves"
+    )
 
 
 def without_targets(adata: AnnData, cells: FitInput, labels: Collection[str], key: str) -> FitInput:
@@ -263,11 +288,9 @@ def _warn_of_leak(adata: AnnData, name: str, split_key: str) -> None:
         return
     found = made["params"].get("training_fingerprint")
     if not isinstance(found, str) or found != fingerprint_of_split(obs_columns(adata, split_key), split_key):
-        warnings.warn(
+        warn(
             f"{name!r} was not fitted on the training cells of adata.obs[{split_key!r}] alone, so held-out cells leak "
             f"into the fit; run sh.pp.pca(adata, split_key={split_key!r}) first.",
-            UserWarning,
-            stacklevel=4,
         )
 
 

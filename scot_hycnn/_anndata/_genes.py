@@ -2,21 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
+from scipy.special import stdtr
+from scipy.stats import false_discovery_control
 
-from ._conditions import Rows
-from ._decode_input import check_decoded, columns_are_genes, row_blocks
-from ._representation import dense_array, find_layer
-from ._results import Results, read_fit
+from ._conditions import Rows, did_you_mean, labelled_rows, listed, read_groups
+from ._decode_input import (
+    Decoder,
+    Expression,
+    Genes,
+    check_decoded,
+    columns_are_genes,
+    find_genes,
+    has_genes,
+    in_representation,
+    row_blocks,
+)
+from ._fit_input import TEST
+from ._representation import dense_array, expression_of, find_layer
+from ._results import Results, read_fit, read_results
 from ._schema import layer_names
 
 Numbers = NDArray[np.float64]
+# Of genes that fewer cells express, a change is hardly ever significant, and a fold change is that of a few cells.
+MIN_FRACTION = 0.1
+# A change that is no larger than this part of the mean is rounding of float32.
+_ROUNDING = 1e-6
+
+
+class Moments(NamedTuple):
+    """What is known of every feature in some cells, shape (features,) each."""
+
+    mean: Numbers
+    variance: Numbers  # unbiased; 0 for one cell
+    expressed: Numbers  # share of the cells whose value is not 0
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Predicted expression of source cells, which is computed when rows of it are read."""
+
+    genes: Genes
+    results: Results
+
+    def __getitem__(self, rows: Rows) -> Expression:
+        places = np.searchsorted(self.results.source_rows, rows)
+        measured = None if self.genes.loadings is None else self.genes.measured(rows)
+        return self.genes.predicted(measured, self.results.x[places], self.results.predicted[places])
 
 
 @dataclass(frozen=True)
@@ -31,19 +70,21 @@ class Values:
         blocks = [self._read(self.rows[block], list(features)) for block in row_blocks(len(self.rows))]
         return np.concatenate([np.empty((0, len(features))), *blocks])
 
-    def moments(self) -> tuple[Numbers, Numbers]:
-        """Return mean and variance (unbiased; 0 for one cell) of every feature, shape (features,) each."""
+    def moments(self) -> Moments:
+        """Return mean, variance and share of cells that express it, of every feature."""
         # Sums are taken around the mean of the first cells: around 0 they lose the digits of a small variance.
         origin = self._read(self.rows[:100]).mean(axis=0)
-        total, squares = np.zeros_like(origin), np.zeros_like(origin)
+        total, squares, expressed = np.zeros_like(origin), np.zeros_like(origin), np.zeros_like(origin)
         for block in row_blocks(len(self.rows)):
-            values = self._read(self.rows[block]) - origin
+            values = self._read(self.rows[block])
+            expressed += (values != 0).sum(axis=0)
+            values -= origin
             total += values.sum(axis=0)
             squares += (values**2).sum(axis=0)
         n = len(self.rows)
         mean = total / n
         variance = np.maximum(squares - n * mean**2, 0) / max(n - 1, 1)
-        return np.asarray(origin + mean), np.asarray(variance)
+        return Moments(np.asarray(origin + mean), np.asarray(variance), expressed / n)
 
     def _read(self, rows: Rows, features: list[int] | None = None) -> Numbers:
         """Return values in memory; a ValueError names the first cell that is not finite."""
@@ -66,55 +107,234 @@ class Features:
     """Values of the same features in source, predicted and observed cells; the first two are the same cells."""
 
     names: list[str]
+    in_representation: NDArray[np.bool_]  # which of them the representation was made from
     source: Values
     predicted: Values
     observed: Values
 
+    def predicted_change(self) -> Numbers:
+        """Return the predicted less the source mean of every feature."""
+        decoded = self.predicted.matrix
+        if isinstance(decoded, Decoded) and decoded.genes.loadings is not None and not decoded.genes.clip:
+            # x + V (T(x) - x) is linear: no cell has to be decoded.
+            places = np.searchsorted(decoded.results.source_rows, self.predicted.rows)
+            moved = decoded.results.predicted[places].astype(np.float64) - decoded.results.x[places]
+            return np.asarray(decoded.genes.loadings.astype(np.float64) @ moved.mean(axis=0))
+        return self.predicted.moments().mean - self.source.moments().mean
+
     def among(self, source: Rows, observed: Rows) -> Features:
         """Return the features of some cells, by their places among the source cells and among the observed ones."""
         kinds = (self.source, source), (self.predicted, source), (self.observed, observed)
-        return Features(self.names, *(Values(values.matrix, values.rows[chosen]) for values, chosen in kinds))
+        parts = (Values(values.matrix, values.rows[chosen]) for values, chosen in kinds)
+        return Features(self.names, self.in_representation, *parts)
 
 
 def read_dimensions(results: Results) -> Features:
     """Return the dimensions of the representation as features."""
     kinds = (results.x, results.predicted, results.y)
-    return Features(results.names, *(Values(points, np.arange(len(points))) for points in kinds))
+    marks = np.ones(len(results.names), dtype=bool)
+    return Features(results.names, marks, *(Values(points, np.arange(len(points))) for points in kinds))
 
 
-def read_genes(adata: AnnData, results: Results, key: str, layer: str | None) -> Features:
-    """Return genes as features: predicted ones from the layer of :func:`scot_hycnn.tl.decode`, others as measured."""
-    if columns_are_genes(adata, results.rep):
+def read_evaluated(adata: AnnData, key: str, target: str | None) -> tuple[Results, str]:
+    """Read the cells that figures and tables are about, and what they are called.
+
+    These are the held-out cells if the fit was made with a split and both conditions have some, else all of them.
+    """
+    results, fit = read_results(adata, key, target), read_fit(adata, key)
+    split_key = fit.params.get("split_key")
+    test = None if split_key is None else labelled_rows(adata.obs, split_key, TEST)
+    if test is not None:
+        source, observed = np.isin(results.source_rows, test), np.isin(results.target_rows, test)
+        if source.any() and observed.any():
+            return results.among(source, observed), "held-out"
+    return results, "cells of the fit"
+
+
+def read_genes(
+    adata: AnnData, results: Results, key: str, layer: str | None, decoder: Decoder | None = None
+) -> Features:
+    """Return genes as features: predicted ones from the layer of :func:`scot_hycnn.tl.decode`, or decoded on use."""
+    if decoder is None and columns_are_genes(adata, results.rep):
         return read_dimensions(results)
-    name = _decoded_layer(adata, results, key)
-    if name not in adata.layers:
-        raise ValueError(f"Predicted genes: adata.layers lacks {name!r}. Run sh.tl.decode(adata, {key!r}) first.")
     measured_layer = find_layer(adata, results.rep, layer)
     measured: Any = adata.X if measured_layer is None else adata.layers[measured_layer]
     if measured is None:
         raise ValueError(f"adata.X is empty; pass the layer that holds the values: {layer_names(adata)}.")
-    # Cells that were moved after decoding have NaN; the first gene shows this for all genes.
-    n_without = int(np.isnan(dense_array(adata.layers[name][results.source_rows][:, [0]])).sum())
-    if n_without:
-        raise ValueError(
-            f"adata.layers[{name!r}] lacks {n_without} of the {len(results.source_rows)} predicted cells. "
-            f"Run sh.tl.decode(adata, {key!r}) again."
-        )
-    # Predicted and measured values have to be on the same scale, or differences between them mean nothing.
-    check_decoded(adata, measured_layer, name, results)
-    return Features(
-        [str(gene) for gene in adata.var_names],
-        Values(measured, results.source_rows),
-        Values(adata.layers[name], results.source_rows),
-        Values(measured, results.target_rows),
-    )
-
-
-def has_genes_decoded(adata: AnnData, results: Results, key: str) -> bool:
-    """Return whether :func:`read_genes` has genes to read."""
-    return columns_are_genes(adata, results.rep) or _decoded_layer(adata, results, key) in adata.layers
-
-
-def _decoded_layer(adata: AnnData, results: Results, key: str) -> str:
     fit = read_fit(adata, key)
-    return fit.slots(fit.slug(results.target)).layer
+    name = fit.slots(fit.slug(results.target)).layer
+    predicted: Any
+    if decoder is not None or name not in adata.layers:
+        genes = find_genes(adata, fit, results.rep, results.measured_rows, layer=layer, decoder=decoder)
+        predicted = Decoded(genes, results)
+    else:
+        predicted = adata.layers[name]
+        # Cells that were moved after decoding have NaN; the first gene shows this for all genes.
+        n_without = int(np.isnan(dense_array(predicted[results.source_rows][:, [0]])).sum())
+        if n_without:
+            raise ValueError(
+                f"adata.layers[{name!r}] lacks {n_without} of the {len(results.source_rows)} predicted cells. "
+                f"Run sh.tl.decode(adata, {key!r}) again."
+            )
+        # Predicted and measured values have to be on the same scale, or differences between them mean nothing.
+        check_decoded(adata, measured_layer, name, results)
+    source_rows, target_rows = results.source_rows, results.target_rows
+    kinds = (measured, source_rows), (predicted, source_rows), (measured, target_rows)
+    marks = in_representation(adata, results.rep, decoder)
+    return Features([str(gene) for gene in adata.var_names], marks, *(Values(*kind) for kind in kinds))
+
+
+def is_gene(adata: AnnData, name: object) -> bool:
+    """Return whether a gene of this name was measured; those of ``raw`` may be absent elsewhere."""
+    return name in adata.var_names or (adata.raw is not None and name in adata.raw.var_names)
+
+
+def read_gene(
+    adata: AnnData, results: Results, key: str, gene: str, *, with_predicted: bool
+) -> tuple[Numbers, Numbers | None]:
+    """Return the measured expression of one gene, shape (n_obs,), and the predicted one of source cells if wanted.
+
+    Other cells have NaN. A gene that only ``raw`` has cannot be predicted.
+    """
+    measured, predicted = np.full(adata.n_obs, np.nan), np.full(adata.n_obs, np.nan)
+    if with_predicted:
+        if gene not in adata.var_names:
+            raise ValueError(f"{gene!r} cannot be predicted.{advice_on_genes(adata, [gene])}")
+        features = read_genes(adata, results, key, None)
+        place = [features.names.index(gene)]
+        measured[results.source_rows], measured[results.target_rows], predicted[results.source_rows] = (
+            values.columns(place)[:, 0] for values in (features.source, features.observed, features.predicted)
+        )
+        return measured, predicted
+    in_raw = gene not in adata.var_names
+    matrix: Any = adata.raw.X if in_raw else adata.X
+    if not in_raw:
+        try:
+            layer = find_layer(adata, results.rep, None)
+        except ValueError:  # the layer that the components were made from was deleted
+            layer = None
+        matrix = adata.X if layer is None else adata.layers[layer]
+    if matrix is None:
+        raise ValueError(f"adata.X is empty, and the expression of {gene!r} is not known.")
+    place = [int((adata.raw.var_names if in_raw else adata.var_names).get_indexer_for([gene])[0])]
+    measured[results.measured_rows] = Values(matrix, results.measured_rows).columns(place)[:, 0]
+    return measured, None
+
+
+def advice_on_genes(adata: AnnData, names: Sequence[str]) -> str:
+    """Return what to do about genes that are not in ``var_names``, for the end of a message."""
+    unknown = [name for name in names if name not in adata.var_names]
+    in_raw = [] if adata.raw is None else [name for name in unknown if name in adata.raw.var_names]
+    if in_raw:
+        return (
+            f" {listed(in_raw)} are in adata.raw, whose genes are not predicted: keep all genes in adata, where "
+            "sc.pp.highly_variable_genes marks those for the PCA, and fit again."
+        )
+    return "".join(did_you_mean(name, adata.var_names) for name in unknown[:1])
+
+
+def unit_of(adata: AnnData, results: Results, layer: str | None) -> str:
+    """Return what values of expression are: z-scores after ``sc.pp.scale``, else plain expression."""
+    # sc.pp.scale leaves the mean and the standard deviation of each gene in var, and negative values.
+    if {"mean", "std"} <= {*adata.var.columns}:
+        some = dense_array(
+            expression_of(adata, find_layer(adata, results.rep, layer), np.arange(min(100, adata.n_obs)))
+        )
+        if some.dtype.kind == "f" and (some < 0).any():
+            return "z-score"
+    return "expression"
+
+
+def has_features_of_genes(adata: AnnData, results: Results, key: str, layer: str | None) -> bool:
+    """Return whether :func:`read_genes` has genes to read."""
+    fit = read_fit(adata, key)
+    is_decoded = fit.slots(fit.slug(results.target)).layer in adata.layers
+    return is_decoded or has_genes(adata, results.rep, layer=layer, decoder=None)
+
+
+# Pairs of source and target cells that are compared with each other, by their places in the results.
+_Strata = list[tuple[Rows, Rows]]
+
+
+def deg_table(
+    adata: AnnData, key: str, results: Results, features: Features, *, groupby: str | None, min_fraction: float
+) -> pd.DataFrame:
+    """Return observed and predicted changes of genes; :func:`scot_hycnn.get.deg` describes the table."""
+    strata = _strata(adata, results, groupby, read_fit(adata, key).params.get("group_key"))
+    log1p = adata.uns.get("log1p")
+    tables = [_changes(features, label, parts, log1p, min_fraction) for label, parts in strata.items()]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _strata(adata: AnnData, results: Results, groupby: str | None, group_key: str | None) -> dict[str, _Strata]:
+    """Return the groups of the table with their strata; a group without observed cells is predicted all the same."""
+    everyone = np.arange(len(results.source_rows)), np.arange(len(results.target_rows))
+    column = group_key if groupby is None and group_key in adata.obs else groupby
+    if column is None:
+        return {"all": [everyone]}
+    labels = read_groups(adata.obs, column)
+    source, target = (labels.codes[rows] for rows in (results.source_rows, results.target_rows))
+    pairs = [(np.flatnonzero(source == code), np.flatnonzero(target == code)) for code in range(len(labels.names))]
+    if groupby is None:
+        # A variance needs two cells of each condition.
+        return {"all": [pair for pair in pairs if min(map(len, pair)) > 1] or [everyone]}
+    groups = {name: [pair] for name, pair in zip(labels.names, pairs, strict=True) if len(pair[0]) > 1}
+    if not groups:
+        raise ValueError(f"groupby={groupby!r}: no group has two cells of {results.source!r}, of which genes change.")
+    return groups
+
+
+def _changes(
+    features: Features, group: str, strata: _Strata, log1p: Mapping[str, Any] | None, min_fraction: float
+) -> pd.DataFrame:
+    """Return the rows of one group, those of the largest observed score first."""
+    n_source, n_target = (sum(len(pair[side]) for pair in strata) for side in (0, 1))
+    zero = np.zeros(len(features.names))
+    before, after, predicted, variance, squares = (zero.copy() for _ in range(5))
+    expressed = np.zeros((2, len(zero)))
+    for source, observed in strata:
+        part = features.among(source, observed)
+        weight, n, m = len(source) / n_source, len(source), len(observed)
+        x = part.source.moments()
+        # Without observed cells, the error is that of an experiment with as many treated cells as there are sources.
+        y, m = (part.observed.moments(), m) if m > 1 else (Moments(np.full_like(zero, np.nan), *x[1:]), n)
+        before += weight * x.mean
+        after += weight * y.mean
+        predicted += weight * part.predicted_change()
+        expressed += weight * np.stack([x.expressed, y.expressed])
+        # Standard error of a sum of independent means, and its degrees of freedom (Welch 1947, Satterthwaite 1946).
+        for of_cells, size in ((x, n), (y, m)):
+            share = weight**2 * of_cells.variance / size
+            variance += share
+            squares += share**2 / (size - 1)
+    error = np.sqrt(variance)
+    freedom = variance**2 / np.maximum(squares, np.finfo(float).tiny)
+    table = pd.DataFrame({"gene": features.names, "group": group})
+    tested = expressed.max(axis=0) >= min_fraction
+    by_kind = {"observed": (after - before, after), "predicted": (predicted, np.maximum(before + predicted, 0))}
+    for kind, (change, mean) in by_kind.items():
+        table[f"{kind}_change"] = change
+        table[f"{kind}_logfc"] = np.nan if log1p is None else _log2_fold_change(mean, before, log1p.get("base"))
+        # A gene that does not vary has no error: its change is 0 up to rounding, or as large as can be.
+        score = np.where(np.abs(change) > _ROUNDING * np.abs(before), change, 0 * change) / np.maximum(error, 1e-12)
+        p = 2 * stdtr(freedom, -np.abs(score))
+        usable = tested & np.isfinite(p)
+        adjusted = np.full(len(p), np.nan)
+        if usable.any():
+            adjusted[usable] = false_discovery_control(p[usable])
+        table[f"{kind}_score"], table[f"{kind}_pval_adj"] = score, adjusted
+    table["source_mean"], table["fraction"] = before, expressed.max(axis=0)
+    table["in_representation"] = features.in_representation
+    table["predicted"] = features.in_representation | (predicted != 0)
+    table["n_source"], table["n_target"] = n_source, n_target
+    ranked = "observed_score" if n_target > 1 else "predicted_score"
+    chosen: pd.DataFrame = table[tested].sort_values(ranked, key=np.abs, ascending=False, kind="stable")
+    return chosen
+
+
+def _log2_fold_change(mean: Numbers, of_source: Numbers, base: float | None) -> Numbers:
+    """Return the fold change as ``sc.tl.rank_genes_groups`` does: of expm1 of means of log-transformed values."""
+    scale = 1.0 if base is None else np.log(base)
+    # Values that were scaled since have negative means, of which there are no fold changes: NaN.
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.log2((np.expm1(mean * scale) + 1e-9) / (np.expm1(of_source * scale) + 1e-9)))

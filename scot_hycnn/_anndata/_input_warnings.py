@@ -1,17 +1,18 @@
-"""Warnings, before a fit, about representations in which a few features decide the map."""
+"""Warnings, before a fit, of representations in which a few features decide the map, and of proportions of groups."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from ._conditions import Rows
+from ._conditions import Rows, read_labels
 from ._representation import (
     Representation,
     dense_array,
@@ -42,6 +43,14 @@ _FIRST_COMPONENT = 0.95
 _NEIGHBOURS = re.compile(r"umap|t-?sne|draw_graph|diffmap|phate|pacmap|trimap|forceatlas", re.IGNORECASE)
 # Parameters in uns by which embeddings with other names (key_added) are recognised: of sc.tl.umap, of sc.tl.tsne.
 _PARAMS_OF_NEIGHBOURS = ({"a", "b"}, {"perplexity"})
+
+# Columns with more labels are not compared: they name cells or clones rather than types.
+_MAX_LABELS = 100
+# Proportions differ if this share of the cells would have to change group, and more than chance lets: 200 random
+# divisions give mean and spread, and so many standard deviations above the mean happen once in 700 (two groups, the
+# worst case). If it is half of the cells, the groups are those of conditions: batches, or clusters of one condition.
+_MIN_MOVED, _MAX_MOVED, _N_DIVISIONS, _N_DEVIATIONS = 0.05, 0.5, 200, 4.0
+_MAX_NAMED = 3
 
 _LOG_NORMALISE = (
     "Log-normalise first (sc.pp.normalize_total(adata), sc.pp.log1p(adata); proteins: arcsinh), run "
@@ -162,3 +171,75 @@ def _few_features(
         "first: log-normalise genes (sc.pp.normalize_total, sc.pp.log1p), take arcsinh of proteins, scale features of "
         "other kinds (sc.pp.scale); then run sc.pp.pca(adata) again, and fit on X_pca."
     )
+
+
+class DifferingProportions(NamedTuple):
+    """A column of obs whose groups have other proportions in some targets than in the source."""
+
+    column: str
+    target: int  # place of the target that differs most
+    n_targets: int  # how many differ
+    moved: float  # share of its cells that would have to change group
+    changes: list[tuple[str, float, float]]  # the groups that differ most, with their shares in source and target
+    others: list[str]  # other such columns
+
+
+def differing_proportions(
+    obs: pd.DataFrame, source: Rows, targets: Sequence[Rows], taken: Sequence[str | None]
+) -> DifferingProportions | None:
+    """Compare the proportions of each column of labels, and return the clearest difference, or None.
+
+    ``source`` and ``targets`` are rows of cells. Columns that are ``taken`` for something else are left out.
+    """
+    found: dict[str, tuple[float, DifferingProportions]] = {}
+    labels_of: dict[str, Rows] = {}
+    rows, ends = np.concatenate([source, *targets]), np.cumsum([len(source), *map(len, targets)])[:-1]
+    for name in obs.columns if obs.columns.is_unique else ():
+        is_text = isinstance(obs[name].dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(obs[name].dtype)
+        if name in taken or not is_text:
+            continue
+        try:
+            labels = read_labels(obs[name].iloc[rows], f"adata.obs[{name!r}]")
+        except ValueError:  # lists and other values that are no labels
+            continue
+        if not 2 <= len(np.unique(labels.codes[labels.codes >= 0])) <= _MAX_LABELS:
+            continue
+        counts = [np.bincount(each[each >= 0], minlength=len(labels.values)) for each in np.split(labels.codes, ends)]
+        evidence = [_evidence(counts[0], of_target) for of_target in counts[1:]]
+        n_targets = sum(deviations > _N_DEVIATIONS for deviations, _ in evidence)
+        if n_targets:
+            most = max(range(len(evidence)), key=lambda number: evidence[number][0])
+            deviations, moved = evidence[most]
+            before, after = (counts[i] / counts[i].sum() for i in (0, 1 + most))
+            order = np.argsort(-np.abs(after - before), kind="stable")[:_MAX_NAMED]
+            changes = [(labels.names[i], float(before[i]), float(after[i])) for i in order]
+            labels_of[str(name)] = labels.codes
+            found[str(name)] = deviations, DifferingProportions(str(name), most, n_targets, moved, changes, [])
+    if not found:
+        return None
+    # Of types and their subtypes the types are taken: they differ in fewer ways by chance, and each has more cells.
+    coarse = [name for name in found if not any(_refines(labels_of[name], labels_of[other]) for other in found)]
+    clearest = max(coarse or found, key=lambda name: found[name][0])
+    return found[clearest][1]._replace(others=[name for name in found if name != clearest])
+
+
+def _refines(fine: Rows, coarse: Rows) -> bool:
+    """Return whether one column divides the groups of another one into smaller groups."""
+    have_both = (fine >= 0) & (coarse >= 0)
+    pairs = np.unique(np.stack([fine[have_both], coarse[have_both]]), axis=1).shape[1]
+    return pairs == len(np.unique(fine[have_both])) > len(np.unique(coarse[have_both]))
+
+
+def _evidence(source: Rows, target: Rows) -> tuple[float, float]:
+    """Return by how many standard deviations two tables of counts differ more than by chance, and by which share."""
+    n_source, n_target = int(source.sum()), int(target.sum())
+    if not (n_source and n_target):
+        return 0.0, 0.0
+    # The total variation distance: a map must carry at least this share of the cells into another group.
+    moved = 0.5 * float(np.abs(source / n_source - target / n_target).sum())
+    if not _MIN_MOVED <= moved <= _MAX_MOVED:
+        return 0.0, moved
+    total = source + target
+    drawn = np.random.default_rng(0).multivariate_hypergeometric(total, n_source, _N_DIVISIONS, method="marginals")
+    by_chance = 0.5 * np.abs(drawn / n_source - (total - drawn) / n_target).sum(axis=1)
+    return float((moved - by_chance.mean()) / max(by_chance.std(), 1e-12)), moved

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
@@ -14,7 +13,9 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Rows, counted, listed
+from scot_hycnn._warn import warn
+
+from ._conditions import Rows, counted, did_you_mean, listed
 from ._schema import layer_names
 
 Coordinates = NDArray[np.floating[Any]]  # (cells, dimensions)
@@ -49,7 +50,7 @@ def find_representation(adata: AnnData, use_rep: str | None, n_pcs: int | None) 
         advice = "; run sc.pp.pca(adata) first" if name in _PCA else ""
         raise ValueError(
             f"use_rep={name!r} is not in adata.obsm{advice}; adata.obsm has {listed(adata.obsm)}, and use_rep='X' "
-            "takes adata.X."
+            f"takes adata.X.{did_you_mean(name, adata.obsm)}"
         )
     # No row is read here: X of a view of a file would be read as a whole.
     if name == "X" and expression_of(adata, None, np.arange(0)) is None:
@@ -96,11 +97,9 @@ def find_same_representation(adata: AnnData, fitted: Representation, *, same_fil
                 "apply sh.get.model(adata).transport to them."
             )
     elif not same_file:
-        warnings.warn(
+        warn(
             f"There is no fingerprint to check whether {name!r} of these cells is the space that the map was fitted in "
             "(no loadings in adata.varm, or a map without AnnData); make sure that it is.",
-            UserWarning,
-            stacklevel=4,
         )
     return here
 

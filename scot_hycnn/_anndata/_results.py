@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from anndata import AnnData
+from numpy.typing import NDArray
 
-from ._conditions import Rows, labelled_rows, listed, listed_labels, matching
+from ._conditions import Rows, did_you_mean, hashes_of_names, labelled_rows, listed, listed_labels, matching
 from ._representation import (
     Coordinates,
     Representation,
@@ -57,6 +58,8 @@ class StoredFit:
     models: dict[str, dict[str, Any]]  # slug to what TransportMap.from_dict takes
     n_training: dict[str, int]  # 'source' and slug to the number of training cells
     versions: dict[str, str]  # package to version
+    # Hashes of the names of the cells that the fit was made from; None in fits of older versions.
+    training_cells: NDArray[np.uint64] | None = None
 
     def slug(self, target: Hashable | None) -> str:
         """Return the slug of one target; None is an error if there are several."""
@@ -73,6 +76,7 @@ class StoredFit:
         if len(found) != 1:
             raise ValueError(
                 f"target={target!r} is not a target of adata.uns[{self.key!r}]; it has {listed(self.targets.values())}."
+                f"{did_you_mean(target, self.targets.values())}"
             )
         return [list(self.targets)[found[0]]]
 
@@ -135,6 +139,9 @@ def read_fit(adata: AnnData, key: str) -> StoredFit:
     # Fits of older versions lack some of these, and anndata.concat drops dicts that are empty.
     numbers = entry("n_training", kind="a dict") if "n_training" in stored else {}
     versions = entry("versions", kind="a dict") if "versions" in stored else {}
+    hashes = np.asarray(stored["training_cells"]) if "training_cells" in stored else None
+    if hashes is not None and (hashes.dtype != np.uint64 or hashes.ndim != 1):
+        raise _damaged(f"{where}['training_cells'] has dtype {hashes.dtype} and shape {hashes.shape}, and no hashes")
     return StoredFit(
         key=key,
         groupby=entry("groupby", kind="a string") if "groupby" in stored else None,
@@ -145,7 +152,25 @@ def read_fit(adata: AnnData, key: str) -> StoredFit:
         models={slug: _model(where, stored, slug, rep.n_dims) for slug in targets},
         n_training={slug: entry("n_training", slug, kind="an integer") for slug in numbers},
         versions={name: entry("versions", name, kind="a string") for name in versions},
+        training_cells=hashes,
     )
+
+
+def training_rows(adata: AnnData, fit: StoredFit) -> Rows:
+    """Return the rows of the cells that the fit was made from, as far as this AnnData has them, (n,)."""
+    if fit.training_cells is not None:
+        names = adata.obs_names
+        # Of two cells with one name, one may be held out: neither is used.
+        return np.flatnonzero(np.isin(hashes_of_names(names), fit.training_cells) & ~names.duplicated(keep=False))
+    split_key = fit.params.get("split_key")
+    obs = obs_columns(adata, fit.groupby, split_key)
+    of_fit = _union(labelled_rows(obs, fit.groupby, label) for label in (fit.source, *fit.targets.values()))
+    return of_fit if split_key is None else np.intersect1d(of_fit, _union([labelled_rows(obs, split_key, "train")]))
+
+
+def _union(found: Iterable[Rows | None]) -> Rows:
+    rows = [rows for rows in found if rows is not None]
+    return np.unique(np.concatenate(rows)) if rows else np.empty(0, dtype=np.intp)
 
 
 def slots_of_previous_fit(adata: AnnData, key: str) -> list[Slots]:
@@ -253,6 +278,17 @@ class Results:
     predicted: Coordinates  # (n, d)
     y: Coordinates  # (m, d)
 
+    def among(self, source: NDArray[np.bool_], target: NDArray[np.bool_]) -> Results:
+        """Return the results of some of the cells; the arguments are boolean arrays (n,) and (m,)."""
+        return replace(
+            self,
+            source_rows=self.source_rows[source],
+            target_rows=self.target_rows[target],
+            x=self.x[source],
+            predicted=self.predicted[source],
+            y=self.y[target],
+        )
+
     @property
     def measured_rows(self) -> Rows:
         """Row numbers of source and target cells, (n + m,)."""
@@ -319,6 +355,12 @@ def read_results(adata: AnnData, key: str, target: str | None) -> Results:
     return Results(
         fit.source, fit.targets[slug], prediction.rep, names, source_rows, target_rows[has_y], x, predicted, y[has_y]
     )
+
+
+def group_column(adata: AnnData, fit: StoredFit, groupby: str | None) -> str | None:
+    """Return the column of groups that the user named, else the ``group_key`` of the fit if obs has it, else None."""
+    group_key = fit.params.get("group_key")
+    return group_key if groupby is None and group_key in adata.obs else groupby
 
 
 def labelled_cells(adata: AnnData, groupby: str | None, label: str) -> Rows:

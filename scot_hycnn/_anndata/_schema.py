@@ -39,6 +39,16 @@ def evaluation_slot(key: str) -> str:
     return f"{key}_evaluation"
 
 
+def loadings_slot(key: str) -> str:
+    """Return the key of varm with the coefficients by which :func:`scot_hycnn.tl.decode` predicts every gene."""
+    return f"{key}_loadings"
+
+
+def mark_slot(key: str) -> str:
+    """Return the column of var that says which genes the representation was made from."""
+    return f"{key}_in_representation"
+
+
 def layer_names(adata: AnnData) -> list[str]:
     """Return the names of the layers, without None, which stands for X since anndata 0.13."""
     return [name for name in adata.layers if name is not None]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from anndata import AnnData
+
+from scot_hycnn._warn import warn
 
 from ._conditions import Mask, Rows, counted, labelled_rows, listed_labels, mask_rows
 from ._representation import (
@@ -92,11 +93,9 @@ def find_new_cells(
         obs = obs_columns(adata, fit.groupby or label)
         labelled = labelled_rows(obs, fit.groupby, label)
         if labelled is None and fit.groupby in obs:
-            warnings.warn(
+            warn(
                 f"adata.obs[{fit.groupby!r}] has no label {label!r}, which the map is for, but "
                 f"{listed_labels(obs, str(fit.groupby))}: all cells are moved. Pass mask_obs to choose some.",
-                UserWarning,
-                stacklevel=3,
             )
         rows = np.arange(adata.n_obs) if labelled is None else labelled
     if not len(rows):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,12 +15,14 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Rows
+from scot_hycnn._warn import warn
+
+from ._conditions import Rows, hashes_of_names
 from ._files import check_writable, import_zarr, written_whole
 from ._fit_input import FitInput, fingerprint_of_split
 from ._representation import Coordinates, in_memory, obs_columns, read_coordinates
 from ._results import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
-from ._schema import Slots, evaluation_slot
+from ._schema import Slots, evaluation_slot, loadings_slot, mark_slot
 from ._transport_input import NewCells
 
 # Attribute of the AnnData ('obs', 'obsm' ...) to key to value.
@@ -53,20 +54,19 @@ def commit(
     new: Assignments,
     *,
     stale: Mapping[str, Sequence[str]] | None = None,
-    stacklevel: int = 4,
     announced: bool = False,
 ) -> str:
     """Assign everything, or nothing, and return what was added, for the log.
 
-    Warn of keys that exist, unless that was ``announced`` before; ``stacklevel`` is that of the user's line. ``stale``
-    keys are removed: beside the new results they would be read as theirs.
+    Warn of keys that exist, unless that was ``announced`` before. ``stale`` keys are removed: beside the new results
+    they would be read as theirs.
     """
     stale = {} if stale is None else stale
     # The text is made first: after the assignment nothing may fail.
     lines = (f"    {', '.join(map(repr, values))} (adata.{slot})" for slot, values in new.items() if values)
     added = "\n".join(["added", *lines])
     if not announced:
-        warn_of_replaced(adata, new, stale, stacklevel=stacklevel + 1)
+        warn_of_replaced(adata, new, stale)
     if adata.is_view:
         # A view becomes an independent AnnData, as scanpy makes it before it writes. Assigning to a view would warn,
         # and a copy made beforehand would stay after a failure.
@@ -122,7 +122,7 @@ def _frame(frame: Any, columns: Mapping[str, Any], stale: Sequence[str]) -> pd.D
     return joined
 
 
-def warn_of_replaced(adata: AnnData, new: Assignments, stale: Mapping[str, Sequence[str]], *, stacklevel: int) -> None:
+def warn_of_replaced(adata: AnnData, new: Assignments, stale: Mapping[str, Sequence[str]]) -> None:
     """Warn of keys that exist already, or will be removed."""
     replaced = [
         f"{name!r} (adata.{slot})"
@@ -131,10 +131,8 @@ def warn_of_replaced(adata: AnnData, new: Assignments, stale: Mapping[str, Seque
         if name in getattr(adata, slot)
     ]
     if replaced:
-        warnings.warn(
+        warn(
             f"Replacing {', '.join(replaced)}; pass another key_added to keep both results.",
-            UserWarning,
-            stacklevel=stacklevel,
         )
 
 
@@ -169,7 +167,7 @@ def announce_replaced(adata: AnnData, cells: FitInput, *, key: str, predict: boo
         slots = Slots.named(key, target.slug if len(cells.targets) > 1 else "")
         new["obsm"] |= dict.fromkeys([slots.moved] * predict + [slots.inverse] * inverse)
         new["obs"] |= dict.fromkeys(slots.of_fit["obs"] if predict else ())
-    warn_of_replaced(adata, new, _stale(adata, key) if key in adata.uns else {}, stacklevel=4)
+    warn_of_replaced(adata, new, _stale(adata, key) if key in adata.uns else {})
 
 
 def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:
@@ -179,6 +177,8 @@ def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:
         "obsm": [name for slots in previous for name in slots.of_fit["obsm"]],
         "obs": [name for slots in previous for name in slots.of_fit["obs"]],
         "layers": [slots.layer for slots in previous],
+        "varm": [loadings_slot(key)] if previous else [],
+        "var": [mark_slot(key)] if previous else [],
         "uns": [evaluation_slot(key)] if previous else [],
     }
     return {slot: [name for name in names if name in getattr(adata, slot)] for slot, names in left.items()}
@@ -212,6 +212,9 @@ def write_fit(adata: AnnData, cells: FitInput, fits: Sequence[Fitted], *, key: s
 
     # uns takes str-keyed dicts of arrays, strings, numbers and bools, which is what files can hold.
     states = {target.slug: fit.state for target, fit in zip(cells.targets, fits, strict=True)}
+    # By these names, genes are predicted from training cells alone, also in a part of the AnnData or in another order.
+    of_training = [cells_of.rows[cells_of.is_training] for cells_of in (source, *cells.targets)]
+    training_cells = np.unique(hashes_of_names(adata.obs_names[np.concatenate(of_training)]))
     # Parameters that have one value in all maps are also listed here; each model keeps all of its own.
     first, *others = (state["params"] for state in states.values())
     shared = {
@@ -226,6 +229,7 @@ def write_fit(adata: AnnData, cells: FitInput, fits: Sequence[Fitted], *, key: s
         "rep": {"name": cells.rep.name, "n_dims": cells.rep.n_dims, "fingerprint": cells.rep.fingerprint},
         "params": shared | params,
         "n_training": {"source": source.n_training} | {target.slug: target.n_training for target in cells.targets},
+        "training_cells": training_cells,
         **{report: {slug: state[report] for slug, state in states.items()} for report in REPORTS},
         "models": {slug: {k: v for k, v in state.items() if k not in REPORTS} for slug, state in states.items()},
         "versions": {name.replace("-", "_"): version(name) for name in _VERSIONS},

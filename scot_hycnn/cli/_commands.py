@@ -14,6 +14,11 @@ from ._options import Config, flag_of, options_of, public_functions, with_option
 
 # All functions of pl draw figures, but pl.report, which writes a page.
 FIGURES = [name for name in public_functions("pl") if name != "report"]
+# What the rows of all cells are.
+_ROWS = {
+    "all, same composition": ", target cells weighted to the groups' shares among the source cells",
+    "all": ", as they are",
+}
 SUFFIXES = (".png", ".svg", ".pdf")
 
 Cells = Annotated[Path, typer.Argument(help="Cells, .h5ad or .zarr.")]
@@ -80,19 +85,35 @@ def evaluate(
     elif csv:
         print(scores.to_csv(index=False), end="")
     else:
-        print(_tables(scores))
+        print(_verdicts(adata, options["key"], scores), _tables(scores), sep="\n\n")
+
+
+def _verdicts(adata: Any, key: str, scores: Any) -> str:
+    """Return the verdict on each target in one line."""
+    from scot_hycnn._anndata._results import read_fit
+    from scot_hycnn.report import verdict
+
+    fit, lines = read_fit(adata, key), []
+    for target, part in scores.groupby("target", sort=False):
+        said = verdict(fit.models[fit.slug(target)]["validation"], part, evaluate="scot-hycnn evaluate")
+        lines.append(f"{target}: {said['headline']}.")
+    return "\n".join(lines)
 
 
 def _tables(scores: Any) -> str:
     """Return a table of the values of each target and group, with the methods side by side."""
+    from scot_hycnn.pl._evaluation import without_twin
+
     tables = []
-    for (target, group), part in scores.groupby(["target", "group"], sort=False):
+    for (target, group), rows in scores.groupby(["target", "group"], sort=False):
+        part = without_twin(rows)
         n_source, n_target = part[["n_source", "n_target"]].iloc[0]
         methods, metrics = (list(dict.fromkeys(part[name])) for name in ("method", "metric"))
         values = part.pivot_table(index="metric", columns="method", values="value", dropna=False)
         table = values.reindex(index=metrics, columns=methods).rename_axis(index=None, columns=None)
         text = table.to_string(float_format=lambda value: f"{value:.4g}", na_rep="-")
-        tables.append(f"{target}, {group}: {n_source} source and {n_target} target cells\n{text}")
+        what = _ROWS.get(group, "")
+        tables.append(f"{target}, {group}: {n_source} source and {n_target} target cells{what}\n{text}")
     return "\n\n".join(tables)
 
 
@@ -110,11 +131,8 @@ def plot(
     """Draw a figure of a fit and write it as a picture; a figure takes some of the options."""
     # No window may open, even if there is a display.
     os.environ.setdefault("MPLBACKEND", "agg")
-    from scot_hycnn import pl, tl
+    from scot_hycnn import pl
     from scot_hycnn._anndata import _files
-    from scot_hycnn._anndata._decode_input import has_genes
-    from scot_hycnn._anndata._genes import has_genes_decoded
-    from scot_hycnn._anndata._results import read_results
 
     figure = figure.replace("-", "_")
     if figure not in FIGURES:
@@ -127,13 +145,6 @@ def plot(
         raise ValueError(f"{figure!r} needs {', '.join(missing)}; see scot-hycnn plot --help.")
     _files.check_writable(output, overwrite=overwrite, suffixes=SUFFIXES)
     adata = _files.read_file(file)
-    if "layer" in takes:
-        # A figure of genes: they are predicted if the file does not hold them and there is a way to them.
-        key, target, layer = options.get("key", "hycnn_ot"), options.get("target"), options.get("layer")
-        results = read_results(adata, key, target)
-        is_decoded = has_genes_decoded(adata, results, key)
-        if not is_decoded and has_genes(adata, results.rep, layer=layer, decoder=None):
-            tl.decode(adata, key, target=target, layer=layer)
     drawn = getattr(pl, figure)(adata, return_fig=True, **options)
     # Without the date, the same file gives the same picture.
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(output.suffix)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ._deg import deg
 from ._evaluation import evaluation
 from ._history import history
 from ._model import model
 from ._predicted import predicted
 from ._transported import transported
 
-__all__ = ["evaluation", "history", "model", "predicted", "transported"]
+__all__ = ["deg", "evaluation", "history", "model", "predicted", "transported"]

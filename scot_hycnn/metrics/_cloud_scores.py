@@ -12,7 +12,7 @@ from ._checks import Samples
 from ._mmd import mean_rbf
 from ._moments import precision_of
 from ._pairwise import Elementwise, row_blocks, squared_distances
-from ._resampling import FLOOR, Resampling, Scores, Sums, draw_splits, with_mean
+from ._resampling import FLOOR, Codes, Resampling, Scores, Strata, Sums, draw_splits, in_shares, with_mean
 from ._sinkhorn_divergence import default_epsilon, entropic_between, entropic_within
 from ._w2 import exact_coupling
 
@@ -20,6 +20,8 @@ from ._w2 import exact_coupling
 MAX_ENERGY, MAX_MMD, MAX_COUPLED = 2000, 1000, 500
 # Splits of scores that solve an optimal transport problem for each of them.
 N_COUPLED_SPLITS = 10
+# A group with fewer cells in a sample of a large cloud has no part in its scores: replicates would lack it.
+_MIN_IN_SAMPLE = 10
 # Multiples of 1 / median squared distance: several bandwidths see differences that are finer and coarser than it.
 _FACTORS = np.array([4.0, 2.0, 1.0, 0.5, 0.25])
 
@@ -43,35 +45,50 @@ def cloud_scores(
     epsilon = default_epsilon(y) or 1.0  # for cells that are all equal, any number
     # Products of coordinates far from 0 would lose the digits of distances, and one far cell moves no median.
     origin = np.median(y, axis=0)
-    y = y - origin
-    n_coupled = min(MAX_COUPLED, len(draws.source_order), len(y) // 2)
-    cloud = partial(_Cloud, n_coupled=n_coupled, epsilon=epsilon, gammas=gammas)
+    y, strata = y - origin, draws.strata
+    # Couplings take no weights: groups get their shares by the choice of cells, so that each half has enough of each.
+    halves = np.bincount(strata.target) // 2
+    n_coupled = int(min(MAX_COUPLED, len(draws.source_order), (halves / strata.shares).min()))
     first_x, first_y = draws.source_order[:MAX_ENERGY], draws.target_order[:MAX_ENERGY]
-    observed = cloud(y[first_y], draws.target[:, first_y])
+    codes = strata.source[first_x], strata.target[first_y]
+    shares = tuple(_shares_among(strata, codes[0][:size], codes[1][:size]) for size in (MAX_ENERGY, MAX_MMD))
+    cloud = partial(_Cloud, shares=shares, n_coupled=n_coupled, epsilon=epsilon, gammas=gammas)
+    observed = cloud(y[first_y], draws.target[:, first_y], codes[1])
     for method, x in points.items():
-        predicted = cloud(x[first_x] - origin, draws.source[:, first_x])
+        predicted = cloud(x[first_x] - origin, draws.source[:, first_x], codes[0])
         for metric, replicates in _compare(predicted, observed, epsilon, gammas, with_w2=with_w2).items():
             scores[method, metric] = replicates
     # The floor: halves of the observed cells, in a random order.
-    rng, y = np.random.default_rng(draws.seed), y[draws.target_order]
+    rng, y, ordered = np.random.default_rng(draws.seed), y[draws.target_order], strata.target[draws.target_order]
     # MMD² is the energy distance for 1 - k in place of the distance.
     distances: dict[str, tuple[int, Elementwise]] = {
         "energy_distance": (MAX_ENERGY, np.sqrt),
         "mmd": (MAX_MMD, lambda squared: 1 - mean_rbf(squared, gammas)),
     }
     for metric, (max_cells, distance) in distances.items():
-        cells = y[: 2 * max_cells]
-        values = _energy_of_halves(cells, draw_splits(len(cells), rng), distance)
+        some = ordered[: 2 * max_cells]
+        among = _shares_among(strata, some)
+        values = _energy_of_halves(y[: 2 * max_cells], draw_splits(some, rng), distance, some, among)
         # The mean over all splits is exactly 0: every mean over pairs of different cells has the same expected value.
         scores[FLOOR, metric] = np.append(0.0 if np.isfinite(values).all() else np.nan, values)
-    return scores | _coupled_halves(y, n_coupled, epsilon, rng, with_w2=with_w2)
+    return scores | _coupled_halves(y, ordered, strata, n_coupled=n_coupled, epsilon=epsilon, rng=rng, with_w2=with_w2)
+
+
+def _shares_among(strata: Strata, *clouds: Codes) -> Samples:
+    """Return the shares of the groups that have enough cells in all of these samples, 0 for the others."""
+    if len(strata.shares) == 1:
+        return strata.shares
+    counts = [np.bincount(codes, minlength=len(strata.shares)) for codes in clouds]
+    shares = np.where(np.min(counts, axis=0) >= _MIN_IN_SAMPLE, strata.shares, 0.0)
+    return np.asarray(shares / shares.sum())
 
 
 def _trace_ratios(points: Mapping[str, Samples], y: Samples, draws: Resampling) -> Scores:
     """Return the trace ratios of all cells; NaN where the observed cells have no variance."""
     precision = precision_of(y)
-    observed = Sums.of(draws.target, y, precision=precision)
-    halves = Sums.of(draws.splits.astype(np.float64), y, precision=precision)
+    weights = draws.strata.weights
+    observed = Sums.of(draws.target * weights, y, precision=precision)
+    halves = Sums.of(draws.splits * weights, y, precision=precision)
     compared = {method: (Sums.of(draws.source, x, precision=precision), observed) for method, x in points.items()}
     scores = {}
     for method, sums in (compared | {FLOOR: (halves, observed[:1].without(halves))}).items():
@@ -82,22 +99,35 @@ def _trace_ratios(points: Mapping[str, Samples], y: Samples, draws: Resampling) 
 
 
 class _Cloud:
-    """Cells, their counts (replicates, n), and what depends on them alone, for scores against other clouds."""
+    """Cells, their counts (replicates, n) and groups, and what depends on them alone, for scores against others."""
 
-    def __init__(self, points: Samples, counts: Samples, *, n_coupled: int, epsilon: float, gammas: Samples) -> None:
+    def __init__(
+        self,
+        points: Samples,
+        counts: Samples,
+        codes: Codes,
+        *,
+        shares: tuple[Samples, ...],
+        n_coupled: int,
+        epsilon: float,
+        gammas: Samples,
+    ) -> None:
         self.points, self.counts = points, counts
+        self.weights = _weights(counts, codes, shares[0])
+        self.first_weights = _weights(counts[:, :MAX_MMD], codes[:MAX_MMD], shares[1])
         squared = squared_distances(points, points)
         self.potential = entropic_within(squared[:n_coupled, :n_coupled], epsilon)
-        self.kernel = _mean_within(mean_rbf(squared[:MAX_MMD, :MAX_MMD], gammas), counts[:, :MAX_MMD])
-        self.distance = _mean_within(np.sqrt(squared, out=squared), counts)
+        unlike = 1 - mean_rbf(squared[:MAX_MMD, :MAX_MMD], gammas)
+        self.kernel = _mean_within(unlike, self.first_weights, codes[:MAX_MMD], shares[1])
+        self.distance = _mean_within(np.sqrt(squared, out=squared), self.weights, codes, shares[0])
 
 
 def _compare(x: _Cloud, y: _Cloud, epsilon: float, gammas: Samples, *, with_w2: bool) -> dict[str, Samples]:
     """Return energy distance, MMD², Sinkhorn divergence and W2² of predicted cells x, shape (replicates,)."""
     squared = squared_distances(x.points, y.points)
     n = len(x.potential)
-    kernel = mean_rbf(squared[:MAX_MMD, :MAX_MMD], gammas)
-    scores = {"mmd": x.kernel + y.kernel - 2 * _mean_between(kernel, x.counts[:, :MAX_MMD], y.counts[:, :MAX_MMD])}
+    unlike = 1 - mean_rbf(squared[:MAX_MMD, :MAX_MMD], gammas)
+    scores = {"mmd": 2 * _mean_between(unlike, x.first_weights, y.first_weights) - x.kernel - y.kernel}
     # Replicates of the next two hold the dual potentials fixed, which is exact to first order in the counts (envelope
     # theorem): del Barrio & Loubes (2019), Ann. Probab. 47, 926-951. To solve again would be biased upwards, because a
     # replicate has fewer different cells.
@@ -107,49 +137,82 @@ def _compare(x: _Cloud, y: _Cloud, epsilon: float, gammas: Samples, *, with_w2: 
     if with_w2:
         _, u, v = exact_coupling(squared[:n, :n])
         scores["w2_squared"] = x_first @ u + y_first @ v
-    between = _mean_between(np.sqrt(squared, out=squared), x.counts, y.counts)
+    between = _mean_between(np.sqrt(squared, out=squared), x.weights, y.weights)
     return {"energy_distance": 2 * between - x.distance - y.distance, **scores}
 
 
-def _mean_between(values: Samples, x_counts: Samples, y_counts: Samples) -> Samples:
+def _weights(counts: Samples, codes: Codes, shares: Samples) -> Samples:
+    """Return weights of cells, (replicates, n), with which each group has its share in every replicate."""
+    weights = np.zeros(counts.shape)
+    for group in np.flatnonzero(shares):
+        of_group = counts[:, codes == group]
+        weights[:, codes == group] = shares[group] * of_group / of_group.sum(axis=1, keepdims=True)
+    return weights
+
+
+def _mean_between(values: Samples, x_weights: Samples, y_weights: Samples) -> Samples:
     """Return the mean over pairs of cells of two clouds, (n, m), by replicate."""
-    total = ((x_counts @ values) * y_counts).sum(axis=1)
-    return np.asarray(total / (x_counts.sum(axis=1) * y_counts.sum(axis=1)))
+    return np.asarray(((x_weights @ values) * y_weights).sum(axis=1))
 
 
-def _mean_within(values: Samples, counts: Samples) -> Samples:
-    """Return the mean over pairs of different cells of one cloud, (n, n), by replicate."""
+def _mean_within(values: Samples, weights: Samples, codes: Codes, shares: Samples) -> Samples:
+    """Return the mean over pairs of different cells of one cloud, (n, n), by replicate; the diagonal is 0."""
+    mean = _mean_between(values, weights, weights)
     # Pairs of a cell with itself are left out, also where it was drawn more than once: their distance of 0 is that of
-    # no two cells, and would bias every replicate.
-    squares = np.square(counts)
-    total = ((counts @ values) * counts).sum(axis=1) - squares @ values.diagonal()
-    return np.asarray(total / (counts.sum(axis=1) ** 2 - squares.sum(axis=1)))
+    # no two cells, and would bias every replicate. Pairs of one group are p² of all pairs, with or without them, so
+    # that the other pairs of the group count more: by 1 / (1 - s), where s is the chance to draw a cell twice.
+    for group in np.flatnonzero(shares):
+        own = codes == group
+        of_group = weights[:, own]
+        twice = np.square(of_group).sum(axis=1) / shares[group] ** 2
+        inside = mean if len(shares) == 1 else _mean_between(values[np.ix_(own, own)], of_group, of_group)
+        mean = mean + inside * twice / (1 - twice)
+    return mean
 
 
-def _energy_of_halves(cells: Samples, splits: NDArray[np.bool_], distance: Elementwise) -> Samples:
+def _energy_of_halves(
+    cells: Samples, splits: NDArray[np.bool_], distance: Elementwise, codes: Codes, shares: Samples
+) -> Samples:
     """Return 2 E d(X, Y) - E d(X, X') - E d(Y, Y') of the halves of each split; d is 0 for a cell and itself."""
-    first = splits.astype(np.float64)
-    total, one_side, within = 0.0, np.zeros(len(first)), np.zeros(len(first))
-    # All splits are scored at once by sums over pairs, in blocks of rows: 4,000 cells have 128 MB of distances.
+    first, second = (_weights(half.astype(np.float64), codes, shares) for half in (splits, ~splits))
+    scores = np.zeros(len(splits))
+    # All splits are scored at once by sums over pairs, in blocks of rows: 4,000 cells have 128 MB of distances. Pairs
+    # of one group count more within a half than between halves, as in _mean_within.
+    for group in np.flatnonzero(shares):
+        own = codes == group
+        weights = np.concatenate([first[:, own], second[:, own]])
+        twice = np.square(weights).sum(axis=1) / shares[group] ** 2
+        inside = twice / (1 - twice) * _quadratic(cells[own], weights, distance)
+        scores -= inside[: len(first)] + inside[len(first) :]
+    # With w the weights of one half less those of the other, 2 E d(X, Y) - E d(X, X') - E d(Y, Y') = -<w, D w>.
+    return np.asarray(scores - _quadratic(cells, first - second, distance))
+
+
+def _quadratic(cells: Samples, weights: Samples, distance: Elementwise) -> Samples:
+    """Return the sum of w_i w_j d(i, j) over all pairs of cells, by split; weights (splits, n)."""
+    total = np.zeros(len(weights))
     for rows in row_blocks(len(cells), len(cells)):
         values = distance(squared_distances(cells[rows], cells))
-        total += float(values.sum())
-        one_side += first[:, rows] @ values.sum(axis=1)
-        within += (first[:, rows] * (values @ first.T).T).sum(axis=1)
-    n = first.sum(axis=1)
-    m = len(cells) - n
-    within_second = total - 2 * one_side + within
-    scores: Samples = 2 * (one_side - within) / (n * m) - within / (n * (n - 1)) - within_second / (m * (m - 1))
-    return scores
+        total += (weights[:, rows].T * (values @ weights.T)).sum(axis=0)
+    return total
 
 
-def _coupled_halves(y: Samples, n_coupled: int, epsilon: float, rng: np.random.Generator, *, with_w2: bool) -> Scores:
+def _coupled_halves(
+    y: Samples,
+    codes: Codes,
+    strata: Strata,
+    *,
+    n_coupled: int,
+    epsilon: float,
+    rng: np.random.Generator,
+    with_w2: bool,
+) -> Scores:
     """Return Sinkhorn divergence and W2² of ``n_coupled`` cells of each half, with their mean before them."""
     metrics = ["sinkhorn_divergence", *(["w2_squared"] if with_w2 else [])]
     values, potentials = np.empty((2, N_COUPLED_SPLITS)), np.zeros((2, len(y)))
     n_drawn = np.zeros(len(y))
     for split in range(N_COUPLED_SPLITS):
-        drawn = rng.permutation(len(y))[: 2 * n_coupled]
+        drawn = in_shares(rng.permutation(len(y)), codes, strata)[: 2 * n_coupled]
         halves = y[drawn[:n_coupled]], y[drawn[n_coupled:]]
         within = [entropic_within(squared_distances(half, half), epsilon) for half in halves]
         dual = [np.concatenate(entropic_between(*halves, epsilon)) - np.concatenate(within)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,17 +15,21 @@ from scot_hycnn._anndata._conditions import Mask, listed
 from scot_hycnn._anndata._decode_input import Decoder, Genes, find_genes, has_genes, row_blocks
 from scot_hycnn._anndata._evaluation_input import (
     EVALUATION_COLUMNS,
+    SAME_COMPOSITION,
     HeldOut,
-    groups_of_cells,
+    headline_of,
     held_out_cells,
+    is_low,
+    labels_to_score,
     read_held_out,
 )
 from scot_hycnn._anndata._results import read_fit
 
 from ._checks import Samples
 from ._cloud_scores import bandwidths, cloud_scores
-from ._gene_scores import TOPS, gene_scores
-from ._resampling import FLOOR, Resampling, Scores, Sums, interval
+from ._gene_scores import IN_REPRESENTATION, TOPS, WITHIN, gene_scores
+from ._kept_group import KeptGroups
+from ._resampling import FLOOR, Codes, Resampling, Scores, Strata, Sums, interval
 
 _Points: TypeAlias = NDArray[np.floating[Any]]
 
@@ -40,10 +44,12 @@ _RANGES = {
     "w2_squared": (0.0, np.inf),
     "sinkhorn_divergence": (-np.inf, np.inf),
     "trace_ratio": (0.0, np.inf),
+    "kept_group": (0.0, 1.0),
     "r2_mean": (0.0, 1.0),
     **{f"r2_mean_top{n}": (0.0, 1.0) for n in TOPS},
     "pearson_delta": (-1.0, 1.0),
     **{f"deg_overlap_top{n}": (0.0, 1.0) for n in TOPS},
+    **{f"{metric}{IN_REPRESENTATION}": (lowest, 1.0) for metric, lowest in WITHIN.items()},
 }
 
 
@@ -83,7 +89,9 @@ def evaluate(
     target
         Label of the target condition; None takes all targets of the fit.
     groupby
-        Column of ``obs``, for instance ``'cell_type'``: each of its groups is scored, besides all cells together.
+        Column of ``obs``, for instance ``'cell_type'``: each of its groups is scored, besides all cells together. None
+        takes the ``group_key`` of the fit; without one, the column of labels whose proportions differ most clearly
+        between the conditions, if any do, and the notes say so.
     mask_obs
         Evaluate these cells only: a boolean array, or the name of a boolean column of ``obs``.
     split_key
@@ -101,13 +109,25 @@ def evaluate(
 
     Returns
     -------
-    One row for each target, group, method and metric, with the columns ``target``, ``group`` (``'all'`` or a label of
-    ``groupby``), ``method``, ``metric``, ``value``, ``low`` and ``high`` (95 % interval), ``vs_gaussian``,
-    ``vs_gaussian_low`` and ``vs_gaussian_high`` (value minus that of the Gaussian map, and its interval), ``n_source``
-    and ``n_target`` (evaluated cells of the group). A group with fewer than 10 cells in either condition is left out.
+    One row for each target, group, method and metric, with the columns ``target``, ``group`` (see below), ``method``,
+    ``metric``, ``value``, ``low`` and ``high`` (95 % interval), ``vs_gaussian``, ``vs_gaussian_low`` and
+    ``vs_gaussian_high`` (value minus that of the Gaussian map, and its interval), ``n_source`` and ``n_target``
+    (evaluated cells of the group), and ``kept_group`` (that metric of the method, beside each of its scores; NaN
+    without groups). A group with fewer than 10 cells in either condition is left out.
 
-    ``attrs['notes']`` are sentences to read before the scores: whether the fit has seen evaluated cells, and which
-    groups or metrics are left out. ``attrs['mmd_gamma'][target][group]`` are the bandwidths of the MMD.
+    ``'all, same composition'``
+        The row to report where groups are known: all cells of the groups that are scored, the target cells weighted so
+        that each group has the share that it has among the source cells. The floor is that of halves of each group.
+    ``'all'``
+        All cells as they are. Where proportions of groups differ between the conditions, this row rewards a map that
+        carries cells into other groups to match the proportions, so it says nothing about the response alone.
+    a label of ``groupby``
+        The cells of this group.
+
+    ``attrs['notes']`` are sentences to read before the scores: whether the fit has seen evaluated cells, which groups
+    or metrics are left out, and whether a fit without groups carries cells into other groups: its ``kept_group`` is
+    below .95 of the floor's, and their intervals do not meet. ``attrs['mmd_gamma'][target][group]`` are the bandwidths
+    of the MMD.
 
     Metrics in the representation:
 
@@ -123,6 +143,12 @@ def evaluate(
         :func:`sinkhorn_divergence` of the same cells.
     ``trace_ratio``
         :func:`trace_ratio` of all cells.
+    ``kept_group``
+        Share of the predicted cells that lie among target cells of their own group: of the 15 nearest target cells, of
+        all groups, no other group has more than theirs. The floor is the share of the target cells that lie among the
+        other target cells in this way: a rare group has few neighbours of its own even if the map is perfect, and the
+        floor shows how few. At most 10,000 target cells are neighbours, and at most 10,000 source cells and 200 of each
+        group are looked at. It needs groups.
 
     Metrics in genes, of all cells, left out if there is no way to genes:
 
@@ -133,6 +159,9 @@ def evaluate(
         :func:`pearson_delta`; NaN for the identity, which predicts no change.
     ``deg_overlap_top20``, ``deg_overlap_top50``, ``deg_overlap_top100``
         :func:`deg_overlap`. Half as many cells find fewer genes: here the floor is no bound.
+    ``r2_mean_in_representation``, ``pearson_delta_in_representation``, ``deg_overlap_top50_in_representation``
+        The same of the genes that the representation was made from, if there are others. Those are predicted by ridge
+        regression on training cells, as :func:`scot_hycnn.tl.decode` describes.
 
     Raises
     ------
@@ -151,10 +180,17 @@ def evaluate(
     interval distinguishes methods also where the intervals of the values overlap. For W2² and the Sinkhorn divergence
     the dual potentials are held fixed (del Barrio & Loubes 2019).
 
+    With the same composition, all metrics but these two weight the target cells, and the means over pairs of cells
+    within a group leave out pairs of a cell with itself, so that energy distance and MMD² stay unbiased; bootstrap and
+    halves are drawn within groups. W2² and the Sinkhorn divergence take as many cells of each group as its share asks
+    for, and fewer cells in all if a group has too few. Of clouds with more cells than a metric takes, groups with fewer
+    than 10 cells in the sample have no part in it.
+
     The interval of the floor is a prediction interval, from the spread over 100 splits (10 for W2² and the Sinkhorn
     divergence): 95 % of experiments with as many cells as a half has, from the distribution of the observed cells, are
     expected to score within it. Half of the observed cells cannot distinguish a method within it from a perfect one.
-    For the energy distance and MMD² the value is exactly 0, the mean over all splits.
+    For the energy distance and MMD² the value is exactly 0, the mean over all splits. For ``kept_group`` the value is
+    the share of all target cells, and the interval is that of as many cells.
 
     50,000 cells of 2,000 genes and 50 components, in 10 groups, take 25 s on one core and 0.3 GB beyond ``adata``.
 
@@ -179,7 +215,8 @@ def evaluate(
     fit = read_fit(adata, key)
     slugs = fit.slugs(target)
     chosen, notes = held_out_cells(adata, fit, mask_obs=mask_obs, split_key=split_key)
-    groups = groups_of_cells(adata.obs, groupby)
+    labels, found = labels_to_score(adata, fit, slugs, groupby)
+    notes += found
     cells = {slug: read_held_out(adata, fit, slug, chosen) for slug in slugs}
     first = cells[slugs[0]]
 
@@ -187,7 +224,8 @@ def evaluate(
     genes = None
     if has_genes(adata, first.rep, layer=layer, decoder=decoder):
         measured = np.concatenate([first.source_rows, *(held_out.target_rows for held_out in cells.values())])
-        genes = find_genes(adata, first.rep, measured, layer=layer, decoder=decoder)
+        genes = find_genes(adata, fit, first.rep, measured, layer=layer, decoder=decoder, held_out=measured)
+        notes += filter(None, [genes.problem])
     else:
         notes.append(
             f"No metrics of genes are computed: {first.rep.name!r} has no loadings in adata.varm, or adata has no "
@@ -197,42 +235,123 @@ def evaluate(
     if not with_w2:
         notes.append("w2_squared is left out, because POT is not installed. Run: pip install 'scot-hycnn[ot]'")
 
+    # The seed is the same for all, so that no score depends on which other targets and groups are scored.
     seed = int(np.random.default_rng(rng).integers(2**63))
     rows: list[tuple[Any, ...]] = []
     gammas: dict[str, dict[str, list[float]]] = {}
     for slug, held_out in cells.items():
-        target_label = fit.targets[slug]
+        label = fit.targets[slug]
         points = _predictions(fit.models[slug], held_out.x, fallback=bool(fit.params.get("fallback", False)))
-        small = []
-        for label, members in groups.items():
-            source, observed = np.isin(held_out.source_rows, members), np.isin(held_out.target_rows, members)
-            sizes = int(source.sum()), int(observed.sum())
-            if min(sizes) < MIN_CELLS:
-                small += [f"{label} ({sizes[0]} and {sizes[1]})"] if max(sizes) else []
-                continue
-            part = held_out.among(source, observed)
-            moved = {method: predicted[source] for method, predicted in points.items()}
-            y = part.y.astype(np.float64)
-            # The seed is the same for all, so that no score depends on which other targets and groups are scored.
-            draws = Resampling.draw(*sizes, n_bootstrap, np.random.default_rng(seed))
-            of_group = bandwidths(y, draws)
-            # A replicate of few cells may draw one cell only, which has no variance; interval leaves it out.
-            with np.errstate(divide="ignore", invalid="ignore"):
-                scores = cloud_scores(moved, y, draws, gammas=of_group, with_w2=with_w2)
-                if genes is not None:
-                    scores |= gene_scores(*_gene_sums(genes, part, moved, draws))
-            gammas.setdefault(target_label, {})[label] = of_group.tolist()
-            rows += [(target_label, label, *row, *sizes) for row in _rows(scores)]
+        codes = None if labels is None else (labels.codes[held_out.source_rows], labels.codes[held_out.target_rows])
+        parts, small = _parts(held_out, codes, () if labels is None else labels.names)
+        kept = None
+        if codes is not None:
+            kept = KeptGroups.find(points, held_out.y.astype(np.float64), *codes, np.random.default_rng(seed))
+        for group, part in parts.items():
+            draws = Resampling.draw(part.strata, n_bootstrap, np.random.default_rng(seed))
+            scores, of_group = _scores(held_out, points, part, draws, genes=genes, kept=kept, with_w2=with_w2)
+            gammas.setdefault(label, {})[group] = of_group.tolist()
+            sizes = int(part.source.sum()), int(part.target.sum())
+            rows += [(label, group, *row, *sizes) for row in _rows(scores)]
         if small:
             notes.append(
-                f"Groups with fewer than {MIN_CELLS} evaluated cells of source or {target_label!r} are left out: "
+                f"Groups with fewer than {MIN_CELLS} evaluated cells of source or {label!r} are left out: "
                 f"{listed(small)}."
             )
     if not rows:
         raise ValueError(f"There is nothing to score. {' '.join(notes) or 'No group has evaluated cells.'}")
-    table = pd.DataFrame(rows, columns=list(EVALUATION_COLUMNS))
+    table = _table(rows)
+    if labels is not None and "group_key" not in fit.params:
+        notes += _notes_of_kept_groups(table, labels.column)
     table.attrs |= {"mmd_gamma": gammas, "notes": notes}
     return table
+
+
+class _Part(NamedTuple):
+    """Some of the evaluated cells, boolean arrays (n,) and (m,), and the groups whose shares are made alike."""
+
+    source: NDArray[np.bool_]
+    target: NDArray[np.bool_]
+    strata: Strata
+
+
+def _parts(
+    cells: HeldOut, codes: tuple[Codes, Codes] | None, names: Sequence[str]
+) -> tuple[dict[str, _Part], list[str]]:
+    """Return the rows of the table with their cells, the headline first, and the groups that are too small."""
+    n_cells = len(cells.x), len(cells.y)
+    everyone = tuple(np.ones(n, dtype=bool) for n in n_cells)
+    parts, small, large = {}, [], []
+    members = {"all": everyone}
+    if codes is not None:
+        # Categories without a cell are no groups.
+        found = np.union1d(*codes)
+        members |= {names[code]: tuple(each == code for each in codes) for code in found[found >= 0]}
+    for name, some in members.items():
+        sizes = tuple(int(each.sum()) for each in some)
+        if min(sizes) < MIN_CELLS:
+            small += [f"{name} ({sizes[0]} and {sizes[1]})"] if max(sizes) else []
+            continue
+        parts[name] = _Part(*some, Strata.one(*sizes))
+        large += [name] if name != "all" else []
+    if len(large) > 1:
+        among = tuple(np.any([members[name][side] for name in large], axis=0) for side in (0, 1))
+        numbers = [sum(number * members[name][side] for number, name in enumerate(large)) for side in (0, 1)]
+        strata = Strata(*(np.asarray(number)[some] for number, some in zip(numbers, among, strict=True)))
+        parts = {SAME_COMPOSITION: _Part(*among, strata), **parts}
+    return parts, small
+
+
+def _scores(
+    cells: HeldOut,
+    points: Mapping[str, Samples],
+    part: _Part,
+    draws: Resampling,
+    *,
+    genes: Genes | None,
+    kept: KeptGroups | None,
+    with_w2: bool,
+) -> tuple[Scores, Samples]:
+    """Return the scores of some of the cells, and the bandwidths of their MMD."""
+    some = cells.among(part.source, part.target)
+    moved = {method: predicted[part.source] for method, predicted in points.items()}
+    y = some.y.astype(np.float64)
+    gammas = bandwidths(y, draws)
+    # A replicate of few cells may draw one cell only, which has no variance; interval leaves it out.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = cloud_scores(moved, y, draws, gammas=gammas, with_w2=with_w2)
+        if kept is not None:
+            scores |= kept.scores(part.source, part.target, draws)
+        if genes is not None:
+            scores |= gene_scores(*_gene_sums(genes, some, moved, draws), genes.in_representation)
+    return scores, gammas
+
+
+def _table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+    """Return the rows as a table, with the share of kept cells beside every score."""
+    table = pd.DataFrame(rows, columns=[name for name in EVALUATION_COLUMNS if name != "kept_group"])
+    place = ["target", "group", "method"]
+    kept = table.loc[table["metric"] == "kept_group"].set_index(place)["value"]
+    table["kept_group"] = kept.reindex(pd.MultiIndex.from_frame(table[place])).to_numpy(dtype=np.float64)
+    return table[list(EVALUATION_COLUMNS)]
+
+
+def _notes_of_kept_groups(table: pd.DataFrame, column: str) -> list[str]:
+    """Say of which targets the map carries cells into other groups, and which groups lose most."""
+    notes = []
+    for target, scores in table[table["metric"] == "kept_group"].groupby("target", sort=False):
+        ours, floor = (scores[scores["method"] == method].set_index("group") for method in ("hycnn_ot", FLOOR))
+        headline = headline_of(ours.index)
+        if not is_low(ours.loc[headline], floor.loc[headline]):
+            continue
+        lost = (floor["value"] - ours["value"]).drop([SAME_COMPOSITION, "all"], errors="ignore").dropna()
+        worst = f", {ours['value'][lost.idxmax()]:.0%} of {lost.idxmax()!r}" if len(lost) else ""
+        notes.append(
+            f"The map to {target!r} carries cells into other groups of adata.obs[{column!r}]: "
+            f"{ours['value'][headline]:.1%} of the predicted cells lie among treated cells of their own group{worst}; "
+            f"of the treated cells themselves {floor['value'][headline]:.1%} do. Fit with group_key={column!r}."
+        )
+    return notes
 
 
 def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[str, Samples]:
@@ -241,11 +360,13 @@ def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[s
 
     fitted = TransportMap.from_dict(model)
     gaussian = fitted.gaussian_map()  # it is made from all training cells, and so are its means
+    moved = gaussian.transport(x)
     points: dict[str, _Points] = {
         "identity": x,
         "mean_shift": x + (gaussian.coordinates.mean_y - gaussian.coordinates.mean_x),
-        "gaussian": gaussian.transport(x),
-        "hycnn_ot": fitted.transport(x, fallback=fallback),
+        "gaussian": moved,
+        # A fit that kept the Gaussian map has exactly its scores.
+        "hycnn_ot": moved if fitted.blend == 0 else fitted.transport(x, fallback=fallback),
     }
     far = [method for method, cells in points.items() if not (np.abs(cells) < _MAX_COORDINATE).all()]
     if far:
@@ -271,7 +392,7 @@ def _gene_sums(
         add("source", draws.source[:, block], measured)
         for method, moved in points.items():
             add(method, draws.source[:, block], genes.predicted(measured, cells.x[block], moved[block]))
-    counts = np.concatenate([draws.target, draws.splits])
+    counts = np.concatenate([draws.target, draws.splits]) * draws.strata.weights
     for block in row_blocks(len(cells.y)):
         add("observed", counts[:, block], genes.measured(cells.target_rows[block]))
     source, observed = sums.pop("source"), sums.pop("observed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._checks import Samples
 from ._moments import Moments, pearson, top_genes, welch_t
@@ -12,10 +13,29 @@ from ._pearson_delta import correlation_of_changes
 from ._resampling import FLOOR, Scores, Sums, with_mean
 
 TOPS = (20, 50, 100)
+# Scores that are also computed of the genes in the representation alone, with their smallest values.
+WITHIN = {"r2_mean": 0.0, "pearson_delta": -1.0, "deg_overlap_top50": 0.0}
+IN_REPRESENTATION = "_in_representation"
 
 
-def gene_scores(source: Sums, predicted: Mapping[str, Sums], observed: Sums, halves: Sums) -> Scores:
-    """Return the scores of each method and of the floor, from sums of expression; ``halves`` are first halves."""
+def gene_scores(
+    source: Sums, predicted: Mapping[str, Sums], observed: Sums, halves: Sums, inside: NDArray[np.bool_] | None = None
+) -> Scores:
+    """Return the scores of each method and of the floor, from sums of expression; ``halves`` are first halves.
+
+    If some genes are not ``inside`` the representation, there are scores of those that are besides.
+    """
+    scores = _scores_of_genes(source, predicted, observed, halves)
+    if inside is None or inside.all() or inside.sum() < 2:
+        return scores
+    of_methods = {method: sums.of_features(inside) for method, sums in predicted.items()}
+    of_cells = [sums.of_features(inside) for sums in (observed, halves)]
+    within = _scores_of_genes(source.of_features(inside), of_methods, *of_cells)
+    chosen = {(method, metric): values for (method, metric), values in within.items() if metric in WITHIN}
+    return scores | {(method, f"{metric}{IN_REPRESENTATION}"): values for (method, metric), values in chosen.items()}
+
+
+def _scores_of_genes(source: Sums, predicted: Mapping[str, Sums], observed: Sums, halves: Sums) -> Scores:
     all_source, all_observed = source[:1].moments(), observed[:1].moments()
     # The top genes of r2_mean are those of the sample, in every replicate.
     t = welch_t(all_observed, all_observed, all_source)[0]

@@ -14,8 +14,34 @@ from ._moments import FLOAT32, FLOAT64, Moments, exact_mean
 FLOOR = "floor"
 N_SPLITS = 100
 
+Codes = NDArray[np.intp]  # number of the group of each cell, from 0
+
 # Method and metric to the value, and its replicates after it; for the floor, the mean over splits and those.
 Scores = dict[tuple[str, str], Samples]
+
+
+@dataclass(frozen=True)
+class Strata:
+    """Groups of cells, whose shares are made those of the source cells in both clouds; one group changes nothing."""
+
+    source: Codes  # group of each source cell, (n,)
+    target: Codes  # the same, (m,)
+
+    @classmethod
+    def one(cls, n: int, m: int) -> Strata:
+        """Return one group of n source and m target cells."""
+        return cls(np.zeros(n, dtype=np.intp), np.zeros(m, dtype=np.intp))
+
+    @property
+    def shares(self) -> Samples:
+        """Share of each group, which sum to 1."""
+        sizes = np.bincount(self.source)
+        return sizes / sizes.sum()
+
+    @property
+    def weights(self) -> Samples:
+        """Weights of the target cells with which the groups have these shares, (m,); they sum to m."""
+        return (self.shares * len(self.target) / np.bincount(self.target))[self.target]
 
 
 @dataclass(frozen=True)
@@ -24,29 +50,45 @@ class Resampling:
 
     source: Samples  # counts of the bootstrap, (replicates, n)
     target: Samples  # the same, (replicates, m)
-    source_order: NDArray[np.intp]
+    source_order: NDArray[np.intp]  # of the first cells of any number, groups have their shares
     target_order: NDArray[np.intp]
     splits: NDArray[np.bool_]  # which target cells are in the first half, (splits, m)
     seed: int  # of halves of fewer cells
+    strata: Strata
 
     @classmethod
-    def draw(cls, n: int, m: int, n_bootstrap: int, rng: np.random.Generator) -> Resampling:
-        """Draw the orders and splits, which do not depend on ``n_bootstrap``, and the bootstrap."""
+    def draw(cls, strata: Strata, n_bootstrap: int, rng: np.random.Generator) -> Resampling:
+        """Draw the orders and splits, which do not depend on ``n_bootstrap``, and the bootstrap, all within groups."""
         orders, splits, bootstrap = (np.random.default_rng(seed) for seed in rng.integers(2**63, size=3))
         # Row 0 draws every cell once, so that row 0 of every statistic is its value on the sample.
-        counts = [np.ones((1 + n_bootstrap, n_cells)) for n_cells in (n, m)]
-        for of_cells in counts:
+        counts = [np.ones((1 + n_bootstrap, len(codes))) for codes in (strata.source, strata.target)]
+        for of_cells, codes in zip(counts, (strata.source, strata.target), strict=True):
+            groups = [np.flatnonzero(codes == group) for group in range(len(strata.shares))]
             for row in of_cells[1:]:
-                row[:] = np.bincount(bootstrap.integers(row.size, size=row.size), minlength=row.size)
-        source, target = counts
-        source_order, target_order = orders.permutation(n), orders.permutation(m)
-        return cls(source, target, source_order, target_order, draw_splits(m, splits), int(splits.integers(2**63)))
+                for group in groups:
+                    row[group] = np.bincount(bootstrap.integers(len(group), size=len(group)), minlength=len(group))
+        order = [in_shares(orders.permutation(len(codes)), codes, strata) for codes in (strata.source, strata.target)]
+        of_target = draw_splits(strata.target, splits)
+        return cls(*counts, *order, of_target, int(splits.integers(2**63)), strata)
 
 
-def draw_splits(n_cells: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return which cells are in the first of two random halves, n // 2 and the others; shape (splits, n)."""
-    first = np.tile(np.arange(n_cells) < n_cells // 2, (N_SPLITS, 1))
-    return rng.permuted(first, axis=1)
+def in_shares(order: NDArray[np.intp], codes: Codes, strata: Strata) -> NDArray[np.intp]:
+    """Return the cells in an order in which groups have their shares among the first cells, until one is used up."""
+    ranks = np.empty(len(order))
+    for group in range(len(strata.shares)):
+        members = codes[order] == group
+        ranks[members] = (np.arange(members.sum()) + 0.5) / strata.shares[group]
+    return order[np.argsort(ranks, kind="stable")]
+
+
+def draw_splits(codes: Codes, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which cells are in the first of two random halves, n // 2 of each group; shape (splits, n)."""
+    first = np.empty((N_SPLITS, len(codes)), dtype=bool)
+    for group in np.unique(codes):
+        members = np.flatnonzero(codes == group)
+        halves = np.tile(np.arange(len(members)) < len(members) // 2, (N_SPLITS, 1))
+        first[:, members] = rng.permuted(halves, axis=1)
+    return first
 
 
 def with_mean(splits: Samples) -> Samples:
@@ -108,6 +150,11 @@ class Sums:
     def __getitem__(self, rows: slice) -> Sums:
         """Return the sums of some replicates."""
         return replace(self, weight=self.weight[rows], first=self.first[rows], second=self.second[rows])
+
+    def of_features(self, chosen: NDArray[np.bool_]) -> Sums:
+        """Return the sums of some features."""
+        arrays = {name: getattr(self, name)[..., chosen] for name in ("first", "second", "origin", "size")}
+        return replace(self, **arrays)
 
     def without(self, part: Sums) -> Sums:
         """Return the sums over the cells that are not in a part of these cells, with the same origin."""

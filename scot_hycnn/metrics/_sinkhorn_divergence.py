@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import ArrayLike
+
+from scot_hycnn._warn import warn
 
 from ._checks import Samples, check_samples
 from ._moments import exact_mean, moments_of
@@ -146,9 +146,7 @@ def entropic_within(cost: Samples, epsilon: float) -> Samples:
 
 
 def _warn_not_converged(epsilon: float, error: float) -> None:
-    warnings.warn(
+    warn(
         f"Sinkhorn's iterations have not converged in {_ROUNDS * _ITERATIONS} steps: the marginals are off by "
         f"{error:.1e} (relative). Take a larger epsilon than {epsilon:g}.",
-        UserWarning,
-        stacklevel=4,
     )

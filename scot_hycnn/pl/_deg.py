@@ -12,10 +12,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._genes import Features, read_genes
-from scot_hycnn._anndata._results import read_results
+from scot_hycnn._anndata._genes import (
+    MIN_FRACTION,
+    Features,
+    advice_on_genes,
+    deg_table,
+    read_evaluated,
+    read_genes,
+    unit_of,
+)
 
-from ._figure import MAX_GENES, PLAIN, check_number, check_one_panel, show_or_return
+from ._figure import MAX_GENES, PLAIN, changed, check_number, check_one_panel, entitle, show_or_return, which_cells
 from ._labels import OBSERVED, PREDICTED, paired_members
 
 
@@ -28,6 +35,7 @@ def deg(
     names: Sequence[str] | None = None,
     n_genes: int = 20,
     layer: str | None = None,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -53,6 +61,8 @@ def deg(
         How many genes are drawn if ``names`` is None.
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
+    title
+        First line of the title; None names the conditions.
     ax, show, return_fig
         As in scanpy: axes to draw into (not with ``groupby``); show the figure and return None, or return the figure.
 
@@ -80,23 +90,29 @@ def deg(
     """
     check_counts(n_genes=n_genes)
     check_one_panel(ax, 1 if groupby is None else 2, f"groupby={groupby!r}")
-    results = read_results(adata, key, target)
+    results, called = read_evaluated(adata, key, target)
     features = read_genes(adata, results, key, layer)
     groups = {} if groupby is None else paired_members(adata, groupby, results)
+    table = deg_table(adata, key, results, features, groupby=None, min_fraction=0.0)
     if names is None:
-        # The largest t of either sign are chosen, and sorted by falling change.
-        _, change, t = welch_t(features)
-        top = np.argsort(-np.abs(t), kind="stable")[:n_genes]
-        which = [int(gene) for gene in top[np.argsort(-change[top], kind="stable")]]
-    else:
-        unknown = [name for name in names if name not in features.names]
-        if unknown or not len(names):
-            raise ValueError(f"names={list(names)}: {unknown} are not among the {len(features.names)} genes.")
-        which = [features.names.index(name) for name in names]
-    check_number(len(which), f"n_genes={n_genes}" if names is None else "names", MAX_GENES)
+        # The largest scores of either sign are chosen, and sorted by falling change.
+        expressed = table[table["fraction"] >= MIN_FRACTION]
+        top = (table if expressed.empty else expressed).head(n_genes)
+        names = top.sort_values("observed_change", ascending=False, kind="stable")["gene"].tolist()
+        check_number(len(names), f"n_genes={n_genes}", MAX_GENES)
+    unknown = [name for name in names if name not in features.names]
+    if unknown or not len(names):
+        advice = advice_on_genes(adata, unknown)
+        raise ValueError(f"names={list(names)}: {unknown} are not among the {len(features.names)} genes.{advice}")
+    which = [features.names.index(name) for name in names]
+    check_number(len(which), "names", MAX_GENES)
     genes = [features.names[i] for i in which]
+    what = f"change of mean {unit_of(adata, results, layer)}"
+    lines = title or changed(results), which_cells(results, called)
     if groupby is None:
-        observed, predicted = changes = _changes(features, which)
+        shown = table.drop_duplicates("gene").set_index("gene").loc[genes]
+        changes = shown[["observed_change", "predicted_change"]].to_numpy().T
+        observed, predicted = changes
         if ax is None:
             _, ax = plt.subplots(figsize=(4.2, 1.2 + 0.2 * len(which)), layout="constrained")
         y = np.arange(len(genes))
@@ -105,8 +121,8 @@ def deg(
         ax.plot(observed, y, "o", color=OBSERVED, label="observed", markersize=7)
         ax.plot(predicted, y, "D", color=PREDICTED, label="predicted", markersize=4)
         ax.set_yticks(y, genes, fontsize="small", **PLAIN)
-        ax.set(ylim=(len(genes) - 0.4, -0.6), xlabel="change of mean expression")
-        ax.set_title(f"{results.source} → {results.target}", fontsize="medium", **PLAIN)
+        ax.set(ylim=(len(genes) - 0.4, -0.6), xlabel=what)
+        entitle(ax, *lines)
         ax.spines[["top", "right"]].set_visible(False)
         # The corner is free, since changes become smaller from top to bottom.
         ax.legend(frameon=False, fontsize="small", loc="lower right")
@@ -125,21 +141,12 @@ def deg(
         panel.set_ylabel(f"{groupby} ({results.source},\n{results.target} cells)", fontsize="small", **PLAIN)
         panel.tick_params(length=0)
     axes[1].set_xticks(range(len(genes)), genes, rotation=90, fontsize="small", **PLAIN)
-    figure.colorbar(image, ax=axes, label="change of mean expression", shrink=0.6, extend="both")
+    entitle(figure, *lines)
+    figure.colorbar(image, ax=axes, label=what, shrink=0.6, extend="both")
     return show_or_return(axes, show=show, return_fig=return_fig)
-
-
-def welch_t(features: Features) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return means of source cells, observed changes, and their Welch t statistics, shape (genes,) each."""
-    (before, variance), (after, other) = features.source.moments(), features.observed.moments()
-    error = np.sqrt(variance / len(features.source.rows) + other / len(features.observed.rows))
-    # Genes that do not vary have no error.
-    return before, after - before, (after - before) / np.maximum(error, 1e-12)
 
 
 def _changes(features: Features, which: list[int]) -> NDArray[np.float64]:
     """Return the observed and the predicted change of the mean, shape (2, genes)."""
-    source, predicted, observed = (
-        values.columns(which).mean(axis=0) for values in (features.source, features.predicted, features.observed)
-    )
-    return np.stack([observed - source, predicted - source])
+    source, observed = (values.columns(which).mean(axis=0) for values in (features.source, features.observed))
+    return np.stack([observed - source, features.predicted_change()[which]])

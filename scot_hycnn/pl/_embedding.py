@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._results import read_results
+from scot_hycnn._anndata._genes import read_evaluated
 
-from ._figure import PLAIN, show_or_return
+from ._figure import PLAIN, changed, entitle, show_or_return, which_cells
 from ._labels import BACKGROUND, OBSERVED, PREDICTED, SOURCE, cell_colors
 from ._plane import add_legend, explain, label, positions, scatter
 
@@ -24,11 +27,14 @@ def embedding(
     basis: str | None = None,
     color: str | None = None,
     n_neighbors: int | None = None,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Axes | list[Axes] | Figure | None:
     """Draw source, predicted and observed cells: predicted ones should lie where observed ones do.
+
+    These are held-out cells if the fit was made with a split.
 
     Parameters
     ----------
@@ -40,14 +46,18 @@ def embedding(
         Label of the target condition; may be left out if there is only one.
     basis
         Embedding in ``obsm``, for instance ``'umap'``, in which predicted cells are placed as by
-        :func:`scot_hycnn.tl.project`. None draws the first two dimensions of the representation.
+        :func:`scot_hycnn.tl.project`; those that would lie in empty space are left out, and the title says how many.
+        None draws the two dimensions of the representation that the map changes most.
     color
-        Column of ``obs`` to colour cells by: categories, with scanpy's palette if it can be used (else a warning says
-        why), or numbers, such as ``'hycnn_ot_displacement'``. Predicted cells have the colour of their source cell, and
-        cells without a finite value are grey. None colours the three kinds of cells.
+        Gene, or column of ``obs``, to colour cells by: categories, with scanpy's palette if it can be used (else a
+        warning says why), or numbers, such as ``'hycnn_ot_displacement'``; colours end at their 99th percentile.
+        Predicted cells have their predicted expression, or the colour of their source cell, and cells without a finite
+        value are grey. None colours the three kinds of cells.
     n_neighbors
         Measured cells that place a predicted one in an embedding; None takes the positions that
         :func:`scot_hycnn.tl.project` has stored (a warning says if they are of another fit), or its default.
+    title
+        First line of the title; None names the conditions.
     ax
         Axes to draw all cells into, over each other; None draws three panels side by side, with other cells in grey.
     show, return_fig
@@ -76,13 +86,16 @@ def embedding(
         )
     if n_neighbors is not None:
         check_counts(n_neighbors=n_neighbors)
-    results = read_results(adata, key, target)
-    colors = None if color is None else cell_colors(adata, color)
+    results, called = read_evaluated(adata, key, target)
+    rows = results.measured_rows
+    colors = None if color is None else cell_colors(adata, color, key, results, rows, with_predicted=True)
     place = positions(adata, results, key, basis=basis, n_neighbors=n_neighbors)
-    everyone = np.concatenate([place.x, place.predicted, place.y])
+    placed = place.predicted[place.placed]
+    everyone = np.concatenate([place.x, placed, place.y])
+    note = place.note("predicted cells lie among the measured cells that are most like them")
     kinds = {
         f"{results.source} (source)": (place.x, results.source_rows, SOURCE),
-        f"{results.source} → {results.target} (predicted)": (place.predicted, results.source_rows, PREDICTED),
+        f"{results.source} → {results.target} (predicted)": (placed, results.source_rows[place.placed], PREDICTED),
         f"{results.target} (observed)": (place.y, results.target_rows, OBSERVED),
     }
     if ax is not None:
@@ -90,17 +103,23 @@ def embedding(
         palette = np.repeat([kind for *_, kind in kinds.values()], [len(points) for points, *_ in kinds.values()])
         scatter(ax, everyone, palette, n_total=len(everyone), alpha=0.5)
         label(ax, place.names)
+        entitle(ax, title or changed(results), which_cells(results, called), note)
         add_legend(ax, {name: kind for name, (*_, kind) in kinds.items()}, inside=True)
         return show_or_return(ax, show=show, return_fig=return_fig)
     # Side by side, each panel shows one kind of cells over all others in grey, so that their places can be compared.
-    _, panels = plt.subplots(1, 3, figsize=(10, 3.4), sharex=True, sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 3, figsize=(10, 3.8), sharex=True, sharey=True, layout="constrained")
     axes: list[Axes] = list(panels)
-    for panel, (title, (points, rows, kind)) in zip(axes, kinds.items(), strict=True):
+    for panel, (name, (points, rows, kind)) in zip(axes, kinds.items(), strict=True):
         scatter(panel, everyone, BACKGROUND, n_total=len(everyone), alpha=0.5)
-        scatter(panel, points, kind if colors is None else colors.rgba[rows], n_total=len(everyone))
+        shades: str | NDArray[np.floating[Any]] = kind
+        if colors is not None:
+            is_predicted = kind == PREDICTED and colors.predicted is not None
+            shades = (colors.predicted if is_predicted else colors.rgba)[rows]
+        scatter(panel, points, shades, n_total=len(everyone))
         label(panel, place.names)
         panel.label_outer()
-        panel.set_title(title, fontsize="medium", **PLAIN)
+        panel.set_title(name, fontsize="medium", **PLAIN)
+    entitle(figure, title or changed(results), which_cells(results, called), note)
     if colors is not None:
         explain(axes[-1], colors, inside=False)
     return show_or_return(axes, show=show, return_fig=return_fig)

@@ -14,38 +14,53 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from scot_hycnn._anndata._conditions import as_labels, listed, matching
-from scot_hycnn._anndata._evaluation_input import read_evaluation
+from scot_hycnn._anndata._evaluation_input import SAME_COMPOSITION, headline_of, read_evaluation
 from scot_hycnn._anndata._fit_input import check_counts
+from scot_hycnn._anndata._genes import read_evaluated
+from scot_hycnn._anndata._results import read_fit
 
-from ._figure import PLAIN, check_number, check_one_panel, grid, show_or_return
+from ._figure import PLAIN, check_number, check_one_panel, entitle, figure_of, grid, show_or_return
 
 FLOOR = "floor"
+_EXPLAINED = (
+    "lines: 95 % intervals over cells; grey: replicate, one half of the observed cells against the other, and where "
+    "95 % of such halves lie"
+)
 # Method to its name in print and its colour, of Okabe & Ito; black for the prediction that needs no method.
 METHODS = {
-    "identity": ("identity", "#000000"),
+    "identity": ("no change", "#000000"),
     "mean_shift": ("mean shift", "#CC79A7"),
     "gaussian": ("Gaussian map", "#0072B2"),
     "hycnn_ot": ("HyCNN-OT", "#D55E00"),
+    # A fit that kept the Gaussian map is drawn once.
+    "hycnn_ot = gaussian": ("HyCNN-OT = Gaussian map", "#D55E00"),
 }
 _OTHER_COLORS = ("#009E73", "#E69F00", "#56B4E9", "#F0E442")
 _FLOOR_GREY, _FLOOR_LINE = "#BDBDBD", "#707070"
-# Metrics that are drawn if the user names none: closeness of distributions, of means, of changes, and of spread.
-_DEFAULT_METRICS = ("energy_distance", "r2_mean", "pearson_delta", "trace_ratio")
+# Metrics of which the first four are drawn if the user names none: closeness of distributions, groups that are kept,
+# changes of means, spread, means.
+_DEFAULT_METRICS = ("energy_distance", "kept_group", "pearson_delta", "trace_ratio", "r2_mean")
+_N_DEFAULT = 4
 # What is good, by the beginning of a metric's name.
 _GOOD = {
     ("energy_distance", "mmd", "sinkhorn", "w2", "l2_uvp", "map_mse"): "← smaller is better",
     ("r2", "pearson", "deg_overlap"): "larger is better, 1 is perfect →",
+    ("kept_group",): "larger is better →",
     ("trace_ratio",): "1 is perfect",
 }
 # The axis is logarithmic beyond this ratio of the largest to the smallest score: on a linear axis others would be at 0.
 _WIDE = 20
+# Pixels between the names of two ticks.
+_GAP = 3
 # Decades for whose names an axis has room.
 _DECADES = 4
+_NAMES = {"kept_group": "cells in their own group"}
 _PRINTED = {"r2": "R²", "mean": "of means", "mmd": "MMD", "w2": "W2", "deg": "DEG", "pearson": "Pearson", "delta": "Δ"}
 
 
 # Group and method to the row of the table, which has a value, and a low and a high end of its interval.
 _Scores = dict[tuple[str, str], Any]
+_Sizes = dict[str, tuple[int, int]]  # group to its numbers of source and target cells
 
 
 def evaluation(
@@ -54,16 +69,19 @@ def evaluation(
     target: str | None = None,
     *,
     metrics: Sequence[str] | str | None = None,
-    group: Sequence[str] | str | None = "all",
+    group: Sequence[str] | str | None = "all, same composition",
     n_cols: int = 4,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Axes | list[Axes] | Figure | None:
-    """Draw the scores of :func:`scot_hycnn.tl.evaluate`: methods with their intervals, and the floor in grey.
+    """Draw the scores of :func:`scot_hycnn.tl.evaluate`: methods with their intervals, and a replicate in grey.
 
-    The floor is the score of one half of the observed cells against the other: no prediction is expected to be better.
-    If scores differ by orders of magnitude, the axis is linear around 0 and logarithmic beyond.
+    The replicate, or floor, is one half of the observed cells, scored against the other: no prediction is expected to
+    be better. Its band is where 95 % of such halves score.
+    If scores differ by orders of magnitude, the axis is linear around 0 and logarithmic beyond. A fit that kept the
+    Gaussian map is drawn once, and its name says so.
 
     Parameters
     ----------
@@ -74,11 +92,16 @@ def evaluation(
     target
         Label of the target condition; may be left out if there is only one.
     metrics
-        Metrics, one panel for each. None takes energy distance, R² of means, correlation of changes and trace ratio.
+        Metrics, one panel for each. None takes energy distance, share of cells that keep their group, correlation of
+        changes and trace ratio, and R² of means if no groups were scored.
     group
-        Groups of cells; ``'all'`` are all cells together. None takes all other groups, or ``'all'`` if there are none.
+        Groups of cells. ``'all, same composition'`` are all cells, the observed ones weighted to the proportions of
+        groups among the source cells; if no groups were scored, it is ``'all'``, all cells as they are. None takes the
+        groups themselves, or ``'all'`` if there are none.
     n_cols
         Panels in each row.
+    title
+        First line of the title; None names the conditions.
     ax, show, return_fig
         As in scanpy: axes to draw into (of one metric); show the figure and return None, or return the figure.
 
@@ -107,19 +130,26 @@ def evaluation(
     targets = list(dict.fromkeys(table["target"]))
     if target is None and len(targets) > 1:
         raise ValueError(f"Several targets were evaluated; pass target= one of {targets}.")
-    table = table[table["target"].isin(targets[:1] if target is None else _known(table, "target", [target]))]
+    table = without_twin(
+        table[table["target"].isin(targets[:1] if target is None else _known(table, "target", [target]))]
+    )
+    called = name_of_evaluated(adata, key, table["target"].iloc[0], table)
     # Metrics, groups and methods are drawn in the order in which they were evaluated.
     found = list(dict.fromkeys(table["metric"]))
     metrics = [metrics] if isinstance(metrics, str) else metrics
     if metrics is None:
-        metrics = [metric for metric in _DEFAULT_METRICS if metric in found] or found
+        metrics = [metric for metric in _DEFAULT_METRICS if metric in found][:_N_DEFAULT] or found
     else:
         metrics = _known(table, "metric", metrics)
     if group is None:
-        table = table[table["group"] != "all"] if (table["group"] != "all").any() else table
+        is_group = ~table["group"].isin(["all", SAME_COMPOSITION])
+        table = table[is_group] if is_group.any() else table[table["group"] == "all"]
+    elif isinstance(group, str) and group == SAME_COMPOSITION:
+        table = table[table["group"] == headline_of(table["group"])]
     else:
         table = table[table["group"].isin(_known(table, "group", as_labels(group)))]
     groups, methods = (list(dict.fromkeys(table[name])) for name in ("group", "method"))
+    sizes = {row.group: (int(row.n_source), int(row.n_target)) for row in table.itertuples()}
     check_one_panel(ax, len(metrics), f"metrics={list(metrics)}")
     check_number(len(groups), f"group={group!r}")
     others = [method for method in methods if method not in (FLOOR, *METHODS)]
@@ -131,20 +161,63 @@ def evaluation(
         # No axis has infinity.
         rows = table[table["metric"] == metric].replace([np.inf, -np.inf], np.nan)
         scores = {(row.group, row.method): row for row in rows.itertuples()}
-        _draw(panel, scores, groups, styles)
+        _draw(panel, scores, sizes, styles)
         _scale(panel, scores)
-        panel.set_xlabel("\n".join(filter(None, metric_in_print(metric))))
+        panel.set_xlabel("\n".join(filter(None, metric_in_print(metric))), fontsize="small")
         if i % n_cols:
             panel.set_yticklabels([])
+    target = table["target"].iloc[0]
+    which = f"{groups[0]}: " if len(groups) == 1 and groups != ["all"] else ""
+    # The numbers of several groups stand beside them.
+    n = f", n = {sizes[groups[0]][0]:,} and {sizes[groups[0]][1]:,}" if len(groups) == 1 else ""
+    entitle(
+        axes[0] if figure is None else figure,
+        title or (f"{read_fit(adata, key).source} → {target}" if key in adata.uns else target),
+        f"{which}{called}{n}",
+        _EXPLAINED,
+    )
     # With one group the names of the methods stand at the axis; with several a legend explains their colours.
     if len(groups) > 1:
         handles = [Line2D([], [], color=color, marker="o", markersize=5, label=name) for name, color in styles.values()]
         if figure is None:
             axes[0].legend(handles=handles, fontsize="x-small", framealpha=0.7)
         else:
-            figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize="small")
+            figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
+    figure_of(axes[0]).draw_without_rendering()
+    for panel in axes:
+        _thin(panel)
     drawn = axes if figure is not None else axes[0]
     return show_or_return(drawn, show=show, return_fig=return_fig)
+
+
+def name_of_evaluated(adata: AnnData, key: str, target: str, table: pd.DataFrame) -> str:
+    """Return what the evaluated cells are called: scores name none, so the cells of figures if there are as many."""
+    try:
+        results, called = read_evaluated(adata, key, target)
+    except ValueError:  # for instance if the scores were stored alone
+        return "evaluated cells"
+    everyone = table[table["group"] == "all"]
+    sizes = {(row.n_source, row.n_target) for row in everyone.itertuples()}
+    return called if sizes == {(len(results.source_rows), len(results.target_rows))} else "evaluated cells"
+
+
+def _thin(ax: Axes) -> None:
+    """Leave out names of ticks that would lie over others; those nearest to 0 stay."""
+    kept: list[tuple[float, float]] = []
+    for tick in sorted(ax.xaxis.get_major_ticks(), key=lambda tick: abs(float(tick.get_loc()))):
+        low, high = tick.label1.get_window_extent().intervalx
+        is_free = all(low > end + _GAP or high < start - _GAP for start, end in kept)
+        tick.label1.set_visible(is_free)
+        if is_free and ax.bbox.x0 <= (low + high) / 2 <= ax.bbox.x1:
+            kept.append((low, high))
+
+
+def without_twin(table: pd.DataFrame) -> pd.DataFrame:
+    """Return scores of one target in which a fit that kept the Gaussian map stands once, under a name that says so."""
+    ours = table[table["method"] == "hycnn_ot"]
+    if not len(ours) or (ours["vs_gaussian"].dropna() != 0).any() or ours["vs_gaussian"].isna().all():
+        return table
+    return table[table["method"] != "gaussian"].replace({"method": {"hycnn_ot": "hycnn_ot = gaussian"}})
 
 
 def _known(table: pd.DataFrame, column: str, values: Sequence[Hashable]) -> list[str]:
@@ -157,8 +230,9 @@ def _known(table: pd.DataFrame, column: str, values: Sequence[Hashable]) -> list
     return [found[match[0]] for match in matches]
 
 
-def _draw(ax: Axes, scores: _Scores, groups: Sequence[str], styles: dict[str, tuple[str, str]]) -> None:
+def _draw(ax: Axes, scores: _Scores, sizes: _Sizes, styles: dict[str, tuple[str, str]]) -> None:
     """Draw the methods of each group from top to bottom, and the floor of the group behind them."""
+    groups = list(sizes)
     # Between groups one place stays free.
     step = len(styles) + (1 if len(groups) > 1 else 0)
     small: dict[str, Any] = {"ha": "center", "fontsize": "x-small", "textcoords": "offset points"}
@@ -169,7 +243,7 @@ def _draw(ax: Axes, scores: _Scores, groups: Sequence[str], styles: dict[str, tu
             ax.fill_betweenx([top, bottom], floor.low, floor.high, color=_FLOOR_GREY, alpha=0.6, linewidth=0)
             ax.vlines(floor.value, top, bottom, color=_FLOOR_LINE, linewidth=1)
             if i == 0:
-                ax.annotate(FLOOR, (floor.value, top), (0, 1), color=_FLOOR_LINE, **small)
+                ax.annotate("replicate", (floor.value, top), (0, 1), color=_FLOOR_LINE, **small)
         for y, (method, (_, color)) in enumerate(styles.items(), start=i * step):
             score = scores.get((group, method))
             if score is None:
@@ -184,7 +258,8 @@ def _draw(ax: Axes, scores: _Scores, groups: Sequence[str], styles: dict[str, tu
     if len(groups) == 1:
         ax.set_yticks(range(len(styles)), [name for name, _ in styles.values()], **PLAIN)
     else:
-        ax.set_yticks(np.arange(len(groups)) * step + (len(styles) - 1) / 2, groups, **PLAIN)
+        names = [f"{group}\n({n:,}, {m:,})" for group, (n, m) in sizes.items()]
+        ax.set_yticks(np.arange(len(names)) * step + (len(styles) - 1) / 2, names, fontsize="small", **PLAIN)
     ax.set_ylim(len(groups) * step - 0.5, -0.7)
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
@@ -193,6 +268,8 @@ def _draw(ax: Axes, scores: _Scores, groups: Sequence[str], styles: dict[str, tu
 def _scale(ax: Axes, scores: _Scores) -> None:
     """Make the axis logarithmic beyond a linear range around 0 if the scores differ by orders of magnitude."""
     ax.margins(x=0.15)
+    ax.tick_params(axis="x", labelsize="small")
+    ax.locator_params(axis="x", nbins=4)
     sizes = [
         np.nanmax(np.abs([score.value, score.low, score.high])) for score in scores.values() if np.isfinite(score.value)
     ]
@@ -200,7 +277,7 @@ def _scale(ax: Axes, scores: _Scores) -> None:
     if not sizes or not 0 < _WIDE * min(sizes) < max(sizes):
         return
     first, last = round(np.log10(min(sizes))), int(np.floor(np.log10(max(sizes))))
-    ax.set_xscale("symlog", linthresh=10.0**first)
+    ax.set_xscale("symlog", linthresh=10.0**first, linscale=0.5)
     ax.margins(x=0.15)
     # Ticks at powers of ten, and at the negative one if an interval reaches beyond it.
     step = -(-(last - first + 1) // _DECADES)
@@ -218,5 +295,5 @@ def _print(number: float) -> str:
 
 def metric_in_print(metric: str) -> tuple[str, str]:
     """Return the name of a metric in print, and which of its values are good, empty if that is not known."""
-    name = " ".join(_PRINTED.get(word, word) for word in metric.split("_"))
+    name = _NAMES.get(metric) or " ".join(_PRINTED.get(word, word) for word in metric.split("_"))
     return name, next((good for starts, good in _GOOD.items() if metric.startswith(starts)), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -12,10 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from scanpy import settings
 
+from scot_hycnn._anndata._results import Results
+
 # matplotlib draws at most 2**16 pixels, 436 inches at 150 dpi; 200 groups of pl.evaluation take 217, 100 panels 360.
 MAX_ENTRIES, MAX_GENES, MAX_PANELS = 200, 1000, 100
 # For every text with a name from the data: matplotlib reads what stands between two '$' as a formula.
 PLAIN: dict[str, Any] = {"parse_math": False}
+
+# Letters of the size of a title in one inch, and in a line of narrow axes.
+_LETTERS, _MIN_LETTERS = 16, 30
 
 Drawn = TypeVar("Drawn", bound="Axes | list[Axes]")
 
@@ -46,6 +52,27 @@ def grid(n: int, n_cols: int, size: tuple[float, float]) -> tuple[Figure, list[A
     return figure, list(panels.flat[:n])
 
 
+def changed(results: Results) -> str:
+    """Return the conditions in print."""
+    return f"{results.source} → {results.target}"
+
+
+def which_cells(results: Results, called: str) -> str:
+    """Return in print which cells are shown, and how many of source and target."""
+    return f"{called}, n = {len(results.source_rows):,} and {len(results.target_rows):,}"
+
+
+def entitle(place: Axes | Figure, *lines: str) -> None:
+    """Write above axes or panels what is shown, which cells and how many, and notes; empty lines are left out."""
+    inches = place.get_window_extent().width / figure_of(place).dpi
+    width = max(_MIN_LETTERS, int(_LETTERS * inches))
+    text = "\n".join("\n".join(textwrap.wrap(line, width)) for line in lines)
+    if isinstance(place, Axes):
+        place.set_title(text, fontsize="small", **PLAIN)
+    else:
+        place.suptitle(text, fontsize="small", **PLAIN)
+
+
 def legend(
     place: Axes | Figure, handles: Sequence[Artist], names: Sequence[str], title: str | None = None, **options: Any
 ) -> Legend:
@@ -58,9 +85,9 @@ def legend(
     return drawn
 
 
-def figure_of(ax: Axes) -> Figure:
+def figure_of(place: Axes | Figure) -> Figure:
     """Return the figure that contains these axes."""
-    figure = ax.get_figure(root=True)
+    figure = place.get_figure(root=True)
     assert figure is not None
     return figure
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from scot_hycnn._anndata._results import read_fit
 
-from ._figure import check_number, legend, show_or_return
+from ._figure import check_number, entitle, legend, show_or_return
 
 
 def history(
@@ -18,13 +18,14 @@ def history(
     key: str = "hycnn_ot",
     *,
     target: str | None = None,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Draw the score of the networks on validation cells against training steps, and the Gaussian map as a dashed line.
+    """Draw the loss of the networks on validation cells against training steps, and the Gaussian map as a dashed line.
 
-    The score is the semi-dual value J of the averaged networks minus the Gaussian map's, with its standard error over
+    The loss is the semi-dual value J of the averaged networks minus the Gaussian map's, with its standard error over
     the validation cells as a band. Below the line the networks are better than every Gaussian map.
 
     Parameters
@@ -35,6 +36,8 @@ def history(
         Key of the fit in ``uns``.
     target
         Label of the target condition; None draws one curve for each target.
+    title
+        First line of the title; None names the conditions.
     ax, show, return_fig
         As in scanpy: axes to draw into; show the figure and return None, or return the figure.
 
@@ -74,11 +77,18 @@ def history(
         ax.fill_between(step, gap - error, gap + error, color=line.get_color(), alpha=0.25 / len(curves), linewidth=0)
         lines.append(line)
     lines.append(ax.axhline(0, color="black", linestyle="--", linewidth=1))
-    ax.set(xlabel="step", ylabel="J less the Gaussian map's\n(validation cells, lower is better)")
+    ax.set(xlabel="training step", ylabel="validation loss\nrelative to the Gaussian map")
+    several = f"{len(curves)} conditions" if len(curves) > 1 else next(iter(curves))
+    # Targets have about as many validation cells; with several, the numbers are those of all of them.
+    cells = [fit.models[slug]["validation"] for slug in fit.slugs(target) if fit.targets[slug] in curves]
+    sizes = [sorted({int(part[name]) for part in cells}) for name in ("n_source", "n_target")]
+    n = " and ".join(" to ".join(f"{size:,}" for size in found[:1] + found[1:][-1:]) for found in sizes)
+    entitle(ax, title or f"{fit.source} → {several}", f"validation cells, n = {n}")
     # The first steps can lie far above everything that follows.
     gaps = np.concatenate([columns["J_minus_gaussian"] for columns in curves.values()])
     if gaps.max() > 20 * max(abs(gaps.min()), np.finfo(float).tiny):
         ax.set_yscale("symlog", linthresh=max(abs(gaps.min()), 1e-3))
     ax.spines[["top", "right"]].set_visible(False)
-    legend(ax, lines, [*curves, "Gaussian map"], frameon=False, fontsize="small")
+    names = [f"networks, {label}" if len(curves) > 1 else "networks (lower is better)" for label in curves]
+    legend(ax, lines, [*names, "Gaussian map"], frameon=False, fontsize="small")
     return show_or_return(ax, show=show, return_fig=return_fig)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -15,17 +14,18 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._genes import Features, read_dimensions, read_genes
-from scot_hycnn._anndata._results import Results, read_results
+from scot_hycnn._anndata._genes import Features, advice_on_genes, read_dimensions, read_evaluated, read_genes, unit_of
+from scot_hycnn._anndata._results import Results
 
-from ._figure import PLAIN, check_one_panel, grid, legend, show_or_return
+from ._figure import PLAIN, changed, check_one_panel, entitle, grid, legend, show_or_return, which_cells, widen
 from ._labels import OBSERVED, PREDICTED, SOURCE
 
 # Rows of panels if the user names no features.
 _ROWS = 2
-# Percent of the cells on either side that a panel leaves out: a few extreme cells would squeeze all others.
+# Percent of the cells on either side that are which_cells in the outermost bars: a few would squeeze all others.
 _TAIL = 0.1
-# A bar more than this many times as high as the next, such as that of cells without a gene's transcripts, is cut.
+# With a bar more than this many times as high as the next, such as that of cells without a gene's transcripts, the axis
+# is a square root, in which the others are seen.
 _SPIKE = 3
 _FAINT = 0.35
 
@@ -40,15 +40,17 @@ def marginals(
     names: Sequence[str] | str | None = None,
     layer: str | None = None,
     n_cols: int = 4,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Axes | list[Axes] | Figure | None:
     """Draw the distribution of single features in source, predicted and observed cells.
 
-    The line of predicted cells should follow the area of observed ones; triangles mark the means. Where one bar, such
-    as that of the cells without a gene's transcripts, is far higher than all others, the axis ends below its top, and
-    the fractions of the three kinds of cells stand beside it.
+    The line of predicted cells should follow the area of observed ones; triangles mark the means. The outermost bars
+    count all cells beyond them. Where one bar, such as that of the cells without a gene's transcripts, is far higher
+    than all others, the axis is a square root, so that all bars are seen. Cells are held-out ones if the fit was made
+    with a split.
 
     Parameters
     ----------
@@ -65,6 +67,8 @@ def marginals(
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
     n_cols
         Panels in each row.
+    title
+        First line of the title; None names the conditions.
     ax, show, return_fig
         As in scanpy: axes to draw into (of one feature); show the figure and return None, or return the figure.
 
@@ -86,7 +90,7 @@ def marginals(
     >>> axes = sh.pl.marginals(adata, names=["PC1", "ISG20"], show=False)
     """
     check_counts(n_cols=n_cols)
-    results = read_results(adata, key, target)
+    results, called = read_evaluated(adata, key, target)
     names = [names] if isinstance(names, str) else names
     if names is None:
         # The dimensions whose means differ most, in units of the pooled standard deviation.
@@ -97,11 +101,15 @@ def marginals(
     else:
         samples = _named(adata, results, key, layer, names)
     check_one_panel(ax, len(samples), f"names={list(samples)}")
-    figure, axes = (None, [ax]) if ax is not None else grid(len(samples), n_cols, (2.3, 1.9))
+    figure, axes = (None, [ax]) if ax is not None else grid(len(samples), n_cols, (2.3, 2.1))
     for i, (panel, (name, values)) in enumerate(zip(axes, samples.items(), strict=True)):
-        _draw(panel, values)
+        is_root = _draw(panel, values)
         panel.set_title(name, fontsize="medium", **PLAIN)
-        panel.set_ylabel("fraction of cells" if i % n_cols == 0 else "")
+        is_gene = name not in results.names or results.rep.name == "X"
+        unit = f"{unit_of(adata, results, layer)} ({layer or 'X'})" if is_gene else results.rep.name
+        panel.set_xlabel(unit, fontsize="small", **PLAIN)
+        what = "fraction of cells" if i % n_cols == 0 else ""
+        panel.set_ylabel(f"{what}\n(root scale)".strip() if is_root else what, fontsize="small")
     handles: list[Artist] = [
         Patch(color=SOURCE, alpha=_FAINT),
         Line2D([], [], color=PREDICTED),
@@ -110,10 +118,17 @@ def marginals(
     ]
     entries = [f"{results.source} (source)", "predicted", f"{results.target} (observed)", "mean"]
     if figure is None:
+        entitle(axes[0], title or changed(results), which_cells(results, called))
+        axes[0].set_xlabel(" ".join([next(iter(samples)), f"({axes[0].get_xlabel()})"]), **PLAIN)
         legend(axes[0], handles, entries, fontsize="x-small", framealpha=0.7)
         return show_or_return(axes[0], show=show, return_fig=return_fig)
+    entitle(figure, title or changed(results), which_cells(results, called))
+    figure.set_figheight(figure.get_figheight() + 0.7)  # for title and legend
     ncols = min(4, 2 * min(n_cols, len(axes)))
-    legend(figure, handles, entries, loc="outside upper center", ncols=ncols, frameon=False, fontsize="small")
+    drawn = legend(figure, handles, entries, loc="outside lower center", ncols=ncols, frameon=False, fontsize="small")
+    missing = drawn.get_window_extent().width - figure.bbox.width
+    if missing > 0:
+        widen(axes[0], missing)
     return show_or_return(axes, show=show, return_fig=return_fig)
 
 
@@ -125,7 +140,7 @@ def _named(adata: AnnData, results: Results, key: str, layer: str | None, names:
     if unknown or not names:
         raise ValueError(
             f"names={list(names)}: {unknown} are neither dimensions of {results.rep.name!r}, {dimensions.names[:3]} "
-            "..., nor genes in adata.var_names."
+            f"..., nor genes in adata.var_names.{advice_on_genes(adata, unknown)}"
         )
     found = _columns(dimensions, [dimensions.names.index(name) for name in names if name in dimensions.names])
     if genes:
@@ -139,14 +154,16 @@ def _columns(features: Features, which: list[int]) -> dict[str, Samples]:
     return {features.names[i]: samples for i, samples in zip(which, zip(*kinds, strict=True), strict=True)}
 
 
-def _draw(ax: Axes, samples: Samples) -> None:
-    """Draw the histograms of one feature, source and observed as areas and predicted as a line."""
+def _draw(ax: Axes, samples: Samples) -> bool:
+    """Draw histograms, source and observed as areas and predicted as a line; return if the axis is a square root."""
     pooled = np.concatenate(samples)
     low, high = np.percentile(pooled, [_TAIL, 100 - _TAIL])
     # All three histograms share the bins, so that their bars can be compared.
     n_bins = int(np.clip(np.sqrt(min(map(len, samples))), 12, 40))
     edges = np.histogram_bin_edges(pooled, n_bins, range=(low, high))
-    source, predicted, observed = fractions = [np.histogram(values, edges)[0] / len(values) for values in samples]
+    source, predicted, observed = fractions = [
+        np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values) for values in samples
+    ]
     ax.stairs(source, edges, fill=True, color=SOURCE, alpha=_FAINT, linewidth=0)
     ax.stairs(observed, edges, fill=True, color=OBSERVED, alpha=_FAINT, linewidth=0)
     ax.stairs(predicted, edges, color=PREDICTED, linewidth=1.4)
@@ -157,13 +174,12 @@ def _draw(ax: Axes, samples: Samples) -> None:
     ax.set_ylim(bottom=0)
     ax.spines[["top", "right"]].set_visible(False)
     ax.locator_params(nbins=4)
-    # One bar that is far higher than all others would flatten them: the axis ends below its top, and the fractions are
-    # written beside it.
-    highest = np.max(fractions, axis=0)
-    spike, second = int(highest.argmax()), float(np.sort(highest)[-2])
-    if second and highest[spike] > _SPIKE * second:
-        ax.set_ylim(top=1.3 * second)
-        style: dict[str, Any] = {"va": "top", "fontsize": "x-small", "textcoords": "offset points"}
-        for line, (values, color) in enumerate(zip(fractions, (SOURCE, PREDICTED, OBSERVED), strict=True)):
-            place, offset = (edges[spike + 1], 1), (3, -9 * line)
-            ax.annotate(f"{values[spike]:.0%}", place, offset, ("data", "axes fraction"), color=color, **style)
+    # One bar that is far higher than all others would flatten them on a linear axis.
+    highest = np.sort(np.max(fractions, axis=0))
+    if not 0 < _SPIKE * highest[-2] < highest[-1]:
+        return False
+    ax.set_yscale("function", functions=(lambda share: np.sqrt(np.maximum(share, 0)), np.square))
+    ticks = [0, 0.05, 0.2, 0.5, 1]
+    ax.set_yticks([tick for tick in ticks if tick < 1.1 * highest[-1]])
+    ax.set_ylim(bottom=0)
+    return True

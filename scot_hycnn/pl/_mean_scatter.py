@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._genes import has_genes_decoded, read_dimensions, read_genes
-from scot_hycnn._anndata._results import read_results
+from scot_hycnn._anndata._genes import has_features_of_genes, read_dimensions, read_evaluated, read_genes, unit_of
 
-from ._figure import PLAIN, check_one_panel, figure_of, grid, show_or_return
+from ._figure import PLAIN, changed, check_one_panel, entitle, figure_of, grid, show_or_return, which_cells
 from ._labels import PREDICTED, paired_members
 from ._plane import Points
 
@@ -36,6 +35,7 @@ def mean_scatter(
     layer: str | None = None,
     n_labels: int = 10,
     n_cols: int = 4,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -62,6 +62,8 @@ def mean_scatter(
         How many genes are named: those with the largest observed change of the mean.
     n_cols
         Panels in each row.
+    title
+        First line of the title; None names the conditions.
     ax, show, return_fig
         As in scanpy: axes to draw into (of one group); show the figure and return None, or return the figure.
 
@@ -84,10 +86,11 @@ def mean_scatter(
     """
     check_counts(n_cols=n_cols)
     check_counts(0, n_labels=n_labels)
-    results = read_results(adata, key, target)
-    is_genes = has_genes_decoded(adata, results, key)
+    results, called = read_evaluated(adata, key, target)
+    is_genes = has_features_of_genes(adata, results, key, layer)
     features = read_genes(adata, results, key, layer) if is_genes else read_dimensions(results)
-    panels = {f"{results.source} → {results.target}": features}
+    lines = title or changed(results), which_cells(results, called)
+    panels = {"": features}
     if groupby is not None:
         panels = {
             f"{label} ({len(source)}, {len(observed)} cells)": features.among(source, observed)
@@ -95,25 +98,30 @@ def mean_scatter(
         }
     check_one_panel(ax, len(panels), f"groupby={groupby!r}")
     axes = grid(len(panels), n_cols, (3.4, 3.6))[1] if ax is None else [ax]
-    what = "mean expression" if is_genes else f"mean of {results.rep.name}"
+    what = f"mean {unit_of(adata, results, layer)}" if is_genes else f"mean of {results.rep.name}"
     means = []
-    for i, (panel, (title, cells)) in enumerate(zip(axes, panels.items(), strict=True)):
-        source, predicted, observed = (
-            values.moments()[0] for values in (cells.source, cells.predicted, cells.observed)
-        )
+    for i, (panel, (name, cells)) in enumerate(zip(axes, panels.items(), strict=True)):
+        source, observed = cells.source.moments().mean, cells.observed.moments().mean
+        predicted = source + cells.predicted_change()
         means.append((source, predicted, observed))
         centre = observed.mean()
         panel.axline((centre, centre), slope=1, color="black", linewidth=0.8, linestyle="--", zorder=1)
         style: dict[str, Any] = {"s": 8, "alpha": 0.7, "linewidths": 0, "rasterized": True, "zorder": 2}
         panel.scatter(observed, source, color=_SOURCE_GREY, label="source", **style)
         panel.scatter(observed, predicted, color=PREDICTED, label="predicted", **style)
-        scores = f"R² = {_r2(predicted, observed):.3f} (source {_r2(source, observed):.3f})"
-        panel.set_title(f"{title}\n{scores}", fontsize="medium", **PLAIN)
+        # Means of components are not on one scale with 0 as their origin: their R² is near 1 for any prediction.
+        scores = f"R² = {_r2(predicted, observed):.3f} (source {_r2(source, observed):.3f})" if is_genes else ""
+        if groupby is None:
+            entitle(panel, *lines, scores)
+        else:
+            panel.set_title("\n".join(filter(None, [name, scores])), fontsize="small", **PLAIN)
         panel.set_aspect("equal", adjustable="datalim")
         panel.spines[["top", "right"]].set_visible(False)
         # One label for each row and column of panels: all their axes have the same meaning.
         panel.set_xlabel(f"observed {what}" if i + n_cols >= len(axes) else "", **PLAIN)
         panel.set_ylabel(f"predicted {what}" if i % n_cols == 0 else "", **PLAIN)
+    if groupby is not None:
+        entitle(figure_of(axes[0]) if ax is None else ax, *lines)
     axes[0].legend(loc="lower right", frameon=False, fontsize="small", handletextpad=0.1)
     # Names are placed after the layout has settled.
     figure_of(axes[0]).draw_without_rendering()

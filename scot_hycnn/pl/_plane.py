@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
 
 from scot_hycnn._anndata._embedding import (
     N_NEIGHBORS,
@@ -21,7 +21,7 @@ from scot_hycnn._anndata._embedding import (
     read_embedding,
     read_projection,
 )
-from scot_hycnn._anndata._results import Results
+from scot_hycnn._anndata._results import Results, read_results
 
 from ._figure import PLAIN, figure_of, legend, widen
 from ._labels import CellColors
@@ -30,10 +30,13 @@ from ._labels import CellColors
 _LEGEND_ROWS = 16
 # A legend within the axes covers cells: with more entries than these it is written smaller.
 _FEW = 6
-# The median of fewer cells describes these cells rather than the region.
-_MIN_CELLS = 5
+# An arrow of fewer cells describes these cells rather than the region; tl.evaluate scores groups of as many cells.
+_MIN_CELLS, _MIN_CELLS_OF_GROUP = 5, 10
 # Cells that move by less than this part of the figure's diagonal stay: their arrows would be specks.
-_MIN_LENGTH = 0.01
+_MIN_LENGTH = 0.025
+# A predicted cell is farther from all measured cells than this percentage of them are from their fifth neighbour: it
+# lies in empty space.
+_USUAL = 99
 # Standard deviation of the smoothing of streams, in squares.
 _SMOOTHING = 1.0
 # Stations on the way of each cell: consecutive ones lie in neighbouring squares unless the grid is very fine.
@@ -49,23 +52,45 @@ class Positions(NamedTuple):
     predicted: Points  # the same cells, moved, (n, 2)
     y: Points  # target cells, (m, 2)
     names: list[str]
+    placed: NDArray[np.bool_]  # which of the moved cells have a place in the plane, (n,)
+    is_exact: bool  # whether moved cells lie where the map moves them, and not among measured cells like them
+
+    def note(self, of_embedding: str) -> str:
+        """Return what a reader has to know about predicted cells in an embedding, empty for an exact plane."""
+        n_left_out = int((~self.placed).sum())
+        left_out = f"; {n_left_out:,} cells between islands left out" if n_left_out else ""
+        return "" if self.is_exact else f"{of_embedding}{left_out}"
 
 
 def positions(adata: AnnData, results: Results, key: str, *, basis: str | None, n_neighbors: int | None) -> Positions:
-    """Return where cells lie in an embedding, or in the first two dimensions of the representation."""
+    """Return where cells lie in an embedding, or in the two dimensions of the representation that change most."""
     if basis is None or results.rep.name in (basis, f"X_{basis}"):
         if results.rep.n_dims < 2:
             raise ValueError(f"The map of {results.rep.name!r} has one dimension; pass basis to plot it in a plane.")
-        x, predicted, y = (points[:, :2] for points in (results.x, results.predicted, results.y))
-        return Positions(x, predicted, y, results.names[:2])
+        # Mean squared displacement, whose sum over dimensions is the transport cost.
+        change = ((results.predicted - results.x).astype(float) ** 2).mean(axis=0)
+        first, second = sorted(np.argsort(-change, kind="stable")[:2].tolist())
+        x, predicted, y = (points[:, [first, second]] for points in (results.x, results.predicted, results.y))
+        names = [results.names[first], results.names[second]]
+        return Positions(x, predicted, y, names, np.ones(len(x), dtype=bool), is_exact=True)
     embedding = find_embedding(adata, basis)
     x, y = (read_embedding(adata, embedding, rows)[:, :2] for rows in (results.source_rows, results.target_rows))
     # An embedding such as UMAP has no place for predicted cells: they lie where tl.project has put them, unless a
-    # number of neighbours asks for another projection.
-    placed = read_projection(adata, results, embedding, key) if n_neighbors is None else None
-    if placed is None:
-        placed = place_predicted(adata, results, embedding, N_NEIGHBORS if n_neighbors is None else n_neighbors)
-    return Positions(x, placed[:, :2], y, embedding_axes(embedding))
+    # number of neighbours asks for another projection. Both place them among all cells, also if some are drawn.
+    everyone = read_results(adata, key, results.target)
+    places = read_projection(adata, everyone, embedding, key) if n_neighbors is None else None
+    if places is None:
+        places = place_predicted(adata, everyone, embedding, N_NEIGHBORS if n_neighbors is None else n_neighbors)
+    predicted = places[np.searchsorted(everyone.source_rows, results.source_rows), :2]
+    measured = read_embedding(adata, embedding, everyone.measured_rows)[:, :2]
+    return Positions(x, predicted, y, embedding_axes(embedding), _is_among(measured, predicted), is_exact=False)
+
+
+def _is_among(measured: Points, predicted: Points) -> NDArray[np.bool_]:
+    """Return whether predicted cells lie among measured ones: a mean of neighbours apart lies in empty space."""
+    tree = cKDTree(measured)
+    usual = tree.query(measured, min(N_NEIGHBORS + 1, len(measured)))[0][:, -1]
+    return np.asarray(tree.query(predicted)[0] <= np.percentile(usual, _USUAL))
 
 
 def scatter(ax: Axes, points: Points, color: str | NDArray[Any], *, n_total: int, alpha: float = 0.7) -> None:
@@ -108,7 +133,8 @@ def explain(ax: Axes, colors: CellColors, others: dict[str, str] | None = None, 
     if colors.scale is None:
         add_legend(ax, colors.legend | beside, colors.column, inside=inside)
         return
-    bar = figure_of(ax).colorbar(mpl.cm.ScalarMappable(colors.scale, "viridis"), ax=ax, shrink=0.7)
+    extend = "max" if colors.is_clipped else "neither"
+    bar = figure_of(ax).colorbar(mpl.cm.ScalarMappable(colors.scale, "viridis"), ax=ax, shrink=0.7, extend=extend)
     bar.set_label(colors.column, **PLAIN)
     if not inside:
         extent = bar.ax.get_tightbbox()
@@ -118,18 +144,22 @@ def explain(ax: Axes, colors: CellColors, others: dict[str, str] | None = None, 
         add_legend(ax, beside, inside=True)
 
 
-def draw_arrows(ax: Axes, x: Points, predicted: Points, n_grid: int) -> None:
-    """Draw an arrow from the median position of the cells in each square to the median of where they move."""
-    starts, ends = arrows_of(x, predicted, n_grid)
-    style: dict[str, Any] = {"width": 0.005, "color": "black", "edgecolor": "white", "linewidth": 0.5, "zorder": 3}
+def draw_arrows(ax: Axes, place: Positions, groups: NDArray[np.intp] | None, n_grid: int) -> None:
+    """Draw an arrow for each group of cells, (n,), else for the cells in each square: from them to where they move."""
+    starts, ends = arrows_of(place, groups, n_grid)
+    width = 0.005 if groups is None else 0.008
+    style: dict[str, Any] = {"width": width, "color": "black", "edgecolor": "white", "linewidth": 0.5, "zorder": 3}
     ax.quiver(*starts.T, *(ends - starts).T, angles="xy", scale_units="xy", scale=1, **style)
     ax.update_datalim(ends)
     ax.autoscale_view()
 
 
-def draw_streams(ax: Axes, x: Points, predicted: Points, n_grid: int) -> None:
+def draw_streams(ax: Axes, place: Positions, groups: NDArray[np.intp] | None, n_grid: int) -> None:
     """Draw lines along the mean displacement of the cells that pass, thicker where they move farther."""
-    centres, field = mean_field(x, predicted, n_grid)
+    del groups  # cells of all groups pass
+    if not place.placed.any():
+        return
+    centres, field = mean_field(place.x[place.placed], place.predicted[place.placed], n_grid)
     length = np.linalg.norm(field.filled(0), axis=0)
     if length.any():
         style: dict[str, Any] = {"color": "black", "density": 1.2, "arrowsize": 1.1, "zorder": 3}
@@ -137,13 +167,25 @@ def draw_streams(ax: Axes, x: Points, predicted: Points, n_grid: int) -> None:
         ax.streamplot(centres[0], centres[1], field[0], field[1], linewidth=width, **style)
 
 
-def arrows_of(x: Points, predicted: Points, n_grid: int) -> tuple[Points, Points]:
-    """Return the median start and the median end of the cells in each square, both of shape (arrows, 2)."""
-    # Medians, so that a few cells that jump draw no arrow.
-    _, square = _squares(x, n_grid)
-    median = pd.DataFrame(np.hstack([x, predicted])).groupby(square).agg(["median", "size"])
-    enough = median[0, "size"] >= _MIN_CELLS
-    starts, ends = (median.loc[enough, [(i, "median"), (i + 1, "median")]].to_numpy() for i in (0, 2))
+def arrows_of(place: Positions, groups: NDArray[np.intp] | None, n_grid: int) -> tuple[Points, Points]:
+    """Return start and end of the arrows of groups of cells, else of squares, both of shape (arrows, 2).
+
+    ``groups`` are numbers, (n,), -1 for cells without a group.
+    """
+    x, predicted = place.x[place.placed], place.predicted[place.placed]
+    if not len(x):
+        return x, predicted
+    parts = _squares(x, n_grid)[1] if groups is None else groups[place.placed]
+    min_cells = _MIN_CELLS if groups is None else _MIN_CELLS_OF_GROUP
+    ways, chosen = np.hstack([x, predicted]), []
+    for part in np.unique(parts[parts >= 0]):
+        members = np.flatnonzero(parts == part)
+        if len(members) >= min_cells:
+            # The way of one cell, that nearest to the medians of start and end: the medians themselves may lie in empty
+            # space, and means would follow a few cells that jump.
+            off = ((ways[members] - np.median(ways[members], axis=0)) ** 2).sum(axis=1)
+            chosen.append(members[off.argmin()])
+    starts, ends = x[chosen], predicted[chosen]
     moved = np.linalg.norm(ends - starts, axis=1) > _min_length(x, predicted)
     return starts[moved], ends[moved]
 

@@ -8,14 +8,18 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scot_hycnn._anndata._conditions import read_groups
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._results import read_results
+from scot_hycnn._anndata._genes import read_evaluated
+from scot_hycnn._anndata._results import group_column, read_fit
 
-from ._figure import PLAIN, show_or_return
+from ._figure import changed, entitle, show_or_return, which_cells
 from ._labels import BACKGROUND, OBSERVED, SOURCE, cell_colors
 from ._plane import add_legend, draw_arrows, draw_streams, explain, label, positions, scatter
 
 _STYLES = {"arrows": draw_arrows, "streams": draw_streams}
+# Squares along each axis: a field of more arrows is hard to read, and lines need more squares to be smooth.
+_N_GRID = {"arrows": 10, "streams": 20}
 
 
 def transport(
@@ -26,13 +30,14 @@ def transport(
     basis: str | None = None,
     color: str | None = None,
     style: str = "arrows",
-    n_grid: int = 20,
+    n_grid: int | None = None,
     n_neighbors: int | None = None,
+    title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Draw where the map moves cells, as arrows or streams.
+    """Draw where the map moves cells, as arrows or streams; held-out cells if the fit was made with a split.
 
     Parameters
     ----------
@@ -44,20 +49,26 @@ def transport(
         Label of the target condition; may be left out if there is only one.
     basis
         Embedding in ``obsm``, for instance ``'umap'``. Predicted cells are placed as by
-        :func:`scot_hycnn.tl.project`, so arrows show the direction of a response and not its size. None draws the
-        first two dimensions of the representation, in which arrows are exact.
+        :func:`scot_hycnn.tl.project`, so arrows show the direction of a response and not its size. Those that would lie
+        in empty space, between islands of cells, are left out, and the title says how many. None draws the two
+        dimensions of the representation that the map changes most, in which arrows are exact.
     color
-        Column of ``obs`` to colour source cells by, over target cells in grey: categories, with scanpy's palette if it
-        can be used (else a warning says why), or numbers, such as ``'hycnn_ot_std'``. Cells without a finite value are
-        grey. None colours the conditions.
+        Gene, of ``adata`` or ``adata.raw``, or column of ``obs`` to colour source cells by, over target cells in grey:
+        categories, with scanpy's palette if it can be used (else a warning says why), or numbers, such as
+        ``'hycnn_ot_displacement'``; colours of numbers end at their 99th percentile. Cells without a finite value are
+        grey. None takes the ``group_key`` of the fit; a fit without one colours the conditions.
     style
-        ``'arrows'`` lead from the median position of the source cells in a square to the median of where they move;
-        ``'streams'`` run along the smoothed mean displacement of the cells that pass, thicker where cells move farther.
+        ``'arrows'``: one for each category of ``color``, or of ``group_key``, else one for each square of a grid. It is
+        the way of one source cell, of which start and end are nearest to the medians of these cells. ``'streams'`` run
+        along the smoothed mean displacement of the cells that pass, thicker where cells move farther.
     n_grid
-        Squares along each axis. Squares with fewer than 5 cells, or with cells that stay, get no arrow or line.
+        Squares along each axis; None takes 20 for streams, and 10 for arrows without categories. Squares with fewer
+        than 5 cells, categories with fewer than 10, and cells that stay, get no arrow or line.
     n_neighbors
         Measured cells that place a predicted one in an embedding; None takes the positions that
         :func:`scot_hycnn.tl.project` has stored (a warning says if they are of another fit), or its default.
+    title
+        First line of the title; None names the conditions.
     ax, show, return_fig
         As in scanpy: axes to draw into; show the figure and return None, or return the figure.
 
@@ -80,10 +91,17 @@ def transport(
     """
     if style not in _STYLES:
         raise ValueError(f"style={style!r} is unknown; choose one of {list(_STYLES)}.")
-    check_counts(n_grid=n_grid, **({} if n_neighbors is None else {"n_neighbors": n_neighbors}))
-    results = read_results(adata, key, target)
-    colors = None if color is None else cell_colors(adata, color)
+    for name, value in {"n_grid": n_grid, "n_neighbors": n_neighbors}.items():
+        if value is not None:
+            check_counts(**{name: value})
+    results, called = read_evaluated(adata, key, target)
+    color = group_column(adata, read_fit(adata, key), color)
+    colors = None if color is None else cell_colors(adata, color, key, results, results.source_rows)
     place = positions(adata, results, key, basis=basis, n_neighbors=n_neighbors)
+    groups = None
+    if colors is not None and n_grid is None:
+        column = color if colors.scale is None else group_column(adata, read_fit(adata, key), None)
+        groups = None if column is None else read_groups(adata.obs, column, "color").codes[results.source_rows]
     inside = ax is not None
     if ax is None:
         _, ax = plt.subplots(figsize=(4.4, 4), layout="constrained")
@@ -95,9 +113,9 @@ def transport(
         # Target cells lie beneath, so that a reader sees whether the arrows lead to them.
         scatter(ax, place.y, BACKGROUND, n_total=n_total, alpha=1.0)
         scatter(ax, place.x, colors.rgba[results.source_rows], n_total=n_total)
-    _STYLES[style](ax, place.x, place.predicted, n_grid)
+    _STYLES[style](ax, place, groups, n_grid or _N_GRID[style])
     label(ax, place.names)
-    ax.set_title(f"{results.source} → {results.target}", **PLAIN)
+    entitle(ax, title or changed(results), which_cells(results, called), place.note("arrows: direction, not size"))
     if colors is None:
         add_legend(ax, {results.source: SOURCE, results.target: OBSERVED}, inside=inside)
     else:

@@ -158,7 +158,7 @@ def pca(
         "var": {f"{key_added or 'pca'}_mean": mean},
         "uns": {key_added or "pca": {**fitted.uns["pca"], "params": params}},
     }
-    added = commit(adata, slots, stacklevel=3)
+    added = commit(adata, slots)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
 

@@ -168,7 +168,7 @@ def split(
             more = f" and {len(one_sided) - 10} more" if len(one_sided) > 10 else ""
             logg.warning(f"of stratify, too small to be in both training and test cells: {shown}{more}")
     labels = pd.Categorical(np.where(is_test, TEST, TRAIN), categories=[TRAIN, TEST])
-    added = commit(adata, {"obs": {key_added: labels}}, stacklevel=3)
+    added = commit(adata, {"obs": {key_added: labels}})
     logg.info(f"{n_obs - len(test)} training and {counted(len(test), 'test cell')}", deep=added)
     return adata if copy else None
 

@@ -11,12 +11,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.linear_model import LinearRegression, RidgeCV
+from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from scot_hycnn.potentials import HyCNN, Weights
 from scot_hycnn.solver.data._checks import is_integer, without_mask
 from scot_hycnn.solver.model._families import FAMILIES
+from scot_hycnn.solver.model._summary import as_html, as_text
 from scot_hycnn.solver.runtime._device import resolve_device
 
 from ._least_squares import fit_least_squares
@@ -94,6 +96,8 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Standardisation of x.
     y_mean_, y_scale_ : float
         Standardisation of y.
+    validation_score_ : float
+        R² on the held-out points, which have also chosen the shares; NaN if there are fewer than ten.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : array of shape (n_features,)
@@ -260,6 +264,31 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         gradients: Array = np.tensordot(self.weights_, members, 1) + self.slope_
         return self._sign * self.y_scale_ * gradients / self.x_scale_
 
+    # Notebooks show what was fitted below scikit-learn's diagram; ``repr`` is that of every estimator.
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
+        bundle: dict[str, str] = super()._repr_mimebundle_(**options)
+        if hasattr(self, "theta_"):
+            bundle["text/plain"] = as_text(bundle["text/plain"], self._summary())
+            if "text/html" in bundle:
+                bundle["text/html"] += as_html("Fitted", self._summary())
+        return bundle
+
+    @property
+    def _repr_html_(self) -> Callable[[], str]:
+        diagram = super()._repr_html_  # an AttributeError if scikit-learn is configured to show text
+        return lambda: diagram() + (as_html("Fitted", self._summary()) if hasattr(self, "theta_") else "")
+
+    def _summary(self) -> dict[str, str]:
+        """Return what was fitted, what was chosen and how good it is, by name."""
+        n_monotone = np.count_nonzero(0 if self.monotonic_cst is None else np.asarray(self.monotonic_cst))
+        n_networks = np.size(self.weight_decay) * self.n_ensemble
+        return {
+            "function": f"{self.shape}, of {self.n_features_in_} features, monotone along {n_monotone} of them",
+            "networks": f"{self.potential} with layers of {', '.join(map(str, self.hidden))}, {self.max_steps} steps",
+            "chosen": f"{len(self.theta_)} of {n_networks}, with shares {np.round(self.weights_, 3).tolist()}",
+            "R\N{SUPERSCRIPT TWO}": f"{self.validation_score_:.3f} on held-out points",
+        }
+
     @property
     def _sign(self) -> float:
         return 1.0 if self.shape == "convex" else -1.0
@@ -293,14 +322,17 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
                 f"than {self.lr} or fewer layers than {len(self.hidden)}."
             )
         values = _in_blocks(self.network_.value, self.network_.weights(theta.detach()), z).double().cpu().numpy()
-        target = t.double().cpu().numpy()
-        shares = np.full(len(theta), 1 / len(theta))
+        target, linear = t.double().cpu().numpy(), z.double().cpu().numpy() @ self.slope_
+        shares, self.validation_score_ = np.full(len(theta), 1 / len(theta)), math.nan
         if n_held_out >= MIN_HELD_OUT:
             rows = held_out.cpu().numpy()
             means = values[:, rows].reshape(len(levels), self.n_ensemble, -1).mean(1)
             stacked = LinearRegression(positive=True).fit(means.T, target[rows])
             shares = np.repeat(stacked.coef_, self.n_ensemble) / self.n_ensemble
         self.intercept_ = float((target - shares @ values).mean())
+        if n_held_out >= MIN_HELD_OUT:
+            predicted = linear + shares @ values + self.intercept_
+            self.validation_score_ = float(r2_score((linear + target)[rows], predicted[rows]))
         self.theta_, self.weights_ = theta.cpu().numpy()[shares > 0], shares[shares > 0]
 
     def _check_options(self) -> None:

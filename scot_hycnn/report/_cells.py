@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,18 +10,17 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata._conditions import Labels, read_groups
-from scot_hycnn._anndata._decode_input import find_genes, has_genes
-from scot_hycnn._anndata._genes import Features, Values, has_genes_decoded, read_genes
+from scot_hycnn._anndata._conditions import Labels, Rows, read_groups
+from scot_hycnn._anndata._genes import MIN_FRACTION, deg_table, has_features_of_genes, read_genes
 from scot_hycnn._anndata._results import Results, StoredFit
-from scot_hycnn.pl._deg import welch_t
+from scot_hycnn.pl._displacement import level_of_chance
 from scot_hycnn.pl._figure import MAX_ENTRIES
 from scot_hycnn.pl._labels import members_by_group, palette_of
 from scot_hycnn.pl._plane import Positions, arrows_of, positions
 
 # Positions are integers from 0 to this number, which is finer than any screen.
 _STEPS = 4000
-_N_GRID = 18
+_N_GRID = 10
 # A column with more labels than these is not taken for groups unless the user names it.
 _MAX_GROUPS = 40
 
@@ -33,8 +33,11 @@ class Grouping(NamedTuple):
     palette: list[str]
 
 
-def find_grouping(adata: AnnData, fit: StoredFit, groupby: str | None) -> Grouping | None:
-    """Return the groups of the named column, else of the fit's ``group_key``, else of the first column with labels."""
+def find_grouping(adata: AnnData, fit: StoredFit, groupby: str | None, evaluated: Collection[str]) -> Grouping | None:
+    """Return the groups of the named column, else of the fit's ``group_key``, else of the first column with labels.
+
+    A column that has all groups that were ``evaluated`` comes first, so that the page shows these.
+    """
     if groupby is not None:
         # It raises a ValueError if a figure cannot show these groups.
         members_by_group(adata, groupby, np.arange(adata.n_obs))
@@ -45,11 +48,15 @@ def find_grouping(adata: AnnData, fit: StoredFit, groupby: str | None) -> Groupi
         if 1 <= counts.get(group_key, 0) <= MAX_ENTRIES:
             groupby = group_key
         else:
-            groupby = next((name for name, n in counts.items() if 2 <= n <= _MAX_GROUPS and name not in taken), None)
+            usable = [name for name, n in counts.items() if 2 <= n <= _MAX_GROUPS and name not in taken]
+            covering = [
+                name for name in usable if evaluated and set(evaluated) <= {*read_groups(adata.obs, name).names}
+            ]
+            groupby = next(iter(covering + usable), None)
     if groupby is None:
         return None
     labels = read_groups(adata.obs, groupby)
-    return Grouping(groupby, labels, palette_of(adata, groupby, labels, stacklevel=5))
+    return Grouping(groupby, labels, palette_of(adata, groupby, labels))
 
 
 def _n_groups(adata: AnnData, name: Any) -> int:
@@ -68,7 +75,7 @@ def _n_groups(adata: AnnData, name: Any) -> int:
 def describe_cells(
     adata: AnnData, fit: StoredFit, key: str, results: Results, *, basis: str | None, groups: Grouping | None, n: int
 ) -> dict[str, Any]:
-    """Return positions and values of at most n source and n target cells, drawn at random."""
+    """Return positions and values of at most n of the source and n of the target cells, drawn at random."""
     rng = np.random.default_rng(0)
     source, target = (
         np.sort(rng.choice(len(rows), min(n, len(rows)), replace=False))
@@ -80,12 +87,14 @@ def describe_cells(
         note = "Predicted cells lie among the measured cells most like them: arrows show the direction, not the size."
         notes[basis] = note
     if results.rep.n_dims > 1:
-        notes[None] = f"The first two of {results.rep.n_dims} dimensions of the map; arrows are exact."
+        notes[None] = f"The two of {results.rep.n_dims} dimensions that the map changes most; arrows are exact."
+    codes_of_source = None if groups is None else groups.labels.codes[results.source_rows]
     planes = []
     for name, note in notes.items():
-        # Predicted cells are placed among all measured cells, not only among those of the sample.
         place = positions(adata, results, key, basis=name, n_neighbors=None)
-        planes.append(_plane(Positions(place.x[source], place.predicted[source], place.y[target], place.names), note))
+        n_lost = int((~place.placed).sum())
+        lost = f" Predicted cells that would lie between islands of cells are left out: {n_lost:,}." if n_lost else ""
+        planes.append(_plane(place, source, target, codes_of_source, f"{note}{lost}"))
     group = None
     if groups is not None:
         codes = {"source": groups.labels.codes[source_rows], "observed": groups.labels.codes[target_rows]}
@@ -106,24 +115,31 @@ def describe_cells(
     }
 
 
-def _plane(place: Positions, note: str) -> dict[str, Any]:
-    """Return positions and arrows as integers: they take a third of the space of decimals."""
-    everyone = np.concatenate([place.x, place.predicted, place.y])
+def _plane(place: Positions, source: Rows, target: Rows, groups: NDArray[np.intp] | None, note: str) -> dict[str, Any]:
+    """Return positions of some cells, and arrows of all, as integers: they take a third of the space of decimals."""
+    predicted = place.predicted[source]
+    everyone = np.concatenate([place.x[source], predicted[place.placed[source]], place.y[target]])
+    arrows = np.hstack(arrows_of(place, groups, _N_GRID)).reshape(-1, 2)
     low, high = everyone.min(axis=0), everyone.max(axis=0)
     scale = _STEPS / np.where(high > low, high - low, 1)
-    arrows = np.hstack(arrows_of(place.x, place.predicted, _N_GRID)).reshape(-1, 2)
-    points = {"source": place.x, "predicted": place.predicted, "observed": place.y, "arrows": arrows}
-    steps = {name: np.rint((values - low) * scale).astype(int).ravel() for name, values in points.items()}
-    return {"axes": place.names, "note": note, **steps}
+    points = {"source": place.x[source], "predicted": predicted, "observed": place.y[target], "arrows": arrows}
+    steps = {name: np.rint((values - low) * scale).astype(int) for name, values in points.items()}
+    steps["predicted"][~place.placed[source]] = -1  # the page draws no cell there
+    return {"axes": place.names, "note": note, **{name: values.ravel() for name, values in steps.items()}}
 
 
 def describe_groups(
-    adata: AnnData, results: Results, groups: Grouping | None, support: NDArray[np.floating[Any]] | None
+    adata: AnnData,
+    everyone: Results,
+    results: Results,
+    groups: Grouping | None,
+    support: NDArray[np.floating[Any]] | None,
 ) -> list[dict[str, Any]]:
-    """Return how far all cells of each group move, the group that moves farthest first."""
+    """Return how far the cells of each group move, and would by chance, the group that moves farthest first."""
     if groups is None or (groups.labels.codes[results.source_rows] < 0).all():
         return []
     lengths = np.linalg.norm(results.predicted - results.x, axis=1).astype(float)
+    by_chance = level_of_chance(everyone.x, results.x)
     observed = groups.labels.codes[results.target_rows]
     rows: list[dict[str, Any]] = []
     for label, members in members_by_group(adata, groups.column, results.source_rows).items():
@@ -131,37 +147,30 @@ def describe_groups(
         far = None if support is None else float((support[results.source_rows[members]] > 1).mean())
         quantiles = np.percentile(lengths[members], [5, 25, 50, 75, 95]).tolist()
         n = [len(members), int((observed == code).sum())]
-        rows.append({"label": label, "n": n, "quantiles": quantiles, "far": far, "color": groups.palette[code]})
+        row = {"label": label, "n": n, "quantiles": quantiles, "far": far, "color": groups.palette[code]}
+        rows.append(row | {"chance": float(np.median(by_chance[members]))})
     return sorted(rows, key=lambda row: -row["quantiles"][2])
 
 
 def describe_genes(
-    adata: AnnData, results: Results, key: str, *, layer: str | None, n_genes: int
+    adata: AnnData, key: str, results: Results, *, layer: str | None, n_genes: int
 ) -> dict[str, Any] | str:
-    """Return the genes with the largest Welch t between observed and source cells, or why there are no genes."""
-    if has_genes_decoded(adata, results, key):
-        features = read_genes(adata, results, key, layer)
-        change = features.predicted.moments()[0] - features.source.moments()[0]
-    elif has_genes(adata, results.rep, layer=layer, decoder=None):
-        genes = find_genes(adata, results.rep, results.measured_rows, layer=layer, decoder=None)
-        matrix: Any = adata.X if genes.layer is None else adata.layers[genes.layer]
-        source, observed = Values(matrix, results.source_rows), Values(matrix, results.target_rows)
-        features = Features([str(name) for name in adata.var_names], source, source, observed)
-        # Principal components are linear: the mean change of genes is the loadings times that of the components.
-        assert genes.loadings is not None
-        change = genes.loadings.astype(float) @ (results.predicted - results.x).astype(float).mean(axis=0)
-    else:
+    """Return the genes with the largest scores between observed and source cells, or why there are no genes."""
+    if not has_features_of_genes(adata, results, key, layer):
         return (
             f"There is no way from {results.rep.name!r} to genes in this file. Fit on principal components with their "
             f"loadings, or run sh.tl.decode(adata, {key!r}, decoder=...) with a model's decoder."
         )
-    before, observed_change, t = welch_t(features)
-    top = np.argsort(-np.abs(t), kind="stable")[:n_genes]
+    features = read_genes(adata, results, key, layer)
+    table = deg_table(adata, key, results, features, groupby=None, min_fraction=0.0)
+    expressed = table[table["fraction"] >= MIN_FRACTION]
+    columns = ["gene", "source_mean", "observed_change", "predicted_change", "observed_score"]
+    observed, predicted = (table[f"{kind}_change"] for kind in ("observed", "predicted"))
     # Without variation there is no correlation; with two genes it is 1 or -1.
-    varies = len(change) > 2 and np.ptp(change) > 0 and np.ptp(observed_change) > 0
+    varies = len(table) > 2 and np.ptp(predicted) > 0 and np.ptp(observed) > 0
     return {
-        "rows": [[features.names[i], before[i], observed_change[i], change[i], t[i]] for i in top],
-        "n": len(features.names),
-        "r": float(np.corrcoef(change, observed_change)[0, 1]) if varies else float("nan"),
+        "rows": (table if expressed.empty else expressed)[columns].head(n_genes).to_numpy(dtype=object).tolist(),
+        "n": len(table),
+        "r": float(np.corrcoef(predicted, observed)[0, 1]) if varies else float("nan"),
         "kind": "proteins or genes of the map" if results.rep.name == "X" else "genes",
     }

@@ -10,9 +10,11 @@ from anndata import AnnData
 
 import scot_hycnn
 from scot_hycnn._anndata._conditions import counted
-from scot_hycnn._anndata._evaluation_input import read_evaluation
+from scot_hycnn._anndata._evaluation_input import SAME_COMPOSITION, headline_of, read_evaluation
+from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results
-from scot_hycnn.pl._evaluation import FLOOR, METHODS, metric_in_print
+from scot_hycnn.pl._evaluation import FLOOR, METHODS, metric_in_print, name_of_evaluated, without_twin
+from scot_hycnn.pl._figure import which_cells
 from scot_hycnn.pl._labels import OBSERVED, PREDICTED, SOURCE
 
 from ._cells import describe_cells, describe_genes, describe_groups, find_grouping
@@ -59,11 +61,14 @@ def content(
             f"{list(fit.targets.values())[:_MAX_TARGETS]}."
         )
     # All targets share groups, embedding and the number of cells, so that a reader can compare them.
-    groups = find_grouping(adata, fit, groupby)
+    table = read_evaluation(adata, key) if f"{key}_evaluation" in adata.uns else None
+    evaluated = (
+        [] if table is None else [name for name in table["group"].unique() if name not in ("all", SAME_COMPOSITION)]
+    )
+    groups = find_grouping(adata, fit, groupby, evaluated)
     column = None if groups is None else groups.column
     basis = "umap" if basis is None and "X_umap" in adata.obsm else basis
     n = min(max_cells, _MAX_CELLS // len(slugs)) // 2
-    table = read_evaluation(adata, key) if f"{key}_evaluation" in adata.uns else None
     # What a reader has to run to get scores, with the key and the groups of this page.
     arguments = ("" if key == "hycnn_ot" else f", {key!r}") + ("" if column is None else f", groupby={column!r}")
     flag = "" if column is None else f" --groupby {column}"
@@ -75,19 +80,23 @@ def content(
         results: Results | None = None
         try:
             results = read_results(adata, key, fit.targets[slug])
+            shown, called = read_evaluated(adata, key, fit.targets[slug])
         except ValueError as error:  # for instance if the maps were stored alone
             cells: dict[str, Any] = {"missing": str(error)}
         else:
             name = fit.slots(slug).out_of_support
             support = adata.obs[name].to_numpy(dtype=float) if name in adata.obs else None
             cells = {
-                "cells": describe_cells(adata, fit, key, results, basis=basis, groups=groups, n=n),
-                "groups": describe_groups(adata, results, groups, support),
-                "genes": describe_genes(adata, results, key, layer=layer, n_genes=n_genes),
-                "far": None if support is None else float((support[results.source_rows] > 1).mean()),
-                "median": float(np.median(np.linalg.norm(results.predicted - results.x, axis=1))),
+                "which": which_cells(shown, called),
+                "cells": describe_cells(adata, fit, key, shown, basis=basis, groups=groups, n=n),
+                "groups": describe_groups(adata, results, shown, groups, support),
+                "genes": describe_genes(adata, key, shown, layer=layer, n_genes=n_genes),
+                "far": None if support is None else float((support[shown.source_rows] > 1).mean()),
+                "median": float(np.median(np.linalg.norm(shown.predicted - shown.x, axis=1))),
             }
         cells["facts"] = _facts(fit, slug, results, cells)
+        if scores is not None:
+            cells["evaluated"] = name_of_evaluated(adata, key, fit.targets[slug], scores)
         sections.append(cells | _quality(fit, slug, scores, results, evaluate))
     several = f"{len(slugs)} conditions" if len(slugs) > 1 else sections[0]["label"]
     return {
@@ -116,10 +125,13 @@ def _quality(
     if "J_minus_gaussian" in history:
         training = {"step": history["step"], "gap": history["J_minus_gaussian"], "error": history["J_error"]}
     if scores is not None:
-        rows = scores[_SCORE_COLUMNS].to_numpy(dtype=object).tolist()
-        score_rows = {"groups": list(dict.fromkeys(scores["group"])), "rows": rows}
+        rows = without_twin(scores)[_SCORE_COLUMNS].to_numpy(dtype=object).tolist()
+        groups = list(dict.fromkeys(scores["group"]))
+        score_rows = {"groups": groups, "headline": headline_of(groups), "rows": rows}
+    n_source, n_target = (int(model["validation"][name]) for name in ("n_source", "n_target"))
     return {
         "label": fit.targets[slug],
+        "validation": f"validation cells, n = {n_source:,} and {n_target:,}",
         "verdict": verdict(
             model["validation"],
             scores,
@@ -140,8 +152,7 @@ def _n_seen(fit: StoredFit, slug: str, scores: pd.DataFrame | None, results: Res
     """Return how many of the evaluated cells must have been training cells, by their numbers alone."""
     if scores is None or results is None or not fit.n_training:
         return 0
-    everyone = scores[scores["group"] == "all"]
-    n_seen = 0
+    everyone, n_seen = scores[scores["group"] == "all"], 0
     for name, column, rows in (("source", "n_source", results.source_rows), (slug, "n_target", results.target_rows)):
         # If training and evaluated cells are together more than there are, the difference must be in both.
         n_evaluated = int(everyone[column].iloc[0]) if len(everyone) else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html as markup
 import json
 import math
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -22,12 +23,8 @@ def html(content: Mapping[str, Any]) -> str:
         "@CONTENT@": text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"),
         "@SCRIPT@": _template("page.js"),
     }
-    # The template is filled from left to right, so that a label that reads '@SCRIPT@' is not replaced.
-    filled, rest = "", _template("page.html")
-    for name in sorted(parts, key=rest.index):
-        before, rest = rest.split(name, 1)
-        filled += before + parts[name]
-    return filled + rest
+    # Only the template's own marks are filled, so that a label that reads '@SCRIPT@' is not replaced.
+    return "".join(parts.get(piece, piece) for piece in re.split(f"({'|'.join(parts)})", _template("page.html")))
 
 
 def _template(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from scot_hycnn._anndata._evaluation_input import SAME_COMPOSITION, headline_of, is_low
 from scot_hycnn.pl._evaluation import FLOOR
 
 _OURS, _NOTHING, _GAUSSIAN = "hycnn_ot", "identity", "gaussian"
@@ -18,24 +19,30 @@ _SIMPLE = {_NOTHING: "no change", "mean_shift": "a shift of the mean", _GAUSSIAN
 _FEW_STEPS = 300
 # A fit whose p value of no change is larger has seen no response.
 _SIGNIFICANT = 0.05
-_MAX_NAMES = 10
+_MAX_NAMES, _MAX_IN_HEADLINE = 10, 3
+# What a replicate is, where it is named first.
+_REPLICATE = "a replicate (one half of the observed cells, compared with the other half)"
 
 
 class _Kind(Enum):
-    """What the scores say, with the level of the verdict and the words for groups of cells."""
+    """What the scores of some cells say, and the words for groups of cells of which they say it."""
 
-    # Headline, level and conclusions depend on the kind alone, so that no two sentences contradict each other.
-    # The prediction is nearer to the observed cells than no change, and than all simple answers, than not clearly all
-    # of them, or a simple answer is nearer still.
-    BEST = ("better", "nearer than every simple answer in {}")
-    TIED = ("same", "nearer than no change in {}")
-    BEATEN = ("worse", "nearer than no change, but less near than a simpler answer, in {}")
+    # Headline, level and sentences depend on the kind alone, so that no two of them contradict each other.
+    # The prediction is nearer to the observed cells than no change, and as near as a replicate; or it is not; or a
+    # simple answer is nearer still.
+    REPLICATE = "as near as a replicate in {}"
+    SHORT = "nearer than no change, but not as near as a replicate, in {}"
+    BEATEN = "nearer than no change, but less near than a simpler answer, in {}"
     # There is a response, and the prediction is not clearly nearer than no change, or is farther.
-    UNCLEAR = ("open", "not clearly different from no change in {}")
-    FARTHER = ("worse", "farther than no change in {}")
+    UNCLEAR = "not clearly different from no change in {}"
+    FARTHER = "farther than no change in {}"
     # No change is as near to the observed cells as one half of them is to the other.
-    NO_RESPONSE = ("open", "not clearly different from no change in {}, where no response is seen")
-    MOVED_AWAY = ("worse", "farther than no change in {}, where no response is seen")
+    NO_RESPONSE = "not clearly different from no change in {}, where no response is seen"
+    MOVED_AWAY = "farther than no change in {}, where no response is seen"
+
+
+# Levels of the verdict; what is not named here is 'worse'.
+_LEVELS = {_Kind.REPLICATE: "good", _Kind.SHORT: "part", _Kind.UNCLEAR: "open", _Kind.NO_RESPONSE: "open"}
 
 
 class _Score(NamedTuple):
@@ -107,16 +114,26 @@ class _Distances:
         return low <= (floor.high if floor.has_interval else floor.value)
 
     def kind(self) -> _Kind:
-        """Decide whether the prediction is nearer than no change, then than the rivals, else if there is a response."""
+        """Decide whether the prediction is nearer than no change, then as near as a replicate, else what is seen."""
         to_nothing = self.compare(_OURS, _NOTHING)
         if to_nothing < 0:
-            signs = [self.compare(_OURS, name) for name in self.rivals]
-            if 1 in signs:
+            if 1 in [self.compare(_OURS, name) for name in self.rivals]:
                 return _Kind.BEATEN
-            return _Kind.TIED if 0 in signs or self.is_gaussian else _Kind.BEST
+            return _Kind.REPLICATE if self.is_at_floor(_OURS) else _Kind.SHORT
         if self.is_at_floor(_NOTHING) and not self.response_seen:
             return _Kind.MOVED_AWAY if to_nothing > 0 else _Kind.NO_RESPONSE
         return _Kind.FARTHER if to_nothing > 0 else _Kind.UNCLEAR
+
+    @property
+    def responds(self) -> bool:
+        """Whether the cells respond, as far as the scores can show it."""
+        is_clear = FLOOR in self.scores and not self.is_at_floor(_NOTHING)
+        return is_clear or self.response_seen or self.compare(_OURS, _NOTHING) < 0
+
+    @property
+    def is_above_floor(self) -> bool:
+        """Whether the prediction is clearly farther than a replicate."""
+        return FLOOR in self.scores and not self.is_at_floor(_OURS)
 
     def better_rival(self) -> str | None:
         """Return the nearest simple answer if it is nearer than the prediction and clearly nearer than no change."""
@@ -146,48 +163,67 @@ def verdict(
     n_seen: int = 0,
     evaluate: str,
 ) -> dict[str, Any]:
-    """Judge whether the prediction is better than simple answers; return a level, a headline and sentences.
+    """Judge a prediction; return a level, a headline, sentences, and details of the choice of the map.
 
-    Levels are 'better' (nearer than every simple answer), 'same' (nearer than no change, but not clearly than all of
-    them), 'worse' (farther than one of them), and 'open' (not evaluated, or not clear). ``n_seen`` is how many
-    evaluated cells the fit has seen at least, and ``evaluate`` is what a reader has to run to evaluate it.
+    The sentences say in this order whether there is a response, whether the prediction is as near as a replicate, where
+    it is not, and whether it is better than simple answers. Details say whether networks or Gaussian map were kept.
+
+    Levels are 'good' (as near as a replicate, in each group too), 'part' (nearer than no change, but somewhere not as
+    near as a replicate), 'worse' (farther than no change or than another simple answer), and 'open' (not evaluated, or
+    not clear). ``n_seen`` is how many evaluated cells the fit has seen at least, and ``evaluate`` is what a reader has
+    to run to evaluate it.
     """
     is_gaussian = float(validation["blend"]) == 0
     few_steps = max_steps if is_trained and max_steps and max_steps < _FEW_STEPS else None
     # Older fits have no p value: NaN is neither above nor below the threshold.
     p_value = float(validation.get("p_no_change", math.nan))
-    distances = None if scores is None else scores[scores["metric"] == "energy_distance"]
-    everyone = None if distances is None else distances[distances["group"] == "all"]
-    if everyone is not None:
+    details = [_on_validation(validation, is_trained=is_trained)]
+    if scores is not None:
+        headline_group = headline_of(scores["group"])
+        distances = scores[scores["metric"] == "energy_distance"]
+        everyone = distances[distances["group"] == headline_group]
         rows = _Distances(everyone, is_gaussian=is_gaussian, response_seen=p_value <= _SIGNIFICANT)
-    if distances is None or everyone is None or not rows.is_complete:
+    if scores is None or not rows.is_complete:
         missing = (
             "Held-out cells have not been evaluated."
             if scores is None
             else "The stored evaluation has no energy distance of both the prediction and no change."
         )
-        sentences = [f"{missing} Run {evaluate}.", _on_validation(validation, is_trained=is_trained)]
-        sentences += _seen_at_fit(p_value)
-        sentences += _too_few_steps(few_steps) if is_gaussian else []
         headline = "Not evaluated: nothing says whether the prediction is better than no change"
-        return {"level": "open", "headline": headline, "sentences": sentences}
+        sentences = [f"{missing} Run {evaluate}.", *_seen_at_fit(p_value)]
+        details += _too_few_steps(few_steps) if is_gaussian else []
+        return {"level": "open", "headline": headline, "sentences": sentences, "details": details}
 
     kind = rows.kind()
-    sentences = [*_compared(rows, everyone), *_reach(kind, rows)]
+    groups = {
+        str(label): _Distances(of_group, is_gaussian=is_gaussian)
+        for label, of_group in distances[~distances["group"].isin(["all", SAME_COMPOSITION])].groupby(
+            "group", sort=False
+        )
+    }
+    groups = {label: group for label, group in groups.items() if group.is_complete and group.has_intervals}
+    short = [label for label, group in groups.items() if group.is_above_floor]
+    kept, is_kept_low = _kept(scores, headline_group)
+    sentences = [*_response(kind, rows, everyone, p_value), *_reach(kind, rows), *_where_not(groups, short)]
+    sentences += [*filter(None, [kept]), *_simple(rows), *_by_group(groups)]
     if is_gaussian and is_trained:
-        sentences += _why_gaussian(kind, rows, few_steps)
-    sentences += [*_by_group(distances, is_gaussian=is_gaussian), _on_validation(validation, is_trained=is_trained)]
-    if kind in (_Kind.NO_RESPONSE, _Kind.MOVED_AWAY):
-        sentences += _seen_at_fit(p_value)
+        details += _why_gaussian(kind, rows, few_steps)
     if n_seen:
         sentences.append(
             f"The fit has seen at least {n_seen:,} of the evaluated cells, so the scores are too good: "
             "hold cells out with sh.pp.split, and fit and evaluate again."
         )
-    level, headline = kind.value[0], _headline(kind, rows)
+    level, headline = _LEVELS.get(kind, "worse"), _headline(kind, rows)
+    if kind in (_Kind.REPLICATE, _Kind.SHORT) and short:
+        more = f" and {len(short) - _MAX_IN_HEADLINE} more" if len(short) > _MAX_IN_HEADLINE else ""
+        named = f"{len(short)} of {len(groups)} groups ({', '.join(short[:_MAX_IN_HEADLINE])}{more})"
+        headline += f", but not in {named}" if kind is _Kind.REPLICATE else f"; clearly farther in {named}"
+    if kind in (_Kind.REPLICATE, _Kind.SHORT) and is_kept_low:
+        headline += "; it carries cells into other groups"
+    level = "part" if level == "good" and (short or is_kept_low) else level
     if not rows.has_intervals:
         level, headline = "open", f"{headline}; without intervals this may be chance"
-    return {"level": level, "headline": headline, "sentences": sentences}
+    return {"level": level, "headline": headline, "sentences": sentences, "details": details}
 
 
 def _by_method(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, _Score]:
@@ -198,39 +234,124 @@ def _by_method(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, _Score]:
 
 
 def _headline(kind: _Kind, rows: _Distances) -> str:
-    ours = "The prediction, which is that of the Gaussian map," if rows.is_gaussian else "The prediction"
-    nearer = f"{ours} is nearer to the observed cells than no change"
-    farther = f"{ours} is farther from the observed cells than no change"
+    response = "There is a response, " if rows.responds else ""
+    ours, cells = "the prediction" if rows.responds else "The prediction", "to the observed cells"
     rival = rows.better_rival()
-    if kind is _Kind.BEST:
-        headline = f"{ours} is nearer to the observed cells than {_listed(list(_SIMPLE.values()))}"
-    elif kind is _Kind.TIED:
-        unclear = [_SIMPLE[name] for name in rows.rivals if rows.compare(_OURS, name) >= 0]
-        headline = nearer + (f", but not clearly nearer than {_listed(unclear, 'or')}" if unclear else "")
-    elif kind is _Kind.BEATEN:
+    if kind is _Kind.REPLICATE:
+        return f"{response}and {ours} is as near {cells} as a replicate"
+    if kind is _Kind.SHORT:
+        if FLOOR not in rows.scores:
+            return f"{response}and {ours} is nearer {cells} than no change"
+        return f"{response}and {ours} goes {_share(rows)} of the way from no change to a replicate"
+    if kind is _Kind.BEATEN:
         beaten_by = [name for name in rows.rivals if rows.difference(_OURS, name).value > 0]
         best = min(beaten_by, key=lambda name: rows.scores[name].value)
-        headline = f"{nearer}, but {_SIMPLE[best]} is nearer still: use that one"
-    elif kind is _Kind.UNCLEAR:
-        headline = f"{ours} is not clearly nearer to the observed cells than no change"
-        headline += "" if rival is None else f", while {_SIMPLE[rival]} is"
-    elif kind is _Kind.FARTHER:
-        headline = f"{farther}: {'do not use it' if rival is None else f'use {_SIMPLE[rival]}, which is nearer'}"
-    elif kind is _Kind.MOVED_AWAY:
-        headline = f"{farther}, and no response is seen: do not use it"
-    else:
-        headline = "No response is seen: no change is as near to the observed cells as they are to each other"
-    return headline
+        nearer = f"{response}and {ours} is nearer {cells} than no change"
+        return f"{nearer}, but {_SIMPLE[best]} is nearer still: use that one"
+    if kind is _Kind.NO_RESPONSE:
+        return "No response is seen: no change is as near to the observed cells as they are to each other"
+    but = f"{response}but {ours}" if rows.responds else ours
+    if kind is _Kind.UNCLEAR:
+        return f"{but} is not clearly nearer {cells} than no change" + (
+            "" if rival is None else f", while {_SIMPLE[rival]} is"
+        )
+    if kind is _Kind.MOVED_AWAY:
+        return f"No response is seen, and the prediction is farther from {cells[3:]} than no change: do not use it"
+    advice = "do not use it" if rival is None else f"use {_SIMPLE[rival]}, which is nearer"
+    return f"{but} is farther from {cells[3:]} than no change: {advice}"
 
 
-def _compared(rows: _Distances, everyone: pd.DataFrame) -> list[str]:
-    """Say how far the prediction and the simple answers are from the observed cells, and how much they differ."""
-    first, ours = everyone.iloc[0], rows.scores[_OURS]
-    there = [method for method in _SIMPLE if method in rows.scores]
-    others = [f"{number(rows.scores[method].value)} for {_SIMPLE[method]}" for method in there]
-    cells = f"{int(first['n_source']):,} predicted to {int(first['n_target']):,} observed cells"
-    distance = f"{number(ours.value)}{ours.interval}, compared with {_listed(others)}"
-    sentences = [f"The energy distance from {cells}, which is 0 if both clouds are alike, is {distance}."]
+def _share(rows: _Distances) -> str:
+    """Return which part of the way from no change to the floor the prediction goes, less than all of it."""
+    floor, nothing, ours = (rows.scores[name].value for name in (FLOOR, _NOTHING, _OURS))
+    share = (nothing - ours) / (nothing - floor) if nothing > floor else 1.0
+    return percent(share) if share < 0.9995 else f"more than {percent(0.999)}"
+
+
+def _response(kind: _Kind, rows: _Distances, everyone: pd.DataFrame, p_value: float) -> list[str]:
+    """Say which cells are compared, and whether there is a response."""
+    first, nothing = everyone.iloc[0], rows.scores[_NOTHING]
+    cells = f"{int(first['n_source']):,} source and {int(first['n_target']):,} observed cells"
+    weighted = ""
+    if first["group"] == SAME_COMPOSITION:
+        weighted = (
+            ", with observed cells weighted so that each group has the share that it has among the source cells: "
+            "otherwise a map that carries cells into other groups would look better than it is"
+        )
+    sentences = [f"All distances here are energy distances, 0 for two clouds that are alike, of {cells}{weighted}."]
+    distance = f"No change is at {number(nothing.value)}{nothing.interval}"
+    if FLOOR not in rows.scores:
+        return [*sentences, f"{distance} from the observed cells."]
+    floor = rows.scores[FLOOR]
+    sentences.append(f"{distance} from the observed cells, and {_REPLICATE} at {number(floor.value)}{floor.interval}.")
+    if kind in (_Kind.NO_RESPONSE, _Kind.MOVED_AWAY):
+        few = "there is no response, or it is too small for this score and so few cells"
+        advice = "Evaluate more cells, or look at single groups and at the other scores below."
+        sentences += [f"No change cannot be distinguished from a replicate: {few}. {advice}", *_seen_at_fit(p_value)]
+    elif kind in (_Kind.UNCLEAR, _Kind.FARTHER) and rows.is_at_floor(_NOTHING):
+        few = "so few evaluated cells do not show the response that the fit has seen among its training cells"
+        sentences.append(f"No change cannot be distinguished from a replicate: {few}. Evaluate more cells.")
+    return sentences
+
+
+def _reach(kind: _Kind, rows: _Distances) -> list[str]:
+    """Say how near the prediction is, and whether a replicate is nearer."""
+    ours = rows.scores[_OURS]
+    distance = f"The prediction is at {number(ours.value)}{ours.interval}"
+    if kind is _Kind.REPLICATE:
+        return [f"{distance}, as near as a replicate: with this number of cells no map could be seen to be better."]
+    if kind in (_Kind.SHORT, _Kind.BEATEN) and rows.is_above_floor:
+        return [f"{distance}, which is {_share(rows)} of the way from no change to a replicate."]
+    return [f"{distance}."]
+
+
+def _where_not(groups: Mapping[str, _Distances], short: Sequence[str]) -> list[str]:
+    """Name the groups that are clearly farther than a replicate, with their distances."""
+    with_floor = [label for label, group in groups.items() if FLOOR in group.scores]
+    if not with_floor:
+        return []
+    if not short:
+        return [f"In none of {len(with_floor)} groups is it clearly farther than a replicate."]
+    named = [
+        f"{label} ({number(groups[label].scores[_OURS].value)}, replicates up to "
+        f"{number(groups[label].scores[FLOOR].high)})"
+        for label in short[:_MAX_NAMES]
+    ]
+    more = f" and {len(short) - _MAX_NAMES} more" if len(short) > _MAX_NAMES else ""
+    return [
+        f"It is clearly farther than a replicate in {len(short)} of {len(with_floor)} groups: {', '.join(named)}{more}."
+    ]
+
+
+def _kept(scores: pd.DataFrame, headline_group: str) -> tuple[str, bool]:
+    """Say how many predicted cells lie among observed cells of their own group, and whether they are too few."""
+    rows = scores[(scores["metric"] == "kept_group") & scores["method"].isin([_OURS, FLOOR])]
+    everyone = rows[rows["group"] == headline_group].set_index("method")
+    if not {_OURS, FLOOR} <= set(everyone.index) or everyone["value"].isna().any():
+        return "", False
+    ours, floor = everyone.loc[_OURS], everyone.loc[FLOOR]
+    said = f"{percent(ours['value'])} of the predicted cells lie among observed cells of their own group"
+    if not is_low(ours, floor):
+        return f"{said}; of the observed cells themselves {percent(floor['value'])} do.", False
+    by_group = rows[~rows["group"].isin(["all", SAME_COMPOSITION])].pivot_table(
+        index="group", columns="method", values="value"
+    )
+    lost = (by_group[FLOOR] - by_group[_OURS]).dropna() if {_OURS, FLOOR} <= set(by_group) else pd.Series(dtype=float)
+    worst = ""
+    if len(lost):
+        found = by_group.loc[lost.idxmax()]
+        worst = f" The loss is largest in {lost.idxmax()}: {percent(found[_OURS])}, for {percent(found[FLOOR])}."
+    others = f"for {percent(floor['value'])} of the observed cells themselves"
+    return f"Only {said}, {others}: the map carries cells into other groups.{worst} group_key in a fit avoids it.", True
+
+
+def _simple(rows: _Distances) -> list[str]:
+    """Say how far simple answers are, and how much the prediction differs from them."""
+    there = [name for name in rows.rivals if name in rows.scores]
+    sentences = []
+    if there:
+        others = [f"{_SIMPLE[method]} is at {number(rows.scores[method].value)}" for method in there]
+        sentences.append(f"Of the simple answers, {_listed(others)}.")
     found = {name: rows.difference(_OURS, name) for name in (_NOTHING, *rows.rivals)}
     differences = [
         f"{number(difference.value)} from {_SIMPLE[name]}{difference.interval}"
@@ -238,37 +359,22 @@ def _compared(rows: _Distances, everyone: pd.DataFrame) -> list[str]:
         if difference.has_interval
     ]
     if differences:
-        sentences.append(f"On the same cells it differs by {_listed(differences)}; negative is nearer.")
+        signs = {-1: "is clearly nearer than", 0: "is not clearly different from", 1: "is clearly farther than"}
+        said = [
+            f"{words} {_listed([_SIMPLE[name] for name in found if rows.compare(_OURS, name) == sign])}"
+            for sign, words in signs.items()
+            if any(rows.compare(_OURS, name) == sign for name in found)
+        ]
+        on = f"on the same cells it differs by {_listed(differences)}; negative is nearer"
+        sentences.append(f"The prediction {_listed(said)}: {on}.")
     return sentences
-
-
-def _reach(kind: _Kind, rows: _Distances) -> list[str]:
-    """Say how much of what there is to explain is explained."""
-    if FLOOR not in rows.scores:
-        return []
-    floor, nothing, ours = (rows.scores[name].value for name in (FLOOR, _NOTHING, _OURS))
-    half = f"the floor, {number(floor)}, which is the distance between two halves of the observed cells"
-    if kind in (_Kind.NO_RESPONSE, _Kind.MOVED_AWAY):
-        few = "there is no response, or it is too small for this score and so few cells"
-        advice = "Evaluate more cells, or look at single groups and at the other scores below."
-        return [f"No change cannot be distinguished from {half}: {few}. {advice}"]
-    if kind in (_Kind.UNCLEAR, _Kind.FARTHER) and not rows.is_at_floor(_NOTHING):
-        return [f"The best possible distance is {half}."]
-    if kind in (_Kind.UNCLEAR, _Kind.FARTHER):
-        few = "so few evaluated cells do not show the response that the fit has seen among its training cells"
-        return [f"No change cannot be distinguished from {half}: {few}. Evaluate more cells."]
-    if kind is not _Kind.BEATEN and rows.is_at_floor(_OURS):
-        return [f"The prediction is as near as {half}: with this number of cells no map could be seen to be better."]
-    # The floor of few cells may lie above no change, although that is farther than the prediction.
-    share = (nothing - ours) / (nothing - floor) if nothing > floor else 1.0
-    return [f"The prediction closes {percent(share)} of the way from no change to {half}."] if share < 1 else []
 
 
 def _why_gaussian(kind: _Kind, rows: _Distances, few_steps: int | None) -> list[str]:
     """Say what it means that the Gaussian map was kept."""
     if kind in (_Kind.NO_RESPONSE, _Kind.MOVED_AWAY):
         return ["The Gaussian map was kept, which says nothing if there is no response that networks could learn."]
-    if kind is _Kind.TIED and rows.is_at_floor(_OURS):
+    if kind is _Kind.REPLICATE:
         linear = "As far as these cells show, the response is linear: no network could be seen to be better."
         return [linear, *_too_few_steps(few_steps)]
     if few_steps is not None or FLOOR not in rows.scores:
@@ -283,21 +389,18 @@ def _too_few_steps(few_steps: int | None) -> list[str]:
     return [f"The networks were not trained enough to be judged: {usual}"]
 
 
-def _by_group(distances: pd.DataFrame, *, is_gaussian: bool) -> list[str]:
-    """Say in which groups the prediction is nearer; nothing if there are no groups or no intervals."""
+def _by_group(groups: Mapping[str, _Distances]) -> list[str]:
+    """Say in which groups the prediction is nearer than what; nothing if there are no groups or no intervals."""
     found: dict[_Kind, list[str]] = {kind: [] for kind in _Kind}
-    for label, rows in distances[distances["group"] != "all"].groupby("group", sort=False):
-        group = _Distances(rows, is_gaussian=is_gaussian)
-        if group.is_complete and group.has_intervals:
-            found[group.kind()].append(str(label))
+    for label, group in groups.items():
+        found[group.kind()].append(label)
     parts = []
     for kind, labels in found.items():
         more = f" and {len(labels) - _MAX_NAMES} more" if len(labels) > _MAX_NAMES else ""
         if labels:
-            parts.append(kind.value[1].format(f"{len(labels)} ({', '.join(labels[:_MAX_NAMES])}{more})"))
-    n_groups = sum(map(len, found.values()))
-    groups = "one group that was" if n_groups == 1 else f"{n_groups} groups that were"
-    return [f"Of {groups} scored one by one, the prediction is {'; '.join(parts)}."] if parts else []
+            parts.append(kind.value.format(f"{len(labels)} ({', '.join(labels[:_MAX_NAMES])}{more})"))
+    scored = "one group that was" if len(groups) == 1 else f"{len(groups)} groups that were"
+    return [f"Of {scored} scored one by one, the prediction is {'; '.join(parts)}."] if parts else []
 
 
 def _listed(parts: list[str], last: str = "and") -> str:
@@ -325,7 +428,8 @@ def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
     else:
         what = f"{part} lowered {objective} below that of the Gaussian map by {number(gap)}{error}"
     before, after = (number(float(validation[name])) for name in ("energy_distance_gaussian", "energy_distance"))
-    return f"{on}, {what}; the energy distance changed from {before} to {after}."
+    distance = f"stayed at {after}" if before == after else f"changed from {before} to {after}"
+    return f"{on}, {what}; the energy distance {distance}."
 
 
 def _seen_at_fit(p_value: float) -> list[str]:

@@ -106,11 +106,19 @@ function speaking(node, text) {
 
 // ---------- head
 
+/** Below the heading of a section: which cells it shows, and how many. */
+function which(of, text) {
+  document.querySelectorAll(`.which[data-of="${of}"]`).forEach((line) => { line.textContent = text ?? ""; line.hidden = !text; });
+}
 function drawHead() {
   const { verdict, facts, status } = target();
+  which("which", target().which);
+  which("validation", target().validation);
+  which("scores", null);
   $("verdict").className = verdict.level;
   $("verdict-headline").textContent = verdict.headline;
   $("verdict-text").replaceChildren(...verdict.sentences.map((sentence) => el("p", {}, sentence)));
+  $("verdict-details").replaceChildren(...verdict.details.map((sentence) => el("p", {}, sentence)));
   $("status").hidden = !status;
   $("status").textContent = `What the fit itself says: ${status}`;
   $("facts").replaceChildren(...facts.map(([name, value, about]) =>
@@ -134,7 +142,8 @@ function scales() {
 function places(kind) {
   const plane = target().cells.planes[state.plane];
   if (kind !== "predicted") return plane[kind];
-  return plane.predicted.map((end, i) => plane.source[i] + state.way * (end - plane.source[i]));
+  // A negative place is none: the cell is left out.
+  return plane.predicted.map((end, i) => (end < 0 ? end : plane.source[i] + state.way * (end - plane.source[i])));
 }
 function range(values) {
   const sorted = values.filter((value) => value !== null).sort((a, b) => a - b);
@@ -204,7 +213,7 @@ function drawMap() {
   for (const kind of KINDS) {
     if (!state.layers[kind]) continue;
     const points = places(kind);
-    for (let i = 0; i < points.length / 2; i++) drawn.push([across(points[2 * i]), up(points[2 * i + 1]), kind, i]);
+    for (let i = 0; i < points.length / 2; i++) if (points[2 * i] >= 0) drawn.push([across(points[2 * i]), up(points[2 * i + 1]), kind, i]);
   }
   shuffled(drawn);
   const size = Math.max(1.3, Math.min(3, Math.sqrt(14000 / Math.max(drawn.length, 1)))) * (width < 500 ? 0.8 : 1);
@@ -401,8 +410,8 @@ function drawGroups() {
   const { groups, median } = target();
   $("groups").hidden = !groups || !groups.length;
   if ($("groups").hidden) return;
-  const room = frame($("groups-chart"), groups.map((group) => group.label), 30);
-  const x = axis(room, 0, Math.max(...groups.map((group) => group.quantiles[4])), `displacement (${content.unit})`);
+  const room = frame($("groups-chart"), groups.map((group) => `${group.label} (n = ${whole(group.n[0])})`), 30);
+  const x = axis(room, 0, Math.max(...groups.map((group) => Math.max(group.quantiles[4], group.chance ?? 0))), `displacement (${content.unit})`);
   groups.forEach((group, i) => {
     const y = room.middle(i);
     const [low, first, middle, third, high] = group.quantiles;
@@ -411,14 +420,19 @@ function drawGroups() {
       room.name(i),
       svg("line", { x1: x(low), x2: x(high), y1: y, y2: y, stroke: css("--mark"), "stroke-width": 1.2 }),
       svg("rect", { x: x(first), y: y - 8, width: Math.max(x(third) - x(first), 1), height: 16, fill: ink(group.color), stroke: css("--mark"), "stroke-width": 0.8 }),
-      svg("line", { x1: x(middle), x2: x(middle), y1: y - 9, y2: y + 9, stroke: css("--mark"), "stroke-width": 2.4 }));
+      svg("line", { x1: x(middle), x2: x(middle), y1: y - 9, y2: y + 9, stroke: css("--mark"), "stroke-width": 2.4 }),
+      group.chance === null ? null : svg("line", { x1: x(group.chance), x2: x(group.chance), y1: y - (room.isNarrow ? 12 : 15), y2: y + (room.isNarrow ? 12 : 15), stroke: css("--mark"), "stroke-dasharray": "4 3" }));
     const far = group.far === null ? "" : `\nout of support: ${number(100 * group.far)}\u00a0% of cells`;
-    room.svg.append(speaking(box, `${group.label}: ${whole(group.n[0])} source cells\nmedian displacement: ${number(middle)}\nmiddle half: ${number(first)} to ${number(third)}\n90 %: ${number(low)} to ${number(high)}${far}`));
+    room.svg.append(speaking(box, `${group.label}: ${whole(group.n[0])} source cells\nmedian displacement: ${number(middle)}\nmiddle half: ${number(first)} to ${number(third)}\n90 %: ${number(low)} to ${number(high)}\n${content.source} against ${content.source}: ${number(group.chance)}${far}`));
   });
-  $("groups-note").textContent = `All source cells by ${content.group}. Boxes span the middle half of the cells, lines 90 % of them; thick: the median (of all cells ${number(median)}).`;
-  table("groups-table", [[content.group, "text"], ["source cells", "whole"], ["observed cells", "whole"], ["median", "number"], ["5 %", "number"], ["95 %", "number"], ["out of support, %", "number"]],
-    groups.map((group) => [group.label, ...group.n, group.quantiles[2], group.quantiles[0], group.quantiles[4], group.far === null ? null : 100 * group.far]));
+  $("groups-note").textContent = `Source cells by ${content.group}. Boxes span the middle half of the cells, lines 90 % of them; thick: the median (of all cells ${number(median)}). Dashed: ${content.source} against ${content.source}, how far cells would move by chance, by the Gaussian map from one half of the ${content.source} cells to the other.`;
+  table("groups-table", [[content.group, "text"], ["source cells", "whole"], ["observed cells", "whole"], ["median", "number"], ["5 %", "number"], ["95 %", "number"], ["by chance", "number"], ["out of support, %", "number"]],
+    groups.map((group) => [group.label, ...group.n, group.quantiles[2], group.quantiles[0], group.quantiles[4], group.chance, group.far === null ? null : 100 * group.far]));
 }
+const WHICH = {
+  "all": "All evaluated cells as they are, so that a map which carries cells into other groups to match the proportions looks better than it is",
+  "all, same composition": "All evaluated cells, the observed ones weighted so that each group has the share that it has among the source cells",
+};
 function drawScores() {
   const { scores } = target();
   for (const id of ["scores-controls", "scores-chart"]) $(id).hidden = !scores;
@@ -444,8 +458,8 @@ function drawScores() {
     const [low, high] = [floor[4] ?? floor[3], floor[5] ?? floor[3]];
     const band = svg("g", {}, svg("rect", { x: x(low), y: top, width: Math.max(x(high) - x(low), 3), height: bottom - top, fill: css("--floor"), opacity: 0.7 }),
       svg("line", { x1: x(floor[3]), x2: x(floor[3]), y1: top, y2: bottom, stroke: css("--floor-line"), "stroke-width": 1.4 }));
-    room.svg.append(speaking(band, `floor: ${scored(floor)}\none half of the observed cells against the other`),
-      svg("text", { x: Math.min(Math.max(x(floor[3]), room.left + 14), room.right - 14), y: 14, "text-anchor": "middle", class: "soft" }, "floor"));
+    room.svg.append(speaking(band, `replicate: ${scored(floor)}\none half of the observed cells against the other`),
+      svg("text", { x: Math.min(Math.max(x(floor[3]), room.left + 26), room.right - 26), y: 14, "text-anchor": "middle", class: "soft" }, "replicate"));
   }
   rows.forEach((each, i) => {
     const [, method, , value, low, high] = each;
@@ -462,7 +476,8 @@ function drawScores() {
     room.svg.append(speaking(dot, `${label}\n${name}: ${scored(each)}${versusGaussian(each)}`));
   });
   const [nSource, nTarget] = all[0].slice(6);
-  $("scores-note").textContent = `${state.scoreGroup === "all" ? "All evaluated cells" : state.scoreGroup}: ${whole(nSource)} source and ${whole(nTarget)} observed. Lines: 95 % bootstrap intervals over cells. Floor, grey: one half of the observed cells against the other; no prediction can be expected to do better.${scale.marks ? " The axis is logarithmic beyond its first mark." : ""}`;
+  which("scores", `${target().evaluated}, n = ${whole(nSource)} and ${whole(nTarget)}`);
+  $("scores-note").textContent = `${WHICH[state.scoreGroup] ?? `${content.group ?? "group"}: ${state.scoreGroup}`}. Lines: 95 % bootstrap intervals over cells. Grey: replicate, one half of the observed cells against the other, and where 95 % of such halves lie; no prediction can be expected to do better.${scale.marks ? " The axis is logarithmic beyond its first mark." : ""}`;
   const order = Object.keys(content.metrics);
   const ofGroup = scores.rows.filter(([group]) => group === state.scoreGroup).sort((a, b) => order.indexOf(a[2]) - order.indexOf(b[2]));
   table("scores-table", [["score", "text"], ["method", "text"], ["value", "number"], ["low", "number"], ["high", "number"]],
@@ -472,7 +487,7 @@ function scored([, , , value, low, high]) {
   return low === null ? number(value) : `${number(value)} (95 % interval ${number(low)} to ${number(high)})`;
 }
 function versusGaussian([group, method, metric, , , , , , ...difference]) {
-  if (difference[0] === null || method === "gaussian") return "";
+  if (difference[0] === null || method.endsWith("gaussian")) return "";
   return `\nminus the Gaussian map's: ${scored([group, method, metric, ...difference])}`;
 }
 function drawTraining() {
@@ -503,8 +518,8 @@ function drawTraining() {
     svg("line", { x1: room.left, x2: room.right, y1: y(0), y2: y(0), stroke: css("--mark"), "stroke-dasharray": "5 4" }),
     svg("polyline", { points: step.map((each, i) => `${x(each)},${y(gap[i])}`).join(" "), fill: "none", stroke: ink(content.colors.predicted), "stroke-width": 2 }));
   step.forEach((each, i) => room.svg.append(speaking(svg("circle", { cx: x(each), cy: y(gap[i]), r: 4, fill: ink(content.colors.predicted) }),
-    `step ${whole(each)}\nJ less the Gaussian map's: ${number(gap[i])} ± ${number(error[i])}`)));
-  $("training-note").textContent = "Objective J of the networks on validation cells, less the Gaussian map's, with its standard error: below the dashed line, the Gaussian map, they have found structure that it lacks. A start far above is cut.";
+    `step ${whole(each)}\nvalidation loss relative to the Gaussian map: ${number(gap[i])} ± ${number(error[i])}`)));
+  $("training-note").textContent = "Validation loss of the networks relative to the Gaussian map, with its standard error: below the dashed line, the Gaussian map, they have found structure that it lacks. A start far above is drawn at the top.";
 }
 
 // ---------- tables
@@ -556,7 +571,7 @@ function drawGenes() {
   const shown = state.allGenes || state.gene ? found : found.slice(0, FEW_GENES);
   $("gene-all").textContent = state.allGenes ? `Show ${FEW_GENES}` : `Show all ${genes.rows.length}`;
   $("gene-all").setAttribute("aria-pressed", String(state.allGenes));
-  $("genes-note").textContent = `The ${genes.rows.length} of ${whole(genes.n)} ${genes.kind} with the largest Welch t between observed and source cells, all cells together. Change: difference of means, in the units of the expression. Over all genes, predicted and observed changes correlate with r = ${number(genes.r)}.` + (shown.length ? "" : " None of them has that name.");
+  $("genes-note").textContent = `The ${genes.rows.length} of ${whole(genes.n)} ${genes.kind} with the largest Welch t between observed and source cells, among genes that a tenth of the cells express, all groups together. Change: difference of means, in the units of the expression. Over all genes, predicted and observed changes correlate with r = ${number(genes.r)}.` + (shown.length ? "" : " None of them has that name.");
   drawChanges(genes.rows);
   table("genes-table", [["gene", "text"], ["source mean", "number"], ["observed change", "number"], ["predicted change", "number"], ["Welch t", "number"]], genes.rows, shown);
 }
@@ -620,9 +635,9 @@ function chooseTarget() {
   if (scores) {
     const metrics = [...new Set(scores.rows.map(([, , metric]) => metric))];
     if (!metrics.includes(state.metric)) state.metric = metrics.includes("energy_distance") ? "energy_distance" : metrics[0];
-    if (!scores.groups.includes(state.scoreGroup)) state.scoreGroup = scores.groups[0];
+    if (!scores.groups.includes(state.scoreGroup)) state.scoreGroup = scores.headline;
     options($("metric"), metrics.map((metric) => [metric, content.metrics[metric][0]]), state.metric);
-    options($("score-group"), scores.groups.map((group) => [group, group === "all" ? "all together" : group]), state.scoreGroup);
+    options($("score-group"), scores.groups.map((group) => [group, group === "all" ? "all as they are" : group]), state.scoreGroup);
   }
   draw();
 }

@@ -59,7 +59,8 @@ def fit(
         Seed. The same seed gives the same bits on the CPU with the same number of threads. The global random state
         is not touched.
     progress
-        Show a progress bar; None shows it in a terminal if the fit takes more than a second.
+        Show a progress bar with the time that is left and the gain over the Gaussian map so far. None shows it in a
+        terminal or a notebook if the fit takes more than a second.
     checkpoint_dir
         Folder in which the state of training is stored, ten times in a fit, and then the map. The same call continues
         from what it finds there; see :func:`scot_hycnn.solver.fit_many`.
@@ -143,7 +144,7 @@ def fit_many(
     rng
         Seed of every map.
     progress
-        Show a progress bar over maps; None shows it in a terminal if it takes more than a second.
+        Show a progress bar over maps, as in :func:`fit`.
     client
         A ``dask.distributed.Client`` (extra 'dask'), whose workers fit the maps in batches. A batch whose worker dies
         is fitted by another one. ``device`` is then that of each worker; name ``'cuda'`` if they have GPUs. Maps come

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
 from scanpy import logging as logg
 
-from scot_hycnn._anndata._conditions import counted
 from scot_hycnn._anndata._decode_input import BLOCK_ROWS, Decoder, Expression, Genes, check_layer, find_genes
 from scot_hycnn._anndata._results import Prediction, find_prediction, read_fit
+from scot_hycnn._anndata._schema import loadings_slot, mark_slot
 from scot_hycnn._anndata._write import check_output, claim, commit, new_store
 
 
@@ -33,8 +34,11 @@ def decode(
     .. math:: x_{gene} + V\,(T(x) - x)
 
     for principal components with loadings V. Every cell keeps the part that the components do not explain, so a map
-    that moves nothing changes nothing. Genes that the PCA did not use (``mask_var``) keep their measured values. If the
-    map was fitted on ``'X'``, or on a table whose columns are the genes, T(x) is the expression.
+    that moves nothing changes nothing. Genes that the PCA did not use, such as those that are not highly variable, have
+    no loadings: their rows of V are the coefficients of ridge regression of the gene on the components, fitted on the
+    training cells of the fit (source and targets) and never on held-out ones, with the penalty of the smallest
+    generalised cross-validation for each gene. If the map was fitted on ``'X'``, or on a table whose columns are the
+    genes, T(x) is the expression.
 
     Parameters
     ----------
@@ -67,7 +71,13 @@ def decode(
     -------
     None, or the copy. ``layers['hycnn_ot']`` (``'hycnn_ot_<slug>'`` if there are several targets) of ``adata`` or of
     the store: predicted expression of the source cells, float32, dense, shape (n_obs, n_vars). It is NaN for other
-    cells and for source cells without a prediction.
+    cells and for source cells without a prediction. If there are genes that the PCA did not use, also
+
+    ``adata.var['hycnn_ot_in_representation']``
+        Which genes it did use.
+    ``adata.varm['hycnn_ot_loadings']``
+        V, float32, shape (n_vars, d). With it, genes of a part of the cells are predicted as those of all cells, by
+        this function, :mod:`scot_hycnn.get` and :mod:`scot_hycnn.pl`.
 
     Raises
     ------
@@ -89,7 +99,7 @@ def decode(
     References
     ----------
     Lotfollahi, Wolf & Theis (2019), Nature Methods 16 (vector arithmetic in latent space), here with a linear decoder
-    and the residual of every cell.
+    and the residual of every cell. Golub, Heath & Wahba (1979), Technometrics 21 (generalised cross-validation).
 
     Examples
     --------
@@ -113,23 +123,21 @@ def decode(
         for slug in fit.slugs(target)
     }
     cells = next(iter(predictions.values()))  # source cells are the same for all targets
-    genes = find_genes(adata, cells.rep, cells.rows, layer=layer, decoder=decoder, clip=clip)
+    genes = find_genes(adata, fit, cells.rep, cells.rows, layer=layer, decoder=decoder, clip=clip)
     if path is None:
         for name in predictions:
             check_layer(adata, name, reads=genes.layer)
 
-    # The log says how many genes cannot change, since a PCA of highly variable genes leaves most of them out.
-    n_zero = 0 if genes.loadings is None else int((genes.loadings == 0).all(axis=1).sum())
-    verbs = "has no loadings and stays" if n_zero == 1 else "have no loadings and stay"
-    unmoved = f", of which {n_zero} {verbs} as measured" if n_zero else ""
-    start = logg.info(f"predicting {counted(adata.n_vars, 'gene')}{unmoved}")
+    start = logg.info(genes.summary)
+    if genes.problem:
+        logg.warning(genes.problem)
     # All layers are complete before the first is written; a store gets them block by block.
     if path is None:
         layers = {name: np.empty(adata.shape, dtype=np.float32) for name in predictions}
         for name, prediction in predictions.items():
             for span, block in _decoded(genes, prediction, block_size):
                 layers[name][span.start : span.stop] = block
-        added = commit(adata, {"layers": layers}, stacklevel=3)
+        added = commit(adata, {"layers": layers, **_learned(adata, key, genes)})
     else:
         with new_store(adata, path, with_genes=True) as store:
             for name, prediction in predictions.items():
@@ -138,6 +146,15 @@ def decode(
         added = f"written to {str(path)!r}"
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
+
+
+def _learned(adata: AnnData, key: str, genes: Genes) -> dict[str, dict[str, Any]]:
+    """Return coefficients that were learned from training cells, by which a part of the cells can be decoded later."""
+    if genes.loadings is None or genes.in_representation.all() or not genes.is_predicted.all():
+        return {}
+    if loadings_slot(key) in adata.varm:
+        return {}
+    return {"var": {mark_slot(key): genes.in_representation}, "varm": {loadings_slot(key): genes.loadings}}
 
 
 def _decoded(genes: Genes, prediction: Prediction, size: int) -> Iterator[tuple[range, Expression]]:

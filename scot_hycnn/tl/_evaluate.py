@@ -34,8 +34,9 @@ def evaluate(
     """Score a fit on held-out cells beside baselines and floor, and store the scores.
 
     :func:`scot_hycnn.metrics.evaluate` explains the scores, :func:`scot_hycnn.get.evaluation` returns them, and
-    :func:`scot_hycnn.pl.evaluation` draws them. The log says whether training cells are evaluated, and what is left
-    out.
+    :func:`scot_hycnn.pl.evaluation` draws them. Where groups are known, the row ``'all, same composition'`` is the one
+    to report. The log says whether training cells are evaluated, what is left out, and whether a map that was fitted
+    without groups carries cells into other groups.
 
     Parameters
     ----------
@@ -46,7 +47,8 @@ def evaluate(
     target
         Label of the target condition; None takes all targets of the fit.
     groupby
-        Column of ``obs`` whose groups are scored too, besides all cells together.
+        Column of ``obs`` whose groups are scored too, besides all cells together. None takes the ``group_key`` of the
+        fit; without one, the column of labels whose proportions differ most clearly between the conditions, if any do.
     mask_obs
         Evaluate these cells only: a boolean array, or the name of a boolean column of ``obs``.
     split_key
@@ -103,7 +105,7 @@ def evaluate(
             n_bootstrap=n_bootstrap,
             rng=rng,
         )
-    added = commit(adata, {"uns": {evaluation_slot(stem): evaluation_as_arrays(scores)}}, stacklevel=3)
+    added = commit(adata, {"uns": {evaluation_slot(stem): evaluation_as_arrays(scores)}})
     # Notes follow the scores, which take minutes: they say which scores are flattered, and what is left out.
     for note in scores.attrs["notes"]:
         logg.warning(note)

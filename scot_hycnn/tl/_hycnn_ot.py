@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import operator
-import warnings
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -21,12 +21,14 @@ from scot_hycnn import solver as _solver
 from scot_hycnn._anndata._conditions import Mask, counted, joined
 from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
 from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
+from scot_hycnn._warn import warn
 from scot_hycnn.solver import TrainingOptions, TransportMap
 from scot_hycnn.solver._fit import place_of
 from scot_hycnn.solver._options import check_options
 from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, far_cells, raise_together
 from scot_hycnn.solver.data._groups import Labels, groups_left_out, usable_groups
 from scot_hycnn.solver.model._families import UNBALANCED_SOLVERS
+from scot_hycnn.solver.model._summary import summary_of
 
 from ._threads import threads_of_scanpy
 
@@ -105,7 +107,8 @@ def hycnn_ot(  # type: ignore[misc]
     group_key
         Column of ``obs`` with groups of cells, such as cell types. Groups then have the same proportions in source and
         target, so that a shift of proportions is not taken for a response. Groups with fewer than five cells in either
-        condition are left out of the fit.
+        condition are left out of the fit. Without it, the log warns if the proportions of a column of labels differ
+        between the conditions by more than chance, and by 5 % of the cells or more.
     leave_out
         Cells that decide between networks and Gaussian map: ``'cells'``, random ones, for new cells of the same types;
         or ``'groups'``, whole groups of ``group_key`` at a time, for cells of new types.
@@ -121,7 +124,8 @@ def hycnn_ot(  # type: ignore[misc]
     rng
         Seed, or a generator that gives one. The same seed gives the same result.
     progress
-        Show a bar; None shows it in a terminal if the fit takes more than a second, unless scanpy's verbosity is 0.
+        Show a bar with the time that is left and the gain over the Gaussian map so far. None shows it in a terminal or
+        a notebook if the fit takes more than a second, unless scanpy's verbosity is 0.
     client
         A ``dask.distributed.Client`` (extra 'dask'): its workers fit the maps. See
         :func:`scot_hycnn.solver.fit_many`.
@@ -248,7 +252,8 @@ def hycnn_ot(  # type: ignore[misc]
     if group_key is not None:
         cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=skip_small), key)
     groups: Any = None if group_key is None else (cells.source.groups, [target.groups for target in cells.targets])
-    start = _announce(cells, device if client is None else "the workers of a cluster")
+    with _shown_by_default():
+        start = _announce(cells, device if client is None else "the workers of a cluster")
     announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse)
 
     # Fit, and move the cells.
@@ -262,9 +267,18 @@ def hycnn_ot(  # type: ignore[misc]
 
     # Write everything at once, and then log and warn of the outcomes: a warning may be an error.
     added = write_fit(adata, cells, fits, key=key, fill=fill, fallback=fallback)
-    logg.info("    finished", time=start, deep=added)
+    with _shown_by_default():
+        logg.info(f"    finished: {summary_of(maps)}", time=start, deep=added)
     _report_outcomes(adata, cells, maps, fits)
     return adata if copy else None
+
+
+@contextmanager
+def _shown_by_default() -> Iterator[None]:
+    """Log at scanpy's default verbosity, which shows only warnings: a fit takes minutes, and may keep no network."""
+    verbosity = scanpy_settings.verbosity
+    with verbosity.override("info") if int(verbosity) == 1 else nullcontext():
+        yield
 
 
 def _log_skipped(skipped: Sequence[tuple[str, int | str]]) -> None:
@@ -331,6 +345,8 @@ def _announce(cells: FitInput, place: str) -> datetime:
     """Log the fit that begins, and the targets that are left out; return the time."""
     if cells.skipped:
         _log_skipped(cells.skipped)
+    if cells.composition is not None:
+        logg.warning(cells.composition)
     named = [f"{target.label!r} ({target.n_training})" for target in cells.targets]
     targets = f"{len(named)} targets ({', '.join(named[:_MAX_NAMES])} ...)"
     start: datetime = logg.info(
@@ -386,6 +402,6 @@ def _report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMa
         example = f" ({outcome}), for instance to {labels[0]}" if len(numbers) > 1 else ""
         message = f"the map to {joined(labels, _MAX_NAMES)}{example}: {maps[numbers[0]].status}"
         if _solver.Outcome(outcome).is_trouble:
-            warnings.warn(message, UserWarning, stacklevel=3)
+            warn(message)
         else:
             logg.info(message)

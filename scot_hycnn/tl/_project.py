@@ -105,6 +105,6 @@ def project(
         # By the fingerprint, pl recognises positions that are older than the fit or the embedding.
         origin = {"basis": embedding.name, "n_neighbors": int(n_neighbors)}
         slots["uns"][name] = origin | {"fingerprint": projection_fingerprint(adata, results, embedding)}
-    added = commit(adata, slots, stacklevel=3)
+    added = commit(adata, slots)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None

@@ -85,9 +85,10 @@ def test_rows_and_columns(adata, scores):
     assert table.attrs["notes"] == []
     assert table.columns.tolist() == [
         "target", "group", "method", "metric", "value", "low", "high",
-        "vs_gaussian", "vs_gaussian_low", "vs_gaussian_high", "n_source", "n_target",
+        "vs_gaussian", "vs_gaussian_low", "vs_gaussian_high", "n_source", "n_target", "kept_group",
     ]  # fmt: skip
-    wanted = [(g, method, metric) for g in ("all", "a", "b") for method in METHODS for metric in OF_CLOUDS + OF_GENES]
+    metrics_of_groups, groups = [*OF_CLOUDS, "kept_group", *OF_GENES], ("all, same composition", "all", "a", "b")
+    wanted = [(group, method, metric) for group in groups for method in METHODS for metric in metrics_of_groups]
     assert list(zip(table["group"], table["method"], table["metric"], strict=True)) == wanted
     assert (table["target"] == "drug").all()
     for group in ("all", "a", "b"):
@@ -284,7 +285,8 @@ def test_the_seed_decides_and_without_bootstrap_there_are_no_intervals(adata, sc
     assert np.array_equal(np.random.get_state()[1], state)
     table = metrics.evaluate(adata, n_bootstrap=0)
     assert table.loc[table["method"] != "floor", ["low", "high"]].isna().all(axis=None)
-    np.testing.assert_allclose(table["value"], pick(scores, group="all")["value"], rtol=1e-6)
+    same = pick(scores[scores["metric"] != "kept_group"], group="all")
+    np.testing.assert_allclose(table["value"], same["value"], rtol=1e-6)
 
 
 # ---- which cells
@@ -369,7 +371,7 @@ def test_small_groups_are_left_out_and_noted(adata):
     table = metrics.evaluate(adata, groupby="cell_type", n_bootstrap=0)
     assert "fewer than 10" in note_of(table)
     assert "rare (9 and 12)" in note_of(table)
-    assert table["group"].unique().tolist() == ["all", "a", "b"]
+    assert table["group"].unique().tolist() == ["all, same composition", "all", "a", "b"]
     assert (pick(table, group="all")["n_source"] == 100).all()
     # Of hundreds of small groups, the first 20 are named.
     adata.obs["cell_type"] = pd.Categorical(np.arange(adata.n_obs) % 80)

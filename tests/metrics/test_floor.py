@@ -14,7 +14,7 @@ import scot_hycnn as sh
 from scot_hycnn import metrics
 from scot_hycnn.metrics._cloud_scores import cloud_scores
 from scot_hycnn.metrics._gene_scores import gene_scores
-from scot_hycnn.metrics._resampling import Resampling, Sums, interval
+from scot_hycnn.metrics._resampling import Resampling, Strata, Sums, interval
 
 N_GENES = 30
 OF_CLOUDS = ["energy_distance", "mmd", "w2_squared", "sinkhorn_divergence", "trace_ratio"]
@@ -76,7 +76,8 @@ def test_another_seed_changes_the_floor_by_a_fraction_of_its_interval(fit):
 def test_scores_do_not_depend_on_which_others_are_scored(fit):
     alone = evaluate(fit, n_bootstrap=3)
     beside = evaluate(fit, groupby="cell_type", n_bootstrap=3)
-    pd.testing.assert_frame_equal(alone, beside[beside["group"] == "all"].reset_index(drop=True))
+    beside = beside[(beside["group"] == "all") & (beside["metric"] != "kept_group")].reset_index(drop=True)
+    pd.testing.assert_frame_equal(*(table.drop(columns="kept_group") for table in (alone, beside)))
 
 
 @pytest.mark.parametrize("order", ["shuffled", "sorted"])
@@ -109,7 +110,7 @@ def test_splits_are_scored_as_the_metrics_of_arrays_score_them():
     rng = np.random.default_rng(0)
     y, genes, source = rng.normal(size=(31, 2)) * [3, 1], rng.normal(size=(31, 25)), rng.normal(size=(20, 25))
     genes[:, 0], source[:, 0] = 0.1, 0.1
-    draws = Resampling.draw(20, 31, 0, np.random.default_rng(1))
+    draws = Resampling.draw(Strata.one(20, 31), 0, np.random.default_rng(1))
     gammas = np.array([0.5, 0.1])
     traces = cloud_scores({}, y, draws, gammas=gammas, with_w2=False)["floor", "trace_ratio"]
     observed = Sums.of(draws.target, genes)
@@ -138,7 +139,7 @@ def test_the_interval_contains_the_score_of_another_experiment_of_half_the_cells
     covered = {metric: [] for metric in OF_CLOUDS}
     for seed in range(n_experiments):
         y, other = scale * rng.normal(size=(2, n, n_dims))
-        draws = Resampling.draw(n, n, 0, np.random.default_rng(seed))
+        draws = Resampling.draw(Strata.one(n, n), 0, np.random.default_rng(seed))
         scores = cloud_scores({}, y, draws, gammas=gammas, with_w2=True)
         a, b = other[: n // 2], other[n // 2 :]
         another = {
@@ -169,8 +170,9 @@ def test_mmd_does_not_depend_on_units(fit):
 def test_bandwidths_follow_the_rule(fit):
     table = evaluate(fit, groupby="cell_type", n_bootstrap=0)
     bandwidths = table.attrs["mmd_gamma"]["drug"]
-    assert list(bandwidths) == ["all", "a", "b"]
-    for group, gammas in bandwidths.items():
+    assert list(bandwidths) == ["all, same composition", "all", "a", "b"]
+    for group in ("all", "a", "b"):
+        gammas = bandwidths[group]
         rows = (fit.obs["condition"] == "drug") & fit.obs["held_out"]
         y = fit.obsm["X_pca"][rows if group == "all" else rows & (fit.obs["cell_type"] == group)]
         median = np.median(cdist(y, y, "sqeuclidean")[np.triu_indices(len(y), 1)])

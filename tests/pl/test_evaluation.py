@@ -6,13 +6,14 @@ from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 
 import scot_hycnn as sh
 
-METHODS = ["identity", "mean shift", "Gaussian map", "HyCNN-OT"]
+METHODS = ["no change", "mean shift", "Gaussian map", "HyCNN-OT"]
 
 
 def points(ax):
@@ -40,7 +41,7 @@ def test_methods_with_their_intervals(adata, scores):
     for (value, place), interval in zip(wanted, intervals, strict=True):
         np.testing.assert_allclose(interval, [[value - 0.01, place], [value + 0.01, place]])
     written = [text.get_text() for text in axes[0].texts]
-    assert written == ["floor", "7.07", "0.667", "0.031", "\N{MINUS SIGN}0.0035"]
+    assert written == ["replicate", "7.07", "0.667", "0.031", "\N{MINUS SIGN}0.0035"]
 
 
 def test_axis_labels_name_the_good_values(adata):
@@ -71,10 +72,42 @@ def test_a_score_a_hundred_times_the_best_leaves_the_rest_readable(adata):
     distance.get_figure().draw_without_rendering()
     places = distance.transAxes.inverted().transform(distance.transData.transform(points(distance)))[:, 0]
     assert -np.diff(places).max() > 0.1  # everyone apart
-    labels = [text.get_text() for text in distance.get_xticklabels()]
-    assert labels == ["0", "0.01", "0.1", "1", "\N{MINUS SIGN}0.01"]
-    boxes = sorted((text.get_window_extent() for text in distance.get_xticklabels()), key=lambda box: box.x0)
+    names_do_not_collide(distance)
+    labels = [text.get_text() for text in distance.get_xticklabels() if text.get_visible()]
+    assert labels[0] == "0"
+    assert {"0.1", "1"} <= {*labels} <= {"0", "0.01", "0.1", "1", "\N{MINUS SIGN}0.01"}
+
+
+def names_do_not_collide(ax):
+    texts = [text for text in ax.get_xticklabels() if text.get_visible() and text.get_text()]
+    boxes = sorted((text.get_window_extent() for text in texts), key=lambda box: box.x0)
     assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e-2, 1, 1e3])
+@pytest.mark.parametrize("group", ["all", None])
+def test_names_of_ticks_do_not_collide(adata, scale, group):
+    found = adata.uns["hycnn_ot_evaluation"]
+    for name in ("value", "low", "high"):
+        found[name][found["method"] == "identity"] *= scale
+    figure = sh.pl.evaluation(adata, group=group, return_fig=True)
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        names_do_not_collide(ax)
+
+
+@pytest.mark.parametrize("n", [200, 120])
+def test_the_title_says_which_cells_were_evaluated(adata, n):
+    adata.uns["hycnn_ot_evaluation"]["n_source"][:] = n
+    lines = sh.pl.evaluation(adata, return_fig=True).get_suptitle().split("\n")
+    assert lines[0] == "control → IFN-beta"
+    # The fit has 200 cells of each condition; others are not known.
+    assert lines[1] == f"{'cells of the fit' if n == 200 else 'evaluated cells'}, n = {n} and 200"
+    adata.obs["split"] = pd.Categorical(np.where(np.arange(400) % 4 == 0, "test", "train"))
+    adata.uns["hycnn_ot"]["params"]["split_key"] = "split"
+    for name in ("n_source", "n_target"):
+        adata.uns["hycnn_ot_evaluation"][name][:] = 50
+    assert "held-out, n = 50 and 50" in sh.pl.evaluation(adata, return_fig=True).get_suptitle()
 
 
 def test_a_score_that_is_not_defined_is_marked(adata):
@@ -96,7 +129,7 @@ def test_scores_without_intervals(adata):
 def test_groups_have_places_and_methods_have_colours(adata, group):
     figure = sh.pl.evaluation(adata, group=group, return_fig=True)
     ax = figure.axes[0]
-    assert ticks(ax) == ["B cells", "T cells"]
+    assert ticks(ax) == ["B cells\n(200, 200)", "T cells\n(200, 200)"]
     places = [place for _, place in points(ax)]
     assert places == [0, 1, 2, 3, 5, 6, 7, 8]
     colors = [to_hex(line.get_color()) for line in ax.get_lines()]
@@ -131,3 +164,38 @@ def test_one_of_several_targets(adata, new_scores):
         sh.pl.evaluation(adata, show=False)
     (ax,) = sh.pl.evaluation(adata, target="IL-2", metrics="trace_ratio", show=False)
     assert len(points(ax)) == 4
+
+
+# ---- the row that counts, and the Gaussian map
+
+
+def test_the_row_of_the_same_composition_is_drawn_if_there_is_one(adata, new_scores):
+    adata.uns["hycnn_ot_evaluation"] = new_scores(groups=("all, same composition", "all", "B cells"))
+    found = adata.uns["hycnn_ot_evaluation"]
+    found["value"][(found["group"] == "all") & (found["method"] == "hycnn_ot")] = 77
+    (ax,) = sh.pl.evaluation(adata, metrics="trace_ratio", show=False)
+    assert 77 not in [x for x, _ in points(ax)]
+    assert "all, same composition" in ax.figure.get_suptitle()
+    (ax,) = sh.pl.evaluation(adata, group="all", metrics="trace_ratio", show=False)
+    assert 77 in [x for x, _ in points(ax)]
+    (ax,) = sh.pl.evaluation(adata, group=None, metrics="trace_ratio", show=False)
+    assert len(points(ax)) == len(METHODS)  # of the one group
+
+
+def test_a_fit_that_kept_the_gaussian_map_is_drawn_once(adata):
+    table = adata.uns["hycnn_ot_evaluation"]
+    for name in ("value", "vs_gaussian", "vs_gaussian_low", "vs_gaussian_high"):
+        table[name][table["method"] == "hycnn_ot"] = table[name][table["method"] == "gaussian"]
+    for name in ("vs_gaussian", "vs_gaussian_low", "vs_gaussian_high"):
+        table[name][np.isin(table["method"], ["hycnn_ot", "gaussian"])] = 0.0
+    axes = sh.pl.evaluation(adata, metrics=["energy_distance", "trace_ratio"], show=False)
+    assert len(points(axes[0])) == 3
+    assert "Gaussian" in ticks(axes[0])[-1]
+    assert "HyCNN-OT" in ticks(axes[0])[-1]
+
+
+def test_a_fitted_gaussian_map_has_exactly_the_scores_of_the_baseline(adata):
+    sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=3, potential="gaussian", key_added="closed")
+    sh.tl.evaluate(adata, "closed", n_bootstrap=2)
+    (ax,) = sh.pl.evaluation(adata, "closed", metrics="energy_distance", show=False)
+    assert len(points(ax)) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -67,13 +68,129 @@ def test_the_list_of_plots_is_complete():
     assert {getattr(plot, "func", plot).__name__ for plot in PLOTS} | {"report"} == set(sh.pl.__all__)
 
 
-def test_arrows_join_medians(adata):
+def test_an_arrow_is_the_way_of_the_cell_nearest_to_the_medians(adata):
     arrows = quiver(sh.pl.transport(adata, n_grid=1, show=False))
     control = (adata.obs["condition"] == "control").to_numpy()
     x, moved = adata.obsm["X_pca"][control, :2], adata.obsm["X_hycnn_ot"][control, :2]
-    np.testing.assert_allclose(arrows.get_offsets(), np.median(x, 0)[None], rtol=1e-5)
-    expected = np.median(moved, 0) - np.median(x, 0)
-    np.testing.assert_allclose([arrows.U[0], arrows.V[0]], expected, rtol=1e-4)
+    nearest = (((x - np.median(x, 0)) ** 2).sum(1) + ((moved - np.median(moved, 0)) ** 2).sum(1)).argmin()
+    np.testing.assert_allclose(arrows.get_offsets(), x[[nearest]], rtol=1e-5)
+    np.testing.assert_allclose([arrows.U[0], arrows.V[0]], (moved - x)[nearest], rtol=1e-4)
+
+
+def ends(ax):
+    arrows = quiver(ax)
+    return arrows.get_offsets(), arrows.get_offsets() + np.column_stack([arrows.U, arrows.V])
+
+
+def rows_of(points, table):
+    """Return the row of the table at each of the points."""
+    distance = np.linalg.norm(points[:, None] - table, axis=2)
+    assert distance.min(axis=1).max() < 1e-3
+    return distance.argmin(axis=1)
+
+
+@pytest.mark.parametrize("basis", [None, "umap"])
+def test_one_arrow_for_each_category_leads_from_a_cell_to_where_it_moves(adata, control, basis):
+    sh.tl.project(adata)
+    before = adata.obsm["X_pca" if basis is None else "X_umap"][control][:, :2]
+    after = adata.obsm["X_hycnn_ot" if basis is None else "X_umap_hycnn_ot"][control][:, :2]
+    starts, stops = ends(sh.pl.transport(adata, basis=basis, color="cell_type", show=False))
+    cells = rows_of(starts, before)
+    np.testing.assert_allclose(stops, after[cells], atol=1e-3)
+    labels = adata.obs["cell_type"][control].astype(str).to_numpy()
+    assert len(set(labels[cells])) == len(cells) > 1
+    sizes = adata.obs["cell_type"][control].value_counts()
+    assert all(sizes[label] >= 10 for label in labels[cells])
+
+
+def test_a_fit_with_groups_draws_an_arrow_for_each_of_them(adata):
+    adata.uns["hycnn_ot"]["params"]["group_key"] = "cell_type"
+    ax = sh.pl.transport(adata, show=False)
+    wanted = sh.pl.transport(adata, color="cell_type", show=False)
+    np.testing.assert_array_equal(ends(ax)[0], ends(wanted)[0])
+    assert ax.get_legend().get_title().get_text() == "cell_type"
+    by_number = sh.pl.transport(adata, color="hycnn_ot_displacement", show=False)
+    np.testing.assert_array_equal(ends(by_number)[0], ends(wanted)[0])
+
+
+def test_predicted_cells_between_islands_are_left_out(adata, control):
+    """Two islands far apart; some predicted cells lie halfway, where no cell is."""
+    rng = np.random.default_rng(0)
+    adata.obsm["X_umap"] = rng.normal(size=(400, 2)) + np.where(control, 0, 50)[:, None]
+    sh.tl.project(adata)
+    lost = np.flatnonzero(control)[:30]
+    adata.obsm["X_umap_hycnn_ot"][control] = adata.obsm["X_umap"][~control]
+    adata.obsm["X_umap_hycnn_ot"][lost] = 25.0
+    _, stops = ends(sh.pl.transport(adata, basis="umap", show=False))
+    assert len(stops) > 0
+    assert (np.linalg.norm(stops - 25, axis=1) > 10).all()
+    panel = sh.pl.embedding(adata, basis="umap", show=False)[1]
+    assert len(panel.collections[1].get_offsets()) == 170
+    assert "30 cells" in sh.pl.transport(adata, basis="umap", show=False).get_title()
+    assert len(sh.pl.embedding(adata, show=False)[1].collections[1].get_offsets()) == 200
+
+
+def test_the_plane_has_the_dimensions_that_change_most(adata, control):
+    adata.obsm["X_hycnn_ot"][control] = adata.obsm["X_pca"][control, :5] + np.array([0, 3, 0, -4, 1], np.float32)
+    ax = sh.pl.transport(adata, show=False)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("PC2", "PC4")
+    starts, stops = ends(ax)
+    np.testing.assert_allclose(stops - starts, np.tile([3.0, -4.0], (len(starts), 1)), atol=1e-4)
+    assert sh.pl.embedding(adata, show=False)[0].get_xlabel() == "PC2"
+
+
+# ---- held-out cells
+
+
+@pytest.fixture
+def split(adata):
+    """Cells with a split, which the fit was made with; all that a figure may draw are rows of the test cells."""
+    adata.obs["split"] = pd.Categorical(np.where(np.arange(400) % 4 == 0, "test", "train"))
+    adata.uns["hycnn_ot"]["params"]["split_key"] = "split"
+    return adata
+
+
+def texts(figure):
+    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
+
+
+@pytest.mark.parametrize("plot", [plot for plot in PLOTS if plot not in (sh.pl.history, PLOTS[6])])
+def test_figures_say_which_cells_they_show_and_how_many(split, plot):
+    assert "held-out, n = 50 and 50" in texts(plot(split, return_fig=True))
+    del split.uns["hycnn_ot"]["params"]["split_key"]
+    assert "cells of the fit, n = 200 and 200" in texts(plot(split, return_fig=True))
+
+
+def test_held_out_cells_are_drawn(split, control):
+    test = (split.obs["split"] == "test").to_numpy()
+    ax = sh.pl.transport(split, color="cell_type", show=False)
+    for drawn, chosen in zip(ax.collections[:2], (test & ~control, test & control), strict=True):
+        wanted = split.obsm["X_pca"][chosen, :2]
+        np.testing.assert_array_equal(np.sort(drawn.get_offsets(), axis=0), np.sort(wanted, axis=0))
+    panels = sh.pl.embedding(split, basis="umap", show=False)
+    for panel, chosen in zip(panels[::2], (test & control, test & ~control), strict=True):
+        drawn, wanted = panel.collections[1].get_offsets(), split.obsm["X_umap"][chosen]
+        np.testing.assert_allclose(np.sort(drawn, axis=0), np.sort(wanted, axis=0), rtol=1e-6)
+
+
+def test_predicted_cells_are_placed_among_all_cells_also_if_some_are_drawn(split, control):
+    sh.tl.project(split)
+    test = (split.obs["split"] == "test").to_numpy()
+    drawn = sh.pl.embedding(split, basis="umap", show=False)[1].collections[1].get_offsets()
+    fresh = sh.pl.embedding(split, basis="umap", n_neighbors=5, show=False)[1].collections[1].get_offsets()
+    np.testing.assert_allclose(np.sort(fresh, axis=0), np.sort(drawn, axis=0), atol=1e-5)
+    assert len(rows_of(drawn, split.obsm["X_umap_hycnn_ot"][test & control])) > 40
+
+
+def test_all_cells_are_drawn_if_a_condition_has_no_held_out_cells(split, control):
+    split.obs.loc[control, "split"] = "train"
+    assert "cells of the fit, n = 200 and 200" in sh.pl.transport(split, show=False).get_title()
+
+
+def test_colours_of_numbers_end_at_their_99th_percentile(adata, control):
+    adata.obs.loc[adata.obs_names[control][0], "hycnn_ot_displacement"] = 1e6
+    bar = sh.pl.transport(adata, color="hycnn_ot_displacement", return_fig=True).axes[1]
+    assert bar.get_ylim()[1] < 1e5
 
 
 @pytest.mark.parametrize("basis", [None, "umap"])
@@ -143,14 +260,15 @@ def test_no_streams_where_few_cells_pass(adata, control, n, drawn):
 
 def test_the_stored_projection_is_drawn(adata, control):
     sh.tl.project(adata)
-    # A mark that no projection would give: all predicted cells at one place.
-    adata.obsm["X_umap_hycnn_ot"][control] = [3.0, 4.0]
-    arrow = quiver(sh.pl.transport(adata, basis="umap", n_grid=1, show=False))
-    np.testing.assert_allclose(arrow.get_offsets()[0] + [arrow.U[0], arrow.V[0]], [3, 4], rtol=1e-5)
+    # A mark that no projection would give: all predicted cells at the place of one measured cell.
+    mark = adata.obsm["X_umap"][control][0].copy()
+    adata.obsm["X_umap_hycnn_ot"][control] = mark
+    (stop,) = ends(sh.pl.transport(adata, basis="umap", n_grid=1, show=False))[1]
+    np.testing.assert_allclose(stop, mark, rtol=1e-4)
     drawn = sh.pl.embedding(adata, basis="umap", show=False)[1].collections[1].get_offsets()
-    np.testing.assert_array_equal(drawn, np.tile([3.0, 4.0], (200, 1)))
-    fresh = quiver(sh.pl.transport(adata, basis="umap", n_grid=1, n_neighbors=5, show=False))
-    assert abs(fresh.get_offsets()[0] + [fresh.U[0], fresh.V[0]]).max() < 1
+    np.testing.assert_array_equal(drawn, np.tile(mark, (200, 1)))
+    fresh = sh.pl.embedding(adata, basis="umap", n_neighbors=5, show=False)[1].collections[1].get_offsets()
+    assert np.ptp(fresh, axis=0).min() > 0.1
 
 
 def test_a_projection_of_another_fit_is_not_drawn(adata, control):
@@ -248,7 +366,7 @@ def test_embedding_panels_and_overlay(adata):
 
 def test_a_colour_bar_and_grey_cells_are_both_explained(adata):
     ax = sh.pl.transport(adata, color="hycnn_ot_displacement", show=False)
-    assert ax.get_figure().axes[1].get_ylabel() == "hycnn_ot_displacement"
+    assert ax.get_figure().axes[1].get_ylabel() == "displacement (X_pca)"
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["(IFN-beta cells)"]
     assert box(ax).width > 0.95 * box(ax).height
 
@@ -262,8 +380,13 @@ def test_bands_of_several_targets_are_fainter(adata):
     two, one = (sh.pl.history(adata, key, show=False) for key in ("two", "hycnn_ot"))
     assert len(two.collections) == 2
     assert max(band.get_alpha() for band in two.collections) < one.collections[0].get_alpha()
-    assert "lower is better" in one.get_ylabel()
     assert "Gaussian map" in one.get_ylabel()
+
+
+def test_history_says_how_many_validation_cells_there_are(adata):
+    ax = sh.pl.history(adata, show=False)
+    validation = adata.uns["hycnn_ot"]["validation"]["IFN-beta"]
+    assert f"n = {validation['n_source']} and {validation['n_target']}" in ax.get_title()
 
 
 def test_history_shows_the_gaussian_map(adata):
@@ -335,14 +458,16 @@ def test_genes_need_measured_and_predicted_values(adata, control):
     adata.layers["hycnn_ot"][np.flatnonzero(control)[:7]] = np.nan
     with pytest.raises(ValueError, match=r"adata.layers\['hycnn_ot'\] .* 7 of the 200 "):
         sh.pl.marginals(adata, names="ISG20", show=False)
-    predicted = adata.layers.pop("hycnn_ot")
+    predicted, loadings = adata.layers.pop("hycnn_ot"), adata.varm.pop("PCs")
+    adata.uns["hycnn_ot"]["rep"]["fingerprint"] = ""
     for plot in (partial(sh.pl.marginals, names="ISG20"), sh.pl.deg):
-        with pytest.raises(ValueError, match=r"'hycnn_ot'.*sh.tl.decode"):
+        with pytest.raises(ValueError, match=r"'X_pca'.*decoder="):
             plot(adata, show=False)
-    adata.layers["hycnn_ot"] = np.nan_to_num(predicted)
-    adata.X = None
-    with pytest.raises(ValueError, match="X"):
-        sh.pl.marginals(adata, names="ISG20", show=False)
+    adata.varm["PCs"], adata.X = loadings, None
+    for layer in (None, np.nan_to_num(predicted)):
+        with pytest.raises(ValueError, match="X"):
+            sh.pl.marginals(adata, names="ISG20", show=False)
+        adata.layers["hycnn_ot"] = np.zeros(adata.shape) if layer is None else layer
 
 
 def test_one_dimension_and_no_training(adata):

@@ -195,3 +195,19 @@ def test_wrong_options(adata, tmp_path, unchanged, options, message):
 def test_wrong_paths(adata, tmp_path, path, error, message):
     with pytest.raises(error, match=message):
         sh.pl.report(adata, tmp_path / path)
+
+
+def test_the_page_opens_with_the_same_composition(adata, page):
+    """Groups of the fit are scored by default, and a fit that kept the Gaussian map stands once."""
+    sh.tl.hycnn_ot(
+        adata, "control", "IFN-beta", n_pcs=3, potential="gaussian", group_key="cell_type", key_added="closed"
+    )
+    sh.tl.evaluate(adata, "closed", n_bootstrap=2)
+    (target,) = content(page(adata, key="closed"))["targets"]
+    assert target["scores"]["headline"] == "all, same composition"
+    assert {"all", "all, same composition", "CD19+ B"} <= set(target["scores"]["groups"])
+    methods = {row[1] for row in target["scores"]["rows"]}
+    assert "gaussian" not in methods
+    assert methods & set(content(page(adata, key="closed"))["methods"]) == methods - {"floor"}
+    assert "kept_group" in {row[2] for row in target["scores"]["rows"]}
+    assert target["verdict"]["details"]

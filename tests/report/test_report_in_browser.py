@@ -249,10 +249,19 @@ def test_scores_of_other_metrics_and_groups(page):
     page.choose("#metric", "Pearson Δ")
     assert page("#scores-chart").get_attribute("innerHTML") != before
     assert "not defined" in page("#scores-chart").text  # of the identity
-    assert "All evaluated cells: 200 source and 100 observed" in page("#scores-note").text
     groups = page.texts("#score-group option")
+    assert groups[0] == "all, same composition"
+    assert page.run("return document.getElementById('score-group').value") == groups[0]
     page.choose("#score-group", groups[1])
-    assert page("#scores-note").text.startswith(groups[1])
+    assert "200 source and 100 observed" in page("#scores-note").text
+    page.choose("#score-group", groups[2])
+    assert page("#scores-note").text.startswith(groups[2])
+
+
+def test_the_choice_of_the_map_is_folded_away(page):
+    assert not page("#verdict-details").is_displayed()
+    page.click("#verdict summary")
+    assert "validation cells" in page("#verdict-details").text
 
 
 @pytest.mark.parametrize("section", ["groups", "scores"])

@@ -164,6 +164,7 @@ READERS = {
     "get.history": (lambda adata, **target: sh.get.history(adata, **target).to_numpy(dtype=object), 0.7),
     "get.transported": (sh.get.transported, 0.15),
     "get.predicted": (sh.get.predicted, 0.1),
+    "get.deg": (sh.get.deg, 0.1),
     "get.evaluation": (lambda adata, **_: sh.get.evaluation(adata), 0.7),
     "metrics.evaluate": (lambda adata, **target: sh.metrics.evaluate(adata, n_bootstrap=0, **target), 0.05),
     "cli.info": (lambda *_, **__: info(Path("cells.h5ad")), 0.7),

@@ -49,7 +49,7 @@ def test_the_table_of_metrics_evaluate_comes_back_from_files(fit, suffix, tmp_pa
     for adata in (fit, back):
         table = sh.get.evaluation(adata)
         pd.testing.assert_frame_equal(table, expected, check_dtype=False)
-        assert {"T/cell", "B β", "all"} == set(table["group"])
+        assert {"T/cell", "B β", "all", "all, same composition"} == set(table["group"])
         assert table.attrs["mmd_gamma"] == expected.attrs["mmd_gamma"]
     assert len(expected.attrs["mmd_gamma"]["IFN-beta"]["all"]) == 5
 

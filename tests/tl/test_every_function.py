@@ -126,6 +126,7 @@ def steps(adata: AnnData, source: Any, target: Any, path: Any, dimension: str = 
         "get.model": lambda: (sh.get.model(adata, target=target).transport(np.ones((2, 3))), []),
         "get.transported": lambda: stacked(sh.get.transported(adata, target=target)),
         "get.predicted": lambda: stacked(sh.get.predicted(adata, target=target)),
+        "get.deg": lambda: table(sh.get.deg(adata, target=target, **groups)),
         "pl.transport": lambda: drawn(sh.pl.transport(adata, color="group", basis="umap", **figure)),
         "pl.embedding": lambda: drawn(sh.pl.embedding(adata, color="group", **figure)),
         "pl.history": lambda: drawn(sh.pl.history(adata, **figure)),
@@ -319,13 +320,23 @@ NOT_FINITE: Says = {"tl.hycnn_ot": "'X_pca' has NaN or infinite values in 1 of 3
 NO_SCORES: Says = dict.fromkeys(("get.evaluation", "pl.evaluation"), "no evaluation")
 NO_GENES: Says = {"pp.pca": "NaN or infinity in 1 of 120 cells", "pl.report": "NaN, masked or infinite"}
 NO_GENES |= dict.fromkeys(("tl.decode", "tl.evaluate", "metrics", "get.predicted"), "adata.X has NaN or infinite")
-NO_GENES |= {"pl.deg": "lacks 'hycnn_ot'. Run sh.tl.decode", "pl.marginals": "lacks 'hycnn_ot'", "pl.mean": None}
+NO_GENES |= dict.fromkeys(("get.deg", "pl.deg", "pl.mean", "pl.marginals"), "NaN, masked or infinite|NaN or infinite")
 RENAMED: Says = dict.fromkeys(("tl.transport", "tl.decode", "tl.evaluate", "tl.project", "metrics"), "were renamed")
-RENAMED |= NO_SCORES | dict.fromkeys(("get.transported", "get.predicted", "pl"), "were renamed")
-BY_GROUP = ("tl.evaluate", "metrics", "pl.transport", "pl.embedding", "pl.mean", "pl.disp", "pl.deg", "pl.report")
-NUMBERS_IN_X: Says = {"pp.pca": "adata.X holds values of dtype object; pca needs numbers", "pl.mean": None}
+RENAMED |= NO_SCORES | dict.fromkeys(("get.transported", "get.predicted", "get.deg", "pl"), "were renamed")
+BY_GROUP = (
+    "get.deg",
+    "tl.evaluate",
+    "metrics",
+    "pl.transport",
+    "pl.embedding",
+    "pl.mean",
+    "pl.disp",
+    "pl.deg",
+    "pl.report",
+)
+NUMBERS_IN_X: Says = {"pp.pca": "adata.X holds values of dtype object; pca needs numbers"}
 NUMBERS_IN_X |= dict.fromkeys(("tl.decode", "tl.evaluate", "metrics", "get.predicted"), "of dtype object")
-NUMBERS_IN_X |= {"pl.deg": "lacks 'hycnn_ot'", "pl.marginals": "lacks 'hycnn_ot'", "pl.report": "of dtype object"}
+NUMBERS_IN_X |= dict.fromkeys(("get.deg", "pl.deg", "pl.mean", "pl.marginals", "pl.report"), "of dtype object")
 
 # How to spoil, whether after the fit, and what is said.
 CASES: dict[str, tuple[Any, bool, Says]] = {

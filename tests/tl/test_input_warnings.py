@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from pathlib import Path
 from warnings import catch_warnings, simplefilter
 
@@ -294,3 +296,99 @@ def test_few_rows_of_expression_are_read():
     adata.X = whole.map_blocks(block, dtype=whole.dtype, meta=np.empty((0, 0)))
     sh.tl.hycnn_ot(adata, *LABELS, groupby="condition", potential="gaussian", predict=False)
     assert 0 < sum(read) <= 100
+
+
+# ---- proportions of groups
+
+
+def two_proportions(first, second, n=400, seed=0, **columns):
+    """Cells of two conditions whose labels have these shares, drawn at random."""
+    rng = np.random.default_rng(seed)
+    labels = [rng.choice(list(shares), size=n, p=list(shares.values())) for shares in (first, second)]
+    obs = pd.DataFrame({"condition": np.repeat(LABELS, n), "type": np.concatenate(labels)}).assign(**columns)
+    obs.index = [f"cell{i}" for i in range(2 * n)]
+    return AnnData(obs=obs, obsm={"X_pca": rng.normal(size=(2 * n, 3)).astype(np.float32)})
+
+
+def log_of(adata, capsys, **options):
+    before, sc.settings.logfile = sc.settings.logfile, sys.stderr
+    try:
+        sh.tl.hycnn_ot(adata, *LABELS, potential="gaussian", groupby="condition", **options)
+    finally:
+        sc.settings.logfile = before
+    return [line for line in capsys.readouterr().err.splitlines() if "proportions of" in line]
+
+
+HALF, THIRD = {"a": 0.5, "b": 0.3, "c": 0.2}, {"a": 0.3, "b": 0.5, "c": 0.2}
+
+
+def test_proportions_that_differ_are_logged_in_one_line(capsys):
+    (line,) = log_of(two_proportions(HALF, THIRD), capsys)
+    assert line.startswith("WARNING")
+    assert "group_key='type'" in line
+    shares = {name: [int(share) for share in found] for name, *found in re.findall(r"'(\w)' (\d+)% → (\d+)%", line)}
+    assert shares["a"] == pytest.approx([50, 30], abs=6)
+    assert shares["b"] == pytest.approx([30, 50], abs=6)
+
+
+@pytest.mark.parametrize(
+    "case", ["group_key", "same shares", "small difference", "few cells", "batch", "hundreds", "numbers", "the split"]
+)
+def test_nothing_is_said(capsys, case):
+    adata, options = two_proportions(HALF, THIRD), {}
+    rng = np.random.default_rng(1)
+    if case == "group_key":
+        options["group_key"] = "type"
+    elif case == "same shares":
+        adata = two_proportions(HALF, HALF)
+    elif case == "small difference":  # beyond chance, and of no consequence
+        adata = two_proportions({"a": 0.5, "b": 0.5}, {"a": 0.53, "b": 0.47}, n=20_000)
+    elif case == "few cells":  # large, and not beyond chance
+        adata = two_proportions({"a": 0.5, "b": 0.5}, {"a": 0.6, "b": 0.4}, n=30)
+    elif case == "batch":  # one or two for each condition
+        adata.obs["type"] = adata.obs["condition"].astype(str) + rng.choice(["1", "2"], size=adata.n_obs)
+    elif case == "hundreds":
+        adata.obs["type"] = [f"clone{i}" for i in rng.integers(300, size=400)] + [f"clone{i}" for i in range(400)]
+    elif case == "numbers":
+        adata.obs["type"] = np.where(adata.obs["type"] == "a", 1, 2)
+    elif case == "the split":
+        adata.obs["type"] = np.where(adata.obs["type"] == "a", "train", "test")
+        options["split_key"] = "type"
+    assert log_of(adata, capsys, **options) == []
+
+
+def test_types_are_named_rather_than_their_subtypes(capsys):
+    adata = two_proportions(HALF, THIRD)
+    subtype = np.random.default_rng(0).choice(["1", "2"], size=adata.n_obs)
+    adata.obs["subtype"] = pd.Categorical(adata.obs["type"].astype(str) + subtype)
+    (line,) = log_of(adata, capsys)
+    assert "group_key='type'" in line
+    assert "'subtype'" in line
+
+
+def test_a_type_that_is_held_out_of_one_condition_is_seen(capsys):
+    adata = two_proportions(HALF, HALF)
+    held_out = (adata.obs["type"] == "c") & (adata.obs["condition"] == LABELS[1])
+    adata.obs["split"] = np.where(held_out, "test", "train")
+    assert "'c' " in log_of(adata, capsys, split_key="split")[0]
+
+
+def test_one_of_several_targets(capsys):
+    adata = two_proportions(HALF, HALF)
+    other = two_proportions(THIRD, THIRD, seed=1)
+    other.obs["condition"] = np.repeat(["other", "rest"], 400)
+    both = anndata.concat([adata, other], index_unique="-")
+    before, sc.settings.logfile = sc.settings.logfile, sys.stderr
+    try:
+        sh.tl.hycnn_ot(both, LABELS[0], [LABELS[1], "other"], potential="gaussian", groupby="condition")
+    finally:
+        sc.settings.logfile = before
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "proportions of" in line]
+    assert "1 of 2 targets" in line
+    assert "'other'" in line
+
+
+def test_random_divisions_give_no_alarm(capsys):
+    """Of 40 random divisions of one population, none is said to differ; 1 of 1,100 was where more were tried."""
+    shares = {"a": 0.4, "b": 0.3, "c": 0.2, "d": 0.07, "e": 0.03}
+    assert [seed for seed in range(40) if log_of(two_proportions(shares, shares, n=150, seed=seed), capsys)] == []

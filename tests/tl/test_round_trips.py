@@ -224,3 +224,19 @@ def test_values_of_others_are_refused_or_announced(fitted, unchanged, case):
     getattr(fitted, slot)[name] = np.ones(shape.get(slot, (3,)))
     with unchanged(fitted), pytest.raises((ValueError, UserWarning), match=rf"(?=.*{name})(?=.*([Rr]eplac|overwrite))"):
         write(fitted)
+
+
+@pytest.mark.parametrize("form", ["h5ad", "zarr 2"])
+def test_a_fit_that_left_groups_out_comes_back(form, tmp_path):
+    """The names of these groups are strings in an array, which files give back as objects."""
+    rng = np.random.default_rng(0)
+    obs = pd.DataFrame({"condition": np.repeat(["control", "drug"], 60)}, index=[f"c{i}" for i in range(120)])
+    obs["cell_type"] = np.tile(np.repeat(["B", "T", "rare"], [30, 27, 3]), 2)
+    adata = anndata.AnnData(obs=obs, obsm={"X_pca": rng.normal(size=(120, 2)).astype(np.float32)})
+    sh.tl.hycnn_ot(adata, "control", "drug", group_key="cell_type", potential="gaussian")
+    back = through_file(adata, form, tmp_path)
+    assert list(sh.get.model(back).validation["groups_left_out"]) == ["rare"]
+    sh.get.model(back).save(tmp_path / "map.safetensors")
+    assert list(sh.solver.TransportMap.load(tmp_path / "map.safetensors").validation["groups_left_out"]) == ["rare"]
+    sh.tl.transport(back, key_added="again")
+    np.testing.assert_array_equal(back.obsm["X_again"], adata.obsm["X_hycnn_ot"])

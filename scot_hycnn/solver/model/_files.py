@@ -92,7 +92,11 @@ def _damaged(problem: str) -> ValueError:
 def _is_plain(value: object) -> bool:
     """Return whether a file can hold a value."""
     if isinstance(value, np.ndarray):
-        return value.dtype.kind in "biufU"
+        # Strings come back from .h5ad and .zarr files as objects, or as strings of variable width.
+        is_text = value.dtype.kind == "T" or (
+            value.dtype == object and all(isinstance(text, str) for text in value.flat)
+        )
+        return value.dtype.kind in "biufU" or is_text
     if isinstance(value, (list, tuple)):
         return all(isinstance(entry, (str, int, float, np.generic)) for entry in value)
     return value is None or isinstance(value, (str, int, float, np.generic))
@@ -245,7 +249,7 @@ def _separate(state: Mapping[str, Any], prefix: str, arrays: dict[str, Any]) -> 
     for key, value in state.items():
         if isinstance(value, Mapping):
             plain[key] = _separate(value, f"{prefix}{key}/", arrays)
-        elif isinstance(value, np.ndarray) and value.dtype.kind == "U":
+        elif isinstance(value, np.ndarray) and value.dtype.kind in "UOT":
             plain[key] = value.tolist()  # safetensors holds numbers only; `checked` makes an array of it again
         elif isinstance(value, np.ndarray):
             arrays[prefix + key] = np.array(value, order="C")

@@ -23,6 +23,7 @@ from scot_hycnn.solver.runtime._device import in_threads, n_parts, resolve_devic
 from ._blended import Blended, Support, as_numpy
 from ._families import UNBALANCED_SOLVERS
 from ._files import MAX_HEADER, REPORTS, SCHEMA_VERSION, checked, load, save
+from ._summary import as_html, as_text, lines_of
 
 Array = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -71,7 +72,7 @@ class Outcome(StrEnum):
         return self in (Outcome.RECOVERED, Outcome.UNSOLVED, Outcome.WORSE)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TransportMap:
     r"""Optimal transport map :math:`T = \nabla f` of a fitted convex potential f.
 
@@ -174,6 +175,13 @@ class TransportMap:
     support: Support | None = None
     origin: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+
+    def __repr__(self) -> str:
+        """Return what was fitted, what was chosen and how good it is, in five lines."""
+        return as_text(*lines_of(self))
+
+    def _repr_html_(self) -> str:
+        return as_html(*lines_of(self))
 
     @property
     def ok(self) -> bool:

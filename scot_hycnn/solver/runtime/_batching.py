@@ -20,7 +20,7 @@ from scot_hycnn.solver.data._task import Task
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
 from scot_hycnn.solver.model._families import GAUSSIAN, make_potential
 from scot_hycnn.solver.model._map import TransportMap
-from scot_hycnn.solver.selection._blend import GroupScores, leave_groups_out
+from scot_hycnn.solver.selection._blend import MAX_FOLDS, GroupScores, leave_groups_out
 from scot_hycnn.solver.selection._final_map import final_map
 from scot_hycnn.solver.training._loop import train
 
@@ -39,7 +39,7 @@ def fit_tasks(
     tasks: Sequence[Task], progress: bool | None, folder: CheckpointFolder | None
 ) -> Iterator[tuple[int, TransportMap]]:
     """Fit maps in batches; yields the number of each task with its map, finished and interrupted ones first."""
-    with progress_bar([task.settings.max_steps for task in tasks], show=progress) as update:
+    with progress_bar([_cost(task.settings) for task in tasks], show=progress) as update:
         # Batches that were interrupted stay together: in another batch the same map has other rounding.
         begun = [] if folder is None else [b for b in batches(tasks) if folder.has_begun([tasks[k] for k in b])]
         left = []
@@ -48,7 +48,7 @@ def fit_tasks(
             if finished is None:
                 left.append(number)
             else:
-                update(tasks[number].settings.max_steps)
+                update(_cost(tasks[number].settings))
                 yield number, finished
         for batch in [*begun, *batches(tasks, left=left)]:
             members = [tasks[number] for number in batch]
@@ -84,6 +84,11 @@ def batches(
     return found
 
 
+def _cost(settings: Settings) -> float:
+    """Return the steps of a map, those without each group included, in which half of the networks train."""
+    return settings.max_steps * (1 + MAX_FOLDS / 2 * (settings.leave_out == "groups"))
+
+
 def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder | None) -> list[TransportMap]:
     """Fit maps with the same options together."""
     started, settings = time.perf_counter(), tasks[0].settings
@@ -115,7 +120,7 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
     if settings.potential == GAUSSIAN:
         theta = network.init(1, torch.Generator().manual_seed(settings.rng))
         trained = [Trained(theta, cells, keep_gaussian=True) for cells in clouds]
-        update(settings.max_steps * len(tasks))
+        update(_cost(settings) * len(tasks))
     else:
         in_training = clouds if settings.balanced else [cells.centred() for cells in clouds]
         trained = train(network, settings, in_training, progress=update, **_checkpointing(folder, state_path, settings))
@@ -123,11 +128,16 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
     # Choose: blend each ensemble with its Gaussian map, on held-out cells or by cross-validation over groups.
     left_out: dict[int, GroupScores] = {}
     for number, (x, y, groups) in grouped.items():
-        if not trained[number].keep_gaussian:
-            path = state_path and state_path.with_suffix(f".folds{number}.checkpoint")
-            checkpointing = _checkpointing(folder, path, settings)
-            train_folds = partial(train, network, progress=lambda *_: None, **checkpointing)
-            left_out[number] = leave_groups_out(x, y, groups, settings, network, train=train_folds)
+        if trained[number].keep_gaussian:
+            update(_cost(settings) - settings.max_steps)
+            continue
+        path = state_path and state_path.with_suffix(f".folds{number}.checkpoint")
+        checkpointing = _checkpointing(folder, path, settings)
+        share = (_cost(settings) / settings.max_steps - 1) / min(MAX_FOLDS, len(groups.labels))
+        train_folds = partial(
+            train, network, progress=lambda n, _=None, share=share: update(share * n), **checkpointing
+        )
+        left_out[number] = leave_groups_out(x, y, groups, settings, network, train=train_folds)
     seconds = (time.perf_counter() - started) / len(tasks)
     return [
         final_map(
@@ -183,10 +193,10 @@ def fit_on_cluster(
     for batch in batches(tasks, n_threads=1):
         jobs = [replace(tasks[number], x=None, labels_x=None) for number in batch]
         numbers[client.submit(_fit_on_worker, source, jobs, where, pure=False)] = batch
-    with progress_bar([task.settings.max_steps for task in tasks], show=progress) as update:
+    with progress_bar([_cost(task.settings) for task in tasks], show=progress) as update:
         for future, states in as_completed(list(numbers), with_results=True):
             for number, state in zip(numbers[future], states, strict=True):
-                update(tasks[number].settings.max_steps)
+                update(_cost(tasks[number].settings))
                 yield number, TransportMap.from_dict(state, device=device)
             future.release()
 

@@ -1,0 +1,116 @@
+"""Genes that change: observed and predicted."""
+
+from __future__ import annotations
+
+import pandas as pd
+from anndata import AnnData
+from scanpy import logging as logg
+
+from scot_hycnn._anndata._decode_input import Decoder
+from scot_hycnn._anndata._genes import MIN_FRACTION, deg_table, read_evaluated, read_genes
+
+
+def deg(
+    adata: AnnData,
+    key: str = "hycnn_ot",
+    target: str | None = None,
+    *,
+    groupby: str | None = None,
+    layer: str | None = None,
+    decoder: Decoder | None = None,
+    min_fraction: float = MIN_FRACTION,
+) -> pd.DataFrame:
+    r"""Return the observed and the predicted change of every gene, with scores and adjusted p values of both.
+
+    The change of a gene and its error are, over strata g (one, or those of ``group_key``) with n source cells and m
+    observed treated cells each,
+
+    .. math::
+        \Delta = \sum_g w_g (\bar y_g - \bar x_g), \qquad
+        \hat\Delta = \sum_g w_g \, V (\overline{T(x)}_g - \bar x_g), \qquad
+        e^2 = \sum_g w_g^2 \left(\frac{s_{x,g}^2}{n_g} + \frac{s_{y,g}^2}{m_g}\right),
+
+    where :math:`w_g` is the share of stratum g among the source cells. The scores are :math:`\Delta / e`, which is
+    Welch's t, and :math:`\hat\Delta / e`. Both have the error of the observed cells: predicted cells are the source
+    cells once more, so their own variance measures no noise, and tests on them are not valid. The p value of a
+    prediction says whether a change of this size would be seen with as many cells; it says nothing about how good the
+    map is, which :func:`scot_hycnn.tl.evaluate` does.
+
+    If the fit was made with a split, only held-out cells are used. The log says which cells these are.
+
+    Parameters
+    ----------
+    adata
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`, and the expression that its representation was made from.
+    key
+        Key of the fit in ``uns``.
+    target
+        Label of the target condition; may be None if there is one.
+    groupby
+        Column of ``obs`` such as cell types: rows for each of its groups. None gives rows of all cells, ``'all'``; if
+        the fit was made with ``group_key``, its groups are the strata, so that a shift of their proportions is not
+        taken for a change of genes.
+    layer, decoder
+        Way from the representation to genes, as for :func:`scot_hycnn.tl.decode`, whose layer is used if it exists.
+    min_fraction
+        Leave out genes that fewer source cells, and fewer observed cells, than this share express (value other than 0).
+
+    Returns
+    -------
+    One row for each group and gene, those of the largest absolute observed score first, with the columns
+
+    ``gene``, ``group``
+        Names.
+    ``observed_change``, ``predicted_change``
+        Change of the mean, in the units of the expression.
+    ``observed_logfc``, ``predicted_logfc``
+        Fold change as ``sc.tl.rank_genes_groups`` computes it: log2 of the ratio of expm1 of the means (plus 1e-9) of
+        log-transformed values. It is extreme where a mean is 0. NaN unless ``adata.uns`` has ``'log1p'``.
+    ``observed_score``, ``predicted_score``, ``observed_pval_adj``, ``predicted_pval_adj``
+        Scores, and p values of Student's t with Satterthwaite's degrees of freedom, adjusted within the group by
+        Benjamini and Hochberg.
+    ``source_mean``, ``fraction``
+        Mean of the source cells, and the larger share of source or observed cells that express the gene.
+    ``in_representation``, ``predicted``
+        Whether the representation was made from the gene, and whether its change is predicted at all.
+    ``n_source``, ``n_target``
+        Numbers of cells.
+
+    A group with fewer than two source cells is left out. In one with fewer than two observed cells, observed values are
+    NaN, and :math:`s_y^2 / m` is replaced by :math:`s_x^2 / n`.
+
+    Raises
+    ------
+    TypeError
+        If ``decoder`` is no function.
+    ValueError
+        As for :func:`scot_hycnn.get.predicted`, or if ``min_fraction`` is not from 0 to 1, or no group has cells.
+
+    See Also
+    --------
+    scot_hycnn.pl.deg : draws the genes that change most.
+
+    References
+    ----------
+    Welch (1947), Biometrika 34, 28-35. Satterthwaite (1946), Biometrics Bulletin 2, 110-114. Benjamini & Hochberg
+    (1995), J. R. Statist. Soc. B 57, 289-300.
+
+    Examples
+    --------
+    >>> import scot_hycnn as sh
+    >>> adata = sh.datasets.pbmc_planted(n_cells=400)
+    >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", potential="gaussian")
+    >>> genes = sh.get.deg(adata, groupby="cell_type")
+    >>> monocytes = genes[genes["group"] == "CD14+ Monocyte"]
+    >>> "ISG20" in set(monocytes["gene"][monocytes["predicted_pval_adj"] < 0.05])
+    True
+    """
+    if not 0 <= min_fraction <= 1:
+        raise ValueError(f"min_fraction={min_fraction!r} must be a share of the cells, from 0 to 1.")
+    results, called = read_evaluated(adata, key, target)
+    features = read_genes(adata, results, key, layer, decoder)
+    table = deg_table(adata, key, results, features, groupby=groupby, min_fraction=min_fraction)
+    n_outside = int((~features.in_representation).sum())
+    outside = f"; {n_outside} of the genes lie outside of {results.rep.name!r}" if n_outside else ""
+    logg.info(f"changes in {called}: n = {len(results.source_rows)} and {len(results.target_rows)}{outside}")
+    return table

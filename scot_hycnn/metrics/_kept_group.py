@@ -1,0 +1,85 @@
+"""Whether predicted cells lie among treated cells of their own group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+from ._checks import Samples
+from ._resampling import FLOOR, Codes, Resampling, Scores
+
+N_NEIGHBORS = 15
+# Treated cells to be neighbours, and cells of each side whose neighbours are found: some of each group, and others.
+_MAX_CELLS, _MAX_OF_GROUP = 10_000, 200
+
+
+@dataclass(frozen=True)
+class KeptGroups:
+    """Whether cells lie among treated cells of their group: 1 or 0, and the weights of the cells that were looked at.
+
+    A cell is kept if no other group has more cells than its own among the 15 nearest treated cells.
+    """
+
+    predicted: dict[str, Samples]  # by method, (n,)
+    observed: Samples  # treated cells among the other treated cells, (m,)
+    source_weights: Samples  # (n,); 0 for cells that were not looked at
+    target_weights: Samples  # (m,)
+
+    @classmethod
+    def find(
+        cls, points: Mapping[str, Samples], y: Samples, source: Codes, target: Codes, rng: np.random.Generator
+    ) -> KeptGroups | None:
+        """Look at the neighbours of predicted cells (n, d) among treated cells (m, d); codes are -1 without a group."""
+        labelled = rng.permutation(np.flatnonzero(target >= 0))[:_MAX_CELLS]
+        if len(labelled) < 2:
+            return None
+        codes, n_groups = target[labelled], int(target.max()) + 1
+        origin = np.median(y, axis=0)  # far from it, the search would lose the digits of small distances
+        search = NearestNeighbors(n_neighbors=min(N_NEIGHBORS, len(labelled) - 1)).fit(y[labelled] - origin)
+
+        def are_kept(own: Codes, cells: Samples | None) -> Samples:
+            # Without cells the search leaves each treated cell out of its own neighbours.
+            neighbors = codes[search.kneighbors(cells, return_distance=False)]
+            most = (neighbors[:, :, None] == neighbors[:, None]).sum(axis=2).max(axis=1)
+            return ((neighbors == own[:, None]).sum(axis=1) == most).astype(np.float64)
+
+        # A group without treated cells has no neighbours to be among.
+        source_weights = _weights(np.where(np.isin(source, codes), source, -1), rng)
+        chosen = np.flatnonzero(source_weights)
+        predicted = {method: np.zeros(len(source)) for method in points}
+        for method, cells in points.items():
+            predicted[method][chosen] = are_kept(source[chosen], cells[chosen] - origin)
+        observed, target_weights = np.zeros(len(target)), np.zeros(len(target))
+        observed[labelled] = are_kept(codes, None)
+        sizes, drawn = (np.bincount(of[of >= 0], minlength=n_groups) for of in (target, codes))
+        target_weights[labelled] = (sizes / np.maximum(drawn, 1))[codes]
+        return cls(predicted, observed, source_weights, target_weights)
+
+    def scores(self, source: Samples, target: Samples, draws: Resampling) -> Scores:
+        """Return the shares of kept cells among some of the cells, boolean arrays (n,) and (m,), by replicate."""
+        counts = draws.source * self.source_weights[source]
+        shares: Scores = {
+            (method, "kept_group"): counts @ kept[source] / counts.sum(axis=1)
+            for method, kept in self.predicted.items()
+        }
+        # The floor is the share of all observed cells; its spread is that of shares of their halves.
+        rows = np.concatenate([np.ones((1, len(draws.strata.target))), draws.splits])
+        counts = rows * draws.strata.weights * self.target_weights[target]
+        return shares | {(FLOOR, "kept_group"): counts @ self.observed[target] / counts.sum(axis=1)}
+
+
+def _weights(codes: Codes, rng: np.random.Generator) -> Samples:
+    """Choose cells to look at, and return their weights, (n,): each group counts as if all of its cells were chosen."""
+    weights = np.zeros(len(codes))
+    first = np.zeros(len(codes), dtype=bool)
+    first[rng.permutation(len(codes))[:_MAX_CELLS]] = True
+    for group in np.unique(codes[codes >= 0]):
+        members = np.flatnonzero(codes == group)
+        chosen = members[first[members]]
+        if len(chosen) < min(_MAX_OF_GROUP, len(members)):
+            chosen = rng.permutation(members)[:_MAX_OF_GROUP]
+        weights[chosen] = len(members) / len(chosen)
+    return weights
