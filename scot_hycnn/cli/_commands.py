@@ -100,6 +100,15 @@ def _verdicts(adata: Any, key: str, scores: Any) -> str:
     return "\n".join(lines)
 
 
+@with_options_of("get.deg")
+def deg(file: FittedCells, *, config: Config = None, **options: Any) -> None:
+    """Print observed and predicted changes of genes, with scores and adjusted p values, as CSV."""
+    from scot_hycnn import get
+    from scot_hycnn._anndata import _files
+
+    print(get.deg(_files.read_file(file), **options).to_csv(index=False), end="")
+
+
 def _tables(scores: Any) -> str:
     """Return a table of the values of each target and group, with the methods side by side."""
     from scot_hycnn.pl._evaluation import without_twin
@@ -174,6 +183,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "fit": fit,
     "transport": transport,
     "evaluate": evaluate,
+    "deg": deg,
     "plot": plot,
     "report": report,
     "info": info,

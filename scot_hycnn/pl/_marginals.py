@@ -61,7 +61,7 @@ def marginals(
     target
         Label of the target condition; may be left out if there is only one.
     names
-        Dimensions of the representation ('PC1', or proteins), or genes that :func:`scot_hycnn.tl.decode` has predicted.
+        Dimensions of the representation ('PC1', or proteins), or genes, predicted as by :func:`scot_hycnn.tl.decode`.
         None takes the dimensions whose means differ most between source and observed cells, in standard deviations.
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
@@ -86,7 +86,6 @@ def marginals(
     >>> import scot_hycnn as sh
     >>> adata = sh.datasets.pbmc_planted(n_cells=400)
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", potential="gaussian")
-    >>> sh.tl.decode(adata)
     >>> axes = sh.pl.marginals(adata, names=["PC1", "ISG20"], show=False)
     """
     check_counts(n_cols=n_cols)
