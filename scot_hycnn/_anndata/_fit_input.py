@@ -152,9 +152,9 @@ def read_fit_input(
     composition = None
     if group_key is None:
         # A type may be held out of one condition; beside that, all cells show more than the training cells do.
-        for some in (allowed, training_rows(obs, None, mask_obs)):
-            rows = [condition.rows[some[condition.rows]] for condition in (source, *targets)]
-            differing = differing_proportions(obs, rows[0], rows[1:], (groupby, split_key))
+        for chosen_rows in (allowed, training_rows(obs, None, mask_obs)):
+            compared = [condition.rows[chosen_rows[condition.rows]] for condition in (source, *targets)]
+            differing = differing_proportions(obs, compared[0], compared[1:], (groupby, split_key))
             if differing is not None:
                 composition = _message(differing, source, targets)
                 break
