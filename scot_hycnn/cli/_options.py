@@ -91,7 +91,9 @@ def options_of(function: str, *, optional: bool = False) -> dict[str, inspect.Pa
     defaults = [*[None] * (len(positional) - len(node.args.defaults)), *node.args.defaults, *node.args.kw_defaults]
     options = {}
     for argument, default in zip([*positional, *keywords], defaults, strict=True):
-        value = inspect.Parameter.empty if default is None else ast.literal_eval(default)
+        # A default with a name, such as that of a constant, is left to the function.
+        is_named = isinstance(default, ast.Name)
+        value = None if is_named else inspect.Parameter.empty if default is None else ast.literal_eval(default)
         text = helps.get(argument.arg, "")
         options[argument.arg] = _option(argument.arg, argument.annotation, None if optional else value, text)
     if node.args.kwarg is not None:
@@ -156,14 +158,15 @@ def _option(name: str, annotation: ast.expr, default: Any, text: str) -> inspect
         # What None means cannot be asked for on the command line.
         text = re.sub(r"[;.] None [^;.]*", "", text)
     kinds = [kind.strip() for kind in ast.unparse(annotation).split("|")]
-    flag = flag_of(name)
-    info = typer.Option(flag, help=text)
+    # A name that differs in Python is taken, too.
+    flags = list(dict.fromkeys([flag_of(name), f"--{name.replace('_', '-')}"]))
+    info = typer.Option(*flags, help=text)
     of_list = [kind for kind in kinds if kind.startswith("Sequence[")]
     python: Any = next((type_ for type_ in (bool, int, float, Path) if type_.__name__ in kinds), str)
     if of_list == ["Sequence[int]"]:
-        python, info = str, typer.Option(flag, help=text, parser=integers)
+        python, info = str, typer.Option(*flags, help=text, parser=integers)
     elif of_list:
-        python, info = list[str], typer.Option(flag, help=f"{text.rstrip('.')}; repeat the flag for several.")
+        python, info = list[str], typer.Option(*flags, help=f"{text.rstrip('.')}; repeat the flag for several.")
     elif python is bool:
         info = typer.Option(help=text)  # typer makes --flag and --no-flag
     kind: Any = Annotated[python | None if default is None else python, info]
@@ -203,7 +206,8 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     entries = {key: value for key, value in content.items() if key not in tables} | tables.get(str(ctx.info_name), {})
     entries = {key.replace("_", "-"): value for key, value in entries.items()}
     # Options have the names of their flags, without the dashes in front.
-    options = {max(one.opts, key=len).lstrip("-").replace("_", "-"): one for one in ctx.command.params}
+    params = [(flag, one) for one in ctx.command.params for flag in one.opts if len(flag.lstrip("-")) > 1]
+    options = {flag.lstrip("-").replace("_", "-"): one for flag, one in params}
     del options["config"]
     if unknown := [key for key in entries if key not in options]:
         raise ValueError(
