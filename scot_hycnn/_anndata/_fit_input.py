@@ -20,6 +20,7 @@ from ._conditions import (
     Mask,
     Rows,
     column_of,
+    counted,
     find_conditions,
     joined,
     labelled_rows,
@@ -107,15 +108,15 @@ def read_fit_input(
     rep = find_representation(adata, use_rep, n_pcs)
     check_slots(adata, key, fill, rep.name)
     allowed = training_rows(obs, split_key, mask_obs)
-    if split_key is not None:
-        _warn_of_leak(adata, rep.name, split_key)
     min_cells = max(_MIN_CELLS, 2 * rep.n_dims)
     is_integer = isinstance(max_cells, Integral) and not isinstance(max_cells, bool)
     if max_cells is not None and not (is_integer and max_cells >= min_cells):
         raise ValueError(
             f"max_cells={max_cells!r} must be an integer of at least {min_cells} ({_MIN_CELLS}, and twice the "
-            f"{rep.n_dims} dimensions of {rep.name!r}), or None for all cells."
+            f"{counted(rep.n_dims, 'dimension')} of {rep.name!r}), or None for all cells."
         )
+    if split_key is not None:
+        _warn_of_leak(adata, rep.name, split_key)
     skipped = _small_targets([source, *targets], allowed, rep, where, skip_small=skip_small)
     targets = [target for target in targets if target.label not in dict(skipped)]
     slug_of = {label: slug for slug, label in _free_slugs(adata, key, [target.label for target in targets]).items()}
@@ -151,9 +152,9 @@ def read_fit_input(
     composition = None
     if group_key is None:
         # A type may be held out of one condition; beside that, all cells show more than the training cells do.
-        for some in (allowed, training_rows(obs, None, mask_obs)):
-            rows = [condition.rows[some[condition.rows]] for condition in (source, *targets)]
-            differing = differing_proportions(obs, rows[0], rows[1:], (groupby, split_key))
+        for chosen_rows in (allowed, training_rows(obs, None, mask_obs)):
+            compared = [condition.rows[chosen_rows[condition.rows]] for condition in (source, *targets)]
+            differing = differing_proportions(obs, compared[0], compared[1:], (groupby, split_key))
             if differing is not None:
                 composition = _message(differing, source, targets)
                 break
@@ -224,10 +225,11 @@ def _small_targets(
     named = joined([f"{label!r} ({n})" for label, n in refused])
     fewer = "Use another representation" if rep.name == "X" else "Use fewer components (n_pcs)"
     skip = "" if small_source or all_small else " skip_small=True leaves such targets out and fits the others."
+    few = f"{'has' if len(refused) == 1 else 'have'} too few cells{'' if allowed.all() else ' to fit on'}"
     raise ValueError(
-        f"{len(refused)} conditions of {where} have too few cells{'' if allowed.all() else ' to fit on'}: {named}; at "
-        f"least {min_cells} are needed ({_MIN_CELLS}, and twice the {rep.n_dims} dimensions of {rep.name!r}). {fewer} "
-        f"or more cells.{skip}"
+        f"{counted(len(refused), 'condition')} of {where} {few}: {named}; at least {min_cells} are needed "
+        f"({_MIN_CELLS}, and twice the {counted(rep.n_dims, 'dimension')} of {rep.name!r}). {fewer} or more "
+        f"cells.{skip}"
     )
 
 

@@ -227,7 +227,7 @@ def _refines(fine: Rows, coarse: Rows) -> bool:
     """Return whether one column divides the groups of another one into smaller groups."""
     have_both = (fine >= 0) & (coarse >= 0)
     pairs = np.unique(np.stack([fine[have_both], coarse[have_both]]), axis=1).shape[1]
-    return pairs == len(np.unique(fine[have_both])) > len(np.unique(coarse[have_both]))
+    return bool(pairs == len(np.unique(fine[have_both])) > len(np.unique(coarse[have_both])))
 
 
 def _evidence(source: Rows, target: Rows) -> tuple[float, float]:

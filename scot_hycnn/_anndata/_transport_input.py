@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from scot_hycnn._warn import warn
 
-from ._conditions import Mask, Rows, labelled_rows, listed_labels, mask_rows
+from ._conditions import Mask, Rows, counted, labelled_rows, listed_labels, mask_rows
 from ._representation import (
     Coordinates,
     Representation,
@@ -69,8 +69,8 @@ def find_new_cells(
         here = find_representation(adata, use_rep, None)
         if here.n_dims != n_dims:
             raise ValueError(
-                f"The map takes {n_dims} dimensions and {here.name!r} has {here.n_dims}: name the right representation "
-                "with use_rep, or pass the AnnData that the map comes from as model."
+                f"The map takes {counted(n_dims, 'dimension')} and {here.name!r} has {here.n_dims}: name the right "
+                "representation with use_rep, or pass the AnnData that the map comes from as model."
             )
         fitted = Representation(here.name, n_dims, "")
     else:

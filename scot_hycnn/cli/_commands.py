@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ._describe import as_json, info
+from ._describe import as_json, info, scores_in_print
 from ._options import Config, flag_of, options_of, public_functions, with_options_of
 
 # All functions of pl draw figures, but pl.report, which writes a page.
 FIGURES = [name for name in public_functions("pl") if name != "report"]
-# What the rows of all cells are.
-_ROWS = {
-    "all, same composition": ", target cells weighted to the groups' shares among the source cells",
-    "all": ", as they are",
+# The functions whose options a command takes.
+FUNCTIONS = {
+    "split": ["pp.split"],
+    "pca": ["pp.pca"],
+    "fit": ["tl.hycnn_ot"],
+    "transport": ["tl.transport"],
+    "decode": ["tl.decode"],
+    "evaluate": ["tl.evaluate"],
+    "deg": ["get.deg"],
+    "plot": [f"pl.{name}" for name in FIGURES],
+    "report": ["pl.report"],
 }
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -27,33 +35,27 @@ Result = Annotated[Path, typer.Option("--output", "-o", help="Result, .h5ad or .
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 
 
-@with_options_of("tl.hycnn_ot")
-def fit(file: Cells, *, output: Result, overwrite: Overwrite = False, config: Config = None, **options: Any) -> None:
-    """Fit transport maps and write the cells with the result."""
-    from scot_hycnn import tl
-    from scot_hycnn._anndata import _files
+def _changing_cells(name: str, does: str) -> Callable[..., None]:
+    """Return the command that reads cells, calls its function on them, and writes them."""
+    (function,) = FUNCTIONS[name]
+    package, _, called = function.partition(".")
 
-    _files.check_writable(output, overwrite=overwrite)
-    adata = _files.read_file(file)
-    tl.hycnn_ot(adata, **options)
-    _files.write_file(adata, output, overwrite=overwrite)
+    def command(
+        file: Cells, *, output: Result, overwrite: Overwrite = False, config: Config = None, **options: Any
+    ) -> None:
+        from scot_hycnn._anndata import _files
 
+        _files.check_writable(output, overwrite=overwrite)
+        adata = _files.read_file(file)
+        getattr(import_module(f"scot_hycnn.{package}"), called)(adata, **options)
+        _files.write_file(adata, output, overwrite=overwrite)
 
-@with_options_of("tl.transport")
-def transport(
-    file: Cells, *, output: Result, overwrite: Overwrite = False, config: Config = None, **options: Any
-) -> None:
-    """Move cells by a fitted map and write them."""
-    from scot_hycnn import tl
-    from scot_hycnn._anndata import _files
-
-    _files.check_writable(output, overwrite=overwrite)
-    adata = _files.read_file(file)
-    tl.transport(adata, **options)
-    _files.write_file(adata, output, overwrite=overwrite)
+    # typer shows this as the help of the command.
+    command.__doc__ = does
+    return with_options_of(function)(command)
 
 
-@with_options_of("tl.evaluate")
+@with_options_of(*FUNCTIONS["evaluate"])
 def evaluate(
     file: FittedCells,
     *,
@@ -85,39 +87,19 @@ def evaluate(
     elif csv:
         print(scores.to_csv(index=False), end="")
     else:
-        print(_verdicts(adata, options["key"], scores), _tables(scores), sep="\n\n")
+        print(scores_in_print(adata, options["key"], scores))
 
 
-def _verdicts(adata: Any, key: str, scores: Any) -> str:
-    """Return the verdict on each target in one line."""
-    from scot_hycnn._anndata._results import read_fit
-    from scot_hycnn.report import verdict
+@with_options_of(*FUNCTIONS["deg"])
+def deg(file: FittedCells, *, config: Config = None, **options: Any) -> None:
+    """Print observed and predicted changes of genes, with scores and adjusted p values, as CSV."""
+    from scot_hycnn import get
+    from scot_hycnn._anndata import _files
 
-    fit, lines = read_fit(adata, key), []
-    for target, part in scores.groupby("target", sort=False):
-        said = verdict(fit.models[fit.slug(target)]["validation"], part, evaluate="scot-hycnn evaluate")
-        lines.append(f"{target}: {said['headline']}.")
-    return "\n".join(lines)
+    print(get.deg(_files.read_file(file), **options).to_csv(index=False), end="")
 
 
-def _tables(scores: Any) -> str:
-    """Return a table of the values of each target and group, with the methods side by side."""
-    from scot_hycnn.pl._evaluation import without_twin
-
-    tables = []
-    for (target, group), rows in scores.groupby(["target", "group"], sort=False):
-        part = without_twin(rows)
-        n_source, n_target = part[["n_source", "n_target"]].iloc[0]
-        methods, metrics = (list(dict.fromkeys(part[name])) for name in ("method", "metric"))
-        values = part.pivot_table(index="metric", columns="method", values="value", dropna=False)
-        table = values.reindex(index=metrics, columns=methods).rename_axis(index=None, columns=None)
-        text = table.to_string(float_format=lambda value: f"{value:.4g}", na_rep="-")
-        what = _ROWS.get(group, "")
-        tables.append(f"{target}, {group}: {n_source} source and {n_target} target cells{what}\n{text}")
-    return "\n\n".join(tables)
-
-
-@with_options_of(*(f"pl.{name}" for name in FIGURES), optional=True)
+@with_options_of(*FUNCTIONS["plot"], optional=True)
 def plot(
     figure: Annotated[str, typer.Argument(help=f"{', '.join(FIGURES)}.", autocompletion=lambda: FIGURES)],
     file: FittedCells,
@@ -152,7 +134,7 @@ def plot(
         drawn.savefig(part, dpi=dpi, metadata=metadata, bbox_inches="tight")
 
 
-@with_options_of("pl.report")
+@with_options_of(*FUNCTIONS["report"])
 def report(
     file: FittedCells,
     *,
@@ -171,9 +153,13 @@ def report(
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "fit": fit,
-    "transport": transport,
+    "split": _changing_cells("split", "Label training and test cells, and write the cells with the labels."),
+    "pca": _changing_cells("pca", "Compute principal components of training cells, and write the cells with them."),
+    "fit": _changing_cells("fit", "Fit transport maps and write the cells with the result."),
+    "transport": _changing_cells("transport", "Move cells by a fitted map and write them."),
+    "decode": _changing_cells("decode", "Predict the expression of moved cells and write them with it."),
     "evaluate": evaluate,
+    "deg": deg,
     "plot": plot,
     "report": report,
     "info": info,

@@ -12,6 +12,11 @@ import typer
 
 from ._options import Config
 
+# Metrics of which the groups are printed: whether cells lie where observed ones do, and among their own group.
+_OF_GROUPS = ("energy_distance", "kept_group")
+# Longer arrays, such as the scores of all blends, are for programs: JSON has them.
+_MAX_SIZE = 5
+
 
 def info(
     file: Annotated[Path, typer.Argument(help="Cells with a fit, .h5ad or .zarr.")],
@@ -21,10 +26,14 @@ def info(
     config: Config = None,
 ) -> None:
     """Print what a file's fit is and how good it is."""
+    from scot_hycnn._anndata._evaluation_input import read_evaluation
     from scot_hycnn._anndata._files import read_uns
     from scot_hycnn._anndata._results import read_fit
+    from scot_hycnn._anndata._schema import evaluation_slot
 
-    fit = read_fit(read_uns(file), key)
+    adata = read_uns(file)
+    fit = read_fit(adata, key)
+    scores = read_evaluation(adata, key) if evaluation_slot(key) in adata.uns else None
     content = {
         "source": fit.source,
         "groupby": fit.groupby,
@@ -35,7 +44,46 @@ def info(
             for slug, model in fit.models.items()
         },
     }
-    print(as_json(content) if json else _as_lines(content))
+    if json:
+        print(as_json(content | {"scores": [] if scores is None else scores.to_dict("records")}))
+        return
+    advice = "There are no scores yet: scot-hycnn evaluate makes them."
+    print(_as_lines(content), advice if scores is None else scores_in_print(adata, key, scores), sep="\n\n")
+
+
+def scores_in_print(adata: Any, key: str, scores: Any) -> str:
+    """Return the verdict on each target, its scores for all cells, and its groups side by side."""
+    from scot_hycnn._anndata._evaluation_input import headline_of
+    from scot_hycnn._anndata._results import read_fit
+    from scot_hycnn.pl._evaluation import without_twin
+    from scot_hycnn.report import verdict
+
+    fit, parts = read_fit(adata, key), []
+    for target, rows in scores.groupby("target", sort=False):
+        said = verdict(fit.models[fit.slug(target)]["validation"], rows, evaluate="scot-hycnn evaluate")
+        parts.append(f"{target}: {said['headline']}.")
+        methods = without_twin(rows)
+        headline = headline_of(rows["group"])
+        of_all = methods[methods["group"] == headline]
+        counts = " and ".join(f"{of_all[f'n_{side}'].iloc[0]:,} {side}" for side in ("source", "target"))
+        parts.append(f"{target}, {headline}: {counts} cells\n{_table(of_all, 'metric')}")
+        # Groups stand below each other: one table of each would fill many screens.
+        if methods["group"].nunique() > 1:
+            for metric in [name for name in _OF_GROUPS if (methods["metric"] == name).any()]:
+                of_metric = methods[methods["metric"] == metric]
+                parts.append(f"{target}, {metric} of each group\n{_table(of_metric, 'group')}")
+    return "\n\n".join([*parts, "All scores with their intervals: scot-hycnn evaluate --csv, or --json."])
+
+
+def _table(scores: Any, rows: str) -> str:
+    """Return scores with methods side by side, in the order in which they were evaluated."""
+    values = scores.pivot_table(index=rows, columns="method", values="value", dropna=False)
+    names, methods = (list(dict.fromkeys(scores[name])) for name in (rows, "method"))
+    table = values.reindex(index=names, columns=methods).rename_axis(index=None, columns=None)
+    if rows == "group":
+        sizes = scores.drop_duplicates("group").set_index("group")[["n_source", "n_target"]]
+        table = sizes.rename(columns={"n_source": "source", "n_target": "target"}).join(table).rename_axis(index=None)
+    return str(table.to_string(float_format=lambda value: f"{value:.4g}", na_rep="-"))
 
 
 def as_json(content: Any) -> str:
@@ -61,6 +109,8 @@ def _as_lines(content: Mapping[str, Any], indent: str = "") -> str:
     for name, value in content.items():
         if isinstance(value, Mapping):
             lines += [f"{indent}{name}", _as_lines(value, indent + "  ")]
+        elif getattr(value, "size", 1) > _MAX_SIZE:
+            continue
         elif isinstance(value, float) or (getattr(value, "shape", None) == () and value.dtype.kind == "f"):
             lines.append(f"{indent}{name}: {value:.4g}")
         elif value is not None:

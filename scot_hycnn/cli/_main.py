@@ -7,8 +7,9 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 try:
     import typer
@@ -49,7 +50,9 @@ def main() -> None:
         raise SystemExit(_INTERRUPTED) from None
     except Exception as error:
         if _is_of_user(error):
-            _stop(str(error) or type(error).__name__)
+            from ._messages import in_flags
+
+            _stop(in_flags(str(error)) or type(error).__name__)
         traceback.print_exception(error)
         print(
             "This looks like an error of scot_hycnn and not of your input: please report it, with the lines above and "
@@ -67,9 +70,24 @@ def _app() -> Any:
     app = typer.Typer(
         help=_HELP, epilog=_EPILOG, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
     )
-    for command in COMMANDS.values():
-        app.command(epilog="")(_with_log(command))
+    for name, command in COMMANDS.items():
+        app.command(name, epilog="")(_with_log(command))
+
+    @app.callback()
+    def root(
+        *,
+        version: Annotated[
+            bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+        ] = False,
+    ) -> None: ...
+
     return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"scot-hycnn {version_of('scot-hycnn')}")
+        raise typer.Exit
 
 
 def _with_log(command: Callable[..., None]) -> Callable[..., None]:
@@ -77,8 +95,10 @@ def _with_log(command: Callable[..., None]) -> Callable[..., None]:
     def run(**options: Any) -> None:
         from scanpy import settings
 
+        from ._messages import Translated
+
         # scanpy's default hides what the tools report.
-        settings.verbosity = "info"
+        settings.verbosity, settings.logfile = "info", Translated()
         command(**options)
 
     return run
@@ -101,7 +121,9 @@ def _is_of_user(error: Exception) -> bool:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print("warning:", " ".join(str(message).split()), file=sys.stderr)
+    from ._messages import in_flags
+
+    print("warning:", in_flags(" ".join(str(message).split())), file=sys.stderr)
 
 
 def _stop(message: str) -> None:

@@ -279,27 +279,28 @@ def _parts(
     cells: HeldOut, codes: tuple[Codes, Codes] | None, names: Sequence[str]
 ) -> tuple[dict[str, _Part], list[str]]:
     """Return the rows of the table with their cells, the headline first, and the groups that are too small."""
-    n_cells = len(cells.x), len(cells.y)
-    everyone = tuple(np.ones(n, dtype=bool) for n in n_cells)
-    parts, small, large = {}, [], []
+    everyone = np.ones(len(cells.x), dtype=bool), np.ones(len(cells.y), dtype=bool)
     members = {"all": everyone}
     if codes is not None:
         # Categories without a cell are no groups.
         found = np.union1d(*codes)
-        members |= {names[code]: tuple(each == code for each in codes) for code in found[found >= 0]}
-    for name, some in members.items():
-        sizes = tuple(int(each.sum()) for each in some)
-        if min(sizes) < MIN_CELLS:
-            small += [f"{name} ({sizes[0]} and {sizes[1]})"] if max(sizes) else []
-            continue
-        parts[name] = _Part(*some, Strata.one(*sizes))
-        large += [name] if name != "all" else []
-    if len(large) > 1:
-        among = tuple(np.any([members[name][side] for name in large], axis=0) for side in (0, 1))
-        numbers = [sum(number * members[name][side] for number, name in enumerate(large)) for side in (0, 1)]
-        strata = Strata(*(np.asarray(number)[some] for number, some in zip(numbers, among, strict=True)))
-        parts = {SAME_COMPOSITION: _Part(*among, strata), **parts}
-    return parts, small
+        members |= {names[code]: (codes[0] == code, codes[1] == code) for code in found[found >= 0]}
+    parts: dict[str, _Part] = {}
+    small = []
+    for name, (source, target) in members.items():
+        sizes = int(source.sum()), int(target.sum())
+        if min(sizes) >= MIN_CELLS:
+            parts[name] = _Part(source, target, Strata.one(*sizes))
+        elif max(sizes):
+            small.append(f"{name} ({sizes[0]} and {sizes[1]})")
+    large = [name for name in parts if name != "all"]
+    if len(large) < 2:
+        return parts, small
+    # The groups are numbered in their order, so that each cell of them has the number of its group.
+    of_source, of_target = (np.stack([members[name][side] for name in large]) for side in (0, 1))
+    source, target = np.asarray(of_source.any(axis=0)), np.asarray(of_target.any(axis=0))
+    strata = Strata(of_source[:, source].argmax(axis=0), of_target[:, target].argmax(axis=0))
+    return {SAME_COMPOSITION: _Part(source, target, strata), **parts}, small
 
 
 def _scores(
@@ -345,7 +346,8 @@ def _notes_of_kept_groups(table: pd.DataFrame, column: str) -> list[str]:
         if not is_low(ours.loc[headline], floor.loc[headline]):
             continue
         lost = (floor["value"] - ours["value"]).drop([SAME_COMPOSITION, "all"], errors="ignore").dropna()
-        worst = f", {ours['value'][lost.idxmax()]:.0%} of {lost.idxmax()!r}" if len(lost) else ""
+        most = str(lost.idxmax()) if len(lost) else ""
+        worst = f", {ours['value'][most]:.0%} of {most!r}" if most else ""
         notes.append(
             f"The map to {target!r} carries cells into other groups of adata.obs[{column!r}]: "
             f"{ours['value'][headline]:.1%} of the predicted cells lie among treated cells of their own group{worst}; "

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from ._checks import Samples
@@ -44,7 +45,7 @@ class KeptGroups:
             # Without cells the search leaves each treated cell out of its own neighbours.
             neighbors = codes[search.kneighbors(cells, return_distance=False)]
             most = (neighbors[:, :, None] == neighbors[:, None]).sum(axis=2).max(axis=1)
-            return ((neighbors == own[:, None]).sum(axis=1) == most).astype(np.float64)
+            return np.asarray((neighbors == own[:, None]).sum(axis=1) == most, dtype=np.float64)
 
         # A group without treated cells has no neighbours to be among.
         source_weights = _weights(np.where(np.isin(source, codes), source, -1), rng)
@@ -58,7 +59,7 @@ class KeptGroups:
         target_weights[labelled] = (sizes / np.maximum(drawn, 1))[codes]
         return cls(predicted, observed, source_weights, target_weights)
 
-    def scores(self, source: Samples, target: Samples, draws: Resampling) -> Scores:
+    def scores(self, source: NDArray[np.bool_], target: NDArray[np.bool_], draws: Resampling) -> Scores:
         """Return the shares of kept cells among some of the cells, boolean arrays (n,) and (m,), by replicate."""
         counts = draws.source * self.source_weights[source]
         shares: Scores = {

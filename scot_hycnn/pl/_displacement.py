@@ -14,7 +14,7 @@ from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._representation import Coordinates
 from scot_hycnn._anndata._results import group_column, read_fit, read_results
 
-from ._figure import PLAIN, changed, counted, entitle, legend, show_or_return, widen
+from ._figure import PLAIN, changed, entitle, legend, show_or_return, which_cells, widen
 from ._labels import members_by_group, palette_of
 
 # Random halves of the source cells. In medians of groups this level is that of networks which are fitted from one half
@@ -103,7 +103,7 @@ def displacement(
     ax.set_yticks(range(len(groups)), [f"{label} (n = {len(members[label])})" for label in groups], **PLAIN)
     ax.set(xlim=(0, None), ylim=(-0.6, len(groups) - 0.4))
     ax.set_xlabel(f"displacement ({results.rep.name})", **PLAIN)
-    entitle(ax, title or changed(results), counted(results, called))
+    entitle(ax, title or changed(results), which_cells(results, called))
     # The group that moves least is at the bottom, so the corner is free.
     legend(ax, [line], [f"{results.source} against {results.source}"], loc="lower right", fontsize="x-small")
     ax.spines[["top", "right"]].set_visible(False)

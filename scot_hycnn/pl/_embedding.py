@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._genes import read_evaluated
 
-from ._figure import PLAIN, changed, counted, entitle, show_or_return
+from ._figure import PLAIN, changed, entitle, show_or_return, which_cells
 from ._labels import BACKGROUND, OBSERVED, PREDICTED, SOURCE, cell_colors
 from ._plane import add_legend, explain, label, positions, scatter
 
@@ -103,7 +103,7 @@ def embedding(
         palette = np.repeat([kind for *_, kind in kinds.values()], [len(points) for points, *_ in kinds.values()])
         scatter(ax, everyone, palette, n_total=len(everyone), alpha=0.5)
         label(ax, place.names)
-        entitle(ax, title or changed(results), counted(results, called), note)
+        entitle(ax, title or changed(results), which_cells(results, called), note)
         add_legend(ax, {name: kind for name, (*_, kind) in kinds.items()}, inside=True)
         return show_or_return(ax, show=show, return_fig=return_fig)
     # Side by side, each panel shows one kind of cells over all others in grey, so that their places can be compared.
@@ -119,7 +119,7 @@ def embedding(
         label(panel, place.names)
         panel.label_outer()
         panel.set_title(name, fontsize="medium", **PLAIN)
-    entitle(figure, title or changed(results), counted(results, called), note)
+    entitle(figure, title or changed(results), which_cells(results, called), note)
     if colors is not None:
         explain(axes[-1], colors, inside=False)
     return show_or_return(axes, show=show, return_fig=return_fig)

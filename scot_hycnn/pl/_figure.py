@@ -57,7 +57,7 @@ def changed(results: Results) -> str:
     return f"{results.source} → {results.target}"
 
 
-def counted(results: Results, called: str) -> str:
+def which_cells(results: Results, called: str) -> str:
     """Return in print which cells are shown, and how many of source and target."""
     return f"{called}, n = {len(results.source_rows):,} and {len(results.target_rows):,}"
 

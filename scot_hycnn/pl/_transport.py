@@ -13,7 +13,7 @@ from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import group_column, read_fit
 
-from ._figure import changed, counted, entitle, show_or_return
+from ._figure import changed, entitle, show_or_return, which_cells
 from ._labels import BACKGROUND, OBSERVED, SOURCE, cell_colors
 from ._plane import add_legend, draw_arrows, draw_streams, explain, label, positions, scatter
 
@@ -115,7 +115,7 @@ def transport(
         scatter(ax, place.x, colors.rgba[results.source_rows], n_total=n_total)
     _STYLES[style](ax, place, groups, n_grid or _N_GRID[style])
     label(ax, place.names)
-    entitle(ax, title or changed(results), counted(results, called), place.note("arrows: direction, not size"))
+    entitle(ax, title or changed(results), which_cells(results, called), place.note("arrows: direction, not size"))
     if colors is None:
         add_legend(ax, {results.source: SOURCE, results.target: OBSERVED}, inside=inside)
     else:

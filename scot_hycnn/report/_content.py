@@ -9,11 +9,12 @@ import pandas as pd
 from anndata import AnnData
 
 import scot_hycnn
+from scot_hycnn._anndata._conditions import counted
 from scot_hycnn._anndata._evaluation_input import SAME_COMPOSITION, headline_of, read_evaluation
 from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results
 from scot_hycnn.pl._evaluation import FLOOR, METHODS, metric_in_print, name_of_evaluated, without_twin
-from scot_hycnn.pl._figure import counted
+from scot_hycnn.pl._figure import which_cells
 from scot_hycnn.pl._labels import OBSERVED, PREDICTED, SOURCE
 
 from ._cells import describe_cells, describe_genes, describe_groups, find_grouping
@@ -86,7 +87,7 @@ def content(
             name = fit.slots(slug).out_of_support
             support = adata.obs[name].to_numpy(dtype=float) if name in adata.obs else None
             cells = {
-                "which": counted(shown, called),
+                "which": which_cells(shown, called),
                 "cells": describe_cells(adata, fit, key, shown, basis=basis, groups=groups, n=n),
                 "groups": describe_groups(adata, results, shown, groups, support),
                 "genes": describe_genes(adata, key, shown, layer=layer, n_genes=n_genes),
@@ -175,9 +176,9 @@ def _facts(fit: StoredFit, slug: str, results: Results | None, cells: dict[str, 
     took = "" if seconds is None else f"{seconds:.3g}\N{NO-BREAK SPACE}s "
     trained = f"{took}on {params.get('device')}, seed {params.get('rng')}"
     facts = [
-        ["Space", fit.rep.name, f"{fit.rep.n_dims} dimensions"],
+        ["Space", fit.rep.name, counted(fit.rep.n_dims, "dimension")],
         ["Map", chosen, network],
-        ["Training", f"{params.get('n_steps', 0):,} steps", trained],
+        ["Training", counted(int(params.get("n_steps", 0)), "step"), trained],
     ]
     if results is None:
         return [["Fitted on", fitted or "not recorded", "source and target cells"], *facts]

@@ -210,7 +210,7 @@ def verdict(
         details += _why_gaussian(kind, rows, few_steps)
     if n_seen:
         sentences.append(
-            f"At least {n_seen:,} of the evaluated cells are cells that the fit has seen, so the scores are too good: "
+            f"The fit has seen at least {n_seen:,} of the evaluated cells, so the scores are too good: "
             "hold cells out with sh.pp.split, and fit and evaluate again."
         )
     level, headline = _LEVELS.get(kind, "worse"), _headline(kind, rows)
@@ -325,23 +325,26 @@ def _where_not(groups: Mapping[str, _Distances], short: Sequence[str]) -> list[s
 
 def _kept(scores: pd.DataFrame, headline_group: str) -> tuple[str, bool]:
     """Say how many predicted cells lie among observed cells of their own group, and whether they are too few."""
-    rows = scores[(scores["metric"] == "kept_group") & scores["method"].isin([_OURS, FLOOR])]
-    everyone = rows[rows["group"] == headline_group].set_index("method")
-    if not {_OURS, FLOOR} <= set(everyone.index) or everyone["value"].isna().any():
+    rows = scores[scores["metric"] == "kept_group"]
+    by_group = {str(label): _by_method(of_group, ["value", "low", "high"]) for label, of_group in rows.groupby("group")}
+    by_group = {label: found for label, found in by_group.items() if {_OURS, FLOOR} <= found.keys()}
+    if headline_group not in by_group:
         return "", False
-    ours, floor = everyone.loc[_OURS], everyone.loc[FLOOR]
-    said = f"{percent(ours['value'])} of the predicted cells lie among observed cells of their own group"
+    ours, floor = by_group[headline_group][_OURS], by_group[headline_group][FLOOR]
+    said = f"{percent(ours.value)} of the predicted cells lie among observed cells of their own group"
     if not is_low(ours, floor):
-        return f"{said}; of the observed cells themselves {percent(floor['value'])} do.", False
-    by_group = rows[~rows["group"].isin(["all", SAME_COMPOSITION])].pivot_table(
-        index="group", columns="method", values="value"
-    )
-    lost = (by_group[FLOOR] - by_group[_OURS]).dropna() if {_OURS, FLOOR} <= set(by_group) else pd.Series(dtype=float)
+        return f"{said}; of the observed cells themselves {percent(floor.value)} do.", False
+    lost = {
+        label: found[FLOOR].value - found[_OURS].value
+        for label, found in by_group.items()
+        if label not in ("all", SAME_COMPOSITION)
+    }
     worst = ""
-    if len(lost):
-        found = by_group.loc[lost.idxmax()]
-        worst = f" The loss is largest in {lost.idxmax()}: {percent(found[_OURS])}, for {percent(found[FLOOR])}."
-    others = f"for {percent(floor['value'])} of the observed cells themselves"
+    if lost:
+        most = max(lost, key=lambda label: lost[label])
+        shares = (percent(by_group[most][method].value) for method in (_OURS, FLOOR))
+        worst = f" The loss is largest in {most}: {', for '.join(shares)}."
+    others = f"for {percent(floor.value)} of the observed cells themselves"
     return f"Only {said}, {others}: the map carries cells into other groups.{worst} group_key in a fit avoids it.", True
 
 
@@ -399,9 +402,8 @@ def _by_group(groups: Mapping[str, _Distances]) -> list[str]:
         more = f" and {len(labels) - _MAX_NAMES} more" if len(labels) > _MAX_NAMES else ""
         if labels:
             parts.append(kind.value.format(f"{len(labels)} ({', '.join(labels[:_MAX_NAMES])}{more})"))
-    return (
-        [f"Of {len(groups)} groups that were scored one by one, the prediction is {'; '.join(parts)}."] if parts else []
-    )
+    scored = "one group that was" if len(groups) == 1 else f"{len(groups)} groups that were"
+    return [f"Of {scored} scored one by one, the prediction is {'; '.join(parts)}."] if parts else []
 
 
 def _listed(parts: list[str], last: str = "and") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from numbers import Real
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self, TypedDict, Unpack
 
 from scot_hycnn.potentials import Potential
 
-from .data._checks import is_integer
+from .data._checks import counted, is_integer
 from .data._groups import WEIGHTINGS
 from .model._families import POTENTIALS, UNBALANCED_SOLVERS
 
@@ -25,7 +25,7 @@ N_ENSEMBLE = 4
 # are rounded to fifties, because maps with the same number of steps train as one batch. With 20,000 cells the error
 # still falls at the limit.
 STEPS_PER_ROOT, STEPS_ROUNDED_TO = 6.4, 50
-MIN_STEPS, MAX_STEPS = 150, 900
+MIN_STEPS, MAX_STEPS = 150, 650
 # Batches: with 20,000 cells 512 in fewer steps are better (W2 benchmark D = 16: 1.27 against 1.34 %), with 5,000 they
 # are not (2.77 against 2.52 %).
 BATCH_SIZE, MANY_CELLS, BATCH_SIZE_OF_MANY = 256, 10_000, 512
@@ -38,6 +38,12 @@ FEW_CELLS, HIDDEN_OF_FEW, BATCH_SIZE_OF_FEW = 1000, (32, 32, 32), 128
 # time: x + sign x (d = 20), 50,000 cells, .59 % in 31 s against .55 % in 59 s. More than 100,000 cells were not tried;
 # each one is then drawn less than five times.
 MAX_CACHED_CELLS, MAX_CACHED_VALUES = 100_000, 4 * 10**7
+# Weight decay pulls towards the Gaussian map, which pays where cells are few for their dimensions: up to this many
+# cells for each dimension it is 1, and then it falls with their number. W2 benchmark, 20,000 cells, 900 steps: error
+# 1.39 -> 1.02 % (D = 8), 1.12 -> .96 (D = 16), 1.88 -> 1.62 (D = 32); with 5,000 cells a decay of .3 is worse: 2.02 ->
+# 2.10 on x + sign x (d = 20), 3.69 -> 4.02 on the W2 benchmark (D = 32). It is a power of two, because maps with the
+# same decay train as one batch.
+DECAY_CELLS = 300
 AMORTIZED, CACHED = CONJUGATES = ("amortized", "cached")
 LEAVE_OUT = ("cells", "groups")
 CUDA_GRAPH = ("auto", "never")
@@ -90,7 +96,7 @@ class TrainingOptions(TypedDict, total=False):
     hidden
         Width of each hidden layer; None takes two of 64, or three of 32 for at most 1,000 cells.
     max_steps
-        Training steps; None takes 150 to 900, depending on the number of cells. Training stops earlier only where
+        Training steps; None takes 150 to 650, depending on the number of cells. Training stops earlier only where
         the Gaussian map will be kept: where it is clearly better, or no response is seen.
     batch_size
         Source cells and target cells in each step, for each member; None takes 128 to 512, depending on the number of
@@ -100,7 +106,8 @@ class TrainingOptions(TypedDict, total=False):
     lr
         Highest learning rate of the schedule; None takes that of the solver.
     weight_decay
-        Strength with which the networks are pulled towards the Gaussian map; None takes that of the solver.
+        Strength with which the networks are pulled towards the Gaussian map; None takes that of the solver, and less
+        where there are more than 300 cells for each dimension.
     n_ensemble
         Members of the ensemble, which are trained as one batch and averaged; None takes four.
     validation_fraction
@@ -136,7 +143,7 @@ class TrainingOptions(TypedDict, total=False):
     batch_size: Annotated[int | None, "Cells in each step; by default it depends on the number of cells."]
     lr: Annotated[float | None, "Highest learning rate; by default that of the solver."]
     weight_decay: Annotated[
-        float | None, "Strength of the pull towards the Gaussian map; by default that of the solver."
+        float | None, "Strength of the pull towards the Gaussian map; by default it depends on the cells."
     ]
     n_ensemble: Annotated[int | None, "Members of the ensemble; by default four."]
     validation_fraction: Annotated[float, "Fraction of the cells that is held out for the choice of the blend."]
@@ -226,14 +233,16 @@ class Settings:
         ValueError
             If an option is out of range, or the dimension of a potential is not that of the cells.
         """
-        check_options(training)
+        _check_names(training)
         given = {name: value for name, value in training.items() if value is not None or name in _NEVER_NONE}
         # An unknown solver is refused with all other options, in __post_init__.
         recipe = RECIPES.get(str(given.setdefault("solver", "amortized")), Recipe())
         potential = given.setdefault("potential", "hycnn")
         if isinstance(potential, Potential):
             if potential.n_dims != n_dims:
-                raise ValueError(f"potential has n_dims={potential.n_dims}, and the cells have {n_dims} dimensions.")
+                raise ValueError(
+                    f"potential has n_dims={potential.n_dims}, and the cells have {counted(n_dims, 'dimension')}."
+                )
             if "hidden" in given:
                 raise ValueError(
                     f"hidden={given['hidden']!r} goes with a potential's name; {potential} has its own. Leave hidden "
@@ -244,6 +253,7 @@ class Settings:
         steps = STEPS_ROUNDED_TO * round(STEPS_PER_ROOT * math.sqrt(n_cells) / STEPS_ROUNDED_TO)
         steps = round(recipe.times * min(max(steps, MIN_STEPS), MAX_STEPS))
         few = n_cells <= FEW_CELLS
+        decay = min(2.0 ** round(math.log2(DECAY_CELLS * n_dims / n_cells)), 1.0)
         cached = n_target <= MAX_CACHED_CELLS and N_ENSEMBLE * n_target * n_dims <= MAX_CACHED_VALUES
         suited = {
             "hidden": HIDDEN_OF_FEW if few else HIDDEN,
@@ -251,7 +261,7 @@ class Settings:
             "batch_size": BATCH_SIZE_OF_FEW if few else BATCH_SIZE_OF_MANY if n_cells >= MANY_CELLS else BATCH_SIZE,
             "n_ensemble": N_ENSEMBLE,
             "lr": recipe.lr,
-            "weight_decay": recipe.weight_decay,
+            "weight_decay": recipe.weight_decay * decay,
             "conjugates": CACHED if recipe.can_cache and cached else AMORTIZED,
         }
         options: dict[str, Any] = {**suited, **recipe.defaults, **given, "device": device, "rng": rng}
@@ -326,7 +336,20 @@ class Settings:
 _NEVER_NONE = {"potential", "solver", "validation_fraction", "group_weights", "leave_out", "cuda_graph"}
 
 
-def check_options(options: Iterable[str], others: Iterable[str] = ()) -> None:
+def check_options(options: Mapping[str, Any], others: Iterable[str] = (), *, rng: Any) -> None:
+    """Raise a TypeError if an option is none of TrainingOptions and ``others``, a ValueError if its value is wrong.
+
+    This needs no cells; only the dimension of a potential is compared with that of the cells later.
+    """
+    _check_names(options, others)
+    potential = options.get("potential")
+    n_dims = potential.n_dims if isinstance(potential, Potential) else 1
+    training: Any = {name: options[name] for name in options if name in TrainingOptions.__annotations__}
+    # Numbers of cells choose defaults, and no check depends on them.
+    Settings.for_cells(1, 1, n_dims, device="cpu", rng=rng, **training)
+
+
+def _check_names(options: Iterable[str], others: Iterable[str] = ()) -> None:
     """Raise a TypeError, with the nearest name, if an option is none of TrainingOptions and ``others``."""
     known = sorted({*TrainingOptions.__annotations__, *others})
     for name in options:
