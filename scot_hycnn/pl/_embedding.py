@@ -113,8 +113,7 @@ def embedding(
         scatter(panel, everyone, BACKGROUND, n_total=len(everyone), alpha=0.5)
         shades: str | NDArray[np.floating[Any]] = kind
         if colors is not None:
-            is_predicted = kind == PREDICTED and colors.predicted is not None
-            shades = (colors.predicted if is_predicted else colors.rgba)[rows]
+            shades = (colors.rgba if colors.predicted is None or kind != PREDICTED else colors.predicted)[rows]
         scatter(panel, points, shades, n_total=len(everyone))
         label(panel, place.names)
         panel.label_outer()

@@ -149,7 +149,8 @@ def evaluation(
     else:
         table = table[table["group"].isin(_known(table, "group", as_labels(group)))]
     groups, methods = (list(dict.fromkeys(table[name])) for name in ("group", "method"))
-    sizes = {row.group: (int(row.n_source), int(row.n_target)) for row in table.itertuples()}
+    numbers = table[["n_source", "n_target"]].to_numpy(dtype=int).tolist()
+    sizes: _Sizes = {group: (n, m) for group, (n, m) in zip(table["group"], numbers, strict=True)}
     check_one_panel(ax, len(metrics), f"metrics={list(metrics)}")
     check_number(len(groups), f"group={group!r}")
     others = [method for method in methods if method not in (FLOOR, *METHODS)]

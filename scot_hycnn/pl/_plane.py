@@ -91,7 +91,8 @@ def positions(adata: AnnData, results: Results, key: str, *, basis: str | None, 
 def _is_among(measured: Points, predicted: Points) -> NDArray[np.bool_]:
     """Return whether predicted cells lie among measured ones: a mean of neighbours apart lies in empty space."""
     tree = cKDTree(measured)
-    usual = tree.query(measured, min(N_NEIGHBORS + 1, len(measured)))[0][:, -1]
+    # The first neighbour of a cell is the cell itself.
+    usual = np.atleast_2d(tree.query(measured, [min(N_NEIGHBORS + 1, len(measured))])[0])
     return np.asarray(tree.query(predicted)[0] <= np.percentile(usual, _USUAL))
 
 
