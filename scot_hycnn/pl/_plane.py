@@ -32,6 +32,8 @@ _LEGEND_ROWS = 16
 _FEW = 6
 # An arrow of fewer cells describes these cells rather than the region; tl.evaluate scores groups of as many cells.
 _MIN_CELLS, _MIN_CELLS_OF_GROUP = 5, 10
+# A smaller share of moving cells gets no arrow.
+_MIN_MOVERS = 0.25
 # Cells that move by less than this part of the figure's diagonal stay: their arrows would be specks.
 _MIN_LENGTH = 0.025
 # A predicted cell is farther from all measured cells than this percentage of them are from their fifth neighbour: it
@@ -177,17 +179,18 @@ def arrows_of(place: Positions, groups: NDArray[np.intp] | None, n_grid: int) ->
         return x, predicted
     parts = _squares(x, n_grid)[1] if groups is None else groups[place.placed]
     min_cells = _MIN_CELLS if groups is None else _MIN_CELLS_OF_GROUP
+    moves = np.linalg.norm(predicted - x, axis=1) > _min_length(x, predicted)
     ways, chosen = np.hstack([x, predicted]), []
     for part in np.unique(parts[parts >= 0]):
-        members = np.flatnonzero(parts == part)
-        if len(members) >= min_cells:
+        members = parts == part
+        # Often some of the cells of a type respond and others stay: the arrow is that of those that move.
+        movers = np.flatnonzero(members & moves)
+        if members.sum() >= min_cells and len(movers) >= _MIN_MOVERS * members.sum():
             # The way of one cell, that nearest to the medians of start and end: the medians themselves may lie in empty
             # space, and means would follow a few cells that jump.
-            off = ((ways[members] - np.median(ways[members], axis=0)) ** 2).sum(axis=1)
-            chosen.append(members[off.argmin()])
-    starts, ends = x[chosen], predicted[chosen]
-    moved = np.linalg.norm(ends - starts, axis=1) > _min_length(x, predicted)
-    return starts[moved], ends[moved]
+            off = ((ways[movers] - np.median(ways[movers], axis=0)) ** 2).sum(axis=1)
+            chosen.append(movers[off.argmin()])
+    return x[chosen], predicted[chosen]
 
 
 def mean_field(x: Points, predicted: Points, n_grid: int) -> tuple[Points, np.ma.MaskedArray[Any, Any]]:

@@ -58,12 +58,13 @@ def transport(
         ``'hycnn_ot_displacement'``; colours of numbers end at their 99th percentile. Cells without a finite value are
         grey. None takes the ``group_key`` of the fit; a fit without one colours the conditions.
     style
-        ``'arrows'``: one for each category of ``color``, or of ``group_key``, else one for each square of a grid. It is
-        the way of one source cell, of which start and end are nearest to the medians of these cells. ``'streams'`` run
-        along the smoothed mean displacement of the cells that pass, thicker where cells move farther.
+        ``'arrows'``: one for each category of ``color``, or of ``group_key``, else one for each square of a grid, if a
+        quarter of its cells move. It is the way of one source cell: that with start and end nearest to the medians of
+        the cells that move. ``'streams'`` run along the smoothed mean displacement of the cells that pass, thicker
+        where cells move farther.
     n_grid
         Squares along each axis; None takes 20 for streams, and 10 for arrows without categories. Squares with fewer
-        than 5 cells, categories with fewer than 10, and cells that stay, get no arrow or line.
+        than 5 cells, and categories with fewer than 10, get no arrow or line.
     n_neighbors
         Measured cells that place a predicted one in an embedding; None takes the positions that
         :func:`scot_hycnn.tl.project` has stored (a warning says if they are of another fit), or its default.
