@@ -115,7 +115,8 @@ sh.pl.evaluation(adata)
 # %%
 sh.tl.evaluate(adata, "by_cells")
 scores = pd.concat({key: sh.get.evaluation(adata, key) for key in ("hycnn_ot", "by_cells")}, names=["fit"])
-scores = scores.query("method == 'hycnn_ot' and metric in ['energy_distance', 'pearson_delta', 'r2_mean_top50']")
+scores = scores.query("method == 'hycnn_ot' and group == 'all'")
+scores = scores.query("metric in ['energy_distance', 'pearson_delta', 'r2_mean_top50']")
 scores.reset_index("fit").pivot(index="fit", columns="metric", values="value").round(3)
 
 # %% [markdown]

@@ -147,7 +147,8 @@ def read_evaluated(adata: AnnData, key: str, target: str | None, groupby: str | 
     source, observed = np.isin(results.source_rows, test), np.isin(results.target_rows, test)
     labels = np.zeros(adata.n_obs, dtype=np.intp) if groupby is None else read_groups(adata.obs, groupby).codes
     of_source, of_target = labels[results.source_rows], labels[results.target_rows]
-    has_test = np.intersect1d(of_source[source], of_target[observed])
+    # Of a group without any treated cells, held-out source cells are enough.
+    has_test = np.intersect1d(of_source[source], np.append(of_target[observed], np.setdiff1d(of_source, of_target)))
     without = ~np.isin(of_source, has_test), ~np.isin(of_target, has_test)
     if all(others.all() for others in without):
         return results, "cells of the fit"

@@ -18,8 +18,8 @@ def in_flags(text: str) -> str:
     any_name = "|".join(sorted(names, key=len, reverse=True))
     # Not in quotes, which hold names from the file, nor as part of a longer name.
     text = re.sub(rf"(?<![\w.\-'\"])({any_name})=(True|False|None|)(?!=)\s*", _flag, text)
-    # Without a value, only names with '_' are no English words.
-    others = "|".join(name for name in names if "_" in name)
+    # Without a value, names without '_' are English words, but for one.
+    others = "|".join(name for name in names if "_" in name or name == "groupby")
     return re.sub(rf"(?<![\w.\-'\"])({others})(?![\w'\"=(])", lambda found: flag_of(found[1]), text)
 
 

@@ -148,7 +148,7 @@ def evaluate(
         all groups, no other group has more than theirs. The floor is the share of the target cells that lie among the
         other target cells in this way: a rare group has few neighbours of its own even if the map is perfect, and the
         floor shows how few. At most 10,000 target cells are neighbours, and at most 10,000 source cells and 200 of each
-        group are looked at. It needs groups.
+        group are looked at. It needs two groups of target cells or more.
 
     Metrics in genes, of all cells, left out if there is no way to genes:
 

@@ -35,7 +35,8 @@ class KeptGroups:
     ) -> KeptGroups | None:
         """Look at the neighbours of predicted cells (n, d) among treated cells (m, d); codes are -1 without a group."""
         labelled = rng.permutation(np.flatnonzero(target >= 0))[:_MAX_CELLS]
-        if len(labelled) < 2:
+        # Within one group all cells are kept, and cells of groups without treated cells cannot be.
+        if len(np.unique(target[labelled])) < 2 or not np.isin(source, target[labelled]).any():
             return None
         codes, n_groups = target[labelled], int(target.max()) + 1
         origin = np.median(y, axis=0)  # far from it, the search would lose the digits of small distances

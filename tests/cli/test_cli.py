@@ -13,6 +13,7 @@ import subprocess
 import sys
 import warnings
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -303,10 +304,14 @@ def test_options_are_those_of_the_function():
 
 def test_the_help_of_plot_says_which_figure_takes_an_option_and_what_it_means_there():
     text = " ".join(shell("plot", "--help", COLUMNS="80").stdout.split())
-    of_option = dict(re.findall(r" --([a-z-]+) <[^>]*> (.*?)(?= --[a-z-]+ <| -o, )", text))
+    of_option = dict(
+        re.findall(r" --([a-z-]+)(?:, --[a-z-]+)? <[^>]*> (.*?)(?= --[a-z-]+(?:, --[a-z-]+)? <| -o, )", text)
+    )
     for figure in FIGURES:
         for name, option in options_of(f"pl.{figure}", optional=True).items():
             shown, meaning = of_option[flag_of(name)[2:]], option.annotation.__metadata__[0].help
+            if shown == meaning:  # it is the same for all figures
+                continue
             (figures,) = [
                 part.split(": ")[0] for part in shown.split("For ")[1:] if part.partition(": ")[2].strip() == meaning
             ]
@@ -401,11 +406,112 @@ def test_evaluate_prints_what_tl_stores(fitted, run):
     _, out, _ = run("evaluate", fitted, *options)
     # The verdict comes first, and then the row of all cells that counts.
     assert re.match(r"IFN-beta: \w.*\n\nIFN-beta, all, same composition: \d+ source and \d+ target", out)
-    assert "\nIFN-beta, all: 60 source and 60 target cells" in out
+    # Groups stand below each other, with their numbers of cells.
+    _, _, groups = out.partition("energy_distance of each group")
+    shown = [re.split(r" {2,}", line.strip())[0] for line in groups.partition("\n\n")[0].splitlines()[2:]]
+    assert shown == list(dict.fromkeys(expected["group"]))
+    assert re.search(r"^all +60 +60 ", groups, flags=re.MULTILINE)
     assert re.search(
         r"^ +identity +mean_shift +(gaussian +hycnn_ot|hycnn_ot = gaussian) +floor$", out, flags=re.MULTILINE
     )
     assert re.search(r"^pearson_delta +- +-?0\.\d+", out, flags=re.MULTILINE)
+
+
+def test_info_prints_the_scores(fitted, run):
+    """Those of tl.evaluate, once there are some."""
+    _, out, _ = run("info", fitted)
+    assert "pearson_delta" not in out
+    assert json.loads(run("info", fitted, "--json")[1])["scores"] == []
+    scored = fitted.with_name("scored.h5ad")
+    _, table, _ = run("evaluate", fitted, "--n-bootstrap", "4", "--groupby", "cell_type", "-o", scored)
+    code, out, _ = run("info", scored)
+    assert code == 0
+    assert table.strip() in out
+    scores = json.loads(run("info", scored, "--json")[1])["scores"]
+    assert [row["group"] for row in scores] == sh.get.evaluation(read(scored))["group"].tolist()
+
+
+@pytest.mark.filterwarnings("default:Replacing")
+def test_a_pipeline_from_split_to_genes(folder, run):
+    """The same as in Python, under the names of the functions."""
+    steps = [
+        ("split", "--stratify", "condition", "--seed", "1"),
+        ("pca", "--n-comps", "4", "--split-key", "split"),
+        ("fit", *FIT, "--potential", "gaussian", "--split-key", "split"),
+        ("decode", "--clip"),
+    ]
+    before = folder / "in.h5ad"
+    for name, *options in steps:
+        after = folder / f"{name}.h5ad"
+        code, out, err = run(name, before, *options, "-o", after)
+        assert (code, out) == (0, ""), err
+        before = after
+    adata = read(folder / "in.h5ad")
+    sh.pp.split(adata, stratify="condition", rng=1)
+    sh.pp.pca(adata, 4, split_key="split")
+    sh.tl.hycnn_ot(adata, "control", "IFN-beta", potential="gaussian", split_key="split")
+    sh.tl.decode(adata, clip=True)
+    found = read(before)
+    assert found.obs["split"].tolist() == adata.obs["split"].tolist()
+    np.testing.assert_array_equal(found.layers["hycnn_ot"], adata.layers["hycnn_ot"])
+
+
+def test_the_version_is_printed(run):
+    code, out, _ = run("--version")
+    assert code == 0
+    assert out.split() == ["scot-hycnn", version("scot-hycnn")]
+
+
+@pytest.mark.parametrize("in_config", [False, True])
+def test_names_of_python_are_flags_too(folder, run, in_config):
+    options = {"source-key": "control", "target-key": "IFN-beta", "rng": 3, "potential": "gaussian"}
+    flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+    if in_config:
+        lines = [f"{name} = {value!r}" for name, value in options.items()]
+        (folder / "c.toml").write_text("\n".join(lines), encoding="utf-8")
+        flags = ["--config", folder / "c.toml"]
+    code, _, err = run("fit", folder / "in.h5ad", *flags, "-o", folder / "o.h5ad")
+    assert code == 0, err
+    assert read(folder / "o.h5ad").uns["hycnn_ot"]["params"]["rng"] == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "names"),
+    [
+        (["fit", "--source", "ctrl", "--target", "IFN-beta"], ["--source 'ctrl'"], ["source_key"]),
+        (["fit", *FIT, "--leave-out", "groups"], ["--leave-out", "--group-key"], ["leave_out", "group_key"]),
+        (["fit", *FIT, "--n-pcs", "900"], ["--n-pcs 900"], ["n_pcs"]),
+        (["fit", *FIT, "--split-key", "s"], ["--split-key", "scot-hycnn split"], ["split_key", "sh.pp"]),
+        (["fit", *FIT, "--fallback", "--solver", "paper"], ["--fallback ", "--solver"], ["fallback=", "solver="]),
+        (["transport", "--key", "other"], ["scot-hycnn fit"], ["sh.tl"]),
+        (["split", "--holdout", "a"], ["--holdout", "--groupby"], ["holdout="]),
+    ],
+)
+def test_errors_speak_of_flags(folder, run, command, flags, names):
+    name, *options = command
+    code, _, err = run(name, folder / "in.h5ad", *options, "-o", folder / "o.h5ad")
+    assert code == 2
+    assert all(flag in err for flag in flags), err
+    assert not any(python in err for python in names), err
+
+
+def test_names_from_the_file_are_left_as_they_are(folder, run):
+    adata = read(folder / "in.h5ad")
+    adata.obs["group_key"] = ["split_key", "use_rep"] * 60
+    adata.write_h5ad(folder / "named.h5ad")
+    _, _, err = run("fit", folder / "named.h5ad", *FIT, "--groupby", "group_key", "-o", folder / "o.h5ad")
+    assert "adata.obs['group_key']" in err
+    assert "['split_key', 'use_rep']" in err
+
+
+@pytest.mark.filterwarnings("default:Replacing")
+def test_warnings_and_the_log_speak_of_flags(fitted, run):
+    code, _, err = run("fit", fitted, *GAUSSIAN, "-o", fitted.with_name("again.h5ad"))
+    assert code == 0
+    assert "--key-added" in err
+    _, _, err = run("evaluate", fitted, "--n-bootstrap", "0")
+    assert "scot-hycnn fit --split-key" in err
+    assert "sh.tl" not in err
 
 
 def test_all_figures_are_offered():

@@ -367,6 +367,18 @@ def test_how_much_is_said(cells, log, capfd, verbosity):
     assert ("added\n    'X_hycnn_ot' (adata.obsm)\n" in log()) == (verbosity > 2)
 
 
+def test_the_default_verbosity_says_what_runs_and_what_came_out(cells, log):
+    """scanpy's default shows warnings only; a fit takes minutes, and its outcome decides what to do next."""
+    sc.settings.verbosity = 1
+    sh.tl.hycnn_ot(cells, *LABELS, max_steps=4, hidden=(4,), n_ensemble=1)
+    began, ended = log().splitlines()
+    assert "'control' (60 cells)" in began
+    assert sh.get.model(cells).outcome in ended
+    sh.tl.hycnn_ot(cells, *LABELS, potential="gaussian", key_added="second")
+    assert len(log().splitlines()) == 4
+    assert sc.settings.verbosity == 1
+
+
 def test_a_log_in_a_file(cells, log, capfd, tmp_path):
     sc.settings.verbosity, sc.settings.logfile = 2, tmp_path / "log.txt"
     fitted(cells)

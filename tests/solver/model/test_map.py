@@ -347,3 +347,67 @@ def test_a_map_without_balanced_coordinates_has_a_gaussian_map_and_no_fallback(t
             same.transport(x, fallback=True)
     assert gaussian.gaussian_map().blend == 0
     np.testing.assert_array_equal(gaussian.gaussian_map().transport(x), gaussian.transport(x))
+
+
+# ---- what a map shows of itself
+
+
+def test_a_map_shows_its_labels_its_choice_and_its_gain_in_five_lines():
+    blends, j = np.array([0.0, 0.7, 1.0]), np.array([5.0, 3.5, 4.0])
+    shown = replace(
+        drawn_map(0.7),
+        outcome="networks",
+        origin={"source": "control", "target": "drug", "rep": {"name": "X_pca"}},
+        params={"n_steps": 321, "seconds": 12.5, "device": "cpu", "rng": 7},
+        validation={"blends": blends, "J_by_blend": j, "J_error_by_blend": j / 10, "energy_distance": 0.125},
+    )
+    text = repr(shown)
+    assert len(text.splitlines()) == 5
+    for word in (
+        "'control'",
+        "'drug'",
+        "'X_pca'",
+        "3 x HyCNN",
+        "321 steps",
+        "12.5 s",
+        "networks",
+        "1.5 ± 0.3",
+        "0.125",
+    ):
+        assert word in text
+    page = shown._repr_html_()
+    assert page.startswith("<table>")
+    for word in ("control", "drug", "321 steps", "1.5 ± 0.3"):
+        assert word in page
+    # Scores on groups that were left out count more than those on cells.
+    left_out = {"J_left_out_by_blend": np.array([0, -0.25, 0]), "J_left_out_error_by_blend": np.array([0, 0.1, 0.2])}
+    assert "0.25 ± 0.1" in repr(replace(shown, validation=shown.validation | left_out))
+    assert "0.25" not in repr(replace(shown, blend=0.0, validation=shown.validation | left_out))
+
+
+HOSTILE = "<script>alert('1')</script>\x1b[2J\n\u202e" + 1000 * "x"
+
+
+def test_text_from_a_file_is_short_escaped_and_plain():
+    """A file may have been written by anybody: what it says must not act on a page or on a terminal."""
+    plain = dict.fromkeys(("blends", "J_by_blend", "n_source", "energy_distance", "seconds", "device"), HOSTILE)
+    shown = replace(
+        drawn_map(),
+        outcome=HOSTILE,
+        origin={"source": HOSTILE, "target": [HOSTILE], "rep": {"name": {HOSTILE: HOSTILE}}},
+        params=plain | {"rng": HOSTILE, "n_steps": HOSTILE},
+        validation=plain | {"J_left_out_by_blend": HOSTILE, "blend": HOSTILE},
+    )
+    page, text = shown._repr_html_(), repr(shown)
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert len(text.splitlines()) == 5
+    assert all(char.isprintable() for line in text.splitlines() for char in line)
+    assert max(map(len, text.splitlines())) < 300
+
+
+@pytest.mark.parametrize("name", ["origin", "params", "validation", "history", "certificate"])
+def test_a_map_without_reports_shows_itself(name):
+    fitted = fit(X, Y, max_steps=10, hidden=(4, 4), n_ensemble=1)
+    assert len(repr(replace(fitted, **{name: {}})).splitlines()) == 5
+    assert "TransportMap" in replace(fitted, **{name: {}})._repr_html_()
