@@ -415,7 +415,8 @@ def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
     if not is_trained:
         return "No network was trained: only the closed-form map was requested."
     blend = float(validation["blend"])
-    on = f"On {int(validation['n_source']):,} source and {int(validation['n_target']):,} target validation cells"
+    counts = [int(validation.get(name, 0)) for name in ("n_source", "n_target")]
+    on = f"On {counts[0]:,} source and {counts[1]:,} target validation cells"
     if blend == 0:
         return f"{on}, the networks were not better than the closed-form Gaussian map, which was kept."
     # J is minimised: a positive gap means that the networks are better.

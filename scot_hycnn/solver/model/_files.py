@@ -75,14 +75,12 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
         "origin": dict(_entry(state, "origin", dict)) if "origin" in state else {},
         "gaussian": _coordinates(_entry(state, "gaussian", dict), n_dims) if "gaussian" in state else None,
         "support": _support(_entry(state, "support", dict), n_dims) if version > 2 else None,
-        **{name: {key: _as_stored(value) for key, value in dict(state[name]).items()} for name in REPORTS},
+        # A list of strings was an array before it became JSON.
+        **{
+            name: {key: np.array(v) if isinstance(v, list) else v for key, v in dict(state[name]).items()}
+            for name in REPORTS
+        },
     }
-
-
-def _as_stored(value: Any) -> Any:
-    """Return a list of strings as the array that it was before it became JSON, and other values as they are."""
-    are_strings = isinstance(value, list) and len(value) and all(isinstance(text, str) for text in value)
-    return np.array(value) if are_strings else value
 
 
 def _damaged(problem: str) -> ValueError:
