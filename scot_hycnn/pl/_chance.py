@@ -25,16 +25,12 @@ def level_of_chance(everyone: Coordinates, x: Coordinates) -> NDArray[np.float64
     for _ in range(_N_HALVES):
         order = rng.permutation(n)
         first, second = points[order[: n // 2]], points[order[n // 2 :]]
-        total += np.linalg.norm(_gaussian_map(first, second, cells) - cells, axis=1)
+        # T(z) = m_2 + C_1^(-1/2) (C_1^(1/2) C_2 C_1^(1/2))^(1/2) C_1^(-1/2) (z - m_1), Olkin & Pukelsheim (1982).
+        root, inverse = _powers(np.atleast_2d(np.cov(first.T)))
+        middle, _ = _powers(root @ np.atleast_2d(np.cov(second.T)) @ root)
+        moved = second.mean(axis=0) + (cells - first.mean(axis=0)) @ inverse @ middle @ inverse
+        total += np.linalg.norm(moved - cells, axis=1)
     return np.asarray(total / _N_HALVES)
-
-
-def _gaussian_map(x: NDArray[np.float64], y: NDArray[np.float64], cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return where the optimal map between Gaussians of the moments of x and y moves cells, shape (n, d)."""
-    # T(z) = m_y + C_x^(-1/2) (C_x^(1/2) C_y C_x^(1/2))^(1/2) C_x^(-1/2) (z - m_x), Olkin & Pukelsheim (1982).
-    root, inverse = _powers(np.atleast_2d(np.cov(x.T)))
-    middle, _ = _powers(root @ np.atleast_2d(np.cov(y.T)) @ root)
-    return np.asarray(y.mean(axis=0) + (cells - x.mean(axis=0)) @ inverse @ middle @ inverse)
 
 
 def _powers(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

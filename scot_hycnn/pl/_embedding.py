@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._genes import read_evaluated
 
+from ._colors import cell_colors, explain
 from ._figure import PLAIN, changed, entitle, show_or_return, which_cells
-from ._labels import BACKGROUND, OBSERVED, PREDICTED, SOURCE, cell_colors
-from ._plane import add_legend, explain, label, positions, scatter
+from ._labels import BACKGROUND, OBSERVED, PREDICTED, SOURCE
+from ._plane import add_legend, label, positions, scatter
 
 
 def embedding(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
@@ -23,8 +22,7 @@ from scot_hycnn._anndata._embedding import (
 )
 from scot_hycnn._anndata._results import Results, read_results
 
-from ._figure import PLAIN, figure_of, legend, widen
-from ._labels import CellColors
+from ._figure import PLAIN, legend, widen
 
 # As many entries as fit beside axes of usual height.
 _LEGEND_ROWS = 16
@@ -85,15 +83,12 @@ def positions(adata: AnnData, results: Results, key: str, *, basis: str | None, 
         places = place_predicted(adata, everyone, embedding, N_NEIGHBORS if n_neighbors is None else n_neighbors)
     predicted = places[np.searchsorted(everyone.source_rows, results.source_rows), :2]
     measured = read_embedding(adata, embedding, everyone.measured_rows)[:, :2]
-    return Positions(x, predicted, y, embedding_axes(embedding), _is_among(measured, predicted), is_exact=False)
-
-
-def _is_among(measured: Points, predicted: Points) -> NDArray[np.bool_]:
-    """Return whether predicted cells lie among measured ones: a mean of neighbours apart lies in empty space."""
+    # Cells are placed at a mean of neighbours, which lies in empty space if these are on different islands. The first
+    # neighbour of a measured cell is the cell itself.
     tree = cKDTree(measured)
-    # The first neighbour of a cell is the cell itself.
     usual = np.atleast_2d(tree.query(measured, [min(N_NEIGHBORS + 1, len(measured))])[0])
-    return np.asarray(tree.query(predicted)[0] <= np.percentile(usual, _USUAL))
+    placed = np.asarray(tree.query(predicted)[0] <= np.percentile(usual, _USUAL))
+    return Positions(x, predicted, y, embedding_axes(embedding), placed, is_exact=False)
 
 
 def scatter(ax: Axes, points: Points, color: str | NDArray[Any], *, n_total: int, alpha: float = 0.7) -> None:
@@ -128,23 +123,6 @@ def add_legend(ax: Axes, entries: dict[str, str], title: str | None = None, *, i
     drawn = legend(ax, handles, list(entries), title, fontsize=size, title_fontsize=size, ncols=ncols, **place)
     if not inside:
         widen(ax, drawn.get_window_extent().width)
-
-
-def explain(ax: Axes, colors: CellColors, others: dict[str, str] | None = None, *, inside: bool) -> None:
-    """Add a legend for categories or a colour bar for numbers; ``others`` are cells drawn in one colour, by name."""
-    beside = {f"({name} cells)": color for name, color in (others or {}).items()}
-    if colors.scale is None:
-        add_legend(ax, colors.legend | beside, colors.column, inside=inside)
-        return
-    extend = "max" if colors.is_clipped else "neither"
-    bar = figure_of(ax).colorbar(mpl.cm.ScalarMappable(colors.scale, "viridis"), ax=ax, shrink=0.7, extend=extend)
-    bar.set_label(colors.column, **PLAIN)
-    if not inside:
-        extent = bar.ax.get_tightbbox()
-        assert extent is not None
-        widen(ax, extent.width)
-    if beside:
-        add_legend(ax, beside, inside=True)
 
 
 def draw_arrows(ax: Axes, place: Positions, groups: NDArray[np.intp] | None, n_grid: int) -> None:

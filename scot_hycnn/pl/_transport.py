@@ -13,9 +13,10 @@ from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import group_column, read_fit
 
+from ._colors import cell_colors, explain
 from ._figure import changed, entitle, show_or_return, which_cells
-from ._labels import BACKGROUND, OBSERVED, SOURCE, cell_colors
-from ._plane import add_legend, draw_arrows, draw_streams, explain, label, positions, scatter
+from ._labels import BACKGROUND, OBSERVED, SOURCE
+from ._plane import add_legend, draw_arrows, draw_streams, label, positions, scatter
 
 _STYLES = {"arrows": draw_arrows, "streams": draw_streams}
 # Squares along each axis: a field of more arrows is hard to read, and lines need more squares to be smooth.

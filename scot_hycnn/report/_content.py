@@ -62,9 +62,7 @@ def content(
         )
     # All targets share groups, embedding and the number of cells, so that a reader can compare them.
     table = read_evaluation(adata, key) if f"{key}_evaluation" in adata.uns else None
-    evaluated = (
-        [] if table is None else [name for name in table["group"].unique() if name not in ("all", SAME_COMPOSITION)]
-    )
+    evaluated = set() if table is None else {*table["group"]} - {"all", SAME_COMPOSITION}
     groups = find_grouping(adata, fit, groupby, evaluated)
     column = None if groups is None else groups.column
     basis = "umap" if basis is None and "X_umap" in adata.obsm else basis
