@@ -105,8 +105,6 @@ def read_fit_input(
     rep = find_representation(adata, use_rep, n_pcs)
     check_slots(adata, key, fill, rep.name)
     allowed = training_rows(obs, split_key, mask_obs)
-    if split_key is not None:
-        _warn_of_leak(adata, rep.name, split_key)
     min_cells = max(_MIN_CELLS, 2 * rep.n_dims)
     is_integer = isinstance(max_cells, Integral) and not isinstance(max_cells, bool)
     if max_cells is not None and not (is_integer and max_cells >= min_cells):
@@ -114,6 +112,8 @@ def read_fit_input(
             f"max_cells={max_cells!r} must be an integer of at least {min_cells} ({_MIN_CELLS}, and twice the "
             f"{rep.n_dims} dimensions of {rep.name!r}), or None for all cells."
         )
+    if split_key is not None:
+        _warn_of_leak(adata, rep.name, split_key)
     skipped = _small_targets([source, *targets], allowed, rep, where, skip_small=skip_small)
     targets = [target for target in targets if target.label not in dict(skipped)]
     slug_of = {label: slug for slug, label in _free_slugs(adata, key, [target.label for target in targets]).items()}

@@ -100,13 +100,13 @@ def fit(
     >>> bool(np.abs(transport_map.transport(x) - x - [3.0, 0.0]).mean() < 0.5)
     True
     """
-    check_options(training, ("groups", "device", "rng", "progress", "checkpoint_dir"))
-    options = {"device": str(resolve_device(device)), "rng": rng, **training}
+    check_options(training, ("groups", "device", "rng", "progress", "checkpoint_dir"), rng=rng)
+    device, folder = place_of(device, None, checkpoint_dir)
+    options = {"device": device, "rng": rng, **training}
     if groups is not None:
         of_x, of_y = pair_of(groups)
         groups = of_x, [of_y]
     tasks = _tasks(x, {"y (target)": y}, groups, options)
-    folder = None if checkpoint_dir is None else CheckpointFolder(checkpoint_dir)
     ((_, fitted),) = fit_tasks(tasks, progress, folder)
     return fitted
 
@@ -193,17 +193,14 @@ def fit_many(
     >>> [fitted.transport(x).mean(0).argmax().item() for fitted in maps]
     [0, 1]
     """
-    check_options(training, ("groups", "device", "rng", "progress", "client", "checkpoint_dir", "resume"))
+    others = ("groups", "device", "rng", "progress", "client", "checkpoint_dir", "resume")
+    check_options(training, others, rng=rng)
     if not len(ys):
         raise ValueError("ys is empty: give the cells of at least one target.")
-    if client is None:
-        device = str(resolve_device(device))
-    else:
-        check_client(client)
+    device, folder = place_of(device, client, checkpoint_dir, resume=resume)
     tasks = _tasks(
         x, {f"ys[{k}] (target)": y for k, y in enumerate(ys)}, groups, {"device": device, "rng": rng, **training}
     )
-    folder = None if checkpoint_dir is None else CheckpointFolder(checkpoint_dir, resume=resume)
     if client is None:
         fitted = dict(fit_tasks(tasks, progress, folder))
     else:
@@ -211,12 +208,26 @@ def fit_many(
     return [fitted[number] for number in range(len(tasks))]
 
 
+def place_of(
+    device: str, client: Any, checkpoint_dir: str | Path | None, *, resume: bool = True
+) -> tuple[str, CheckpointFolder | None]:
+    """Check where maps are fitted and kept; return the device, with a client that of the workers, and the folder."""
+    if client is None:
+        device = str(resolve_device(device))
+    else:
+        check_client(client, device)
+    return device, None if checkpoint_dir is None else CheckpointFolder(checkpoint_dir, resume=resume)
+
+
 def _tasks(x: Any, ys: dict[str, Any], groups: Any, options: dict[str, Any]) -> list[Task]:
     """Check the cells and groups of all targets, by the names that messages use, and return the maps to fit."""
+    if groups is None and options.get("leave_out") == "groups":
+        raise ValueError("leave_out='groups' needs groups: the group of each source and each target cell.")
     # The source is converted, coded and searched for far cells once for all maps.
     source = as_table(x, SOURCE)
     check_table(source, SOURCE, source.shape[1])
-    labels_x, labels_of_targets = None, [None] * len(ys)
+    far_x = far_cells(source)
+    labels_x, near_x, labels_of_targets = None, None, [None] * len(ys)
     if groups is not None:
         of_source, labels_of_targets = pair_of(groups)
         if not hasattr(labels_of_targets, "__len__") or len(labels_of_targets) != len(ys):
@@ -225,25 +236,26 @@ def _tasks(x: Any, ys: dict[str, Any], groups: Any, options: dict[str, Any]) -> 
                 f"{len(ys)} targets."
             )
         labels_x = labels_of(of_source, len(source), "source")
-    far_x, tasks, problems = far_cells(source), [], []
+        near_x = labels_x.without(far_x)
+    tasks, problems = [], []
     for (name, y), of_y in zip(ys.items(), labels_of_targets, strict=True):
         try:
             target = as_table(y, name)
             check_table(target, name, source.shape[1])
             settings = Settings.for_cells(len(source), len(target), source.shape[1], **options)
-            labels_y, left_out = None, []
-            if labels_x is not None:
+            far_y, labels_y, left_out = far_cells(target), None, []
+            if near_x is not None:
                 labels_y = labels_of(of_y, len(target), "target")
-                shared = usable_groups((labels_x, labels_y), source.shape[1], settings.leave_out)
-                left_out = groups_left_out((labels_x, labels_y), shared)
-            elif settings.leave_out == "groups":
-                raise ValueError("leave_out='groups' needs groups: the group of each source and each target cell.")
+                # Far cells take no part in the fit, so that they do not count for their groups either.
+                pair = near_x, labels_y.without(far_y)
+                left_out = groups_left_out(pair, usable_groups(pair, source.shape[1], settings.leave_out))
         except UnusableError as problem:
             problems.append((name, problem))
         else:
             # Cells in a file are read again when their map is fitted, so that memory holds those of one batch.
             in_memory = isinstance(y, (np.ndarray, list, tuple)) or hasattr(y, "detach") or hasattr(y, "iloc")
             in_file = hasattr(y, "__array__") and hasattr(y, "shape") and not in_memory
-            tasks.append(Task(source, y if in_file else target, labels_x, labels_y, settings, tuple(left_out), far_x))
+            cells = source, y if in_file else target
+            tasks.append(Task(*cells, labels_x, labels_y, settings, tuple(left_out), far_x, far_y))
     raise_together(problems, len(ys))
     return tasks

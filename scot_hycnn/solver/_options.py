@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from numbers import Real
@@ -226,7 +226,7 @@ class Settings:
         ValueError
             If an option is out of range, or the dimension of a potential is not that of the cells.
         """
-        check_options(training)
+        _check_names(training)
         given = {name: value for name, value in training.items() if value is not None or name in _NEVER_NONE}
         # An unknown solver is refused with all other options, in __post_init__.
         recipe = RECIPES.get(str(given.setdefault("solver", "amortized")), Recipe())
@@ -326,7 +326,20 @@ class Settings:
 _NEVER_NONE = {"potential", "solver", "validation_fraction", "group_weights", "leave_out", "cuda_graph"}
 
 
-def check_options(options: Iterable[str], others: Iterable[str] = ()) -> None:
+def check_options(options: Mapping[str, Any], others: Iterable[str] = (), *, rng: Any) -> None:
+    """Raise a TypeError if an option is none of TrainingOptions and ``others``, a ValueError if its value is wrong.
+
+    This needs no cells; only the dimension of a potential is compared with that of the cells later.
+    """
+    _check_names(options, others)
+    potential = options.get("potential")
+    n_dims = potential.n_dims if isinstance(potential, Potential) else 1
+    training: Any = {name: options[name] for name in options if name in TrainingOptions.__annotations__}
+    # Numbers of cells choose defaults, and no check depends on them.
+    Settings.for_cells(1, 1, n_dims, device="cpu", rng=rng, **training)
+
+
+def _check_names(options: Iterable[str], others: Iterable[str] = ()) -> None:
     """Raise a TypeError, with the nearest name, if an option is none of TrainingOptions and ``others``."""
     known = sorted({*TrainingOptions.__annotations__, *others})
     for name in options:

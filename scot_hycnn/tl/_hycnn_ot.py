@@ -21,9 +21,10 @@ from scot_hycnn import solver as _solver
 from scot_hycnn._anndata._conditions import Mask, joined
 from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
 from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
-from scot_hycnn.solver import TrainingOptions, TransportMap, resolve_device
+from scot_hycnn.solver import TrainingOptions, TransportMap
+from scot_hycnn.solver._fit import place_of
 from scot_hycnn.solver._options import check_options
-from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, raise_together
+from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, far_cells, raise_together
 from scot_hycnn.solver.data._groups import Labels, groups_left_out, usable_groups
 from scot_hycnn.solver.model._families import UNBALANCED_SOLVERS
 
@@ -125,7 +126,7 @@ def hycnn_ot(  # type: ignore[misc]
         A ``dask.distributed.Client`` (extra 'dask'): its workers fit the maps. See
         :func:`scot_hycnn.solver.fit_many`.
     checkpoint_dir
-        Folder for finished maps and the state of those in training.
+        Folder for finished maps and the state of those in training. Needs a seed (``rng``) to continue from it.
     key_added
         Stem of all keys below; None means ``'hycnn_ot'``.
     copy
@@ -205,16 +206,17 @@ def hycnn_ot(  # type: ignore[misc]
     ('control', {'IFN-beta': 'IFN-beta'})
     """
     # Check what needs no data.
-    check_options(training, {*FitOptions.__optional_keys__, *inspect.signature(hycnn_ot).parameters} - {"training"})
+    names = {*FitOptions.__optional_keys__, *inspect.signature(hycnn_ot).parameters} - {"training"}
+    options: dict[str, Any] = {**training, "potential": potential, "solver": solver, "leave_out": leave_out}
+    seed = _seed_of(rng, resumes=checkpoint_dir is not None and training.get("resume", True))
+    check_options(options, names, rng=seed)
     if inverse and not predict:
         raise ValueError("inverse=True moves target cells and predict=False moves none; choose one of them.")
     if leave_out == "groups" and group_key is None:
         raise ValueError("leave_out='groups' needs group_key, the column of adata.obs that holds the groups.")
-    seed = _seed_of(rng)
-    device = str(resolve_device(device)) if client is None else device  # with a client it is that of the workers
+    device, _ = place_of(device, client, checkpoint_dir)
     progress = False if progress is None and int(scanpy_settings.verbosity) == 0 else progress
     key = "hycnn_ot" if key_added is None else key_added
-    options: dict[str, Any] = {**training, "potential": potential, "solver": solver, "leave_out": leave_out}
     options |= {"device": device, "rng": seed, "progress": progress, "client": client, "checkpoint_dir": checkpoint_dir}
     split_key, max_cells = options.pop("split_key", None), options.pop("max_cells", 100_000)
     skip_small, fallback = options.pop("skip_small", False), options.pop("fallback", False)
@@ -240,6 +242,9 @@ def hycnn_ot(  # type: ignore[misc]
         fill=fill,
         skip_small=skip_small,
     )
+    # What is left to check of the options is the dimension of a potential.
+    n_cells = cells.source.n_training, cells.targets[0].n_training
+    _solver.Settings.for_cells(*n_cells, cells.rep.n_dims, device=device, rng=seed, potential=potential)
     if group_key is not None:
         cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=skip_small), key)
     groups: Any = None if group_key is None else (cells.source.groups, [target.groups for target in cells.targets])
@@ -272,11 +277,11 @@ def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[
 
     Groups that some map is not fitted on are logged, in one message for all maps.
     """
-    source, n_targets = Labels.of(cells.source.groups), len(cells.targets)
+    source, n_targets = _near_labels(cells.source), len(cells.targets)
     problems: dict[str, UnusableError] = {}
     lacking: Counter[str] = Counter()  # groups that are not fitted on, and in how many maps
     for target in cells.targets:
-        pair = source, Labels.of(target.groups)
+        pair = source, _near_labels(target)
         try:
             lacking.update(groups_left_out(pair, usable_groups(pair, cells.rep.n_dims, leave_out)))
         except UnusableError as problem:
@@ -297,8 +302,18 @@ def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[
     return small
 
 
-def _seed_of(rng: int | np.random.Generator | None) -> int:
+def _near_labels(cells: ConditionCells) -> Labels:
+    """Return the groups of the cells that are fitted on: all but those that lie far from the others."""
+    return Labels.of(cells.groups).without(far_cells(cells.training))
+
+
+def _seed_of(rng: int | np.random.Generator | None, *, resumes: bool) -> int:
     """Return one integer that the fit can be repeated with; a generator gives its next number, None a fresh one."""
+    if rng is None and resumes:
+        raise ValueError(
+            "rng=None takes another seed in each call, so that no call continues what another one left in "
+            "checkpoint_dir. Name a seed, such as rng=0, or pass resume=False."
+        )
     if rng is None or isinstance(rng, np.random.Generator):
         return int(np.random.default_rng(rng).integers(2**31))
     try:

@@ -68,6 +68,11 @@ def test_fit_checks_options_before_any_work():
     for options in ({"max_steps": 0}, {"potential": "cnn"}, {"device": "abacus"}):
         with pytest.raises(ValueError, match=next(iter(options))):
             fit(x, x, **options)
+    # Without any cells.
+    for name, values in WRONG.items():
+        for call in (fit, lambda x, y, **options: fit_many(x, [y], **options)):
+            with pytest.raises(ValueError, match=f"{name}="):
+                call(None, None, **{name: values[0]})
 
 
 def test_an_unknown_option_names_the_nearest_one():

@@ -522,6 +522,58 @@ def test_too_few_groups_to_leave_out_are_named_before_training(genes):
         sh.tl.hycnn_ot(genes, **PAIR, **options)
 
 
+# ---- options that are refused
+
+REFUSED = {
+    "steps": {"max_steps": 0},
+    "widths": {"hidden": (0,)},
+    "rate": {"lr": "fast"},
+    "solver": {"solver": "sgd"},
+    "seed": {"rng": -1},
+    "conjugates": {"solver": "w2gn", "conjugates": "cached"},
+    "potential of other cells": {"potential": sh.potentials.ICNN(n_dims=5)},
+    "device": {"device": "abacus"},
+    "client": {"client": object()},
+    "file as folder": {"checkpoint_dir": __file__},
+    "folder in a file": {"checkpoint_dir": f"{__file__}/maps"},
+    "no seed to continue with": {"rng": None, "checkpoint_dir": "maps"},
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("options", REFUSED.values(), ids=REFUSED)
+def test_an_option_is_refused_before_anything_is_said_or_done(cells, unchanged, log, folder, options):
+    """The slots of a fit would be replaced, of which there is a warning, which is an error here."""
+    fitted(cells, "control", "IFN-beta")
+    log()
+    with unchanged(cells), pytest.raises((ValueError, TypeError), match="|".join(options)):
+        sh.tl.hycnn_ot(cells, "control", "IFN-beta", **options)
+    assert log() == []
+    assert list(folder.iterdir()) == []
+
+
+def test_most_options_are_refused_before_any_cell_is_read(cells):
+    for options in REFUSED.values():
+        if not isinstance(options.get("potential"), sh.potentials.ICNN):
+            # The message is of the option, although there is no such condition either.
+            with pytest.raises((ValueError, TypeError)) as caught:
+                sh.tl.hycnn_ot(cells, "nix", "IFN-beta", **options)
+            assert "source_key" not in str(caught.value)
+
+
+def test_without_a_seed_every_map_is_fitted_anew_on_request(cells, tmp_path):
+    for _ in range(2):
+        options = {"rng": None, "checkpoint_dir": tmp_path / "maps", "resume": False}
+        sh.tl.hycnn_ot(cells, "control", "IFN-beta", copy=True, **options, **GAUSSIAN)
+    assert len(list((tmp_path / "maps").iterdir())) == 2
+
+
 # ---- screens: many targets in one call
 
 
@@ -603,6 +655,22 @@ def test_targets_with_too_few_cells_in_shared_groups_are_named_or_skipped(log):
     assert "'NK' (1 of 2 maps)" in lacking
     fitted(alone, "control", ["d0", "d3"], **call)
     np.testing.assert_array_equal(adata.obsm["X_hycnn_ot_d3"], alone.obsm["X_hycnn_ot_d3"])
+
+
+def test_far_cells_do_not_count_for_their_groups(unchanged, log):
+    """Without its far cell the group of d1 has four cells, which is found before anything is replaced."""
+    sizes = (30, 35)
+    adata, names = screen(sizes, kinds_of(sizes, [["B", "T"], ["B"] * 30 + ["T"] * 5]))
+    row = np.flatnonzero((adata.obs["drug"] == "d1") & (adata.obs["kind"] == "T"))[2]
+    adata.obsm["X_pca"][row] = 500.0
+    fitted(adata, "control", names, **SCREEN)
+    call = {"group_key": "kind", **SCREEN}
+    with unchanged(adata), pytest.raises(ValueError, match=r"1 of 2 targets|'d1'.*skip_small=True"):
+        fitted(adata, "control", names, **call)
+    with pytest.warns(UserWarning, match="Replacing"):
+        fitted(adata, "control", names, skip_small=True, **call)
+    assert list(adata.uns["hycnn_ot"]["targets"]) == ["d0"]
+    assert "'d1' (one group)" in "".join(log())
 
 
 def test_one_line_names_the_groups_that_many_maps_lack(log):

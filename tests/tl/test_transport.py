@@ -291,3 +291,12 @@ def test_copy_and_backed(fit, unchanged, tmp_path):
     sh.tl.transport(backed, key_added="new")
     np.testing.assert_array_equal(backed.obsm["X_new"], fit.obsm["X_hycnn_ot"])
     backed.file.close()
+
+
+@pytest.mark.parametrize("fallback", [None, False, True])
+def test_the_gaussian_map_of_networks_is_a_model_and_its_own_fallback(fit, fallback):
+    gaussian = replace(sh.get.model(fit), blend=0.5).gaussian_map()
+    is_control = (fit.obs["condition"] == "control").to_numpy()
+    sh.tl.transport(fit, model=gaussian, fallback=fallback, key_added="gaussian")
+    np.testing.assert_array_equal(fit.obsm["X_gaussian"][is_control], gaussian.transport(fit.obsm["X_pca"][is_control]))
+    assert "gaussian_out_of_support" not in fit.obs  # it is measured from the training cells of the networks

@@ -24,5 +24,6 @@ class Task:
     settings: Settings
     # Groups with too few cells, whose cells take no part in the fit.
     groups_left_out: tuple[str, ...]
-    # Rows of the source cells that lie far from all others.
+    # Rows of the source and of the target cells that lie far from all others, which take no part in the fit either.
     far_x: Rows
+    far_y: Rows

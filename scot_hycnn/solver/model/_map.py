@@ -36,13 +36,13 @@ RESOLUTION = 1000 * float(np.finfo(np.float32).eps)
 class Outcome(StrEnum):
     """What a fit has led to: the value of ``TransportMap.outcome``.
 
-    ``NETWORKS``: the networks are part of the map. ``REQUESTED``: ``potential='gaussian'`` asked for the Gaussian map.
-    The Gaussian map was kept, with ``NO_RESPONSE`` because source and target cells are as near to each other as random
-    halves of both, with ``NOT_TRAINED`` because there were few steps, and with ``GAUSSIAN`` because networks that were
-    trained as usual were not better: the response is close to linear, or cells are few. Something went wrong:
-    ``RECOVERED`` from numbers that were not finite; ``UNSOLVED``, the convex conjugates were not solved well, so that
-    the map may be off; ``WORSE``, the map is not better than the Gaussian one (``solver='paper'``, which always keeps
-    its network).
+    ``NETWORKS``: the networks are part of the map. ``REQUESTED``: the Gaussian map was asked for, by
+    ``potential='gaussian'`` or :meth:`TransportMap.gaussian_map`. The Gaussian map was kept, with ``NO_RESPONSE``
+    because source and target cells are as near to each other as random halves of both, with ``NOT_TRAINED`` because
+    there were few steps, and with ``GAUSSIAN`` because networks that were trained as usual were not better: the
+    response is close to linear, or cells are few. Something went wrong: ``RECOVERED`` from numbers that were not
+    finite; ``UNSOLVED``, the convex conjugates of the networks could not be solved, so that the map may be off;
+    ``WORSE``, the map is not better than the Gaussian one (``solver='paper'``, which always keeps its network).
 
     Parameters
     ----------
@@ -262,6 +262,7 @@ class TransportMap:
         if not isinstance(t, Real) or not 0 <= t <= 1:
             raise ValueError(f"t={t!r} is outside [0, 1]: 0 is the source, 1 the transported cells.")
         x = self._check(x, "x")
+        fallback = fallback and self.blend > 0  # the Gaussian map is its own fallback
         if fallback and self.params.get("solver") in UNBALANCED_SOLVERS:
             raise ValueError(
                 "fallback=True changes to the Gaussian map, with which this map is not blended: "
@@ -374,10 +375,25 @@ class TransportMap:
 
         Returns
         -------
-        A map with ``blend`` 0.
+        This map if it is the Gaussian one. Otherwise a map with ``blend`` 0, the outcome ``REQUESTED`` and its own
+        ``w2_squared`` (NaN if this map is of an older version), without history, validation, certificate and
+        out-of-support scores, which are those of the networks.
         """
-        coordinates = self.coordinates if self.gaussian is None else self.gaussian
-        return replace(self, blend=0.0, coordinates=coordinates, gaussian=None, support=None)
+        if self.blend == 0 and self.gaussian is None:
+            return self
+        return replace(
+            self,
+            blend=0.0,
+            coordinates=self.coordinates if self.gaussian is None else self.gaussian,
+            w2_squared=float(self.validation.get("w2_squared_gaussian", np.nan)),
+            outcome=Outcome.REQUESTED,
+            status="ok",
+            gaussian=None,
+            support=None,
+            history={},
+            validation={},
+            certificate={},
+        )
 
     def potential(self, x: ArrayLike) -> Doubles:
         """Return f(x); its constant is such that f(x) + f*(T(x)) = <x, T(x)>, with f* of :meth:`conjugate`.

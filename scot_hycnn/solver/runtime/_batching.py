@@ -15,7 +15,6 @@ import torch
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import Settings
-from scot_hycnn.solver.data._checks import far_cells
 from scot_hycnn.solver.data._groups import group_cells
 from scot_hycnn.solver.data._task import Task
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
@@ -101,16 +100,16 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
     clouds, grouped = [], {}
     for number, task in enumerate(tasks):
         x, y, groups = np.asarray(task.x, dtype=np.float64), np.asarray(task.y, dtype=np.float64), None
-        far_y = far_cells(y)
-        x, y = (np.delete(cells, far, axis=0) if len(far) else cells for cells, far in ((x, task.far_x), (y, far_y)))
+        far = task.far_x, task.far_y
+        x, y = (np.delete(cells, rows, axis=0) if len(rows) else cells for cells, rows in zip((x, y), far, strict=True))
         if task.labels_x is not None and task.labels_y is not None:
-            labels = task.labels_x.without(task.far_x), task.labels_y.without(far_y)
+            labels = task.labels_x.without(task.far_x), task.labels_y.without(task.far_y)
             x, y, groups = group_cells(x, y, labels, settings.group_weights)
             if settings.leave_out == "groups":
                 grouped[number] = x, y, groups
         # k-means of few cells took 14 times as long with 16 threads.
         with limited_threads(1):
-            clouds.append(replace(prepare(x, y, groups=groups), far_x=task.far_x, far_y=far_y))
+            clouds.append(replace(prepare(x, y, groups=groups), far_x=task.far_x, far_y=task.far_y))
 
     # Train all ensembles together. The Gaussian map needs no training, only a network that can be stored.
     if settings.potential == GAUSSIAN:
@@ -148,14 +147,18 @@ def _checkpointing(folder: CheckpointFolder | None, path: Path | None, settings:
     }
 
 
-def check_client(client: object) -> None:
-    """Raise an ImportError without Dask, and a TypeError if this is not a ``dask.distributed.Client``."""
+def check_client(client: object, device: str) -> None:
+    """Raise an error without Dask, if this is no ``dask.distributed.Client``, or if no worker has such a device."""
     try:
         from distributed import Client  # noqa: PLC0415 - optional
     except ImportError as error:
         raise ImportError("client= needs the extra 'dask': pip install 'scot-hycnn[dask]'.") from error
     if not isinstance(client, Client):
         raise TypeError(f"client={client!r} must be a dask.distributed.Client, such as Client(LocalCluster(...)).")
+    try:
+        torch.device("cpu" if device == "auto" else device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device={device!r} is unknown; name 'auto', or one of the workers' such as 'cuda'.") from None
 
 
 def fit_on_cluster(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -30,12 +31,13 @@ class CheckpointFolder:
 
     def __init__(self, folder: str | Path, *, resume: bool = True) -> None:
         self.folder, self.resume = Path(folder).absolute(), resume
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+        # The folder is made with its first file, so that a call that is refused for another reason leaves none.
+        place = next(path for path in (self.folder, *self.folder.parents) if os.path.lexists(path))
+        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+            problem = "may not be written to" if place.is_dir() else "is no folder"
             raise ValueError(
-                f"checkpoint_dir={str(folder)!r} cannot be a folder ({error}); name another one."
-            ) from None
+                f"checkpoint_dir={str(folder)!r} cannot hold maps: {str(place)!r} {problem}. Name another folder."
+            )
         self._version = version("scot-hycnn")
         # Hashes of cells and labels that maps share, and names of maps. Each holds its object, so that the id stays.
         self._hashes: dict[int, tuple[object, bytes]] = {}
@@ -79,10 +81,12 @@ class CheckpointFolder:
 
     def write_state(self, path: Path, state: Mapping[str, Any]) -> None:
         """Replace the state in a file; it is kept if the new one cannot be written, which is an OSError."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         save(_map_values(state, lambda value: value.cpu().numpy() if isinstance(value, Tensor) else value), path)
 
     def keep(self, batch: Sequence[Task], fits: Sequence[TransportMap]) -> None:
         """Write finished maps, and then remove the states of their training."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         for task, fitted in zip(batch, fits, strict=True):
             fitted.save(self._path(task))
         # States of other machines, and parts of files that a killed process left, are removed as well.

@@ -174,6 +174,7 @@ def by_blend(scores: Sequence[Score], blends: Sequence[float]) -> dict[str, Arra
         "energy_error_by_blend": [
             _standard_error(score.energy_x - gaussian.energy_x, score.energy_y - gaussian.energy_y) for score in scores
         ],
+        "residual_by_blend": [score.residual for score in scores],
     }
     return {name: np.array(column) for name, column in columns.items()}
 

@@ -165,3 +165,23 @@ def test_cells_of_a_group_that_one_side_lacks_are_left_out():
     assert fitted.validation["groups_left_out"].tolist() == ["2"]
     same = fit(x[of_x < 2], y[of_y < 2], potential="gaussian", groups=(of_x[of_x < 2], of_y[of_y < 2]))
     np.testing.assert_array_equal(fitted.transport(x), same.transport(x))
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_far_cells_do_not_count_for_their_groups(side):
+    """A group of five cells, of which one lies far from all others, is one of four, and is left out."""
+    x, y, of_x, of_y = three_types((60, 60, 60), (60, 60, 60), 0)
+    cells, codes = (x, of_x) if side == "source" else (y, of_y)
+    few = np.r_[0:125]
+    cells, codes = cells[few], codes[few]
+    cells[122] = 500.0
+    x, y, of_x, of_y = (cells, y, codes, of_y) if side == "source" else (x, cells, of_x, codes)
+    fitted = fit(x, y, potential="gaussian", groups=(of_x, of_y))
+    assert fitted.validation[f"far_{side}"].tolist() == [122]
+    assert fitted.validation["groups_left_out"].tolist() == ["2"]
+    # With too few groups, or cells, for any fit the call is refused, as it is without the far cell.
+    two = [np.where(codes == 1, 0, codes) for codes in (of_x, of_y)]
+    with pytest.raises(ValueError, match="at least two groups"):
+        fit(x, y, potential="gaussian", groups=two)
+    with pytest.raises(ValueError, match="leave_out='groups'"):
+        fit(x, y, groups=(of_x, of_y), leave_out="groups", **QUICK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import resource
 import shutil
@@ -204,10 +205,38 @@ def test_damaged_files_are_named_and_replaced_on_request(tmp_path, monkeypatch):
         same_bits(call(resume=False), fit_many(normal(0), targets(1), **QUICK))
 
 
-def test_a_folder_that_cannot_be_one_is_named(tmp_path):
+class Unread:
+    """Cells in a file, which must not be read yet."""
+
+    shape = (200, 2)
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError
+
+
+def test_a_folder_that_cannot_be_one_is_named_before_any_cell_is_read(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"checkpoint_dir='.*file'"):
-        fit(normal(0), normal(2), checkpoint_dir=tmp_path / "file", **QUICK)
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    for folder in (tmp_path / "file", tmp_path / "file" / "maps", tmp_path / "nowhere"):
+        for call in (fit, lambda x, y, **options: fit_many(x, [y], **options)):
+            with pytest.raises(ValueError, match=f"checkpoint_dir='{folder}'"):
+                call(Unread(), Unread(), checkpoint_dir=folder, **QUICK)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_to_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(ValueError, match="checkpoint_dir="):
+            fit(Unread(), Unread(), checkpoint_dir=tmp_path / "maps", **QUICK)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_call_that_is_refused_leaves_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="y "):
+        fit(normal(0), normal(1)[:5], checkpoint_dir=tmp_path / "maps", **QUICK)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_names_the_file_and_keeps_the_state_before(tmp_path, monkeypatch):

@@ -105,6 +105,12 @@ def test_wrong_input_is_refused_before_any_fit(client):
         fit_many(normal(0), [normal(1, 5)], client=client, **QUICK)
 
 
+def test_a_device_that_no_worker_can_have(client):
+    for device in ("abacus", None):
+        with pytest.raises(ValueError, match=f"device={device!r}"):
+            fit_many(normal(0), targets(1), client=client, **QUICK | {"device": device})
+
+
 class InFile:
     """Cells that are read each time they become an array, as rows of a file are."""
 
