@@ -23,8 +23,9 @@ from scot_hycnn.solver.data._coordinates import Coordinates
 from ._blended import N_POINTS, Support
 from ._families import FAMILIES
 
-# 1: HyCNN only. 2: the network's family is named. 3: training cells, for out-of-support scores.
-SCHEMA_VERSION = 3
+# 1: HyCNN only. 2: the network's family is named. 3: training cells, for out-of-support scores. 4: centred maps, and
+# simple maps far from the training cells.
+SCHEMA_VERSION = 4
 # JSON takes up to thirty times its length as Python objects. A map's header has a few kB, however large the map.
 MAX_HEADER = 2**17
 # What a map reports about its fit, beside what it needs to act.
@@ -75,6 +76,8 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
         "origin": dict(_entry(state, "origin", dict)) if "origin" in state else {},
         "gaussian": _coordinates(_entry(state, "gaussian", dict), n_dims) if "gaussian" in state else None,
         "support": _support(_entry(state, "support", dict), n_dims) if version > 2 else None,
+        "centres": _centres(_entry(state, "centres", dict), n_dims) if "centres" in state else {},
+        "far": _coordinates(_entry(state, "far", dict), n_dims) if "far" in state else None,
         **{name: {key: _as_stored(value) for key, value in dict(state[name]).items()} for name in REPORTS},
     }
 
@@ -153,6 +156,20 @@ def _coordinates(state: Mapping[str, Any], n_dims: int) -> Coordinates:
     except np.linalg.LinAlgError:
         raise _damaged("'matrix' has no inverse") from None
     return Coordinates(scale=scale, **arrays)
+
+
+def _centres(state: Mapping[str, Any], n_dims: int) -> dict[str, Any]:
+    groups = np.asarray(_entry(state, "groups", np.asarray))
+    points = np.asarray(_entry(state, "points", np.asarray))
+    # Text that h5ad has held comes back as objects.
+    are_names = groups.ndim == 1 and len(groups) > 0 and all(isinstance(name, str) for name in groups.tolist())
+    is_table = points.dtype.kind == "f" and points.shape == (len(np.atleast_1d(groups)), n_dims)
+    if not (are_names and is_table and np.isfinite(points).all()) or len(set(groups.tolist())) < len(groups):
+        raise _damaged(
+            f"centres must be finite floats of shape (groups, {n_dims}) with a name for each group; they have shape "
+            f"{points.shape} and dtype {points.dtype}, and names of shape {groups.shape}"
+        )
+    return dict(zip(groups.tolist(), points.astype(np.float64), strict=True))
 
 
 def _support(state: Mapping[str, Any], n_dims: int) -> Support:

@@ -22,6 +22,7 @@ from scot_hycnn.solver.model._families import GAUSSIAN, make_potential
 from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.selection._blend import GroupScores, leave_groups_out
 from scot_hycnn.solver.selection._final_map import final_map
+from scot_hycnn.solver.selection._ladder import Ladder
 from scot_hycnn.solver.training._loop import train
 
 from ._checkpoint import CheckpointFolder
@@ -97,7 +98,7 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
     prepare = partial(
         TrainingData.prepare, fraction=settings.validation_fraction, rng=settings.rng, device=settings.device
     )
-    clouds, grouped = [], {}
+    clouds, ordinary, grouped, ladders = [], [], {}, {}
     for number, task in enumerate(tasks):
         x, y, groups = np.asarray(task.x, dtype=np.float64), np.asarray(task.y, dtype=np.float64), None
         far = task.far_x, task.far_y
@@ -107,9 +108,15 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
             x, y, groups = group_cells(x, y, labels, settings.group_weights)
             if settings.leave_out == "groups":
                 grouped[number] = x, y, groups
+                ladders[number] = Ladder.compare(x, y, groups, settings.rng)
         # k-means of few cells took 14 times as long with 16 threads.
         with limited_threads(1):
-            clouds.append(replace(prepare(x, y, groups=groups), far_x=task.far_x, far_y=task.far_y))
+            cells = replace(prepare(x, y, groups=groups), far_x=task.far_x, far_y=task.far_y)
+            ordinary.append(cells)
+            if number in ladders and ladders[number].is_centred:
+                centred = prepare(x, y, groups=groups, centres=ladders[number].centres)
+                cells = replace(centred, far_x=task.far_x, far_y=task.far_y)
+            clouds.append(cells)
 
     # Train all ensembles together. The Gaussian map needs no training, only a network that can be stored.
     if settings.potential == GAUSSIAN:
@@ -120,20 +127,31 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
         in_training = clouds if settings.balanced else [cells.centred() for cells in clouds]
         trained = train(network, settings, in_training, progress=update, **_checkpointing(folder, state_path, settings))
 
-    # Choose: blend each ensemble with its Gaussian map, on held-out cells or by cross-validation over groups.
+    # Choose: blend each ensemble with its Gaussian map, on held-out cells; or take a rung of the ladder, of which the
+    # networks, by cross-validation over groups, are one.
     left_out: dict[int, GroupScores] = {}
     for number, (x, y, groups) in grouped.items():
         if not trained[number].keep_gaussian:
             path = state_path and state_path.with_suffix(f".folds{number}.checkpoint")
             checkpointing = _checkpointing(folder, path, settings)
             train_folds = partial(train, network, progress=lambda *_: None, **checkpointing)
-            left_out[number] = leave_groups_out(x, y, groups, settings, network, train=train_folds)
+            centres = ladders[number].centres if ladders[number].is_centred else None
+            left_out[number] = leave_groups_out(x, y, groups, settings, network, centres=centres, train=train_folds)
+            ladders[number] = ladders[number].with_networks(left_out[number])
     seconds = (time.perf_counter() - started) / len(tasks)
     return [
         final_map(
-            network, one, cells, settings, seconds, left_out=left_out.get(number), groups_left_out=task.groups_left_out
+            network,
+            one,
+            clouds[number],
+            settings,
+            seconds,
+            ladder=ladders.get(number),
+            ordinary=ordinary[number],
+            left_out=left_out.get(number),
+            groups_left_out=task.groups_left_out,
         )
-        for number, (task, one, cells) in enumerate(zip(tasks, trained, clouds, strict=True))
+        for number, (task, one) in enumerate(zip(tasks, trained, strict=True))
     ]
 
 
