@@ -20,7 +20,8 @@ from scot_hycnn._anndata._evaluation_input import (
     held_out_cells,
     read_held_out,
 )
-from scot_hycnn._anndata._results import read_fit
+from scot_hycnn._anndata._results import StoredFit, labelled_cells, read_fit
+from scot_hycnn._anndata._transport_input import find_centres, moved_around
 
 from ._checks import Samples
 from ._cloud_scores import bandwidths, cloud_scores
@@ -202,7 +203,7 @@ def evaluate(
     gammas: dict[str, dict[str, list[float]]] = {}
     for slug, held_out in cells.items():
         target_label = fit.targets[slug]
-        points = _predictions(fit.models[slug], held_out.x, fallback=bool(fit.params.get("fallback", False)))
+        points = _predictions(adata, fit, slug, held_out)
         small = []
         for label, members in groups.items():
             source, observed = np.isin(held_out.source_rows, members), np.isin(held_out.target_rows, members)
@@ -235,17 +236,20 @@ def evaluate(
     return table
 
 
-def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[str, Samples]:
+def _predictions(adata: AnnData, fit: StoredFit, slug: str, held_out: HeldOut) -> dict[str, Samples]:
     """Return the predicted cells of each method, shape (n, d)."""
     from scot_hycnn.solver.model._map import TransportMap  # noqa: PLC0415 - metrics of arrays need no torch
 
-    fitted = TransportMap.from_dict(model)
+    x, fitted, fallback = held_out.x, TransportMap.from_dict(fit.models[slug]), bool(fit.params.get("fallback", False))
+    rows = {"rows": held_out.source_rows, "source_rows": labelled_cells(adata, fit.groupby, fit.source)}
+    centres = find_centres(adata, held_out.rep, fit.params.get("group_key"), fitted.centres, **rows)
+    around = None if centres is None else centres.at(held_out.source_rows)
     gaussian = fitted.gaussian_map()  # it is made from all training cells, and so are its means
     points: dict[str, _Points] = {
         "identity": x,
         "mean_shift": x + (gaussian.coordinates.mean_y - gaussian.coordinates.mean_x),
         "gaussian": gaussian.transport(x),
-        "hycnn_ot": fitted.transport(x, fallback=fallback),
+        "hycnn_ot": moved_around(fitted, x, around, fallback=fallback),
     }
     far = [method for method, cells in points.items() if not (np.abs(cells) < _MAX_COORDINATE).all()]
     if far:

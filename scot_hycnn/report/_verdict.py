@@ -19,6 +19,8 @@ _FEW_STEPS = 300
 # A fit whose p value of no change is larger has seen no response.
 _SIGNIFICANT = 0.05
 _MAX_NAMES = 10
+# What maps that no groups left out have chosen are without networks.
+_KEPT = "Gaussian map"
 
 
 class _Kind(Enum):
@@ -152,7 +154,8 @@ def verdict(
     them), 'worse' (farther than one of them), and 'open' (not evaluated, or not clear). ``n_seen`` is how many
     evaluated cells the fit has seen at least, and ``evaluate`` is what a reader has to run to evaluate it.
     """
-    is_gaussian = float(validation["blend"]) == 0
+    # With leave_out="groups" a map without networks may be another one, such as a shift.
+    is_gaussian = float(validation["blend"]) == 0 and str(validation.get("winner", _KEPT)) == _KEPT
     few_steps = max_steps if is_trained and max_steps and max_steps < _FEW_STEPS else None
     # Older fits have no p value: NaN is neither above nor below the threshold.
     p_value = float(validation.get("p_no_change", math.nan))
@@ -309,6 +312,8 @@ def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
         return "No network was trained: only the closed-form map was requested."
     blend = float(validation["blend"])
     on = f"On {int(validation['n_source']):,} source and {int(validation['n_target']):,} target validation cells"
+    if "winner" in validation and blend == 0:
+        return f"Of the maps that were compared on groups left out, this one was chosen: {validation['winner']}."
     if blend == 0:
         return f"{on}, the networks were not better than the closed-form Gaussian map, which was kept."
     # J is minimised: a positive gap means that the networks are better.

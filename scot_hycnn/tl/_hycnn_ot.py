@@ -14,12 +14,14 @@ from typing import Any, Unpack
 
 import numpy as np
 from anndata import AnnData
+from numpy.typing import NDArray
 from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
 from scot_hycnn._anndata._conditions import Mask, joined
 from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
+from scot_hycnn._anndata._transport_input import check_groups_of_cells, find_centres, inverse_around, moved_around
 from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
 from scot_hycnn.solver import TrainingOptions, TransportMap
 from scot_hycnn.solver._fit import place_of
@@ -245,6 +247,12 @@ def hycnn_ot(  # type: ignore[misc]
     # What is left to check of the options is the dimension of a potential.
     n_cells = cells.source.n_training, cells.targets[0].n_training
     _solver.Settings.for_cells(*n_cells, cells.rep.n_dims, device=device, rng=seed, potential=potential)
+    if leave_out == "groups" and predict:
+        # The map may become a centred one, which needs the group of every cell that it moves: better to know it now.
+        moving = [cells.source, *(cells.targets if inverse else ())]
+        check_groups_of_cells(
+            adata, group_key, np.unique(np.concatenate([part.rows for part in moving])), cells.source.rows
+        )
     if group_key is not None:
         cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=skip_small), key)
     groups: Any = None if group_key is None else (cells.source.groups, [target.groups for target in cells.targets])
@@ -256,7 +264,7 @@ def hycnn_ot(  # type: ignore[misc]
         targets = [target.training for target in cells.targets]
         maps = _solver.fit_many(cells.source.training, targets, groups=groups, **options)
         fits = [
-            _move(fitted, cells.source, target, predict=predict, inverse=inverse, fallback=fallback)
+            _move(adata, cells, fitted, target, predict=predict, inverse=inverse, fallback=fallback)
             for fitted, target in zip(maps, cells.targets, strict=True)
         ]
 
@@ -339,8 +347,9 @@ def _announce(cells: FitInput, place: str) -> datetime:
 
 
 def _move(
+    adata: AnnData,
+    cells: FitInput,
     fitted: TransportMap,
-    source: ConditionCells,
     target: ConditionCells,
     *,
     predict: bool,
@@ -348,17 +357,23 @@ def _move(
     fallback: bool,
 ) -> Fitted:
     """Return a map as it is stored, with the cells that it moves."""
+    source = cells.source
     # The solver numbers far cells among its input; in uns they are rows of the AnnData.
     validation = dict(fitted.validation)
     for name, side in (("far_source", source), ("far_target", target)):
         if name in validation:
             validation[name] = side.rows[side.is_training][validation[name]]
+
+    def centres_of(side: ConditionCells) -> NDArray[np.float64] | None:
+        rows = {"rows": side.rows, "source_rows": source.rows}
+        centres = find_centres(adata, cells.rep, cells.group_key, fitted.centres, **rows)
+        return None if centres is None else centres.at(side.rows)
+
     moved = std = score = None
     if predict:
-        moved, std, score = fitted.transport(
-            source.coordinates, return_std=True, return_out_of_support=True, fallback=fallback
-        )
-    back = fitted.inverse(target.coordinates) if inverse else None
+        options = {"return_std": True, "return_out_of_support": True, "fallback": fallback}
+        moved, std, score = moved_around(fitted, source.coordinates, centres_of(source), **options)
+    back = inverse_around(fitted, target.coordinates, centres_of(target)) if inverse else None
     return Fitted(replace(fitted, validation=validation).to_dict(), moved, std, score, back)
 
 
@@ -374,6 +389,12 @@ def _report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMa
                 f"cells of {condition!r} that lie far from all others took no part in the fit ({len(rows)}): {named}. "
                 "Look for debris, doublets or broken values"
             )
+    for target, report in zip(cells.targets, reports, strict=True):
+        if "ladder" in report:
+            names, mean, error = (report[name] for name in ("ladder", "ladder_mean", "ladder_error"))
+            rows = [f"    {m:9.3g} ± {e:.2g}  {name}" for name, m, e in zip(names, mean, error, strict=True)]
+            title = f"energy distance to {target.label!r} on groups left out, mean over {len(report['ladder_groups'])}"
+            logg.hint("\n".join([f"{title} groups ± standard error:", *rows]))
     by_outcome: dict[str, list[int]] = {}
     for number, fitted in enumerate(maps):
         if not fitted.ok:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -45,6 +45,10 @@ class Coordinates:
         variances, axes = np.linalg.eigh(root @ covariance_x @ root)
         scale = len(variances) / variances.sum()
         return cls(mean_x, mean_y, np.sqrt(scale) * axes.T @ root, float(scale))
+
+    def around(self, centre: Array) -> Coordinates:
+        """Return the coordinates of the map that is T around another centre, c + T(x - c), for those of T."""
+        return replace(self, mean_x=self.mean_x + centre, mean_y=self.mean_y + centre)
 
     def source(self, x: NDArray[np.floating]) -> Array:
         """Return balanced coordinates of source points, (n, d) to (n, d)."""

@@ -19,6 +19,7 @@ from safetensors.numpy import save as serialise
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver.data._coordinates import Coordinates
+from scot_hycnn.solver.data._groups import MAX_GROUPS
 
 from ._blended import N_POINTS, Support
 from ._families import FAMILIES
@@ -159,17 +160,18 @@ def _coordinates(state: Mapping[str, Any], n_dims: int) -> Coordinates:
 
 
 def _centres(state: Mapping[str, Any], n_dims: int) -> dict[str, Any]:
-    groups = np.asarray(_entry(state, "groups", np.asarray))
-    points = np.asarray(_entry(state, "points", np.asarray))
-    # Text that h5ad has held comes back as objects.
-    are_names = groups.ndim == 1 and len(groups) > 0 and all(isinstance(name, str) for name in groups.tolist())
-    is_table = points.dtype.kind == "f" and points.shape == (len(np.atleast_1d(groups)), n_dims)
-    if not (are_names and is_table and np.isfinite(points).all()) or len(set(groups.tolist())) < len(groups):
+    groups, points = (np.asarray(_entry(state, name, np.asarray)) for name in ("groups", "points"))
+    is_table = points.dtype.kind == "f" and groups.ndim == 1 and points.shape == (len(groups), n_dims)
+    # Their number is checked first: an array may claim a length that memory does not hold. Text is an array of objects
+    # after a round trip through h5ad.
+    names = groups.tolist() if is_table and 1 <= len(groups) <= MAX_GROUPS else []
+    are_different = bool(names) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+    if not are_different or not np.isfinite(points).all():
         raise _damaged(
-            f"centres must be finite floats of shape (groups, {n_dims}) with a name for each group; they have shape "
-            f"{points.shape} and dtype {points.dtype}, and names of shape {groups.shape}"
+            f"centres must be finite floats of shape (groups, {n_dims}), with different names for at most {MAX_GROUPS} "
+            f"groups; they have shape {points.shape} and dtype {points.dtype}, and names of shape {groups.shape}"
         )
-    return dict(zip(groups.tolist(), points.astype(np.float64), strict=True))
+    return dict(zip(names, points.astype(np.float64), strict=True))
 
 
 def _support(state: Mapping[str, Any], n_dims: int) -> Support:

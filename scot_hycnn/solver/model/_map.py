@@ -253,8 +253,9 @@ class TransportMap:
             Also return what :meth:`out_of_support` does, in the same pass over the cells.
         fallback
             Change to the Gaussian map, or with ``leave_out='groups'`` to the simple map that was best on groups left
-            out, away from the training source cells: :math:`T_{Gauss} + s(x)\,(T - T_{Gauss})` with s = 1 where :meth:`out_of_support` is below 1, and 0 from 2 on. **This map is no longer the gradient
-            of a convex function**, since s depends on x; without it T is.
+            out, away from the training source cells: :math:`T_{Gauss} + s(x)\,(T - T_{Gauss})` with s = 1 where
+            :meth:`out_of_support` is below 1, and 0 from 2 on. **This map is no longer the gradient of a convex
+            function**, since s depends on x; without it T is.
         batch_size
             Rows of a block.
 
@@ -391,8 +392,8 @@ class TransportMap:
         Returns
         -------
         This map if it is the Gaussian one. Otherwise a map with ``blend`` 0, the outcome ``REQUESTED`` and its own
-        ``w2_squared`` (NaN if this map is centred, or of an older version), without history, validation, certificate and
-        out-of-support scores, which are those of the networks.
+        ``w2_squared`` (NaN if this map is centred, or of an older version), without history, validation, certificate
+        and out-of-support scores, which are those of the networks.
         """
         if self.blend == 0 and self.gaussian is None:
             return self
@@ -438,11 +439,8 @@ class TransportMap:
                 f"centre must be {self.n_dims} finite numbers, the mean of a group's source cells; it has shape "
                 f"{point.shape}."
             )
-        around = [
-            None if part is None else replace(part, mean_x=part.mean_x + point, mean_y=part.mean_y + point)
-            for part in (self.coordinates, self.far)
-        ]
-        return replace(self, coordinates=around[0], far=around[1], centres={})
+        far = None if self.far is None else self.far.around(point)
+        return replace(self, coordinates=self.coordinates.around(point), far=far, centres={})
 
     def potential(self, x: ArrayLike) -> Doubles:
         """Return f(x); its constant is such that f(x) + f*(T(x)) = <x, T(x)>, with f* of :meth:`conjugate`.

@@ -108,14 +108,16 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
             x, y, groups = group_cells(x, y, labels, settings.group_weights)
             if settings.leave_out == "groups":
                 grouped[number] = x, y, groups
-                ladders[number] = Ladder.compare(x, y, groups, settings.rng)
         # k-means of few cells took 14 times as long with 16 threads.
         with limited_threads(1):
             cells = replace(prepare(x, y, groups=groups), far_x=task.far_x, far_y=task.far_y)
             ordinary.append(cells)
-            if number in ladders and ladders[number].is_centred:
-                centred = prepare(x, y, groups=groups, centres=ladders[number].centres)
-                cells = replace(centred, far_x=task.far_x, far_y=task.far_y)
+            if groups is not None and settings.leave_out == "groups":
+                seen = cells.no_change.rejected
+                ladders[number] = Ladder.compare(x, y, groups, rng=settings.rng, response_seen=seen)
+                if ladders[number].is_centred:
+                    centred = prepare(x, y, groups=groups, centres=ladders[number].centres)
+                    cells = replace(centred, far_x=task.far_x, far_y=task.far_y)
             clouds.append(cells)
 
     # Train all ensembles together. The Gaussian map needs no training, only a network that can be stored.

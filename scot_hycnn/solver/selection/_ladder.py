@@ -77,7 +77,8 @@ class Rung:
         """Return the average of maps of one family, which is one of it: averages of convex functions are convex."""
         first, matrix = rungs[0], np.mean([one.matrix for one in rungs], axis=0)
         offset = np.mean([one.mean_y - one.mean_x @ one.matrix for one in rungs], axis=0)
-        name = first.name if len(rungs) == 1 else f"mean of the {' and the '.join(one.name for one in rungs)}"
+        *others, last = (one.name for one in rungs)
+        name = f"mean of {', '.join(others)} and {last}" if others else last
         return replace(first, name=name, mean_y=offset + first.mean_x @ matrix, matrix=matrix)
 
 
@@ -130,11 +131,15 @@ class Ladder:
     table: Array
     # The best map with a closed form, and the blend of the networks if these were nearer than it.
     best: Rung
+    response_seen: bool = True
     blend: float = 0.0
 
     @classmethod
-    def compare(cls, x: Array, y: Array, groups: Groups, rng: int) -> Ladder:
-        """Leave out every group with enough cells, and choose among the maps that have a closed form."""
+    def compare(cls, x: Array, y: Array, groups: Groups, *, rng: int, response_seen: bool) -> Ladder:
+        """Leave out every group with enough cells, and choose among the maps that have a closed form.
+
+        Without a response that is seen, which is a test of all cells, cells stay where they are.
+        """
         generator = np.random.default_rng(rng)
         in_x, in_y = (_at_most(MAX_CELLS_FITTED, codes, generator) for codes in (groups.x, groups.y))
         some_x, some_y, some = x[in_x], y[in_y], groups.take(in_x, in_y)
@@ -150,7 +155,7 @@ class Ladder:
                 left_out.append((rungs, cells, centre, observed))
                 columns.append(_energy_distances([one.move(cells, centre) for one in rungs], observed))
         rungs, table = closed_forms(x, y, groups), np.stack(columns, axis=1)
-        members = choose(table, [one.family for one in rungs])
+        members = choose(table, [one.family for one in rungs]) if response_seen else [0]
         best = Rung.mean([rungs[number] for number in members])
         names = [one.name for one in rungs]
         if len(members) > 1:
@@ -161,7 +166,8 @@ class Ladder:
             ]
             names, table = [*names, best.name], np.vstack([table, np.concatenate(row)])
         labels = tuple(groups.labels[group] for group in scored)
-        return cls(tuple(rungs), groups.labels, centres_of(x, groups), tuple(names), labels, table, best)
+        centres = centres_of(x, groups)
+        return cls(tuple(rungs), groups.labels, centres, tuple(names), labels, table, best, response_seen)
 
     def rung(self, name: str) -> Rung:
         """Return a map with a closed form by its name."""
@@ -203,6 +209,11 @@ class Ladder:
         """Say which map was nearest."""
         n_groups, still = len(self.groups), self.table[0].mean()
         nearest = self.table[self.names.index(self.best.name)].mean()
+        if not self.response_seen:
+            return (
+                "No response was seen: source and target cells are as near to each other as random halves of both, so "
+                "that cells stay where they are. More cells may show one."
+            )
         if self.best.name == NO_CHANGE:
             return (
                 f"No map was clearly nearer to the treated cells of groups left out than no change, so that cells stay "
