@@ -363,18 +363,23 @@ def _move(
     for name, side in (("far_source", source), ("far_target", target)):
         if name in validation:
             validation[name] = side.rows[side.is_training][validation[name]]
-
-    def centres_of(side: ConditionCells) -> NDArray[np.float64] | None:
-        rows = {"rows": side.rows, "source_rows": source.rows}
-        centres = find_centres(adata, cells.rep, cells.group_key, fitted.centres, **rows)
-        return None if centres is None else centres.at(side.rows)
-
-    moved = std = score = None
+    moved = std = score = back = None
+    options = {"return_std": True, "return_out_of_support": True, "fallback": fallback}
     if predict:
-        options = {"return_std": True, "return_out_of_support": True, "fallback": fallback}
-        moved, std, score = moved_around(fitted, source.coordinates, centres_of(source), **options)
-    back = inverse_around(fitted, target.coordinates, centres_of(target)) if inverse else None
+        around = _centres_of(adata, cells, fitted, source)
+        moved, std, score = moved_around(fitted, source.coordinates, around, **options)
+    if inverse:
+        back = inverse_around(fitted, target.coordinates, _centres_of(adata, cells, fitted, target))
     return Fitted(replace(fitted, validation=validation).to_dict(), moved, std, score, back)
+
+
+def _centres_of(
+    adata: AnnData, cells: FitInput, fitted: TransportMap, condition: ConditionCells
+) -> NDArray[np.float64] | None:
+    """Return the centres of the cells of a condition, shape (n, d), if the map is a centred one."""
+    rows = {"rows": condition.rows, "source_rows": cells.source.rows}
+    centres = find_centres(adata, cells.rep, cells.group_key, fitted.centres, **rows)
+    return None if centres is None else centres.at(condition.rows)
 
 
 def _report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMap], fits: Sequence[Fitted]) -> None:

@@ -84,9 +84,10 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_stored(value: Any) -> Any:
-    """Return a list of strings as the array that it was before it became JSON, and other values as they are."""
+    """Return text as the array that it was before a file made a list or objects of it, and other values as they are."""
     are_strings = isinstance(value, list) and len(value) and all(isinstance(text, str) for text in value)
-    return np.array(value) if are_strings else value
+    is_object = isinstance(value, np.ndarray) and value.dtype == object
+    return np.array(value, dtype=str) if are_strings or is_object else value
 
 
 def _damaged(problem: str) -> ValueError:
@@ -96,7 +97,11 @@ def _damaged(problem: str) -> ValueError:
 def _is_plain(value: object) -> bool:
     """Return whether a file can hold a value."""
     if isinstance(value, np.ndarray):
-        return value.dtype.kind in "biufU"
+        # h5ad returns text as objects.
+        is_text = (
+            value.dtype == object and value.size <= MAX_HEADER and all(isinstance(text, str) for text in value.flat)
+        )
+        return is_text or value.dtype.kind in "biufU"
     if isinstance(value, (list, tuple)):
         return all(isinstance(entry, (str, int, float, np.generic)) for entry in value)
     return value is None or isinstance(value, (str, int, float, np.generic))

@@ -153,6 +153,20 @@ class TransportMap:
     >>> transport_map.gaussian_map().blend
     0.0
 
+    A centred map, of four donors who respond around their own baselines; a new donor is moved around the mean of its
+    source cells:
+
+    >>> donors = np.repeat([0, 5, 10, 15], 50)
+    >>> treated = donors[:, None] + 2 * (y - 2)
+    >>> centred = solver.fit(
+    ...     x + donors[:, None], treated, groups=(donors, donors), leave_out="groups", potential="gaussian"
+    ... )
+    >>> sorted(centred.centres), centred.validation["winner"].item()
+    (['0', '10', '15', '5'], 'centred Gaussian map')
+    >>> new = x + 40
+    >>> bool(np.abs(centred.around(new.mean(axis=0)).transport(new) - 40 - 2 * x - 2).max() < 1)
+    True
+
     f, and its convex conjugate: f(x) + f*(T(x)) = <x, T(x)> (Fenchel-Young)
 
     >>> both = transport_map.potential(x) + transport_map.conjugate(moved)

@@ -20,7 +20,7 @@ from scot_hycnn.solver.data._task import Task
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
 from scot_hycnn.solver.model._families import GAUSSIAN, make_potential
 from scot_hycnn.solver.model._map import TransportMap
-from scot_hycnn.solver.selection._blend import GroupScores, leave_groups_out
+from scot_hycnn.solver.selection._blend import BLENDS, GroupScores, choose_blend_by_groups, leave_groups_out
 from scot_hycnn.solver.selection._final_map import final_map
 from scot_hycnn.solver.selection._ladder import Ladder
 from scot_hycnn.solver.training._loop import train
@@ -139,7 +139,9 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
             train_folds = partial(train, network, progress=lambda *_: None, **checkpointing)
             centres = ladders[number].centres if ladders[number].is_centred else None
             left_out[number] = leave_groups_out(x, y, groups, settings, network, centres=centres, train=train_folds)
-            ladders[number] = ladders[number].with_networks(left_out[number])
+            energy = np.array([[score.energy_distance for score in row] for row in left_out[number]])
+            chosen = choose_blend_by_groups(left_out[number])
+            ladders[number] = ladders[number].with_networks((energy - energy[:, :1]).T, chosen, BLENDS)
     seconds = (time.perf_counter() - started) / len(tasks)
     return [
         final_map(

@@ -14,8 +14,6 @@ from scot_hycnn.potentials._gaussian import Gaussian
 from scot_hycnn.solver.data._coordinates import Coordinates
 from scot_hycnn.solver.data._groups import MIN_CELLS_LEFT_OUT, Groups
 
-from ._blend import BLENDS, GroupScores, choose_blend_by_groups
-
 Array = NDArray[np.float64]
 
 # Cells of each group and condition that an energy distance compares, and that a map without some groups is fitted on:
@@ -181,21 +179,21 @@ class Ladder:
         mean = dict(zip(self.names, self.table.mean(1), strict=True))
         return bool(mean[CENTRED_GAUSSIAN_MAP] < mean[GAUSSIAN_MAP])
 
-    def with_networks(self, scores: GroupScores) -> Ladder:
-        """Return the same with a row for networks, whose folds have left several groups out at a time."""
-        # What networks add to the Gaussian map of the same fold is added to that of the fits without one group.
+    def with_networks(self, more: Array, chosen: int, blends: Sequence[float]) -> Ladder:
+        """Return the same with a row for networks.
+
+        ``more`` is the energy distance of each blend, less that of the Gaussian map of the same fold, which lacks
+        several groups, (blends, groups); ``chosen`` is the number of the blend that has been chosen on these groups.
+        """
         name = CENTRED_GAUSSIAN_MAP if self.is_centred else GAUSSIAN_MAP
-        energy = np.array([[score.energy_distance for score in row] for row in scores])
-        table = self.table[self.names.index(name)] + (energy - energy[:, :1]).T
-        chosen = choose_blend_by_groups(scores)
-        best = self.table[self.names.index(self.best.name)].mean()
-        is_nearest = chosen > 0 and table[chosen].mean() < best
-        shown = chosen or 1 + int(np.argmin(np.where(np.isfinite(table[1:]), table[1:], np.inf).mean(1)))
+        table = self.table[self.names.index(name)] + more
+        is_nearest = chosen > 0 and table[chosen].mean() < self.table[self.names.index(self.best.name)].mean()
+        shown = chosen or 1 + int(np.argmin(np.where(np.isfinite(more[1:]), more[1:], np.inf).mean(1)))
         return replace(
             self,
             names=(*self.names, CENTRED_NETWORKS if self.is_centred else NETWORKS),
             table=np.vstack([self.table, table[shown]]),
-            blend=BLENDS[chosen] if is_nearest else 0.0,
+            blend=blends[chosen] if is_nearest else 0.0,
         )
 
     @property
