@@ -247,14 +247,9 @@ def hycnn_ot(  # type: ignore[misc]
     # What is left to check of the options is the dimension of a potential.
     n_cells = cells.source.n_training, cells.targets[0].n_training
     _solver.Settings.for_cells(*n_cells, cells.rep.n_dims, device=device, rng=seed, potential=potential)
-    if leave_out == "groups" and predict:
-        # The map may become a centred one, which needs the group of every cell that it moves: better to know it now.
-        moving = [cells.source, *(cells.targets if inverse else ())]
-        check_groups_of_cells(
-            adata, group_key, np.unique(np.concatenate([part.rows for part in moving])), cells.source.rows
-        )
     if group_key is not None:
         cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=skip_small), key)
+        _check_groups_of_moved(adata, cells, moves=leave_out == "groups" and predict, inverse=inverse)
     groups: Any = None if group_key is None else (cells.source.groups, [target.groups for target in cells.targets])
     start = _announce(cells, device if client is None else "the workers of a cluster")
     announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse)
@@ -308,6 +303,14 @@ def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[
     if small:
         _log_skipped([(label, problems[label].found) for label in small])
     return small
+
+
+def _check_groups_of_moved(adata: AnnData, cells: FitInput, *, moves: bool, inverse: bool) -> None:
+    """Raise a ValueError if cells will be moved and one has no group: the map may become a centred one."""
+    if moves:
+        source_rows, targets = cells.source.rows, cells.targets if inverse else ()
+        rows = np.unique(np.concatenate([source_rows, *(target.rows for target in targets)]))
+        check_groups_of_cells(adata, cells.group_key, rows, source_rows)
 
 
 def _near_labels(cells: ConditionCells) -> Labels:
@@ -365,10 +368,14 @@ def _move(
             validation[name] = side.rows[side.is_training][validation[name]]
     moved = std = score = back = None
     options = {"return_std": True, "return_out_of_support": True, "fallback": fallback}
-    if predict:
+    if predict and not fitted.centres:
+        moved, std, score = fitted.transport(source.coordinates, **options)
+    elif predict:
         around = _centres_of(adata, cells, fitted, source)
         moved, std, score = moved_around(fitted, source.coordinates, around, **options)
-    if inverse:
+    if inverse and not fitted.centres:
+        back = fitted.inverse(target.coordinates)
+    elif inverse:
         back = inverse_around(fitted, target.coordinates, _centres_of(adata, cells, fitted, target))
     return Fitted(replace(fitted, validation=validation).to_dict(), moved, std, score, back)
 

@@ -171,16 +171,9 @@ def transport(
                 fill=fill,
             )
 
-    if group_key is None and fit is not None:
-        group_key = fit.params.get("group_key")
-    centres: dict[str, Centres | None] = {}
-    for slug, transport_map in maps.items():
-        some = cells[labels[slug]]
-        rows = {"rows": some.rows, "source_rows": source_rows_of(adata, fit, some.rows)}
-        centres[slug] = find_centres(adata, some.rep, group_key, transport_map.centres, **rows)
+    centres = {slug: _centres_of(fit, maps[slug], cells[labels[slug]], group_key) for slug in maps}
 
-    start = datetime.now(tz=UTC)
-    moved: dict[str, Moved] = {}
+    start, moved = datetime.now(tz=UTC), dict[str, Moved]()
     # In memory all cells of a map are moved at once and written last; to a store they are moved and written in blocks.
     with threads_of_scanpy(), nullcontext() if path is None else new_store(adata, path) as store:
         for slug, transport_map in maps.items():
@@ -217,6 +210,16 @@ def _find_maps(
         )
     fit = read_fit(adata if model is None else model, key)
     return fit, {slug: TransportMap.from_dict(fit.models[slug]) for slug in fit.slugs(target)}
+
+
+def _centres_of(
+    fit: StoredFit | None, transport_map: TransportMap, cells: NewCells, group_key: str | None
+) -> Centres | None:
+    """Return the centres of the cells if the map is a centred one."""
+    if group_key is None and fit is not None:
+        group_key = fit.params.get("group_key")
+    rows = {"rows": cells.rows, "source_rows": source_rows_of(cells.adata, fit, cells.rows)}
+    return find_centres(cells.adata, cells.rep, group_key, transport_map.centres, **rows)
 
 
 def _move(

@@ -161,7 +161,7 @@ class TransportMap:
     >>> centred = solver.fit(
     ...     x + donors[:, None], treated, groups=(donors, donors), leave_out="groups", potential="gaussian"
     ... )
-    >>> sorted(centred.centres), centred.validation["winner"].item()
+    >>> sorted(centred.centres), centred.validation["winner"]
     (['0', '10', '15', '5'], 'centred Gaussian map')
     >>> new = x + 40
     >>> bool(np.abs(centred.around(new.mean(axis=0)).transport(new) - 40 - 2 * x - 2).max() < 1)

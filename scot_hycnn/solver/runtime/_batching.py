@@ -15,7 +15,7 @@ import torch
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import Settings
-from scot_hycnn.solver.data._groups import group_cells
+from scot_hycnn.solver.data._groups import Groups, group_cells
 from scot_hycnn.solver.data._task import Task
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
 from scot_hycnn.solver.model._families import GAUSSIAN, make_potential
@@ -95,29 +95,19 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
 
     # Read, split and balance the cells of one map after the other, so that the originals of one at a time are in
     # memory. Far cells, and cells of groups that are too small, take no part in the fit.
-    prepare = partial(
-        TrainingData.prepare, fraction=settings.validation_fraction, rng=settings.rng, device=settings.device
-    )
     clouds, ordinary, grouped, ladders = [], [], {}, {}
     for number, task in enumerate(tasks):
-        x, y, groups = np.asarray(task.x, dtype=np.float64), np.asarray(task.y, dtype=np.float64), None
-        far = task.far_x, task.far_y
-        x, y = (np.delete(cells, rows, axis=0) if len(rows) else cells for cells, rows in zip((x, y), far, strict=True))
-        if task.labels_x is not None and task.labels_y is not None:
-            labels = task.labels_x.without(task.far_x), task.labels_y.without(task.far_y)
-            x, y, groups = group_cells(x, y, labels, settings.group_weights)
-            if settings.leave_out == "groups":
-                grouped[number] = x, y, groups
+        x, y, groups = _cells_of(task)
         # k-means of few cells took 14 times as long with 16 threads.
         with limited_threads(1):
-            cells = replace(prepare(x, y, groups=groups), far_x=task.far_x, far_y=task.far_y)
+            cells = _prepared(task, x, y, groups)
             ordinary.append(cells)
             if groups is not None and settings.leave_out == "groups":
+                grouped[number] = x, y, groups
                 seen = cells.no_change.rejected
                 ladders[number] = Ladder.compare(x, y, groups, rng=settings.rng, response_seen=seen)
                 if ladders[number].is_centred:
-                    centred = prepare(x, y, groups=groups, centres=ladders[number].centres)
-                    cells = replace(centred, far_x=task.far_x, far_y=task.far_y)
+                    cells = _prepared(task, x, y, groups, centres=ladders[number].centres)
             clouds.append(cells)
 
     # Train all ensembles together. The Gaussian map needs no training, only a network that can be stored.
@@ -157,6 +147,25 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
         )
         for number, (task, one) in enumerate(zip(tasks, trained, strict=True))
     ]
+
+
+def _cells_of(task: Task) -> tuple[Any, Any, Groups | None]:
+    """Read the cells that take part in a fit, (n, d) and (m, d), and their groups."""
+    x, y = np.asarray(task.x, dtype=np.float64), np.asarray(task.y, dtype=np.float64)
+    far = task.far_x, task.far_y
+    x, y = (np.delete(cells, rows, axis=0) if len(rows) else cells for cells, rows in zip((x, y), far, strict=True))
+    if task.labels_x is None or task.labels_y is None:
+        return x, y, None
+    labels = task.labels_x.without(task.far_x), task.labels_y.without(task.far_y)
+    return group_cells(x, y, labels, task.settings.group_weights)
+
+
+def _prepared(task: Task, x: Any, y: Any, groups: Groups | None, **options: Any) -> TrainingData:
+    """Split and balance the cells of a map."""
+    settings = task.settings
+    options |= {"rng": settings.rng, "device": settings.device, "groups": groups}
+    cells = TrainingData.prepare(x, y, settings.validation_fraction, **options)
+    return replace(cells, far_x=task.far_x, far_y=task.far_y)
 
 
 def _checkpointing(folder: CheckpointFolder | None, path: Path | None, settings: Settings) -> dict[str, Any]:

@@ -79,8 +79,7 @@ def final_map(
     if ladder is not None:
         validation |= ladder.report()
         if ladder.is_centred if blend else ladder.best.is_centred:
-            names = [str(name) for name in ladder.all_groups]
-            centres = dict(zip(names, ladder.centres, strict=True))
+            centres = dict(zip(ladder.all_groups, ladder.centres, strict=True))
             # The baseline is the Gaussian map of the cells as they are, which needs no groups.
             gaussian = ladder.rung(GAUSSIAN_MAP).coordinates
     if left_out is not None:
@@ -95,13 +94,6 @@ def final_map(
         shift = blend * as_numpy(ensemble.shift) @ coordinates.matrix / coordinates.scale
         coordinates = replace(coordinates, mean_y=coordinates.mean_y + shift)
 
-    # Some training cells, in the coordinates of the map, show where it was trained.
-    generator = torch.Generator().manual_seed(settings.rng)
-    rows = torch.randperm(len(cells.x), generator=generator, device="cpu")[:N_POINTS]
-    points = trained.cells.x[rows.to(trained.cells.x.device)]
-    in_map = coordinates.source(trained.cells.coordinates.invert_source(as_numpy(points)))
-    unseen = coordinates.source(cells.x_validation_original)
-    support = Support.of(*(torch.as_tensor(part, dtype=torch.float32, device="cpu") for part in (in_map, unseen)))
     fitted = TransportMap(
         network=network,
         theta=trained.theta.cpu(),
@@ -114,7 +106,7 @@ def final_map(
         history=trained.history,
         validation=validation,
         gaussian=gaussian,
-        support=support,
+        support=_support(trained.cells, coordinates, settings.rng),
         centres=centres,
         far=ladder.simple_in_training.coordinates if ladder is not None and blend else None,
         device=settings.device,
@@ -124,6 +116,16 @@ def final_map(
     sample = (part[:CERTIFICATE_CELLS] for part in (cells.x_validation_original, cells.y_validation_original))
     judged = fitted.around(np.zeros(fitted.n_dims)) if centres else fitted
     return replace(fitted, certificate=judged.certify(*sample))
+
+
+def _support(cells: TrainingData, coordinates: Coordinates, seed: int) -> Support:
+    """Return some training cells in the coordinates of the map, which show where it was trained."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(cells.x), generator=generator, device="cpu")[:N_POINTS]
+    points = cells.x[rows.to(cells.x.device)]
+    in_map = coordinates.source(cells.coordinates.invert_source(as_numpy(points)))
+    unseen = coordinates.source(cells.x_validation_original)
+    return Support.of(*(torch.as_tensor(part, dtype=torch.float32, device="cpu") for part in (in_map, unseen)))
 
 
 def _chosen(
