@@ -3,10 +3,10 @@
 Every group is held out in turn, in both conditions; the map is fitted on the others with leave_out="groups", which
 chooses among simple maps and networks by leaving out groups of these. So the group held out takes no part in any choice
 (nested). Scores are energy distances (unbiased) of the moved to the observed cells, of at most 1,000 cells each, which
-are other random ones for the rungs (without cells far from all others) than for the chosen map. The rows of the rungs are of the
-maps without choice, fitted on the other groups; "chosen" is the map that the fit returns: with closed forms alone, or
-with networks too ("with networks"). Synthetic donors have their own baselines and a shared response, the same baseline
-and their own responses, or no response. Needs SCOT_HYCNN_DATA, the folder of the data, for the real ones.
+are other random ones for the rungs (without cells far from all others) than for the chosen map. The rows of the rungs
+are of the maps without choice, fitted on the other groups; "chosen" is the map that the fit returns: with closed forms
+alone, or with networks too ("with networks"). Synthetic donors have their own baselines and a shared response, the same
+baseline and their own responses, or no response. Needs SCOT_HYCNN_DATA, the folder of the data, for the real ones.
 
     python benchmarks/unseen.py
     python benchmarks/unseen.py --networks kang_ifnb
