@@ -37,6 +37,11 @@ def joined(texts: Sequence[str], most: int = _MAX_NAMES) -> str:
     return ", ".join(texts[:most]) + more
 
 
+def counted(number: int, noun: str) -> str:
+    """Return '1 cell', '2 cells' ... for a message."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def column_of(
     frame: pd.DataFrame, name: Hashable, argument: str, *, where: str = "adata.obs", advice: str = ""
 ) -> pd.Series[Any]:
@@ -231,7 +236,7 @@ def find_conditions(
         n_shared = len(np.intersect1d(source.rows, target.rows, assume_unique=True))
         if n_shared:
             raise ValueError(
-                f"{n_shared} cells are in both adata.obs[{source.label!r}] and adata.obs[{target.label!r}]; "
+                f"adata.obs[{source.label!r}] and adata.obs[{target.label!r}] share {counted(n_shared, 'cell')}; "
                 "source and target need different cells."
             )
     return groupby, source, targets

@@ -90,8 +90,8 @@ def held_out_cells(
                 n_seen += max(0, n + int(chosen[rows].sum()) - len(rows))
     if n_seen:
         notes.append(
-            f"At least {n_seen} of the {int(chosen.sum())} evaluated cells are cells that the fit {fit.key!r} was made "
-            "from, which flatters it; evaluate on the cells that were held out of the fit."
+            f"The fit {fit.key!r} was made from at least {n_seen} of the {int(chosen.sum())} evaluated cells, which "
+            "flatters it; evaluate on the cells that were held out of the fit."
         )
     return chosen, notes
 

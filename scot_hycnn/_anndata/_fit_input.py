@@ -20,6 +20,7 @@ from ._conditions import (
     Rows,
     codes_of_groups,
     column_of,
+    counted,
     find_conditions,
     joined,
     labelled_rows,
@@ -108,7 +109,7 @@ def read_fit_input(
     if max_cells is not None and not (is_integer and max_cells >= min_cells):
         raise ValueError(
             f"max_cells={max_cells!r} must be an integer of at least {min_cells} ({_MIN_CELLS}, and twice the "
-            f"{rep.n_dims} dimensions of {rep.name!r}), or None for all cells."
+            f"{counted(rep.n_dims, 'dimension')} of {rep.name!r}), or None for all cells."
         )
     if split_key is not None:
         _warn_of_leak(adata, rep.name, split_key)
@@ -197,10 +198,11 @@ def _small_targets(
     named = joined([f"{label!r} ({n})" for label, n in refused])
     fewer = "Use another representation" if rep.name == "X" else "Use fewer components (n_pcs)"
     skip = "" if small_source or all_small else " skip_small=True leaves such targets out and fits the others."
+    few = f"{'has' if len(refused) == 1 else 'have'} too few cells{'' if allowed.all() else ' to fit on'}"
     raise ValueError(
-        f"{len(refused)} conditions of {where} have too few cells{'' if allowed.all() else ' to fit on'}: {named}; at "
-        f"least {min_cells} are needed ({_MIN_CELLS}, and twice the {rep.n_dims} dimensions of {rep.name!r}). {fewer} "
-        f"or more cells.{skip}"
+        f"{counted(len(refused), 'condition')} of {where} {few}: {named}; at least {min_cells} are needed "
+        f"({_MIN_CELLS}, and twice the {counted(rep.n_dims, 'dimension')} of {rep.name!r}). {fewer} or more "
+        f"cells.{skip}"
     )
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Rows, listed
+from ._conditions import Rows, counted, listed
 from ._schema import layer_names
 
 Coordinates = NDArray[np.floating[Any]]  # (cells, dimensions)
@@ -82,7 +82,7 @@ def find_same_representation(adata: AnnData, fitted: Representation, *, same_fil
     # The fit may have used the first columns of a wider table (n_pcs); for genes there is no such choice.
     if n_columns < fitted.n_dims or (name == "X" and n_columns != fitted.n_dims):
         raise ValueError(
-            f"The map was fitted in {fitted.n_dims} dimensions of {fitted.name!r}, and these cells have "
+            f"The map was fitted in {counted(fitted.n_dims, 'dimension')} of {fitted.name!r}, and these cells have "
             f"{n_columns}: project them onto the training representation first."
         )
     here = Representation(name, fitted.n_dims, _fingerprint(adata, name, fitted.n_dims))

@@ -11,7 +11,17 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Mask, Rows, codes_of_groups, joined, labelled_rows, listed, listed_labels, mask_rows
+from ._conditions import (
+    Mask,
+    Rows,
+    codes_of_groups,
+    counted,
+    joined,
+    labelled_rows,
+    listed,
+    listed_labels,
+    mask_rows,
+)
 from ._representation import (
     Coordinates,
     Representation,
@@ -70,8 +80,8 @@ def find_new_cells(
         here = find_representation(adata, use_rep, None)
         if here.n_dims != n_dims:
             raise ValueError(
-                f"The map takes {n_dims} dimensions and {here.name!r} has {here.n_dims}: name the right representation "
-                "with use_rep, or pass the AnnData that the map comes from as model."
+                f"The map takes {counted(n_dims, 'dimension')} and {here.name!r} has {here.n_dims}: name the right "
+                "representation with use_rep, or pass the AnnData that the map comes from as model."
             )
         fitted = Representation(here.name, n_dims, "")
     else:

@@ -10,15 +10,24 @@ import functools
 import inspect
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from pathlib import Path
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, get_args
 
 import typer
 
 ROOT = Path(__file__).parents[1]
 # Flags that differ from the keyword argument.
 _FLAGS = {"source_key": "source", "target_key": "target", "rng": "seed", "names": "name", "metrics": "metric"}
+# Types of options, by what they are called and what the values in a TOML file may be.
+_TYPES: dict[Any, tuple[str, set[type]]] = {
+    bool: ("true or false", {bool}),
+    int: ("an integer", {int}),
+    float: ("a number", {int, float}),
+    Path: ("text", {str}),
+}
 # Keyword arguments that only make sense in Python.
 _OF_PYTHON = ("adata", "path", "copy", "client", "decoder", "ax", "show", "return_fig")
 
@@ -30,9 +39,7 @@ def with_options_of(*functions: str, optional: bool = False) -> Callable[[Callab
         # typer reads this signature: arguments first, and the command's options in place of those of the functions.
         of_command = dict(inspect.signature(command, eval_str=True).parameters)
         del of_command["options"]
-        generated: dict[str, inspect.Parameter] = {}
-        for function in functions:
-            generated = options_of(function, optional=optional) | generated
+        generated = joined({function: options_of(function, optional=optional) for function in functions})
         arguments = {name: one for name, one in of_command.items() if one.kind is one.POSITIONAL_OR_KEYWORD}
         parameters = arguments | generated | of_command
 
@@ -46,6 +53,26 @@ def with_options_of(*functions: str, optional: bool = False) -> Callable[[Callab
         return run
 
     return decorate
+
+
+def joined(options: Mapping[str, Mapping[str, inspect.Parameter]]) -> dict[str, inspect.Parameter]:
+    """Return the options of several functions together; the help says for which of them an option means what."""
+    result: dict[str, inspect.Parameter] = {}
+    for name in dict.fromkeys(name for of_function in reversed(list(options.values())) for name in of_function):
+        meanings: dict[str, list[str]] = {}
+        for function, of_function in options.items():
+            if name in of_function:
+                meanings.setdefault(of_function[name].annotation.__metadata__[0].help, []).append(function)
+        one = next(of_function[name] for of_function in options.values() if name in of_function)
+        if len(meanings) > 1 or sum(map(len, meanings.values())) < len(options):
+            info = copy(one.annotation.__metadata__[0])
+            info.help = " ".join(
+                f"For {', '.join(function.partition('.')[2] for function in functions)}: {text}"
+                for text, functions in meanings.items()
+            )
+            one = one.replace(annotation=Annotated[one.annotation.__origin__, info])
+        result[name] = one
+    return result
 
 
 def public_functions(package: str) -> list[str]:
@@ -104,12 +131,18 @@ def _fields(file: Path, name: str) -> Iterator[tuple[str, Any, str]]:
 def _documented(docstring: str) -> dict[str, str]:
     """Return a help text for each parameter of a numpydoc docstring: its first sentence, and what None means."""
     helps: dict[str, str] = {}
-    for names, text in re.findall(r"^(\w[\w, ]*)\n((?: {4}.*(?:\n|$)|\n(?= {4}))+)", docstring, flags=re.MULTILINE):
+    entry = re.compile(r"^(\w[\w, ]*)\n((?: {4}.*(?:\n|$)|\n(?= {4}))+)", flags=re.MULTILINE)
+    # ``n_genes``, an option, becomes --n-genes.
+    options = {name for names, _ in entry.findall(docstring) for name in names.split(", ")} - {*_OF_PYTHON}
+    docstring = re.sub(r"``(\w+)``", lambda found: flag_of(found[1]) if found[1] in options else found[0], docstring)
+    for names, text in entry.findall(docstring):
         # A help text has room for the first sentence; what happens by default is often said in a later one.
         sentences = re.split(r"(?<=\.) (?=[A-Z])", " ".join(text.split()))
         short = " ".join(sentences[:1] + [sentence for sentence in sentences[1:] if sentence.startswith("None")])
         # :func:`scot_hycnn.tl.decode` becomes tl.decode, and ``obs`` becomes obs.
         short = re.sub(r":[\w:]+:`~?(?:scot_hycnn\.)?([^`]*)`", r"\1", short).replace("``", "").replace("\\,", "")
+        # A shell has neither arrays nor generators.
+        short = re.sub(r"a boolean array, or (?=the name)|,? or (a )?generator( that gives one)?", "", short)
         helps |= dict.fromkeys(names.split(", "), short)
     return helps
 
@@ -176,8 +209,12 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
         raise ValueError(
             f"{str(path)!r} has {unknown}, which {ctx.info_name!r} does not take; it takes {list(options)}."
         )
+    assert ctx.command.callback is not None
+    signature = inspect.signature(ctx.command.callback, eval_str=True).parameters
     ctx.default_map = {}
     for key, value in entries.items():
+        if wanted := _other_type(value, signature[str(options[key].name)].annotation):
+            raise ValueError(f"{key} = {value!r} in {str(path)!r} is of type {type(value).__name__}, not {wanted}.")
         # As text, a value is checked like that of a flag: 600.5 is no integer, and would otherwise be cut to 600.
         entries_of_list = [str(entry) for entry in (value if isinstance(value, list) else [value])]
         # hidden = [48, 48] is --hidden 48,48, and target = ["a", "b"] is --target a --target b.
@@ -188,6 +225,19 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
             raise ValueError(f"{key} = {value!r} in {str(path)!r} cannot be used: {error.message}") from error
         ctx.default_map[str(options[key].name)] = text
     return path
+
+
+def _other_type(value: Any, annotation: Any) -> str:
+    """Return what an option takes in a TOML file if this value is something else, and otherwise nothing."""
+    kind, info = annotation.__origin__, annotation.__metadata__[0]
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    # What is text on the command line may be a label, and labels may be numbers, booleans or dates.
+    wanted, allowed = next((_TYPES[one] for one in kinds if one in _TYPES), ("text", None))
+    if info.parser is integers:
+        wanted, allowed = "a list of integers", {int, str}
+    values = value if isinstance(value, list) and (list[str] in kinds or info.parser is integers) else [value]
+    fit = all(type(one) in allowed if allowed else not isinstance(one, (list, dict)) for one in values)
+    return "" if fit else wanted
 
 
 Config = Annotated[

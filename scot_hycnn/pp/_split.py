@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from scanpy import logging as logg
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold
 
-from scot_hycnn._anndata._conditions import as_labels, column_of, labelled_rows, listed, listed_labels, read_labels
+from scot_hycnn._anndata._conditions import (
+    as_labels,
+    column_of,
+    counted,
+    labelled_rows,
+    listed,
+    listed_labels,
+    read_labels,
+)
 from scot_hycnn._anndata._fit_input import TEST, TRAIN
 from scot_hycnn._anndata._schema import check_key
 from scot_hycnn._anndata._write import claim, commit
@@ -123,7 +131,7 @@ def split(
 
     # Options that exclude each other.
     if n_obs < 2:
-        raise ValueError(f"adata has {n_obs} cells; training and test cells need at least one each.")
+        raise ValueError(f"adata has {counted(n_obs, 'cell')}; training and test cells need at least one each.")
     if holdout is not None and groupby is None:
         raise ValueError(f"holdout={holdout!r} are labels of groups; name their column with groupby.")
     if holdout is not None and n_folds is not None:
@@ -161,7 +169,7 @@ def split(
             logg.warning(f"of stratify, too small to be in both training and test cells: {shown}{more}")
     labels = pd.Categorical(np.where(is_test, TEST, TRAIN), categories=[TRAIN, TEST])
     added = commit(adata, {"obs": {key_added: labels}}, stacklevel=3)
-    logg.info(f"{n_obs - len(test)} training and {len(test)} test cells", deep=added)
+    logg.info(f"{n_obs - len(test)} training and {counted(len(test), 'test cell')}", deep=added)
     return adata if copy else None
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from anndata import AnnData
 
 import scot_hycnn
+from scot_hycnn._anndata._conditions import counted
 from scot_hycnn._anndata._evaluation_input import read_evaluation
 from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results
 from scot_hycnn.pl._evaluation import FLOOR, METHODS, metric_in_print
@@ -165,9 +166,9 @@ def _facts(fit: StoredFit, slug: str, results: Results | None, cells: dict[str, 
     took = "" if seconds is None else f"{seconds:.3g}\N{NO-BREAK SPACE}s "
     trained = f"{took}on {params.get('device')}, seed {params.get('rng')}"
     facts = [
-        ["Space", fit.rep.name, f"{fit.rep.n_dims} dimensions"],
+        ["Space", fit.rep.name, counted(fit.rep.n_dims, "dimension")],
         ["Map", chosen, network],
-        ["Training", f"{params.get('n_steps', 0):,} steps", trained],
+        ["Training", counted(int(params.get("n_steps", 0)), "step"), trained],
     ]
     if results is None:
         return [["Fitted on", fitted or "not recorded", "source and target cells"], *facts]

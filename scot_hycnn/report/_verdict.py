@@ -184,7 +184,7 @@ def verdict(
         sentences += _seen_at_fit(p_value)
     if n_seen:
         sentences.append(
-            f"At least {n_seen:,} of the evaluated cells are cells that the fit has seen, so the scores are too good: "
+            f"The fit has seen at least {n_seen:,} of the evaluated cells, so the scores are too good: "
             "hold cells out with sh.pp.split, and fit and evaluate again."
         )
     level, headline = kind.value[0], _headline(kind, rows)
@@ -299,7 +299,8 @@ def _by_group(distances: pd.DataFrame, *, is_gaussian: bool) -> list[str]:
         if labels:
             parts.append(kind.value[1].format(f"{len(labels)} ({', '.join(labels[:_MAX_NAMES])}{more})"))
     n_groups = sum(map(len, found.values()))
-    return [f"Of {n_groups} groups that were scored one by one, the prediction is {'; '.join(parts)}."] if parts else []
+    groups = "one group that was" if n_groups == 1 else f"{n_groups} groups that were"
+    return [f"Of {groups} scored one by one, the prediction is {'; '.join(parts)}."] if parts else []
 
 
 def _listed(parts: list[str], last: str = "and") -> str:

@@ -146,7 +146,8 @@ def fit_many(
         Show a progress bar over maps; None shows it in a terminal if it takes more than a second.
     client
         A ``dask.distributed.Client`` (extra 'dask'), whose workers fit the maps in batches. A batch whose worker dies
-        is fitted by another one. ``device`` is then that of each worker; name ``'cuda'`` if they have GPUs.
+        is fitted by another one. ``device`` is then that of each worker; name ``'cuda'`` if they have GPUs. Maps come
+        back on the same device, or on that of ``'auto'`` where this machine lacks it.
     checkpoint_dir
         Folder for the finished maps, one .safetensors file each, and, ten times in a fit, the state of those in
         training. Files are named by a hash of cells and options. With ``client`` all workers must have access to it.

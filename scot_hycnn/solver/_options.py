@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self, TypedDict, Unpack
 
 from scot_hycnn.potentials import Potential
 
-from .data._checks import is_integer
+from .data._checks import counted, is_integer
 from .data._groups import WEIGHTINGS
 from .model._families import POTENTIALS, UNBALANCED_SOLVERS
 
@@ -235,7 +235,9 @@ class Settings:
         potential = given.setdefault("potential", "hycnn")
         if isinstance(potential, Potential):
             if potential.n_dims != n_dims:
-                raise ValueError(f"potential has n_dims={potential.n_dims}, and the cells have {n_dims} dimensions.")
+                raise ValueError(
+                    f"potential has n_dims={potential.n_dims}, and the cells have {counted(n_dims, 'dimension')}."
+                )
             if "hidden" in given:
                 raise ValueError(
                     f"hidden={given['hidden']!r} goes with a potential's name; {potential} has its own. Leave hidden "

@@ -9,6 +9,7 @@ import numpy as np
 from anndata import AnnData
 from scanpy import logging as logg
 
+from scot_hycnn._anndata._conditions import counted
 from scot_hycnn._anndata._decode_input import BLOCK_ROWS, Decoder, Expression, Genes, check_layer, find_genes
 from scot_hycnn._anndata._results import Prediction, find_prediction, read_fit
 from scot_hycnn._anndata._write import check_output, claim, commit, new_store
@@ -119,8 +120,9 @@ def decode(
 
     # The log says how many genes cannot change, since a PCA of highly variable genes leaves most of them out.
     n_zero = 0 if genes.loadings is None else int((genes.loadings == 0).all(axis=1).sum())
-    unmoved = f", of which {n_zero} have no loadings and stay as measured" if n_zero else ""
-    start = logg.info(f"predicting {adata.n_vars} genes{unmoved}")
+    verbs = "has no loadings and stays" if n_zero == 1 else "have no loadings and stay"
+    unmoved = f", of which {n_zero} {verbs} as measured" if n_zero else ""
+    start = logg.info(f"predicting {counted(adata.n_vars, 'gene')}{unmoved}")
     # All layers are complete before the first is written; a store gets them block by block.
     if path is None:
         layers = {name: np.empty(adata.shape, dtype=np.float32) for name in predictions}

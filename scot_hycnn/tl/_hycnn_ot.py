@@ -19,7 +19,7 @@ from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
-from scot_hycnn._anndata._conditions import Mask, joined
+from scot_hycnn._anndata._conditions import Mask, counted, joined
 from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
 from scot_hycnn._anndata._transport_input import check_groups_of_cells, find_centres, inverse_around, moved_around
 from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
@@ -129,7 +129,7 @@ def hycnn_ot(  # type: ignore[misc]
         A ``dask.distributed.Client`` (extra 'dask'): its workers fit the maps. See
         :func:`scot_hycnn.solver.fit_many`.
     checkpoint_dir
-        Folder for finished maps and the state of those in training. Needs a seed (``rng``) to continue from it.
+        Folder for finished maps and the state of those in training, which a later call finds by its seed (``rng``).
     key_added
         Stem of all keys below; None means ``'hycnn_ot'``.
     copy
@@ -276,7 +276,9 @@ def hycnn_ot(  # type: ignore[misc]
 
 def _log_skipped(skipped: Sequence[tuple[str, int | str]]) -> None:
     named = joined([f"{label!r} ({found})" for label, found in skipped])
-    logg.warning(f"{len(skipped)} targets have too few cells and are not fitted (skip_small=True): {named}")
+    have, are = ("has", "is") if len(skipped) == 1 else ("have", "are")
+    targets = counted(len(skipped), "target")
+    logg.warning(f"{targets} {have} too few cells and {are} not fitted (skip_small=True): {named}")
 
 
 def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[str]:
@@ -300,7 +302,8 @@ def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[
     raise_together(refused, n_targets, advice=advice)
 
     if lacking:
-        named = joined([f"{group!r} ({n} of {n_targets - len(small)} maps)" for group, n in lacking.items()])
+        maps = counted(n_targets - len(small), "map")
+        named = joined([f"{group!r} ({n} of {maps})" for group, n in lacking.items()])
         logg.warning(
             f"groups of adata.obs[{cells.group_key!r}] with too few cells in source or target are left out: {named}"
         )
@@ -348,7 +351,7 @@ def _announce(cells: FitInput, place: str) -> datetime:
     start: datetime = logg.info(
         f"fitting transport from {cells.source.label!r} ({cells.source.n_training} cells) to "
         f"{', '.join(named) if len(named) <= _MAX_NAMES else targets} of {cells.where}, "
-        f"on {cells.rep.n_dims} dimensions of {cells.rep.name!r}, on {place}"
+        f"on {counted(cells.rep.n_dims, 'dimension')} of {cells.rep.name!r}, on {place}"
     )
     return start
 

@@ -164,6 +164,14 @@ TOML = {
     "table": "[fitt]\nsource = 'control'",
     "type": "[fit]\nmax_steps = 600.5",
     "switch": "json = 'x'",
+    "steps": "max_steps = '600'",
+    "rate": "lr = '0.1'",
+    "true": "n-pcs = true",
+    "columns": "groupby = ['a', 'b']",
+    "inner": "[fit.groupby]\na = 1",
+    "path": "checkpoint-dir = 3",
+    "widths": "hidden = [6, 6.5]",
+    "named": "inverse = 'no'",
 }
 FIT_OF = ["fit", "in.h5ad", *FIT, "-o"]
 # Arguments and the values that the message has to name.
@@ -204,6 +212,17 @@ ERRORS = {
     "unknown table": (["info", "in.h5ad", "--config", "table.toml"], "'table.toml' .*'fitt'.*'fit', 'transport'"),
     "fraction for an integer": ([*FIT_OF, "o.h5ad", "--config", "type.toml"], "max-steps = 600.5 in 'type.toml'"),
     "text for a switch": (["info", "in.h5ad", "--config", "switch.toml"], "json = 'x' in 'switch.toml'"),
+    "text for an integer": (
+        [*FIT_OF, "o.h5ad", "--config", "steps.toml"],
+        "max-steps = '600' in 'steps.toml'.*integer",
+    ),
+    "text for a number": ([*FIT_OF, "o.h5ad", "--config", "rate.toml"], "lr = '0.1' in 'rate.toml'.*number"),
+    "true for an integer": ([*FIT_OF, "o.h5ad", "--config", "true.toml"], "n-pcs = True in 'true.toml'.*integer"),
+    "list for a text": ([*FIT_OF, "o.h5ad", "--config", "columns.toml"], "groupby = .* in 'columns.toml'.*text"),
+    "table for a text": ([*FIT_OF, "o.h5ad", "--config", "inner.toml"], "groupby = .* in 'inner.toml'.*text"),
+    "number for a path": ([*FIT_OF, "o.h5ad", "--config", "path.toml"], "checkpoint-dir = 3 in 'path.toml'.*text"),
+    "numbers for widths": ([*FIT_OF, "o.h5ad", "--config", "widths.toml"], "hidden = .* in 'widths.toml'.*integers"),
+    "no for a switch": ([*FIT_OF, "o.h5ad", "--config", "named.toml"], "inverse = 'no' in 'named.toml'.*true or false"),
     "no model": (["transport", "in.h5ad", "--model", "m.safetensors", "-o", "o.h5ad"], "m.safetensors"),
 }
 
@@ -281,6 +300,34 @@ def test_options_are_those_of_the_function():
         for name, option in options_of(tool).items():
             assert flag_of(name) in done.stdout, name
             assert option.annotation.__metadata__[0].help, name  # every option is explained
+
+
+def test_the_help_of_plot_says_which_figure_takes_an_option_and_what_it_means_there():
+    text = " ".join(shell("plot", "--help", COLUMNS="80").stdout.split())
+    of_option = dict(re.findall(r" --([a-z-]+) <[^>]*> (.*?)(?= --[a-z-]+ <| -o, )", text))
+    for figure in FIGURES:
+        for name, option in options_of(f"pl.{figure}", optional=True).items():
+            shown, meaning = of_option[flag_of(name)[2:]], option.annotation.__metadata__[0].help
+            (figures,) = [
+                part.split(": ")[0] for part in shown.split("For ")[1:] if part.partition(": ")[2].strip() == meaning
+            ]
+            assert figure in figures.split(", ")
+    assert "embedding" not in of_option["n-genes"]
+
+
+def test_the_help_speaks_of_flags():
+    text = shell("report", "--help").stdout + shell("fit", "--help").stdout + shell("plot", "--help").stdout
+    assert not re.search("n_genes|mask_obs|a boolean array|a generator", text)
+
+
+def test_a_mask_is_a_column(folder, run):
+    adata = read(folder / "in.h5ad")
+    adata.obs["mask"] = np.arange(adata.n_obs) % 3 > 0
+    adata.write_h5ad(folder / "mask.h5ad")
+    code, _, err = run("fit", folder / "mask.h5ad", *GAUSSIAN, "--mask-obs", "mask", "-o", folder / "o.h5ad")
+    assert code == 0, err
+    sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=3, potential="gaussian", mask_obs="mask")
+    np.testing.assert_array_equal(read(folder / "o.h5ad").obsm["X_hycnn_ot"], adata.obsm["X_hycnn_ot"])
 
 
 def test_options_of_a_typed_dict(tmp_path, monkeypatch):
@@ -404,8 +451,8 @@ def test_options_from_a_file(folder, run):
     assert params["hidden"].tolist() == [6, 6]
     code, out, _ = run("info", folder / "out.h5ad", "--config", folder / "run.toml")
     assert json.loads(out)["params"]["rng"] == 3
-    # Keys outside of tables, and a single value for an option that can be repeated.
-    (folder / "flat.toml").write_text("source = 'control'\ntarget = 'IFN-beta'\npotential = 'gaussian'\n")
+    # Keys outside of tables, and a single value for an option that can be repeated; an integer is a number.
+    (folder / "flat.toml").write_text("source = 'control'\ntarget = 'IFN-beta'\npotential = 'gaussian'\nlr = 1\n")
     code, _, err = run("fit", folder / "in.h5ad", "-o", folder / "o.h5ad", "--config", folder / "flat.toml")
     assert code == 0, err
 

@@ -273,7 +273,7 @@ def test_an_error_names_the_value_and_nothing_changes(adata, unchanged, options,
 
 
 def test_one_cell_or_none():
-    with pytest.raises(ValueError, match="1 cells"):
+    with pytest.raises(ValueError, match="1 cell;"):
         sh.pp.split(cells(donor=["a"]))
     with pytest.raises(TypeError, match="DataFrame"):
         sh.pp.split(pd.DataFrame())

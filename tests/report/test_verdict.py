@@ -165,7 +165,7 @@ def test_a_verdict_without_scores():
     assert "raised the objective J of optimal transport above that of the Gaussian map by 1 ± 0.2" in worse
     assert "is not finite" in say(None, {**VALIDATION, "J": np.inf})[2]
     assert "a blend of 50 % networks" in say(None, {**VALIDATION, "blend": 0.5})[2]
-    assert "At least 12 of the evaluated" in say(table(**COMMON, hycnn_ot=0.1), n_seen=12)[2]
+    assert "at least 12 of the evaluated" in say(table(**COMMON, hycnn_ot=0.1), n_seen=12)[2]
     for scores in ({"mean_shift": 7.0}, {"gaussian": 0.3, "hycnn_ot": 0.1}, {"identity": np.nan, "hycnn_ot": 0.1}):
         level, headline, text = say(table(**scores))
         assert (level, headline[:13]) == ("open", "Not evaluated")

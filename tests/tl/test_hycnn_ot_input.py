@@ -127,7 +127,7 @@ CASES = {
     "ambiguous groupby": (two_columns, {}, r"groupby= one of \['condition', 'stim'\]"),
     "no label column": (no_columns, {}, "no categorical or string columns"),
     "labels nowhere": (other_columns, {}, r"'batch' with \['a', 'b'\], 'donor' with \['x', 'y'\]"),
-    "masks overlap": (overlapping_masks, {"source_key": "m1", "target_key": "m2"}, r"9 cells .*'m1'.*'m2'"),
+    "masks overlap": (overlapping_masks, {"source_key": "m1", "target_key": "m2"}, r"'m1'.*'m2'.* 9 cells"),
     "no pca": (no_pca, {}, r"run sc.pp.pca\(adata\) first"),
     "no pca, named": (no_pca, {"use_rep": "X_pca"}, r"'X_pca' is not in adata.obsm; run sc.pp.pca\(adata\) first"),
     "unknown rep": (None, {"use_rep": "X_scVI"}, r"use_rep='X_scVI' .* has \['X_pca'\]"),
@@ -612,6 +612,19 @@ def test_small_targets_are_all_named_or_skipped(log, unchanged):
     assert log() == []
     for name in ("X_hycnn_ot_d0", "X_hycnn_ot_d2", "X_hycnn_ot_d5"):
         np.testing.assert_array_equal(adata.obsm[name], alone.obsm[name])
+
+
+def test_one_of_a_kind_is_counted_in_the_singular(log, cells):
+    adata, names = screen((30, 5), ["B", "T"] * 47 + ["rare"])
+    with pytest.raises(ValueError, match=r"^1 condition of .* has too few cells"):
+        fitted(adata, "control", names, **SCREEN)
+    fitted(adata, "control", names, skip_small=True, group_key="kind", predict=False, n_pcs=1, **SCREEN)
+    assert "1 target has too few cells and is not fitted" in "".join(log())
+    cells.obs["m1"], cells.obs["m2"] = np.arange(130) < 70, np.arange(130) > 68
+    with pytest.raises(ValueError, match=r"share 1 cell;"):
+        fitted(cells, "m1", "m2")
+    with pytest.raises(ValueError, match=r"has 1 cell in 1 dimension;.* 20 are needed"):
+        sh.solver.fit(np.zeros((30, 1)), np.zeros((1, 1)))
 
 
 def test_hundreds_of_small_targets_are_named_in_a_short_message():

@@ -78,6 +78,11 @@ def several(names: Sequence[str], max_names: int = MAX_NAMES) -> str:
     return ", ".join(names[:max_names]) + (f" and {n_more} more" if n_more > 0 else "")
 
 
+def counted(number: int, noun: str) -> str:
+    """Return '1 cell', '2 cells' ... for a message."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def is_integer(value: object, *, minimum: int) -> bool:
     """Return whether a value is an integer of 64 bits, at least the minimum, and no bool."""
     return isinstance(value, Integral) and not isinstance(value, bool) and minimum <= int(value) < 2**63
@@ -114,17 +119,18 @@ def check_table(cells: NDArray[Any], name: str, n_dims: int) -> None:
     """Raise an UnusableError if these cells have other dimensions, are too few, not finite, or too large to square."""
     if cells.shape[1] != n_dims:
         raise UnusableError(
-            f"x (source) has {n_dims} dimensions and {name} {cells.shape[1]}; both need the same representation.",
+            f"x (source) has {counted(n_dims, 'dimension')} and {name} {cells.shape[1]}; both need the same "
+            "representation.",
             kind="other dimensions than the source",
-            found=f"{cells.shape[1]} dimensions",
+            found=counted(cells.shape[1], "dimension"),
         )
     needed = min_cells(cells.shape[1])
     if len(cells) < needed:
         raise UnusableError(
-            f"{name} has {len(cells)} cells in {cells.shape[1]} dimensions; at least {needed} are needed "
-            "(20, and twice the dimensions). Use fewer components (n_pcs) or more cells.",
+            f"{name} has {counted(len(cells), 'cell')} in {counted(cells.shape[1], 'dimension')}; at least {needed} "
+            "are needed (20, and twice the dimensions). Use fewer components (n_pcs) or more cells.",
             kind=FEW_CELLS,
-            found=f"{len(cells)} cells",
+            found=counted(len(cells), "cell"),
         )
     bad = ~np.isfinite(cells).all(1)
     if bad.any():
@@ -132,7 +138,7 @@ def check_table(cells: NDArray[Any], name: str, n_dims: int) -> None:
             f"{name} has NaN or infinite values in {int(bad.sum())} of {len(cells)} rows, the first in row "
             f"{int(np.argmax(bad))}; remove or impute them.",
             kind="NaN or infinite values",
-            found=f"{int(bad.sum())} rows",
+            found=counted(int(bad.sum()), "row"),
         )
     largest = max(float(cells.max()), -float(cells.min()))
     if largest > MAX_VALUE:

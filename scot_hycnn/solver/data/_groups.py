@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import FEW_IN_GROUPS, MAX_NAMES, Array, UnusableError, min_cells, several
+from ._checks import FEW_IN_GROUPS, MAX_NAMES, Array, UnusableError, counted, min_cells, several
 
 # A group with fewer cells in either cloud does not show how the group moves.
 MIN_CELLS = 5
@@ -79,7 +79,7 @@ class Labels:
                 f"{len(codes)} cells, the first in row {int(np.argmax(missing))}. Name their group, or leave these "
                 "cells out.",
                 kind="cells without a group",
-                found=f"{int(missing.sum())} cells",
+                found=counted(int(missing.sum()), "cell"),
             )
         # Labels that differ may print alike, such as 1 and '1'.
         names, same = np.unique(names, return_inverse=True)
@@ -145,6 +145,9 @@ def check_groups(
 ) -> list[str]:
     """Check groups as :func:`scot_hycnn.solver.fit` will, before any work.
 
+    The fit also leaves out single cells that lie far from all others, which labels do not show, and counts groups
+    without them.
+
     Parameters
     ----------
     labels
@@ -205,15 +208,15 @@ def usable_groups(pair: PairOfLabels, n_dims: int, leave_out: str) -> NDArray[np
     elif min(n_x, n_y) < needed:
         problem = (
             f"The groups {_listed(shared)} that source and target share have {n_x} and {n_y} cells; at least {needed} "
-            f"of each are needed in {n_dims} dimensions."
+            f"of each are needed in {counted(n_dims, 'dimension')}."
         )
-        found = f"{min(n_x, n_y)} cells"
+        found = counted(min(n_x, n_y), "cell")
     elif leave_out == "groups" and len(can_leave_out) < MIN_GROUPS_LEFT_OUT:
         problem = (
             f"leave_out='groups' needs at least {MIN_GROUPS_LEFT_OUT} groups with {MIN_CELLS_LEFT_OUT} cells or more "
             f"in source and target; there are {_listed(can_leave_out)}. Use leave_out='cells', or finer groups."
         )
-        found = f"{len(can_leave_out)} groups of {MIN_CELLS_LEFT_OUT} cells"
+        found = f"{counted(len(can_leave_out), 'group')} of {MIN_CELLS_LEFT_OUT} cells"
     else:
         return shared
     raise UnusableError(problem, kind=FEW_IN_GROUPS, found=found)

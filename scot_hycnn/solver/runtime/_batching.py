@@ -179,7 +179,7 @@ def _checkpointing(folder: CheckpointFolder | None, path: Path | None, settings:
 
 
 def check_client(client: object, device: str) -> None:
-    """Raise an error without Dask, if this is no ``dask.distributed.Client``, or if no worker has such a device."""
+    """Raise an error without Dask, if this is no ``dask.distributed.Client``, or if there is no device of that name."""
     try:
         from distributed import Client  # noqa: PLC0415 - optional
     except ImportError as error:
@@ -189,7 +189,9 @@ def check_client(client: object, device: str) -> None:
     try:
         torch.device("cpu" if device == "auto" else device)
     except (RuntimeError, TypeError):
-        raise ValueError(f"device={device!r} is unknown; name 'auto', or one of the workers' such as 'cuda'.") from None
+        raise ValueError(
+            f"device={device!r} is unknown; name 'auto', or a device of the workers such as 'cuda'."
+        ) from None
 
 
 def fit_on_cluster(
@@ -199,6 +201,12 @@ def fit_on_cluster(
     import distributed  # noqa: PLC0415 - optional
 
     as_completed: Any = distributed.as_completed
+    # Maps come back on the device of the call; workers may have one, such as 'cuda', that this machine lacks.
+    device = tasks[0].settings.device
+    try:
+        resolve_device(device)
+    except ValueError:
+        device = "auto"
     # Source cells and their groups are sent once to each worker, not with every batch.
     source = client.scatter((tasks[0].x, tasks[0].labels_x, tasks[0].far_x), broadcast=True, hash=False)
     where = None if folder is None else (folder.folder, folder.resume)
@@ -210,7 +218,7 @@ def fit_on_cluster(
         for future, states in as_completed(list(numbers), with_results=True):
             for number, state in zip(numbers[future], states, strict=True):
                 update(tasks[number].settings.max_steps)
-                yield number, TransportMap.from_dict(state)
+                yield number, TransportMap.from_dict(state, device=device)
             future.release()
 
 

@@ -60,7 +60,8 @@ def resolve_device(name: str) -> torch.device:
             "Choose one of them, or 'auto'."
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device={name!r} does not exist; there are {torch.cuda.device_count()} CUDA devices.")
+        found = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+        raise ValueError(f"device={name!r} does not exist; choose one of {found}.")
     return device
 
 

@@ -12,6 +12,7 @@ import torch
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import MIN_STEPS, Settings
+from scot_hycnn.solver.data._checks import counted
 from scot_hycnn.solver.data._coordinates import Coordinates
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
 from scot_hycnn.solver.model._blended import N_POINTS, Blended, Support, as_numpy
@@ -210,10 +211,8 @@ def _outcome(
     elif settings.potential == GAUSSIAN:
         outcome = Outcome.REQUESTED
     elif validation["blend"] == 0:
-        kept = (
-            "The Gaussian map was kept: on validation cells the networks were not better after "
-            f"{trained.n_steps} steps."
-        )
+        steps = counted(trained.n_steps, "step")
+        kept = f"The Gaussian map was kept: on validation cells the networks were not better after {steps}."
         if not trained.cells.no_change.rejected:
             outcome = Outcome.NO_RESPONSE
             sentences.append(
@@ -247,8 +246,8 @@ def _outcome(
     if trained.n_bad_gradients:
         outcome = Outcome.RECOVERED
         sentences.append(
-            f"Training met {trained.n_bad_gradients} non-finite gradients in {trained.n_steps} steps, summed over its "
-            "networks, and skipped them."
+            f"Training met {counted(trained.n_bad_gradients, 'non-finite gradient')} in "
+            f"{counted(trained.n_steps, 'step')}, summed over its networks, and skipped such updates."
         )
     return outcome, " ".join(sentences) or "ok"
 

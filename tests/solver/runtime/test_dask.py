@@ -10,8 +10,9 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
-from scot_hycnn.solver import fit_many
+from scot_hycnn.solver import fit_many, resolve_device
 
 QUICK = {"hidden": (8, 8), "max_steps": 20, "batch_size": 64, "n_ensemble": 8, "device": "cpu", "progress": False}
 
@@ -103,6 +104,30 @@ def test_the_bar_counts_maps_that_come_back(client, capsys):
 def test_wrong_input_is_refused_before_any_fit(client):
     with pytest.raises(ValueError, match=r"ys\[0\] \(target\) has 5 cells"):
         fit_many(normal(0), [normal(1, 5)], client=client, **QUICK)
+
+
+def test_maps_come_back_on_the_device_of_the_call(client, monkeypatch):
+    # With a graphics card here 'auto' would be another device.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    (fitted,) = fit_many(normal(0), targets(1), client=client, **QUICK)
+    assert fitted.device == "cpu"
+
+
+def test_maps_come_back_where_this_machine_lacks_the_device_of_the_workers(client, tmp_path):
+    """The workers claim to have a graphics card, and find the map finished, so that they compute nothing on it."""
+    options = QUICK | {"checkpoint_dir": tmp_path}
+    expected = fit_many(normal(0), targets(1), **options)
+
+    def claim_a_graphics_card():
+        torch.cuda.is_available, torch.cuda.device_count = (lambda: True), (lambda: 1)
+
+    client.run(claim_a_graphics_card)
+    try:
+        maps = fit_many(normal(0), targets(1), client=client, **options | {"device": "cuda"})
+    finally:
+        client.restart()
+    same(maps, expected)
+    assert maps[0].device == str(resolve_device("auto"))
 
 
 def test_a_device_that_no_worker_can_have(client):
