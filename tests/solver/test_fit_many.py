@@ -27,7 +27,9 @@ def moved_apart(seed, n_cells=300):
 
 def alike(fitted, alone, x):
     """The same map up to the rounding of products in batches of another size."""
-    np.testing.assert_allclose(fitted.transport(x), alone.transport(x), rtol=1e-3, atol=1e-3)
+    # A centred map is compared around one centre.
+    both = [one.around(np.zeros(x.shape[1])) if one.centres else one for one in (fitted, alone)]
+    np.testing.assert_allclose(*(one.transport(x) for one in both), rtol=1e-3, atol=1e-3)
     assert fitted.blend == alone.blend
     assert fitted.params | {"seconds": 0} == alone.params | {"seconds": 0}
     assert fitted.history["step"].tolist() == alone.history["step"].tolist()

@@ -69,15 +69,15 @@ def gain_of(fitted: Any) -> tuple[float, float]:
     )
     are_known = all(column.dtype.kind in "fiu" and column.shape == (len(blends),) for column in (blends, j, errors))
     # The Gaussian map is the first of the blends.
-    place = np.flatnonzero(blends == fitted.blend) if are_known else ()
-    return (float(j[0] - j[place[0]]), float(errors[place[0]])) if len(place) else (math.nan, math.nan)
+    places = np.flatnonzero(blends == fitted.blend).tolist() if are_known else []
+    return (float(j[0] - j[places[0]]), float(errors[places[0]])) if places else (math.nan, math.nan)
 
 
 def summary_of(maps: Sequence[Any]) -> str:
     """Return what has come out of one fit, or of many, on one line."""
     if len(maps) == 1:
-        gain = f", gain {gain_in_words(maps[0])}" if maps[0].blend else ""
-        return f"{_text(maps[0].outcome)}{gain}"
+        said = f", gain {gain_in_words(maps[0])}" if maps[0].blend else ""
+        return f"{_text(maps[0].outcome)}{said}"
     outcomes = ", ".join(f"{n} {_text(outcome)}" for outcome, n in Counter(one.outcome for one in maps).most_common())
     gain = float(np.median([gain_of(one)[0] for one in maps]))
     return f"{len(maps)} maps ({outcomes}), median gain {_shown(gain)} over the Gaussian map"
