@@ -216,9 +216,9 @@ def hycnn_ot(  # type: ignore[misc]
     ('control', {'IFN-beta': 'IFN-beta'})
     """
     # Check what needs no data.
-    names = {*FitOptions.__optional_keys__, *inspect.signature(hycnn_ot).parameters} - {"training"}
     options: dict[str, Any] = {**training, "potential": potential, "solver": solver, "leave_out": leave_out}
     seed = _seed_of(rng, resumes=checkpoint_dir is not None and training.get("resume", True))
+    names = {*FitOptions.__optional_keys__, *inspect.signature(hycnn_ot).parameters} - {"training"}
     check_options(options, names, rng=seed)
     if inverse and not predict:
         raise ValueError("inverse=True moves target cells and predict=False moves none; choose one of them.")
@@ -252,15 +252,13 @@ def hycnn_ot(  # type: ignore[misc]
         fill=fill,
         skip_small=skip_small,
     )
-    # What is left to check of the options is the dimension of a potential.
-    n_cells = cells.source.n_training, cells.targets[0].n_training
-    _solver.Settings.for_cells(*n_cells, cells.rep.n_dims, device=device, rng=seed, potential=potential)
+    # What is left to check of the options is the dimension of a potential, which no number of cells changes.
+    _solver.Settings.for_cells(1, 1, cells.rep.n_dims, device=device, rng=seed, potential=potential)
     if group_key is not None:
         cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=skip_small), key)
-        _check_groups_of_moved(adata, cells, moves=leave_out == "groups" and predict, inverse=inverse)
+        _check_groups_of_moved(adata, cells, leave_out, predict=predict, inverse=inverse)
     groups: Any = None if group_key is None else (cells.source.groups, [target.groups for target in cells.targets])
-    with _shown_by_default():
-        start = _announce(cells, device if client is None else "the workers of a cluster")
+    start = _announce(cells, device if client is None else "the workers of a cluster")
     announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse)
 
     # Fit, and move the cells.
@@ -326,12 +324,14 @@ def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[
     return small
 
 
-def _check_groups_of_moved(adata: AnnData, cells: FitInput, *, moves: bool, inverse: bool) -> None:
-    """Raise a ValueError if cells will be moved and one has no group: the map may become a centred one."""
-    if moves:
-        source_rows, targets = cells.source.rows, cells.targets if inverse else ()
-        rows = np.unique(np.concatenate([source_rows, *(target.rows for target in targets)]))
-        check_groups_of_cells(adata, cells.group_key, rows, source_rows)
+def _check_groups_of_moved(adata: AnnData, cells: FitInput, leave_out: str, *, predict: bool, inverse: bool) -> None:
+    """Raise a ValueError if a cell that will be moved has no group, and the map may become a centred one."""
+    if leave_out != "groups" or not predict:
+        return
+    moved = [cells.source.rows]
+    if inverse:
+        moved += [target.rows for target in cells.targets]
+    check_groups_of_cells(adata, cells.group_key, np.unique(np.concatenate(moved)), cells.source.rows)
 
 
 def _near_labels(cells: ConditionCells) -> Labels:
@@ -356,6 +356,7 @@ def _seed_of(rng: int | np.random.Generator | None, *, resumes: bool) -> int:
         ) from None
 
 
+@_shown_by_default()
 def _announce(cells: FitInput, place: str) -> datetime:
     """Log the fit that begins, and the targets that are left out; return the time."""
     if cells.skipped:

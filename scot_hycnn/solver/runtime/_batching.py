@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -96,11 +96,6 @@ def _cost(settings: Settings) -> float:
     return settings.max_steps * (1 + MAX_FOLDS / 2 * (settings.leave_out == "groups"))
 
 
-def _update_shares(update: Update, share: float, n_steps: float, _: float | None = None) -> None:
-    """Move the bar by a share of some steps."""
-    update(share * n_steps)
-
-
 def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder | None) -> list[TransportMap]:
     """Fit maps with the same options together."""
     started, settings = time.perf_counter(), tasks[0].settings
@@ -143,14 +138,10 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
             update(_cost(settings) - settings.max_steps)
             continue
         path = state_path and state_path.with_suffix(f".folds{number}.checkpoint")
-        checkpointing = _checkpointing(folder, path, settings)
-        share = (_cost(settings) / settings.max_steps - 1) / min(MAX_FOLDS, len(groups.labels))
-        train_folds = partial(train, network, progress=partial(_update_shares, update, share), **checkpointing)
-        centres = ladders[number].centres if ladders[number].is_centred else None
-        left_out[number] = leave_groups_out(x, y, groups, settings, network, centres=centres, train=train_folds)
-        energy = np.array([[score.energy_distance for score in row] for row in left_out[number]])
-        chosen = choose_blend_by_groups(left_out[number])
-        ladders[number] = ladders[number].with_networks((energy - energy[:, :1]).T, chosen, BLENDS)
+        train_folds = partial(train, network, **_checkpointing(folder, path, settings))
+        left_out[number], ladders[number] = _with_networks(
+            ladders[number], (x, y, groups), settings, network, train=train_folds, update=update
+        )
     seconds = (time.perf_counter() - started) / len(tasks)
     return [
         final_map(
@@ -166,6 +157,27 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
         )
         for number, (task, one) in enumerate(zip(tasks, trained, strict=True))
     ]
+
+
+def _with_networks(
+    ladder: Ladder,
+    cells: tuple[Any, Any, Groups],
+    settings: Settings,
+    network: Potential,
+    *,
+    train: Callable[..., Any],
+    update: Update,
+) -> tuple[GroupScores, Ladder]:
+    """Score networks on groups that they were trained without; return the scores, and the ladder with networks."""
+    share = (_cost(settings) / settings.max_steps - 1) / min(MAX_FOLDS, len(cells[2].labels))
+
+    def progress(n_steps: float, _: float | None = None) -> None:
+        update(share * n_steps)
+
+    centres = ladder.centres if ladder.is_centred else None
+    scores = leave_groups_out(*cells, settings, network, centres=centres, train=partial(train, progress=progress))
+    energy = np.array([[score.energy_distance for score in row] for row in scores])
+    return scores, ladder.with_networks((energy - energy[:, :1]).T, choose_blend_by_groups(scores), BLENDS)
 
 
 def _cells_of(task: Task) -> tuple[Any, Any, Groups | None]:
