@@ -332,7 +332,14 @@ def _changes(
     by_kind = {"observed": (after - before, after), "predicted": (predicted, np.maximum(before + predicted, 0))}
     for kind, (change, mean) in by_kind.items():
         table[f"{kind}_change"] = change
-        table[f"{kind}_logfc"] = np.nan if log1p is None else _log2_fold_change(mean, before, log1p.get("base"))
+        table[f"{kind}_logfc"] = np.nan
+        if log1p is not None:
+            # As in sc.tl.rank_genes_groups: of expm1 of means of log-transformed values. Values that were scaled since
+            # have negative means, of which there are no fold changes: NaN.
+            scale = 1.0 if log1p.get("base") is None else np.log(log1p["base"])
+            with np.errstate(invalid="ignore"):
+                ratio = (np.expm1(mean * scale) + 1e-9) / (np.expm1(before * scale) + 1e-9)
+                table[f"{kind}_logfc"] = np.log2(ratio)
         # A gene that does not vary has no error: its change is 0 up to rounding, or as large as can be.
         score = np.where(np.abs(change) > _ROUNDING * np.abs(before), change, 0 * change) / np.maximum(error, 1e-12)
         p = 2 * stdtr(freedom, -np.abs(score))
@@ -348,11 +355,3 @@ def _changes(
     ranked = "observed_score" if n_target > 1 else "predicted_score"
     chosen: pd.DataFrame = table[tested].sort_values(ranked, key=np.abs, ascending=False, kind="stable")
     return chosen
-
-
-def _log2_fold_change(mean: Numbers, of_source: Numbers, base: float | None) -> Numbers:
-    """Return the fold change as ``sc.tl.rank_genes_groups`` does: of expm1 of means of log-transformed values."""
-    scale = 1.0 if base is None else np.log(base)
-    # Values that were scaled since have negative means, of which there are no fold changes: NaN.
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.log2((np.expm1(mean * scale) + 1e-9) / (np.expm1(of_source * scale) + 1e-9)))

@@ -11,22 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from ._describe import as_json, info, scores_in_print
-from ._options import Config, flag_of, options_of, public_functions, with_options_of
+from ._options import FIGURES, FUNCTIONS, Config, flag_of, options_of, with_options_of
 
-# All functions of pl draw figures, but pl.report, which writes a page.
-FIGURES = [name for name in public_functions("pl") if name != "report"]
-# The functions whose options a command takes.
-FUNCTIONS = {
-    "split": ["pp.split"],
-    "pca": ["pp.pca"],
-    "fit": ["tl.hycnn_ot"],
-    "transport": ["tl.transport"],
-    "decode": ["tl.decode"],
-    "evaluate": ["tl.evaluate"],
-    "deg": ["get.deg"],
-    "plot": [f"pl.{name}" for name in FIGURES],
-    "report": ["pl.report"],
-}
 SUFFIXES = (".png", ".svg", ".pdf")
 
 Cells = Annotated[Path, typer.Argument(help="Cells, .h5ad or .zarr.")]

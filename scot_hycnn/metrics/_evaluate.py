@@ -23,7 +23,8 @@ from scot_hycnn._anndata._evaluation_input import (
     labels_to_score,
     read_held_out,
 )
-from scot_hycnn._anndata._results import read_fit
+from scot_hycnn._anndata._results import StoredFit, labelled_cells, read_fit
+from scot_hycnn._anndata._transport_input import find_centres, moved_around
 
 from ._checks import Samples
 from ._cloud_scores import bandwidths, cloud_scores
@@ -241,7 +242,7 @@ def evaluate(
     gammas: dict[str, dict[str, list[float]]] = {}
     for slug, held_out in cells.items():
         label = fit.targets[slug]
-        points = _predictions(fit.models[slug], held_out.x, fallback=bool(fit.params.get("fallback", False)))
+        points = _predictions(adata, fit, slug, held_out)
         codes = None if labels is None else (labels.codes[held_out.source_rows], labels.codes[held_out.target_rows])
         parts, small = _parts(held_out, codes, () if labels is None else labels.names)
         kept = None
@@ -356,11 +357,14 @@ def _notes_of_kept_groups(table: pd.DataFrame, column: str) -> list[str]:
     return notes
 
 
-def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[str, Samples]:
+def _predictions(adata: AnnData, fit: StoredFit, slug: str, held_out: HeldOut) -> dict[str, Samples]:
     """Return the predicted cells of each method, shape (n, d)."""
     from scot_hycnn.solver.model._map import TransportMap  # noqa: PLC0415 - metrics of arrays need no torch
 
-    fitted = TransportMap.from_dict(model)
+    x, fitted, fallback = held_out.x, TransportMap.from_dict(fit.models[slug]), bool(fit.params.get("fallback", False))
+    rows = {"rows": held_out.source_rows, "source_rows": labelled_cells(adata, fit.groupby, fit.source)}
+    centres = find_centres(adata, held_out.rep, fit.params.get("group_key"), fitted.centres, **rows)
+    around = None if centres is None else centres.at(held_out.source_rows)
     gaussian = fitted.gaussian_map()  # it is made from all training cells, and so are its means
     moved = gaussian.transport(x)
     points: dict[str, _Points] = {
@@ -368,7 +372,7 @@ def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[s
         "mean_shift": x + (gaussian.coordinates.mean_y - gaussian.coordinates.mean_x),
         "gaussian": moved,
         # A fit that kept the Gaussian map has exactly its scores.
-        "hycnn_ot": moved if fitted.blend == 0 else fitted.transport(x, fallback=fallback),
+        "hycnn_ot": moved if gaussian is fitted else moved_around(fitted, x, around, fallback=fallback),
     }
     far = [method for method, cells in points.items() if not (np.abs(cells) < _MAX_COORDINATE).all()]
     if far:

@@ -163,7 +163,8 @@ def _facts(fit: StoredFit, slug: str, results: Results | None, cells: dict[str, 
     params, blend = fit.params, float(fit.models[slug]["validation"]["blend"])
     counts = [fit.n_training.get(name) for name in ("source", slug)]
     fitted = " and ".join(f"{n:,}" for n in counts if n is not None)
-    chosen = "Gaussian map" if blend == 0 else "networks" if blend == 1 else f"{percent(blend)} networks"
+    simple = str(fit.models[slug]["validation"].get("winner", "Gaussian map"))
+    chosen = simple if blend == 0 else "networks" if blend == 1 else f"{percent(blend)} networks"
     if params.get("potential") == "gaussian":
         network = "closed form"
     else:

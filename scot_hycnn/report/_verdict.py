@@ -15,13 +15,15 @@ from scot_hycnn.pl._evaluation import FLOOR
 _OURS, _NOTHING, _GAUSSIAN = "hycnn_ot", "identity", "gaussian"
 # The simple answers that a prediction has to beat, the first one above all.
 _SIMPLE = {_NOTHING: "no change", "mean_shift": "a shift of the mean", _GAUSSIAN: "the Gaussian map"}
-# After fewer steps it means nothing that networks are not better than the Gaussian map; the default is 600 or more.
-_FEW_STEPS = 300
+# After fewer steps it means nothing that networks are not better than the Gaussian map; the default is 150 or more.
+_FEW_STEPS = 75
 # A fit whose p value of no change is larger has seen no response.
 _SIGNIFICANT = 0.05
 _MAX_NAMES, _MAX_IN_HEADLINE = 10, 3
 # What a replicate is, where it is named first.
 _REPLICATE = "a replicate (one half of the observed cells, compared with the other half)"
+# What maps that no groups left out have chosen are without networks.
+_KEPT = "Gaussian map"
 
 
 class _Kind(Enum):
@@ -173,7 +175,8 @@ def verdict(
     not clear). ``n_seen`` is how many evaluated cells the fit has seen at least, and ``evaluate`` is what a reader has
     to run to evaluate it.
     """
-    is_gaussian = float(validation["blend"]) == 0
+    # With leave_out="groups" a map without networks may be another one, such as a shift.
+    is_gaussian = float(validation["blend"]) == 0 and str(validation.get("winner", _KEPT)) == _KEPT
     few_steps = max_steps if is_trained and max_steps and max_steps < _FEW_STEPS else None
     # Older fits have no p value: NaN is neither above nor below the threshold.
     p_value = float(validation.get("p_no_change", math.nan))
@@ -415,7 +418,10 @@ def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
     if not is_trained:
         return "No network was trained: only the closed-form map was requested."
     blend = float(validation["blend"])
-    on = f"On {int(validation['n_source']):,} source and {int(validation['n_target']):,} target validation cells"
+    counts = [int(validation.get(name, 0)) for name in ("n_source", "n_target")]
+    on = f"On {counts[0]:,} source and {counts[1]:,} target validation cells"
+    if "winner" in validation and blend == 0:
+        return f"Of the maps that were compared on groups left out, this one was chosen: {validation['winner']}."
     if blend == 0:
         return f"{on}, the networks were not better than the closed-form Gaussian map, which was kept."
     # J is minimised: a positive gap means that the networks are better.

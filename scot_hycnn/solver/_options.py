@@ -117,9 +117,11 @@ class TrainingOptions(TypedDict, total=False):
         root of the share, so that large groups do not dominate small ones; ``'equal'``; or ``'observed'``, the share
         itself.
     leave_out
-        Cells on which the blend is chosen: ``'cells'`` (default), held-out cells of the same groups; or ``'groups'``,
-        groups that are left out by cross-validation over groups, for a map that is applied to cells of other groups.
-        The latter takes up to 3.5 times as long.
+        Cells on which the map is chosen: ``'cells'`` (default), held-out cells of the same groups; or ``'groups'``,
+        groups that are left out by cross-validation over groups, for a map that is applied to cells of other groups. It
+        chooses among no change, shifts, Gaussian maps and networks, takes about three times as long, and may return a
+        centred map; see :class:`scot_hycnn.solver.TransportMap`. With ``potential='gaussian'`` it compares the maps
+        with a closed form alone, which takes seconds.
     conjugates
         Warm start of the search for the conjugate of a target cell, for ``solver='amortized'``: ``'amortized'``, the
         prediction of a second network, or ``'cached'``, the maximiser of the step in which the cell was drawn before.
@@ -148,7 +150,7 @@ class TrainingOptions(TypedDict, total=False):
     n_ensemble: Annotated[int | None, "Members of the ensemble; by default four."]
     validation_fraction: Annotated[float, "Fraction of the cells that is held out for the choice of the blend."]
     group_weights: Annotated[str, "Proportions of groups: sqrt, equal or observed."]
-    leave_out: Annotated[str, "What the blend is chosen on: held-out cells, or groups that are left out."]
+    leave_out: Annotated[str, "What the map is chosen on: held-out cells, or groups that are left out."]
     conjugates: Annotated[
         str | None, "Warm start of the conjugates: amortized or cached; by default it depends on the number of cells."
     ]

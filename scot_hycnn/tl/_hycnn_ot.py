@@ -14,12 +14,14 @@ from typing import Any, Unpack
 
 import numpy as np
 from anndata import AnnData
+from numpy.typing import NDArray
 from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
 from scot_hycnn._anndata._conditions import Mask, counted, joined
 from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
+from scot_hycnn._anndata._transport_input import check_groups_of_cells, find_centres, inverse_around, moved_around
 from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
 from scot_hycnn._warn import warn
 from scot_hycnn.solver import TrainingOptions, TransportMap
@@ -111,7 +113,8 @@ def hycnn_ot(  # type: ignore[misc]
         between the conditions by more than chance, and by 5 % of the cells or more.
     leave_out
         Cells that decide between networks and Gaussian map: ``'cells'``, random ones, for new cells of the same types;
-        or ``'groups'``, whole groups of ``group_key`` at a time, for cells of new types.
+        or ``'groups'``, whole groups of ``group_key`` at a time, for cells of new types, donors or cell lines. This
+        also compares no change, shifts, and maps around the mean of each group (centred maps).
     predict
         Move the source cells and write where they end. False stores the maps alone, since slots for hundreds of
         targets take gigabytes; ``sh.tl.transport(adata, target=...)`` then moves cells for the targets of interest.
@@ -155,7 +158,9 @@ def hycnn_ot(  # type: ignore[misc]
         ``source``, ``targets`` (slug to label), ``groupby``, ``rep``, ``params``, ``versions``, ``schema_version``, and
         by slug the maps themselves, ``models``, with ``history``, ``validation``, ``certificate``, ``outcome`` (one of
         :class:`scot_hycnn.solver.Outcome`) and ``status`` (the outcome in sentences). ``validation`` has the rows of
-        cells so far from all others that they took no part in the fit (``far_source``, ``far_target``).
+        cells so far from all others that they took no part in the fit (``far_source``, ``far_target``). With
+        ``leave_out='groups'`` it has the ``winner``, and the table ``ladder_energy_distance`` of the maps ``ladder`` on
+        the ``ladder_groups`` that were left out, with ``ladder_mean`` and its standard error ``ladder_error``.
         ``certificate`` and ``validation`` are measured on validation cells, which also chose the blend.
 
     Other Parameters
@@ -170,8 +175,9 @@ def hycnn_ot(  # type: ignore[misc]
         Leave out targets with too few cells, in all or in groups of the source, name them in the log, and fit the
         others. Otherwise such targets are an error. Default False.
     fallback
-        Use the Gaussian map where a cell is far from the training source cells (gradually, at out-of-support scores
-        from 1 to 2). The map as a whole is then not the gradient of a convex function. Default False.
+        Use the Gaussian map, or with ``leave_out='groups'`` the simple map that was best, where a cell is far from the
+        training source cells (gradually, at out-of-support scores from 1 to 2). The map as a whole is then not the
+        gradient of a convex function. Default False.
     resume
         Continue an interrupted call from ``checkpoint_dir``, with the same result; False starts again. Default True.
     **training
@@ -251,6 +257,7 @@ def hycnn_ot(  # type: ignore[misc]
     _solver.Settings.for_cells(*n_cells, cells.rep.n_dims, device=device, rng=seed, potential=potential)
     if group_key is not None:
         cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=skip_small), key)
+        _check_groups_of_moved(adata, cells, moves=leave_out == "groups" and predict, inverse=inverse)
     groups: Any = None if group_key is None else (cells.source.groups, [target.groups for target in cells.targets])
     with _shown_by_default():
         start = _announce(cells, device if client is None else "the workers of a cluster")
@@ -261,7 +268,7 @@ def hycnn_ot(  # type: ignore[misc]
         targets = [target.training for target in cells.targets]
         maps = _solver.fit_many(cells.source.training, targets, groups=groups, **options)
         fits = [
-            _move(fitted, cells.source, target, predict=predict, inverse=inverse, fallback=fallback)
+            _move(adata, cells, fitted, target, predict=predict, inverse=inverse, fallback=fallback)
             for fitted, target in zip(maps, cells.targets, strict=True)
         ]
 
@@ -319,6 +326,14 @@ def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[
     return small
 
 
+def _check_groups_of_moved(adata: AnnData, cells: FitInput, *, moves: bool, inverse: bool) -> None:
+    """Raise a ValueError if cells will be moved and one has no group: the map may become a centred one."""
+    if moves:
+        source_rows, targets = cells.source.rows, cells.targets if inverse else ()
+        rows = np.unique(np.concatenate([source_rows, *(target.rows for target in targets)]))
+        check_groups_of_cells(adata, cells.group_key, rows, source_rows)
+
+
 def _near_labels(cells: ConditionCells) -> Labels:
     """Return the groups of the cells that are fitted on: all but those that lie far from the others."""
     return Labels.of(cells.groups).without(far_cells(cells.training))
@@ -358,8 +373,9 @@ def _announce(cells: FitInput, place: str) -> datetime:
 
 
 def _move(
+    adata: AnnData,
+    cells: FitInput,
     fitted: TransportMap,
-    source: ConditionCells,
     target: ConditionCells,
     *,
     predict: bool,
@@ -367,18 +383,33 @@ def _move(
     fallback: bool,
 ) -> Fitted:
     """Return a map as it is stored, with the cells that it moves."""
+    source = cells.source
     # The solver numbers far cells among its input; in uns they are rows of the AnnData.
     validation = dict(fitted.validation)
     for name, side in (("far_source", source), ("far_target", target)):
         if name in validation:
             validation[name] = side.rows[side.is_training][validation[name]]
-    moved = std = score = None
-    if predict:
-        moved, std, score = fitted.transport(
-            source.coordinates, return_std=True, return_out_of_support=True, fallback=fallback
-        )
-    back = fitted.inverse(target.coordinates) if inverse else None
+    moved = std = score = back = None
+    options = {"return_std": True, "return_out_of_support": True, "fallback": fallback}
+    if predict and not fitted.centres:
+        moved, std, score = fitted.transport(source.coordinates, **options)
+    elif predict:
+        around = _centres_of(adata, cells, fitted, source)
+        moved, std, score = moved_around(fitted, source.coordinates, around, **options)
+    if inverse and not fitted.centres:
+        back = fitted.inverse(target.coordinates)
+    elif inverse:
+        back = inverse_around(fitted, target.coordinates, _centres_of(adata, cells, fitted, target))
     return Fitted(replace(fitted, validation=validation).to_dict(), moved, std, score, back)
+
+
+def _centres_of(
+    adata: AnnData, cells: FitInput, fitted: TransportMap, condition: ConditionCells
+) -> NDArray[np.float64] | None:
+    """Return the centres of the cells of a condition, shape (n, d), if the map is a centred one."""
+    rows = {"rows": condition.rows, "source_rows": cells.source.rows}
+    centres = find_centres(adata, cells.rep, cells.group_key, fitted.centres, **rows)
+    return None if centres is None else centres.at(condition.rows)
 
 
 def _report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMap], fits: Sequence[Fitted]) -> None:
@@ -393,6 +424,12 @@ def _report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMa
                 f"cells of {condition!r} that lie far from all others took no part in the fit ({len(rows)}): {named}. "
                 "Look for debris, doublets or broken values"
             )
+    for target, report in zip(cells.targets, reports, strict=True):
+        if "ladder" in report:
+            names, mean, error = (report[name] for name in ("ladder", "ladder_mean", "ladder_error"))
+            rows = [f"    {m:9.3g} ± {e:.2g}  {name}" for name, m, e in zip(names, mean, error, strict=True)]
+            title = f"energy distance to {target.label!r} on groups left out, mean over {len(report['ladder_groups'])}"
+            logg.hint("\n".join([f"{title} groups ± standard error:", *rows]))
     by_outcome: dict[str, list[int]] = {}
     for number, fitted in enumerate(maps):
         if not fitted.ok:
