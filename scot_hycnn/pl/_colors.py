@@ -48,10 +48,12 @@ def cell_colors(
     The legend names the categories of the cells in ``rows``, and their numbers decide where the scale ends. Predicted
     cells have the category of their source cell, and their own predicted expression.
     """
-    if color not in adata.obs and is_gene(adata, color):
+    # Anything but a name gets the error of column_of.
+    is_column = not isinstance(color, str) or color in adata.obs
+    if not is_column and is_gene(adata, color):
         measured, predicted = read_gene(adata, results, key, color, with_predicted=with_predicted)
         return _of_numbers(color, measured, rows, predicted)
-    if color not in adata.obs:
+    if not is_column:
         raise ValueError(
             f"color={color!r} is neither a gene nor a column of adata.obs, which has {listed(adata.obs.columns)}."
             f"{did_you_mean(color, [*adata.obs.columns, *adata.var_names])}"

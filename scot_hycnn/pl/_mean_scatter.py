@@ -116,6 +116,7 @@ def mean_scatter(
             entitle(panel, *lines, scores)
         else:
             panel.set_title("\n".join(filter(None, [name, scores])), fontsize="small", **PLAIN)
+        panel.locator_params(nbins=5)
         panel.set_aspect("equal", adjustable="datalim")
         panel.spines[["top", "right"]].set_visible(False)
         # One label for each row and column of panels: all their axes have the same meaning.

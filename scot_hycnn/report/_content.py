@@ -15,6 +15,7 @@ from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results
 from scot_hycnn.pl._evaluation import FLOOR, METHODS, metric_in_print, name_of_evaluated, without_twin
 from scot_hycnn.pl._figure import which_cells
+from scot_hycnn.pl._history import validation_cells
 from scot_hycnn.pl._labels import OBSERVED, PREDICTED, SOURCE
 
 from ._cells import describe_cells, describe_genes, describe_groups, find_grouping
@@ -126,10 +127,9 @@ def _quality(
         rows = without_twin(scores)[_SCORE_COLUMNS].to_numpy(dtype=object).tolist()
         groups = list(dict.fromkeys(scores["group"]))
         score_rows = {"groups": groups, "headline": headline_of(groups), "rows": rows}
-    n_source, n_target = (int(model["validation"][name]) for name in ("n_source", "n_target"))
     return {
         "label": fit.targets[slug],
-        "validation": f"validation cells, n = {n_source:,} and {n_target:,}",
+        "validation": validation_cells([model["validation"]]),
         "verdict": verdict(
             model["validation"],
             scores,
