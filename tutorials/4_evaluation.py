@@ -69,10 +69,11 @@ metrics = ["energy_distance", "kept_group", "trace_ratio", "r2_mean", "pearson_d
 sh.pl.evaluation(adata, metrics=metrics, group=["all", "all, same composition"], n_cols=3)
 
 # %% [markdown]
-# * **identity**: no cell changes. Any method has to be better than this.
+# * **no change** (`identity` in tables): no cell changes. Any method has to be better than this.
 # * **mean shift**: all cells move by the same vector. **Gaussian map**: the best map that uses only means and
 #   covariances. It takes milliseconds, and is hard to beat.
-# * **floor**: one half of the treated test cells compared with the other half. No method can be expected to do better.
+# * **replicate** (`floor` in tables): one half of the treated test cells compared with the other half. No method can be
+#   expected to do better.
 #
 # The *energy distance* compares whole distributions. In the row `'all'` HyCNN-OT is at the floor; within the intervals
 # the Gaussian map is too. The *trace ratio* compares their spread: below 1 the predicted cells have too little. *R² of
@@ -117,7 +118,7 @@ differences = scores.query("metric == 'energy_distance' and method == 'hycnn_ot'
 differences[["vs_gaussian", "vs_gaussian_low", "vs_gaussian_high"]].round(3)
 
 # %% [markdown]
-# It is for CD4 T cells. For CD8 T and NK cells, 24 and 17 of them, the Gaussian map is better, which the scores did not
+# It is for CD4 T cells. For the NK cells, of which there are 17, the Gaussian map is better, which the scores did not
 # show: types with few cells have little weight in a fit of all cells. `group_key="cell_type"` in `sh.tl.hycnn_ot` gives
 # all types more equal weights (see the tutorial on a cell type held out).
 #
