@@ -147,7 +147,9 @@ def measure_group(response: str, group: str, method: str, max_steps: int | None,
             name, leave_out = "gaussian", "cells"
         # The rows with and without the fall-back share one fit.
         fitted = _fit_groups(response, group, name, leave_out, max_steps=max_steps, seed=seed)
-        moved, seconds = fitted.transport(held.x_held, fallback=bool(fallback)), fitted.params["seconds"]
+        # A centred map acts around the mean of the source cells.
+        around = fitted.around(held.x_held.mean(axis=0)) if fitted.centres else fitted
+        moved, seconds = around.transport(held.x_held, fallback=bool(fallback)), fitted.params["seconds"]
     return means(held, moved) | spread(held, moved) | _report(fitted) | {"seconds": seconds}
 
 

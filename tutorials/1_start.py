@@ -82,25 +82,23 @@ sh.pl.embedding(adata, basis="umap", color="cell_type")
 # %% [markdown]
 # ## Which genes?
 #
-# `get.predicted` turns the moved cells into gene expression, together with the measured control and treated cells. The
-# rest is plain scanpy. First we remove genes that very few measured cells express: a prediction is never exactly zero,
-# and compared with a constant zero any difference looks significant.
+# `get.deg` lists for every gene the observed and the predicted change of its mean. Its scores and p values use the
+# spread of the measured cells, since predicted cells are no independent sample. Genes that fewer than a tenth of the
+# cells express are left out.
 
 # %%
-cells = sh.get.predicted(adata, clip=True)
-monocytes = cells[cells.obs["cell_type"] == "CD14+ Monocyte"]
-measured = monocytes[monocytes.obs["hycnn_ot_role"] != "predicted"]
-monocytes = monocytes[:, (measured.X > 0).mean(axis=0) > 0.1].copy()
-
-sc.tl.rank_genes_groups(monocytes, "hycnn_ot_role", groups=["predicted", "observed"], reference="source")
-pd.DataFrame(
-    {role: sc.get.rank_genes_groups_df(monocytes, role)["names"].head(10) for role in ("predicted", "observed")}
-)
+genes = sh.get.deg(adata, groupby="cell_type")
+monocytes = genes[genes["group"] == "CD14+ Monocyte"]
+monocytes[["gene", "observed_change", "predicted_change", "observed_score", "predicted_score"]].head(10).round(2)
 
 # %% [markdown]
-# Both columns compare with the control monocytes: the left column the monocytes that the map has moved, the right
-# column those that were treated. They show the same genes, nearly in the same order.
-#
+# Both changes compare with the control monocytes: the predicted one the monocytes that the map has moved, the observed
+# one those that were treated. They are nearly the same. `pl.deg` draws them:
+
+# %%
+sh.pl.deg(adata, groupby="cell_type")
+
+# %% [markdown]
 # ## Is it right?
 #
 # Here the truth is known: `obsm["X_planted"]` holds the true position of each control cell after treatment. The table
@@ -140,10 +138,13 @@ others.obs.groupby("cell_type", observed=True)["hycnn_ot_displacement"].median()
 # ```python
 # sc.pp.normalize_total(adata)
 # sc.pp.log1p(adata)
-# sc.pp.highly_variable_genes(adata)
+# sc.pp.highly_variable_genes(adata, n_top_genes=2000)
 # sc.pp.pca(adata)
 # sh.tl.hycnn_ot(adata, "control", ["drug A", "drug B"], group_key="cell_type")  # one map for each target
 # ```
+#
+# The components are made from highly variable genes. All other genes are predicted too, by regression on the
+# components.
 #
 # * A new cell type, and its genes: [tutorial 2](2_cell_type_held_out.ipynb).
 # * Proteins instead of principal components, several treatments: [tutorial 3](3_three_stimuli.ipynb).

@@ -132,7 +132,7 @@ pd.DataFrame(change, index=adata.var_names).loc[["CD3", "CD4", "pStat3", "pErk"]
 # We compare on the held-out cells, by cell type, since the proportions of all cells together differ between the wells:
 
 # %%
-sh.tl.evaluate(adata, groupby="cell_type")
+sh.tl.evaluate(adata)  # by the groups of the fit
 
 figure, axes = plt.subplots(1, 3, figsize=(12, 6), layout="constrained", sharey=True)
 for ax, stimulus in zip(axes, stimuli, strict=True):

@@ -120,3 +120,11 @@ def left_out(response: str, group: str) -> Held:
     labels = adata.obs["cell_type"].astype(str)
     held = ((labels == group) | labels.str.startswith(f"{group} Ig")).to_numpy()
     return _hold(response, adata, held, min(RESPONSES[response][3], N_PCS_GROUPS))
+
+
+def types_of(response: str, min_cells: int = 10) -> list[str]:
+    """Return the cell types with so many cells in both conditions; of Kang those of GROUPS."""
+    adata = _cells_of(response)
+    counts = adata.obs.groupby(["cell_type", "condition"], observed=True).size().unstack(fill_value=0).min(axis=1)
+    known = [str(name) for name in counts.index[counts >= min_cells]]
+    return [name for name in known if response != "kang_ifnb" or name in _KANG_TYPES]

@@ -61,16 +61,18 @@ def run(
     measure
         Returns the measured columns of a case.
     fresh
-        Delete the CSV first.
+        Measure these cases again. Rows of other cases stay.
 
     Returns
     -------
     All rows of the given cases.
     """
     path = RESULTS / f"{name}.csv"
-    if fresh:
-        path.unlink(missing_ok=True)
     cases = [{key: str(value) for key, value in case.items()} | {"_": case} for case in cases]
+    if fresh and path.exists():
+        of_cases = [{key: value for key, value in case.items() if key != "_"} for case in cases]
+        others = [row for row in _rows(path) if not any(case.items() <= row.items() for case in of_cases)]
+        pd.DataFrame(others).to_csv(path, index=False)
     wanted = []
     for case in tqdm(cases, desc=name, disable=None):
         arguments = case.pop("_")

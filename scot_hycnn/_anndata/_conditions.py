@@ -19,6 +19,8 @@ Mask: TypeAlias = "str | NDArray[np.bool_] | pd.Series[bool]"
 # A column with more distinct values holds measurements or names of cells, not groups. The columns with the most groups
 # that we found are donors (982 in OneK1K) and cell types of the mouse brain (1,201 supertypes).
 MAX_GROUPS = 2000
+# A missing group may have become one of these strings, in a file or by astype(str).
+MISSING = ("", "nan", "NaN", "<NA>", "NaT")
 # A message with more names or columns is hard to read.
 _MAX_NAMES, _MAX_COLUMNS = 20, 10
 
@@ -171,6 +173,13 @@ def read_groups(frame: pd.DataFrame, name: Hashable, argument: str = "groupby") 
         )
     check_names_differ(labels, where)
     return labels
+
+
+def codes_of_groups(frame: pd.DataFrame, name: Hashable, argument: str) -> tuple[tuple[str, ...], Rows]:
+    """Return the names of the groups in a column and the place of each cell's group among them, -1 if it has none."""
+    labels = read_groups(frame, name, argument)
+    is_missing = np.append(np.isin(labels.names, MISSING), True)  # the last entry is for code -1
+    return labels.names, np.where(is_missing[labels.codes], -1, labels.codes)
 
 
 def check_names_differ(labels: Labels, where: str) -> None:

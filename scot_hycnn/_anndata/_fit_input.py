@@ -19,6 +19,7 @@ from ._conditions import (
     Condition,
     Mask,
     Rows,
+    codes_of_groups,
     column_of,
     counted,
     find_conditions,
@@ -26,7 +27,6 @@ from ._conditions import (
     labelled_rows,
     listed_labels,
     mask_rows,
-    read_groups,
 )
 from ._input_warnings import DifferingProportions, differing_proportions, warning_of_scale
 from ._representation import (
@@ -45,8 +45,6 @@ from ._schema import Slots, check_slots, slugs
 TRAIN, TEST = "train", "test"
 # A fit needs at least 20 cells of each condition, and at least 2 d: for a covariance, and to validate on.
 _MIN_CELLS = 20
-# A missing group may have become one of these strings, in a file or by astype(str).
-_MISSING = ("", "nan", "NaN", "<NA>", "NaT")
 
 
 @dataclass(frozen=True)
@@ -152,9 +150,9 @@ def read_fit_input(
     composition = None
     if group_key is None:
         # A type may be held out of one condition; beside that, all cells show more than the training cells do.
-        for some in (allowed, training_rows(obs, None, mask_obs)):
-            rows = [condition.rows[some[condition.rows]] for condition in (source, *targets)]
-            differing = differing_proportions(obs, rows[0], rows[1:], (groupby, split_key))
+        for chosen_rows in (allowed, training_rows(obs, None, mask_obs)):
+            compared = [condition.rows[chosen_rows[condition.rows]] for condition in (source, *targets)]
+            differing = differing_proportions(obs, compared[0], compared[1:], (groupby, split_key))
             if differing is not None:
                 composition = _message(differing, source, targets)
                 break
@@ -237,9 +235,7 @@ def _read_groups(
     obs: pd.DataFrame, group_key: str, allowed: NDArray[np.bool_], conditions: Sequence[Condition]
 ) -> pd.Categorical[str]:
     """Return the group of every cell, shape (n_obs,); a ValueError if a cell to fit on has none."""
-    labels = read_groups(obs, group_key, "group_key")
-    is_missing = np.append(np.isin(labels.names, _MISSING), True)  # the last entry is for code -1
-    codes = np.where(is_missing[labels.codes], -1, labels.codes)
+    names, codes = codes_of_groups(obs, group_key, "group_key")
     rows = np.concatenate([condition.rows[allowed[condition.rows]] for condition in conditions])
     empty = rows[codes[rows] < 0]
     if len(empty):
@@ -247,7 +243,7 @@ def _read_groups(
             f"adata.obs[{group_key!r}] is empty for {len(empty)} of {len(rows)} cells to fit on, the first "
             f"{obs.index[empty[0]]!r}; name their group, or leave them out with mask_obs."
         )
-    return pd.Categorical.from_codes(codes, categories=pd.Index(labels.names))
+    return pd.Categorical.from_codes(codes, categories=pd.Index(names))
 
 
 def training_rows(obs: pd.DataFrame, split_key: str | None, mask_obs: Mask | None) -> NDArray[np.bool_]:

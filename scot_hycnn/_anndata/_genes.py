@@ -27,7 +27,7 @@ from ._decode_input import (
 )
 from ._fit_input import TEST
 from ._representation import dense_array, expression_of, find_layer
-from ._results import Results, read_fit, read_results
+from ._results import Results, StoredFit, read_fit, read_results
 from ._schema import layer_names
 
 Numbers = NDArray[np.float64]
@@ -136,19 +136,32 @@ def read_dimensions(results: Results) -> Features:
     return Features(results.names, marks, *(Values(points, np.arange(len(points))) for points in kinds))
 
 
-def read_evaluated(adata: AnnData, key: str, target: str | None) -> tuple[Results, str]:
-    """Read the cells that figures and tables are about, and what they are called.
+def read_evaluated(adata: AnnData, key: str, target: str | None, groupby: str | None = None) -> tuple[Results, str]:
+    """Read the cells that figures and tables of genes are about, and what they are called.
 
-    These are the held-out cells if the fit was made with a split and both conditions have some, else all of them.
+    These are the held-out cells if the fit was made with a split and both conditions have some, else all of them. With
+    ``groupby`` that holds for each group: where one type was held out, the others are still shown.
     """
     results, fit = read_results(adata, key, target), read_fit(adata, key)
+    test = held_out_rows(adata, fit)
+    source, observed = np.isin(results.source_rows, test), np.isin(results.target_rows, test)
+    labels = np.zeros(adata.n_obs, dtype=np.intp) if groupby is None else read_groups(adata.obs, groupby).codes
+    of_source, of_target = labels[results.source_rows], labels[results.target_rows]
+    # Of a group without any treated cells, held-out source cells are enough.
+    has_test = np.intersect1d(of_source[source], np.append(of_target[observed], np.setdiff1d(of_source, of_target)))
+    without = ~np.isin(of_source, has_test), ~np.isin(of_target, has_test)
+    if all(others.all() for others in without):
+        return results, "cells of the fit"
+    chosen = results.among(source | without[0], observed | without[1])
+    mixed = any(others.any() for others in without)
+    return chosen, "cells of the fit, or held-out ones of groups that have some" if mixed else "held-out"
+
+
+def held_out_rows(adata: AnnData, fit: StoredFit) -> Rows:
+    """Return the rows that the split of the fit holds out; there are none without a split."""
     split_key = fit.params.get("split_key")
-    test = None if split_key is None else labelled_rows(adata.obs, split_key, TEST)
-    if test is not None:
-        source, observed = np.isin(results.source_rows, test), np.isin(results.target_rows, test)
-        if source.any() and observed.any():
-            return results.among(source, observed), "held-out"
-    return results, "cells of the fit"
+    rows = None if split_key is None else labelled_rows(adata.obs, split_key, TEST)
+    return np.empty(0, dtype=np.intp) if rows is None else rows
 
 
 def read_genes(
@@ -260,9 +273,14 @@ def deg_table(
     adata: AnnData, key: str, results: Results, features: Features, *, groupby: str | None, min_fraction: float
 ) -> pd.DataFrame:
     """Return observed and predicted changes of genes; :func:`scot_hycnn.get.deg` describes the table."""
-    strata = _strata(adata, results, groupby, read_fit(adata, key).params.get("group_key"))
-    log1p = adata.uns.get("log1p")
-    tables = [_changes(features, label, parts, log1p, min_fraction) for label, parts in strata.items()]
+    fit = read_fit(adata, key)
+    strata = _strata(adata, results, groupby, fit.params.get("group_key"))
+    log1p, test = adata.uns.get("log1p"), held_out_rows(adata, fit)
+    tables = []
+    for label, parts in strata.items():
+        rows = [results.source_rows[source] for source, _ in parts] + [results.target_rows[y] for _, y in parts]
+        table = _changes(features, label, parts, log1p, min_fraction)
+        tables.append(table.assign(held_out=bool(np.isin(np.concatenate(rows), test).all())))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -314,7 +332,14 @@ def _changes(
     by_kind = {"observed": (after - before, after), "predicted": (predicted, np.maximum(before + predicted, 0))}
     for kind, (change, mean) in by_kind.items():
         table[f"{kind}_change"] = change
-        table[f"{kind}_logfc"] = np.nan if log1p is None else _log2_fold_change(mean, before, log1p.get("base"))
+        table[f"{kind}_logfc"] = np.nan
+        if log1p is not None:
+            # As in sc.tl.rank_genes_groups: of expm1 of means of log-transformed values. Values that were scaled since
+            # have negative means, of which there are no fold changes: NaN.
+            scale = 1.0 if log1p.get("base") is None else np.log(log1p["base"])
+            with np.errstate(invalid="ignore"):
+                ratio = (np.expm1(mean * scale) + 1e-9) / (np.expm1(before * scale) + 1e-9)
+                table[f"{kind}_logfc"] = np.log2(ratio)
         # A gene that does not vary has no error: its change is 0 up to rounding, or as large as can be.
         score = np.where(np.abs(change) > _ROUNDING * np.abs(before), change, 0 * change) / np.maximum(error, 1e-12)
         p = 2 * stdtr(freedom, -np.abs(score))
@@ -330,11 +355,3 @@ def _changes(
     ranked = "observed_score" if n_target > 1 else "predicted_score"
     chosen: pd.DataFrame = table[tested].sort_values(ranked, key=np.abs, ascending=False, kind="stable")
     return chosen
-
-
-def _log2_fold_change(mean: Numbers, of_source: Numbers, base: float | None) -> Numbers:
-    """Return the fold change as ``sc.tl.rank_genes_groups`` does: of expm1 of means of log-transformed values."""
-    scale = 1.0 if base is None else np.log(base)
-    # Values that were scaled since have negative means, of which there are no fold changes: NaN.
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.log2((np.expm1(mean * scale) + 1e-9) / (np.expm1(of_source * scale) + 1e-9)))

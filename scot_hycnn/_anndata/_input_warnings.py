@@ -217,17 +217,17 @@ def differing_proportions(
             found[str(name)] = deviations, DifferingProportions(str(name), most, n_targets, moved, changes, [])
     if not found:
         return None
+
     # Of types and their subtypes the types are taken: they differ in fewer ways by chance, and each has more cells.
-    coarse = [name for name in found if not any(_refines(labels_of[name], labels_of[other]) for other in found)]
+    def refines(fine: Rows, coarse: Rows) -> bool:
+        """Return whether one column divides the groups of another one into smaller groups."""
+        have_both = (fine >= 0) & (coarse >= 0)
+        pairs = np.unique(np.stack([fine[have_both], coarse[have_both]]), axis=1).shape[1]
+        return bool(pairs == len(np.unique(fine[have_both])) > len(np.unique(coarse[have_both])))
+
+    coarse = [name for name in found if not any(refines(labels_of[name], labels_of[other]) for other in found)]
     clearest = max(coarse or found, key=lambda name: found[name][0])
     return found[clearest][1]._replace(others=[name for name in found if name != clearest])
-
-
-def _refines(fine: Rows, coarse: Rows) -> bool:
-    """Return whether one column divides the groups of another one into smaller groups."""
-    have_both = (fine >= 0) & (coarse >= 0)
-    pairs = np.unique(np.stack([fine[have_both], coarse[have_both]]), axis=1).shape[1]
-    return pairs == len(np.unique(fine[have_both])) > len(np.unique(coarse[have_both]))
 
 
 def _evidence(source: Rows, target: Rows) -> tuple[float, float]:

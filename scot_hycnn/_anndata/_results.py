@@ -90,7 +90,8 @@ class StoredFit:
 
     def origin(self, slug: str) -> dict[str, Any]:
         """Return what a map without its AnnData stores, so that it is applied to the right cells."""
-        column = {} if self.groupby is None else {"groupby": self.groupby}
+        columns = {"groupby": self.groupby, "group_key": self.params.get("group_key")}
+        column = {name: value for name, value in columns.items() if value is not None}
         return {"source": self.source, "target": self.targets[slug], "rep": asdict(self.rep), **column}
 
 
@@ -99,7 +100,8 @@ def fit_of_origin(origin: Mapping[str, Any], key: str) -> StoredFit:
     entry = partial(_entry, "The map's origin", origin)
     groupby = entry("groupby", kind="a string") if "groupby" in origin else None
     source, targets = entry("source", kind="a string"), {"": entry("target", kind="a string")}
-    return StoredFit(key, groupby, source, targets, _representation(entry), {}, {}, {}, {})
+    params = {"group_key": entry("group_key", kind="a string")} if "group_key" in origin else {}
+    return StoredFit(key, groupby, source, targets, _representation(entry), params, {}, {}, {})
 
 
 def read_fit(adata: AnnData, key: str) -> StoredFit:

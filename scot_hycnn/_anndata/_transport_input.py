@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
+from numpy.typing import NDArray
 
 from scot_hycnn._warn import warn
 
-from ._conditions import Mask, Rows, counted, labelled_rows, listed_labels, mask_rows
+from ._conditions import (
+    Mask,
+    Rows,
+    codes_of_groups,
+    counted,
+    joined,
+    labelled_rows,
+    listed,
+    listed_labels,
+    mask_rows,
+)
 from ._representation import (
     Coordinates,
     Representation,
@@ -102,3 +114,114 @@ def find_new_cells(
         why = f"no cell is {label!r}" if mask_obs is None else "mask_obs is False everywhere"
         raise ValueError(f"There is nothing to move: {why}.")
     return NewCells(adata, rows, rep)
+
+
+# ---- centred maps: each cell moves around the mean of the source cells of its group
+
+
+def check_groups_of_cells(
+    adata: AnnData, group_key: str | None, rows: Rows, source_rows: Rows, known: Collection[str] = ()
+) -> tuple[tuple[str, ...], Rows]:
+    """Return the names of groups and the code of each cell, (n_obs,), or raise a ValueError.
+
+    Each of the cells to move, ``rows``, needs a group that is ``known`` to the map or has cells among ``source_rows``.
+    """
+    obs = obs_columns(adata, group_key)
+    if group_key is None or group_key not in obs:
+        lacks = "group_key names no column" if group_key is None else f"adata.obs has no column {group_key!r}"
+        raise ValueError(
+            f"The map is centred: it moves each cell around the mean of the source cells of its group, and {lacks}. "
+            f"Pass group_key, the column with the group of each cell (the donor, for instance); adata.obs has "
+            f"{listed(obs.columns)}."
+        )
+    names, codes = codes_of_groups(obs, group_key, "group_key")
+    without = rows[codes[rows] < 0]
+    if len(without):
+        raise ValueError(
+            f"adata.obs[{group_key!r}] is empty for {len(without)} of {len(rows)} cells to move, the first "
+            f"{adata.obs_names[without[0]]!r}, and a centred map needs the group of each cell. Name their group, or "
+            "leave these cells out with mask_obs."
+        )
+    unknown = [code for code in np.setdiff1d(codes[rows], codes[source_rows]) if names[code] not in known]
+    if unknown:
+        raise ValueError(
+            f"The groups {joined([repr(names[code]) for code in unknown])} of adata.obs[{group_key!r}] are new to this "
+            "centred map and have no source cells here, whose mean it needs. Add their source cells, or leave these "
+            "groups out with mask_obs."
+        )
+    return names, codes
+
+
+def find_centres(
+    adata: AnnData,
+    rep: Representation,
+    group_key: str | None,
+    known: Mapping[str, NDArray[np.float64]],
+    *,
+    rows: Rows,
+    source_rows: Rows,
+) -> Centres | None:
+    """Return the centres of the cells to move: those of the map, or of a new group the mean of its source cells.
+
+    ``known`` are the centres of the map; it has none, and nothing is read, if the map is not a centred one.
+    """
+    if not known:
+        return None
+    names, codes = check_groups_of_cells(adata, group_key, rows, source_rows, known)
+    points = np.stack([known.get(name, np.zeros(rep.n_dims)) for name in names])
+    wanted = [code for code in np.unique(codes[rows]) if names[code] not in known]
+    counts = np.zeros(len(names))
+    # One pass in blocks of rows: cells may lie in a file.
+    for _, some in spans(adata.n_obs, source_rows[np.isin(codes[source_rows], wanted)], rows_at_once(rep)):
+        if len(some):
+            cells = read_coordinates(adata, rep, some)
+            finite = is_finite(cells)
+            np.add.at(points, codes[some[finite]], cells[finite])
+            np.add.at(counts, codes[some[finite]], 1)
+    empty = [names[code] for code in wanted if not counts[code]]
+    if empty:
+        raise ValueError(
+            f"The groups {joined(list(map(repr, empty)))} have no source cell with finite coordinates, whose mean the "
+            "centred map needs. Impute them, or leave these groups out with mask_obs."
+        )
+    points[wanted] /= counts[wanted, None]
+    return Centres(codes, points)
+
+
+@dataclass(frozen=True)
+class Centres:
+    """The centre around which a centred map moves each cell."""
+
+    codes: Rows  # place of each cell's group among the points, (n_obs,)
+    points: NDArray[np.float64]  # (groups, d)
+
+    def at(self, rows: Rows) -> NDArray[np.float64]:
+        """Return the centres of some cells, shape (n, d)."""
+        return self.points[self.codes[rows]]
+
+
+def source_rows_of(adata: AnnData, fit: StoredFit | None, otherwise: Rows) -> Rows:
+    """Return the rows of the source cells, or others if no cell has their label."""
+    if fit is None:
+        return otherwise
+    labelled = labelled_rows(obs_columns(adata, fit.groupby or fit.source), fit.groupby, fit.source)
+    return otherwise if labelled is None or not len(labelled) else labelled
+
+
+def moved_around(transport_map: Any, x: Any, around: NDArray[np.float64] | None, **options: Any) -> Any:
+    """Return what ``transport`` of a TransportMap does, each cell around its centre, (n, d), if it is a centred map."""
+    if around is None:
+        return transport_map.transport(x, **options)
+    # c + T'(x - c): the map around 0 moves all centred cells at once.
+    result = transport_map.around(np.zeros(x.shape[1])).transport(x - around, **options)
+    moved, *others = result if isinstance(result, tuple) else (result,)
+    moved = (moved + around).astype(np.float32)
+    return (moved, *others) if others else moved
+
+
+def inverse_around(transport_map: Any, y: Any, around: NDArray[np.float64] | None) -> Coordinates:
+    """Return what ``inverse`` of a TransportMap does, each cell around its centre, (m, d), if it is a centred map."""
+    if around is None:
+        return np.asarray(transport_map.inverse(y))
+    back = transport_map.around(np.zeros(y.shape[1])).inverse(y - around)
+    return np.asarray(back + around, dtype=np.float32)

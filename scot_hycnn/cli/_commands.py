@@ -11,21 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from ._describe import as_json, info, scores_in_print
-from ._options import Config, flag_of, options_of, public_functions, with_options_of
+from ._options import FIGURES, FUNCTIONS, Config, flag_of, options_of, with_options_of
 
-# All functions of pl draw figures, but pl.report, which writes a page.
-FIGURES = [name for name in public_functions("pl") if name != "report"]
-# The functions whose options a command takes.
-FUNCTIONS = {
-    "split": ["pp.split"],
-    "pca": ["pp.pca"],
-    "fit": ["tl.hycnn_ot"],
-    "transport": ["tl.transport"],
-    "decode": ["tl.decode"],
-    "evaluate": ["tl.evaluate"],
-    "plot": [f"pl.{name}" for name in FIGURES],
-    "report": ["pl.report"],
-}
 SUFFIXES = (".png", ".svg", ".pdf")
 
 Cells = Annotated[Path, typer.Argument(help="Cells, .h5ad or .zarr.")]
@@ -89,6 +76,15 @@ def evaluate(
         print(scores_in_print(adata, options["key"], scores))
 
 
+@with_options_of(*FUNCTIONS["deg"])
+def deg(file: FittedCells, *, config: Config = None, **options: Any) -> None:
+    """Print observed and predicted changes of genes, with scores and adjusted p values, as CSV."""
+    from scot_hycnn import get
+    from scot_hycnn._anndata import _files
+
+    print(get.deg(_files.read_file(file), **options).to_csv(index=False), end="")
+
+
 @with_options_of(*FUNCTIONS["plot"], optional=True)
 def plot(
     figure: Annotated[str, typer.Argument(help=f"{', '.join(FIGURES)}.", autocompletion=lambda: FIGURES)],
@@ -149,6 +145,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "transport": _changing_cells("transport", "Move cells by a fitted map and write them."),
     "decode": _changing_cells("decode", "Predict the expression of moved cells and write them with it."),
     "evaluate": evaluate,
+    "deg": deg,
     "plot": plot,
     "report": report,
     "info": info,

@@ -36,8 +36,14 @@ def main() -> None:
     """Run ``scot-hycnn``; errors end it with the exit codes that its help explains."""
     if typer is None:
         raise SystemExit("The command line needs typer: pip install 'scot-hycnn[cli]'")
+
+    def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+        from ._messages import in_flags
+
+        print("warning:", in_flags(" ".join(str(message).split())), file=sys.stderr)
+
     # Set once for the process: a warning is one line, without the place in the source text.
-    warnings.showwarning = _show_warning
+    warnings.showwarning = show_warning
     # Of click, which is a package of its own or a part of typer, depending on the version of typer.
     wrong_usage: type[Any] = typer.BadParameter.__bases__[0]
     arguments = sys.argv[1:] or ["--help"]
@@ -118,12 +124,6 @@ def _is_of_user(error: Exception) -> bool:
     last = traceback.extract_tb(error.__traceback__)[-1]
     is_raised_here = Path(last.filename).is_relative_to(_PACKAGE) and (last.line or "").startswith("raise ")
     return isinstance(error, _OF_CHECKS) and is_raised_here
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    from ._messages import in_flags
-
-    print("warning:", in_flags(" ".join(str(message).split())), file=sys.stderr)
 
 
 def _stop(message: str) -> None:

@@ -6,8 +6,7 @@ import functools
 import re
 import sys
 
-from ._commands import FIGURES, FUNCTIONS
-from ._options import flag_of, options_of
+from ._options import FIGURES, FUNCTIONS, flag_of, options_of
 
 
 def in_flags(text: str) -> str:

@@ -32,6 +32,29 @@ _TYPES: dict[Any, tuple[str, set[type]]] = {
 _OF_PYTHON = ("adata", "path", "copy", "client", "decoder", "ax", "show", "return_fig")
 
 
+def public_functions(package: str) -> list[str]:
+    """Return the functions that a package such as 'pl' exports."""
+    tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.level]
+    return [alias.name for node in imports for alias in node.names]
+
+
+# All functions of pl draw figures, but pl.report, which writes a page.
+FIGURES = [name for name in public_functions("pl") if name != "report"]
+# The functions whose options a command takes.
+FUNCTIONS = {
+    "split": ["pp.split"],
+    "pca": ["pp.pca"],
+    "fit": ["tl.hycnn_ot"],
+    "transport": ["tl.transport"],
+    "decode": ["tl.decode"],
+    "evaluate": ["tl.evaluate"],
+    "deg": ["get.deg"],
+    "plot": [f"pl.{name}" for name in FIGURES],
+    "report": ["pl.report"],
+}
+
+
 def with_options_of(*functions: str, optional: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of functions such as 'tl.hycnn_ot'; ``optional`` ones have no default."""
 
@@ -73,13 +96,6 @@ def joined(options: Mapping[str, Mapping[str, inspect.Parameter]]) -> dict[str, 
             one = one.replace(annotation=Annotated[one.annotation.__origin__, info])
         result[name] = one
     return result
-
-
-def public_functions(package: str) -> list[str]:
-    """Return the functions that a package such as 'pl' exports."""
-    tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))
-    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.level]
-    return [alias.name for node in imports for alias in node.names]
 
 
 def options_of(function: str, *, optional: bool = False) -> dict[str, inspect.Parameter]:

@@ -7,7 +7,7 @@ from anndata import AnnData
 from scanpy import logging as logg
 
 from scot_hycnn._anndata._decode_input import Decoder
-from scot_hycnn._anndata._genes import MIN_FRACTION, deg_table, read_evaluated, read_genes
+from scot_hycnn._anndata._genes import deg_table, read_evaluated, read_genes
 
 
 def deg(
@@ -18,7 +18,7 @@ def deg(
     groupby: str | None = None,
     layer: str | None = None,
     decoder: Decoder | None = None,
-    min_fraction: float = MIN_FRACTION,
+    min_fraction: float = 0.1,
 ) -> pd.DataFrame:
     r"""Return the observed and the predicted change of every gene, with scores and adjusted p values of both.
 
@@ -36,7 +36,8 @@ def deg(
     prediction says whether a change of this size would be seen with as many cells; it says nothing about how good the
     map is, which :func:`scot_hycnn.tl.evaluate` does.
 
-    If the fit was made with a split, only held-out cells are used. The log says which cells these are.
+    If the fit was made with a split, only held-out cells are used, of each group that has some of both conditions. The
+    log and the column ``held_out`` say so.
 
     Parameters
     ----------
@@ -73,8 +74,8 @@ def deg(
         Mean of the source cells, and the larger share of source or observed cells that express the gene.
     ``in_representation``, ``predicted``
         Whether the representation was made from the gene, and whether its change is predicted at all.
-    ``n_source``, ``n_target``
-        Numbers of cells.
+    ``n_source``, ``n_target``, ``held_out``
+        Numbers of cells, and whether they were all held out of the fit.
 
     A group with fewer than two source cells is left out. In one with fewer than two observed cells, observed values are
     NaN, and :math:`s_y^2 / m` is replaced by :math:`s_x^2 / n`.
@@ -107,7 +108,7 @@ def deg(
     """
     if not 0 <= min_fraction <= 1:
         raise ValueError(f"min_fraction={min_fraction!r} must be a share of the cells, from 0 to 1.")
-    results, called = read_evaluated(adata, key, target)
+    results, called = read_evaluated(adata, key, target, groupby)
     features = read_genes(adata, results, key, layer, decoder)
     table = deg_table(adata, key, results, features, groupby=groupby, min_fraction=min_fraction)
     n_outside = int((~features.in_representation).sum())

@@ -94,7 +94,8 @@ def predicted(
     against source cells by ``sc.tl.rank_genes_groups``: 497 to 512 genes have an adjusted p below 0.05, where 133 to
     143 do in observed cells, and 1 to 13 of the top 50 are those of the observed cells. With ``noise="residuals"`` it
     is 146 to 154 genes, and 43 to 46 of the top 50. Rank tests: 1,771 to 1,857 genes without noise, 64 to 70 with it,
-    64 to 74 observed.
+    64 to 74 observed. For a type of which no cell was seen treated (CD14 monocytes held out), cells borrow from other
+    types: t tests find 636 genes with noise, where 316 change in observed cells, and share 42 of the top 50.
 
     Examples
     --------

@@ -23,7 +23,8 @@ from scot_hycnn._anndata._evaluation_input import (
     labels_to_score,
     read_held_out,
 )
-from scot_hycnn._anndata._results import read_fit
+from scot_hycnn._anndata._results import StoredFit, labelled_cells, read_fit
+from scot_hycnn._anndata._transport_input import find_centres, moved_around
 
 from ._checks import Samples
 from ._cloud_scores import bandwidths, cloud_scores
@@ -148,7 +149,7 @@ def evaluate(
         all groups, no other group has more than theirs. The floor is the share of the target cells that lie among the
         other target cells in this way: a rare group has few neighbours of its own even if the map is perfect, and the
         floor shows how few. At most 10,000 target cells are neighbours, and at most 10,000 source cells and 200 of each
-        group are looked at. It needs groups.
+        group are looked at. It needs two groups of target cells or more.
 
     Metrics in genes, of all cells, left out if there is no way to genes:
 
@@ -241,7 +242,7 @@ def evaluate(
     gammas: dict[str, dict[str, list[float]]] = {}
     for slug, held_out in cells.items():
         label = fit.targets[slug]
-        points = _predictions(fit.models[slug], held_out.x, fallback=bool(fit.params.get("fallback", False)))
+        points = _predictions(adata, fit, slug, held_out)
         codes = None if labels is None else (labels.codes[held_out.source_rows], labels.codes[held_out.target_rows])
         parts, small = _parts(held_out, codes, () if labels is None else labels.names)
         kept = None
@@ -279,27 +280,28 @@ def _parts(
     cells: HeldOut, codes: tuple[Codes, Codes] | None, names: Sequence[str]
 ) -> tuple[dict[str, _Part], list[str]]:
     """Return the rows of the table with their cells, the headline first, and the groups that are too small."""
-    n_cells = len(cells.x), len(cells.y)
-    everyone = tuple(np.ones(n, dtype=bool) for n in n_cells)
-    parts, small, large = {}, [], []
+    everyone = np.ones(len(cells.x), dtype=bool), np.ones(len(cells.y), dtype=bool)
     members = {"all": everyone}
     if codes is not None:
         # Categories without a cell are no groups.
         found = np.union1d(*codes)
-        members |= {names[code]: tuple(each == code for each in codes) for code in found[found >= 0]}
-    for name, some in members.items():
-        sizes = tuple(int(each.sum()) for each in some)
-        if min(sizes) < MIN_CELLS:
-            small += [f"{name} ({sizes[0]} and {sizes[1]})"] if max(sizes) else []
-            continue
-        parts[name] = _Part(*some, Strata.one(*sizes))
-        large += [name] if name != "all" else []
-    if len(large) > 1:
-        among = tuple(np.any([members[name][side] for name in large], axis=0) for side in (0, 1))
-        numbers = [sum(number * members[name][side] for number, name in enumerate(large)) for side in (0, 1)]
-        strata = Strata(*(np.asarray(number)[some] for number, some in zip(numbers, among, strict=True)))
-        parts = {SAME_COMPOSITION: _Part(*among, strata), **parts}
-    return parts, small
+        members |= {names[code]: (codes[0] == code, codes[1] == code) for code in found[found >= 0]}
+    parts: dict[str, _Part] = {}
+    small = []
+    for name, (source, target) in members.items():
+        sizes = int(source.sum()), int(target.sum())
+        if min(sizes) >= MIN_CELLS:
+            parts[name] = _Part(source, target, Strata.one(*sizes))
+        elif max(sizes):
+            small.append(f"{name} ({sizes[0]} and {sizes[1]})")
+    large = [name for name in parts if name != "all"]
+    if len(large) < 2:
+        return parts, small
+    # The groups are numbered in their order, so that each cell of them has the number of its group.
+    of_source, of_target = (np.stack([members[name][side] for name in large]) for side in (0, 1))
+    source, target = np.asarray(of_source.any(axis=0)), np.asarray(of_target.any(axis=0))
+    strata = Strata(of_source[:, source].argmax(axis=0), of_target[:, target].argmax(axis=0))
+    return {SAME_COMPOSITION: _Part(source, target, strata), **parts}, small
 
 
 def _scores(
@@ -345,7 +347,8 @@ def _notes_of_kept_groups(table: pd.DataFrame, column: str) -> list[str]:
         if not is_low(ours.loc[headline], floor.loc[headline]):
             continue
         lost = (floor["value"] - ours["value"]).drop([SAME_COMPOSITION, "all"], errors="ignore").dropna()
-        worst = f", {ours['value'][lost.idxmax()]:.0%} of {lost.idxmax()!r}" if len(lost) else ""
+        most = str(lost.idxmax()) if len(lost) else ""
+        worst = f", {ours['value'][most]:.0%} of {most!r}" if most else ""
         notes.append(
             f"The map to {target!r} carries cells into other groups of adata.obs[{column!r}]: "
             f"{ours['value'][headline]:.1%} of the predicted cells lie among treated cells of their own group{worst}; "
@@ -354,11 +357,14 @@ def _notes_of_kept_groups(table: pd.DataFrame, column: str) -> list[str]:
     return notes
 
 
-def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[str, Samples]:
+def _predictions(adata: AnnData, fit: StoredFit, slug: str, held_out: HeldOut) -> dict[str, Samples]:
     """Return the predicted cells of each method, shape (n, d)."""
     from scot_hycnn.solver.model._map import TransportMap  # noqa: PLC0415 - metrics of arrays need no torch
 
-    fitted = TransportMap.from_dict(model)
+    x, fitted, fallback = held_out.x, TransportMap.from_dict(fit.models[slug]), bool(fit.params.get("fallback", False))
+    rows = {"rows": held_out.source_rows, "source_rows": labelled_cells(adata, fit.groupby, fit.source)}
+    centres = find_centres(adata, held_out.rep, fit.params.get("group_key"), fitted.centres, **rows)
+    around = None if centres is None else centres.at(held_out.source_rows)
     gaussian = fitted.gaussian_map()  # it is made from all training cells, and so are its means
     moved = gaussian.transport(x)
     points: dict[str, _Points] = {
@@ -366,7 +372,7 @@ def _predictions(model: dict[str, Any], x: _Points, *, fallback: bool) -> dict[s
         "mean_shift": x + (gaussian.coordinates.mean_y - gaussian.coordinates.mean_x),
         "gaussian": moved,
         # A fit that kept the Gaussian map has exactly its scores.
-        "hycnn_ot": moved if fitted.blend == 0 else fitted.transport(x, fallback=fallback),
+        "hycnn_ot": moved if gaussian is fitted else moved_around(fitted, x, around, fallback=fallback),
     }
     far = [method for method, cells in points.items() if not (np.abs(cells) < _MAX_COORDINATE).all()]
     if far:

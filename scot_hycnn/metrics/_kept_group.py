@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from ._checks import Samples
@@ -34,7 +35,8 @@ class KeptGroups:
     ) -> KeptGroups | None:
         """Look at the neighbours of predicted cells (n, d) among treated cells (m, d); codes are -1 without a group."""
         labelled = rng.permutation(np.flatnonzero(target >= 0))[:_MAX_CELLS]
-        if len(labelled) < 2:
+        # Within one group all cells are kept, and cells of groups without treated cells cannot be.
+        if len(np.unique(target[labelled])) < 2 or not np.isin(source, target[labelled]).any():
             return None
         codes, n_groups = target[labelled], int(target.max()) + 1
         origin = np.median(y, axis=0)  # far from it, the search would lose the digits of small distances
@@ -44,7 +46,7 @@ class KeptGroups:
             # Without cells the search leaves each treated cell out of its own neighbours.
             neighbors = codes[search.kneighbors(cells, return_distance=False)]
             most = (neighbors[:, :, None] == neighbors[:, None]).sum(axis=2).max(axis=1)
-            return ((neighbors == own[:, None]).sum(axis=1) == most).astype(np.float64)
+            return np.asarray((neighbors == own[:, None]).sum(axis=1) == most, dtype=np.float64)
 
         # A group without treated cells has no neighbours to be among.
         source_weights = _weights(np.where(np.isin(source, codes), source, -1), rng)
@@ -58,7 +60,7 @@ class KeptGroups:
         target_weights[labelled] = (sizes / np.maximum(drawn, 1))[codes]
         return cls(predicted, observed, source_weights, target_weights)
 
-    def scores(self, source: Samples, target: Samples, draws: Resampling) -> Scores:
+    def scores(self, source: NDArray[np.bool_], target: NDArray[np.bool_], draws: Resampling) -> Scores:
         """Return the shares of kept cells among some of the cells, boolean arrays (n,) and (m,), by replicate."""
         counts = draws.source * self.source_weights[source]
         shares: Scores = {

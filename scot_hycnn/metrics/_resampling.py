@@ -36,7 +36,7 @@ class Strata:
     def shares(self) -> Samples:
         """Share of each group, which sum to 1."""
         sizes = np.bincount(self.source)
-        return sizes / sizes.sum()
+        return np.asarray(sizes / sizes.sum())
 
     @property
     def weights(self) -> Samples:
@@ -60,16 +60,23 @@ class Resampling:
     def draw(cls, strata: Strata, n_bootstrap: int, rng: np.random.Generator) -> Resampling:
         """Draw the orders and splits, which do not depend on ``n_bootstrap``, and the bootstrap, all within groups."""
         orders, splits, bootstrap = (np.random.default_rng(seed) for seed in rng.integers(2**63, size=3))
-        # Row 0 draws every cell once, so that row 0 of every statistic is its value on the sample.
-        counts = [np.ones((1 + n_bootstrap, len(codes))) for codes in (strata.source, strata.target)]
-        for of_cells, codes in zip(counts, (strata.source, strata.target), strict=True):
-            groups = [np.flatnonzero(codes == group) for group in range(len(strata.shares))]
-            for row in of_cells[1:]:
-                for group in groups:
-                    row[group] = np.bincount(bootstrap.integers(len(group), size=len(group)), minlength=len(group))
-        order = [in_shares(orders.permutation(len(codes)), codes, strata) for codes in (strata.source, strata.target)]
+        source, target = (_bootstrap(codes, n_bootstrap, bootstrap) for codes in (strata.source, strata.target))
+        source_order, target_order = (
+            in_shares(orders.permutation(len(codes)), codes, strata) for codes in (strata.source, strata.target)
+        )
         of_target = draw_splits(strata.target, splits)
-        return cls(*counts, *order, of_target, int(splits.integers(2**63)), strata)
+        return cls(source, target, source_order, target_order, of_target, int(splits.integers(2**63)), strata)
+
+
+def _bootstrap(codes: Codes, n_bootstrap: int, rng: np.random.Generator) -> Samples:
+    """Return how often each cell is drawn, (replicates, n), with as many cells of each group as there are."""
+    # Row 0 draws every cell once, so that row 0 of every statistic is its value on the sample.
+    counts = np.ones((1 + n_bootstrap, len(codes)))
+    groups = [np.flatnonzero(codes == group) for group in np.unique(codes)]
+    for row in counts[1:]:
+        for group in groups:
+            row[group] = np.bincount(rng.integers(len(group), size=len(group)), minlength=len(group))
+    return counts
 
 
 def in_shares(order: NDArray[np.intp], codes: Codes, strata: Strata) -> NDArray[np.intp]:

@@ -22,7 +22,7 @@ from scot_hycnn._anndata._genes import (
     unit_of,
 )
 
-from ._figure import MAX_GENES, PLAIN, changed, check_number, check_one_panel, counted, entitle, show_or_return
+from ._figure import MAX_GENES, PLAIN, changed, check_number, check_one_panel, entitle, show_or_return, which_cells
 from ._labels import OBSERVED, PREDICTED, paired_members
 
 
@@ -43,11 +43,13 @@ def deg(
     """Draw the observed and the predicted change of the genes that change most.
 
     The change is the difference of means, predicted or observed less source: a log fold change of log-transformed data.
+    It is that of the table of :func:`scot_hycnn.get.deg`, of held-out cells if the fit was made with a split.
 
     Parameters
     ----------
     adata
-        Cells with a fit on genes or proteins, or one whose genes :func:`scot_hycnn.tl.decode` has predicted.
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`. Genes are those that :func:`scot_hycnn.tl.decode` has
+        predicted, or else predicted in the same way for the figure.
     key
         Key of the fit in ``uns``.
     target
@@ -56,7 +58,8 @@ def deg(
         Column of ``obs`` with labels, such as cell types: two heat maps, observed and predicted, of the groups that
         have cells of both conditions. None draws two dots for each gene.
     names
-        Genes. None takes the ``n_genes`` with the largest absolute Welch t between all observed and all source cells.
+        Genes. None takes the ``n_genes`` with the largest absolute observed score, of those that a tenth of the cells
+        express.
     n_genes
         How many genes are drawn if ``names`` is None.
     layer
@@ -85,12 +88,11 @@ def deg(
     >>> import scot_hycnn as sh
     >>> adata = sh.datasets.pbmc_planted(n_cells=400)
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", potential="gaussian")
-    >>> sh.tl.decode(adata)
     >>> observed, predicted = sh.pl.deg(adata, groupby="cell_type", n_genes=5, show=False)
     """
     check_counts(n_genes=n_genes)
     check_one_panel(ax, 1 if groupby is None else 2, f"groupby={groupby!r}")
-    results, called = read_evaluated(adata, key, target)
+    results, called = read_evaluated(adata, key, target, groupby)
     features = read_genes(adata, results, key, layer)
     groups = {} if groupby is None else paired_members(adata, groupby, results)
     table = deg_table(adata, key, results, features, groupby=None, min_fraction=0.0)
@@ -108,7 +110,7 @@ def deg(
     check_number(len(which), "names", MAX_GENES)
     genes = [features.names[i] for i in which]
     what = f"change of mean {unit_of(adata, results, layer)}"
-    lines = title or changed(results), counted(results, called)
+    lines = title or changed(results), which_cells(results, called)
     if groupby is None:
         shown = table.drop_duplicates("gene").set_index("gene").loc[genes]
         changes = shown[["observed_change", "predicted_change"]].to_numpy().T
@@ -135,7 +137,7 @@ def deg(
     axes: list[Axes] = list(panels)
     for i, (panel, kind) in enumerate(zip(axes, ("observed", "predicted"), strict=True)):
         image = panel.imshow(changes[:, i], "RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
-        panel.set_title(kind, fontsize="medium")
+        panel.set_title(f"{kind}, held-out cells" if called == "held-out" else kind, fontsize="medium")
         rows = [f"{label} ({len(source)}, {len(target)})" for label, (source, target) in groups.items()]
         panel.set_yticks(range(len(groups)), rows, fontsize="small", **PLAIN)
         panel.set_ylabel(f"{groupby} ({results.source},\n{results.target} cells)", fontsize="small", **PLAIN)

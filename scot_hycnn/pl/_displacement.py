@@ -7,19 +7,14 @@ import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import listed, read_groups
 from scot_hycnn._anndata._genes import read_evaluated
-from scot_hycnn._anndata._representation import Coordinates
 from scot_hycnn._anndata._results import group_column, read_fit, read_results
 
-from ._figure import PLAIN, changed, counted, entitle, legend, show_or_return, widen
+from ._chance import level_of_chance
+from ._figure import PLAIN, changed, entitle, legend, show_or_return, which_cells, widen
 from ._labels import members_by_group, palette_of
-
-# Random halves of the source cells. In medians of groups this level is that of networks which are fitted from one half
-# to the other: Kang's CD14 monocytes 1.7 and 1.8, B cells 3.1 and 3.0, planted monocytes 1.2 and 1.2.
-_N_HALVES = 5
 
 
 def displacement(
@@ -103,7 +98,7 @@ def displacement(
     ax.set_yticks(range(len(groups)), [f"{label} (n = {len(members[label])})" for label in groups], **PLAIN)
     ax.set(xlim=(0, None), ylim=(-0.6, len(groups) - 0.4))
     ax.set_xlabel(f"displacement ({results.rep.name})", **PLAIN)
-    entitle(ax, title or changed(results), counted(results, called))
+    entitle(ax, title or changed(results), which_cells(results, called))
     # The group that moves least is at the bottom, so the corner is free.
     legend(ax, [line], [f"{results.source} against {results.source}"], loc="lower right", fontsize="x-small")
     ax.spines[["top", "right"]].set_visible(False)
@@ -111,36 +106,3 @@ def displacement(
     if is_ours:
         widen(ax, max(text.get_window_extent().width for text in ax.get_yticklabels()))
     return show_or_return(ax, show=show, return_fig=return_fig)
-
-
-def level_of_chance(everyone: Coordinates, x: Coordinates) -> NDArray[np.float64]:
-    """Return how far a map that is fitted where nothing changes moves the cells x, (n,): all source cells, in halves.
-
-    NaN if everyone is too few cells for the covariances.
-    """
-    n, n_dims = everyone.shape
-    if n < 2 * (n_dims + 1):
-        return np.full(len(x), np.nan)
-    rng, points, cells = np.random.default_rng(0), everyone.astype(np.float64), x.astype(np.float64)
-    total = np.zeros(len(x))
-    for _ in range(_N_HALVES):
-        order = rng.permutation(n)
-        first, second = points[order[: n // 2]], points[order[n // 2 :]]
-        total += np.linalg.norm(_gaussian_map(first, second, cells) - cells, axis=1)
-    return np.asarray(total / _N_HALVES)
-
-
-def _gaussian_map(x: NDArray[np.float64], y: NDArray[np.float64], cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return where the optimal map between Gaussians of the moments of x and y moves cells, shape (n, d)."""
-    # T(z) = m_y + C_x^(-1/2) (C_x^(1/2) C_y C_x^(1/2))^(1/2) C_x^(-1/2) (z - m_x), Olkin & Pukelsheim (1982).
-    root, inverse = _powers(np.atleast_2d(np.cov(x.T)))
-    middle, _ = _powers(root @ np.atleast_2d(np.cov(y.T)) @ root)
-    return np.asarray(y.mean(axis=0) + (cells - x.mean(axis=0)) @ inverse @ middle @ inverse)
-
-
-def _powers(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the square root of a positive semi-definite matrix, and the inverse of the root on its range."""
-    values, vectors = np.linalg.eigh(matrix)
-    roots = np.sqrt(np.maximum(values, 0))
-    inverses = np.where(roots > 1e-6 * roots.max(), 1 / np.maximum(roots, np.finfo(float).tiny), 0)
-    return (vectors * roots) @ vectors.T, (vectors * inverses) @ vectors.T

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._genes import read_evaluated
 
-from ._figure import PLAIN, changed, counted, entitle, show_or_return
-from ._labels import BACKGROUND, OBSERVED, PREDICTED, SOURCE, cell_colors
-from ._plane import add_legend, explain, label, positions, scatter
+from ._colors import cell_colors, explain
+from ._figure import PLAIN, changed, entitle, show_or_return, which_cells
+from ._labels import BACKGROUND, OBSERVED, PREDICTED, SOURCE
+from ._plane import add_legend, label, positions, scatter
 
 
 def embedding(
@@ -103,7 +104,7 @@ def embedding(
         palette = np.repeat([kind for *_, kind in kinds.values()], [len(points) for points, *_ in kinds.values()])
         scatter(ax, everyone, palette, n_total=len(everyone), alpha=0.5)
         label(ax, place.names)
-        entitle(ax, title or changed(results), counted(results, called), note)
+        entitle(ax, title or changed(results), which_cells(results, called), note)
         add_legend(ax, {name: kind for name, (*_, kind) in kinds.items()}, inside=True)
         return show_or_return(ax, show=show, return_fig=return_fig)
     # Side by side, each panel shows one kind of cells over all others in grey, so that their places can be compared.
@@ -113,13 +114,12 @@ def embedding(
         scatter(panel, everyone, BACKGROUND, n_total=len(everyone), alpha=0.5)
         shades: str | NDArray[np.floating[Any]] = kind
         if colors is not None:
-            is_predicted = kind == PREDICTED and colors.predicted is not None
-            shades = (colors.predicted if is_predicted else colors.rgba)[rows]
+            shades = (colors.rgba if colors.predicted is None or kind != PREDICTED else colors.predicted)[rows]
         scatter(panel, points, shades, n_total=len(everyone))
         label(panel, place.names)
         panel.label_outer()
         panel.set_title(name, fontsize="medium", **PLAIN)
-    entitle(figure, title or changed(results), counted(results, called), note)
+    entitle(figure, title or changed(results), which_cells(results, called), note)
     if colors is not None:
         explain(axes[-1], colors, inside=False)
     return show_or_return(axes, show=show, return_fig=return_fig)

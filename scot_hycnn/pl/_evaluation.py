@@ -141,15 +141,10 @@ def evaluation(
         metrics = [metric for metric in _DEFAULT_METRICS if metric in found][:_N_DEFAULT] or found
     else:
         metrics = _known(table, "metric", metrics)
-    if group is None:
-        is_group = ~table["group"].isin(["all", SAME_COMPOSITION])
-        table = table[is_group] if is_group.any() else table[table["group"] == "all"]
-    elif isinstance(group, str) and group == SAME_COMPOSITION:
-        table = table[table["group"] == headline_of(table["group"])]
-    else:
-        table = table[table["group"].isin(_known(table, "group", as_labels(group)))]
+    table = _of_groups(table, group)
     groups, methods = (list(dict.fromkeys(table[name])) for name in ("group", "method"))
-    sizes = {row.group: (int(row.n_source), int(row.n_target)) for row in table.itertuples()}
+    numbers = table[["n_source", "n_target"]].to_numpy(dtype=int).tolist()
+    sizes: _Sizes = {group: (n, m) for group, (n, m) in zip(table["group"], numbers, strict=True)}
     check_one_panel(ax, len(metrics), f"metrics={list(metrics)}")
     check_number(len(groups), f"group={group!r}")
     others = [method for method in methods if method not in (FLOOR, *METHODS)]
@@ -188,6 +183,16 @@ def evaluation(
         _thin(panel)
     drawn = axes if figure is not None else axes[0]
     return show_or_return(drawn, show=show, return_fig=return_fig)
+
+
+def _of_groups(table: pd.DataFrame, group: Sequence[str] | str | None) -> pd.DataFrame:
+    """Return the scores of the groups that the user asks for."""
+    if group is None:
+        is_group = ~table["group"].isin(["all", SAME_COMPOSITION])
+        return table[is_group] if is_group.any() else table[table["group"] == "all"]
+    if isinstance(group, str) and group == SAME_COMPOSITION:
+        return table[table["group"] == headline_of(table["group"])]
+    return table[table["group"].isin(_known(table, "group", as_labels(group)))]
 
 
 def name_of_evaluated(adata: AnnData, key: str, target: str, table: pd.DataFrame) -> str:

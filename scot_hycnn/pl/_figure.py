@@ -21,7 +21,7 @@ MAX_ENTRIES, MAX_GENES, MAX_PANELS = 200, 1000, 100
 PLAIN: dict[str, Any] = {"parse_math": False}
 
 # Letters of the size of a title in one inch, and in a line of narrow axes.
-_LETTERS, _MIN_LETTERS = 16, 30
+_LETTERS, _MIN_LETTERS = 19, 30
 
 Drawn = TypeVar("Drawn", bound="Axes | list[Axes]")
 
@@ -57,7 +57,7 @@ def changed(results: Results) -> str:
     return f"{results.source} → {results.target}"
 
 
-def counted(results: Results, called: str) -> str:
+def which_cells(results: Results, called: str) -> str:
     """Return in print which cells are shown, and how many of source and target."""
     return f"{called}, n = {len(results.source_rows):,} and {len(results.target_rows):,}"
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 from anndata import AnnData
@@ -79,11 +82,8 @@ def history(
     lines.append(ax.axhline(0, color="black", linestyle="--", linewidth=1))
     ax.set(xlabel="training step", ylabel="validation loss\nrelative to the Gaussian map")
     several = f"{len(curves)} conditions" if len(curves) > 1 else next(iter(curves))
-    # Targets have about as many validation cells; with several, the numbers are those of all of them.
-    cells = [fit.models[slug]["validation"] for slug in fit.slugs(target) if fit.targets[slug] in curves]
-    sizes = [sorted({int(part[name]) for part in cells}) for name in ("n_source", "n_target")]
-    n = " and ".join(" to ".join(f"{size:,}" for size in found[:1] + found[1:][-1:]) for found in sizes)
-    entitle(ax, title or f"{fit.source} → {several}", f"validation cells, n = {n}")
+    validations = [fit.models[slug]["validation"] for slug in fit.slugs(target) if fit.targets[slug] in curves]
+    entitle(ax, title or f"{fit.source} → {several}", validation_cells(validations))
     # The first steps can lie far above everything that follows.
     gaps = np.concatenate([columns["J_minus_gaussian"] for columns in curves.values()])
     if gaps.max() > 20 * max(abs(gaps.min()), np.finfo(float).tiny):
@@ -92,3 +92,11 @@ def history(
     names = [f"networks, {label}" if len(curves) > 1 else "networks (lower is better)" for label in curves]
     legend(ax, lines, [*names, "Gaussian map"], frameon=False, fontsize="small")
     return show_or_return(ax, show=show, return_fig=return_fig)
+
+
+def validation_cells(validations: Sequence[Mapping[str, Any]]) -> str:
+    """Return in print how many validation cells there are; of several targets the smallest and the largest number."""
+    # A file of another version may lack the numbers.
+    sizes = [sorted({int(each.get(name, 0)) for each in validations}) for name in ("n_source", "n_target")]
+    n = " and ".join(" to ".join(f"{size:,}" for size in found[:1] + found[1:][-1:]) for found in sizes)
+    return f"validation cells, n = {n}" if all(found[0] for found in sizes) else "validation cells"

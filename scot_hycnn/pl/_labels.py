@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from matplotlib.colors import Normalize, to_hex, to_rgba, to_rgba_array
+from matplotlib.colors import to_hex, to_rgba
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata._conditions import Labels, column_of, did_you_mean, listed, read_groups
-from scot_hycnn._anndata._genes import is_gene, read_gene
-from scot_hycnn._anndata._results import Results, read_fit
+from scot_hycnn._anndata._conditions import Labels, column_of, listed, read_groups
+from scot_hycnn._anndata._results import Results
 from scot_hycnn._warn import warn
 
 from ._figure import MAX_ENTRIES
@@ -22,91 +21,11 @@ from ._figure import MAX_ENTRIES
 SOURCE, PREDICTED, OBSERVED = "#0072B2", "#D55E00", "#009E73"
 BACKGROUND = "#D9D9D9"
 _OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-# Percentile of a column of numbers at which the scale of its colours ends.
-_TOP_COLOR = 99
 
 Members = NDArray[np.intp]  # positions of cells among the rows that were asked for
 
 
-class CellColors(NamedTuple):
-    """Colours of all cells by a column of obs or a gene."""
-
-    column: str  # its name in print
-    rgba: NDArray[np.floating[Any]]  # (n_obs, 4)
-    legend: dict[str, str]  # categories and their colours
-    scale: Normalize | None  # from numbers to viridis
-    is_clipped: bool = False  # whether numbers lie beyond the end of the scale
-    predicted: NDArray[np.floating[Any]] | None = None  # of source cells that were moved, (n_obs, 4); None is `rgba`
-
-
-def cell_colors(
-    adata: AnnData,
-    color: str,
-    key: str,
-    results: Results,
-    rows: NDArray[np.intp],
-    *,
-    with_predicted: bool = False,
-) -> CellColors:
-    """Colour cells by a column of obs or a gene: categories by scanpy's palette in uns if there is one, else viridis.
-
-    The legend names the categories of the cells in ``rows``, and their numbers decide where the scale ends. Predicted
-    cells have the category of their source cell, and their own predicted expression.
-    """
-    if color not in adata.obs and is_gene(adata, color):
-        measured, predicted = read_gene(adata, results, key, color, with_predicted=with_predicted)
-        return _of_numbers(color, measured, rows, predicted)
-    if color not in adata.obs:
-        raise ValueError(
-            f"color={color!r} is neither a gene nor a column of adata.obs, which has {listed(adata.obs.columns)}."
-            f"{did_you_mean(color, [*adata.obs.columns, *adata.var_names])}"
-        )
-    column = column_of(adata.obs, color, "color")
-    if _is_numeric(column.dtype):
-        values = column.to_numpy(dtype=float, na_value=np.nan)
-        if not np.isfinite(values).any():
-            raise ValueError(f"color={color!r} has no finite value in adata.obs; choose another column.")
-        # Columns of the fit have the unit of its representation.
-        fit = read_fit(adata, key)
-        slots = fit.slots(fit.slug(results.target))
-        names = {slots.displacement: "displacement", slots.std: "standard deviation of the networks"}
-        name = f"{names[color]} ({results.rep.name})" if color in names else color
-        return _of_numbers(name, values, rows)
-    labels = read_groups(adata.obs, color, "color")
-    if len(labels.values) > MAX_ENTRIES:
-        raise ValueError(
-            f"color={color!r} has {len(labels.values):,} different labels, and a legend names at most {MAX_ENTRIES}: "
-            "colour by numbers or by fewer categories (.cat.remove_unused_categories() drops those without cells)."
-        )
-    palette = palette_of(adata, color, labels)
-    # A missing label has the code -1, which takes the last entry.
-    rgba = to_rgba_array([*palette, BACKGROUND])[labels.codes]
-    drawn = set(labels.codes[rows].tolist())
-    legend = {name: palette[code] for code, name in enumerate(labels.names) if code in drawn}
-    return CellColors(color, rgba, legend, None)
-
-
-def _of_numbers(
-    name: str, values: NDArray[np.float64], rows: NDArray[np.intp], predicted: NDArray[np.float64] | None = None
-) -> CellColors:
-    """Colour numbers of all cells, shape (n_obs,), on a scale for those in ``rows``; grey is not finite."""
-    # A few extreme cells would leave no range for all others.
-    shown = values[rows][np.isfinite(values[rows])]
-    shown = shown if len(shown) else values[np.isfinite(values)]
-    # A gene that few cells express is 0 up to a high percentile.
-    top = float(np.percentile(shown, _TOP_COLOR))
-    top = top if top > shown.min() else float(shown.max())
-    scale = Normalize(shown.min(), top)
-    tables = []
-    for numbers in (values, values if predicted is None else predicted):
-        rgba = np.tile(to_rgba(BACKGROUND), (len(numbers), 1))
-        finite = np.isfinite(numbers)
-        rgba[finite] = mpl.colormaps["viridis"](scale(numbers[finite]))
-        tables.append(rgba)
-    return CellColors(name, tables[0], {}, scale, bool(shown.max() > top), tables[1])
-
-
-def _is_numeric(dtype: Any) -> bool:
+def is_numeric(dtype: Any) -> bool:
     """Return whether a column holds numbers; booleans are labels."""
     return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
 
@@ -139,7 +58,7 @@ def palette_of(adata: AnnData, column: str, labels: Labels) -> list[str]:
 def members_by_group(adata: AnnData, groupby: str, rows: NDArray[np.intp]) -> dict[str, Members]:
     """Return the positions in ``rows`` of the cells of each group; groups without cells are left out."""
     # read_groups would take each different number, such as a score of a cell, for a group.
-    if _is_numeric(column_of(adata.obs, groupby, "groupby").dtype):
+    if is_numeric(column_of(adata.obs, groupby, "groupby").dtype):
         raise ValueError(
             f"groupby={groupby!r} holds numbers; a column of labels is needed, such as cell types. If the numbers name "
             f"groups: adata.obs[{groupby!r}] = adata.obs[{groupby!r}].astype('category')."

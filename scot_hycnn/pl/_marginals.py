@@ -17,12 +17,12 @@ from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._genes import Features, advice_on_genes, read_dimensions, read_evaluated, read_genes, unit_of
 from scot_hycnn._anndata._results import Results
 
-from ._figure import PLAIN, changed, check_one_panel, counted, entitle, grid, legend, show_or_return, widen
+from ._figure import PLAIN, changed, check_one_panel, entitle, grid, legend, show_or_return, which_cells, widen
 from ._labels import OBSERVED, PREDICTED, SOURCE
 
 # Rows of panels if the user names no features.
 _ROWS = 2
-# Percent of the cells on either side that are counted in the outermost bars: a few would squeeze all others.
+# Percent of the cells on either side that are which_cells in the outermost bars: a few would squeeze all others.
 _TAIL = 0.1
 # With a bar more than this many times as high as the next, such as that of cells without a gene's transcripts, the axis
 # is a square root, in which the others are seen.
@@ -61,7 +61,7 @@ def marginals(
     target
         Label of the target condition; may be left out if there is only one.
     names
-        Dimensions of the representation ('PC1', or proteins), or genes that :func:`scot_hycnn.tl.decode` has predicted.
+        Dimensions of the representation ('PC1', or proteins), or genes, predicted as by :func:`scot_hycnn.tl.decode`.
         None takes the dimensions whose means differ most between source and observed cells, in standard deviations.
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
@@ -86,7 +86,6 @@ def marginals(
     >>> import scot_hycnn as sh
     >>> adata = sh.datasets.pbmc_planted(n_cells=400)
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", potential="gaussian")
-    >>> sh.tl.decode(adata)
     >>> axes = sh.pl.marginals(adata, names=["PC1", "ISG20"], show=False)
     """
     check_counts(n_cols=n_cols)
@@ -118,11 +117,11 @@ def marginals(
     ]
     entries = [f"{results.source} (source)", "predicted", f"{results.target} (observed)", "mean"]
     if figure is None:
-        entitle(axes[0], title or changed(results), counted(results, called))
+        entitle(axes[0], title or changed(results), which_cells(results, called))
         axes[0].set_xlabel(" ".join([next(iter(samples)), f"({axes[0].get_xlabel()})"]), **PLAIN)
         legend(axes[0], handles, entries, fontsize="x-small", framealpha=0.7)
         return show_or_return(axes[0], show=show, return_fig=return_fig)
-    entitle(figure, title or changed(results), counted(results, called))
+    entitle(figure, title or changed(results), which_cells(results, called))
     figure.set_figheight(figure.get_figheight() + 0.7)  # for title and legend
     ncols = min(4, 2 * min(n_cols, len(axes)))
     drawn = legend(figure, handles, entries, loc="outside lower center", ncols=ncols, frameon=False, fontsize="small")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._genes import has_features_of_genes, read_dimensions, read_evaluated, read_genes, unit_of
 
-from ._figure import PLAIN, changed, check_one_panel, counted, entitle, figure_of, grid, show_or_return
+from ._figure import PLAIN, changed, check_one_panel, entitle, figure_of, grid, show_or_return, which_cells
 from ._labels import PREDICTED, paired_members
 from ._plane import Points
 
@@ -43,13 +43,15 @@ def mean_scatter(
     """Draw the mean of every gene in predicted cells against that in observed ones, and that in source cells.
 
     The nearer the points lie to the line, the better the prediction. R² in the title is that of
-    :func:`scot_hycnn.metrics.r2_mean`. It is high even for the source cells, whose value stands beside it.
+    :func:`scot_hycnn.metrics.r2_mean`. It is high even for the source cells, whose value stands beside it. If the fit
+    was made with a split, the cells are held-out ones.
 
     Parameters
     ----------
     adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`. Unless :func:`scot_hycnn.tl.decode` has predicted genes,
-        dimensions of the representation are drawn instead.
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`. Genes are those that :func:`scot_hycnn.tl.decode` has
+        predicted, or else predicted in the same way for the figure. If there is no way from the representation to
+        genes, its dimensions are drawn, without R².
     key
         Key of the fit in ``uns``.
     target
@@ -81,15 +83,14 @@ def mean_scatter(
     >>> import scot_hycnn as sh
     >>> adata = sh.datasets.pbmc_planted(n_cells=400)
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", potential="gaussian")
-    >>> sh.tl.decode(adata)
     >>> ax = sh.pl.mean_scatter(adata, show=False)
     """
     check_counts(n_cols=n_cols)
     check_counts(0, n_labels=n_labels)
-    results, called = read_evaluated(adata, key, target)
+    results, called = read_evaluated(adata, key, target, groupby)
     is_genes = has_features_of_genes(adata, results, key, layer)
     features = read_genes(adata, results, key, layer) if is_genes else read_dimensions(results)
-    lines = title or changed(results), counted(results, called)
+    lines = title or changed(results), which_cells(results, called)
     panels = {"": features}
     if groupby is not None:
         panels = {
@@ -115,6 +116,7 @@ def mean_scatter(
             entitle(panel, *lines, scores)
         else:
             panel.set_title("\n".join(filter(None, [name, scores])), fontsize="small", **PLAIN)
+        panel.locator_params(nbins=5)
         panel.set_aspect("equal", adjustable="datalim")
         panel.spines[["top", "right"]].set_visible(False)
         # One label for each row and column of panels: all their axes have the same meaning.

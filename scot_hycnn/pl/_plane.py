@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
@@ -23,8 +22,7 @@ from scot_hycnn._anndata._embedding import (
 )
 from scot_hycnn._anndata._results import Results, read_results
 
-from ._figure import PLAIN, figure_of, legend, widen
-from ._labels import CellColors
+from ._figure import PLAIN, legend, widen
 
 # As many entries as fit beside axes of usual height.
 _LEGEND_ROWS = 16
@@ -32,6 +30,8 @@ _LEGEND_ROWS = 16
 _FEW = 6
 # An arrow of fewer cells describes these cells rather than the region; tl.evaluate scores groups of as many cells.
 _MIN_CELLS, _MIN_CELLS_OF_GROUP = 5, 10
+# A smaller share of moving cells gets no arrow.
+_MIN_MOVERS = 0.25
 # Cells that move by less than this part of the figure's diagonal stay: their arrows would be specks.
 _MIN_LENGTH = 0.025
 # A predicted cell is farther from all measured cells than this percentage of them are from their fifth neighbour: it
@@ -83,14 +83,12 @@ def positions(adata: AnnData, results: Results, key: str, *, basis: str | None, 
         places = place_predicted(adata, everyone, embedding, N_NEIGHBORS if n_neighbors is None else n_neighbors)
     predicted = places[np.searchsorted(everyone.source_rows, results.source_rows), :2]
     measured = read_embedding(adata, embedding, everyone.measured_rows)[:, :2]
-    return Positions(x, predicted, y, embedding_axes(embedding), _is_among(measured, predicted), is_exact=False)
-
-
-def _is_among(measured: Points, predicted: Points) -> NDArray[np.bool_]:
-    """Return whether predicted cells lie among measured ones: a mean of neighbours apart lies in empty space."""
+    # Cells are placed at a mean of neighbours, which lies in empty space if these are on different islands. The first
+    # neighbour of a measured cell is the cell itself.
     tree = cKDTree(measured)
-    usual = tree.query(measured, min(N_NEIGHBORS + 1, len(measured)))[0][:, -1]
-    return np.asarray(tree.query(predicted)[0] <= np.percentile(usual, _USUAL))
+    usual = np.atleast_2d(tree.query(measured, [min(N_NEIGHBORS + 1, len(measured))])[0])
+    placed = np.asarray(tree.query(predicted)[0] <= np.percentile(usual, _USUAL))
+    return Positions(x, predicted, y, embedding_axes(embedding), placed, is_exact=False)
 
 
 def scatter(ax: Axes, points: Points, color: str | NDArray[Any], *, n_total: int, alpha: float = 0.7) -> None:
@@ -127,23 +125,6 @@ def add_legend(ax: Axes, entries: dict[str, str], title: str | None = None, *, i
         widen(ax, drawn.get_window_extent().width)
 
 
-def explain(ax: Axes, colors: CellColors, others: dict[str, str] | None = None, *, inside: bool) -> None:
-    """Add a legend for categories or a colour bar for numbers; ``others`` are cells drawn in one colour, by name."""
-    beside = {f"({name} cells)": color for name, color in (others or {}).items()}
-    if colors.scale is None:
-        add_legend(ax, colors.legend | beside, colors.column, inside=inside)
-        return
-    extend = "max" if colors.is_clipped else "neither"
-    bar = figure_of(ax).colorbar(mpl.cm.ScalarMappable(colors.scale, "viridis"), ax=ax, shrink=0.7, extend=extend)
-    bar.set_label(colors.column, **PLAIN)
-    if not inside:
-        extent = bar.ax.get_tightbbox()
-        assert extent is not None
-        widen(ax, extent.width)
-    if beside:
-        add_legend(ax, beside, inside=True)
-
-
 def draw_arrows(ax: Axes, place: Positions, groups: NDArray[np.intp] | None, n_grid: int) -> None:
     """Draw an arrow for each group of cells, (n,), else for the cells in each square: from them to where they move."""
     starts, ends = arrows_of(place, groups, n_grid)
@@ -177,17 +158,18 @@ def arrows_of(place: Positions, groups: NDArray[np.intp] | None, n_grid: int) ->
         return x, predicted
     parts = _squares(x, n_grid)[1] if groups is None else groups[place.placed]
     min_cells = _MIN_CELLS if groups is None else _MIN_CELLS_OF_GROUP
+    moves = np.linalg.norm(predicted - x, axis=1) > _min_length(x, predicted)
     ways, chosen = np.hstack([x, predicted]), []
     for part in np.unique(parts[parts >= 0]):
-        members = np.flatnonzero(parts == part)
-        if len(members) >= min_cells:
+        members = parts == part
+        # Often some of the cells of a type respond and others stay: the arrow is that of those that move.
+        movers = np.flatnonzero(members & moves)
+        if members.sum() >= min_cells and len(movers) >= _MIN_MOVERS * members.sum():
             # The way of one cell, that nearest to the medians of start and end: the medians themselves may lie in empty
             # space, and means would follow a few cells that jump.
-            off = ((ways[members] - np.median(ways[members], axis=0)) ** 2).sum(axis=1)
-            chosen.append(members[off.argmin()])
-    starts, ends = x[chosen], predicted[chosen]
-    moved = np.linalg.norm(ends - starts, axis=1) > _min_length(x, predicted)
-    return starts[moved], ends[moved]
+            off = ((ways[movers] - np.median(ways[movers], axis=0)) ** 2).sum(axis=1)
+            chosen.append(movers[off.argmin()])
+    return x[chosen], predicted[chosen]
 
 
 def mean_field(x: Points, predicted: Points, n_grid: int) -> tuple[Points, np.ma.MaskedArray[Any, Any]]:

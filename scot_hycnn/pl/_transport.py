@@ -13,9 +13,10 @@ from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import group_column, read_fit
 
-from ._figure import changed, counted, entitle, show_or_return
-from ._labels import BACKGROUND, OBSERVED, SOURCE, cell_colors
-from ._plane import add_legend, draw_arrows, draw_streams, explain, label, positions, scatter
+from ._colors import cell_colors, explain
+from ._figure import changed, entitle, show_or_return, which_cells
+from ._labels import BACKGROUND, OBSERVED, SOURCE
+from ._plane import add_legend, draw_arrows, draw_streams, label, positions, scatter
 
 _STYLES = {"arrows": draw_arrows, "streams": draw_streams}
 # Squares along each axis: a field of more arrows is hard to read, and lines need more squares to be smooth.
@@ -58,12 +59,13 @@ def transport(
         ``'hycnn_ot_displacement'``; colours of numbers end at their 99th percentile. Cells without a finite value are
         grey. None takes the ``group_key`` of the fit; a fit without one colours the conditions.
     style
-        ``'arrows'``: one for each category of ``color``, or of ``group_key``, else one for each square of a grid. It is
-        the way of one source cell, of which start and end are nearest to the medians of these cells. ``'streams'`` run
-        along the smoothed mean displacement of the cells that pass, thicker where cells move farther.
+        ``'arrows'``: one for each category of ``color``, or of ``group_key``, else one for each square of a grid, if a
+        quarter of its cells move. It is the way of one source cell: that with start and end nearest to the medians of
+        the cells that move. ``'streams'`` run along the smoothed mean displacement of the cells that pass, thicker
+        where cells move farther.
     n_grid
         Squares along each axis; None takes 20 for streams, and 10 for arrows without categories. Squares with fewer
-        than 5 cells, categories with fewer than 10, and cells that stay, get no arrow or line.
+        than 5 cells, and categories with fewer than 10, get no arrow or line.
     n_neighbors
         Measured cells that place a predicted one in an embedding; None takes the positions that
         :func:`scot_hycnn.tl.project` has stored (a warning says if they are of another fit), or its default.
@@ -115,7 +117,7 @@ def transport(
         scatter(ax, place.x, colors.rgba[results.source_rows], n_total=n_total)
     _STYLES[style](ax, place, groups, n_grid or _N_GRID[style])
     label(ax, place.names)
-    entitle(ax, title or changed(results), counted(results, called), place.note("arrows: direction, not size"))
+    entitle(ax, title or changed(results), which_cells(results, called), place.note("arrows: direction, not size"))
     if colors is None:
         add_legend(ax, {results.source: SOURCE, results.target: OBSERVED}, inside=inside)
     else:

@@ -14,7 +14,8 @@ from scot_hycnn._anndata._evaluation_input import SAME_COMPOSITION, headline_of,
 from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results
 from scot_hycnn.pl._evaluation import FLOOR, METHODS, metric_in_print, name_of_evaluated, without_twin
-from scot_hycnn.pl._figure import counted as cells_in_print
+from scot_hycnn.pl._figure import which_cells
+from scot_hycnn.pl._history import validation_cells
 from scot_hycnn.pl._labels import OBSERVED, PREDICTED, SOURCE
 
 from ._cells import describe_cells, describe_genes, describe_groups, find_grouping
@@ -62,9 +63,7 @@ def content(
         )
     # All targets share groups, embedding and the number of cells, so that a reader can compare them.
     table = read_evaluation(adata, key) if f"{key}_evaluation" in adata.uns else None
-    evaluated = (
-        [] if table is None else [name for name in table["group"].unique() if name not in ("all", SAME_COMPOSITION)]
-    )
+    evaluated = set() if table is None else {*table["group"]} - {"all", SAME_COMPOSITION}
     groups = find_grouping(adata, fit, groupby, evaluated)
     column = None if groups is None else groups.column
     basis = "umap" if basis is None and "X_umap" in adata.obsm else basis
@@ -87,7 +86,7 @@ def content(
             name = fit.slots(slug).out_of_support
             support = adata.obs[name].to_numpy(dtype=float) if name in adata.obs else None
             cells = {
-                "which": cells_in_print(shown, called),
+                "which": which_cells(shown, called),
                 "cells": describe_cells(adata, fit, key, shown, basis=basis, groups=groups, n=n),
                 "groups": describe_groups(adata, results, shown, groups, support),
                 "genes": describe_genes(adata, key, shown, layer=layer, n_genes=n_genes),
@@ -128,10 +127,9 @@ def _quality(
         rows = without_twin(scores)[_SCORE_COLUMNS].to_numpy(dtype=object).tolist()
         groups = list(dict.fromkeys(scores["group"]))
         score_rows = {"groups": groups, "headline": headline_of(groups), "rows": rows}
-    n_source, n_target = (int(model["validation"][name]) for name in ("n_source", "n_target"))
     return {
         "label": fit.targets[slug],
-        "validation": f"validation cells, n = {n_source:,} and {n_target:,}",
+        "validation": validation_cells([model["validation"]]),
         "verdict": verdict(
             model["validation"],
             scores,
@@ -165,7 +163,8 @@ def _facts(fit: StoredFit, slug: str, results: Results | None, cells: dict[str, 
     params, blend = fit.params, float(fit.models[slug]["validation"]["blend"])
     counts = [fit.n_training.get(name) for name in ("source", slug)]
     fitted = " and ".join(f"{n:,}" for n in counts if n is not None)
-    chosen = "Gaussian map" if blend == 0 else "networks" if blend == 1 else f"{percent(blend)} networks"
+    simple = str(fit.models[slug]["validation"].get("winner", "Gaussian map"))
+    chosen = simple if blend == 0 else "networks" if blend == 1 else f"{percent(blend)} networks"
     if params.get("potential") == "gaussian":
         network = "closed form"
     else:

@@ -15,13 +15,15 @@ from scot_hycnn.pl._evaluation import FLOOR
 _OURS, _NOTHING, _GAUSSIAN = "hycnn_ot", "identity", "gaussian"
 # The simple answers that a prediction has to beat, the first one above all.
 _SIMPLE = {_NOTHING: "no change", "mean_shift": "a shift of the mean", _GAUSSIAN: "the Gaussian map"}
-# After fewer steps it means nothing that networks are not better than the Gaussian map; the default is 600 or more.
-_FEW_STEPS = 300
+# After fewer steps it means nothing that networks are not better than the Gaussian map; the default is 150 or more.
+_FEW_STEPS = 75
 # A fit whose p value of no change is larger has seen no response.
 _SIGNIFICANT = 0.05
 _MAX_NAMES, _MAX_IN_HEADLINE = 10, 3
 # What a replicate is, where it is named first.
 _REPLICATE = "a replicate (one half of the observed cells, compared with the other half)"
+# What maps that no groups left out have chosen are without networks.
+_KEPT = "Gaussian map"
 
 
 class _Kind(Enum):
@@ -173,7 +175,8 @@ def verdict(
     not clear). ``n_seen`` is how many evaluated cells the fit has seen at least, and ``evaluate`` is what a reader has
     to run to evaluate it.
     """
-    is_gaussian = float(validation["blend"]) == 0
+    # With leave_out="groups" a map without networks may be another one, such as a shift.
+    is_gaussian = float(validation["blend"]) == 0 and str(validation.get("winner", _KEPT)) == _KEPT
     few_steps = max_steps if is_trained and max_steps and max_steps < _FEW_STEPS else None
     # Older fits have no p value: NaN is neither above nor below the threshold.
     p_value = float(validation.get("p_no_change", math.nan))
@@ -325,23 +328,26 @@ def _where_not(groups: Mapping[str, _Distances], short: Sequence[str]) -> list[s
 
 def _kept(scores: pd.DataFrame, headline_group: str) -> tuple[str, bool]:
     """Say how many predicted cells lie among observed cells of their own group, and whether they are too few."""
-    rows = scores[(scores["metric"] == "kept_group") & scores["method"].isin([_OURS, FLOOR])]
-    everyone = rows[rows["group"] == headline_group].set_index("method")
-    if not {_OURS, FLOOR} <= set(everyone.index) or everyone["value"].isna().any():
+    rows = scores[scores["metric"] == "kept_group"]
+    by_group = {str(label): _by_method(of_group, ["value", "low", "high"]) for label, of_group in rows.groupby("group")}
+    by_group = {label: found for label, found in by_group.items() if {_OURS, FLOOR} <= found.keys()}
+    if headline_group not in by_group:
         return "", False
-    ours, floor = everyone.loc[_OURS], everyone.loc[FLOOR]
-    said = f"{percent(ours['value'])} of the predicted cells lie among observed cells of their own group"
+    ours, floor = by_group[headline_group][_OURS], by_group[headline_group][FLOOR]
+    said = f"{percent(ours.value)} of the predicted cells lie among observed cells of their own group"
     if not is_low(ours, floor):
-        return f"{said}; of the observed cells themselves {percent(floor['value'])} do.", False
-    by_group = rows[~rows["group"].isin(["all", SAME_COMPOSITION])].pivot_table(
-        index="group", columns="method", values="value"
-    )
-    lost = (by_group[FLOOR] - by_group[_OURS]).dropna() if {_OURS, FLOOR} <= set(by_group) else pd.Series(dtype=float)
+        return f"{said}; of the observed cells themselves {percent(floor.value)} do.", False
+    lost = {
+        label: found[FLOOR].value - found[_OURS].value
+        for label, found in by_group.items()
+        if label not in ("all", SAME_COMPOSITION)
+    }
     worst = ""
-    if len(lost):
-        found = by_group.loc[lost.idxmax()]
-        worst = f" The loss is largest in {lost.idxmax()}: {percent(found[_OURS])}, for {percent(found[FLOOR])}."
-    others = f"for {percent(floor['value'])} of the observed cells themselves"
+    if lost:
+        most = max(lost, key=lambda label: lost[label])
+        shares = (percent(by_group[most][method].value) for method in (_OURS, FLOOR))
+        worst = f" The loss is largest in {most}: {', for '.join(shares)}."
+    others = f"for {percent(floor.value)} of the observed cells themselves"
     return f"Only {said}, {others}: the map carries cells into other groups.{worst} group_key in a fit avoids it.", True
 
 
@@ -412,7 +418,10 @@ def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
     if not is_trained:
         return "No network was trained: only the closed-form map was requested."
     blend = float(validation["blend"])
-    on = f"On {int(validation['n_source']):,} source and {int(validation['n_target']):,} target validation cells"
+    counts = [int(validation.get(name, 0)) for name in ("n_source", "n_target")]
+    on = f"On {counts[0]:,} source and {counts[1]:,} target validation cells"
+    if "winner" in validation and blend == 0:
+        return f"Of the maps that were compared on groups left out, this one was chosen: {validation['winner']}."
     if blend == 0:
         return f"{on}, the networks were not better than the closed-form Gaussian map, which was kept."
     # J is minimised: a positive gap means that the networks are better.

@@ -137,7 +137,12 @@ def decode(
         for name, prediction in predictions.items():
             for span, block in _decoded(genes, prediction, block_size):
                 layers[name][span.start : span.stop] = block
-        added = commit(adata, {"layers": layers, **_learned(adata, key, genes)})
+        slots: dict[str, dict[str, Any]] = {"layers": layers}
+        # By the coefficients that were learned from training cells, a part of the cells can be decoded later.
+        were_learned = genes.loadings is not None and not genes.in_representation.all() and genes.is_predicted.all()
+        if were_learned and loadings_slot(key) not in adata.varm:
+            slots |= {"var": {mark_slot(key): genes.in_representation}, "varm": {loadings_slot(key): genes.loadings}}
+        added = commit(adata, slots)
     else:
         with new_store(adata, path, with_genes=True) as store:
             for name, prediction in predictions.items():
@@ -146,15 +151,6 @@ def decode(
         added = f"written to {str(path)!r}"
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
-
-
-def _learned(adata: AnnData, key: str, genes: Genes) -> dict[str, dict[str, Any]]:
-    """Return coefficients that were learned from training cells, by which a part of the cells can be decoded later."""
-    if genes.loadings is None or genes.in_representation.all() or not genes.is_predicted.all():
-        return {}
-    if loadings_slot(key) in adata.varm:
-        return {}
-    return {"var": {mark_slot(key): genes.in_representation}, "varm": {loadings_slot(key): genes.loadings}}
 
 
 def _decoded(genes: Genes, prediction: Prediction, size: int) -> Iterator[tuple[range, Expression]]:

@@ -14,12 +14,14 @@ from typing import Any, Unpack
 
 import numpy as np
 from anndata import AnnData
+from numpy.typing import NDArray
 from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
 from scot_hycnn._anndata._conditions import Mask, counted, joined
 from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
+from scot_hycnn._anndata._transport_input import check_groups_of_cells, find_centres, inverse_around, moved_around
 from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
 from scot_hycnn._warn import warn
 from scot_hycnn.solver import TrainingOptions, TransportMap
@@ -111,7 +113,8 @@ def hycnn_ot(  # type: ignore[misc]
         between the conditions by more than chance, and by 5 % of the cells or more.
     leave_out
         Cells that decide between networks and Gaussian map: ``'cells'``, random ones, for new cells of the same types;
-        or ``'groups'``, whole groups of ``group_key`` at a time, for cells of new types.
+        or ``'groups'``, whole groups of ``group_key`` at a time, for cells of new types, donors or cell lines. This
+        also compares no change, shifts, and maps around the mean of each group (centred maps).
     predict
         Move the source cells and write where they end. False stores the maps alone, since slots for hundreds of
         targets take gigabytes; ``sh.tl.transport(adata, target=...)`` then moves cells for the targets of interest.
@@ -130,7 +133,7 @@ def hycnn_ot(  # type: ignore[misc]
         A ``dask.distributed.Client`` (extra 'dask'): its workers fit the maps. See
         :func:`scot_hycnn.solver.fit_many`.
     checkpoint_dir
-        Folder for finished maps and the state of those in training. Needs a seed (``rng``) to continue from it.
+        Folder for finished maps and the state of those in training, which a later call finds by its seed (``rng``).
     key_added
         Stem of all keys below; None means ``'hycnn_ot'``.
     copy
@@ -155,7 +158,9 @@ def hycnn_ot(  # type: ignore[misc]
         ``source``, ``targets`` (slug to label), ``groupby``, ``rep``, ``params``, ``versions``, ``schema_version``, and
         by slug the maps themselves, ``models``, with ``history``, ``validation``, ``certificate``, ``outcome`` (one of
         :class:`scot_hycnn.solver.Outcome`) and ``status`` (the outcome in sentences). ``validation`` has the rows of
-        cells so far from all others that they took no part in the fit (``far_source``, ``far_target``).
+        cells so far from all others that they took no part in the fit (``far_source``, ``far_target``). With
+        ``leave_out='groups'`` it has the ``winner``, and the table ``ladder_energy_distance`` of the maps ``ladder`` on
+        the ``ladder_groups`` that were left out, with ``ladder_mean`` and its standard error ``ladder_error``.
         ``certificate`` and ``validation`` are measured on validation cells, which also chose the blend.
 
     Other Parameters
@@ -170,13 +175,14 @@ def hycnn_ot(  # type: ignore[misc]
         Leave out targets with too few cells, in all or in groups of the source, name them in the log, and fit the
         others. Otherwise such targets are an error. Default False.
     fallback
-        Use the Gaussian map where a cell is far from the training source cells (gradually, at out-of-support scores
-        from 1 to 2). The map as a whole is then not the gradient of a convex function. Default False.
+        Use the Gaussian map, or with ``leave_out='groups'`` the simple map that was best, where a cell is far from the
+        training source cells (gradually, at out-of-support scores from 1 to 2). The map as a whole is then not the
+        gradient of a convex function. Default False.
     resume
         Continue an interrupted call from ``checkpoint_dir``, with the same result; False starts again. Default True.
     **training
         Options of training, described in :func:`scot_hycnn.solver.fit`. The most used are ``max_steps`` (training
-        steps; 150 to 900 by the number of cells) and ``n_ensemble`` (networks that are trained side by side and
+        steps; 150 to 650 by the number of cells) and ``n_ensemble`` (networks that are trained side by side and
         averaged; four).
 
     Raises
@@ -210,9 +216,9 @@ def hycnn_ot(  # type: ignore[misc]
     ('control', {'IFN-beta': 'IFN-beta'})
     """
     # Check what needs no data.
-    names = {*FitOptions.__optional_keys__, *inspect.signature(hycnn_ot).parameters} - {"training"}
     options: dict[str, Any] = {**training, "potential": potential, "solver": solver, "leave_out": leave_out}
     seed = _seed_of(rng, resumes=checkpoint_dir is not None and training.get("resume", True))
+    names = {*FitOptions.__optional_keys__, *inspect.signature(hycnn_ot).parameters} - {"training"}
     check_options(options, names, rng=seed)
     if inverse and not predict:
         raise ValueError("inverse=True moves target cells and predict=False moves none; choose one of them.")
@@ -246,14 +252,13 @@ def hycnn_ot(  # type: ignore[misc]
         fill=fill,
         skip_small=skip_small,
     )
-    # What is left to check of the options is the dimension of a potential.
-    n_cells = cells.source.n_training, cells.targets[0].n_training
-    _solver.Settings.for_cells(*n_cells, cells.rep.n_dims, device=device, rng=seed, potential=potential)
+    # What is left to check of the options is the dimension of a potential, which no number of cells changes.
+    _solver.Settings.for_cells(1, 1, cells.rep.n_dims, device=device, rng=seed, potential=potential)
     if group_key is not None:
         cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=skip_small), key)
+        _check_groups_of_moved(adata, cells, leave_out, predict=predict, inverse=inverse)
     groups: Any = None if group_key is None else (cells.source.groups, [target.groups for target in cells.targets])
-    with _shown_by_default():
-        start = _announce(cells, device if client is None else "the workers of a cluster")
+    start = _announce(cells, device if client is None else "the workers of a cluster")
     announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse)
 
     # Fit, and move the cells.
@@ -261,7 +266,7 @@ def hycnn_ot(  # type: ignore[misc]
         targets = [target.training for target in cells.targets]
         maps = _solver.fit_many(cells.source.training, targets, groups=groups, **options)
         fits = [
-            _move(fitted, cells.source, target, predict=predict, inverse=inverse, fallback=fallback)
+            _move(adata, cells, fitted, target, predict=predict, inverse=inverse, fallback=fallback)
             for fitted, target in zip(maps, cells.targets, strict=True)
         ]
 
@@ -319,6 +324,16 @@ def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[
     return small
 
 
+def _check_groups_of_moved(adata: AnnData, cells: FitInput, leave_out: str, *, predict: bool, inverse: bool) -> None:
+    """Raise a ValueError if a cell that will be moved has no group, and the map may become a centred one."""
+    if leave_out != "groups" or not predict:
+        return
+    moved = [cells.source.rows]
+    if inverse:
+        moved += [target.rows for target in cells.targets]
+    check_groups_of_cells(adata, cells.group_key, np.unique(np.concatenate(moved)), cells.source.rows)
+
+
 def _near_labels(cells: ConditionCells) -> Labels:
     """Return the groups of the cells that are fitted on: all but those that lie far from the others."""
     return Labels.of(cells.groups).without(far_cells(cells.training))
@@ -341,6 +356,7 @@ def _seed_of(rng: int | np.random.Generator | None, *, resumes: bool) -> int:
         ) from None
 
 
+@_shown_by_default()
 def _announce(cells: FitInput, place: str) -> datetime:
     """Log the fit that begins, and the targets that are left out; return the time."""
     if cells.skipped:
@@ -358,8 +374,9 @@ def _announce(cells: FitInput, place: str) -> datetime:
 
 
 def _move(
+    adata: AnnData,
+    cells: FitInput,
     fitted: TransportMap,
-    source: ConditionCells,
     target: ConditionCells,
     *,
     predict: bool,
@@ -367,18 +384,33 @@ def _move(
     fallback: bool,
 ) -> Fitted:
     """Return a map as it is stored, with the cells that it moves."""
+    source = cells.source
     # The solver numbers far cells among its input; in uns they are rows of the AnnData.
     validation = dict(fitted.validation)
     for name, side in (("far_source", source), ("far_target", target)):
         if name in validation:
             validation[name] = side.rows[side.is_training][validation[name]]
-    moved = std = score = None
-    if predict:
-        moved, std, score = fitted.transport(
-            source.coordinates, return_std=True, return_out_of_support=True, fallback=fallback
-        )
-    back = fitted.inverse(target.coordinates) if inverse else None
+    moved = std = score = back = None
+    options = {"return_std": True, "return_out_of_support": True, "fallback": fallback}
+    if predict and not fitted.centres:
+        moved, std, score = fitted.transport(source.coordinates, **options)
+    elif predict:
+        around = _centres_of(adata, cells, fitted, source)
+        moved, std, score = moved_around(fitted, source.coordinates, around, **options)
+    if inverse and not fitted.centres:
+        back = fitted.inverse(target.coordinates)
+    elif inverse:
+        back = inverse_around(fitted, target.coordinates, _centres_of(adata, cells, fitted, target))
     return Fitted(replace(fitted, validation=validation).to_dict(), moved, std, score, back)
+
+
+def _centres_of(
+    adata: AnnData, cells: FitInput, fitted: TransportMap, condition: ConditionCells
+) -> NDArray[np.float64] | None:
+    """Return the centres of the cells of a condition, shape (n, d), if the map is a centred one."""
+    rows = {"rows": condition.rows, "source_rows": cells.source.rows}
+    centres = find_centres(adata, cells.rep, cells.group_key, fitted.centres, **rows)
+    return None if centres is None else centres.at(condition.rows)
 
 
 def _report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMap], fits: Sequence[Fitted]) -> None:
@@ -393,6 +425,12 @@ def _report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMa
                 f"cells of {condition!r} that lie far from all others took no part in the fit ({len(rows)}): {named}. "
                 "Look for debris, doublets or broken values"
             )
+    for target, report in zip(cells.targets, reports, strict=True):
+        if "ladder" in report:
+            names, mean, error = (report[name] for name in ("ladder", "ladder_mean", "ladder_error"))
+            rows = [f"    {m:9.3g} ± {e:.2g}  {name}" for name, m, e in zip(names, mean, error, strict=True)]
+            title = f"energy distance to {target.label!r} on groups left out, mean over {len(report['ladder_groups'])}"
+            logg.hint("\n".join([f"{title} groups ± standard error:", *rows]))
     by_outcome: dict[str, list[int]] = {}
     for number, fitted in enumerate(maps):
         if not fitted.ok:

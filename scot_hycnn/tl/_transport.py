@@ -15,7 +15,15 @@ from scot_hycnn._anndata._conditions import Mask
 from scot_hycnn._anndata._files import SUFFIXES, read_uns
 from scot_hycnn._anndata._results import StoredFit, fit_of_origin, read_fit
 from scot_hycnn._anndata._schema import Slots, check_absent
-from scot_hycnn._anndata._transport_input import NewCells, find_new_cells
+from scot_hycnn._anndata._transport_input import (
+    Centres,
+    NewCells,
+    find_centres,
+    find_new_cells,
+    inverse_around,
+    moved_around,
+    source_rows_of,
+)
 from scot_hycnn._anndata._write import Moved, check_output, claim, new_store, write_moved
 from scot_hycnn.solver import TransportMap
 
@@ -36,6 +44,7 @@ def transport(
     fallback: bool | None = None,
     use_rep: str | None = None,
     mask_obs: Mask | None = None,
+    group_key: str | None = None,
     fill: str = "nan",
     key_added: str | None = None,
     output: str | Path | None = None,
@@ -66,6 +75,11 @@ def transport(
     mask_obs
         Move these cells: a boolean array, or the name of a boolean column of ``obs``. None moves the cells with the
         source's label (target's, if inverse), or all cells if the AnnData has no such column or label.
+    group_key
+        Column of ``obs`` with the group of each cell, for a centred map (see
+        :class:`scot_hycnn.solver.TransportMap`); None takes the column of the fit. A group that the fit has not seen is
+        moved around the mean of its own source cells: those with the source's label, or the cells that are moved if
+        there are none.
     fill
         What rows of other cells hold: ``'nan'``, or ``'identity'`` for their own coordinates.
     key_added
@@ -91,8 +105,8 @@ def transport(
     TypeError
         If ``adata``, ``key`` or ``model`` is of another type.
     ValueError
-        If a fit, target, option or value does not exist or fit, the representation is not the map's, or ``output``
-        exists. Then nothing is changed or written.
+        If a fit, target, option or value does not exist or fit, the representation is not the map's, a centred map
+        lacks the group of a cell, or ``output`` exists. Then nothing is changed or written.
 
     Warns
     -----
@@ -157,8 +171,9 @@ def transport(
                 fill=fill,
             )
 
-    start = datetime.now(tz=UTC)
-    moved: dict[str, Moved] = {}
+    centres = {slug: _centres_of(fit, maps[slug], cells[labels[slug]], group_key) for slug in maps}
+
+    start, moved = datetime.now(tz=UTC), dict[str, Moved]()
     # In memory all cells of a map are moved at once and written last; to a store they are moved and written in blocks.
     with threads_of_scanpy(), nullcontext() if path is None else new_store(adata, path) as store:
         for slug, transport_map in maps.items():
@@ -168,10 +183,10 @@ def transport(
                 f"transporting {len(some.rows)} of {adata.n_obs} cells{by}, {direction}, on {transport_map.device}"
             )
             if store is None:
-                moved[suffix] = _move(some, transport_map, direction=direction, t=t, fallback=fallback)
+                moved[suffix] = _move(some, transport_map, centres[slug], direction, t=t, fallback=fallback)
                 continue
             for span, block in some.blocks():
-                part = _move(block, transport_map, direction=direction, t=t, fallback=fallback)
+                part = _move(block, transport_map, centres[slug], direction, t=t, fallback=fallback)
                 store.append(**part.at(Slots.named(key_added, suffix), span, fill))
     added = write_moved(adata, moved, key=key_added, fill=fill) if path is None else f"written to {str(path)!r}"
     logg.info("    finished", time=start, deep=added)
@@ -197,18 +212,29 @@ def _find_maps(
     return fit, {slug: TransportMap.from_dict(fit.models[slug]) for slug in fit.slugs(target)}
 
 
-def _move(cells: NewCells, transport_map: TransportMap, *, direction: str, t: float, fallback: bool) -> Moved:
-    """Read cells and move them by a map."""
-    x = cells.read()
+def _centres_of(
+    fit: StoredFit | None, transport_map: TransportMap, cells: NewCells, group_key: str | None
+) -> Centres | None:
+    """Return the centres of the cells if the map is a centred one."""
+    if group_key is None and fit is not None:
+        group_key = fit.params.get("group_key")
+    rows = {"rows": cells.rows, "source_rows": source_rows_of(cells.adata, fit, cells.rows)}
+    return find_centres(cells.adata, cells.rep, group_key, transport_map.centres, **rows)
+
+
+def _move(
+    cells: NewCells, transport_map: TransportMap, centres: Centres | None, direction: str, *, t: float, fallback: bool
+) -> Moved:
+    """Read cells and move them by a map, each around its centre if the map is a centred one."""
+    x, around = cells.read(), None if centres is None else centres.at(cells.rows)
     if direction == "inverse":
-        return Moved(cells, transport_map.inverse(x))
+        return Moved(cells, inverse_around(transport_map, x, around))
+    options = {"t": t, "return_std": True, "fallback": fallback}
     if transport_map.support is None:  # maps of older versions
-        points, std = transport_map.transport(x, t, return_std=True, fallback=fallback)
+        points, std = moved_around(transport_map, x, around, **options)
         score = None
     else:
-        points, std, score = transport_map.transport(
-            x, t, return_std=True, return_out_of_support=True, fallback=fallback
-        )
+        points, std, score = moved_around(transport_map, x, around, **options, return_out_of_support=True)
     # A damaged map can move cells so far that the squares in the norm overflow.
     with np.errstate(over="ignore"):
         displacement = np.linalg.norm(points - x, axis=1)

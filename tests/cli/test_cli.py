@@ -376,6 +376,15 @@ def test_runs_as_a_module(folder):
     assert re.fullmatch("error: .*'hycnn_ot'.*\n", done.stderr)
 
 
+def test_deg_prints_the_table_of_get(fitted, run):
+    code, out, err = run("deg", fitted, "--groupby", "cell_type", "--min-fraction", "0.2")
+    assert code == 0, err
+    expected = sh.get.deg(read(fitted), groupby="cell_type", min_fraction=0.2)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["gene"] for row in rows] == expected["gene"].tolist()
+    assert [float(row["predicted_change"]) for row in rows] == pytest.approx(expected["predicted_change"].tolist())
+
+
 def test_evaluate_prints_what_tl_stores(fitted, run):
     options = ("--n-bootstrap", "4", "--groupby", "cell_type", "--seed", "5")
     code, out, err = run("evaluate", fitted, *options, "--json", "-o", fitted.with_name("scored.zarr"))

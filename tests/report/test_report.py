@@ -59,6 +59,54 @@ def test_what_the_page_shows(adata, page):
     assert target["scores"]["groups"] == ["all", "B cells", "T cells"]
 
 
+def test_held_out_cells_are_shown_if_the_fit_has_a_split(adata, page):
+    test = np.arange(400) % 4 == 0
+    adata.obs["split"] = pd.Categorical(np.where(test, "test", "train"))
+    adata.uns["hycnn_ot"]["params"]["split_key"] = "split"
+    (target,) = content(page(adata, groupby="cell_type"))["targets"]
+    assert target["which"] == "held-out, n = 50 and 50"
+    assert target["cells"]["n"] == [50, 50]
+    lengths = np.linalg.norm(adata.obsm["X_hycnn_ot"] - adata.obsm["X_pca"][:, :5], axis=1)[:200][test[:200]]
+    assert target["cells"]["displacement"] == pytest.approx(lengths, rel=1e-3)
+    assert target["median"] == pytest.approx(np.median(lengths), rel=1e-3)
+    assert sum(group["n"][0] for group in target["groups"]) == 50
+    genes = {row[0]: row for row in target["genes"]["rows"]}
+    name = next(iter(genes))
+    values = adata[:, name].X.toarray().ravel()
+    assert genes[name][1] == pytest.approx(values[:200][test[:200]].mean(), rel=1e-3)
+    assert genes[name][2] == pytest.approx(values[200:][test[200:]].mean() - genes[name][1], rel=1e-2, abs=1e-4)
+
+
+def test_displacements_by_chance_stand_beside_those_of_groups(adata, page):
+    (target,) = content(page(adata, groupby="cell_type"))["targets"]
+    assert all(group["chance"] > 0 for group in target["groups"])
+    # A map between halves of one condition moves cells less than the response moves the type that responds most.
+    assert target["groups"][0]["chance"] < target["groups"][0]["quantiles"][2]
+
+
+def test_predicted_cells_between_islands_are_left_out(adata, page):
+    control = (adata.obs["condition"] == "control").to_numpy()
+    adata.obsm["X_umap"] = np.random.default_rng(0).normal(size=(400, 2)) + np.where(control, 0, 50)[:, None]
+    sh.tl.project(adata)
+    adata.obsm["X_umap_hycnn_ot"][control] = adata.obsm["X_umap"][~control]
+    adata.obsm["X_umap_hycnn_ot"][:30] = 25.0
+    plane = content(page(adata))["targets"][0]["cells"]["planes"][0]
+    predicted = np.array(plane["predicted"]).reshape(-1, 2)
+    assert (predicted[:30] < 0).all()
+    assert (predicted[30:] >= 0).all()
+    assert " 30." in plane["note"]
+
+
+def test_groups_are_those_that_were_evaluated(adata, page):
+    """Of two columns of labels, the second one has the groups of the scores."""
+    adata.obs.insert(0, "other", pd.Categorical(np.resize(["a", "b", "c"], 400)))
+    kinds = np.where(adata.obs["cell_type"].astype(str).str.contains("B"), "B cells", "T cells")
+    adata.obs["kind"] = pd.Categorical(kinds)
+    assert content(page(adata))["group"] == "kind"
+    del adata.uns["hycnn_ot_evaluation"]
+    assert content(page(adata))["group"] == "other"
+
+
 def test_genes_without_a_layer_are_those_of_decode(adata, page):
     del adata.layers["hycnn_ot"]
     linear = content(page(adata))["targets"][0]["genes"]["rows"]

@@ -231,7 +231,7 @@ def test_marks_have_labels_and_tips(page, section):
         assert page("#tip").text.replace("\n", ", ") == label
         page.driver.execute_script("arguments[0].blur()", mark)
         assert not page("#tip").is_displayed()
-    words = {"groups": "median displacement", "scores": "95 % interval", "training": "J less"}[section]
+    words = {"groups": "median displacement", "scores": "95 % interval", "training": "Gaussian map"}[section]
     assert words in marks[-1].get_attribute("aria-label")
     ActionChains(page.driver).move_to_element(marks[-1]).perform()
     assert words in page("#tip").text
@@ -253,9 +253,9 @@ def test_scores_of_other_metrics_and_groups(page):
     assert groups[0] == "all, same composition"
     assert page.run("return document.getElementById('score-group').value") == groups[0]
     page.choose("#score-group", groups[1])
-    assert "200 source and 100 observed" in page("#scores-note").text
+    assert "n = 200 and 100" in page("#scores .which").text
     page.choose("#score-group", groups[2])
-    assert page("#scores-note").text.startswith(groups[2])
+    assert groups[2] in page("#scores-note").text
 
 
 def test_the_choice_of_the_map_is_folded_away(page):
@@ -412,6 +412,30 @@ def test_the_skip_link(page):
     assert page.run("return document.activeElement.className") == "skip"
     page.press(Keys.ENTER)
     assert page.run("return location.hash") == "#main"
+
+
+def test_every_section_says_which_cells_it_shows(page):
+    for section in ("cells", "groups", "genes"):
+        assert page(f"#{section} .which").text == "cells of the fit, n = 200 and 100"
+    for section in ("training", "certificate"):
+        assert page(f"#{section} .which").text.startswith("validation cells, n = ")
+    assert page("h1").text == f"control → {len(page.texts('#target option'))} conditions"
+
+
+def test_tables_fit_a_narrow_page_and_no_box_is_left_empty(open_page):
+    page = open_page(NARROW)
+    scrolled = page.run(
+        "return [...document.querySelectorAll('#certificate .scroll, #genes .scroll')]"
+        ".filter((each) => each.scrollWidth > each.clientWidth + 1).map((each) => each.firstElementChild.id)"
+    )
+    assert scrolled == []
+    # The boxes cover the whole of their frame.
+    covered, whole = page.run(
+        "const area = (each) => each.getBoundingClientRect().width * each.getBoundingClientRect().height;"
+        "const boxes = [...document.querySelectorAll('#facts div')];"
+        "return [boxes.map(area).reduce((a, b) => a + b), area(document.getElementById('facts'))]"
+    )
+    assert covered > 0.97 * whole
 
 
 @pytest.mark.parametrize("size", [NARROW, (768, 1024), WIDE], ids=["390", "768", "1280"])

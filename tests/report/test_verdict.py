@@ -337,3 +337,10 @@ def test_a_response_that_the_fit_has_seen_is_not_denied(p_value, says):
     assert said["level"] == "open"
     assert ("No response" in said["headline"]) == says
     assert "fit has seen" in " ".join(said["sentences"])
+
+
+def test_a_distance_that_stays_is_not_said_to_change():
+    same = {**VALIDATION, "energy_distance_gaussian": 0.01}
+    assert "from 0.01 to 0.01" not in "".join(say(None, same)[1:])
+    assert "from 0.01 to 0.01" not in "".join(say(table(**COMMON, hycnn_ot=0.1), same)[1:])
+    assert "from 0.03 to 0.01" in "".join(say(table(**COMMON, hycnn_ot=0.1))[1:])

@@ -27,7 +27,9 @@ def moved_apart(seed, n_cells=300):
 
 def alike(fitted, alone, x):
     """The same map up to the rounding of products in batches of another size."""
-    np.testing.assert_allclose(fitted.transport(x), alone.transport(x), rtol=1e-3, atol=1e-3)
+    # A centred map is compared around one centre.
+    both = [one.around(np.zeros(x.shape[1])) if one.centres else one for one in (fitted, alone)]
+    np.testing.assert_allclose(*(one.transport(x) for one in both), rtol=1e-3, atol=1e-3)
     assert fitted.blend == alone.blend
     assert fitted.params | {"seconds": 0} == alone.params | {"seconds": 0}
     assert fitted.history["step"].tolist() == alone.history["step"].tolist()
@@ -52,7 +54,7 @@ def test_maps_with_other_defaults_train_apart_and_keep_their_order():
     x, ys = rng.normal(size=(12_000, 1)), [rng.normal(size=(n, 1)) + 1 for n in (12_000, 100, 11_000, 3000, 150)]
     maps = fit_many(x, ys, **GAUSSIAN)
     assert [fitted.params["batch_size"] for fitted in maps] == [512, 128, 512, 256, 128]
-    assert [fitted.params["max_steps"] for fitted in maps] == [700, 150, 650, 350, 150]
+    assert [fitted.params["max_steps"] for fitted in maps] == [650, 150, 650, 350, 150]
     for fitted, y in zip(maps, ys, strict=True):
         np.testing.assert_array_equal(fitted.transport(x), fit(x, y, **GAUSSIAN).transport(x))
 

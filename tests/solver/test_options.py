@@ -100,13 +100,18 @@ def test_a_keyword_of_fit_many_that_is_misspelt_is_named_too():
         (5000, 5000, (450, 256, (64, 64), "cached")),
         (10_000, 20_000, (650, 512, (64, 64), "cached")),
         (5000, 200_000, (450, 256, (64, 64), "amortized")),
-        (10**7, 10**7, (900, 512, (64, 64), "amortized")),
+        (10**7, 10**7, (650, 512, (64, 64), "amortized")),
     ],
 )
 def test_defaults_suit_the_number_of_cells(n_source, n_target, expected):
     settings = settings_for(n_source, n_target)
     assert (settings.max_steps, settings.batch_size, settings.hidden, settings.conjugates) == expected
     assert settings.n_ensemble == 4
+
+
+@pytest.mark.parametrize(("n_cells", "n_dims", "expected"), [(1000, 30, 1), (9000, 30, 1), (20_000, 16, 1 / 4)])
+def test_weight_decay_is_weaker_where_cells_are_many_for_their_dimensions(n_cells, n_dims, expected):
+    assert Settings.for_cells(n_cells, n_cells, n_dims, device="cpu", rng=0).weight_decay == expected
 
 
 def test_options_of_the_user_stay():

@@ -619,7 +619,8 @@ def test_hundreds_of_groups_are_evaluated_and_not_drawn(many):
     with pytest.raises(ValueError, match="has 240 distinct values among the cells of the fit"):
         sh.pl.displacement(adata, groupby="many", show=False)
     rows = {name: np.resize(np.array(column), 300) for name, column in scores.to_dict("list").items()}
-    adata.uns["hycnn_ot_evaluation"] = rows | {"group": np.array([f"group {i}" for i in range(300)])}
+    names = {"group": np.array([f"group {i}" for i in range(300)]), "method": np.array(["identity"] * 300)}
+    adata.uns["hycnn_ot_evaluation"] = rows | names
     metric = str(rows["metric"][0])
     with pytest.raises(ValueError, match=r"makes 300 entries, and a figure shows at most 200"):
         sh.pl.evaluation(adata, group=None, metrics=metric, show=False)

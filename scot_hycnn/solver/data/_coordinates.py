@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,12 +34,21 @@ class Coordinates:
     @classmethod
     def from_gaussian(cls, gaussian: Gaussian) -> Coordinates:
         """Return coordinates in which the Gaussian map is the identity."""
-        # With M = R R of the Gaussian map, x -> R x and y -> R^-1 y have one covariance, whose axes become ours.
-        values, vectors = np.linalg.eigh(gaussian.matrix)
+        return cls.from_affine(gaussian.mean_x, gaussian.mean_y, gaussian.matrix, gaussian.covariance_x)
+
+    @classmethod
+    def from_affine(cls, mean_x: Array, mean_y: Array, matrix: Array, covariance_x: Array) -> Coordinates:
+        """Return coordinates in which the map x to m_y + M (x - m_x) is the identity; M is positive definite."""
+        # With M = R R, x -> R x and y -> R^-1 y have one covariance, whose axes become ours.
+        values, vectors = np.linalg.eigh(matrix)
         root = (vectors * np.sqrt(values)) @ vectors.T
-        variances, axes = np.linalg.eigh(root @ gaussian.covariance_x @ root)
+        variances, axes = np.linalg.eigh(root @ covariance_x @ root)
         scale = len(variances) / variances.sum()
-        return cls(gaussian.mean_x, gaussian.mean_y, np.sqrt(scale) * axes.T @ root, float(scale))
+        return cls(mean_x, mean_y, np.sqrt(scale) * axes.T @ root, float(scale))
+
+    def around(self, centre: Array) -> Coordinates:
+        """Return the coordinates of the map that is T around another centre, c + T(x - c), for those of T."""
+        return replace(self, mean_x=self.mean_x + centre, mean_y=self.mean_y + centre)
 
     def source(self, x: NDArray[np.floating]) -> Array:
         """Return balanced coordinates of source points, (n, d) to (n, d)."""

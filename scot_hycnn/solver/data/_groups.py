@@ -145,6 +145,9 @@ def check_groups(
 ) -> list[str]:
     """Check groups as :func:`scot_hycnn.solver.fit` will, before any work.
 
+    The fit also leaves out single cells that lie far from all others, which labels do not show, and counts groups
+    without them.
+
     Parameters
     ----------
     labels

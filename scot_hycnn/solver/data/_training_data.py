@@ -86,9 +86,20 @@ class TrainingData:
 
     @classmethod
     def prepare(
-        cls, x: Array, y: Array, fraction: float, *, rng: int, device: str, groups: Groups | None = None
+        cls,
+        x: Array,
+        y: Array,
+        fraction: float,
+        *,
+        rng: int,
+        device: str,
+        groups: Groups | None = None,
+        centres: Array | None = None,
     ) -> TrainingData:
-        """Split both clouds and balance them by the Gaussian map of the training cells; with groups, weighted."""
+        """Split both clouds and balance them by the Gaussian map of the training cells; with groups, weighted.
+
+        With ``centres``, shape (groups, d), the centre of its group is subtracted from each cell of both clouds.
+        """
         generator = np.random.default_rng(rng)
         sampling: dict[str, Any] = {}
         if groups is None:
@@ -103,6 +114,11 @@ class TrainingData:
             codes = train_groups.x, train_groups.y
             strata_x, strata_y = (Strata.of(of_cloud, groups.proportions, device) for of_cloud in codes)
             sampling = {"strata_x": strata_x, "strata_y": strata_y, "weights_x": train_weights[0]}
+        # Centres are means of the observed source cells, under which source and target cells are not exchangeable: the
+        # test takes the cells as they are.
+        no_change = NoChange.test(x[~in_x], y[~in_y], codes, np.random.default_rng(rng))
+        if groups is not None and centres is not None:
+            x, y = x - centres[groups.x], y - centres[groups.y]
         # The validation cells must not shape the coordinates in which they judge the networks.
         coordinates, all_cells = (
             Coordinates.from_gaussian(Gaussian.fit(of_x, of_y, weights_x=weights[0], weights_y=weights[1]))
@@ -116,7 +132,7 @@ class TrainingData:
             _tensor(coordinates.source(x[~in_x]), device),
             _tensor(coordinates.target(y[~in_y]), device),
             **_validation(coordinates, x_held, y_held, device),
-            no_change=NoChange.test(x[~in_x], y[~in_y], codes, np.random.default_rng(rng)),
+            no_change=no_change,
             **sampling,
         )
 

@@ -19,12 +19,14 @@ from safetensors.numpy import save as serialise
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver.data._coordinates import Coordinates
+from scot_hycnn.solver.data._groups import MAX_GROUPS
 
 from ._blended import N_POINTS, Support
 from ._families import FAMILIES
 
-# 1: HyCNN only. 2: the network's family is named. 3: training cells, for out-of-support scores.
-SCHEMA_VERSION = 3
+# 1: HyCNN only. 2: the network's family is named. 3: training cells, for out-of-support scores. 4: centred maps, and
+# simple maps far from the training cells.
+SCHEMA_VERSION = 4
 # JSON takes up to thirty times its length as Python objects. A map's header has a few kB, however large the map.
 MAX_HEADER = 2**17
 # What a map reports about its fit, beside what it needs to act.
@@ -75,14 +77,17 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
         "origin": dict(_entry(state, "origin", dict)) if "origin" in state else {},
         "gaussian": _coordinates(_entry(state, "gaussian", dict), n_dims) if "gaussian" in state else None,
         "support": _support(_entry(state, "support", dict), n_dims) if version > 2 else None,
+        "centres": _centres(_entry(state, "centres", dict), n_dims) if "centres" in state else {},
+        "far": _coordinates(_entry(state, "far", dict), n_dims) if "far" in state else None,
         **{name: {key: _as_stored(value) for key, value in dict(state[name]).items()} for name in REPORTS},
     }
 
 
 def _as_stored(value: Any) -> Any:
-    """Return a list of strings as the array that it was before it became JSON, and other values as they are."""
+    """Return text as the array that it was before a file made a list or objects of it, and other values as they are."""
     are_strings = isinstance(value, list) and len(value) and all(isinstance(text, str) for text in value)
-    return np.array(value) if are_strings else value
+    is_text = isinstance(value, np.ndarray) and (value.dtype == object or value.dtype.kind == "T")
+    return np.array(value, dtype=str) if are_strings or is_text else value
 
 
 def _damaged(problem: str) -> ValueError:
@@ -94,7 +99,7 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, np.ndarray):
         # Strings come back from .h5ad and .zarr files as objects, or as strings of variable width.
         is_text = value.dtype.kind == "T" or (
-            value.dtype == object and all(isinstance(text, str) for text in value.flat)
+            value.dtype == object and value.size <= MAX_HEADER and all(isinstance(text, str) for text in value.flat)
         )
         return value.dtype.kind in "biufU" or is_text
     if isinstance(value, (list, tuple)):
@@ -157,6 +162,21 @@ def _coordinates(state: Mapping[str, Any], n_dims: int) -> Coordinates:
     except np.linalg.LinAlgError:
         raise _damaged("'matrix' has no inverse") from None
     return Coordinates(scale=scale, **arrays)
+
+
+def _centres(state: Mapping[str, Any], n_dims: int) -> dict[str, Any]:
+    groups, points = (np.asarray(_entry(state, name, np.asarray)) for name in ("groups", "points"))
+    is_table = points.dtype.kind == "f" and groups.ndim == 1 and points.shape == (len(groups), n_dims)
+    # Their number is checked first: an array may claim a length that memory does not hold. Text is an array of objects
+    # after a round trip through h5ad.
+    names = groups.tolist() if is_table and 1 <= len(groups) <= MAX_GROUPS else []
+    are_different = bool(names) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+    if not are_different or not np.isfinite(points).all():
+        raise _damaged(
+            f"centres must be finite floats of shape (groups, {n_dims}), with different names for at most {MAX_GROUPS} "
+            f"groups; they have shape {points.shape} and dtype {points.dtype}, and names of shape {groups.shape}"
+        )
+    return dict(zip(names, points.astype(np.float64), strict=True))
 
 
 def _support(state: Mapping[str, Any], n_dims: int) -> Support:

@@ -41,7 +41,9 @@ class Outcome(StrEnum):
     ``potential='gaussian'`` or :meth:`TransportMap.gaussian_map`. The Gaussian map was kept, with ``NO_RESPONSE``
     because source and target cells are as near to each other as random halves of both, with ``NOT_TRAINED`` because
     there were few steps, and with ``GAUSSIAN`` because networks that were trained as usual were not better: the
-    response is close to linear, or cells are few. Something went wrong: ``RECOVERED`` from numbers that were not
+    response is close to linear, or cells are few. With ``leave_out='groups'`` ``SIMPLE`` says that a simple map such as
+    a shift was nearest on groups left out, and ``NO_CHANGE`` that no map was clearly nearer there than no change, so
+    that the map leaves cells where they are. Something went wrong: ``RECOVERED`` from numbers that were not
     finite; ``UNSOLVED``, the convex conjugates of the networks could not be solved, so that the map may be off;
     ``WORSE``, the map is not better than the Gaussian one (``solver='paper'``, which always keeps its network).
 
@@ -62,6 +64,8 @@ class Outcome(StrEnum):
     GAUSSIAN = "gaussian kept"
     NO_RESPONSE = "gaussian kept: no response seen"
     NOT_TRAINED = "gaussian kept: few steps"
+    SIMPLE = "simple map kept"
+    NO_CHANGE = "no change kept"
     RECOVERED = "recovered"
     UNSOLVED = "conjugates not solved"
     WORSE = "worse than gaussian"
@@ -79,6 +83,11 @@ class TransportMap:
     :func:`scot_hycnn.solver.fit` makes it. It is the blend :math:`(1 - a)\,f_{Gauss} + a\,\mathrm{mean}_k f_k` of the
     Gaussian map's potential with an ensemble of K networks, hence convex.
 
+    A fit with ``leave_out='groups'`` may return a *centred* map, :math:`T_g(x) = c_g + T'(x - c_g)` with the mean
+    :math:`c_g` of the source cells of the group g: for donors or cell lines that differ before treatment, and respond
+    alike. It is an ordinary map around each centre, which :meth:`around` returns; :func:`scot_hycnn.tl.transport` reads
+    the groups, and takes the centre of a new group from its own source cells.
+
     Parameters
     ----------
     network
@@ -88,7 +97,7 @@ class TransportMap:
     coordinates
         The coordinates in which they act: balanced ones, or centred ones with ``solver='paper'``.
     blend
-        a in [0, 1]; 0 is the Gaussian map.
+        a in [0, 1]; 0 is the Gaussian map, or another simple map if ``outcome`` says so.
     w2_squared
         Estimate of the squared Wasserstein-2 distance, from the dual on validation cells.
     outcome
@@ -106,6 +115,10 @@ class TransportMap:
         How far the map is optimal, on validation cells; see :meth:`certify`.
     gaussian
         Balanced coordinates of the Gaussian map between all cells of the fit; None where ``coordinates`` are these.
+    centres
+        Mean of the source cells of each group of the fit, by its name, shape (d,), if the map is a centred one.
+    far
+        Coordinates of the simple map to which ``fallback`` changes; None is the Gaussian map.
     support
         Where its training cells were; see :meth:`out_of_support`. None in maps of older versions.
     origin
@@ -141,6 +154,20 @@ class TransportMap:
     >>> transport_map.gaussian_map().blend
     0.0
 
+    A centred map, of four donors who respond around their own baselines; a new donor is moved around the mean of its
+    source cells:
+
+    >>> donors = np.repeat([0, 5, 10, 15], 50)
+    >>> treated = donors[:, None] + 2 * (y - 2)
+    >>> centred = solver.fit(
+    ...     x + donors[:, None], treated, groups=(donors, donors), leave_out="groups", potential="gaussian"
+    ... )
+    >>> sorted(centred.centres), centred.validation["winner"]
+    (['0', '10', '15', '5'], 'centred Gaussian map')
+    >>> new = x + 40
+    >>> bool(np.abs(centred.around(new.mean(axis=0)).transport(new) - 40 - 2 * x - 2).max() < 1)
+    True
+
     f, and its convex conjugate: f(x) + f*(T(x)) = <x, T(x)> (Fenchel-Young)
 
     >>> both = transport_map.potential(x) + transport_map.conjugate(moved)
@@ -175,6 +202,8 @@ class TransportMap:
     support: Support | None = None
     origin: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    centres: dict[str, Doubles] = field(default_factory=dict)
+    far: Coordinates | None = None
 
     def __repr__(self) -> str:
         """Return what was fitted, what was chosen and how good it is, in five lines."""
@@ -245,9 +274,10 @@ class TransportMap:
         return_out_of_support
             Also return what :meth:`out_of_support` does, in the same pass over the cells.
         fallback
-            Change to the Gaussian map away from the training source cells: :math:`T_{Gauss} + s(x)\,(T - T_{Gauss})`
-            with s = 1 where :meth:`out_of_support` is below 1, and 0 from 2 on. **This map is no longer the gradient
-            of a convex function**, since s depends on x; without it T is.
+            Change to the Gaussian map, or with ``leave_out='groups'`` to the simple map that was best on groups left
+            out, away from the training source cells: :math:`T_{Gauss} + s(x)\,(T - T_{Gauss})` with s = 1 where
+            :meth:`out_of_support` is below 1, and 0 from 2 on. **This map is no longer the gradient of a convex
+            function**, since s depends on x; without it T is.
         batch_size
             Rows of a block.
 
@@ -310,8 +340,8 @@ class TransportMap:
             std = self.blend * as_numpy(apart.square().sum(-1).mean(0).sqrt())
         if fallback:
             trust = np.clip(2 - score, 0, 1)
-            gaussian = self.coordinates if self.gaussian is None else self.gaussian
-            far = gaussian.invert_target(gaussian.source(x))
+            simple = self.far or self.gaussian or self.coordinates
+            far = simple.invert_target(simple.source(x))
             moved, std = far + trust[:, None] * (moved - far), trust * std
         return (1 - t) * x + t * moved, t * std, score
 
@@ -384,8 +414,8 @@ class TransportMap:
         Returns
         -------
         This map if it is the Gaussian one. Otherwise a map with ``blend`` 0, the outcome ``REQUESTED`` and its own
-        ``w2_squared`` (NaN if this map is of an older version), without history, validation, certificate and
-        out-of-support scores, which are those of the networks.
+        ``w2_squared`` (NaN if this map is centred, or of an older version), without history, validation, certificate
+        and out-of-support scores, which are those of the networks.
         """
         if self.blend == 0 and self.gaussian is None:
             return self
@@ -393,15 +423,46 @@ class TransportMap:
             self,
             blend=0.0,
             coordinates=self.coordinates if self.gaussian is None else self.gaussian,
-            w2_squared=float(self.validation.get("w2_squared_gaussian", np.nan)),
+            # That of a centred fit is between centred cells.
+            w2_squared=np.nan if self.centres else float(self.validation.get("w2_squared_gaussian", np.nan)),
             outcome=Outcome.REQUESTED,
             status="ok",
             gaussian=None,
             support=None,
+            centres={},
+            far=None,
             history={},
             validation={},
             certificate={},
         )
+
+    def around(self, centre: ArrayLike) -> TransportMap:
+        r"""Return the ordinary map that a centred map is for one group.
+
+        Parameters
+        ----------
+        centre
+            Mean of the group's source cells, shape (d,): of a group of the fit an entry of ``centres``.
+
+        Returns
+        -------
+        The map :math:`x \mapsto c + T'(x - c)`.
+
+        Raises
+        ------
+        ValueError
+            If this map is not centred, or ``centre`` is not finite or has another shape.
+        """
+        if not self.centres:
+            raise ValueError("This map is not centred: it moves the cells of all groups as it is, without around().")
+        point = np.asarray(centre, dtype=np.float64)
+        if point.shape != (self.n_dims,) or not np.isfinite(point).all():
+            raise ValueError(
+                f"centre must be {self.n_dims} finite numbers, the mean of a group's source cells; it has shape "
+                f"{point.shape}."
+            )
+        far = None if self.far is None else self.far.around(point)
+        return replace(self, coordinates=self.coordinates.around(point), far=far, centres={})
 
     def potential(self, x: ArrayLike) -> Doubles:
         """Return f(x); its constant is such that f(x) + f*(T(x)) = <x, T(x)>, with f* of :meth:`conjugate`.
@@ -564,6 +625,11 @@ class TransportMap:
 
     def _check(self, cells: ArrayLike, name: str) -> NDArray[np.floating]:
         """Return the cells as an array of floats, without a copy where they are one: there may be millions."""
+        if self.centres:
+            raise ValueError(
+                f"This map is centred and needs the group of each cell: call around(centre), with the mean of the "
+                f"source cells of a group, or tl.transport. It has the centres of {len(self.centres)} groups."
+            )
         cells = np.asarray(without_mask(cells))
         if cells.ndim != 2 or cells.shape[1] != self.n_dims or cells.dtype.kind not in "fiub":
             raise ValueError(
@@ -591,8 +657,8 @@ class TransportMap:
         """
         support, network = self.support, self.network
         state = {
-            # A map without training cells is one of version 2, and remains one.
-            "schema_version": SCHEMA_VERSION if support is not None else 2,
+            # A map without training cells is one of version 2, and remains one; older versions read what they can.
+            "schema_version": SCHEMA_VERSION if self.centres or self.far else 3 if support is not None else 2,
             "network": {"family": type(network).__name__} | asdict(network) | {"hidden": np.asarray(network.hidden)},
             "theta": self.theta.numpy(),
             "coordinates": asdict(self.coordinates),
@@ -605,6 +671,12 @@ class TransportMap:
             state["origin"] = self.origin
         if self.gaussian is not None:
             state["gaussian"] = asdict(self.gaussian)
+        if self.far is not None:
+            state["far"] = asdict(self.far)
+        if self.centres:
+            # Names of groups may have any character, so that they cannot be keys of files.
+            points = np.stack(list(self.centres.values()))
+            state["centres"] = {"groups": np.array(list(self.centres)), "points": points}
         if support is not None:
             state["support"] = {"points": support.points.numpy(), "scale": support.scale}
         for name in REPORTS:

@@ -6,12 +6,9 @@ import html
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from ._map import TransportMap
 
 # Longer names end with '...'.
 _MAX_LENGTH = 60
@@ -19,7 +16,7 @@ _MAX_LENGTH = 60
 _LEFT_OUT = "J_left_out_by_blend"
 
 
-def lines_of(fitted: TransportMap) -> tuple[str, dict[str, str]]:
+def lines_of(fitted: Any) -> tuple[str, dict[str, str]]:
     """Return the title, and the lines about what was fitted, what was chosen and how good it is."""
     origin, params, validation = fitted.origin, fitted.params, fitted.validation
     rep = origin.get("rep")
@@ -49,7 +46,7 @@ def lines_of(fitted: TransportMap) -> tuple[str, dict[str, str]]:
     }
 
 
-def gain_in_words(fitted: TransportMap) -> str:
+def gain_in_words(fitted: Any) -> str:
     """Return how much better than the Gaussian map a map is, and on what cells."""
     gain, error = gain_of(fitted)
     if not math.isfinite(gain):
@@ -60,7 +57,7 @@ def gain_in_words(fitted: TransportMap) -> str:
     return f"{how_much} over the Gaussian map, on {where}"
 
 
-def gain_of(fitted: TransportMap) -> tuple[float, float]:
+def gain_of(fitted: Any) -> tuple[float, float]:
     """Return J of the Gaussian map minus that of a map, on cells or groups that training has not seen, and its error.
 
     Both are NaN if they are not known.
@@ -72,15 +69,15 @@ def gain_of(fitted: TransportMap) -> tuple[float, float]:
     )
     are_known = all(column.dtype.kind in "fiu" and column.shape == (len(blends),) for column in (blends, j, errors))
     # The Gaussian map is the first of the blends.
-    place = np.flatnonzero(blends == fitted.blend) if are_known else ()
-    return (float(j[0] - j[place[0]]), float(errors[place[0]])) if len(place) else (math.nan, math.nan)
+    places = np.flatnonzero(blends == fitted.blend).tolist() if are_known else []
+    return (float(j[0] - j[places[0]]), float(errors[places[0]])) if places else (math.nan, math.nan)
 
 
-def summary_of(maps: Sequence[TransportMap]) -> str:
+def summary_of(maps: Sequence[Any]) -> str:
     """Return what has come out of one fit, or of many, on one line."""
     if len(maps) == 1:
-        gain = f", gain {gain_in_words(maps[0])}" if maps[0].blend else ""
-        return f"{_text(maps[0].outcome)}{gain}"
+        said = f", gain {gain_in_words(maps[0])}" if maps[0].blend else ""
+        return f"{_text(maps[0].outcome)}{said}"
     outcomes = ", ".join(f"{n} {_text(outcome)}" for outcome, n in Counter(one.outcome for one in maps).most_common())
     gain = float(np.median([gain_of(one)[0] for one in maps]))
     return f"{len(maps)} maps ({outcomes}), median gain {_shown(gain)} over the Gaussian map"

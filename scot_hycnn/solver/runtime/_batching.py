@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -15,13 +15,20 @@ import torch
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import Settings
-from scot_hycnn.solver.data._groups import group_cells
+from scot_hycnn.solver.data._groups import Groups, group_cells
 from scot_hycnn.solver.data._task import Task
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
 from scot_hycnn.solver.model._families import GAUSSIAN, make_potential
 from scot_hycnn.solver.model._map import TransportMap
-from scot_hycnn.solver.selection._blend import MAX_FOLDS, GroupScores, leave_groups_out
+from scot_hycnn.solver.selection._blend import (
+    BLENDS,
+    MAX_FOLDS,
+    GroupScores,
+    choose_blend_by_groups,
+    leave_groups_out,
+)
 from scot_hycnn.solver.selection._final_map import final_map
+from scot_hycnn.solver.selection._ladder import Ladder
 from scot_hycnn.solver.training._loop import train
 
 from ._checkpoint import CheckpointFolder
@@ -99,22 +106,20 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
 
     # Read, split and balance the cells of one map after the other, so that the originals of one at a time are in
     # memory. Far cells, and cells of groups that are too small, take no part in the fit.
-    prepare = partial(
-        TrainingData.prepare, fraction=settings.validation_fraction, rng=settings.rng, device=settings.device
-    )
-    clouds, grouped = [], {}
+    clouds, ordinary, grouped, ladders = [], [], {}, {}
     for number, task in enumerate(tasks):
-        x, y, groups = np.asarray(task.x, dtype=np.float64), np.asarray(task.y, dtype=np.float64), None
-        far = task.far_x, task.far_y
-        x, y = (np.delete(cells, rows, axis=0) if len(rows) else cells for cells, rows in zip((x, y), far, strict=True))
-        if task.labels_x is not None and task.labels_y is not None:
-            labels = task.labels_x.without(task.far_x), task.labels_y.without(task.far_y)
-            x, y, groups = group_cells(x, y, labels, settings.group_weights)
-            if settings.leave_out == "groups":
-                grouped[number] = x, y, groups
+        x, y, groups = _cells_of(task)
         # k-means of few cells took 14 times as long with 16 threads.
         with limited_threads(1):
-            clouds.append(replace(prepare(x, y, groups=groups), far_x=task.far_x, far_y=task.far_y))
+            cells = _prepared(task, x, y, groups)
+            ordinary.append(cells)
+            if groups is not None and settings.leave_out == "groups":
+                grouped[number] = x, y, groups
+                seen = cells.no_change.rejected
+                ladders[number] = Ladder.compare(x, y, groups, rng=settings.rng, response_seen=seen)
+                if ladders[number].is_centred:
+                    cells = _prepared(task, x, y, groups, centres=ladders[number].centres)
+            clouds.append(cells)
 
     # Train all ensembles together. The Gaussian map needs no training, only a network that can be stored.
     if settings.potential == GAUSSIAN:
@@ -125,26 +130,73 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
         in_training = clouds if settings.balanced else [cells.centred() for cells in clouds]
         trained = train(network, settings, in_training, progress=update, **_checkpointing(folder, state_path, settings))
 
-    # Choose: blend each ensemble with its Gaussian map, on held-out cells or by cross-validation over groups.
+    # Choose: blend each ensemble with its Gaussian map, on held-out cells; or take a rung of the ladder, of which the
+    # networks, by cross-validation over groups, are one.
     left_out: dict[int, GroupScores] = {}
     for number, (x, y, groups) in grouped.items():
         if trained[number].keep_gaussian:
             update(_cost(settings) - settings.max_steps)
             continue
         path = state_path and state_path.with_suffix(f".folds{number}.checkpoint")
-        checkpointing = _checkpointing(folder, path, settings)
-        share = (_cost(settings) / settings.max_steps - 1) / min(MAX_FOLDS, len(groups.labels))
-        train_folds = partial(
-            train, network, progress=lambda n, _=None, share=share: update(share * n), **checkpointing
+        train_folds = partial(train, network, **_checkpointing(folder, path, settings))
+        left_out[number], ladders[number] = _with_networks(
+            ladders[number], (x, y, groups), settings, network, train=train_folds, update=update
         )
-        left_out[number] = leave_groups_out(x, y, groups, settings, network, train=train_folds)
     seconds = (time.perf_counter() - started) / len(tasks)
     return [
         final_map(
-            network, one, cells, settings, seconds, left_out=left_out.get(number), groups_left_out=task.groups_left_out
+            network,
+            one,
+            clouds[number],
+            settings,
+            seconds,
+            ladder=ladders.get(number),
+            ordinary=ordinary[number],
+            left_out=left_out.get(number),
+            groups_left_out=task.groups_left_out,
         )
-        for number, (task, one, cells) in enumerate(zip(tasks, trained, clouds, strict=True))
+        for number, (task, one) in enumerate(zip(tasks, trained, strict=True))
     ]
+
+
+def _with_networks(
+    ladder: Ladder,
+    cells: tuple[Any, Any, Groups],
+    settings: Settings,
+    network: Potential,
+    *,
+    train: Callable[..., Any],
+    update: Update,
+) -> tuple[GroupScores, Ladder]:
+    """Score networks on groups that they were trained without; return the scores, and the ladder with networks."""
+    share = (_cost(settings) / settings.max_steps - 1) / min(MAX_FOLDS, len(cells[2].labels))
+
+    def progress(n_steps: float, _: float | None = None) -> None:
+        update(share * n_steps)
+
+    centres = ladder.centres if ladder.is_centred else None
+    scores = leave_groups_out(*cells, settings, network, centres=centres, train=partial(train, progress=progress))
+    energy = np.array([[score.energy_distance for score in row] for row in scores])
+    return scores, ladder.with_networks((energy - energy[:, :1]).T, choose_blend_by_groups(scores), BLENDS)
+
+
+def _cells_of(task: Task) -> tuple[Any, Any, Groups | None]:
+    """Read the cells that take part in a fit, (n, d) and (m, d), and their groups."""
+    x, y = np.asarray(task.x, dtype=np.float64), np.asarray(task.y, dtype=np.float64)
+    far = task.far_x, task.far_y
+    x, y = (np.delete(cells, rows, axis=0) if len(rows) else cells for cells, rows in zip((x, y), far, strict=True))
+    if task.labels_x is None or task.labels_y is None:
+        return x, y, None
+    labels = task.labels_x.without(task.far_x), task.labels_y.without(task.far_y)
+    return group_cells(x, y, labels, task.settings.group_weights)
+
+
+def _prepared(task: Task, x: Any, y: Any, groups: Groups | None, **options: Any) -> TrainingData:
+    """Split and balance the cells of a map."""
+    settings = task.settings
+    options |= {"rng": settings.rng, "device": settings.device, "groups": groups}
+    cells = TrainingData.prepare(x, y, settings.validation_fraction, **options)
+    return replace(cells, far_x=task.far_x, far_y=task.far_y)
 
 
 def _checkpointing(folder: CheckpointFolder | None, path: Path | None, settings: Settings) -> dict[str, Any]:
@@ -158,7 +210,7 @@ def _checkpointing(folder: CheckpointFolder | None, path: Path | None, settings:
 
 
 def check_client(client: object, device: str) -> None:
-    """Raise an error without Dask, if this is no ``dask.distributed.Client``, or if no worker has such a device."""
+    """Raise an error without Dask, if this is no ``dask.distributed.Client``, or if there is no device of that name."""
     try:
         from distributed import Client  # noqa: PLC0415 - optional
     except ImportError as error:
@@ -168,7 +220,9 @@ def check_client(client: object, device: str) -> None:
     try:
         torch.device("cpu" if device == "auto" else device)
     except (RuntimeError, TypeError):
-        raise ValueError(f"device={device!r} is unknown; name 'auto', or one of the workers' such as 'cuda'.") from None
+        raise ValueError(
+            f"device={device!r} is unknown; name 'auto', or a device of the workers such as 'cuda'."
+        ) from None
 
 
 def fit_on_cluster(

@@ -27,7 +27,10 @@ def progress_bar(steps: Sequence[float], *, show: bool | None) -> Iterator[Updat
     options: dict[str, Any] = {"bar_format": _ONE, "smoothing": 0.05}
     if len(steps) > 1:
         options |= {"bar_format": _MANY, "unit_scale": len(steps) / sum(steps)}
-    options |= {"disable": not _is_seen(), "delay": 1} if show is None else {"disable": not show}
+    # The output of a Jupyter kernel is no terminal, and shows bars: as a widget, or as text without ipywidgets.
+    in_kernel = type(sys.stderr).__module__.startswith("ipykernel.")
+    is_seen = "CI" not in os.environ and (in_kernel or (sys.stderr is not None and sys.stderr.isatty()))
+    options |= {"disable": not is_seen, "delay": 1} if show is None else {"disable": not show}
     with tqdm(desc="HyCNN-OT", total=sum(steps), **options) as bar:
 
         def update(n_steps: float, difference: float | None = None) -> None:
@@ -39,9 +42,3 @@ def progress_bar(steps: Sequence[float], *, show: bool | None) -> Iterator[Updat
         yield update
         # Sums of fractions of steps are rounded, and a notebook shows a bar that ends before its total in red.
         bar.update(bar.total - bar.n)
-
-
-def _is_seen() -> bool:
-    # The output of a Jupyter kernel is no terminal, and shows bars: as a widget, or as text without ipywidgets.
-    in_kernel = type(sys.stderr).__module__.startswith("ipykernel.")
-    return "CI" not in os.environ and (in_kernel or (sys.stderr is not None and sys.stderr.isatty()))

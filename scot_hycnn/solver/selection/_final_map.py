@@ -13,6 +13,7 @@ import torch
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import MIN_STEPS, Settings
 from scot_hycnn.solver.data._checks import counted
+from scot_hycnn.solver.data._coordinates import Coordinates
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
 from scot_hycnn.solver.model._blended import N_POINTS, Blended, Support, as_numpy
 from scot_hycnn.solver.model._families import GAUSSIAN
@@ -27,16 +28,17 @@ from ._blend import (
     by_blend,
     by_blend_left_out,
     choose_blend,
-    choose_blend_by_groups,
     is_usable,
     recentred,
     score_blends,
 )
+from ._ladder import GAUSSIAN_MAP, NO_CHANGE, Ladder
 
 # Cells on which the certificate is measured: enough to see a fault, few enough to take well under a second.
 CERTIFICATE_CELLS = 200
 # With fewer steps than this, networks that do not beat the Gaussian map are no evidence that it is the better map.
 FEW_STEPS = MIN_STEPS // 2
+_OF_WINNER = {GAUSSIAN_MAP: Outcome.GAUSSIAN, NO_CHANGE: Outcome.NO_CHANGE}
 
 
 @full_precision()
@@ -47,59 +49,84 @@ def final_map(
     settings: Settings,
     seconds: float,
     *,
+    ladder: Ladder | None = None,
+    ordinary: TrainingData | None = None,
     left_out: GroupScores | None = None,
     groups_left_out: Sequence[str] = (),
 ) -> TransportMap:
     """Return the map of some trained networks, with its certificate; ``cells`` are in balanced coordinates.
 
-    The blend is chosen on validation cells, or on the scores of groups that were ``left_out``. ``seconds`` is the mean
-    time of a map of its batch.
+    The blend is chosen on validation cells, or by a ``ladder`` of maps that were compared on groups left out, which may
+    also choose a simpler map; ``left_out`` are then the scores of the networks there, and ``ordinary`` the cells as
+    they are, if ``cells`` are centred. ``seconds`` is the mean time of a map of its batch.
     """
     started = time.perf_counter()
     falls_back = settings.balanced or settings.potential == GAUSSIAN
-    ensemble, blends, scores, chosen = _chosen(network, trained, cells, settings, left_out, falls_back=falls_back)
+    ensemble, blends, scores, chosen = _chosen(network, trained, cells, settings, ladder, falls_back=falls_back)
     blend, score = blends[chosen], scores[chosen]
-    validation = _validation(cells, scores, blends, chosen)
+    # If the Gaussian map is kept, it is the one of all cells, validation cells included.
+    coordinates = cells.all_cells if blend == 0 else trained.cells.coordinates
+    gaussian = None if blend == 0 else cells.all_cells
+    if ladder is None or blend:
+        validation = _validation(cells, scores, blends, chosen)
+    else:
+        ladder = replace(ladder, blend=0.0)
+        cells = cells if ladder.best.is_centred or ordinary is None else ordinary
+        trained = replace(trained, cells=cells)
+        if ladder.winner != GAUSSIAN_MAP:
+            coordinates, gaussian = ladder.best.coordinates, cells.all_cells
+        validation, score = _validation_of_simple(ensemble, cells, coordinates)
+    centres: dict[str, Any] = {}
+    if ladder is not None:
+        validation |= ladder.report()
+        if ladder.is_centred if blend else ladder.best.is_centred:
+            centres = dict(zip(ladder.all_groups, ladder.centres, strict=True))
+            # The baseline is the Gaussian map of the cells as they are, which needs no groups.
+            gaussian = ladder.rung(GAUSSIAN_MAP).coordinates
     if left_out is not None:
         validation |= by_blend_left_out(left_out)
     if groups_left_out:
         validation["groups_left_out"] = np.array(groups_left_out)
     is_worse = not falls_back and not score.energy_distance < scores[0].energy_distance
-    held_out = "validation cells" if left_out is None else "groups left out of training"
-    outcome, status = _outcome(settings, trained, validation, held_out, falls_back=falls_back, is_worse=is_worse)
+    outcome, status = _outcome(settings, trained, validation, ladder, falls_back=falls_back, is_worse=is_worse)
 
-    # If the Gaussian map is kept, it is the one of all cells, validation cells included. A constant that
-    # is added to the map is a linear term of the potential, which is part of the target's mean.
-    coordinates = cells.all_cells if blend == 0 else trained.cells.coordinates
+    # A constant that is added to the map is a linear term of the potential, which is part of the target's mean.
     if blend and ensemble.shift is not None:
         shift = blend * as_numpy(ensemble.shift) @ coordinates.matrix / coordinates.scale
         coordinates = replace(coordinates, mean_y=coordinates.mean_y + shift)
 
-    # Some training cells, in the coordinates of the map, show where it was trained.
-    generator = torch.Generator().manual_seed(settings.rng)
-    rows = torch.randperm(len(cells.x), generator=generator, device="cpu")[:N_POINTS]
-    points = trained.cells.x[rows.to(trained.cells.x.device)]
-    in_map = coordinates.source(trained.cells.coordinates.invert_source(as_numpy(points)))
-    unseen = coordinates.source(cells.x_validation_original)
-    support = Support.of(*(torch.as_tensor(part, dtype=torch.float32, device="cpu") for part in (in_map, unseen)))
     fitted = TransportMap(
         network=network,
         theta=trained.theta.cpu(),
         coordinates=coordinates,
         blend=blend,
-        w2_squared=_w2_squared(cells, score.semi_dual),
+        w2_squared=max(_dual(cells, validation["J"]), 0.0),
         outcome=outcome,
         status=status,
         params=settings.report() | {"n_steps": trained.n_steps, "seconds": seconds + time.perf_counter() - started},
         history=trained.history,
         validation=validation,
-        gaussian=None if blend == 0 else cells.all_cells,
-        support=support,
+        gaussian=gaussian,
+        support=_support(trained.cells, coordinates, settings.rng),
+        centres=centres,
+        far=ladder.simple_in_training.coordinates if ladder is not None and blend else None,
         device=settings.device,
     )
-    # Validation cells are in random order: the first of them are a random sample.
+    # Validation cells are in random order: the first of them are a random sample. Cells of a centred map are centred
+    # here, and its certificate is that of all groups, since these maps differ by constants only.
     sample = (part[:CERTIFICATE_CELLS] for part in (cells.x_validation_original, cells.y_validation_original))
-    return replace(fitted, certificate=fitted.certify(*sample))
+    judged = fitted.around(np.zeros(fitted.n_dims)) if centres else fitted
+    return replace(fitted, certificate=judged.certify(*sample))
+
+
+def _support(cells: TrainingData, coordinates: Coordinates, seed: int) -> Support:
+    """Return some training cells in the coordinates of the map, which show where it was trained."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(cells.x), generator=generator, device="cpu")[:N_POINTS]
+    points = cells.x[rows.to(cells.x.device)]
+    in_map = coordinates.source(cells.coordinates.invert_source(as_numpy(points)))
+    unseen = coordinates.source(cells.x_validation_original)
+    return Support.of(*(torch.as_tensor(part, dtype=torch.float32, device="cpu") for part in (in_map, unseen)))
 
 
 def _chosen(
@@ -107,7 +134,7 @@ def _chosen(
     trained: Trained,
     cells: TrainingData,
     settings: Settings,
-    left_out: GroupScores | None,
+    ladder: Ladder | None,
     *,
     falls_back: bool,
 ) -> tuple[Blended, Sequence[float], list[Score], int]:
@@ -121,10 +148,10 @@ def _chosen(
         return ensemble, BLENDS[:1], score_blends(ensemble, cells, BLENDS[:1]), 0
     ensemble = recentred(network, ensemble.weights, cells)
     scores = score_blends(ensemble, cells, BLENDS)
-    if left_out is None:
+    if ladder is None:
         return ensemble, BLENDS, scores, choose_blend(scores)
     # The networks that were scored on groups left out are others than this ensemble, which must be sound too.
-    chosen = choose_blend_by_groups(left_out)
+    chosen = BLENDS.index(ladder.blend)
     return ensemble, BLENDS, scores, chosen if is_usable(scores[chosen], scores) else 0
 
 
@@ -135,7 +162,7 @@ def _validation(cells: TrainingData, scores: Sequence[Score], blends: Sequence[f
         "blend": blends[chosen],
         "J": score.semi_dual,
         "J_gaussian": scores[0].semi_dual,
-        "w2_squared_gaussian": _w2_squared(cells, scores[0].semi_dual),
+        "w2_squared_gaussian": max(_dual(cells, scores[0].semi_dual), 0.0),
         "energy_distance": score.energy_distance,
         "energy_distance_gaussian": scores[0].energy_distance,
         "residual": score.residual,
@@ -151,16 +178,41 @@ def _validation(cells: TrainingData, scores: Sequence[Score], blends: Sequence[f
     }
 
 
+def _validation_of_simple(
+    ensemble: Blended, cells: TrainingData, coordinates: Coordinates
+) -> tuple[dict[str, Any], Score]:
+    """Return the validation report of the map that is the identity in these coordinates, and its score."""
+    judged = replace(cells, coordinates=coordinates).validated_on(
+        cells.x_validation_original, cells.y_validation_original
+    )
+    (gaussian,), (score,) = (score_blends(ensemble, some, BLENDS[:1]) for some in (cells, judged))
+    # J is written around the means of its coordinates. Only where these are the same are two of them comparable: half
+    # the difference of the duals, which both are W_2^2 - 2 J with every linear term, is that of J.
+    gain = (_dual(cells, gaussian.semi_dual) - _dual(judged, score.semi_dual)) / 2
+    validation = _validation(cells, [gaussian, score], (0.0, 0.0), 1)
+    validation |= by_blend([gaussian], BLENDS[:1]) | {"J": gaussian.semi_dual + gain}
+    return validation, score
+
+
 def _outcome(
-    settings: Settings, trained: Trained, validation: dict[str, Any], held_out: str, *, falls_back: bool, is_worse: bool
+    settings: Settings,
+    trained: Trained,
+    validation: dict[str, Any],
+    ladder: Ladder | None,
+    *,
+    falls_back: bool,
+    is_worse: bool,
 ) -> tuple[Outcome, str]:
     """Return the outcome and the same in sentences; of several things that went wrong it is the last."""
     outcome, sentences = Outcome.NETWORKS, []
-    if settings.potential == GAUSSIAN:
+    if ladder is not None:
+        outcome = Outcome.NETWORKS if ladder.blend else _OF_WINNER.get(ladder.winner, Outcome.SIMPLE)
+        sentences = [] if ladder.blend else [ladder.sentence]
+    elif settings.potential == GAUSSIAN:
         outcome = Outcome.REQUESTED
     elif validation["blend"] == 0:
         steps = counted(trained.n_steps, "step")
-        kept = f"The Gaussian map was kept: on {held_out} the networks were not better after {steps}."
+        kept = f"The Gaussian map was kept: on validation cells the networks were not better after {steps}."
         if not trained.cells.no_change.rejected:
             outcome = Outcome.NO_RESPONSE
             sentences.append(
@@ -200,13 +252,12 @@ def _outcome(
     return outcome, " ".join(sentences) or "ok"
 
 
-def _w2_squared(cells: TrainingData, semi_dual: float) -> float:
-    r"""Return the squared Wasserstein-2 distance from J on validation cells, :math:`W_2^2 = E|X|^2 + E|Y|^2 - 2J`."""
+def _dual(cells: TrainingData, semi_dual: float) -> float:
+    r"""Return the dual's value of :math:`W_2^2 = E|X|^2 + E|Y|^2 - 2J` on validation cells, from their J."""
     # In centred coordinates, with the means split off before anything is squared: clouds far from the origin would
     # cancel.
     mean_x, mean_y = cells.coordinates.mean_x, cells.coordinates.mean_y
     xi, eta, shift = cells.x_validation_original - mean_x, cells.y_validation_original - mean_y, mean_x - mean_y
     spread = (xi**2).sum(1).mean() + (eta**2).sum(1).mean()
-    estimate = shift @ shift + 2 * shift @ (xi.mean(0) - eta.mean(0)) + spread - 2 * semi_dual
     # Sampling noise can push an estimate near zero below it.
-    return max(float(estimate), 0.0)
+    return float(shift @ shift + 2 * shift @ (xi.mean(0) - eta.mean(0)) + spread - 2 * semi_dual)

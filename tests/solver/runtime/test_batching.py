@@ -9,12 +9,14 @@ from scot_hycnn.solver import Settings
 from scot_hycnn.solver.data._task import Task
 from scot_hycnn.solver.runtime._batching import MAX_VALUES, batches
 
+NONE = np.empty(0, dtype=np.intp)
+
 
 def task(n_cells, n_dims, **options):
     """Cells that take no memory, however many they are."""
     cells = np.broadcast_to(0.0, (n_cells, n_dims))
     settings = Settings.for_cells(n_cells, n_cells, n_dims, device="cpu", rng=0, **options)
-    return Task(cells, cells, None, None, settings, (), np.empty(0, dtype=np.intp))
+    return Task(cells, cells, None, None, settings, (), NONE, NONE)
 
 
 @pytest.mark.parametrize(("n_cells", "n_dims"), [(2_000, 2_500), (10_000, 500), (100_000, 50), (10_000_000, 2)])

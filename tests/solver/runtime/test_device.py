@@ -75,6 +75,8 @@ def test_a_fit_is_the_same_under_other_defaults(options):
     expected = fit(x, y, **QUICK | options)
     with other_defaults():
         fitted = fit(x, y, **QUICK | options)
+        if fitted.centres:
+            fitted, expected = (one.around(np.zeros(2)) for one in (fitted, expected))
         for one in (fitted, TransportMap.from_dict(fitted.to_dict(), device="cpu")):
             np.testing.assert_array_equal(one.transport(x), expected.transport(x))
             one.inverse(y)

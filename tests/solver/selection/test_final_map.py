@@ -55,6 +55,7 @@ def test_other_proportions_of_groups_are_no_response():
 def fits(outcome):
     """Return a fit that leads to this outcome."""
     x, y = normal(0), normal(1)
+    groups = {"groups": (np.arange(len(x)) % 4,) * 2, "leave_out": "groups", "potential": "gaussian"}
     flat = normal(2, n_dims=15), normal(3, n_dims=15) ** 3
     return {
         Outcome.NETWORKS: lambda: fit(x, y + 3 * np.sign(y), **(QUICK | {"max_steps": 150, "lr": 0.05})),
@@ -62,6 +63,8 @@ def fits(outcome):
         Outcome.NO_RESPONSE: lambda: fit(x, normal(2), **(QUICK | TOO_FAST)),
         Outcome.NOT_TRAINED: lambda: fit(x, y + 3, **(QUICK | TOO_FAST)),
         Outcome.GAUSSIAN: lambda: fit(x, y + 3, **(QUICK | TOO_FAST | {"max_steps": 300})),
+        Outcome.SIMPLE: lambda: fit(x, y + 3, **groups),
+        Outcome.NO_CHANGE: lambda: fit(x, normal(2), **groups),
         Outcome.RECOVERED: lambda: fit(x, y + 3, **(QUICK | {"lr": 1e30})),
         # A potential of flat pieces, whose gradient does not reach every target cell.
         Outcome.UNSOLVED: lambda: fit(

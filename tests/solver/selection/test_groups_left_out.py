@@ -68,15 +68,16 @@ def test_a_fit_reports_scores_on_groups_left_out_and_follows_them():
     assert fit(x, y, groups=groups, rng=2, **QUICK).blend > 0
 
 
-def test_the_gaussian_map_alone_needs_no_choice():
+def test_without_networks_the_maps_with_a_closed_form_are_compared():
     x, y, groups = clusters(0, split)
     fitted = fit(x, y, groups=groups, leave_out="groups", potential="gaussian")
     assert "J_left_out_by_blend" not in fitted.validation
-    assert (fitted.blend, fitted.status) == (0, "ok")
+    assert fitted.blend == 0
+    assert fitted.validation["winner"] in fitted.validation["ladder"]
 
 
 @pytest.mark.parametrize("n_groups", [3, 7])
-def test_every_group_is_left_out_once_of_at_most_five_fits(n_groups):
+def test_every_group_is_left_out_once_of_at_most_four_fits(n_groups):
     """Each fold's coordinates come from cells without the groups that it is scored on."""
     of_cells = np.repeat(np.arange(n_groups), 10 + 2 * np.arange(n_groups))
     x = np.random.default_rng(0).normal(size=(len(of_cells), 2)) + 100 * of_cells[:, None]
@@ -94,7 +95,7 @@ def test_every_group_is_left_out_once_of_at_most_five_fits(n_groups):
     settings = Settings.for_cells(len(x), len(x), 2, device="cpu", rng=0)
     scores = leave_groups_out(*clouds, groups, settings, network, train=train)
     without = [set(range(n_groups)) - groups_seen for groups_seen in seen]
-    assert len(without) == min(n_groups, 5)
+    assert len(without) == min(n_groups, 4)
     assert sorted(group for fold in without for group in fold) == list(range(n_groups))
     # The largest groups are in different folds.
     assert [max(fold) for fold in without] == list(range(n_groups - 1, n_groups - 1 - len(without), -1))
