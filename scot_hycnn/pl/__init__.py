@@ -1,7 +1,7 @@
 """Figures of a fit that is stored in AnnData, drawn by matplotlib with scanpy's ``show``, ``ax`` and ``return_fig``.
 
-To save a figure: ``sh.pl.transport(adata, return_fig=True).savefig("transport.pdf")``. There is no ``save=``, which scanpy
-has deprecated.
+To save a figure: ``sh.pl.transport(adata, return_fig=True).savefig("transport.pdf")``. There is no ``save=``, which
+scanpy has deprecated.
 """
 
 from __future__ import annotations
