@@ -87,7 +87,7 @@ def _as_stored(value: Any) -> Any:
     """Return text as the array that it was before a file made a list or objects of it, and other values as they are."""
     are_strings = isinstance(value, list) and len(value) and all(isinstance(text, str) for text in value)
     is_text = isinstance(value, np.ndarray) and (value.dtype == object or value.dtype.kind == "T")
-    return np.array(value, dtype=str) if are_strings or is_text else value
+    return np.array(value.tolist() if is_text else value, dtype=str) if are_strings or is_text else value
 
 
 def _damaged(problem: str) -> ValueError:
