@@ -35,7 +35,8 @@ def log():
     stream = io.StringIO()
 
     def lines():
-        said = stream.getvalue().splitlines()
+        # At scanpy's default verbosity a fit also says in one line what runs, and in one what came out.
+        said = [line for line in stream.getvalue().splitlines() if line.startswith("WARNING")]
         stream.seek(0)
         stream.truncate()
         return said
