@@ -15,8 +15,8 @@ from scot_hycnn.pl._evaluation import FLOOR
 _OURS, _NOTHING, _GAUSSIAN = "hycnn_ot", "identity", "gaussian"
 # The simple answers that a prediction has to beat, the first one above all.
 _SIMPLE = {_NOTHING: "no change", "mean_shift": "a shift of the mean", _GAUSSIAN: "the Gaussian map"}
-# After fewer steps it means nothing that networks are not better than the Gaussian map; the default is 150 or more.
-_FEW_STEPS = 75
+# After fewer steps it means nothing that networks are not better than the Gaussian map; the default is 250 or more.
+_FEW_STEPS = 125
 # A fit whose p value of no change is larger has seen no response.
 _SIGNIFICANT = 0.05
 _MAX_NAMES, _MAX_IN_HEADLINE = 10, 3

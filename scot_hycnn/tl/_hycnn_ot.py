@@ -182,7 +182,7 @@ def hycnn_ot(  # type: ignore[misc]
         Continue an interrupted call from ``checkpoint_dir``, with the same result; False starts again. Default True.
     **training
         Options of training, described in :func:`scot_hycnn.solver.fit`. The most used are ``max_steps`` (training
-        steps; 150 to 650 by the number of cells) and ``n_ensemble`` (networks that are trained side by side and
+        steps; 250 to 650 by the number of cells) and ``n_ensemble`` (networks that are trained side by side and
         averaged; four).
 
     Raises

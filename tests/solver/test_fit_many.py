@@ -54,7 +54,7 @@ def test_maps_with_other_defaults_train_apart_and_keep_their_order():
     x, ys = rng.normal(size=(12_000, 1)), [rng.normal(size=(n, 1)) + 1 for n in (12_000, 100, 11_000, 3000, 150)]
     maps = fit_many(x, ys, **GAUSSIAN)
     assert [fitted.params["batch_size"] for fitted in maps] == [512, 128, 512, 256, 128]
-    assert [fitted.params["max_steps"] for fitted in maps] == [650, 150, 650, 350, 150]
+    assert [fitted.params["max_steps"] for fitted in maps] == [650, 250, 650, 350, 250]
     for fitted, y in zip(maps, ys, strict=True):
         np.testing.assert_array_equal(fitted.transport(x), fit(x, y, **GAUSSIAN).transport(x))
 
