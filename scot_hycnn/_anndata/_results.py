@@ -45,6 +45,20 @@ _PARAMS = {
 }
 
 
+# Numbers in the report on validation cells; arrays stand beside them.
+_OF_VALIDATION = {
+    "blend",
+    "J",
+    "J_gaussian",
+    "energy_distance",
+    "energy_distance_gaussian",
+    "energy_distance_no_change",
+    "p_no_change",
+    "n_source",
+    "n_target",
+}
+
+
 @dataclass(frozen=True)
 class StoredFit:
     """Contents of ``adata.uns[key]``; a map without its AnnData has no ``params``, ``models`` and so on."""
@@ -214,7 +228,7 @@ def _model(where: str, stored: dict[str, Any], slug: str, n_dims: int) -> dict[s
     return {
         **model,
         "status": entry("status", slug, kind="a string"),
-        "validation": _plain(f"{where}['validation'][{slug!r}]", entry("validation", slug, kind="a dict")),
+        "validation": _validation(f"{where}['validation'][{slug!r}]", entry("validation", slug, kind="a dict")),
         "certificate": _plain(f"{where}['certificate'][{slug!r}]", entry("certificate", slug, kind="a dict")),
         "outcome": entry("outcome", slug, kind="a string") if slug in outcomes else "",
         "history": history,
@@ -244,6 +258,14 @@ def _entry(where: str, stored: Any, *path: str, kind: str) -> Any:
     if odd:
         raise _damaged(f"{where} has the key {odd[0]!r}, which is no string")
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _validation(where: str, report: dict[str, Any]) -> dict[str, Any]:
+    """Return a report on validation cells; raise a ValueError unless the entries that are shown are numbers."""
+    for name in sorted(_OF_VALIDATION & report.keys()):
+        if not isinstance(report[name], (int, float, np.number)):
+            raise _damaged(f"{where}[{name!r}] is of type {type(report[name]).__name__} instead of a number")
+    return _plain(where, report)
 
 
 def _plain(where: str, entries: dict[str, Any]) -> dict[str, Any]:

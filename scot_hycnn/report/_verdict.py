@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from scot_hycnn._anndata._evaluation_input import SAME_COMPOSITION, headline_of, is_low
@@ -176,7 +177,7 @@ def verdict(
     to run to evaluate it.
     """
     # With leave_out="groups" a map without networks may be another one, such as a shift.
-    is_gaussian = float(validation["blend"]) == 0 and str(validation.get("winner", _KEPT)) == _KEPT
+    is_gaussian = float(validation.get("blend", math.nan)) == 0 and str(validation.get("winner", _KEPT)) == _KEPT
     few_steps = max_steps if is_trained and max_steps and max_steps < _FEW_STEPS else None
     # Older fits have no p value: NaN is neither above nor below the threshold.
     p_value = float(validation.get("p_no_change", math.nan))
@@ -417,7 +418,10 @@ def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
     """Say what the networks achieved on validation cells."""
     if not is_trained:
         return "No network was trained: only the closed-form map was requested."
-    blend = float(validation["blend"])
+    blend, j, j_gaussian, after, before = (
+        float(validation.get(name, math.nan))
+        for name in ("blend", "J", "J_gaussian", "energy_distance", "energy_distance_gaussian")
+    )
     counts = [int(validation.get(name, 0)) for name in ("n_source", "n_target")]
     on = f"On {counts[0]:,} source and {counts[1]:,} target validation cells"
     if "winner" in validation and blend == 0:
@@ -425,9 +429,9 @@ def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
     if blend == 0:
         return f"{on}, the networks were not better than the closed-form Gaussian map, which was kept."
     # J is minimised: a positive gap means that the networks are better.
-    gap = float(validation["J_gaussian"]) - float(validation["J"])
-    errors, blends = (list(validation.get(name, [])) for name in ("J_error_by_blend", "blends"))
-    error = f" ± {number(float(errors[blends.index(blend)]))} (standard error)" if blend in blends and errors else ""
+    gap = j_gaussian - j
+    errors, blends = (np.ravel(validation.get(name, ())).tolist() for name in ("J_error_by_blend", "blends"))
+    error = f" ± {number(errors[blends.index(blend)])} (standard error)" if blend in blends[: len(errors)] else ""
     part = "the networks" if blend == 1 else f"a blend of {percent(blend)} networks and the Gaussian map"
     objective = "the objective J of optimal transport"
     if not math.isfinite(gap):
@@ -436,8 +440,8 @@ def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
         what = f"{part} raised {objective} above that of the Gaussian map by {number(-gap)}{error}"
     else:
         what = f"{part} lowered {objective} below that of the Gaussian map by {number(gap)}{error}"
-    before, after = (number(float(validation[name])) for name in ("energy_distance_gaussian", "energy_distance"))
-    distance = f"stayed at {after}" if before == after else f"changed from {before} to {after}"
+    in_print = number(before), number(after)
+    distance = f"stayed at {in_print[1]}" if in_print[0] == in_print[1] else "changed from {} to {}".format(*in_print)
     return f"{on}, {what}; the energy distance {distance}."
 
 
