@@ -263,8 +263,10 @@ def _entry(where: str, stored: Any, *path: str, kind: str) -> Any:
 def _validation(where: str, report: dict[str, Any]) -> dict[str, Any]:
     """Return a report on validation cells; raise a ValueError unless the entries that are shown are numbers."""
     for name in sorted(_OF_VALIDATION & report.keys()):
-        if not isinstance(report[name], (int, float, np.number)):
-            raise _damaged(f"{where}[{name!r}] is of type {type(report[name]).__name__} instead of a number")
+        is_count = name in ("n_source", "n_target")
+        if not isinstance(report[name], (int, np.integer) if is_count else (int, float, np.number)):
+            kind = "an integer" if is_count else "a number"
+            raise _damaged(f"{where}[{name!r}] is of type {type(report[name]).__name__} instead of {kind}")
     return _plain(where, report)
 
 

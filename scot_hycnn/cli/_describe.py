@@ -65,8 +65,9 @@ def scores_in_print(adata: Any, key: str, scores: Any) -> str:
         methods = without_twin(rows)
         headline = headline_of(rows["group"])
         of_all = methods[methods["group"] == headline]
-        counts = " and ".join(f"{of_all[f'n_{side}'].iloc[0]:,} {side}" for side in ("source", "target"))
-        parts.append(f"{target}, {headline}: {counts} cells\n{_table(of_all, 'metric')}")
+        for n_source, n_target in of_all[["n_source", "n_target"]].head(1).itertuples(index=False):
+            counts = f"{n_source:,} source and {n_target:,} target cells"
+            parts.append(f"{target}, {headline}: {counts}\n{_table(of_all, 'metric')}")
         # Groups stand below each other: one table of each would fill many screens.
         if methods["group"].nunique() > 1:
             for metric in [name for name in _OF_GROUPS if (methods["metric"] == name).any()]:
