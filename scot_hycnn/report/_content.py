@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from scot_hycnn.pl._history import validation_cells
 from scot_hycnn.pl._labels import OBSERVED, PREDICTED, SOURCE
 
 from ._cells import describe_cells, describe_genes, describe_groups, find_grouping
-from ._verdict import number, percent, verdict
+from ._verdict import KEPT, number, percent, verdict
 
 # Cells of all targets together, about 60 bytes for each: the file stays below 3 MB.
 _MAX_CELLS = 36_000
@@ -160,10 +161,11 @@ def _n_seen(fit: StoredFit, slug: str, scores: pd.DataFrame | None, results: Res
 
 def _facts(fit: StoredFit, slug: str, results: Results | None, cells: dict[str, Any]) -> list[list[str]]:
     """Return the boxes at the top of the page: name, value, explanation."""
-    params, blend = fit.params, float(fit.models[slug]["validation"]["blend"])
+    params, validation = fit.params, fit.models[slug]["validation"]
+    blend = float(validation.get("blend", math.nan))
     counts = [fit.n_training.get(name) for name in ("source", slug)]
     fitted = " and ".join(f"{n:,}" for n in counts if n is not None)
-    simple = str(fit.models[slug]["validation"].get("winner", "Gaussian map"))
+    simple = str(validation.get("winner", KEPT))
     chosen = simple if blend == 0 else "networks" if blend == 1 else f"{percent(blend)} networks"
     if params.get("potential") == "gaussian":
         network = "closed form"

@@ -24,7 +24,7 @@ _MAX_NAMES, _MAX_IN_HEADLINE = 10, 3
 # What a replicate is, where it is named first.
 _REPLICATE = "a replicate (one half of the observed cells, compared with the other half)"
 # What maps that no groups left out have chosen are without networks.
-_KEPT = "Gaussian map"
+KEPT = "Gaussian map"
 
 
 class _Kind(Enum):
@@ -177,7 +177,7 @@ def verdict(
     to run to evaluate it.
     """
     # With leave_out="groups" a map without networks may be another one, such as a shift.
-    is_gaussian = float(validation.get("blend", math.nan)) == 0 and str(validation.get("winner", _KEPT)) == _KEPT
+    is_gaussian = float(validation.get("blend", math.nan)) == 0 and str(validation.get("winner", KEPT)) == KEPT
     few_steps = max_steps if is_trained and max_steps and max_steps < _FEW_STEPS else None
     # Older fits have no p value: NaN is neither above nor below the threshold.
     p_value = float(validation.get("p_no_change", math.nan))
