@@ -43,6 +43,7 @@ nb_execution_mode = "off"
 
 # API: each public name has a page. Returns are prose in our docstrings, not a list of types.
 autosummary_generate = True
+autosummary_context = {"pictures": [path.stem for path in (FOLDER / "gallery").glob("*.png")]}
 autosummary_ignore_module_all = False
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

@@ -1,0 +1,36 @@
+"""Run the code of gallery.md, and write the picture of each figure to docs/gallery.
+
+python docs/pictures.py
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    """Draw all pictures."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", (FOLDER / "gallery.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    (FOLDER / "gallery").mkdir(exist_ok=True)
+    names: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        for block in blocks:
+            exec(compile(block, "gallery.md", "exec"), names)  # noqa: S102 - our own page
+            drawn = re.search(r"sh\.pl\.(\w+)", block)
+            if drawn and plt.get_fignums():
+                plt.gcf().savefig(FOLDER / "gallery" / f"{drawn[1]}.png", dpi=110, bbox_inches="tight")
+                plt.close("all")
+                print(drawn[1], flush=True)
+        os.chdir(FOLDER)
+
+
+if __name__ == "__main__":
+    main()
