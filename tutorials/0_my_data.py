@@ -107,8 +107,8 @@ distances.pivot_table(index="group", columns="method", values="value", observed=
 # Held-out cells before (grey), predicted and observed. The predicted cells should lie where the observed ones lie.
 
 # %%
-sc.pp.neighbors(adata, use_rep="X_train_pca", random_state=0)
-sc.tl.umap(adata, random_state=0)
+sc.pp.neighbors(adata, use_rep="X_train_pca", n_neighbors=80, random_state=0)
+sc.tl.umap(adata, init_pos="random", random_state=0)
 sh.pl.embedding(adata, basis="umap", color="cell_type")
 
 # %% [markdown]

@@ -72,7 +72,9 @@ def run(
     if fresh and path.exists():
         of_cases = [{key: value for key, value in case.items() if key != "_"} for case in cases]
         others = [row for row in _rows(path) if not any(case.items() <= row.items() for case in of_cases)]
-        pd.DataFrame(others).to_csv(path, index=False)
+        path.unlink()
+        if others:
+            pd.DataFrame(others).to_csv(path, index=False)
     wanted = []
     for case in tqdm(cases, desc=name, disable=None):
         arguments = case.pop("_")
