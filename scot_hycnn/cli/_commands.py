@@ -54,7 +54,7 @@ def evaluate(
     config: Config = None,
     **options: Any,
 ) -> None:
-    """Score a fit on held-out cells, beside baselines and floor, and print the scores."""
+    """Score a fit on held-out cells, beside baselines and replicate, and print the scores."""
     from scot_hycnn import get, tl
     from scot_hycnn._anndata import _files
 

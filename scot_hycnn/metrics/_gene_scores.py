@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ._checks import Samples
 from ._moments import Moments, pearson, top_genes, welch_t
 from ._pearson_delta import correlation_of_changes
-from ._resampling import FLOOR, Scores, Sums, with_mean
+from ._resampling import CEILING, REPLICATE, Scores, Sums, with_mean
 
 TOPS = (20, 50, 100)
 # Scores that are also computed of the genes in the representation alone, with their smallest values.
@@ -21,9 +21,11 @@ IN_REPRESENTATION = "_in_representation"
 def gene_scores(
     source: Sums, predicted: Mapping[str, Sums], observed: Sums, halves: Sums, inside: NDArray[np.bool_] | None = None
 ) -> Scores:
-    """Return the scores of each method and of the floor, from sums of expression; ``halves`` are first halves.
+    """Return the scores of each method and of the replicate, from sums of expression; ``halves`` are first halves.
 
-    If some genes are not ``inside`` the representation, there are scores of those that are besides.
+    If some genes are not ``inside`` the representation, there are scores of those that are besides. If sums over two
+    halves of the source cells follow the others (:meth:`Resampling.counts`), two changes of the mean are those from
+    different source cells.
     """
     scores = _scores_of_genes(source, predicted, observed, halves)
     if inside is None or inside.all() or inside.sum() < 2:
@@ -39,14 +41,54 @@ def _scores_of_genes(source: Sums, predicted: Mapping[str, Sums], observed: Sums
     all_source, all_observed = source[:1].moments(), observed[:1].moments()
     # The top genes of r2_mean are those of the sample, in every replicate.
     t = welch_t(all_observed, all_observed, all_source)[0]
-    source_moments, observed_moments = source.moments(), observed.moments()
+    n = len(observed.weight)
+    source_moments, observed_moments = source[:n].moments(), observed.moments()
     scores = {
         (method, metric): values
         for method, sums in predicted.items()
-        for metric, values in _scores_of(sums.moments(), observed_moments, source_moments, t).items()
+        for metric, values in _scores_of(sums[:n].moments(), observed_moments, source_moments, t).items()
     }
-    of_halves = _scores_of(halves.moments(), observed[:1].without(halves).moments(), all_source, t)
-    return scores | {(FLOOR, metric): with_mean(values) for metric, values in of_halves.items()}
+    a, b = halves.moments(), observed[:1].without(halves).moments()
+    for metric, values in _scores_of(a, b, all_source, t).items():
+        scores[REPLICATE, metric] = with_mean(values)
+        # A half correlates r with the other half, hence all cells s = 2 r / (1 + r) with as many others (Spearman 1910,
+        # Brown 1910), and the true means √s with all cells.
+        if metric.startswith("r2_mean"):
+            scores[CEILING, metric] = _of_all_cells(np.sqrt(scores[REPLICATE, metric]))
+        elif metric == "pearson_delta":
+            scores[CEILING, metric] = np.sqrt(_of_all_cells(scores[REPLICATE, metric]))
+    if len(source.weight) > n:
+        scores |= _with_split_control(source[n:], {name: of[n:] for name, of in predicted.items()}, observed, (a, b))
+    return scores
+
+
+def _of_all_cells(r: Samples) -> Samples:
+    """Return the Spearman-Brown reliability of all cells from correlations of halves; 0 if these are not positive."""
+    return np.asarray(2 * np.maximum(r, 0) / (1 + np.maximum(r, 0)))
+
+
+def _with_split_control(
+    source: Sums, predicted: Mapping[str, Sums], observed: Sums, halves: tuple[Moments, Moments]
+) -> Scores:
+    """Return Pearson-delta of changes from the first and the second halves of the source cells, which follow them."""
+    size, n = len(source.weight) // 2, len(halves[0].n)
+    first, second = source[:size].moments(), source[size:].moments()
+    # All splits are compared with all observed cells, and the split of each bootstrap with those of the same bootstrap.
+    target = observed[np.append(np.zeros(n, dtype=np.intp), np.arange(1, size - n + 1))].moments()
+    scores: Scores = {}
+    for method, sums in predicted.items():
+        values = correlation_of_changes(sums[:size].moments(), target, first, second)
+        scores[method, "pearson_delta"] = np.append(with_mean(values[:n])[:1], values[n:])
+    of_splits = source[:n].moments(), source[size : size + n].moments()
+    scores[REPLICATE, "pearson_delta"] = with_mean(correlation_of_changes(*halves, *of_splits))
+    # Variances over genes: of the true change S, of the noise of all observed cells N, of that of half of the source
+    # cells C. A prediction of the true means then correlates S / √((S + C)(S + N + C)) with what is observed.
+    noise = np.var(halves[0].mean - halves[1].mean, axis=-1) / 4
+    control = np.var(of_splits[0].mean - of_splits[1].mean, axis=-1) / 2
+    total = np.var(target.mean[:n] - of_splits[1].mean, axis=-1)
+    true = np.maximum(total - noise - control, 0)
+    scores[CEILING, "pearson_delta"] = with_mean(np.minimum(true / np.sqrt((true + control) * total), 1))
+    return scores
 
 
 def _scores_of(predicted: Moments, observed: Moments, control: Moments, t: Samples) -> dict[str, Samples]:
