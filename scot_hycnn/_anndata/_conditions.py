@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scot_hycnn._warn import MAX_NAMES, counted, joined
+
 Rows = NDArray[np.intp]
 # Cells to choose: the name of a boolean column of obs, or its values.
 Mask: TypeAlias = "str | NDArray[np.bool_] | pd.Series[bool]"
@@ -21,8 +23,8 @@ Mask: TypeAlias = "str | NDArray[np.bool_] | pd.Series[bool]"
 MAX_GROUPS = 2000
 # A missing group may have become one of these strings, in a file or by astype(str).
 MISSING = ("", "nan", "NaN", "<NA>", "NaT")
-# A message with more names or columns is hard to read.
-_MAX_NAMES, _MAX_COLUMNS = 20, 10
+# A message with more columns is hard to read.
+_MAX_COLUMNS = 10
 
 
 def did_you_mean(name: object, names: Iterable[Any]) -> str:
@@ -36,19 +38,8 @@ def did_you_mean(name: object, names: Iterable[Any]) -> str:
 def listed(names: Iterable[Any]) -> str:
     """Return names as a list for a message, which ends after 20 names with the number of the others."""
     found = list(names)
-    shown = str(found[:_MAX_NAMES])
-    return f"{shown} and {len(found) - _MAX_NAMES} more" if len(found) > _MAX_NAMES else shown
-
-
-def joined(texts: Sequence[str], most: int = _MAX_NAMES) -> str:
-    """Return texts with commas between them for a message, which ends with the number of those not shown."""
-    more = f" and {len(texts) - most} more" if len(texts) > most else ""
-    return ", ".join(texts[:most]) + more
-
-
-def counted(number: int, noun: str) -> str:
-    """Return '1 cell', '2 cells' ... for a message."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    shown = str(found[:MAX_NAMES])
+    return f"{shown} and {len(found) - MAX_NAMES} more" if len(found) > MAX_NAMES else shown
 
 
 def column_of(

@@ -11,7 +11,9 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
-from ._conditions import Rows, counted, did_you_mean, joined, listed
+from scot_hycnn._warn import counted, joined
+
+from ._conditions import Rows, did_you_mean, listed
 from ._decode_input import Expression, Genes, read_expression, row_blocks
 from ._evaluation_input import MIN_CELLS, GroupLabels, HeldOut
 from ._representation import Coordinates, Representation, dense_array, is_finite, read_coordinates

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scot_hycnn._anndata._evaluation_input import SAME_COMPOSITION, headline_of, is_low
+from scot_hycnn._warn import SIGNIFICANT, joined
 from scot_hycnn.pl._evaluation import REPLICATE
 
 _OURS, _NOTHING, _GAUSSIAN = "hycnn_ot", "identity", "gaussian"
@@ -18,8 +19,6 @@ _OURS, _NOTHING, _GAUSSIAN = "hycnn_ot", "identity", "gaussian"
 _SIMPLE = {_NOTHING: "no change", "mean_shift": "a shift of the mean", _GAUSSIAN: "the Gaussian map"}
 # After fewer steps it means nothing that networks are not better than the Gaussian map; the default is 250 or more.
 _FEW_STEPS = 125
-# A fit whose p value of no change is larger has seen no response.
-_SIGNIFICANT = 0.05
 _MAX_NAMES, _MAX_IN_HEADLINE = 10, 3
 # What a replicate is, where it is named first.
 _REPLICATE = "a replicate (one half of the observed cells, compared with the other half)"
@@ -186,7 +185,7 @@ def verdict(
         headline_group = headline_of(scores["group"])
         distances = scores[scores["metric"] == "energy_distance"]
         everyone = distances[distances["group"] == headline_group]
-        rows = _Distances(everyone, is_gaussian=is_gaussian, response_seen=p_value <= _SIGNIFICANT)
+        rows = _Distances(everyone, is_gaussian=is_gaussian, response_seen=p_value <= SIGNIFICANT)
     if scores is None or not rows.is_complete:
         missing = (
             "Held-out cells have not been evaluated."
@@ -219,8 +218,7 @@ def verdict(
         )
     level, headline = _LEVELS.get(kind, "worse"), _headline(kind, rows)
     if kind in (_Kind.REPLICATE, _Kind.SHORT) and short:
-        more = f" and {len(short) - _MAX_IN_HEADLINE} more" if len(short) > _MAX_IN_HEADLINE else ""
-        named = f"{len(short)} of {len(groups)} groups ({', '.join(short[:_MAX_IN_HEADLINE])}{more})"
+        named = f"{len(short)} of {len(groups)} groups ({joined(short, _MAX_IN_HEADLINE)})"
         headline += f", but not in {named}" if kind is _Kind.REPLICATE else f"; clearly farther in {named}"
     if kind in (_Kind.REPLICATE, _Kind.SHORT) and is_kept_low:
         headline += "; it carries cells into other groups"
@@ -321,10 +319,9 @@ def _where_not(groups: Mapping[str, _Distances], short: Sequence[str]) -> list[s
     named = [
         f"{label} ({number(groups[label].scores[_OURS].value)}, replicates up to "
         f"{number(groups[label].scores[REPLICATE].high)})"
-        for label in short[:_MAX_NAMES]
+        for label in short
     ]
-    more = f" and {len(short) - _MAX_NAMES} more" if len(short) > _MAX_NAMES else ""
-    where = f"{len(short)} of {len(with_replicate)} groups: {', '.join(named)}{more}"
+    where = f"{len(short)} of {len(with_replicate)} groups: {joined(named, _MAX_NAMES)}"
     return [f"It is clearly farther than a replicate in {where}."]
 
 
@@ -402,17 +399,15 @@ def _by_group(groups: Mapping[str, _Distances]) -> list[str]:
     found: dict[_Kind, list[str]] = {kind: [] for kind in _Kind}
     for label, group in groups.items():
         found[group.kind()].append(label)
-    parts = []
-    for kind, labels in found.items():
-        more = f" and {len(labels) - _MAX_NAMES} more" if len(labels) > _MAX_NAMES else ""
-        if labels:
-            parts.append(kind.value.format(f"{len(labels)} ({', '.join(labels[:_MAX_NAMES])}{more})"))
+    parts = [
+        kind.value.format(f"{len(labels)} ({joined(labels, _MAX_NAMES)})") for kind, labels in found.items() if labels
+    ]
     scored = "one group that was" if len(groups) == 1 else f"{len(groups)} groups that were"
     return [f"Of {scored} scored one by one, the prediction is {'; '.join(parts)}."] if parts else []
 
 
-def _listed(parts: list[str], last: str = "and") -> str:
-    return f"{', '.join(parts[:-1])} {last} {parts[-1]}" if len(parts) > 1 else "".join(parts)
+def _listed(parts: list[str]) -> str:
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
 
 
 def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
@@ -448,7 +443,7 @@ def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
 
 def _seen_at_fit(p_value: float) -> list[str]:
     """Say that the fit has seen no response, if so."""
-    if not p_value > _SIGNIFICANT:
+    if not p_value > SIGNIFICANT:
         return []
     halves = f"as near to each other as random halves of all of them (p = {number(p_value)})"
     return [f"The fit has seen no response: its source and target cells are {halves}."]
