@@ -34,9 +34,11 @@ _LABELS = ("target", "group", "method", "metric")
 _NUMBERS = ("value", "low", "high", "vs_gaussian", "vs_gaussian_low", "vs_gaussian_high", "n_source", "n_target")
 _ADDED = ("kept_group", "scaled")  # scores of older versions lack these columns
 EVALUATION_COLUMNS = (*_LABELS, *_NUMBERS, *_ADDED)
-_RENAMED = {"floor": "replicate"}  # methods of older versions
 # The row of all groups that are scored, the treated cells weighted to the proportions of the source.
 SAME_COMPOSITION = "all, same composition"
+# Rows that are no methods: halves of the observed cells, and what the true means are expected to score.
+REPLICATE, CEILING = "replicate", "ceiling"
+_RENAMED = {"floor": REPLICATE}  # methods of older versions
 # The share of kept cells is low below this part of that of the replicate.
 _MIN_KEPT = 0.95
 # Bandwidths of the MMD: a table of a row for each target and group, and as many columns as any of them has bandwidths.
@@ -169,29 +171,33 @@ class GroupLabels(NamedTuple):
 
 def read_training(
     adata: AnnData, fit: StoredFit, slug: str, chosen: _Chosen, labels: GroupLabels | None
-) -> tuple[list[Coordinates], tuple[Rows, Rows] | None]:
-    """Read what baselines are made from without a fit: source and target cells, (n, d) and (m, d), and their groups.
+) -> tuple[Coordinates, Coordinates, NDArray[np.float64]]:
+    """Read what baselines are made from without a fit: source and target cells, (n, d) and (m, d), and weights, (m,).
 
-    These are the training cells of the split, else the cells that are not evaluated, else all.
+    These are the training cells of the split, else the cells that are not evaluated, else all. The weights give each
+    group of the target cells the share that it has among the source cells.
     """
-    rows = training_rows(adata, fit)
-    if "split_key" not in fit.params and not chosen[rows].all():
-        rows = rows[~chosen[rows]]
+    training = training_rows(adata, fit)
+    if "split_key" not in fit.params and not chosen[training].all():
+        training = training[~chosen[training]]
     clouds: list[Coordinates] = []
     groups: list[Rows] = []
     for label in (fit.source, fit.targets[slug]):
-        of_label = np.intersect1d(rows, labelled_cells(adata, fit.groupby, label))
-        points = read_coordinates(adata, fit.rep, of_label)
+        rows = np.intersect1d(training, labelled_cells(adata, fit.groupby, label))
+        points = read_coordinates(adata, fit.rep, rows)
         finite = is_finite(points)
+        if finite.sum() < MIN_CELLS:
+            raise ValueError(
+                f"Baselines are made from training cells, of which {label!r} has {finite.sum()}; {MIN_CELLS} are "
+                "needed. Evaluate fewer cells (mask_obs), or split the cells anew with sh.pp.split."
+            )
         clouds.append(points[finite])
-        groups.append(np.full(finite.sum(), -1) if labels is None else labels.codes[of_label[finite]])
-    # Groups get the same proportions in both clouds, as in a fit with group_key, if two of them have enough cells.
-    known = np.intersect1d(groups[0], groups[1])
-    usable = [code for code in known[known >= 0] if min((of == code).sum() for of in groups) >= MIN_CELLS]
-    if len(usable) < 2:
-        return clouds, None
-    of_x, of_y = (np.isin(of, usable) for of in groups)
-    return [clouds[0][of_x], clouds[1][of_y]], (groups[0][of_x], groups[1][of_y])
+        groups.append(np.full(finite.sum(), -1) if labels is None else labels.codes[rows[finite]])
+    before, after = (np.bincount(codes + 1) for codes in groups)
+    size = min(len(before), len(after))
+    shares = np.divide(before[:size], after[:size], out=np.zeros(size), where=after[:size] > 0)
+    weights = np.append(shares, np.zeros(len(after) - size))[groups[1] + 1]
+    return clouds[0], clouds[1], weights if weights.any() else np.ones(len(weights))
 
 
 def labels_to_score(

@@ -54,7 +54,8 @@ def named_predictions(predictions: Predictions, taken: Iterable[str]) -> dict[st
     wrong = [name for name in named if not isinstance(name, str) or not name or name in taken]
     if wrong or not named:
         raise ValueError(
-            f"predictions: {wrong[0]!r} cannot be the name of a method; choose a text that is none of {listed(taken)}."
+            f"predictions: {wrong[0]!r} cannot be the name of a row; pass a dict of other names, such as "
+            f"predictions={{'mine': {wrong[0]!r}}}. Rows of baselines are {listed(taken)}."
             if wrong
             else "predictions is empty; name a layer, a key of obsm, an AnnData or a function."
         )

@@ -87,7 +87,7 @@ def evaluate(
     ``hycnn_ot``   the source cells, moved by the fit (with ``fallback`` if it was made with it)
     your names     ``predictions``
     ``replicate``  one half of the observed target cells, scored against the other half: mean over random splits
-    ``ceiling``    what the true means are expected to score: of ``r2_mean`` and ``pearson_delta`` only
+    ``ceiling``    what the true means, or their true change, are expected to score: of correlations only
     ============== ===================================================================================================
 
     Baselines are made from all training cells, and all methods are scored on the same evaluated cells and genes.
@@ -225,9 +225,10 @@ def evaluate(
     For the energy distance and MMD² the value is exactly 0, the mean over all splits. For ``kept_group`` the value is
     the share of all target cells, and the interval is that of as many cells.
 
-    A correlation r of two halves becomes the reliability of all observed cells, :math:`s = 2 r / (1 + r)`
-    (Spearman-Brown). The true means are expected to correlate :math:`\sqrt s` with what is observed: this is the
-    ceiling of ``pearson_delta``, and s that of ``r2_mean``.
+    Two halves that correlate r have the reliability :math:`s = 2 r / (1 + r)` together (Spearman-Brown), and the truth
+    is expected to correlate :math:`\sqrt s` with them. For ``pearson_delta`` these are changes between halves of both
+    conditions, and the ceiling is :math:`\sqrt s`: what the true change of the mean would score. For ``r2_mean`` they
+    are halves of the observed cells, and the ceiling is s.
 
     50,000 cells of 2,000 genes and 50 components, in 10 groups, take 25 s on one core and 0.3 GB beyond ``adata``.
 
@@ -249,8 +250,14 @@ def evaluate(
     """
     if n_bootstrap < 0 or n_bootstrap == 1:
         raise ValueError(f"n_bootstrap={n_bootstrap}; it takes 2 or more draws, or 0 for no intervals.")
-    named = {} if predictions is None else named_predictions(predictions, (*BASELINES, OURS, REPLICATE, CEILING))
+    taken = (*BASELINES, *([OURS] if source is None else []), REPLICATE, CEILING)
+    named = {} if predictions is None else named_predictions(predictions, taken)
     if source is None:
+        if named and key not in adata.uns:
+            raise ValueError(
+                f"adata.uns has no fit {key!r}. To score predictions without a fit, pass source= and target=, the "
+                "labels of the control and of the treated cells."
+            )
         fit = read_fit(adata, key)
     else:
         fit, groupby = conditions_of(
@@ -390,7 +397,7 @@ def _scores(
         if kept is not None:
             scores |= kept.scores(part.cells, part.target, draws)
         if genes is not None:
-            sums = _gene_sums(genes, some, methods, part, draws, with_halves=split_control)
+            sums = _gene_sums(genes, some, methods, part, draws, split_control=split_control)
             scores |= gene_scores(*sums, genes.in_representation)
     return scores, gammas
 
@@ -440,25 +447,20 @@ def _methods(  # noqa: PLR0917
     adata: AnnData, fit: StoredFit, slug: str, held_out: HeldOut, chosen: NDArray[np.bool_], labels: GroupLabels | None
 ) -> dict[str, Predicted]:
     """Return the predicted cells of the baselines, and of the fit if there is one."""
-    from scot_hycnn import solver  # noqa: PLC0415 - metrics of arrays need no torch
+    from scot_hycnn.potentials._gaussian import Gaussian  # noqa: PLC0415 - metrics of arrays need no torch
+    from scot_hycnn.solver.model._map import TransportMap  # noqa: PLC0415
 
     x, rows = held_out.x, held_out.source_rows
-    if fit.models:
-        fitted = solver.TransportMap.from_dict(fit.models[slug])
+    points: dict[str, NDArray[np.floating[Any]]] = {"identity": x}
+    if not fit.models:
+        before, after, weights = read_training(adata, fit, slug, chosen, labels)
+        closed_form = Gaussian.fit(before, after, weights_y=weights)
+        points |= {"mean_shift": x + (closed_form.mean_y - closed_form.mean_x), "gaussian": closed_form.gradient(x)}
     else:
-        clouds, groups = read_training(adata, fit, slug, chosen, labels)
-        try:
-            fitted = solver.fit(*clouds, groups=groups, potential="gaussian", device="cpu")
-        except ValueError as error:
-            raise ValueError(f"The baselines cannot be made from the training cells: {error}") from error
-    gaussian = fitted.gaussian_map()  # it is made from all training cells, and so are its means
-    moved = gaussian.transport(x)
-    points: dict[str, NDArray[np.floating[Any]]] = {
-        "identity": x,
-        "mean_shift": x + (gaussian.coordinates.mean_y - gaussian.coordinates.mean_x),
-        "gaussian": moved,
-    }
-    if fit.models:
+        fitted = TransportMap.from_dict(fit.models[slug])
+        gaussian = fitted.gaussian_map()  # it is made from all training cells, and so are its means
+        moved = gaussian.transport(x)
+        points |= {"mean_shift": x + (gaussian.coordinates.mean_y - gaussian.coordinates.mean_x), "gaussian": moved}
         of_source, group_key = labelled_cells(adata, fit.groupby, fit.source), fit.params.get("group_key")
         centres = find_centres(adata, held_out.rep, group_key, fitted.centres, rows=rows, source_rows=of_source)
         around, fallback = None if centres is None else centres.at(rows), bool(fit.params.get("fallback", False))
@@ -471,7 +473,13 @@ def _methods(  # noqa: PLR0917
 
 
 def _gene_sums(
-    genes: Genes, cells: HeldOut, methods: Mapping[str, Predicted], part: _Part, draws: Resampling, *, with_halves: bool
+    genes: Genes,
+    cells: HeldOut,
+    methods: Mapping[str, Predicted],
+    part: _Part,
+    draws: Resampling,
+    *,
+    split_control: bool,
 ) -> tuple[Sums, dict[str, Sums], Sums, Sums]:
     """Return sums over source cells, over each method's predictions, over target cells, and over halves of those."""
     sums: dict[str, Sums] = {}
@@ -483,7 +491,9 @@ def _gene_sums(
         sums[name] = block_sums if before is None else before + block_sums
 
     # Expression is read and predicted in blocks of cells, once for all replicates.
-    counts, of_source = draws.counts("source", with_halves=with_halves), np.flatnonzero(part.source)
+    of_source, halves = np.flatnonzero(part.source), "bootstrap" if split_control else None
+    counts = draws.counts("source", halves="bootstrap" if split_control else "sample")
+    of_methods = counts if split_control else counts[: len(draws.target.counts)]
     for block in row_blocks(len(cells.x)):
         measured = genes.measured(cells.source_rows[block])
         add("source", counts[:, block], measured)
@@ -492,10 +502,10 @@ def _gene_sums(
             moved = (
                 genes.predicted(measured, cells.x[block], of.points[places]) if of.genes is None else of.genes(places)
             )
-            add(method, counts[:, block], moved)
+            add(method, of_methods[:, block], moved)
     for method in part.others:
         of, places = methods[method], np.flatnonzero(part.cells[method])
-        counts = draws.counts(method, with_halves=with_halves)
+        counts = draws.counts(method, halves=halves)
         for block in row_blocks(len(places) if of.genes is not None else 0):
             add(method, counts[:, block], of.genes(places[block]))  # type: ignore[misc]
     counts = np.concatenate([draws.target.counts, draws.splits]) * draws.target.weights

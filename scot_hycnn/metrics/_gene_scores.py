@@ -23,9 +23,9 @@ def gene_scores(
 ) -> Scores:
     """Return the scores of each method and of the replicate, from sums of expression; ``halves`` are first halves.
 
-    If some genes are not ``inside`` the representation, there are scores of those that are besides. If sums over two
-    halves of the source cells follow the others (:meth:`Resampling.counts`), two changes of the mean are those from
-    different source cells.
+    If some genes are not ``inside`` the representation, there are scores of those that are besides. Sums over two
+    halves of the source cells may follow the others (:meth:`Resampling.counts`), which the ceiling of changes needs; if
+    they do so for predictions too, Pearson-delta is that of changes from two different halves.
     """
     scores = _scores_of_genes(source, predicted, observed, halves)
     if inside is None or inside.all() or inside.sum() < 2:
@@ -51,44 +51,47 @@ def _scores_of_genes(source: Sums, predicted: Mapping[str, Sums], observed: Sums
     a, b = halves.moments(), observed[:1].without(halves).moments()
     for metric, values in _scores_of(a, b, all_source, t).items():
         scores[REPLICATE, metric] = with_mean(values)
-        # A half correlates r with the other half, hence all cells s = 2 r / (1 + r) with as many others (Spearman 1910,
-        # Brown 1910), and the true means √s with all cells.
         if metric.startswith("r2_mean"):
             scores[CEILING, metric] = _of_all_cells(np.sqrt(scores[REPLICATE, metric]))
-        elif metric == "pearson_delta":
-            scores[CEILING, metric] = np.sqrt(_of_all_cells(scores[REPLICATE, metric]))
     if len(source.weight) > n:
-        scores |= _with_split_control(source[n:], {name: of[n:] for name, of in predicted.items()}, observed, (a, b))
+        of_halves = {name: sums[n:] for name, sums in predicted.items() if len(sums.weight) > n}
+        scores |= _of_source_halves(source[n:], of_halves, observed, (a, b))
     return scores
 
 
 def _of_all_cells(r: Samples) -> Samples:
-    """Return the Spearman-Brown reliability of all cells from correlations of halves; 0 if these are not positive."""
+    """Return the reliability of all cells from correlations of halves, 0 if these are not positive."""
+    # A half correlates r with the other half, hence all cells s = 2 r / (1 + r) with as many others (Spearman 1910,
+    # Brown 1910), and the true means √s with all cells.
     return np.asarray(2 * np.maximum(r, 0) / (1 + np.maximum(r, 0)))
 
 
-def _with_split_control(
+def _of_source_halves(
     source: Sums, predicted: Mapping[str, Sums], observed: Sums, halves: tuple[Moments, Moments]
 ) -> Scores:
-    """Return Pearson-delta of changes from the first and the second halves of the source cells, which follow them."""
+    """Return scores of changes from two halves of the source cells; of methods only if there are predictions of them.
+
+    The first halves come before the second halves, each with those of all splits before those of the bootstrap.
+    """
     size, n = len(source.weight) // 2, len(halves[0].n)
-    first, second = source[:size].moments(), source[size:].moments()
+    a, b = source[:n].moments(), source[size : size + n].moments()
+    replicates = with_mean(correlation_of_changes(*halves, a, b))
+    # The true change is expected to correlate so with the observed one, whose noise is that of all cells of both
+    # conditions. A predicted mean of treated cells may be above it, since both changes share the source cells.
+    scores: Scores = {(CEILING, "pearson_delta"): np.sqrt(_of_all_cells(replicates))}
+    if not predicted:
+        return scores
     # All splits are compared with all observed cells, and the split of each bootstrap with those of the same bootstrap.
     target = observed[np.append(np.zeros(n, dtype=np.intp), np.arange(1, size - n + 1))].moments()
-    scores: Scores = {}
+    first, second = source[:size].moments(), source[size:].moments()
     for method, sums in predicted.items():
         values = correlation_of_changes(sums[:size].moments(), target, first, second)
         scores[method, "pearson_delta"] = np.append(with_mean(values[:n])[:1], values[n:])
-    of_splits = source[:n].moments(), source[size : size + n].moments()
-    scores[REPLICATE, "pearson_delta"] = with_mean(correlation_of_changes(*halves, *of_splits))
-    # Variances over genes: of the true change S, of the noise of all observed cells N, of that of half of the source
-    # cells C. A prediction of the true means then correlates S / √((S + C)(S + N + C)) with what is observed.
-    noise = np.var(halves[0].mean - halves[1].mean, axis=-1) / 4
-    control = np.var(of_splits[0].mean - of_splits[1].mean, axis=-1) / 2
-    total = np.var(target.mean[:n] - of_splits[1].mean, axis=-1)
-    true = np.maximum(total - noise - control, 0)
-    scores[CEILING, "pearson_delta"] = with_mean(np.minimum(true / np.sqrt((true + control) * total), 1))
-    return scores
+    # With true variance S, and noise N of half of the treated and C of half of the source cells, halves correlate
+    # r = S / (S + N + C), and the true change √(S / (S + N / 2 + C)) with all treated cells and half of the source.
+    of_halves, of_all = (np.var(each, axis=-1) for each in (halves[0].mean - a.mean, target.mean[:n] - b.mean))
+    ceiling = np.sqrt(np.clip(replicates[1:] * of_halves / of_all, 0, 1))
+    return scores | {(REPLICATE, "pearson_delta"): replicates, (CEILING, "pearson_delta"): with_mean(ceiling)}
 
 
 def _scores_of(predicted: Moments, observed: Moments, control: Moments, t: Samples) -> dict[str, Samples]:

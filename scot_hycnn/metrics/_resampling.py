@@ -101,17 +101,22 @@ class Resampling:
         """Return the random numbers of the predicted cells of a method: those of the source cells, or its own."""
         return self.others.get(method, self.source)
 
-    def counts(self, method: str, *, with_halves: bool) -> Samples:
-        """Return the weighted counts of a method's cells, by replicate, and those of two halves of the source cells."""
+    def counts(self, method: str, *, halves: str | None) -> Samples:
+        """Return the weighted counts of a method's cells, by replicate, then those of two halves of the source cells.
+
+        ``halves`` are those of the splits of the ``'sample'``, or also those of one split for each draw of the
+        ``'bootstrap'``, or None.
+        """
         drawn = self.of(method)
         counts = drawn.counts * drawn.weights
-        if not with_halves:
+        if halves is None:
             return counts
-        # All splits of the sample, and one split for each draw of the bootstrap.
-        splits = np.append(self.source_splits, self.source_splits[np.arange(len(counts) - 1) % N_SPLITS], axis=0)
-        each = np.append(np.repeat(counts[:1], N_SPLITS, axis=0), counts[1:], axis=0)
-        halves = (each, each) if method in self.others else (each * splits, each * ~splits)
-        return np.concatenate([counts, *halves])
+        others = counts[1:] if halves == "bootstrap" else counts[:0]
+        each = np.append(np.repeat(counts[:1], N_SPLITS, axis=0), others, axis=0)
+        if method in self.others:  # they share no source cells
+            return np.concatenate([counts, each, each])
+        splits = np.append(self.source_splits, self.source_splits[np.arange(len(others)) % N_SPLITS], axis=0)
+        return np.concatenate([counts, each * splits, each * ~splits])
 
 
 def in_shares(order: NDArray[np.intp], codes: Codes, shares: Samples) -> NDArray[np.intp]:

@@ -14,14 +14,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from scot_hycnn._anndata._conditions import as_labels, listed, matching
-from scot_hycnn._anndata._evaluation_input import SAME_COMPOSITION, headline_of, read_evaluation
+from scot_hycnn._anndata._evaluation_input import REPLICATE, SAME_COMPOSITION, headline_of, read_evaluation
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import read_fit
 
 from ._figure import PLAIN, check_number, check_one_panel, entitle, figure_of, grid, show_or_return
 
-REPLICATE = "replicate"
 _EXPLAINED = (
     "lines: 95 % intervals over cells; grey: replicate, one half of the observed cells against the other, and where "
     "95 % of such halves lie"

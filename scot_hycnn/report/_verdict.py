@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from scot_hycnn._anndata._evaluation_input import SAME_COMPOSITION, headline_of, is_low
+from scot_hycnn._anndata._evaluation_input import REPLICATE, SAME_COMPOSITION, headline_of, is_low
 from scot_hycnn._warn import SIGNIFICANT, joined
-from scot_hycnn.pl._evaluation import REPLICATE
 
 _OURS, _NOTHING, _GAUSSIAN = "hycnn_ot", "identity", "gaussian"
 # The simple answers that a prediction has to beat, the first one above all.
