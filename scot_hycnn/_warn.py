@@ -1,13 +1,29 @@
-"""Warnings that point at the user's line."""
+"""Words that the messages of all layers share, and warnings that point at the user's line."""
 
 from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
 _PACKAGE = str(Path(__file__).parent)
+# Cells whose p value of no change is larger show no response.
+SIGNIFICANT = 0.05
+# A message with more names is hard to read.
+MAX_NAMES = 20
+
+
+def counted(number: int, noun: str) -> str:
+    """Return '1 cell', '2 cells' ... for a message."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def joined(texts: Sequence[str], most: int = MAX_NAMES) -> str:
+    """Return texts with commas between them for a message, which ends with the number of those not shown."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
 
 
 def warn(message: str) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scot_hycnn._warn import MAX_NAMES, counted, joined
+
 Rows = NDArray[np.intp]
 # Cells to choose: the name of a boolean column of obs, or its values.
 Mask: TypeAlias = "str | NDArray[np.bool_] | pd.Series[bool]"
@@ -21,8 +23,8 @@ Mask: TypeAlias = "str | NDArray[np.bool_] | pd.Series[bool]"
 MAX_GROUPS = 2000
 # A missing group may have become one of these strings, in a file or by astype(str).
 MISSING = ("", "nan", "NaN", "<NA>", "NaT")
-# A message with more names or columns is hard to read.
-_MAX_NAMES, _MAX_COLUMNS = 20, 10
+# A message with more columns is hard to read.
+_MAX_COLUMNS = 10
 
 
 def did_you_mean(name: object, names: Iterable[Any]) -> str:
@@ -36,19 +38,8 @@ def did_you_mean(name: object, names: Iterable[Any]) -> str:
 def listed(names: Iterable[Any]) -> str:
     """Return names as a list for a message, which ends after 20 names with the number of the others."""
     found = list(names)
-    shown = str(found[:_MAX_NAMES])
-    return f"{shown} and {len(found) - _MAX_NAMES} more" if len(found) > _MAX_NAMES else shown
-
-
-def joined(texts: Sequence[str], most: int = _MAX_NAMES) -> str:
-    """Return texts with commas between them for a message, which ends with the number of those not shown."""
-    more = f" and {len(texts) - most} more" if len(texts) > most else ""
-    return ", ".join(texts[:most]) + more
-
-
-def counted(number: int, noun: str) -> str:
-    """Return '1 cell', '2 cells' ... for a message."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    shown = str(found[:MAX_NAMES])
+    return f"{shown} and {len(found) - MAX_NAMES} more" if len(found) > MAX_NAMES else shown
 
 
 def column_of(
@@ -217,18 +208,25 @@ class Condition:
 
 
 def find_conditions(
-    obs: pd.DataFrame, source_key: Hashable, target_key: Hashable | Sequence[Hashable], groupby: str | None
+    obs: pd.DataFrame,
+    source_key: Hashable,
+    target_key: Hashable | Sequence[Hashable],
+    groupby: str | None,
+    names: tuple[str, str, str] = ("source_key", "target_key", "groupby"),
 ) -> tuple[str | None, Condition, list[Condition]]:
-    """Return the column of obs with the labels (None where they name boolean columns), the source and the targets."""
-    keys = [("source_key", source_key), *(("target_key", label) for label in as_labels(target_key))]
+    """Return the column of obs with the labels (None where they name boolean columns), the source and the targets.
+
+    ``names`` are the arguments of the user for the three.
+    """
+    keys = [(names[0], source_key), *((names[1], label) for label in as_labels(target_key))]
     if len(keys) == 1:
-        raise ValueError("target_key is an empty list; name at least one condition to transport to.")
+        raise ValueError(f"{names[1]} is an empty list; name at least one condition to transport to.")
     found = []
     if groupby is None and all(is_mask(obs, label) for _, label in keys):
         found = [Condition(str(label), mask_rows(obs, str(label)).nonzero()[0]) for _, label in keys]
     else:
-        groupby = _choose_column(obs, keys) if groupby is None else groupby
-        labels = read_labels(column_of(obs, groupby, "groupby"), f"adata.obs[{groupby!r}]")
+        groupby = _choose_column(obs, keys, names[2]) if groupby is None else groupby
+        labels = read_labels(column_of(obs, groupby, names[2]), f"adata.obs[{groupby!r}]")
         for (name, label), places in zip(keys, matching([label for _, label in keys], labels.values), strict=True):
             if len(places) != 1:
                 raise ValueError(
@@ -240,10 +238,10 @@ def find_conditions(
     # Different keys may mean one label, such as 1 and '1'.
     counts = Counter(target.label for target in targets)
     if source.label in counts:
-        raise ValueError(f"source_key and target_key are both {source.label!r}; a map needs two different conditions.")
+        raise ValueError(f"{names[0]} and {names[1]} are both {source.label!r}; a map needs two different conditions.")
     twice = [label for label, times in counts.items() if times > 1]
     if twice:
-        raise ValueError(f"target_key names {twice[0]!r} more than once; name each condition once.")
+        raise ValueError(f"{names[1]} names {twice[0]!r} more than once; name each condition once.")
     # A cell has one label in a column, and may be in several masks.
     for target in targets if groupby is None else ():
         n_shared = len(np.intersect1d(source.rows, target.rows, assume_unique=True))
@@ -261,7 +259,7 @@ def as_labels(labels: Any) -> list[Any]:
     return list(labels) if isinstance(labels, several) else [labels]
 
 
-def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]]) -> str:
+def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]], argument: str) -> str:
     """Find the one column of labels that holds all keys, or raise a ValueError that lists the candidates."""
     found: dict[str, tuple[bool, int, list[Any]]] = {}  # whether they are labels, how many keys are among them, values
     for name, column in obs.items():
@@ -288,13 +286,13 @@ def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]]) -> str:
     wanted = listed(label for _, label in keys)
     if of_labels:
         raise ValueError(
-            f"{wanted} are labels in several columns of adata.obs; pass groupby= one of {listed(of_labels)}."
+            f"{wanted} are labels in several columns of adata.obs; pass {argument}= one of {listed(of_labels)}."
         )
     if full:
         raise ValueError(
             f"No column of adata.obs holds all of {wanted} as categories or strings. "
             f"{' and '.join(f'adata.obs[{name!r}]' for name in full[:3])} has them among numbers or booleans, and "
-            f"is used only if it is named: pass groupby={full[0]!r}."
+            f"is used only if it is named: pass {argument}={full[0]!r}."
         )
     partial = [name for name, (_, n_found, _) in found.items() if n_found]
     candidates = partial if set(partial) & set(labels) else labels + partial

@@ -11,22 +11,35 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Mask, Rows, labelled_rows, mask_rows, read_groups
+from ._conditions import Mask, Rows, find_conditions, labelled_rows, mask_rows, matching, read_groups, read_labels
 from ._fit_input import TEST, TRAIN, fingerprint_of_split, rows_of_split
 from ._input_warnings import differing_proportions
-from ._representation import Coordinates, Representation, find_same_representation, is_finite, read_coordinates
-from ._results import StoredFit, group_column, labelled_cells
-from ._schema import check_key, evaluation_slot
+from ._representation import (
+    Coordinates,
+    Representation,
+    find_representation,
+    find_same_representation,
+    is_finite,
+    obs_columns,
+    read_coordinates,
+)
+from ._results import StoredFit, group_column, labelled_cells, training_rows
+from ._schema import check_key, evaluation_slot, slugs
 
+# Fewer cells have no distribution to compare, and no replicate.
+MIN_CELLS = 10
 _Chosen = NDArray[np.bool_]  # (n_obs,)
 
 _LABELS = ("target", "group", "method", "metric")
 _NUMBERS = ("value", "low", "high", "vs_gaussian", "vs_gaussian_low", "vs_gaussian_high", "n_source", "n_target")
-_KEPT = "kept_group"  # scores of older versions lack this column
-EVALUATION_COLUMNS = (*_LABELS, *_NUMBERS, _KEPT)
+_ADDED = ("kept_group", "scaled")  # scores of older versions lack these columns
+EVALUATION_COLUMNS = (*_LABELS, *_NUMBERS, *_ADDED)
 # The row of all groups that are scored, the treated cells weighted to the proportions of the source.
 SAME_COMPOSITION = "all, same composition"
-# The share of kept cells is low below this part of its floor.
+# Rows that are no methods: halves of the observed cells, and what the true means are expected to score.
+REPLICATE, CEILING = "replicate", "ceiling"
+_RENAMED = {"floor": REPLICATE}  # methods of older versions
+# The share of kept cells is low below this part of that of the replicate.
 _MIN_KEPT = 0.95
 # Bandwidths of the MMD: a table of a row for each target and group, and as many columns as any of them has bandwidths.
 _GAMMA, _GAMMA_LABELS = "mmd_gamma", ("mmd_gamma_target", "mmd_gamma_group")
@@ -50,6 +63,32 @@ class HeldOut:
         return HeldOut(self.rep, self.source_rows[source], self.target_rows[target], self.x[source], self.y[target])
 
 
+def conditions_of(
+    adata: AnnData,
+    source: str,
+    target: str | None,
+    *,
+    condition_key: str | None,
+    groupby: str | None,
+    use_rep: str | None,
+    split_key: str | None,
+) -> tuple[StoredFit, str | None]:
+    """Return two conditions in the form of a fit that has no maps, and the column of groups."""
+    if target is None:
+        raise ValueError(f"source={source!r} needs target=, the label of the treated cells.")
+    obs = obs_columns(adata)
+    labels = read_labels(obs[groupby], f"adata.obs[{groupby!r}]").names if groupby in obs else ()
+    if condition_key is None and all(matching([source, target], labels)):
+        # tl.hycnn_ot calls the column of the conditions groupby; there are no groups within one condition.
+        condition_key, groupby = groupby, None
+    names = ("source", "target", "condition_key")
+    condition_key, before, (after,) = find_conditions(obs, source, [target], condition_key, names)
+    rep = find_representation(adata, use_rep, None)
+    params = {} if split_key is None else {"split_key": split_key}
+    fit = StoredFit("", condition_key, before.label, slugs([after.label]), rep, params, {}, {}, {})
+    return fit, groupby
+
+
 def held_out_cells(
     adata: AnnData, fit: StoredFit, *, mask_obs: Mask | None, split_key: str | None
 ) -> tuple[_Chosen, list[str]]:
@@ -59,8 +98,12 @@ def held_out_cells(
         split_key = recorded
     if split_key is None and mask_obs is None:
         note = (
-            f"All cells are evaluated, also those that the fit {fit.key!r} was made from, which flatters it. To hold "
-            "cells out: sh.pp.split(adata), sh.pp.pca(adata, split_key='split'), sh.tl.hycnn_ot(..., "
+            "All cells are evaluated, and baselines are made from the same cells, which flatters them and every method "
+            "that has seen these cells. To hold cells out: sh.pp.split(adata), train on 'train' alone, and evaluate "
+            "again with split_key='split'."
+            if not fit.models
+            else f"All cells are evaluated, also those that the fit {fit.key!r} was made from, which flatters it. To "
+            "hold cells out: sh.pp.split(adata), sh.pp.pca(adata, split_key='split'), sh.tl.hycnn_ot(..., "
             "split_key='split'), and evaluate again."
         )
         return np.ones(adata.n_obs, dtype=bool), [note]
@@ -70,6 +113,8 @@ def held_out_cells(
         advice = " If the cells to evaluate on have no label, pass them as mask_obs."
         chosen = chosen & np.isin(np.arange(adata.n_obs), rows_of_split(adata.obs, split_key, TEST, advice))
 
+    if not fit.models:
+        return chosen, []
     notes = []
     parts = {"source": fit.source, **fit.targets}
     cells = {slug: labelled_cells(adata, fit.groupby, label) for slug, label in parts.items()}
@@ -124,6 +169,37 @@ class GroupLabels(NamedTuple):
     codes: Rows  # place of each cell's group among the names, (n_obs,); -1 where it has none
 
 
+def read_training(
+    adata: AnnData, fit: StoredFit, slug: str, chosen: _Chosen, labels: GroupLabels | None
+) -> tuple[Coordinates, Coordinates, NDArray[np.float64]]:
+    """Read what baselines are made from without a fit: source and target cells, (n, d) and (m, d), and weights, (m,).
+
+    These are the training cells of the split, else the cells that are not evaluated, else all. The weights give each
+    group of the target cells the share that it has among the source cells.
+    """
+    training = training_rows(adata, fit)
+    if "split_key" not in fit.params and not chosen[training].all():
+        training = training[~chosen[training]]
+    clouds: list[Coordinates] = []
+    groups: list[Rows] = []
+    for label in (fit.source, fit.targets[slug]):
+        rows = np.intersect1d(training, labelled_cells(adata, fit.groupby, label))
+        points = read_coordinates(adata, fit.rep, rows)
+        finite = is_finite(points)
+        if finite.sum() < MIN_CELLS:
+            raise ValueError(
+                f"Baselines are made from training cells, of which {label!r} has {finite.sum()}; {MIN_CELLS} are "
+                "needed. Evaluate fewer cells (mask_obs), or split the cells anew with sh.pp.split."
+            )
+        clouds.append(points[finite])
+        groups.append(np.full(finite.sum(), -1) if labels is None else labels.codes[rows[finite]])
+    before, after = (np.bincount(codes + 1) for codes in groups)
+    size = min(len(before), len(after))
+    shares = np.divide(before[:size], after[:size], out=np.zeros(size), where=after[:size] > 0)
+    weights = np.append(shares, np.zeros(len(after) - size))[groups[1] + 1]
+    return clouds[0], clouds[1], weights if weights.any() else np.ones(len(weights))
+
+
 def labels_to_score(
     adata: AnnData, fit: StoredFit, slugs: Sequence[str], groupby: str | None
 ) -> tuple[GroupLabels | None, list[str]]:
@@ -155,11 +231,14 @@ def headline_of(groups: Iterable[str]) -> str:
     return SAME_COMPOSITION if SAME_COMPOSITION in set(groups) else "all"
 
 
-def is_low(kept: Any, floor: Any) -> bool:
-    """Return whether a share of kept cells is clearly below its floor; both have a value, a low and a high end."""
+def is_low(kept: Any, replicate: Any) -> bool:
+    """Return whether a share of kept cells is clearly below another; both have a value, a low and a high end."""
     # Below by chance, or by less than one cell in twenty, is not worth a message.
     high = kept.high if np.isfinite(kept.high) else kept.value
-    return bool(kept.value < _MIN_KEPT * floor.value and high < (floor.low if np.isfinite(floor.low) else floor.value))
+    return bool(
+        kept.value < _MIN_KEPT * replicate.value
+        and high < (replicate.low if np.isfinite(replicate.low) else replicate.value)
+    )
 
 
 # ---- scores
@@ -179,7 +258,7 @@ def check_evaluation_slot(adata: AnnData, key: str) -> None:
 def evaluation_as_arrays(scores: pd.DataFrame) -> dict[str, NDArray[Any]]:
     """Return scores as plain arrays, which every file format holds."""
     arrays: dict[str, NDArray[Any]] = {name: scores[name].to_numpy(dtype=np.str_) for name in _LABELS}
-    arrays |= {name: scores[name].to_numpy() for name in (*_NUMBERS, _KEPT)}
+    arrays |= {name: scores[name].to_numpy() for name in (*_NUMBERS, *_ADDED)}
     by_target: Mapping[str, Mapping[str, list[float]]] = scores.attrs.get(_GAMMA, {})
     gammas = {(target, group): row for target, groups in by_target.items() for group, row in groups.items()}
     if gammas:
@@ -199,21 +278,22 @@ def read_evaluation(adata: AnnData, key: str) -> pd.DataFrame:
     content: Any = adata.uns[slot]
     if not isinstance(content, Mapping):
         raise _damaged(slot, f"is of type {type(content).__name__} instead of a dict")
-    lacking = [name for name in EVALUATION_COLUMNS if name not in content and name != _KEPT]
+    lacking = [name for name in EVALUATION_COLUMNS if name not in content and name not in _ADDED]
     if lacking:
         raise _damaged(slot, f"lacks {lacking}")
 
     columns = {name: _array(slot, name, content[name]) for name in EVALUATION_COLUMNS if name in content}
-    columns.setdefault(_KEPT, np.full(columns["value"].shape, np.nan))
+    columns = {name: np.full(columns["value"].shape, np.nan) for name in _ADDED} | columns
     shapes = {name: column.shape for name, column in columns.items()}
     if len(set(shapes.values())) != 1 or columns["value"].ndim != 1 or not len(columns["value"]):
         raise _damaged(slot, f"has no rows, or columns of different shapes ({shapes})")
-    for name in (*_NUMBERS, _KEPT):
+    for name in (*_NUMBERS, *_ADDED):
         if columns[name].dtype.kind not in "fiu":
             raise _damaged(slot, f"has {name!r} of dtype {columns[name].dtype} instead of numbers")
     # Strings come back from files as objects, or of a dtype that casts to no other.
     labels = {name: [str(label) for label in columns[name].tolist()] for name in _LABELS}
-    table = pd.DataFrame({**columns, **labels})
+    labels["method"] = [_RENAMED.get(method, method) for method in labels["method"]]
+    table = pd.DataFrame({**columns, **labels})[list(EVALUATION_COLUMNS)]
 
     # Bandwidths by target and group; scores of older versions have none.
     gammas: dict[str, dict[str, list[float]]] = {}

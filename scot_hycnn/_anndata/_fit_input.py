@@ -13,7 +13,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scot_hycnn._warn import warn
+from scot_hycnn._warn import counted, joined, warn
 
 from ._conditions import (
     Condition,
@@ -21,9 +21,7 @@ from ._conditions import (
     Rows,
     codes_of_groups,
     column_of,
-    counted,
     find_conditions,
-    joined,
     labelled_rows,
     listed_labels,
     mask_rows,

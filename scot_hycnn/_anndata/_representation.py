@@ -13,9 +13,9 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scot_hycnn._warn import warn
+from scot_hycnn._warn import counted, warn
 
-from ._conditions import Rows, counted, did_you_mean, listed
+from ._conditions import Rows, did_you_mean, listed
 from ._schema import layer_names
 
 Coordinates = NDArray[np.floating[Any]]  # (cells, dimensions)

@@ -10,19 +10,9 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scot_hycnn._warn import warn
+from scot_hycnn._warn import counted, joined, warn
 
-from ._conditions import (
-    Mask,
-    Rows,
-    codes_of_groups,
-    counted,
-    joined,
-    labelled_rows,
-    listed,
-    listed_labels,
-    mask_rows,
-)
+from ._conditions import Mask, Rows, codes_of_groups, labelled_rows, listed, listed_labels, mask_rows
 from ._representation import (
     Coordinates,
     Representation,

@@ -54,7 +54,7 @@ def evaluate(
     config: Config = None,
     **options: Any,
 ) -> None:
-    """Score a fit on held-out cells, beside baselines and floor, and print the scores."""
+    """Score a fit or other predictions on held-out cells, beside baselines and a replicate, and print the scores."""
     from scot_hycnn import get, tl
     from scot_hycnn._anndata import _files
 
@@ -63,6 +63,15 @@ def evaluate(
     if output is not None:
         _files.check_writable(output, overwrite=overwrite)
     adata = _files.read_file(file)
+    if "predictions" in options:
+        # Names of layers and keys of obsm, or files, each named without its suffix.
+        paths = {name: Path(name) for name in options["predictions"]}
+        options["predictions"] = {
+            path.stem if path.suffix in (".h5ad", ".zarr") else name: _files.read_file(path)
+            if path.suffix in (".h5ad", ".zarr")
+            else name
+            for name, path in paths.items()
+        }
     tl.evaluate(adata, **options)
     if output is not None:
         _files.write_file(adata, output, overwrite=overwrite)

@@ -58,10 +58,12 @@ def scores_in_print(adata: Any, key: str, scores: Any) -> str:
     from scot_hycnn.pl._evaluation import without_twin
     from scot_hycnn.report import verdict
 
-    fit, parts = read_fit(adata, key), []
+    parts = []
     for target, rows in scores.groupby("target", sort=False):
-        said = verdict(fit.models[fit.slug(target)]["validation"], rows, evaluate="scot-hycnn evaluate")
-        parts.append(f"{target}: {said['headline']}.")
+        if (rows["method"] == "hycnn_ot").any() and key in adata.uns:
+            fit = read_fit(adata, key)
+            said = verdict(fit.models[fit.slug(target)]["validation"], rows, evaluate="scot-hycnn evaluate")
+            parts.append(f"{target}: {said['headline']}.")
         methods = without_twin(rows)
         headline = headline_of(rows["group"])
         of_all = methods[methods["group"] == headline]

@@ -37,6 +37,6 @@ def evaluation(adata: AnnData, key: str = "hycnn_ot") -> pd.DataFrame:
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", mask_obs=train, n_pcs=5, potential="gaussian")
     >>> sh.tl.evaluate(adata, mask_obs=~train, n_bootstrap=20)
     >>> sh.get.evaluation(adata)["method"].unique().tolist()
-    ['identity', 'mean_shift', 'gaussian', 'hycnn_ot', 'floor']
+    ['identity', 'mean_shift', 'gaussian', 'hycnn_ot', 'replicate', 'ceiling']
     """
     return read_evaluation(adata, key)

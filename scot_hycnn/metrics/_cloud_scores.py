@@ -12,7 +12,7 @@ from ._checks import Samples
 from ._mmd import mean_rbf
 from ._moments import precision_of
 from ._pairwise import Elementwise, row_blocks, squared_distances
-from ._resampling import FLOOR, Codes, Resampling, Scores, Strata, Sums, draw_splits, in_shares, with_mean
+from ._resampling import REPLICATE, CloudDraws, Codes, Resampling, Scores, Sums, draw_splits, in_shares, with_mean
 from ._sinkhorn_divergence import default_epsilon, entropic_between, entropic_within
 from ._w2 import exact_coupling
 
@@ -28,7 +28,7 @@ _FACTORS = np.array([4.0, 2.0, 1.0, 0.5, 0.25])
 
 def bandwidths(y: Samples, draws: Resampling) -> Samples:
     """Return the gammas of the MMD, shape (5,), or (0,) if all observed cells ``y`` are equal up to rounding."""
-    cells = y[draws.target_order[:MAX_MMD]] - np.median(y, axis=0)
+    cells = y[draws.target.order[:MAX_MMD]] - np.median(y, axis=0)
     squared = squared_distances(cells, cells)
     positive = squared[squared > 0]  # equal cells have no distance to compare others with
     if not len(positive) or default_epsilon(y) == 0:
@@ -40,26 +40,24 @@ def bandwidths(y: Samples, draws: Resampling) -> Samples:
 def cloud_scores(
     points: Mapping[str, Samples], y: Samples, draws: Resampling, *, gammas: Samples, with_w2: bool
 ) -> Scores:
-    """Return the scores of each method's predicted cells (n, d), and of the floor, against observed cells (m, d)."""
+    """Return the scores of each method's predicted cells (k, d), and of a replicate, against observed cells (m, d)."""
     scores = _trace_ratios(points, y, draws)
     epsilon = default_epsilon(y) or 1.0  # for cells that are all equal, any number
     # Products of coordinates far from 0 would lose the digits of distances, and one far cell moves no median.
     origin = np.median(y, axis=0)
-    y, strata = y - origin, draws.strata
+    y = y - origin
     # Couplings take no weights: groups get their shares by the choice of cells, so that each half has enough of each.
-    halves = np.bincount(strata.target) // 2
-    n_coupled = int(min(MAX_COUPLED, len(draws.source_order), (halves / strata.shares).min()))
-    first_x, first_y = draws.source_order[:MAX_ENERGY], draws.target_order[:MAX_ENERGY]
-    codes = strata.source[first_x], strata.target[first_y]
-    shares = tuple(_shares_among(strata, codes[0][:size], codes[1][:size]) for size in (MAX_ENERGY, MAX_MMD))
+    halves = np.bincount(draws.target.codes) // 2
+    n_coupled = int(min(MAX_COUPLED, len(draws.source.order), (halves / draws.shares).min()))
+    sampled = [of.codes[of.order] for of in (draws.source, draws.target)]
+    shares = tuple(_shares_among(draws.shares, *(codes[:size] for codes in sampled)) for size in (MAX_ENERGY, MAX_MMD))
     cloud = partial(_Cloud, shares=shares, n_coupled=n_coupled, epsilon=epsilon, gammas=gammas)
-    observed = cloud(y[first_y], draws.target[:, first_y], codes[1])
+    observed = cloud(y, draws.target)
     for method, x in points.items():
-        predicted = cloud(x[first_x] - origin, draws.source[:, first_x], codes[0])
-        for metric, replicates in _compare(predicted, observed, epsilon, gammas, with_w2=with_w2).items():
-            scores[method, metric] = replicates
-    # The floor: halves of the observed cells, in a random order.
-    rng, y, ordered = np.random.default_rng(draws.seed), y[draws.target_order], strata.target[draws.target_order]
+        of_method = _compare(cloud(x - origin, draws.of(method)), observed, epsilon, gammas, with_w2=with_w2)
+        scores |= {(method, metric): values for metric, values in of_method.items()}
+    # The replicate: halves of the observed cells, in a random order.
+    rng, y, ordered = np.random.default_rng(draws.seed), y[draws.target.order], sampled[1]
     # MMD² is the energy distance for 1 - k in place of the distance.
     distances: dict[str, tuple[int, Elementwise]] = {
         "energy_distance": (MAX_ENERGY, np.sqrt),
@@ -67,34 +65,39 @@ def cloud_scores(
     }
     for metric, (max_cells, distance) in distances.items():
         some = ordered[: 2 * max_cells]
-        among = _shares_among(strata, some)
+        among = _shares_among(draws.shares, some)
         values = _energy_of_halves(y[: 2 * max_cells], draw_splits(some, rng), distance, some, among)
         # The mean over all splits is exactly 0: every mean over pairs of different cells has the same expected value.
-        scores[FLOOR, metric] = np.append(0.0 if np.isfinite(values).all() else np.nan, values)
-    return scores | _coupled_halves(y, ordered, strata, n_coupled=n_coupled, epsilon=epsilon, rng=rng, with_w2=with_w2)
+        scores[REPLICATE, metric] = np.append(0.0 if np.isfinite(values).all() else np.nan, values)
+    return scores | _coupled_halves(
+        y, ordered, draws.shares, n_coupled=n_coupled, epsilon=epsilon, rng=rng, with_w2=with_w2
+    )
 
 
-def _shares_among(strata: Strata, *clouds: Codes) -> Samples:
+def _shares_among(shares: Samples, *clouds: Codes) -> Samples:
     """Return the shares of the groups that have enough cells in all of these samples, 0 for the others."""
-    if len(strata.shares) == 1:
-        return strata.shares
-    counts = [np.bincount(codes, minlength=len(strata.shares)) for codes in clouds]
-    shares = np.where(np.min(counts, axis=0) >= _MIN_IN_SAMPLE, strata.shares, 0.0)
+    if len(shares) == 1:
+        return shares
+    counts = [np.bincount(codes, minlength=len(shares)) for codes in clouds]
+    shares = np.where(np.min(counts, axis=0) >= _MIN_IN_SAMPLE, shares, 0.0)
     return np.asarray(shares / shares.sum())
 
 
 def _trace_ratios(points: Mapping[str, Samples], y: Samples, draws: Resampling) -> Scores:
     """Return the trace ratios of all cells; NaN where the observed cells have no variance."""
     precision = precision_of(y)
-    weights = draws.strata.weights
-    observed = Sums.of(draws.target * weights, y, precision=precision)
+    weights = draws.target.weights
+    observed = Sums.of(draws.target.counts * weights, y, precision=precision)
     halves = Sums.of(draws.splits * weights, y, precision=precision)
-    compared = {method: (Sums.of(draws.source, x, precision=precision), observed) for method, x in points.items()}
+    compared = {
+        method: (Sums.of(draws.of(method).counts * draws.of(method).weights, x, precision=precision), observed)
+        for method, x in points.items()
+    }
     scores = {}
-    for method, sums in (compared | {FLOOR: (halves, observed[:1].without(halves))}).items():
+    for method, sums in (compared | {REPLICATE: (halves, observed[:1].without(halves))}).items():
         a, b = (each.moments().total_variance() for each in sums)
         ratio = np.divide(a, b, out=np.full(len(a), np.nan), where=b > 0)
-        scores[method, "trace_ratio"] = with_mean(ratio) if method == FLOOR else ratio
+        scores[method, "trace_ratio"] = with_mean(ratio) if method == REPLICATE else ratio
     return scores
 
 
@@ -104,14 +107,15 @@ class _Cloud:
     def __init__(
         self,
         points: Samples,
-        counts: Samples,
-        codes: Codes,
+        draws: CloudDraws,
         *,
         shares: tuple[Samples, ...],
         n_coupled: int,
         epsilon: float,
         gammas: Samples,
     ) -> None:
+        first = draws.order[:MAX_ENERGY]
+        points, counts, codes = points[first], draws.counts[:, first], draws.codes[first]
         self.points, self.counts = points, counts
         self.weights = _weights(counts, codes, shares[0])
         self.first_weights = _weights(counts[:, :MAX_MMD], codes[:MAX_MMD], shares[1])
@@ -125,9 +129,13 @@ class _Cloud:
 def _compare(x: _Cloud, y: _Cloud, epsilon: float, gammas: Samples, *, with_w2: bool) -> dict[str, Samples]:
     """Return energy distance, MMD², Sinkhorn divergence and W2² of predicted cells x, shape (replicates,)."""
     squared = squared_distances(x.points, y.points)
-    n = len(x.potential)
+    n = len(y.potential)
     unlike = 1 - mean_rbf(squared[:MAX_MMD, :MAX_MMD], gammas)
     scores = {"mmd": 2 * _mean_between(unlike, x.first_weights, y.first_weights) - x.kernel - y.kernel}
+    between = _mean_between(np.sqrt(squared), x.weights, y.weights)
+    scores = {"energy_distance": 2 * between - x.distance - y.distance, **scores}
+    if len(x.potential) < n:  # fewer cells than the others have would raise the next two
+        return scores
     # Replicates of the next two hold the dual potentials fixed, which is exact to first order in the counts (envelope
     # theorem): del Barrio & Loubes (2019), Ann. Probab. 47, 926-951. To solve again would be biased upwards, because a
     # replicate has fewer different cells.
@@ -137,8 +145,7 @@ def _compare(x: _Cloud, y: _Cloud, epsilon: float, gammas: Samples, *, with_w2: 
     if with_w2:
         _, u, v = exact_coupling(squared[:n, :n])
         scores["w2_squared"] = x_first @ u + y_first @ v
-    between = _mean_between(np.sqrt(squared, out=squared), x.weights, y.weights)
-    return {"energy_distance": 2 * between - x.distance - y.distance, **scores}
+    return scores
 
 
 def _weights(counts: Samples, codes: Codes, shares: Samples) -> Samples:
@@ -200,7 +207,7 @@ def _quadratic(cells: Samples, weights: Samples, distance: Elementwise) -> Sampl
 def _coupled_halves(
     y: Samples,
     codes: Codes,
-    strata: Strata,
+    shares: Samples,
     *,
     n_coupled: int,
     epsilon: float,
@@ -212,7 +219,7 @@ def _coupled_halves(
     values, potentials = np.empty((2, N_COUPLED_SPLITS)), np.zeros((2, len(y)))
     n_drawn = np.zeros(len(y))
     for split in range(N_COUPLED_SPLITS):
-        drawn = in_shares(rng.permutation(len(y)), codes, strata)[: 2 * n_coupled]
+        drawn = in_shares(rng.permutation(len(y)), codes, shares)[: 2 * n_coupled]
         halves = y[drawn[:n_coupled]], y[drawn[n_coupled:]]
         within = [entropic_within(squared_distances(half, half), epsilon) for half in halves]
         dual = [np.concatenate(entropic_between(*halves, epsilon)) - np.concatenate(within)]
@@ -232,5 +239,5 @@ def _coupled_halves(
         mean, spread = of_splits.mean(), float(of_splits.var(ddof=1))
         # The splits get so much more variance around their mean.
         factor = np.sqrt(1 + variance / spread) if spread > 0 else 1.0
-        scores[FLOOR, metric] = with_mean(mean + (of_splits - mean) * factor)
+        scores[REPLICATE, metric] = with_mean(mean + (of_splits - mean) * factor)
     return scores

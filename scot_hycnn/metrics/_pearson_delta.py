@@ -43,8 +43,11 @@ def pearson_delta(predicted: ArrayLike, observed: ArrayLike, control: ArrayLike)
     return float(correlation_of_changes(*map(moments_of, cells)))
 
 
-def correlation_of_changes(predicted: Moments, observed: Moments, control: Moments) -> Samples:
-    """Return the correlation over genes of the two changes of the mean, shape (...,)."""
-    rounding, of_observed = predicted.rounding + control.rounding, observed.rounding + control.rounding
+def correlation_of_changes(
+    predicted: Moments, observed: Moments, control: Moments, of_observed: Moments | None = None
+) -> Samples:
+    """Return the correlation over genes of two changes of the mean, (...,); the second may have its own control."""
+    other = control if of_observed is None else of_observed
+    rounding, other_rounding = predicted.rounding + control.rounding, observed.rounding + other.rounding
     change = difference(predicted.mean, control.mean, rounding)
-    return pearson(change, difference(observed.mean, control.mean, of_observed), rounding, of_observed)
+    return pearson(change, difference(observed.mean, other.mean, other_rounding), rounding, other_rounding)

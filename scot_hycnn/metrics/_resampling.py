@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,18 +12,19 @@ from scipy.special import stdtrit
 from ._checks import Samples
 from ._moments import FLOAT32, FLOAT64, Moments, exact_mean
 
-FLOOR = "floor"
+# One half of the observed cells, scored against the other; and what the true means are expected to score.
+REPLICATE, CEILING = "replicate", "ceiling"
 N_SPLITS = 100
 
 Codes = NDArray[np.intp]  # number of the group of each cell, from 0
 
-# Method and metric to the value, and its replicates after it; for the floor, the mean over splits and those.
+# Method and metric to the value, and those of the bootstrap after it; for the replicate, the mean and those of splits.
 Scores = dict[tuple[str, str], Samples]
 
 
 @dataclass(frozen=True)
 class Strata:
-    """Groups of cells, whose shares are made those of the source cells in both clouds; one group changes nothing."""
+    """Groups of cells, whose shares are made those of the source cells in every cloud; one group changes nothing."""
 
     source: Codes  # group of each source cell, (n,)
     target: Codes  # the same, (m,)
@@ -38,53 +40,91 @@ class Strata:
         sizes = np.bincount(self.source)
         return np.asarray(sizes / sizes.sum())
 
-    @property
-    def weights(self) -> Samples:
-        """Weights of the target cells with which the groups have these shares, (m,); they sum to m."""
-        return (self.shares * len(self.target) / np.bincount(self.target))[self.target]
+
+@dataclass(frozen=True)
+class CloudDraws:
+    """Random numbers of n cells of one cloud."""
+
+    codes: Codes  # group of each cell, (n,)
+    counts: Samples  # how often the bootstrap draws each cell, (1 + draws, n)
+    order: NDArray[np.intp]  # of the first cells of any number, groups have their shares
+    weights: Samples  # with which the groups have their shares, (n,); they sum to n
+
+    @classmethod
+    def draw(
+        cls, codes: Codes, shares: Samples, n_bootstrap: int, orders: np.random.Generator, draws: np.random.Generator
+    ) -> CloudDraws:
+        """Draw the order and the bootstrap, which has as many cells of each group as there are."""
+        # Row 0 draws every cell once, so that row 0 of every statistic is its value on the sample.
+        counts = np.ones((1 + n_bootstrap, len(codes)))
+        groups = [np.flatnonzero(codes == group) for group in np.unique(codes)]
+        for row in counts[1:]:
+            for group in groups:
+                row[group] = np.bincount(draws.integers(len(group), size=len(group)), minlength=len(group))
+        weights = (shares * len(codes) / np.bincount(codes, minlength=len(shares)))[codes]
+        return cls(codes, counts, in_shares(orders.permutation(len(codes)), codes, shares), weights)
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """Random numbers of one evaluation of n source and m target cells."""
+    """Random numbers of one evaluation of source and target cells, and of predicted cells that are no source cells."""
 
-    source: Samples  # counts of the bootstrap, (replicates, n)
-    target: Samples  # the same, (replicates, m)
-    source_order: NDArray[np.intp]  # of the first cells of any number, groups have their shares
-    target_order: NDArray[np.intp]
+    source: CloudDraws
+    target: CloudDraws
     splits: NDArray[np.bool_]  # which target cells are in the first half, (splits, m)
+    source_splits: NDArray[np.bool_]  # which source cells are, (splits, n)
     seed: int  # of halves of fewer cells
-    strata: Strata
+    shares: Samples  # of the groups
+    others: dict[str, CloudDraws]  # by method
 
     @classmethod
-    def draw(cls, strata: Strata, n_bootstrap: int, rng: np.random.Generator) -> Resampling:
+    def draw(
+        cls, strata: Strata, n_bootstrap: int, rng: np.random.Generator, others: Mapping[str, Codes] | None = None
+    ) -> Resampling:
         """Draw the orders and splits, which do not depend on ``n_bootstrap``, and the bootstrap, all within groups."""
         orders, splits, bootstrap = (np.random.default_rng(seed) for seed in rng.integers(2**63, size=3))
-        source, target = (_bootstrap(codes, n_bootstrap, bootstrap) for codes in (strata.source, strata.target))
-        source_order, target_order = (
-            in_shares(orders.permutation(len(codes)), codes, strata) for codes in (strata.source, strata.target)
-        )
+        shares, of_others = strata.shares, int(rng.integers(2**63))
+        source = CloudDraws.draw(strata.source, shares, n_bootstrap, orders, bootstrap)
+        # Exactly 1: source cells have these shares as they are.
+        source = replace(source, weights=np.ones(len(source.codes)))
+        target = CloudDraws.draw(strata.target, shares, n_bootstrap, orders, bootstrap)
         of_target = draw_splits(strata.target, splits)
-        return cls(source, target, source_order, target_order, of_target, int(splits.integers(2**63)), strata)
+        seed = int(splits.integers(2**63))
+        drawn = {}
+        for method, codes in ({} if others is None else others).items():
+            # Each method has the same seed, so that its scores do not depend on which others are scored.
+            of_order, of_bootstrap = (np.random.default_rng([of_others, i]) for i in range(2))
+            drawn[method] = CloudDraws.draw(codes, shares, n_bootstrap, of_order, of_bootstrap)
+        return cls(source, target, of_target, draw_splits(strata.source, splits), seed, shares, drawn)
+
+    def of(self, method: str) -> CloudDraws:
+        """Return the random numbers of the predicted cells of a method: those of the source cells, or its own."""
+        return self.others.get(method, self.source)
+
+    def counts(self, method: str, *, halves: str | None) -> Samples:
+        """Return the weighted counts of a method's cells, by replicate, then those of two halves of the source cells.
+
+        ``halves`` are those of the splits of the ``'sample'``, or also those of one split for each draw of the
+        ``'bootstrap'``, or None.
+        """
+        drawn = self.of(method)
+        counts = drawn.counts * drawn.weights
+        if halves is None:
+            return counts
+        others = counts[1:] if halves == "bootstrap" else counts[:0]
+        each = np.append(np.repeat(counts[:1], N_SPLITS, axis=0), others, axis=0)
+        if method in self.others:  # they share no source cells
+            return np.concatenate([counts, each, each])
+        splits = np.append(self.source_splits, self.source_splits[np.arange(len(others)) % N_SPLITS], axis=0)
+        return np.concatenate([counts, each * splits, each * ~splits])
 
 
-def _bootstrap(codes: Codes, n_bootstrap: int, rng: np.random.Generator) -> Samples:
-    """Return how often each cell is drawn, (replicates, n), with as many cells of each group as there are."""
-    # Row 0 draws every cell once, so that row 0 of every statistic is its value on the sample.
-    counts = np.ones((1 + n_bootstrap, len(codes)))
-    groups = [np.flatnonzero(codes == group) for group in np.unique(codes)]
-    for row in counts[1:]:
-        for group in groups:
-            row[group] = np.bincount(rng.integers(len(group), size=len(group)), minlength=len(group))
-    return counts
-
-
-def in_shares(order: NDArray[np.intp], codes: Codes, strata: Strata) -> NDArray[np.intp]:
+def in_shares(order: NDArray[np.intp], codes: Codes, shares: Samples) -> NDArray[np.intp]:
     """Return the cells in an order in which groups have their shares among the first cells, until one is used up."""
     ranks = np.empty(len(order))
-    for group in range(len(strata.shares)):
+    for group in range(len(shares)):
         members = codes[order] == group
-        ranks[members] = (np.arange(members.sum()) + 0.5) / strata.shares[group]
+        ranks[members] = (np.arange(members.sum()) + 0.5) / shares[group]
     return order[np.argsort(ranks, kind="stable")]
 
 
@@ -104,7 +144,7 @@ def with_mean(splits: Samples) -> Samples:
     return np.append(finite.mean() if len(finite) else np.nan, splits)
 
 
-def interval(replicates: Samples, lowest: float, highest: float, *, of_floor: bool) -> tuple[float, float, float]:
+def interval(replicates: Samples, lowest: float, highest: float, *, of_replicate: bool) -> tuple[float, float, float]:
     """Return the value and its 95 % interval within the range of the statistic; NaN where there is no interval."""
     value, others = float(np.clip(replicates[0], lowest, highest)), replicates[1:][np.isfinite(replicates[1:])]
     if not np.isfinite(value) or len(others) < 2:
@@ -112,7 +152,7 @@ def interval(replicates: Samples, lowest: float, highest: float, *, of_floor: bo
     # Of the bootstrap, the standard interval (Efron & Tibshirani 1993, An introduction to the bootstrap, ch. 13).
     # Quantiles would be off: resampling adds noise to every mean, which lowers correlations and overlaps of genes.
     width = 1.96
-    if of_floor:
+    if of_replicate:
         # Where one more split is expected: the prediction interval of a normal distribution, with Student's t because
         # spread and mean are estimated.
         width = float(stdtrit(len(others) - 1, 0.975)) * np.sqrt(1 + 1 / len(others))
@@ -154,7 +194,7 @@ class Sums:
             n_cells=self.n_cells + other.n_cells,
         )
 
-    def __getitem__(self, rows: slice) -> Sums:
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> Sums:
         """Return the sums of some replicates."""
         return replace(self, weight=self.weight[rows], first=self.first[rows], second=self.second[rows])
 

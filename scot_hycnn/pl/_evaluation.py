@@ -14,14 +14,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from scot_hycnn._anndata._conditions import as_labels, listed, matching
-from scot_hycnn._anndata._evaluation_input import SAME_COMPOSITION, headline_of, read_evaluation
+from scot_hycnn._anndata._evaluation_input import REPLICATE, SAME_COMPOSITION, headline_of, read_evaluation
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import read_fit
 
 from ._figure import PLAIN, check_number, check_one_panel, entitle, figure_of, grid, show_or_return
 
-FLOOR = "floor"
 _EXPLAINED = (
     "lines: 95 % intervals over cells; grey: replicate, one half of the observed cells against the other, and where "
     "95 % of such halves lie"
@@ -36,7 +35,7 @@ METHODS = {
     "hycnn_ot = gaussian": ("HyCNN-OT = Gaussian map", "#D55E00"),
 }
 _OTHER_COLORS = ("#009E73", "#E69F00", "#56B4E9", "#F0E442")
-_FLOOR_GREY, _FLOOR_LINE = "#BDBDBD", "#707070"
+_REPLICATE_GREY, _REPLICATE_LINE = "#BDBDBD", "#707070"
 # Metrics of which the first four are drawn if the user names none: closeness of distributions, groups that are kept,
 # changes of means, spread, means.
 _DEFAULT_METRICS = ("energy_distance", "kept_group", "pearson_delta", "trace_ratio", "r2_mean")
@@ -78,8 +77,8 @@ def evaluation(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw the scores of :func:`scot_hycnn.tl.evaluate`: methods with their intervals, and a replicate in grey.
 
-    The replicate, or floor, is one half of the observed cells, scored against the other: no prediction is expected to
-    be better. Its band is where 95 % of such halves score.
+    The replicate is one half of the observed cells, scored against the other half: no prediction is expected to be
+    better. Its band is where 95 % of such halves score.
     If scores differ by orders of magnitude, the axis is linear around 0 and logarithmic beyond. A fit that kept the
     Gaussian map is drawn once, and its name says so.
 
@@ -147,9 +146,9 @@ def evaluation(
     sizes: _Sizes = {group: (n, m) for group, (n, m) in zip(table["group"], numbers, strict=True)}
     check_one_panel(ax, len(metrics), f"metrics={list(metrics)}")
     check_number(len(groups), f"group={group!r}")
-    others = [method for method in methods if method not in (FLOOR, *METHODS)]
+    others = [method for method in methods if method not in (REPLICATE, *METHODS)]
     spare = {name: (name.replace("_", " "), _OTHER_COLORS[i % len(_OTHER_COLORS)]) for i, name in enumerate(others)}
-    styles = {method: (METHODS | spare)[method] for method in methods if method != FLOOR}
+    styles = {method: (METHODS | spare)[method] for method in methods if method != REPLICATE}
     height = 1.2 + len(groups) * (0.2 + 0.22 * len(styles) if len(groups) > 1 else 0.34 * len(styles))
     figure, axes = (None, [ax]) if ax is not None else grid(len(metrics), n_cols, (2.6, height))
     for i, (panel, metric) in enumerate(zip(axes, metrics, strict=True)):
@@ -236,19 +235,21 @@ def _known(table: pd.DataFrame, column: str, values: Sequence[Hashable]) -> list
 
 
 def _draw(ax: Axes, scores: _Scores, sizes: _Sizes, styles: dict[str, tuple[str, str]]) -> None:
-    """Draw the methods of each group from top to bottom, and the floor of the group behind them."""
+    """Draw the methods of each group from top to bottom, and the replicate of the group behind them."""
     groups = list(sizes)
     # Between groups one place stays free.
     step = len(styles) + (1 if len(groups) > 1 else 0)
     small: dict[str, Any] = {"ha": "center", "fontsize": "x-small", "textcoords": "offset points"}
     for i, group in enumerate(groups):
         top, bottom = i * step - 0.5, i * step + len(styles) - 0.5
-        if (group, FLOOR) in scores:
-            floor = scores[group, FLOOR]
-            ax.fill_betweenx([top, bottom], floor.low, floor.high, color=_FLOOR_GREY, alpha=0.6, linewidth=0)
-            ax.vlines(floor.value, top, bottom, color=_FLOOR_LINE, linewidth=1)
+        if (group, REPLICATE) in scores:
+            replicate = scores[group, REPLICATE]
+            ax.fill_betweenx(
+                [top, bottom], replicate.low, replicate.high, color=_REPLICATE_GREY, alpha=0.6, linewidth=0
+            )
+            ax.vlines(replicate.value, top, bottom, color=_REPLICATE_LINE, linewidth=1)
             if i == 0:
-                ax.annotate("replicate", (floor.value, top), (0, 1), color=_FLOOR_LINE, **small)
+                ax.annotate("replicate", (replicate.value, top), (0, 1), color=_REPLICATE_LINE, **small)
         for y, (method, (_, color)) in enumerate(styles.items(), start=i * step):
             score = scores.get((group, method))
             if score is None:
@@ -278,7 +279,7 @@ def _scale(ax: Axes, scores: _Scores) -> None:
     sizes = [
         np.nanmax(np.abs([score.value, score.low, score.high])) for score in scores.values() if np.isfinite(score.value)
     ]
-    # The floor, or a score that is nearly as good, has to be seen in full with its interval.
+    # The replicate, or a score that is nearly as good, has to be seen in full with its interval.
     if not sizes or not 0 < _WIDE * min(sizes) < max(sizes):
         return
     first, last = round(np.log10(min(sizes))), int(np.floor(np.log10(max(sizes))))

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from scanpy import logging as logg
 from scipy import sparse
 
-from scot_hycnn._anndata._conditions import Mask, booleans, column_of, joined
+from scot_hycnn._anndata._conditions import Mask, booleans, column_of
 from scot_hycnn._anndata._fit_input import fingerprint, training_rows
 from scot_hycnn._anndata._representation import dense_array
 from scot_hycnn._anndata._schema import check_key, layer_names
 from scot_hycnn._anndata._write import claim, commit
+from scot_hycnn._warn import joined
 
 _Matrix = Any  # (cells, genes), an array or a sparse matrix
 

@@ -13,18 +13,11 @@ from numpy.typing import NDArray
 from scanpy import logging as logg
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold
 
-from scot_hycnn._anndata._conditions import (
-    as_labels,
-    column_of,
-    counted,
-    labelled_rows,
-    listed,
-    listed_labels,
-    read_labels,
-)
+from scot_hycnn._anndata._conditions import as_labels, column_of, labelled_rows, listed, listed_labels, read_labels
 from scot_hycnn._anndata._fit_input import TEST, TRAIN
 from scot_hycnn._anndata._schema import check_key
 from scot_hycnn._anndata._write import claim, commit
+from scot_hycnn._warn import counted
 
 _Codes = NDArray[np.intp]  # (cells,), numbers 0, 1 ... of groups or strata
 _Rows = NDArray[np.intp]

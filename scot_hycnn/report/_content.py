@@ -10,11 +10,11 @@ import pandas as pd
 from anndata import AnnData
 
 import scot_hycnn
-from scot_hycnn._anndata._conditions import counted
-from scot_hycnn._anndata._evaluation_input import SAME_COMPOSITION, headline_of, read_evaluation
+from scot_hycnn._anndata._evaluation_input import REPLICATE, SAME_COMPOSITION, headline_of, read_evaluation
 from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results
-from scot_hycnn.pl._evaluation import FLOOR, METHODS, metric_in_print, name_of_evaluated, without_twin
+from scot_hycnn._warn import counted
+from scot_hycnn.pl._evaluation import METHODS, metric_in_print, name_of_evaluated, without_twin
 from scot_hycnn.pl._figure import which_cells
 from scot_hycnn.pl._history import validation_cells
 from scot_hycnn.pl._labels import OBSERVED, PREDICTED, SOURCE
@@ -108,7 +108,7 @@ def content(
         "evaluate": evaluate,
         "metrics": {} if table is None else {name: list(metric_in_print(name)) for name in table["metric"].unique()},
         "methods": {name: list(style) for name, style in METHODS.items()},
-        "floor": FLOOR,
+        "replicate": REPLICATE,
         "targets": sections,
         "parameters": _parameters(fit),
         # The versions of the packages when the map was fitted, and that of this package now.

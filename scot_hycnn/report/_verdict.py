@@ -10,16 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from scot_hycnn._anndata._evaluation_input import SAME_COMPOSITION, headline_of, is_low
-from scot_hycnn.pl._evaluation import FLOOR
+from scot_hycnn._anndata._evaluation_input import REPLICATE, SAME_COMPOSITION, headline_of, is_low
+from scot_hycnn._warn import SIGNIFICANT, joined
 
 _OURS, _NOTHING, _GAUSSIAN = "hycnn_ot", "identity", "gaussian"
 # The simple answers that a prediction has to beat, the first one above all.
 _SIMPLE = {_NOTHING: "no change", "mean_shift": "a shift of the mean", _GAUSSIAN: "the Gaussian map"}
 # After fewer steps it means nothing that networks are not better than the Gaussian map; the default is 250 or more.
 _FEW_STEPS = 125
-# A fit whose p value of no change is larger has seen no response.
-_SIGNIFICANT = 0.05
 _MAX_NAMES, _MAX_IN_HEADLINE = 10, 3
 # What a replicate is, where it is named first.
 _REPLICATE = "a replicate (one half of the observed cells, compared with the other half)"
@@ -108,13 +106,13 @@ class _Distances:
         difference = self.difference(method, other)
         return difference.sign if difference.has_interval or not self.has_intervals else 0
 
-    def is_at_floor(self, method: str) -> bool:
+    def is_at_replicate(self, method: str) -> bool:
         """Return whether a method may be as near as one half of the observed cells is to the other."""
-        if FLOOR not in self.scores:
+        if REPLICATE not in self.scores:
             return False
-        score, floor = self.scores[method], self.scores[FLOOR]
+        score, replicate = self.scores[method], self.scores[REPLICATE]
         low = score.low if score.has_interval else score.value
-        return low <= (floor.high if floor.has_interval else floor.value)
+        return low <= (replicate.high if replicate.has_interval else replicate.value)
 
     def kind(self) -> _Kind:
         """Decide whether the prediction is nearer than no change, then as near as a replicate, else what is seen."""
@@ -122,21 +120,21 @@ class _Distances:
         if to_nothing < 0:
             if 1 in [self.compare(_OURS, name) for name in self.rivals]:
                 return _Kind.BEATEN
-            return _Kind.REPLICATE if self.is_at_floor(_OURS) else _Kind.SHORT
-        if self.is_at_floor(_NOTHING) and not self.response_seen:
+            return _Kind.REPLICATE if self.is_at_replicate(_OURS) else _Kind.SHORT
+        if self.is_at_replicate(_NOTHING) and not self.response_seen:
             return _Kind.MOVED_AWAY if to_nothing > 0 else _Kind.NO_RESPONSE
         return _Kind.FARTHER if to_nothing > 0 else _Kind.UNCLEAR
 
     @property
     def responds(self) -> bool:
         """Whether the cells respond, as far as the scores can show it."""
-        is_clear = FLOOR in self.scores and not self.is_at_floor(_NOTHING)
+        is_clear = REPLICATE in self.scores and not self.is_at_replicate(_NOTHING)
         return is_clear or self.response_seen or self.compare(_OURS, _NOTHING) < 0
 
     @property
-    def is_above_floor(self) -> bool:
+    def is_above_replicate(self) -> bool:
         """Whether the prediction is clearly farther than a replicate."""
-        return FLOOR in self.scores and not self.is_at_floor(_OURS)
+        return REPLICATE in self.scores and not self.is_at_replicate(_OURS)
 
     def better_rival(self) -> str | None:
         """Return the nearest simple answer if it is nearer than the prediction and clearly nearer than no change."""
@@ -186,7 +184,7 @@ def verdict(
         headline_group = headline_of(scores["group"])
         distances = scores[scores["metric"] == "energy_distance"]
         everyone = distances[distances["group"] == headline_group]
-        rows = _Distances(everyone, is_gaussian=is_gaussian, response_seen=p_value <= _SIGNIFICANT)
+        rows = _Distances(everyone, is_gaussian=is_gaussian, response_seen=p_value <= SIGNIFICANT)
     if scores is None or not rows.is_complete:
         missing = (
             "Held-out cells have not been evaluated."
@@ -206,7 +204,7 @@ def verdict(
         )
     }
     groups = {label: group for label, group in groups.items() if group.is_complete and group.has_intervals}
-    short = [label for label, group in groups.items() if group.is_above_floor]
+    short = [label for label, group in groups.items() if group.is_above_replicate]
     kept, is_kept_low = _kept(scores, headline_group)
     sentences = [*_response(kind, rows, everyone, p_value), *_reach(kind, rows), *_where_not(groups, short)]
     sentences += [*filter(None, [kept]), *_simple(rows), *_by_group(groups)]
@@ -219,8 +217,7 @@ def verdict(
         )
     level, headline = _LEVELS.get(kind, "worse"), _headline(kind, rows)
     if kind in (_Kind.REPLICATE, _Kind.SHORT) and short:
-        more = f" and {len(short) - _MAX_IN_HEADLINE} more" if len(short) > _MAX_IN_HEADLINE else ""
-        named = f"{len(short)} of {len(groups)} groups ({', '.join(short[:_MAX_IN_HEADLINE])}{more})"
+        named = f"{len(short)} of {len(groups)} groups ({joined(short, _MAX_IN_HEADLINE)})"
         headline += f", but not in {named}" if kind is _Kind.REPLICATE else f"; clearly farther in {named}"
     if kind in (_Kind.REPLICATE, _Kind.SHORT) and is_kept_low:
         headline += "; it carries cells into other groups"
@@ -244,7 +241,7 @@ def _headline(kind: _Kind, rows: _Distances) -> str:
     if kind is _Kind.REPLICATE:
         return f"{response}and {ours} is as near {cells} as a replicate"
     if kind is _Kind.SHORT:
-        if FLOOR not in rows.scores:
+        if REPLICATE not in rows.scores:
             return f"{response}and {ours} is nearer {cells} than no change"
         return f"{response}and {ours} goes {_share(rows)} of the way from no change to a replicate"
     if kind is _Kind.BEATEN:
@@ -266,9 +263,9 @@ def _headline(kind: _Kind, rows: _Distances) -> str:
 
 
 def _share(rows: _Distances) -> str:
-    """Return which part of the way from no change to the floor the prediction goes, less than all of it."""
-    floor, nothing, ours = (rows.scores[name].value for name in (FLOOR, _NOTHING, _OURS))
-    share = (nothing - ours) / (nothing - floor) if nothing > floor else 1.0
+    """Return which part of the way from no change to the replicate the prediction goes, less than all of it."""
+    replicate, nothing, ours = (rows.scores[name].value for name in (REPLICATE, _NOTHING, _OURS))
+    share = (nothing - ours) / (nothing - replicate) if nothing > replicate else 1.0
     return percent(share) if share < 0.9995 else f"more than {percent(0.999)}"
 
 
@@ -284,15 +281,17 @@ def _response(kind: _Kind, rows: _Distances, everyone: pd.DataFrame, p_value: fl
         )
     sentences = [f"All distances here are energy distances, 0 for two clouds that are alike, of {cells}{weighted}."]
     distance = f"No change is at {number(nothing.value)}{nothing.interval}"
-    if FLOOR not in rows.scores:
+    if REPLICATE not in rows.scores:
         return [*sentences, f"{distance} from the observed cells."]
-    floor = rows.scores[FLOOR]
-    sentences.append(f"{distance} from the observed cells, and {_REPLICATE} at {number(floor.value)}{floor.interval}.")
+    replicate = rows.scores[REPLICATE]
+    sentences.append(
+        f"{distance} from the observed cells, and {_REPLICATE} at {number(replicate.value)}{replicate.interval}."
+    )
     if kind in (_Kind.NO_RESPONSE, _Kind.MOVED_AWAY):
         few = "there is no response, or it is too small for this score and so few cells"
         advice = "Evaluate more cells, or look at single groups and at the other scores below."
         sentences += [f"No change cannot be distinguished from a replicate: {few}. {advice}", *_seen_at_fit(p_value)]
-    elif kind in (_Kind.UNCLEAR, _Kind.FARTHER) and rows.is_at_floor(_NOTHING):
+    elif kind in (_Kind.UNCLEAR, _Kind.FARTHER) and rows.is_at_replicate(_NOTHING):
         few = "so few evaluated cells do not show the response that the fit has seen among its training cells"
         sentences.append(f"No change cannot be distinguished from a replicate: {few}. Evaluate more cells.")
     return sentences
@@ -304,51 +303,49 @@ def _reach(kind: _Kind, rows: _Distances) -> list[str]:
     distance = f"The prediction is at {number(ours.value)}{ours.interval}"
     if kind is _Kind.REPLICATE:
         return [f"{distance}, as near as a replicate: with this number of cells no map could be seen to be better."]
-    if kind in (_Kind.SHORT, _Kind.BEATEN) and rows.is_above_floor:
+    if kind in (_Kind.SHORT, _Kind.BEATEN) and rows.is_above_replicate:
         return [f"{distance}, which is {_share(rows)} of the way from no change to a replicate."]
     return [f"{distance}."]
 
 
 def _where_not(groups: Mapping[str, _Distances], short: Sequence[str]) -> list[str]:
     """Name the groups that are clearly farther than a replicate, with their distances."""
-    with_floor = [label for label, group in groups.items() if FLOOR in group.scores]
-    if not with_floor:
+    with_replicate = [label for label, group in groups.items() if REPLICATE in group.scores]
+    if not with_replicate:
         return []
     if not short:
-        return [f"In none of {len(with_floor)} groups is it clearly farther than a replicate."]
+        return [f"In none of {len(with_replicate)} groups is it clearly farther than a replicate."]
     named = [
         f"{label} ({number(groups[label].scores[_OURS].value)}, replicates up to "
-        f"{number(groups[label].scores[FLOOR].high)})"
-        for label in short[:_MAX_NAMES]
+        f"{number(groups[label].scores[REPLICATE].high)})"
+        for label in short
     ]
-    more = f" and {len(short) - _MAX_NAMES} more" if len(short) > _MAX_NAMES else ""
-    return [
-        f"It is clearly farther than a replicate in {len(short)} of {len(with_floor)} groups: {', '.join(named)}{more}."
-    ]
+    where = f"{len(short)} of {len(with_replicate)} groups: {joined(named, _MAX_NAMES)}"
+    return [f"It is clearly farther than a replicate in {where}."]
 
 
 def _kept(scores: pd.DataFrame, headline_group: str) -> tuple[str, bool]:
     """Say how many predicted cells lie among observed cells of their own group, and whether they are too few."""
     rows = scores[scores["metric"] == "kept_group"]
     by_group = {str(label): _by_method(of_group, ["value", "low", "high"]) for label, of_group in rows.groupby("group")}
-    by_group = {label: found for label, found in by_group.items() if {_OURS, FLOOR} <= found.keys()}
+    by_group = {label: found for label, found in by_group.items() if {_OURS, REPLICATE} <= found.keys()}
     if headline_group not in by_group:
         return "", False
-    ours, floor = by_group[headline_group][_OURS], by_group[headline_group][FLOOR]
+    ours, replicate = by_group[headline_group][_OURS], by_group[headline_group][REPLICATE]
     said = f"{percent(ours.value)} of the predicted cells lie among observed cells of their own group"
-    if not is_low(ours, floor):
-        return f"{said}; of the observed cells themselves {percent(floor.value)} do.", False
+    if not is_low(ours, replicate):
+        return f"{said}; of the observed cells themselves {percent(replicate.value)} do.", False
     lost = {
-        label: found[FLOOR].value - found[_OURS].value
+        label: found[REPLICATE].value - found[_OURS].value
         for label, found in by_group.items()
         if label not in ("all", SAME_COMPOSITION)
     }
     worst = ""
     if lost:
         most = max(lost, key=lambda label: lost[label])
-        shares = (percent(by_group[most][method].value) for method in (_OURS, FLOOR))
+        shares = (percent(by_group[most][method].value) for method in (_OURS, REPLICATE))
         worst = f" The loss is largest in {most}: {', for '.join(shares)}."
-    others = f"for {percent(floor.value)} of the observed cells themselves"
+    others = f"for {percent(replicate.value)} of the observed cells themselves"
     return f"Only {said}, {others}: the map carries cells into other groups.{worst} group_key in a fit avoids it.", True
 
 
@@ -384,7 +381,7 @@ def _why_gaussian(kind: _Kind, rows: _Distances, few_steps: int | None) -> list[
     if kind is _Kind.REPLICATE:
         linear = "As far as these cells show, the response is linear: no network could be seen to be better."
         return [linear, *_too_few_steps(few_steps)]
-    if few_steps is not None or FLOOR not in rows.scores:
+    if few_steps is not None or REPLICATE not in rows.scores:
         return _too_few_steps(few_steps)
     return ["The Gaussian map does not explain all of the response, and the networks have not learned the remainder."]
 
@@ -401,17 +398,15 @@ def _by_group(groups: Mapping[str, _Distances]) -> list[str]:
     found: dict[_Kind, list[str]] = {kind: [] for kind in _Kind}
     for label, group in groups.items():
         found[group.kind()].append(label)
-    parts = []
-    for kind, labels in found.items():
-        more = f" and {len(labels) - _MAX_NAMES} more" if len(labels) > _MAX_NAMES else ""
-        if labels:
-            parts.append(kind.value.format(f"{len(labels)} ({', '.join(labels[:_MAX_NAMES])}{more})"))
+    parts = [
+        kind.value.format(f"{len(labels)} ({joined(labels, _MAX_NAMES)})") for kind, labels in found.items() if labels
+    ]
     scored = "one group that was" if len(groups) == 1 else f"{len(groups)} groups that were"
     return [f"Of {scored} scored one by one, the prediction is {'; '.join(parts)}."] if parts else []
 
 
-def _listed(parts: list[str], last: str = "and") -> str:
-    return f"{', '.join(parts[:-1])} {last} {parts[-1]}" if len(parts) > 1 else "".join(parts)
+def _listed(parts: list[str]) -> str:
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
 
 
 def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
@@ -447,7 +442,7 @@ def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
 
 def _seen_at_fit(p_value: float) -> list[str]:
     """Say that the fit has seen no response, if so."""
-    if not p_value > _SIGNIFICANT:
+    if not p_value > SIGNIFICANT:
         return []
     halves = f"as near to each other as random halves of all of them (p = {number(p_value)})"
     return [f"The fit has seen no response: its source and target cells are {halves}."]

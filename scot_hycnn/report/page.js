@@ -443,8 +443,8 @@ function drawScores() {
   }
   const all = scores.rows.filter(([group, , metric]) => group === state.scoreGroup && metric === state.metric);
   const [name, good] = content.metrics[state.metric];
-  const floor = all.find(([, method]) => method === content.floor);
-  const rows = all.filter(([, method]) => method !== content.floor);
+  const replicate = all.find(([, method]) => method === content.replicate);
+  const rows = all.filter(([, method]) => method !== content.replicate);
   const ends = all.flatMap(([, , , value, low, high]) => [value, low, high]).filter((value) => value !== null);
   const scale = bending(all);
   const bend = scale.bend ?? ((value) => value);
@@ -454,12 +454,12 @@ function drawScores() {
   const room = frame($("scores-chart"), printed.map(([label]) => label), 36, 22);
   const { top, bottom } = room;
   const x = axis(room, least - margin, most + margin, good ? `${name}: ${good}` : name, scale);
-  if (floor && floor[3] !== null) {
-    const [low, high] = [floor[4] ?? floor[3], floor[5] ?? floor[3]];
+  if (replicate && replicate[3] !== null) {
+    const [low, high] = [replicate[4] ?? replicate[3], replicate[5] ?? replicate[3]];
     const band = svg("g", {}, svg("rect", { x: x(low), y: top, width: Math.max(x(high) - x(low), 3), height: bottom - top, fill: css("--floor"), opacity: 0.7 }),
-      svg("line", { x1: x(floor[3]), x2: x(floor[3]), y1: top, y2: bottom, stroke: css("--floor-line"), "stroke-width": 1.4 }));
-    room.svg.append(speaking(band, `replicate: ${scored(floor)}\none half of the observed cells against the other`),
-      svg("text", { x: Math.min(Math.max(x(floor[3]), room.left + 26), room.right - 26), y: 14, "text-anchor": "middle", class: "soft" }, "replicate"));
+      svg("line", { x1: x(replicate[3]), x2: x(replicate[3]), y1: top, y2: bottom, stroke: css("--floor-line"), "stroke-width": 1.4 }));
+    room.svg.append(speaking(band, `replicate: ${scored(replicate)}\none half of the observed cells against the other`),
+      svg("text", { x: Math.min(Math.max(x(replicate[3]), room.left + 26), room.right - 26), y: 14, "text-anchor": "middle", class: "soft" }, "replicate"));
   }
   rows.forEach((each, i) => {
     const [, method, , value, low, high] = each;

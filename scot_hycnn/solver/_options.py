@@ -9,9 +9,10 @@ from difflib import get_close_matches
 from numbers import Real
 from typing import Annotated, Any, Self, TypedDict, Unpack
 
+from scot_hycnn._warn import counted
 from scot_hycnn.potentials import Potential
 
-from .data._checks import counted, is_integer
+from .data._checks import is_integer
 from .data._groups import WEIGHTINGS
 from .model._families import POTENTIALS, UNBALANCED_SOLVERS
 

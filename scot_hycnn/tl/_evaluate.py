@@ -1,6 +1,8 @@
-"""Evaluation of a fit, stored beside it."""
+"""Evaluation of a fit and of other predictions, stored in uns."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from anndata import AnnData
@@ -10,6 +12,7 @@ from scot_hycnn import metrics
 from scot_hycnn._anndata._conditions import Mask
 from scot_hycnn._anndata._decode_input import Decoder
 from scot_hycnn._anndata._evaluation_input import check_evaluation_slot, evaluation_as_arrays
+from scot_hycnn._anndata._predictions import Predictions
 from scot_hycnn._anndata._schema import evaluation_slot
 from scot_hycnn._anndata._write import claim, commit
 
@@ -20,18 +23,23 @@ def evaluate(
     adata: AnnData,
     key: str = "hycnn_ot",
     *,
+    predictions: Predictions | Sequence[str] | None = None,
+    source: str | None = None,
     target: str | None = None,
+    condition_key: str | None = None,
+    use_rep: str | None = None,
     groupby: str | None = None,
     mask_obs: Mask | None = None,
     split_key: str | None = None,
     layer: str | None = None,
     decoder: Decoder | None = None,
+    split_control: bool = False,
     n_bootstrap: int = 100,
     rng: int | np.random.Generator | None = 0,
     key_added: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
-    """Score a fit on held-out cells beside baselines and floor, and store the scores.
+    """Score a fit, or any predictions, on held-out cells beside baselines and a replicate; store the scores.
 
     :func:`scot_hycnn.metrics.evaluate` explains the scores, :func:`scot_hycnn.get.evaluation` returns them, and
     :func:`scot_hycnn.pl.evaluation` draws them. Where groups are known, the row ``'all, same composition'`` is the one
@@ -41,11 +49,20 @@ def evaluate(
     Parameters
     ----------
     adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`, or without one if ``source`` and ``target`` are passed.
     key
         Key of the fit in ``uns``.
+    predictions
+        Layers or keys of ``obsm`` with predictions of other methods. In Python also an AnnData, a function of
+        coordinates, or a dict of name to one of these; :func:`scot_hycnn.metrics.evaluate` describes them.
+    source
+        Label of the control cells, to score predictions without a fit.
     target
         Label of the target condition; None takes all targets of the fit.
+    condition_key
+        Column of ``obs`` with the labels of source and target, without a fit; None finds it.
+    use_rep
+        Representation in which distances are measured, without a fit; None takes ``X_pca``.
     groupby
         Column of ``obs`` whose groups are scored too, besides all cells together. None takes the ``group_key`` of the
         fit; without one, the column of labels whose proportions differ most clearly between the conditions, if any do.
@@ -55,8 +72,10 @@ def evaluate(
         Column of ``obs`` whose ``'test'`` cells are evaluated; None takes the one that the fit was made with.
     layer, decoder
         Way from the representation to genes, as for :func:`scot_hycnn.tl.decode`.
+    split_control
+        Compute the correlation of changes from two halves of the source cells, whose noise they do not share.
     n_bootstrap
-        Replicates of the bootstrap over cells; 0 for no intervals but those of the floor.
+        Draws of the bootstrap over cells; 0 for no intervals but those of the replicate.
     rng
         Seed or generator.
     key_added
@@ -72,7 +91,7 @@ def evaluate(
     Raises
     ------
     TypeError
-        If ``adata`` is no AnnData, or ``decoder`` no function.
+        If ``adata`` is no AnnData, ``decoder`` no function, or a prediction of another type than those above.
     ValueError
         As for :func:`scot_hycnn.metrics.evaluate`, or if ``key_added`` is no valid key or names something else than
         an evaluation. Then nothing is changed.
@@ -86,22 +105,27 @@ def evaluate(
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", mask_obs=train, n_pcs=5, potential="gaussian")
     >>> sh.tl.evaluate(adata, mask_obs=~train, n_bootstrap=20)
     >>> sorted(set(sh.get.evaluation(adata)["method"]))
-    ['floor', 'gaussian', 'hycnn_ot', 'identity', 'mean_shift']
+    ['ceiling', 'gaussian', 'hycnn_ot', 'identity', 'mean_shift', 'replicate']
     """
     adata = claim(adata, copy=copy)
     stem = key if key_added is None else key_added
     check_evaluation_slot(adata, stem)
-    start = logg.info(f"evaluating the fit {key!r}")
+    start = logg.info(f"evaluating the fit {key!r}" if source is None else "evaluating predictions")
     with threads_of_scanpy():
         scores = metrics.evaluate(
             adata,
             key,
+            predictions=predictions,
+            source=source,
             target=target,
+            condition_key=condition_key,
+            use_rep=use_rep,
             groupby=groupby,
             mask_obs=mask_obs,
             split_key=split_key,
             layer=layer,
             decoder=decoder,
+            split_control=split_control,
             n_bootstrap=n_bootstrap,
             rng=rng,
         )

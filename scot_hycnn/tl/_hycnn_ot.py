@@ -19,11 +19,11 @@ from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
-from scot_hycnn._anndata._conditions import Mask, counted, joined
+from scot_hycnn._anndata._conditions import Mask
 from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
 from scot_hycnn._anndata._transport_input import check_groups_of_cells, find_centres, inverse_around, moved_around
 from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
-from scot_hycnn._warn import warn
+from scot_hycnn._warn import counted, joined, warn
 from scot_hycnn.solver import TrainingOptions, TransportMap
 from scot_hycnn.solver._fit import place_of
 from scot_hycnn.solver._options import check_options

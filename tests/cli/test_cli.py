@@ -412,7 +412,7 @@ def test_evaluate_prints_what_tl_stores(fitted, run):
     assert shown == list(dict.fromkeys(expected["group"]))
     assert re.search(r"^all +60 +60 ", groups, flags=re.MULTILINE)
     assert re.search(
-        r"^ +identity +mean_shift +(gaussian +hycnn_ot|hycnn_ot = gaussian) +floor$", out, flags=re.MULTILINE
+        r"^ +identity +mean_shift +(gaussian +hycnn_ot|hycnn_ot = gaussian) +replicate$", out, flags=re.MULTILINE
     )
     assert re.search(r"^pearson_delta +- +-?0\.\d+", out, flags=re.MULTILINE)
 

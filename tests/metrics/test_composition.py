@@ -65,13 +65,13 @@ def test_groups_are_those_of_the_fit_or_those_that_differ(tables):
     assert not any("'type'" in note for note in tables["groups"].attrs["notes"])
 
 
-def test_a_perfect_map_is_at_the_floor_with_the_same_composition_only(tables):
+def test_a_perfect_map_is_at_the_replicate_with_the_same_composition_only(tables):
     """The map of groups moves all cells right: without weights, the change of proportions is taken for an error."""
     table = tables["groups"]
     weighted, plain = (
         pick(table, group=group, metric="energy_distance").set_index("method") for group in (SAME, "all")
     )
-    assert weighted["low"]["hycnn_ot"] < weighted["high"]["floor"] < 0.1
+    assert weighted["low"]["hycnn_ot"] < weighted["high"]["replicate"] < 0.1
     assert plain["value"]["hycnn_ot"] > 1 > 10 * weighted["value"]["hycnn_ot"]
     # The map without groups has it the other way round: it carries cells of 'a' to 'b'.
     without = [value(tables["hycnn_ot"], group, "hycnn_ot", "energy_distance") for group in (SAME, "all")]
@@ -165,10 +165,10 @@ def test_cells_that_keep_their_group(tables):
     """Groups are far apart: the map of groups keeps all cells in theirs, that without groups only as many as fit."""
     for group in (SAME, "all", "a", "b", "c"):
         assert value(tables["groups"], group, "hycnn_ot", "kept_group") == pytest.approx(1)
-        assert value(tables["groups"], group, "floor", "kept_group") == pytest.approx(1)
+        assert value(tables["groups"], group, "replicate", "kept_group") == pytest.approx(1)
     # Of 300 cells of 'a', there are only 100 treated ones among 450.
     assert value(tables["hycnn_ot"], "a", "hycnn_ot", "kept_group") < 0.8
-    assert value(tables["hycnn_ot"], SAME, "floor", "kept_group") == pytest.approx(1)
+    assert value(tables["hycnn_ot"], SAME, "replicate", "kept_group") == pytest.approx(1)
     (note,) = [note for note in tables["hycnn_ot"].attrs["notes"] if "group_key='type'" in note]
     assert "'a'" in note
     assert not any("group_key=" in note for note in tables["groups"].attrs["notes"])
@@ -181,7 +181,7 @@ def test_the_column_repeats_the_metric(tables):
     np.testing.assert_array_equal(table["kept_group"], expected)
 
 
-def test_the_floor_of_a_rare_group_is_below_one():
+def test_the_replicate_of_a_rare_group_is_below_one():
     """Two groups in the same places: of 15 neighbours, those of the rare group are the fewer even for a perfect map."""
     rng = np.random.default_rng(0)
     obs = pd.DataFrame({"condition": np.repeat(["control", "drug"], 400)}, index=[f"c{i}" for i in range(800)])
@@ -189,12 +189,12 @@ def test_the_floor_of_a_rare_group_is_below_one():
     adata = AnnData(obs=obs, obsm={"X_pca": rng.normal(size=(800, 2))})
     sh.tl.hycnn_ot(adata, "control", "drug", potential="gaussian")
     table = metrics.evaluate(adata, groupby="type")
-    floor = {group: value(table, group, "floor", "kept_group") for group in ("rare", "common")}
-    assert floor["rare"] < 0.2
-    assert floor["common"] > 0.95
-    # A perfect map is as good as the floor, and nothing is said.
+    replicate = {group: value(table, group, "replicate", "kept_group") for group in ("rare", "common")}
+    assert replicate["rare"] < 0.2
+    assert replicate["common"] > 0.95
+    # A perfect map is as good as the replicate, and nothing is said.
     ours = pick(table, group=SAME, method="hycnn_ot", metric="kept_group")
-    assert ours["high"].item() > 0.95 * value(table, SAME, "floor", "kept_group")
+    assert ours["high"].item() > 0.95 * value(table, SAME, "replicate", "kept_group")
     assert not any("group_key=" in note for note in table.attrs["notes"])
 
 

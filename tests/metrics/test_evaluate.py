@@ -15,7 +15,7 @@ import scot_hycnn as sh
 from scot_hycnn import metrics
 from scot_hycnn.metrics import _cloud_scores, _evaluate
 
-METHODS = ["identity", "mean_shift", "gaussian", "hycnn_ot", "floor"]
+METHODS = ["identity", "mean_shift", "gaussian", "hycnn_ot", "replicate"]
 OF_CLOUDS = ["energy_distance", "mmd", "w2_squared", "sinkhorn_divergence", "trace_ratio"]
 OF_GENES = ["r2_mean", "r2_mean_top20", "pearson_delta", "deg_overlap_top20"]
 SHIFT = np.array([3.0, 0.0, -1.0])
@@ -85,10 +85,15 @@ def test_rows_and_columns(adata, scores):
     assert table.attrs["notes"] == []
     assert table.columns.tolist() == [
         "target", "group", "method", "metric", "value", "low", "high",
-        "vs_gaussian", "vs_gaussian_low", "vs_gaussian_high", "n_source", "n_target", "kept_group",
+        "vs_gaussian", "vs_gaussian_low", "vs_gaussian_high", "n_source", "n_target", "kept_group", "scaled",
     ]  # fmt: skip
     metrics_of_groups, groups = [*OF_CLOUDS, "kept_group", *OF_GENES], ("all, same composition", "all", "a", "b")
     wanted = [(group, method, metric) for group in groups for method in METHODS for metric in metrics_of_groups]
+    ceiling = [
+        (group, "ceiling", metric) for group in groups for metric in ("r2_mean", "r2_mean_top20", "pearson_delta")
+    ]
+    n = len(metrics_of_groups) * len(METHODS)
+    wanted = [row for i in range(len(groups)) for row in wanted[n * i : n * (i + 1)] + ceiling[3 * i : 3 * (i + 1)]]
     assert list(zip(table["group"], table["method"], table["metric"], strict=True)) == wanted
     assert (table["target"] == "drug").all()
     for group in ("all", "a", "b"):
@@ -182,16 +187,16 @@ def test_a_planted_translation_is_exact_for_the_mean_shift():
     assert np.isnan(none["pearson_delta"])
 
 
-def test_the_floor_is_about_zero_and_below_the_identity(scores):
+def test_the_replicate_is_about_zero_and_below_the_identity(scores):
     table = pick(scores, group="all")
-    floor = pick(table, method="floor").set_index("metric")
+    replicate = pick(table, method="replicate").set_index("metric")
     for metric in ("energy_distance", "mmd"):
-        assert floor["low"][metric] < 0 < floor["high"][metric]
+        assert replicate["low"][metric] < 0 < replicate["high"][metric]
     none = values(table, method="identity")
     for metric in ("energy_distance", "mmd", "w2_squared", "sinkhorn_divergence"):
-        assert floor["value"][metric] < none[metric] / 2
-    assert floor["low"]["trace_ratio"] < 1 < floor["high"]["trace_ratio"]
-    assert floor["value"]["r2_mean"] > none["r2_mean"]
+        assert replicate["value"][metric] < none[metric] / 2
+    assert replicate["low"]["trace_ratio"] < 1 < replicate["high"]["trace_ratio"]
+    assert replicate["value"]["r2_mean"] > none["r2_mean"]
 
 
 def test_the_baselines_are_not_made_from_evaluated_cells(adata):
@@ -284,7 +289,7 @@ def test_the_seed_decides_and_without_bootstrap_there_are_no_intervals(adata, sc
     assert not metrics.evaluate(adata, n_bootstrap=5, rng=4)["low"].equals(first["low"])
     assert np.array_equal(np.random.get_state()[1], state)
     table = metrics.evaluate(adata, n_bootstrap=0)
-    assert table.loc[table["method"] != "floor", ["low", "high"]].isna().all(axis=None)
+    assert table.loc[~table["method"].isin(["replicate", "ceiling"]), ["low", "high"]].isna().all(axis=None)
     same = pick(scores[scores["metric"] != "kept_group"], group="all")
     np.testing.assert_allclose(table["value"], same["value"], rtol=1e-6)
 
@@ -396,7 +401,7 @@ def test_cells_that_are_all_equal(adata):
     adata.obsm["X_pca"][part(adata, "drug")] = 1.0
     table = metrics.evaluate(adata, n_bootstrap=5)
     assert table["value"][table["metric"] == "trace_ratio"].isna().all()
-    assert pick(table, method="floor", metric="energy_distance")["value"].item() == 0
+    assert pick(table, method="replicate", metric="energy_distance")["value"].item() == 0
 
 
 def test_several_targets(adata):

@@ -144,7 +144,7 @@ def test_all_replicates_of_the_evaluation_follow_the_same_rule():
     predicted[:, :N_CONSTANT] = np.nextafter(predicted[:, :N_CONSTANT], np.float32(np.inf))
     predicted, observed, control = (cells.astype(np.float64) for cells in (predicted, observed, control))
     draws = Resampling.draw(Strata.one(len(control), len(observed)), 20, np.random.default_rng(0))
-    sums = {"control": Sums.of(draws.source, control), "observed": Sums.of(draws.target, observed)}
+    sums = {"control": Sums.of(draws.source.counts, control), "observed": Sums.of(draws.target.counts, observed)}
     shifted = Sums.of(np.ones((21, len(predicted))), predicted)
     halves = Sums.of(draws.splits.astype(float), observed, sums["observed"].origin)
     genes = {"hycnn_ot": shifted, "identity": sums["control"]}
@@ -153,7 +153,7 @@ def test_all_replicates_of_the_evaluation_follow_the_same_rule():
     assert (padded["identity", "deg_overlap_top20"] == 0).all()
     # Ten of the twenty change, and all ten are found, in every replicate and in every half.
     assert (padded["hycnn_ot", "deg_overlap_top20"] == 0.5).all()
-    assert (padded["floor", "deg_overlap_top20"] == 0.5).all()
+    assert (padded["replicate", "deg_overlap_top20"] == 0.5).all()
     assert padded["hycnn_ot", "r2_mean_top20"][0] == pytest.approx(1, abs=1e-6)
 
 
@@ -255,7 +255,7 @@ def test_distances_in_extended_precision_and_by_linear_programming(case):
     assert found["mmd"] == pytest.approx(wanted, rel=1e-8, abs=1e-11)
     assert found["trace_ratio"] == pytest.approx(trace_ratio(x, y), rel=1e-9)
     n = len(y) // 2
-    few = x[draws.source_order[:n]], y[draws.target_order[:n]]
+    few = x[draws.source.order[:n]], y[draws.target.order[:n]]
     assert found["w2_squared"] == pytest.approx(w2(*few), rel=1e-8, abs=1e-12 * size**2)
     if case == "as they are":
         epsilon = 0.1 * np.trace(np.cov(y.T))

@@ -1,4 +1,4 @@
-"""pl.evaluation: points, intervals, floor, scale and labels."""
+"""pl.evaluation: points, intervals, replicate, scale and labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def points(ax):
 
 
 def lines(ax):
-    """Intervals and floors."""
+    """Intervals and replicates."""
     return [line.get_segments()[0] for line in ax.collections if isinstance(line, LineCollection)]
 
 
@@ -36,8 +36,8 @@ def test_methods_with_their_intervals(adata, scores):
     assert ticks(axes[0]) == METHODS
     assert ticks(axes[1]) == [""] * 4
     assert axes[0].get_ylim()[0] > axes[0].get_ylim()[1]  # from top to bottom
-    floor, *intervals = lines(axes[0])
-    assert floor[:, 0].tolist() == [scores["energy_distance"]["floor"]] * 2
+    replicate, *intervals = lines(axes[0])
+    assert replicate[:, 0].tolist() == [scores["energy_distance"]["replicate"]] * 2
     for (value, place), interval in zip(wanted, intervals, strict=True):
         np.testing.assert_allclose(interval, [[value - 0.01, place], [value + 0.01, place]])
     written = [text.get_text() for text in axes[0].texts]

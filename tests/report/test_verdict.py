@@ -53,11 +53,11 @@ def say(scores, validation=None, **options):
     return said["level"], said["headline"].replace("\N{NO-BREAK SPACE}", " "), *texts
 
 
-COMMON = {"identity": 7.0, "mean_shift": 0.7, "gaussian": 0.3, "floor": (0.0, 0.02)}
+COMMON = {"identity": 7.0, "mean_shift": 0.7, "gaussian": 0.3, "replicate": (0.0, 0.02)}
 # Scores; level; what the headline says; what the sentences say.
 CASES = {
     "good map": ({**COMMON, "hycnn_ot": 0.1}, "part", "98.6 % .* to a replicate", "clearly nearer than no change"),
-    "as near as the floor": ({**COMMON, "hycnn_ot": 0.01}, "good", "as near .* as a replicate", "at 0.01 "),
+    "as near as a replicate": ({**COMMON, "hycnn_ot": 0.01}, "good", "as near .* as a replicate", "at 0.01 "),
     "clear on the same cells": ({**COMMON, "hycnn_ot": 0.28}, "part", "96 %", "-0.02 from the Gaussian map"),
     "no clear difference": ({**COMMON, "hycnn_ot": 0.305}, "part", "95.6 %", "not clearly different from the G"),
     "worse than the Gaussian map": ({**COMMON, "hycnn_ot": 0.5}, "worse", "the Gaussian .* still: use that", "92.9 %"),
@@ -65,38 +65,40 @@ CASES = {
         {**COMMON, "mean_shift": 0.1, "hycnn_ot": 0.5},
         "worse", "a shift of the mean is nearer still: use that one", "92.9 %",
     ),
-    "beaten at the floor": (
+    "beaten within the replicate": (
         {**COMMON, "gaussian": 0.0, "hycnn_ot": 0.019}, "worse", "the G.* map is nearer still", "farther than the G",
     ),
     "better than a Gaussian map that is worse than nothing": (
-        {"identity": 0.8, "mean_shift": 1.3, "gaussian": 1.5, "hycnn_ot": 1.28, "floor": 0.0},
+        {"identity": 0.8, "mean_shift": 1.3, "gaussian": 1.5, "hycnn_ot": 1.28, "replicate": 0.0},
         "worse", "response, but .* farther .* than no change: do not use it", "clearly farther than no change",
     ),
     "a shift is better than nothing": (
-        {"identity": 0.8, "mean_shift": 0.3, "gaussian": 1.5, "hycnn_ot": 1.28, "floor": 0.0},
+        {"identity": 0.8, "mean_shift": 0.3, "gaussian": 1.5, "hycnn_ot": 1.28, "replicate": 0.0},
         "worse", "farther .* than no change: use a shift of the mean, which is nearer", "a shift of the mean is at 0.3",
     ),
     "not clearly different from no change": (
-        {"identity": 0.8, "mean_shift": 0.9, "gaussian": 0.82, "hycnn_ot": 0.79, "floor": 0.0},
+        {"identity": 0.8, "mean_shift": 0.9, "gaussian": 0.82, "hycnn_ot": 0.79, "replicate": 0.0},
         "open", "response, but .* not clearly nearer .* than no change$", "not clearly different from no change",
     ),
     "not clearly different from no change, but a shift is": (
-        {"identity": 0.8, "mean_shift": 0.4, "gaussian": 0.82, "hycnn_ot": 0.79, "floor": 0.0},
+        {"identity": 0.8, "mean_shift": 0.4, "gaussian": 0.82, "hycnn_ot": 0.79, "replicate": 0.0},
         "open", "not clearly nearer .* than no change, while a shift of the mean is", "a shift of the mean is at 0.4",
     ),
     "no response": (
-        {"identity": 0.01, "mean_shift": 0.01, "gaussian": 0.012, "hycnn_ot": 0.012, "floor": 0.0},
+        {"identity": 0.01, "mean_shift": 0.01, "gaussian": 0.012, "hycnn_ot": 0.012, "replicate": 0.0},
         "open", "No response is seen", "no response, or it is too small",
     ),
     "no response by the interval of no change": (
-        {"identity": (0.05, 0.06), "mean_shift": 0.05, "gaussian": 0.05, "hycnn_ot": 0.05, "floor": (0.0, 0.001)},
+        {"identity": (0.05, 0.06), "mean_shift": 0.05, "gaussian": 0.05, "hycnn_ot": 0.05, "replicate": (0.0, 0.001)},
         "open", "No response is seen", "no response, or it is too small",
     ),
     "no response, and cells moved": (
-        {"identity": 0.01, "mean_shift": 0.01, "gaussian": 0.3, "hycnn_ot": 0.3, "floor": 0.0},
+        {"identity": 0.01, "mean_shift": 0.01, "gaussian": 0.3, "hycnn_ot": 0.3, "replicate": 0.0},
         "worse", "No response .* farther .* than no change: do not use it", "no response, or it is too small",
     ),
-    "no floor": ({"identity": 7.0, "gaussian": 0.3, "hycnn_ot": 0.1}, "part", "nearer .* than no change$", "at 0.1 "),
+    "no replicate": (
+        {"identity": 7.0, "gaussian": 0.3, "hycnn_ot": 0.1}, "part", "nearer .* than no change$", "at 0.1 ",
+    ),
 }  # fmt: skip
 
 
@@ -136,7 +138,7 @@ def test_the_headline_is_that_of_the_same_composition():
     assert "weighted" not in say(table(**COMMON, hycnn_ot=0.0))[2]
 
 
-def test_a_group_that_is_above_its_floor_is_named():
+def test_a_group_that_is_farther_than_its_replicate_is_named():
     values = {"all, same composition": 0.01, "all": 0.0, "B": 0.01, "T": 0.03, "Mono": 0.25}
     level, headline, text, _ = say(pd.concat([table(**COMMON, hycnn_ot=v, group=g) for g, v in values.items()]))
     assert level == "part"
@@ -149,8 +151,8 @@ def test_a_group_that_is_above_its_floor_is_named():
     assert "none of 2 groups" in text
 
 
-def kept(ours, floor=0.96, *, group="all, same composition"):
-    rows = [("hycnn_ot", ours), ("floor", floor)]
+def kept(ours, replicate=0.96, *, group="all, same composition"):
+    rows = [("hycnn_ot", ours), ("replicate", replicate)]
     table = pd.DataFrame(rows, columns=["method", "value"]).assign(metric="kept_group", group=group)
     return table.assign(low=table["value"] - 0.01, high=table["value"] + 0.01)
 
@@ -174,12 +176,12 @@ KEPT_CASES = {
     "not trained enough": ({**COMMON, "hycnn_ot": 0.3}, {"max_steps": 20}, "part", "not trained .* max_steps=20"),
     "not found": ({**COMMON, "hycnn_ot": 0.3}, {"max_steps": 600}, "part", "does not explain all of the response"),
     "no response": (
-        {"identity": 0.01, "mean_shift": 0.01, "gaussian": 0.012, "hycnn_ot": 0.012, "floor": 0.0},
+        {"identity": 0.01, "mean_shift": 0.01, "gaussian": 0.012, "hycnn_ot": 0.012, "replicate": 0.0},
         {"max_steps": 20}, "open", "says nothing if there is no response",
     ),
     "worse than a shift": ({**COMMON, "mean_shift": 0.1, "hycnn_ot": 0.3}, {}, "worse", "does not explain all"),
     "worse than nothing": (
-        {"identity": 0.8, "mean_shift": 1.0, "gaussian": 1.5, "hycnn_ot": 1.5, "floor": 0.0},
+        {"identity": 0.8, "mean_shift": 1.0, "gaussian": 1.5, "hycnn_ot": 1.5, "replicate": 0.0},
         {}, "worse", "does not explain all",
     ),
 }  # fmt: skip
@@ -203,7 +205,7 @@ def test_why_the_gaussian_map_was_kept(case):
 
 
 def test_a_fit_that_has_seen_no_response():
-    quiet = table(identity=0.01, mean_shift=0.01, gaussian=0.01, hycnn_ot=0.01, floor=0.0)
+    quiet = table(identity=0.01, mean_shift=0.01, gaussian=0.01, hycnn_ot=0.01, replicate=0.0)
     silent = {**KEPT, "p_no_change": 0.3}
     assert "fit has seen no response: its source and target cells are as near" in say(quiet, silent)[2]
     assert "fit has seen no response" in say(None, silent)[2]
@@ -273,11 +275,11 @@ def random_tables(n, seed=0):
     for _ in range(n):
         scale = 10.0 ** rng.uniform(-3, 1)
         values = {name: scale * rng.choice([rng.random(), rng.random() ** 4, 0.5]) for name in (*SIMPLE, "hycnn_ot")}
-        values["floor"] = scale * rng.normal(0, 0.05)
+        values["replicate"] = scale * rng.normal(0, 0.05)
         width, paired = (scale * 10.0 ** rng.uniform(-4, 0) for _ in range(2))
         if rng.random() < 0.3:
             values["hycnn_ot"] = values["gaussian"]  # the Gaussian map was kept
-        for name in ("floor", "mean_shift"):
+        for name in ("replicate", "mean_shift"):
             if rng.random() < 0.1:
                 del values[name]
         scores = table(width, paired, **values)
@@ -332,7 +334,7 @@ def test_no_two_statements_contradict_each_other():
 @pytest.mark.parametrize(("p_value", "says"), [(0.005, False), (0.4, True)])
 def test_a_response_that_the_fit_has_seen_is_not_denied(p_value, says):
     """Few evaluated cells may not show it."""
-    scores = table(0.4, 0.4, identity=0.08, mean_shift=0.08, gaussian=-0.1, hycnn_ot=-0.12, floor=(0.0, 0.6))
+    scores = table(0.4, 0.4, identity=0.08, mean_shift=0.08, gaussian=-0.1, hycnn_ot=-0.12, replicate=(0.0, 0.6))
     said = verdict(VALIDATION | {"p_no_change": p_value}, scores, evaluate="it")
     assert said["level"] == "open"
     assert ("No response" in said["headline"]) == says

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
+from scot_hycnn._warn import counted, joined
+
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
@@ -17,8 +19,6 @@ Rows = NDArray[np.intp]
 MAX_VALUE = 1e100
 # What messages call the source cells.
 SOURCE = "x (source)"
-# So many names fit into a message.
-MAX_NAMES = 20
 # Kinds of problems that more cells would solve: a screen can leave such targets out.
 FEW_CELLS, FEW_IN_GROUPS = "too few cells", "too few cells in their groups"
 
@@ -63,24 +63,13 @@ def raise_together(problems: Sequence[tuple[str, UnusableError]], n_targets: int
     sentences = []
     for kind in dict.fromkeys(problem.kind for _, problem in problems):
         alike = [(name, problem) for name, problem in problems if problem.kind == kind]
-        named = several([f"{name} ({problem.found})" for name, problem in alike])
+        named = joined([f"{name} ({problem.found})" for name, problem in alike])
         name, problem = alike[0]
         first = str(problem) if name in str(problem) else f"{name}: {problem}"
         sentences.append(
             first if len(alike) == 1 else f"{len(alike)} of {n_targets} targets have {kind}: {named}. {first}"
         )
     raise ValueError(" ".join([*sentences, *filter(None, [advice])])) from problems[0][1]
-
-
-def several(names: Sequence[str], max_names: int = MAX_NAMES) -> str:
-    """Return names for a message, which ends with the number of those that are not shown."""
-    n_more = len(names) - max_names
-    return ", ".join(names[:max_names]) + (f" and {n_more} more" if n_more > 0 else "")
-
-
-def counted(number: int, noun: str) -> str:
-    """Return '1 cell', '2 cells' ... for a message."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def is_integer(value: object, *, minimum: int) -> bool:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import FEW_IN_GROUPS, MAX_NAMES, Array, UnusableError, counted, min_cells, several
+from scot_hycnn._warn import MAX_NAMES, counted, joined
+
+from ._checks import FEW_IN_GROUPS, Array, UnusableError, min_cells
 
 # A group with fewer cells in either cloud does not show how the group moves.
 MIN_CELLS = 5
@@ -186,7 +188,7 @@ def usable_groups(pair: PairOfLabels, n_dims: int, leave_out: str) -> NDArray[np
     if n_labels > MAX_GROUPS:
         raise UnusableError(
             f"groups: source and target have {n_labels} different labels, such as "
-            f"{several([repr(str(name)) for name in of_x.names], 3)}, and at most {MAX_GROUPS} can be groups."
+            f"{joined([repr(str(name)) for name in of_x.names], 3)}, and at most {MAX_GROUPS} can be groups."
             f"{CATEGORIES}",
             kind=f"more than {MAX_GROUPS} groups",
             found=f"{n_labels} labels",
@@ -196,7 +198,7 @@ def usable_groups(pair: PairOfLabels, n_dims: int, leave_out: str) -> NDArray[np
     needed = min_cells(n_dims)
     if len(shared) < 2:
         listed_x, listed_y = (
-            several([f"{str(name)!r}: {n}" for name, n in zip(labels.names, labels.counts, strict=True)])
+            joined([f"{str(name)!r}: {n}" for name, n in zip(labels.names, labels.counts, strict=True)])
             for labels in pair
         )
         problem = (
@@ -230,7 +232,7 @@ def _shared(pair: PairOfLabels, minimum: int) -> NDArray[np.str_]:
 
 
 def _listed(names: NDArray[np.str_]) -> str:
-    return f"[{several([repr(str(name)) for name in names])}]"
+    return f"[{joined([repr(str(name)) for name in names])}]"
 
 
 def groups_left_out(pair: PairOfLabels, usable: NDArray[np.str_]) -> list[str]:

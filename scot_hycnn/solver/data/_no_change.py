@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from scot_hycnn._warn import SIGNIFICANT
+
 from ._checks import Array
 
 # Cells of each condition that the test compares: with 500 it takes some hundredths of a second.
 N_COMPARED = 500
 N_PERMUTATIONS = 199
-SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)

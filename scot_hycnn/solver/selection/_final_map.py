@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from scot_hycnn._warn import counted
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import MIN_STEPS, Settings
-from scot_hycnn.solver.data._checks import counted
 from scot_hycnn.solver.data._coordinates import Coordinates
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
 from scot_hycnn.solver.model._blended import N_POINTS, Blended, Support, as_numpy

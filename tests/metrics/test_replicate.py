@@ -1,4 +1,4 @@
-"""The floor: the score of one half of the observed cells against the other half, and how much it varies."""
+"""The replicate: the score of one half of the observed cells against the other half, and how much it varies."""
 
 from __future__ import annotations
 
@@ -50,23 +50,23 @@ def evaluate(adata, **options):
     return metrics.evaluate(adata, mask_obs="held_out", **options)
 
 
-def floor_of(table):
-    return table[table["method"] == "floor"].set_index("metric").drop(columns=["target", "group", "method"])
+def replicate_of(table):
+    return table[table["method"] == "replicate"].set_index("metric").drop(columns=["target", "group", "method"])
 
 
 # ---- its value and interval depend on the observed cells only
 
 
-def test_the_floor_does_not_depend_on_the_bootstrap(fit):
-    floors = [floor_of(evaluate(fit, n_bootstrap=n)) for n in (0, 30)]
-    assert floors[0][["value", "low", "high", "vs_gaussian_low"]].notna().all(axis=None)
-    pd.testing.assert_frame_equal(*floors)
+def test_the_replicate_does_not_depend_on_the_bootstrap(fit):
+    replicates = [replicate_of(evaluate(fit, n_bootstrap=n)) for n in (0, 30)]
+    assert replicates[0][["value", "low", "high", "vs_gaussian_low"]].notna().all(axis=None)
+    pd.testing.assert_frame_equal(*replicates)
 
 
-def test_another_seed_changes_the_floor_by_a_fraction_of_its_interval(fit):
-    floors = [floor_of(evaluate(fit, n_bootstrap=0, rng=seed)) for seed in range(8)]
-    values = pd.DataFrame([floor["value"] for floor in floors])
-    halves = pd.DataFrame([(floor["high"] - floor["low"]) / 2 for floor in floors])
+def test_another_seed_changes_the_replicate_by_a_fraction_of_its_interval(fit):
+    replicates = [replicate_of(evaluate(fit, n_bootstrap=0, rng=seed)) for seed in range(8)]
+    values = pd.DataFrame([replicate["value"] for replicate in replicates])
+    halves = pd.DataFrame([(replicate["high"] - replicate["low"]) / 2 for replicate in replicates])
     assert (values.std() < 0.25 * halves.mean()).all()
     known = halves.mean() > 0
     assert (halves.std()[known] < 0.5 * halves.mean()[known]).all()
@@ -85,11 +85,13 @@ def test_scores_do_not_depend_on_the_order_of_cells(fit, order):
     shuffled, by_value = np.random.default_rng(0).permutation(fit.n_obs), np.argsort(fit.obsm["X_pca"][:, 0])
     rows = shuffled if order == "shuffled" else by_value
     tables = [evaluate(cells, n_bootstrap=0) for cells in (fit, fit[rows].copy())]
-    drawn = tables[0]["metric"].isin(["w2_squared", "sinkhorn_divergence"]) | (tables[0]["method"] == "floor")
+    drawn = tables[0]["metric"].isin(["w2_squared", "sinkhorn_divergence"]) | tables[0]["method"].isin(
+        ["replicate", "ceiling"]
+    )
     np.testing.assert_allclose(*(table["value"][~drawn] for table in tables), rtol=1e-4, atol=1e-6)
-    floors = [floor_of(table) for table in tables]
-    apart = (floors[0]["value"] - floors[1]["value"]).abs()
-    assert (apart <= (floors[0]["high"] - floors[0]["low"]) / 4 + 1e-12).all()
+    replicates = [replicate_of(table) for table in tables]
+    apart = (replicates[0]["value"] - replicates[1]["value"]).abs()
+    assert (apart <= (replicates[0]["high"] - replicates[0]["low"]) / 4 + 1e-12).all()
 
 
 # ---- its value and interval
@@ -112,10 +114,10 @@ def test_splits_are_scored_as_the_metrics_of_arrays_score_them():
     genes[:, 0], source[:, 0] = 0.1, 0.1
     draws = Resampling.draw(Strata.one(20, 31), 0, np.random.default_rng(1))
     gammas = np.array([0.5, 0.1])
-    traces = cloud_scores({}, y, draws, gammas=gammas, with_w2=False)["floor", "trace_ratio"]
-    observed = Sums.of(draws.target, genes)
+    traces = cloud_scores({}, y, draws, gammas=gammas, with_w2=False)["replicate", "trace_ratio"]
+    observed = Sums.of(draws.target.counts, genes)
     halves = Sums.of(draws.splits.astype(float), genes, observed.origin)
-    of_genes = gene_scores(Sums.of(draws.source, source), {}, observed, halves)
+    of_genes = gene_scores(Sums.of(draws.source.counts, source), {}, observed, halves)
     for split in (0, 17):
         half = draws.splits[split]
         assert half.sum() == 15
@@ -126,7 +128,7 @@ def test_splits_are_scored_as_the_metrics_of_arrays_score_them():
             "deg_overlap_top20": metrics.deg_overlap(a, b, source, n_top=20),
         }
         for metric, value in wanted.items():
-            assert of_genes["floor", metric][1 + split] == pytest.approx(value), metric
+            assert of_genes["replicate", metric][1 + split] == pytest.approx(value), metric
         assert traces[1 + split] == pytest.approx(metrics.trace_ratio(y[half], y[~half]))
 
 
@@ -150,7 +152,7 @@ def test_the_interval_contains_the_score_of_another_experiment_of_half_the_cells
             "trace_ratio": metrics.trace_ratio(a, b),
         }
         for metric, value in another.items():
-            _, low, high = interval(scores["floor", metric], -np.inf, np.inf, of_floor=True)
+            _, low, high = interval(scores["replicate", metric], -np.inf, np.inf, of_replicate=True)
             covered[metric].append(low <= value <= high)
     for metric, each in covered.items():
         assert 0.88 <= np.mean(each) <= 1, metric
@@ -183,7 +185,7 @@ def test_constant_genes_lead_no_list_of_the_evaluation(fit):
     """Of 25 genes that vary, 20 are taken; the mean shift, which is the truth here, finds nearly all of them."""
     tables = [evaluate(cells, n_bootstrap=20) for cells in (fit, new_cells(rounding=True))]
     first, second = (table.set_index(["method", "metric"])["value"] for table in tables)
-    for method in ("mean_shift", "gaussian", "floor"):
+    for method in ("mean_shift", "gaussian", "replicate"):
         for metric in ("deg_overlap_top20", "pearson_delta", "r2_mean_top20"):
             assert second[method, metric] == pytest.approx(first[method, metric], abs=1e-6)
         assert second[method, "deg_overlap_top20"] > 0.75
