@@ -152,16 +152,15 @@ def measure(case: str, split: int, potential: str) -> dict[str, object]:
     said += [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
     said += [line.removeprefix("WARNING: ") for line in log.getvalue().splitlines() if line.startswith("WARNING")]
     # Types with too few cells are named in every case.
-    return found | {
-        "said": " | ".join(dict.fromkeys(line for line in said if "too few" not in line and "fewer" not in line))
-    }
+    said = [line for line in dict.fromkeys(said) if "too few" not in line and "fewer" not in line]
+    return found | {"said": " | ".join(said)}
 
 
 def _scores(adata: AnnData, genes: pd.DataFrame) -> dict[str, float]:
     table = sh.get.evaluation(adata)
     values = table[table["group"] == SAME_COMPOSITION].set_index(["method", "metric"])["value"]
     kept, floor = (values.get((method, "kept_group"), np.nan) for method in ("hycnn_ot", "floor"))
-    tops = [_top(genes["observed_score"]), _top(genes["predicted_score"])]
+    tops = [_top(genes[f"{kind}_score"]) for kind in ("observed", "predicted")]
     of_training = _change_of_training(adata).reindex(genes["gene"]).to_numpy()
     error = (genes["observed_change"] / genes["observed_score"]).to_numpy()
     return {
@@ -209,9 +208,11 @@ def main() -> None:
     names, potential = (QUICK, "gaussian") if arguments.quick else (arguments.cases, arguments.potential)
     splits = range(1 if arguments.quick else arguments.splits)
     cases = [{"case": case, "split": split, "potential": potential} for split in splits for case in names]
-    show(
-        run("first_hour", cases, measure, fresh=arguments.fresh).drop(columns=["processor", "device"], errors="ignore")
-    )
+    table = run("first_hour", cases, measure, fresh=arguments.fresh)
+    numbers = [name for name in ("kept_group", "r2_top50", "overlap", "overlap_of_training") if name in table]
+    show(table.groupby("case", sort=False)[numbers].mean().reset_index())
+    for case, verdict, said in table[["case", "verdict", "said"]].drop_duplicates("case").itertuples(index=False):
+        print(f"\n{case}: {verdict}", *filter(None, str(said).split(" | ")), sep="\n    ")
 
 
 if __name__ == "__main__":

@@ -67,8 +67,8 @@ def deg(
         Change of the mean, in the units of the expression.
     ``observed_logfc``, ``predicted_logfc``
         Fold change as ``sc.tl.rank_genes_groups`` computes it: log2 of the ratio of expm1 of the means (plus 1e-9) of
-        log-transformed values, of natural logarithms unless ``adata.uns['log1p']`` has another base. It is extreme where
-        a mean is 0. NaN, with a sentence in the log, if values are counts or some are negative (z-scores).
+        log-transformed values, of natural logarithms unless ``adata.uns['log1p']`` has another base. It is extreme
+        where a mean is 0. NaN, with a sentence in the log, if values are counts or some are negative (z-scores).
     ``observed_score``, ``predicted_score``, ``observed_pval_adj``, ``predicted_pval_adj``
         Scores, and p values of Student's t with Satterthwaite's degrees of freedom, adjusted within the group by
         Benjamini and Hochberg. A prediction has none of a gene that does not vary.
