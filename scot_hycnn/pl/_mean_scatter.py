@@ -44,8 +44,8 @@ def mean_scatter(
     """Draw the mean of every gene in predicted cells against that in observed ones, and that in source cells.
 
     The nearer the points lie to the line, the better the prediction. R² in the title is that of
-    :func:`scot_hycnn.metrics.r2_mean`. It is high even for the source cells, whose value stands beside it. If the fit
-    was made with a split, the cells are held-out ones.
+    :func:`scot_hycnn.metrics.r2_mean`. It is high even for the source cells, "no change", whose value stands beside it.
+    If the fit was made with a split, the cells are held-out ones.
 
     Parameters
     ----------
@@ -111,10 +111,10 @@ def mean_scatter(
         centre = observed.mean()
         panel.axline((centre, centre), slope=1, color="black", linewidth=0.8, linestyle="--", zorder=1)
         style: dict[str, Any] = {"s": 8, "alpha": 0.7, "linewidths": 0, "rasterized": True, "zorder": 2}
-        panel.scatter(observed, source, color=_SOURCE_GREY, label="source", **style)
+        panel.scatter(observed, source, color=_SOURCE_GREY, label="no change", **style)
         panel.scatter(observed, predicted, color=PREDICTED, label="predicted", **style)
         # Means of components are not on one scale with 0 as their origin: their R² is near 1 for any prediction.
-        scores = f"R² = {_r2(predicted, observed):.3f} (source {_r2(source, observed):.3f})" if is_genes else ""
+        scores = f"R² = {_r2(predicted, observed):.3f} (no change {_r2(source, observed):.3f})" if is_genes else ""
         if groupby is None:
             entitle(panel, *lines, scores)
         else:
