@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from ._decode_input import (
     row_blocks,
 )
 from ._fit_input import TEST
+from ._input_warnings import look_like_counts
 from ._representation import dense_array, expression_of, find_layer
 from ._results import Results, StoredFit, read_fit, read_results
 from ._schema import layer_names
@@ -42,7 +43,7 @@ class Moments(NamedTuple):
 
     mean: Numbers
     variance: Numbers  # unbiased; 0 for one cell
-    expressed: Numbers  # share of the cells whose value is not 0
+    expressed: Numbers  # share of the cells that express it
 
 
 @dataclass(frozen=True)
@@ -71,20 +72,24 @@ class Values:
         return np.concatenate([np.empty((0, len(features))), *blocks])
 
     def moments(self) -> Moments:
-        """Return mean, variance and share of cells that express it, of every feature."""
+        """Return mean, variance and share of cells that express it, of every feature.
+
+        A cell without transcripts has 0, which ``sc.pp.scale`` and other shifts make the smallest of all values.
+        """
         # Sums are taken around the mean of the first cells: around 0 they lose the digits of a small variance.
         origin = self._read(self.rows[:100]).mean(axis=0)
-        total, squares, expressed = np.zeros_like(origin), np.zeros_like(origin), np.zeros_like(origin)
+        total, squares, lowest, n_lowest = (np.full_like(origin, value) for value in (0, 0, np.inf, 0))
         for block in row_blocks(len(self.rows)):
             values = self._read(self.rows[block])
-            expressed += (values != 0).sum(axis=0)
+            before, lowest = lowest, np.minimum(lowest, values.min(axis=0))
+            n_lowest = np.where(lowest < before, 0, n_lowest) + (values == lowest).sum(axis=0)
             values -= origin
             total += values.sum(axis=0)
             squares += (values**2).sum(axis=0)
         n = len(self.rows)
         mean = total / n
         variance = np.maximum(squares - n * mean**2, 0) / max(n - 1, 1)
-        return Moments(np.asarray(origin + mean), np.asarray(variance), expressed / n)
+        return Moments(np.asarray(origin + mean), np.asarray(variance), np.where(lowest > 0, 1, 1 - n_lowest / n))
 
     def _read(self, rows: Rows, features: list[int] | None = None) -> Numbers:
         """Return values in memory; a ValueError names the first cell that is not finite."""
@@ -269,17 +274,40 @@ def has_features_of_genes(adata: AnnData, results: Results, key: str, layer: str
 _Strata = list[tuple[Rows, Rows]]
 
 
+def base_of_logarithm(adata: AnnData, features: Features) -> tuple[float | None, str]:
+    """Return the base of log-transformed values, or None if they have no fold changes; and a sentence if it is odd."""
+    cells = features.source
+    some = Values(cells.matrix, cells.rows[:100]).columns(range(len(features.names)))
+    log1p = adata.uns.get("log1p")
+    if (some < 0).any():
+        return None, "there are no fold changes, since some values of expression are negative (z-scores?)"
+    if log1p is not None:
+        return log1p.get("base") or np.e, ""
+    if look_like_counts(some):
+        return None, "there are no fold changes, since expression looks like counts without a logarithm (sc.pp.log1p)"
+    return np.e, "fold changes are those of natural logarithms, as in scanpy, since adata.uns has no 'log1p'"
+
+
 def deg_table(
-    adata: AnnData, key: str, results: Results, features: Features, *, groupby: str | None, min_fraction: float
+    adata: AnnData,
+    key: str,
+    results: Results,
+    features: Features,
+    *,
+    groupby: str | None = None,
+    min_fraction: float = 0.0,
+    base: float | None = None,
 ) -> pd.DataFrame:
-    """Return observed and predicted changes of genes; :func:`scot_hycnn.get.deg` describes the table."""
+    """Return observed and predicted changes of genes; :func:`scot_hycnn.get.deg` describes the table.
+
+    ``base`` is that of the logarithm, None for a table without fold changes.
+    """
     fit = read_fit(adata, key)
     strata = _strata(adata, results, groupby, fit.params.get("group_key"))
-    log1p, test = adata.uns.get("log1p"), held_out_rows(adata, fit)
-    tables = []
+    test, tables = held_out_rows(adata, fit), []
     for label, parts in strata.items():
         rows = [results.source_rows[source] for source, _ in parts] + [results.target_rows[y] for _, y in parts]
-        table = _changes(features, label, parts, log1p, min_fraction)
+        table = _changes(features, label, parts, base, min_fraction)
         tables.append(table.assign(held_out=bool(np.isin(np.concatenate(rows), test).all())))
     return pd.concat(tables, ignore_index=True)
 
@@ -302,9 +330,7 @@ def _strata(adata: AnnData, results: Results, groupby: str | None, group_key: st
     return groups
 
 
-def _changes(
-    features: Features, group: str, strata: _Strata, log1p: Mapping[str, Any] | None, min_fraction: float
-) -> pd.DataFrame:
+def _changes(features: Features, group: str, strata: _Strata, base: float | None, min_fraction: float) -> pd.DataFrame:
     """Return the rows of one group, those of the largest observed score first."""
     n_source, n_target = (sum(len(pair[side]) for pair in strata) for side in (0, 1))
     zero = np.zeros(len(features.names))
@@ -333,15 +359,14 @@ def _changes(
     for kind, (change, mean) in by_kind.items():
         table[f"{kind}_change"] = change
         table[f"{kind}_logfc"] = np.nan
-        if log1p is not None:
-            # As in sc.tl.rank_genes_groups: of expm1 of means of log-transformed values. Values that were scaled since
-            # have negative means, of which there are no fold changes: NaN.
-            scale = 1.0 if log1p.get("base") is None else np.log(log1p["base"])
-            with np.errstate(invalid="ignore"):
-                ratio = (np.expm1(mean * scale) + 1e-9) / (np.expm1(before * scale) + 1e-9)
-                table[f"{kind}_logfc"] = np.log2(ratio)
-        # A gene that does not vary has no error: its change is 0 up to rounding, or as large as can be.
+        if base is not None:
+            # As in sc.tl.rank_genes_groups: of expm1 of means of log-transformed values.
+            after_and_before = (np.expm1(values * np.log(base)) + 1e-9 for values in (mean, before))
+            table[f"{kind}_logfc"] = np.log2(np.divide(*after_and_before))
+        # A gene that does not vary has no error: its change is 0 up to rounding, or as large as can be. How large a
+        # predicted change is, only the spread of cells could tell.
         score = np.where(np.abs(change) > _ROUNDING * np.abs(before), change, 0 * change) / np.maximum(error, 1e-12)
+        score = np.where((error == 0) & (kind == "predicted"), np.nan, score)
         p = 2 * stdtr(freedom, -np.abs(score))
         usable = tested & np.isfinite(p)
         adjusted = np.full(len(p), np.nan)

@@ -7,7 +7,7 @@ from anndata import AnnData
 from scanpy import logging as logg
 
 from scot_hycnn._anndata._decode_input import Decoder
-from scot_hycnn._anndata._genes import deg_table, read_evaluated, read_genes
+from scot_hycnn._anndata._genes import base_of_logarithm, deg_table, read_evaluated, read_genes
 
 
 def deg(
@@ -54,7 +54,8 @@ def deg(
     layer, decoder
         Way from the representation to genes, as for :func:`scot_hycnn.tl.decode`, whose layer is used if it exists.
     min_fraction
-        Leave out genes that fewer source cells, and fewer observed cells, than this share express (value other than 0).
+        Leave out genes that fewer source cells, and fewer observed cells, than this share express: whose value is not
+        0, or of scaled values not the smallest one, which cells without transcripts have.
 
     Returns
     -------
@@ -66,10 +67,11 @@ def deg(
         Change of the mean, in the units of the expression.
     ``observed_logfc``, ``predicted_logfc``
         Fold change as ``sc.tl.rank_genes_groups`` computes it: log2 of the ratio of expm1 of the means (plus 1e-9) of
-        log-transformed values. It is extreme where a mean is 0. NaN unless ``adata.uns`` has ``'log1p'``.
+        log-transformed values, of natural logarithms unless ``adata.uns['log1p']`` has another base. It is extreme
+        where a mean is 0. NaN, with a sentence in the log, if values are counts or some are negative (z-scores).
     ``observed_score``, ``predicted_score``, ``observed_pval_adj``, ``predicted_pval_adj``
         Scores, and p values of Student's t with Satterthwaite's degrees of freedom, adjusted within the group by
-        Benjamini and Hochberg.
+        Benjamini and Hochberg. A prediction has none of a gene that does not vary.
     ``source_mean``, ``fraction``
         Mean of the source cells, and the larger share of source or observed cells that express the gene.
     ``in_representation``, ``predicted``
@@ -110,8 +112,17 @@ def deg(
         raise ValueError(f"min_fraction={min_fraction!r} must be a share of the cells, from 0 to 1.")
     results, called = read_evaluated(adata, key, target, groupby)
     features = read_genes(adata, results, key, layer, decoder)
-    table = deg_table(adata, key, results, features, groupby=groupby, min_fraction=min_fraction)
+    base, said = base_of_logarithm(adata, features)
+    table = deg_table(adata, key, results, features, groupby=groupby, min_fraction=min_fraction, base=base)
     n_outside = int((~features.in_representation).sum())
     outside = f"; {n_outside} of the genes lie outside of {results.rep.name!r}" if n_outside else ""
     logg.info(f"changes in {called}: n = {len(results.source_rows)} and {len(results.target_rows)}{outside}")
+    if said:
+        (logg.warning if base is None else logg.info)(said)
+    n_in_raw = 0 if adata.raw is None else int((~adata.raw.var_names.isin(adata.var_names)).sum())
+    if n_in_raw:
+        logg.warning(
+            f"{n_in_raw:,} genes are in adata.raw alone and are not predicted: keep all genes in adata, where "
+            "sc.pp.highly_variable_genes marks those for the PCA, and fit again"
+        )
     return table

@@ -58,13 +58,13 @@ def cell_colors(
             f"color={color!r} is neither a gene nor a column of adata.obs, which has {listed(adata.obs.columns)}."
             f"{did_you_mean(color, [*adata.obs.columns, *adata.var_names])}"
         )
-    column = column_of(adata.obs, color, "color")
-    if is_numeric(column.dtype):
+    column, fit = column_of(adata.obs, color, "color"), read_fit(adata, key)
+    # Integers may be the groups of the fit.
+    if is_numeric(column.dtype) and color != fit.params.get("group_key"):
         values = column.to_numpy(dtype=float, na_value=np.nan)
         if not np.isfinite(values).any():
             raise ValueError(f"color={color!r} has no finite value in adata.obs; choose another column.")
         # Columns of the fit have the unit of its representation.
-        fit = read_fit(adata, key)
         slots = fit.slots(fit.slug(results.target))
         names = {slots.displacement: "displacement", slots.std: "standard deviation of the networks"}
         name = f"{names[color]} ({results.rep.name})" if color in names else color

@@ -21,6 +21,7 @@ from scot_hycnn._anndata._genes import (
     read_genes,
     unit_of,
 )
+from scot_hycnn._anndata._results import group_column, read_fit
 
 from ._figure import MAX_GENES, PLAIN, changed, check_number, check_one_panel, entitle, show_or_return, which_cells
 from ._labels import OBSERVED, PREDICTED, paired_members
@@ -56,7 +57,8 @@ def deg(
         Label of the target condition; may be left out if there is only one.
     groupby
         Column of ``obs`` with labels, such as cell types: two heat maps, observed and predicted, of the groups that
-        have cells of both conditions. None draws two dots for each gene.
+        have cells of both conditions. None takes the ``group_key`` of the fit; without one, or with ``ax``, two dots
+        for each gene are drawn, of all cells.
     names
         Genes. None takes the ``n_genes`` with the largest absolute observed score, of those that a tenth of the cells
         express.
@@ -71,7 +73,7 @@ def deg(
 
     Returns
     -------
-    The axes if ``show`` is False, the two of them if ``groupby`` is given; the figure if ``return_fig``.
+    The axes if ``show`` is False, the two of them if there are groups; the figure if ``return_fig``.
 
     Raises
     ------
@@ -92,10 +94,11 @@ def deg(
     """
     check_counts(n_genes=n_genes)
     check_one_panel(ax, 1 if groupby is None else 2, f"groupby={groupby!r}")
+    groupby = group_column(adata, read_fit(adata, key), groupby) if ax is None else groupby
     results, called = read_evaluated(adata, key, target, groupby)
     features = read_genes(adata, results, key, layer)
     groups = {} if groupby is None else paired_members(adata, groupby, results)
-    table = deg_table(adata, key, results, features, groupby=None, min_fraction=0.0)
+    table = deg_table(adata, key, results, features)
     if names is None:
         # The largest scores of either sign are chosen, and sorted by falling change.
         expressed = table[table["fraction"] >= MIN_FRACTION]

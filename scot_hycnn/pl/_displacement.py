@@ -100,7 +100,7 @@ def displacement(
     ax.set_xlabel(f"displacement ({results.rep.name})", **PLAIN)
     entitle(ax, title or changed(results), which_cells(results, called))
     # The group that moves least is at the bottom, so the corner is free.
-    legend(ax, [line], [f"{results.source} against {results.source}"], loc="lower right", fontsize="x-small")
+    legend(ax, [line], [f"by chance: {results.source} against {results.source}"], loc="lower right", fontsize="x-small")
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
     if is_ours:

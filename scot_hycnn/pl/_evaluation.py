@@ -53,7 +53,11 @@ _WIDE = 20
 _GAP = 3
 # Decades for whose names an axis has room.
 _DECADES = 4
-_NAMES = {"kept_group": "cells in their own group"}
+_NAMES = {
+    "kept_group": "cells in their own group",
+    "pearson_delta": "correlation of changes (Pearson Δ)",
+    "trace_ratio": "spread of cells (trace ratio)",
+}
 _PRINTED = {"r2": "R²", "mean": "of means", "mmd": "MMD", "w2": "W2", "deg": "DEG", "pearson": "Pearson", "delta": "Δ"}
 
 

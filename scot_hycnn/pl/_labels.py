@@ -57,8 +57,8 @@ def palette_of(adata: AnnData, column: str, labels: Labels) -> list[str]:
 
 def members_by_group(adata: AnnData, groupby: str, rows: NDArray[np.intp]) -> dict[str, Members]:
     """Return the positions in ``rows`` of the cells of each group; groups without cells are left out."""
-    # read_groups would take each different number, such as a score of a cell, for a group.
-    if is_numeric(column_of(adata.obs, groupby, "groupby").dtype):
+    # read_groups would take each different number, such as a score of a cell, for a group. Integers may name groups.
+    if pd.api.types.is_float_dtype(column_of(adata.obs, groupby, "groupby").dtype):
         raise ValueError(
             f"groupby={groupby!r} holds numbers; a column of labels is needed, such as cell types. If the numbers name "
             f"groups: adata.obs[{groupby!r}] = adata.obs[{groupby!r}].astype('category')."

@@ -22,7 +22,7 @@ from ._labels import OBSERVED, PREDICTED, SOURCE
 
 # Rows of panels if the user names no features.
 _ROWS = 2
-# Percent of the cells on either side that are which_cells in the outermost bars: a few would squeeze all others.
+# Percent of the cells on either side that are counted in the outermost bars: a few would squeeze all others.
 _TAIL = 0.1
 # With a bar more than this many times as high as the next, such as that of cells without a gene's transcripts, the axis
 # is a square root, in which the others are seen.
@@ -109,6 +109,10 @@ def marginals(
         panel.set_xlabel(unit, fontsize="small", **PLAIN)
         what = "fraction of cells" if i % n_cols == 0 else ""
         panel.set_ylabel(f"{what}\n(root scale)".strip() if is_root else what, fontsize="small")
+    # x + V (T(x) - x) moves the zeros of a gene apart, also below 0, and keeps the scatter of the source cell.
+    is_decoded = results.rep.name != "X" and any(name not in results.names for name in samples)
+    note = "genes: compare means; a predicted value of a single cell may be below 0" if is_decoded else ""
+    lines = title or changed(results), which_cells(results, called), *filter(None, [note])
     handles: list[Artist] = [
         Patch(color=SOURCE, alpha=_FAINT),
         Line2D([], [], color=PREDICTED),
@@ -117,11 +121,11 @@ def marginals(
     ]
     entries = [f"{results.source} (source)", "predicted", f"{results.target} (observed)", "mean"]
     if figure is None:
-        entitle(axes[0], title or changed(results), which_cells(results, called))
+        entitle(axes[0], *lines)
         axes[0].set_xlabel(" ".join([next(iter(samples)), f"({axes[0].get_xlabel()})"]), **PLAIN)
         legend(axes[0], handles, entries, fontsize="x-small", framealpha=0.7)
         return show_or_return(axes[0], show=show, return_fig=return_fig)
-    entitle(figure, title or changed(results), which_cells(results, called))
+    entitle(figure, *lines)
     figure.set_figheight(figure.get_figheight() + 0.7)  # for title and legend
     ncols = min(4, 2 * min(n_cols, len(axes)))
     drawn = legend(figure, handles, entries, loc="outside lower center", ncols=ncols, frameon=False, fontsize="small")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._genes import has_features_of_genes, read_dimensions, read_evaluated, read_genes, unit_of
+from scot_hycnn._anndata._results import group_column, read_fit
 
 from ._figure import PLAIN, changed, check_one_panel, entitle, figure_of, grid, show_or_return, which_cells
 from ._labels import PREDICTED, paired_members
@@ -43,8 +44,8 @@ def mean_scatter(
     """Draw the mean of every gene in predicted cells against that in observed ones, and that in source cells.
 
     The nearer the points lie to the line, the better the prediction. R² in the title is that of
-    :func:`scot_hycnn.metrics.r2_mean`. It is high even for the source cells, whose value stands beside it. If the fit
-    was made with a split, the cells are held-out ones.
+    :func:`scot_hycnn.metrics.r2_mean`. It is high even for the source cells, "no change", whose value stands beside it.
+    If the fit was made with a split, the cells are held-out ones.
 
     Parameters
     ----------
@@ -58,6 +59,7 @@ def mean_scatter(
         Label of the target condition; may be left out if there is only one.
     groupby
         Column of ``obs`` with labels, such as cell types: one panel for each group that has cells of both conditions.
+        None takes the ``group_key`` of the fit; without one, or with ``ax``, one panel is of all cells.
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
     n_labels
@@ -71,7 +73,7 @@ def mean_scatter(
 
     Returns
     -------
-    The axes if ``show`` is False, in a list if ``groupby`` is given; the figure if ``return_fig``.
+    The axes if ``show`` is False, in a list if there are groups; the figure if ``return_fig``.
 
     Raises
     ------
@@ -87,6 +89,7 @@ def mean_scatter(
     """
     check_counts(n_cols=n_cols)
     check_counts(0, n_labels=n_labels)
+    groupby = group_column(adata, read_fit(adata, key), groupby) if ax is None else groupby
     results, called = read_evaluated(adata, key, target, groupby)
     is_genes = has_features_of_genes(adata, results, key, layer)
     features = read_genes(adata, results, key, layer) if is_genes else read_dimensions(results)
@@ -108,10 +111,10 @@ def mean_scatter(
         centre = observed.mean()
         panel.axline((centre, centre), slope=1, color="black", linewidth=0.8, linestyle="--", zorder=1)
         style: dict[str, Any] = {"s": 8, "alpha": 0.7, "linewidths": 0, "rasterized": True, "zorder": 2}
-        panel.scatter(observed, source, color=_SOURCE_GREY, label="source", **style)
+        panel.scatter(observed, source, color=_SOURCE_GREY, label="no change", **style)
         panel.scatter(observed, predicted, color=PREDICTED, label="predicted", **style)
         # Means of components are not on one scale with 0 as their origin: their R² is near 1 for any prediction.
-        scores = f"R² = {_r2(predicted, observed):.3f} (source {_r2(source, observed):.3f})" if is_genes else ""
+        scores = f"R² = {_r2(predicted, observed):.3f} (no change {_r2(source, observed):.3f})" if is_genes else ""
         if groupby is None:
             entitle(panel, *lines, scores)
         else:

@@ -43,7 +43,7 @@ def find_grouping(adata: AnnData, fit: StoredFit, groupby: str | None, evaluated
         members_by_group(adata, groupby, np.arange(adata.n_obs))
     else:
         group_key, taken = fit.params.get("group_key"), (fit.groupby, fit.params.get("split_key"))
-        counts = {name: _n_groups(adata, name) for name in adata.obs.columns}
+        counts = {name: _n_groups(adata, name, group_key) for name in adata.obs.columns}
         # A fit may balance more groups than a page can show.
         if 1 <= counts.get(group_key, 0) <= MAX_ENTRIES:
             groupby = group_key
@@ -59,11 +59,15 @@ def find_grouping(adata: AnnData, fit: StoredFit, groupby: str | None, evaluated
     return Grouping(groupby, labels, palette_of(adata, groupby, labels))
 
 
-def _n_groups(adata: AnnData, name: Any) -> int:
-    """Return the number of groups that cells belong to; 0 if a column holds no labels, or if its name is not unique."""
+def _n_groups(adata: AnnData, name: Any, group_key: str | None) -> int:
+    """Return the number of groups that cells belong to; 0 if a column holds no labels, or if its name is not unique.
+
+    Groups of the fit may be numbers.
+    """
     # Several columns of one name are a table, which has no dtype.
     dtype = getattr(adata.obs[name], "dtype", None)
-    if dtype is None or not (isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(dtype)):
+    is_text = isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(dtype)
+    if dtype is None or not (is_text or name == group_key):
         return 0
     try:
         codes = read_groups(adata.obs, name).codes
@@ -162,7 +166,7 @@ def describe_genes(
             f"loadings, or run sh.tl.decode(adata, {key!r}, decoder=...) with a model's decoder."
         )
     features = read_genes(adata, results, key, layer)
-    table = deg_table(adata, key, results, features, groupby=None, min_fraction=0.0)
+    table = deg_table(adata, key, results, features)
     expressed = table[table["fraction"] >= MIN_FRACTION]
     columns = ["gene", "source_mean", "observed_change", "predicted_change", "observed_score"]
     observed, predicted = (table[f"{kind}_change"] for kind in ("observed", "predicted"))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+from anndata import AnnData
 from scipy.stats import false_discovery_control, ttest_ind
 
 import scot_hycnn as sh
@@ -69,9 +72,57 @@ def test_fold_changes_are_those_of_scanpy(adata, base):
     np.testing.assert_allclose(table_of(adata)["observed_logfc"], theirs["logfoldchanges"], rtol=1e-3, atol=1e-4)
 
 
-def test_without_a_logarithm_there_are_no_fold_changes(adata):
+def test_without_a_base_logarithms_are_natural(adata):
+    kinds = ["observed_logfc", "predicted_logfc"]
+    before = table_of(adata)[kinds]
     del adata.uns["log1p"]
-    assert table_of(adata)["predicted_logfc"].isna().all()
+    pd.testing.assert_frame_equal(table_of(adata)[kinds], before)
+
+
+@pytest.fixture
+def log():
+    before, sc.settings.logfile = sc.settings.logfile, io.StringIO()
+    yield sc.settings.logfile
+    sc.settings.logfile = before
+
+
+def refitted(adata, values):
+    """The same cells and split with other values of expression, and a new PCA and fit."""
+    other = AnnData(values.astype(np.float32), obs=adata.obs[["condition", "cell_type", "split"]], var=adata.var[[]])
+    sh.pp.pca(other, 10, split_key="split")
+    sh.tl.hycnn_ot(other, "control", "IFN-beta", potential="gaussian", split_key="split")
+    return other
+
+
+@pytest.mark.parametrize("change", [lambda x: np.round(10 * x), lambda x: x - 1])
+@pytest.mark.filterwarnings("ignore:adata.obsm:UserWarning")
+def test_counts_and_negative_values_have_no_fold_changes_and_the_log_says_so(adata, change, log):
+    other = refitted(adata, change(adata.X.toarray()))
+    assert table_of(other)["observed_logfc"].isna().all()
+    assert "no fold changes" in log.getvalue()
+
+
+def test_scaling_does_not_change_which_genes_are_expressed(adata):
+    scaled = refitted(adata, sc.pp.scale(adata.X.toarray()))
+    # Of a gene that all cells of a condition express, the cell with the smallest value does not count.
+    np.testing.assert_allclose(table_of(scaled)["fraction"], table_of(adata)["fraction"], atol=0.01)
+
+
+def test_a_gene_that_does_not_vary_has_no_predicted_score(adata):
+    values = adata.X.toarray()
+    values[:, 3] = 0
+    values[np.flatnonzero(adata.obs["split"] == "train")[0], 3] = 2
+    row = table_of(refitted(adata, values)).iloc[3]
+    assert row["predicted_change"] != 0
+    assert np.isnan(row["predicted_score"])
+    assert row["observed_score"] == 0
+
+
+def test_genes_that_only_raw_has_are_counted_in_the_log(adata, log):
+    some = refitted(adata[:, :300], adata.X[:, :300].toarray())
+    some.raw = adata
+    sh.get.deg(some)
+    assert f"{adata.n_vars - 300} genes are in adata.raw" in log.getvalue()
 
 
 def test_groups_of_the_fit_are_strata(adata):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy.stats import ttest_ind
@@ -69,3 +70,17 @@ def test_genes_that_never_vary(adata, control):
     # One that differs without any spread is the first.
     adata.X[~control, 7] = 1
     assert ticks(sh.pl.deg(adata, n_genes=3, show=False).yaxis)[0] == adata.var_names[7]
+
+
+def test_groups_of_the_fit_are_those_of_the_figures_unless_axes_are_given(adata):
+    adata.uns["hycnn_ot"]["params"]["group_key"] = "cell_type"
+    adata.obs["number"] = adata.obs["cell_type"].cat.codes
+    for column in ("cell_type", "number"):  # groups of a fit may be integers
+        adata.uns["hycnn_ot"]["params"]["group_key"] = column
+        assert len(sh.pl.deg(adata, n_genes=3, show=False)) == 2
+        assert len(sh.pl.mean_scatter(adata, n_labels=0, show=False)) == 10
+        colored = sh.pl.transport(adata, show=False)
+        assert len(colored.get_legend().get_texts()) == 11  # and the target cells
+    for draw in (sh.pl.deg, sh.pl.mean_scatter):
+        ax = plt.subplots()[1]
+        assert draw(adata, ax=ax, show=False) is ax

@@ -48,8 +48,8 @@ def test_axis_labels_name_the_good_values(adata):
     axes = sh.pl.evaluation(adata, show=False)
     assert [ax.get_xlabel() for ax in axes] == [
         "energy distance\n← smaller is better",
-        "Pearson Δ\nlarger is better, 1 is perfect →",
-        "trace ratio\n1 is perfect",
+        "correlation of changes (Pearson Δ)\nlarger is better, 1 is perfect →",
+        "spread of cells (trace ratio)\n1 is perfect",
     ]
     adata.uns["hycnn_ot_evaluation"]["metric"][:] = "mmd"
     adata.uns["hycnn_ot_evaluation"]["metric"][-5:] = "brand_new"

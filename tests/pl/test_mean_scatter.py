@@ -21,7 +21,7 @@ def test_points_are_means(adata, control):
     np.testing.assert_allclose(predicted[:, 1], genes[control].mean(0) + 0.5, rtol=1e-4)
     r2 = np.corrcoef(*source.T)[0, 1] ** 2  # predictions differ by a constant
     assert ax.get_title().split("\n")[0] == "control → IFN-beta"
-    assert f"R² = {r2:.3f} (source {r2:.3f})" in ax.get_title()
+    assert f"R² = {r2:.3f} (no change {r2:.3f})" in ax.get_title()
     assert ax.get_ylabel() == "predicted mean expression"
 
 

@@ -246,7 +246,7 @@ def test_genes_have_tips(page):
 
 def test_scores_of_other_metrics_and_groups(page):
     before = page("#scores-chart").get_attribute("innerHTML")
-    page.choose("#metric", "Pearson Δ")
+    page.choose("#metric", "correlation of changes (Pearson Δ)")
     assert page("#scores-chart").get_attribute("innerHTML") != before
     assert "not defined" in page("#scores-chart").text  # of the identity
     groups = page.texts("#score-group option")

@@ -1,9 +1,12 @@
-"""From checked cells to fitted maps, many at a time, here or on a Dask cluster: prepare, train, choose."""
+"""From checked cells to fitted maps, many at a time, here or on a Dask cluster: prepare, train, choose, show progress."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -12,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import Settings
@@ -33,7 +37,6 @@ from scot_hycnn.solver.training._loop import train
 
 from ._checkpoint import CheckpointFolder
 from ._device import limited_threads, resolve_device
-from ._progress import Update, progress_bar
 
 # Networks that train as one batch, for each thread. On a CPU more are not faster, since their layers no longer fit into
 # the cache; a GPU is idle with fewer.
@@ -41,12 +44,18 @@ MEMBERS_ON_CPU, MEMBERS_ELSEWHERE = 16, 256
 # Coordinates of the training cells of a batch, all maps together: 160 MB in float32, beside the originals.
 MAX_VALUES = 4 * 10**7
 
+# Adds steps of all maps together, and at checks shows the mean of J minus that of the Gaussian map.
+Update = Callable[..., None]
+# Several maps train together, so that fractions of maps are done at a time.
+_ONE = "{l_bar}{bar}| [{elapsed}<{remaining}{postfix}]"
+_MANY = "{l_bar}{bar}| {n:.1f}/{total:.0f} maps [{elapsed}<{remaining}{postfix}]"
+
 
 def fit_tasks(
     tasks: Sequence[Task], progress: bool | None, folder: CheckpointFolder | None
 ) -> Iterator[tuple[int, TransportMap]]:
     """Fit maps in batches; yields the number of each task with its map, finished and interrupted ones first."""
-    with progress_bar([_cost(task.settings) for task in tasks], show=progress) as update:
+    with _progress_bar([_cost(task.settings) for task in tasks], show=progress) as update:
         # Batches that were interrupted stay together: in another batch the same map has other rounding.
         begun = [] if folder is None else [b for b in batches(tasks) if folder.has_begun([tasks[k] for k in b])]
         left = []
@@ -245,7 +254,7 @@ def fit_on_cluster(
     for batch in batches(tasks, n_threads=1):
         jobs = [replace(tasks[number], x=None, labels_x=None) for number in batch]
         numbers[client.submit(_fit_on_worker, source, jobs, where, pure=False)] = batch
-    with progress_bar([_cost(task.settings) for task in tasks], show=progress) as update:
+    with _progress_bar([_cost(task.settings) for task in tasks], show=progress) as update:
         for future, states in as_completed(list(numbers), with_results=True):
             for number, state in zip(numbers[future], states, strict=True):
                 update(_cost(tasks[number].settings))
@@ -262,3 +271,30 @@ def _fit_on_worker(source: Any, jobs: Sequence[Task], where: tuple[Path, bool] |
     folder = None if where is None else CheckpointFolder(where[0], resume=where[1])
     fitted = dict(fit_tasks(tasks, progress=False, folder=folder))
     return [fitted[number].to_dict() for number in range(len(tasks))]
+
+
+@contextmanager
+def _progress_bar(steps: Sequence[float], *, show: bool | None) -> Iterator[Update]:
+    """Show a bar over the steps of a single map, or over many maps with these steps, and give what moves it.
+
+    None shows it after a second in a terminal or a notebook, but not where tests run.
+    """
+    # Checks take longer than steps: the time that is left is that of the mean rate rather than of the last steps.
+    options: dict[str, Any] = {"bar_format": _ONE, "smoothing": 0.05}
+    if len(steps) > 1:
+        options |= {"bar_format": _MANY, "unit_scale": len(steps) / sum(steps)}
+    # The output of a Jupyter kernel is no terminal, and shows bars: as a widget, or as text without ipywidgets.
+    in_kernel = type(sys.stderr).__module__.startswith("ipykernel.")
+    is_seen = "CI" not in os.environ and (in_kernel or (sys.stderr is not None and sys.stderr.isatty()))
+    options |= {"disable": not is_seen, "delay": 1} if show is None else {"disable": not show}
+    with tqdm(desc="HyCNN-OT", total=sum(steps), **options) as bar:
+
+        def update(n_steps: float, difference: float | None = None) -> None:
+            # J is smaller where a map is better.
+            if difference is not None:
+                bar.set_postfix_str(f"gain over the Gaussian map {-difference:.3g}", refresh=False)
+            bar.update(n_steps)
+
+        yield update
+        # Sums of fractions of steps are rounded, and a notebook shows a bar that ends before its total in red.
+        bar.update(bar.total - bar.n)
