@@ -22,6 +22,8 @@ class Slots:
     displacement: str  # of obs
     std: str
     out_of_support: str
+    weight: str  # of source and target cells, where mass may change
+    growth: str
     layer: str  # of layers, where tl.decode writes the genes of the moved cells
     of_fit: dict[str, tuple[str, ...]]  # attribute of the AnnData to the keys that a fit may write there
 
@@ -31,7 +33,8 @@ class Slots:
         suffix = f"_{slug}" if slug else ""
         moved, inverse = f"X_{key}{suffix}", f"X_{key}_inverse{suffix}"
         columns = f"{key}_displacement{suffix}", f"{key}_std{suffix}", f"{key}_out_of_support{suffix}"
-        return cls(moved, inverse, *columns, f"{key}{suffix}", {"obsm": (moved, inverse), "obs": columns})
+        of_mass = f"{key}_weight{suffix}", f"{key}_growth{suffix}"
+        return cls(moved, inverse, *columns, *of_mass, f"{key}{suffix}", {"obsm": (moved, inverse), "obs": columns})
 
 
 def evaluation_slot(key: str) -> str:

@@ -157,9 +157,13 @@ class Fitted:
     std: Coordinates | None  # standard deviation over the ensemble, shape (n,)
     out_of_support: Coordinates | None  # distance from the training cells, shape (n,)
     inverse: Coordinates | None  # the inverse map of the target cells, shape (m, d)
+    # Rows of source and of target cells with weights, these, and the growth of the former, or None.
+    weights: tuple[Rows, Rows, Coordinates, Coordinates, Coordinates] | None = None
 
 
-def announce_replaced(adata: AnnData, cells: FitInput, *, key: str, predict: bool, inverse: bool) -> None:
+def announce_replaced(
+    adata: AnnData, cells: FitInput, *, key: str, predict: bool, inverse: bool, weights: bool
+) -> None:
     """Warn of what :func:`write_fit` will replace."""
     # This is called before a fit begins: where warnings are errors, hours of work are not lost.
     new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}, "uns": {key: None}}
@@ -167,6 +171,7 @@ def announce_replaced(adata: AnnData, cells: FitInput, *, key: str, predict: boo
         slots = Slots.named(key, target.slug if len(cells.targets) > 1 else "")
         new["obsm"] |= dict.fromkeys([slots.moved] * predict + [slots.inverse] * inverse)
         new["obs"] |= dict.fromkeys(slots.of_fit["obs"] if predict else ())
+        new["obs"] |= dict.fromkeys((slots.weight, slots.growth) if weights else ())
     warn_of_replaced(adata, new, _stale(adata, key) if key in adata.uns else {})
 
 
@@ -175,7 +180,7 @@ def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:
     previous = slots_of_previous_fit(adata, key)
     left = {
         "obsm": [name for slots in previous for name in slots.of_fit["obsm"]],
-        "obs": [name for slots in previous for name in slots.of_fit["obs"]],
+        "obs": [name for slots in previous for name in (*slots.of_fit["obs"], slots.weight, slots.growth)],
         "layers": [slots.layer for slots in previous],
         "varm": [loadings_slot(key)] if previous else [],
         "var": [mark_slot(key)] if previous else [],
@@ -199,6 +204,11 @@ def write_fit(adata: AnnData, cells: FitInput, fits: Sequence[Fitted], *, key: s
             for name, values in zip(slots.of_fit["obs"], columns, strict=True):
                 if values is not None:
                     obs[name] = placed(values, source.rows, span)
+        if fit.weights is not None:
+            of_source, of_target, weight_x, weight_y, growth = fit.weights
+            both = np.concatenate([of_source, of_target]), np.concatenate([weight_x, weight_y])
+            obs[slots.weight] = placed(both[1], both[0], span)
+            obs[slots.growth] = placed(growth, of_source, span)
         if fit.inverse is not None:
             obsm[slots.inverse] = placed(fit.inverse, target.rows, span, background)
 

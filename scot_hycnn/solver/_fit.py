@@ -21,7 +21,7 @@ from .data._checks import (
 from .data._groups import groups_left_out, labels_of, pair_of, usable_groups
 from .data._task import Task
 from .model._map import TransportMap
-from .runtime._batching import check_client, fit_on_cluster, fit_tasks
+from .runtime._batching import check_client, fit_on_cluster, fit_tasks, weighed
 from .runtime._checkpoint import CheckpointFolder
 from .runtime._device import resolve_device
 
@@ -251,13 +251,16 @@ def _tasks(x: Any, ys: dict[str, Any], groups: Any, options: dict[str, Any]) -> 
                 # Far cells take no part in the fit, so that they do not count for their groups either.
                 pair = near_x, labels_y.without(far_y)
                 left_out = groups_left_out(pair, usable_groups(pair, source.shape[1], settings.leave_out))
-        except UnusableError as problem:
-            problems.append((name, problem))
-        else:
             # Cells in a file are read again when their map is fitted, so that memory holds those of one batch.
             in_memory = isinstance(y, (np.ndarray, list, tuple)) or hasattr(y, "detach") or hasattr(y, "iloc")
             in_file = hasattr(y, "__array__") and hasattr(y, "shape") and not in_memory
             cells = source, y if in_file else target
-            tasks.append(Task(*cells, labels_x, labels_y, settings, tuple(left_out), far_x, far_y))
+            task = Task(*cells, labels_x, labels_y, settings, tuple(left_out), far_x, far_y)
+            if settings.unbalanced != "never":
+                # Before any map is fitted, so that too little mass in one target does not cost hours.
+                task = weighed(task, name)
+            tasks.append(task)
+        except UnusableError as problem:
+            problems.append((name, problem))
     raise_together(problems, len(ys))
     return tasks

@@ -50,6 +50,7 @@ DECAY_CELLS = 300
 AMORTIZED, CACHED = CONJUGATES = ("amortized", "cached")
 LEAVE_OUT = ("cells", "groups")
 CUDA_GRAPH = ("auto", "never")
+UNBALANCED_SIDES = ("both", "source", "target")
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,21 @@ class TrainingOptions(TypedDict, total=False):
         Warm start of the search for the conjugate of a target cell, for ``solver='amortized'``: ``'amortized'``, the
         prediction of a second network, or ``'cached'``, the maximiser of the step in which the cell was drawn before.
         None takes ``'cached'`` for at most 100,000 target cells (and at most 160 MB), which is faster.
+    unbalanced
+        None (default) carries every cell. Where cells die or divide, or types were sampled in other proportions, a
+        number is the penalty for mass that is created or destroyed, in units of the mean squared distance of a source
+        from a target cell: 0.3 is a good one, and less transports less. Cells then get weights by unbalanced optimal
+        transport (within their group, with groups), and the fit and its scores are those of the weighted cells. With
+        ``'auto'`` two halves of the cells choose among 1, 0.3 and 0.1, or the balanced fit; a change of proportions
+        that saves less than cells that respond differently strongly is not seen. ``validation`` of the map then has
+        the penalty (``unbalanced``, infinite for the balanced fit) and the ``transported_mass``, and for each cell
+        ``source_weight``, ``target_weight`` (mean 1) and ``source_growth``.
+    unbalanced_side
+        Which cloud gets weights: ``'both'`` (default), ``'source'`` if only source cells may lack a counterpart, since
+        the composition of the target is known to be that of the survivors, or ``'target'``.
+    growth
+        Size of the target population over that of the source, such as 0.6 if 40 % of the cells have died; None takes
+        1. It is the unit of ``source_growth`` alone: numbers of sampled cells do not show it.
     cuda_graph
         ``'auto'`` (default) records a training step on an NVIDIA GPU and replays it as one CUDA graph, which gives the
         same numbers ten times as fast for few cells. ``'never'`` computes every step anew.
@@ -157,6 +173,11 @@ class TrainingOptions(TypedDict, total=False):
     conjugates: Annotated[
         str | None, "Warm start of the conjugates: amortized or cached; by default it depends on the number of cells."
     ]
+    unbalanced: Annotated[
+        float | str | None, "Penalty for mass that changes, such as 0.3, or auto; by default all mass is transported."
+    ]
+    unbalanced_side: Annotated[str, "Which cells get weights: both, source or target."]
+    growth: Annotated[float | None, "Size of the target population over that of the source; by default 1."]
     cuda_graph: Annotated[str, "Record steps as a CUDA graph on an NVIDIA GPU: auto or never."]
 
 
@@ -172,7 +193,7 @@ class Settings:
         Name of the device on which the networks are trained.
     rng
         Seed.
-    validation_fraction, group_weights, leave_out, conjugates, cuda_graph
+    validation_fraction, group_weights, leave_out, conjugates, unbalanced, unbalanced_side, growth, cuda_graph
         See :class:`TrainingOptions`.
 
     Raises
@@ -206,6 +227,9 @@ class Settings:
     group_weights: str = "sqrt"
     leave_out: str = "cells"
     conjugates: str = AMORTIZED
+    unbalanced: float | str = "never"
+    unbalanced_side: str = "both"
+    growth: float = 1.0
     cuda_graph: str = "auto"
 
     @classmethod
@@ -297,6 +321,7 @@ class Settings:
             ("group_weights", tuple(WEIGHTINGS)),
             ("leave_out", LEAVE_OUT),
             ("cuda_graph", CUDA_GRAPH),
+            ("unbalanced_side", UNBALANCED_SIDES),
             ("conjugates", CONJUGATES),
             ("potential", POTENTIALS),
         ):
@@ -325,7 +350,18 @@ class Settings:
         if not widths or not all(is_integer(width, minimum=1) for width in widths):
             raise ValueError(f"hidden={self.hidden!r} must be one or more widths, each an integer of 1 or more.")
         object.__setattr__(self, "hidden", tuple(int(width) for width in widths))
+        if self.unbalanced not in ("never", "auto"):
+            try:
+                penalty = math.nan if isinstance(self.unbalanced, bool) else float(self.unbalanced)
+            except (TypeError, ValueError):
+                penalty = math.nan
+            if not penalty > 0:
+                raise ValueError(
+                    f"unbalanced={self.unbalanced!r} must be a positive number, 'auto', or None for the balanced fit."
+                )
+            object.__setattr__(self, "unbalanced", penalty)
         for name, lowest, highest, allowed in (
+            ("growth", math.nextafter(0, 1), MAX_FLOAT, "positive"),
             ("lr", math.nextafter(0, 1), MAX_FLOAT, "positive"),
             ("weight_decay", 0.0, MAX_FLOAT, "not negative"),
             # The blend is chosen on cells that training has not used.
@@ -339,6 +375,7 @@ class Settings:
 
 # For these options None is an error, because their default is not chosen by the number of cells.
 _NEVER_NONE = {"potential", "solver", "validation_fraction", "group_weights", "leave_out", "cuda_graph"}
+_NEVER_NONE |= {"unbalanced_side"}
 
 
 def check_options(options: Mapping[str, Any], others: Iterable[str] = (), *, rng: Any) -> None:

@@ -154,6 +154,10 @@ def hycnn_ot(  # type: ignore[misc]
         :meth:`scot_hycnn.solver.TransportMap.out_of_support`.
     ``adata.obsm['X_hycnn_ot_inverse_<slug>']``
         Target cells moved back, if ``inverse``.
+    ``adata.obs['hycnn_ot_weight_<slug>']``, ``adata.obs['hycnn_ot_growth_<slug>']``
+        With ``unbalanced``, for the cells of the fit: how much each source and each target cell counts (mean 1 in each
+        condition or group; near 0 without a counterpart), and the growth of each source cell, its weight over that of
+        the target cells that it goes to: 1 if its share of all cells stays the same, times the option ``growth``.
     ``adata.uns['hycnn_ot']``
         ``source``, ``targets`` (slug to label), ``groupby``, ``rep``, ``params``, ``versions``, ``schema_version``, and
         by slug the maps themselves, ``models``, with ``history``, ``validation``, ``certificate``, ``outcome`` (one of
@@ -180,6 +184,10 @@ def hycnn_ot(  # type: ignore[misc]
         gradient of a convex function. Default False.
     resume
         Continue an interrupted call from ``checkpoint_dir``, with the same result; False starts again. Default True.
+    unbalanced
+        Penalty for mass that is created or destroyed, in units of the mean squared distance of a source from a target
+        cell, such as 0.3, or ``'auto'``: for cells that die or divide, and for types in other proportions without
+        labels. Default None, by which all mass is transported. See :func:`scot_hycnn.pl.growth`.
     **training
         Options of training, described in :func:`scot_hycnn.solver.fit`. The most used are ``max_steps`` (training
         steps; 250 to 650 by the number of cells) and ``n_ensemble`` (networks that are trained side by side and
@@ -259,7 +267,8 @@ def hycnn_ot(  # type: ignore[misc]
         _check_groups_of_moved(adata, cells, leave_out, predict=predict, inverse=inverse)
     groups: Any = None if group_key is None else (cells.source.groups, [target.groups for target in cells.targets])
     start = _announce(cells, device if client is None else "the workers of a cluster")
-    announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse)
+    weights = options.get("unbalanced") is not None
+    announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse, weights=weights)
 
     # Fit, and move the cells.
     with threads_of_scanpy():
@@ -390,6 +399,10 @@ def _move(
     for name, side in (("far_source", source), ("far_target", target)):
         if name in validation:
             validation[name] = side.rows[side.is_training][validation[name]]
+    # Weights of cells stand in obs.
+    weights = [validation.pop(name, None) for name in ("source_weight", "target_weight", "source_growth")]
+    of_training = [side.rows[side.is_training] for side in (source, target)]
+    of_cells: Any = None if weights[0] is None else (*of_training, *weights)
     moved = std = score = back = None
     options = {"return_std": True, "return_out_of_support": True, "fallback": fallback}
     if predict and not fitted.centres:
@@ -401,7 +414,7 @@ def _move(
         back = fitted.inverse(target.coordinates)
     elif inverse:
         back = inverse_around(fitted, target.coordinates, _centres_of(adata, cells, fitted, target))
-    return Fitted(replace(fitted, validation=validation).to_dict(), moved, std, score, back)
+    return Fitted(replace(fitted, validation=validation).to_dict(), moved, std, score, back, of_cells)
 
 
 def _centres_of(

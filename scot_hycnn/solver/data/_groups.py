@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ CATEGORIES = (
     " Groups (group_key of tl.hycnn_ot) are categories such as cell types: a column of numbers must be cut into some "
     "first, for instance by pandas.cut."
 )
+# Largest chance of a cell to be drawn by its weight.
+MAX_CHANCE = 0.9
 # What a missing label becomes as a string: an empty field, NaN of NumPy and pandas.
 MISSING = ("", "nan", "NaN", "<NA>", "NaT")
 
@@ -108,20 +110,44 @@ class Groups:
     # Name and proportion of each group; the proportions add up to 1.
     labels: tuple[str, ...]
     proportions: Array
+    # How much each cell counts within its group, (n,) and (m,), where these weights differ: see _unbalanced.py.
+    cells_x: Array | None = None
+    cells_y: Array | None = None
+
+    @classmethod
+    def of_one(cls, n_source: int, n_target: int) -> Groups:
+        """Return the single group of all cells, for weights without groups."""
+        return cls(np.zeros(n_source, np.intp), np.zeros(n_target, np.intp), ("all cells",), np.ones(1))
 
     @property
     def weights(self) -> tuple[Array, Array]:
         """Weight of each cell, (n,) and (m,), sum 1 in each cloud: a group's proportion, spread over its cells."""
         # Groups without a cell here (they may all be held out) leave their proportion to the others.
-        w_x, w_y = (
-            self.proportions[codes] / np.bincount(codes, minlength=len(self.labels))[codes]
-            for codes in (self.x, self.y)
-        )
-        return w_x / w_x.sum(), w_y / w_y.sum()
+        weights = []
+        for codes, within in ((self.x, self.cells_x), (self.y, self.cells_y)):
+            cells = np.ones(len(codes)) if within is None else within
+            raw = cells * (self.proportions / np.maximum(np.bincount(codes, cells, len(self.labels)), 1e-300))[codes]
+            weights.append(raw / raw.sum())
+        return weights[0], weights[1]
 
     def take(self, x: NDArray[np.bool_], y: NDArray[np.bool_]) -> Groups:
         """Return the groups of some cells, with the proportions of all."""
-        return Groups(self.x[x], self.y[y], self.labels, self.proportions)
+        cells = [w if w is None else w[kept] for w, kept in ((self.cells_x, x), (self.cells_y, y))]
+        return Groups(self.x[x], self.y[y], self.labels, self.proportions, *cells)
+
+    def without(self, x: NDArray[np.bool_], y: NDArray[np.bool_]) -> Groups:
+        """Return the groups of all cells but those that :meth:`hold_out` returned, by which the others count more."""
+        rest, held = self.take(~x, ~y), self.take(x, y)
+        if self.cells_x is None or self.cells_y is None:
+            return rest
+        cells = []
+        for codes, its_cells, held_codes in ((self.x, self.cells_x, held.x), (self.y, self.cells_y, held.y)):
+            # Heavy cells are more likely held out, with this probability.
+            n_held = np.bincount(held_codes, minlength=len(self.labels))
+            total = np.bincount(codes, its_cells, len(self.labels))
+            chance = its_cells * (n_held / np.maximum(total, 1e-300))[codes]
+            cells.append(its_cells / (1 - np.minimum(chance, MAX_CHANCE)))
+        return replace(rest, cells_x=cells[0][~x], cells_y=cells[1][~y])
 
     def hold_out(
         self, fraction: float, max_cells: int, rng: np.random.Generator
@@ -137,9 +163,20 @@ class Groups:
         )
         for proportion, rows_x, rows_y in zip(self.proportions, *by_group, strict=True):
             count = min(max(round(total * proportion), 1), len(rows_x) // 2, len(rows_y) // 2)
-            in_x[rng.permutation(rows_x)[:count]] = True
-            in_y[rng.permutation(rows_y)[:count]] = True
+            for held, rows, cells in ((in_x, rows_x, self.cells_x), (in_y, rows_y, self.cells_y)):
+                order = rng.permutation(rows)
+                held[order[:count] if cells is None else drawn_by_weight(cells, order, count, rng)] = True
         return in_x, in_y
+
+
+def drawn_by_weight(weights: Array, order: NDArray[np.intp], count: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw at most ``count`` of the rows ``order``, each at most once, with chances in proportion to their weights."""
+    # Systematic sampling, at even steps along the cumulative weights: cells that are drawn all count the same in every
+    # score. No cell may be longer than a step.
+    share = weights[order] / weights[order].sum()
+    count = max(min(count, int(MAX_CHANCE / share.max())), min(count, 1))
+    places = np.searchsorted(np.cumsum(share), (rng.random() + np.arange(count)) / max(count, 1))
+    return np.unique(order[np.minimum(places, len(order) - 1)])
 
 
 def check_groups(

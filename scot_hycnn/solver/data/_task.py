@@ -9,6 +9,7 @@ from scot_hycnn.solver._options import Settings
 
 from ._checks import Rows
 from ._groups import Labels
+from ._unbalanced import CellWeights
 
 
 @dataclass(frozen=True)
@@ -27,3 +28,5 @@ class Task:
     # Rows of the source and of the target cells that lie far from all others, which take no part in the fit either.
     far_x: Rows
     far_y: Rows
+    # Weights of the cells that take part in the fit, where they do not all count the same.
+    weights: CellWeights | None = None

@@ -15,12 +15,14 @@ from scot_hycnn.potentials._gaussian import Gaussian
 
 from ._checks import Array, Rows
 from ._coordinates import Coordinates
-from ._groups import Groups
+from ._groups import Groups, drawn_by_weight
 from ._no_change import NoChange
 
 # Scoring costs n m distances; beyond this many cells the choice of a blend gains nothing.
 MAX_VALIDATION_CELLS = 2000
 MIN_VALIDATION_CELLS = 5
+# Places of a cell of mean weight among those that batches draw from.
+COPIES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +38,19 @@ class Strata:
     order: Tensor
 
     @classmethod
-    def of(cls, codes: NDArray[np.intp], proportions: NDArray[np.float64], device: str) -> Strata:
+    def of(
+        cls, codes: NDArray[np.intp], proportions: NDArray[np.float64], device: str, cells: Array | None = None
+    ) -> Strata:
         """Prepare for drawing; groups without a cell leave their proportion to the others."""
+        order = np.argsort(codes)
         size = np.bincount(codes, minlength=len(proportions))
+        if cells is not None:
+            # A cell stands in the order as often as it counts: COPIES times on average.
+            ends = np.floor(np.cumsum(cells[order]) * (COPIES * len(order) / cells.sum())).astype(np.intp)
+            order = np.repeat(order, np.diff(ends, prepend=0))
+            size = np.bincount(codes[order], minlength=len(proportions))
         share = np.cumsum(np.where(size > 0, proportions, 0))
-        start, sizes, order = (
-            torch.as_tensor(rows, device=device) for rows in (np.cumsum(size) - size, size, np.argsort(codes))
-        )
+        start, sizes, order = (torch.as_tensor(rows, device=device) for rows in (np.cumsum(size) - size, size, order))
         cumulative = torch.as_tensor(share / share[-1], dtype=torch.float32, device=device)
         return cls(cumulative, start, sizes, order)
 
@@ -102,21 +110,29 @@ class TrainingData:
         """
         generator = np.random.default_rng(rng)
         sampling: dict[str, Any] = {}
-        if groups is None:
-            in_x, in_y = (validation_rows(cells, fraction, generator) for cells in (x, y))
-            train_weights: tuple[Array | None, ...] = (None, None)
-            all_weights: tuple[Array | None, ...] = (None, None)
-            codes = None
+        if groups is None or len(groups.labels) == 1:
+            cells = (None, None) if groups is None else (groups.cells_x, groups.cells_y)
+            in_x, in_y = (
+                validation_rows(cloud, fraction, generator, weights)
+                for cloud, weights in zip((x, y), cells, strict=True)
+            )
         else:
             in_x, in_y = groups.hold_out(fraction, MAX_VALIDATION_CELLS, generator)
-            train_groups = groups.take(~in_x, ~in_y)
+        train_groups, codes = None, None
+        train_weights: tuple[Array | None, ...] = (None, None)
+        all_weights: tuple[Array | None, ...] = (None, None)
+        if groups is not None:
+            train_groups = groups.without(in_x, in_y)
             train_weights, all_weights = train_groups.weights, groups.weights
             codes = train_groups.x, train_groups.y
-            strata_x, strata_y = (Strata.of(of_cloud, groups.proportions, device) for of_cloud in codes)
+            strata_x, strata_y = (
+                Strata.of(of_cloud, groups.proportions, device, weights)
+                for of_cloud, weights in zip(codes, (train_groups.cells_x, train_groups.cells_y), strict=True)
+            )
             sampling = {"strata_x": strata_x, "strata_y": strata_y, "weights_x": train_weights[0]}
         # Centres are means of the observed source cells, under which source and target cells are not exchangeable: the
         # test takes the cells as they are.
-        no_change = NoChange.test(x[~in_x], y[~in_y], codes, np.random.default_rng(rng))
+        no_change = NoChange.test(x[~in_x], y[~in_y], train_groups, np.random.default_rng(rng))
         if groups is not None and centres is not None:
             x, y = x - centres[groups.x], y - centres[groups.y]
         # The validation cells must not shape the coordinates in which they judge the networks.
@@ -203,7 +219,9 @@ def _validation(coordinates: Coordinates, x: Array, y: Array, device: str | torc
     }
 
 
-def validation_rows(cells: Array, fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+def validation_rows(
+    cells: Array, fraction: float, rng: np.random.Generator, weights: Array | None = None
+) -> NDArray[np.bool_]:
     """Return which cells to validate on, spread over the cloud in proportion, shape (n,)."""
     # Scores vary most between cell types. Few validation cells drawn at random would hold too many of one type, and the
     # choice of the blend would follow this accident. So cells are put in the order of their k-means cluster, at random
@@ -219,5 +237,8 @@ def validation_rows(cells: Array, fraction: float, rng: np.random.Generator) -> 
     order = np.lexsort((rng.random(n), clusters))
     step = n / n_validation
     taken = np.zeros(n, dtype=bool)
+    if weights is not None:
+        taken[drawn_by_weight(weights, order, n_validation, rng)] = True
+        return taken
     taken[order[((rng.random() + np.arange(n_validation)) * step).astype(np.intp)]] = True
     return taken

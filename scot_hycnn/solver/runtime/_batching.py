@@ -22,6 +22,7 @@ from scot_hycnn.solver._options import Settings
 from scot_hycnn.solver.data._groups import Groups, group_cells
 from scot_hycnn.solver.data._task import Task
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
+from scot_hycnn.solver.data._unbalanced import weigh_cells
 from scot_hycnn.solver.model._families import GAUSSIAN, make_potential
 from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.selection._blend import (
@@ -153,16 +154,19 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
         )
     seconds = (time.perf_counter() - started) / len(tasks)
     return [
-        final_map(
-            network,
-            one,
-            clouds[number],
-            settings,
-            seconds,
-            ladder=ladders.get(number),
-            ordinary=ordinary[number],
-            left_out=left_out.get(number),
-            groups_left_out=task.groups_left_out,
+        _with_weights(
+            final_map(
+                network,
+                one,
+                clouds[number],
+                settings,
+                seconds,
+                ladder=ladders.get(number),
+                ordinary=ordinary[number],
+                left_out=left_out.get(number),
+                groups_left_out=task.groups_left_out,
+            ),
+            task,
         )
         for number, (task, one) in enumerate(zip(tasks, trained, strict=True))
     ]
@@ -189,15 +193,46 @@ def _with_networks(
     return scores, ladder.with_networks((energy - energy[:, :1]).T, choose_blend_by_groups(scores), BLENDS)
 
 
-def _cells_of(task: Task) -> tuple[Any, Any, Groups | None]:
-    """Read the cells that take part in a fit, (n, d) and (m, d), and their groups."""
-    x, y = np.asarray(task.x, dtype=np.float64), np.asarray(task.y, dtype=np.float64)
+def weighed(task: Task, name: str) -> Task:
+    """Return the same map to fit with the weights of its cells; ``name`` is that of the target in messages."""
+    x, y, groups = _cells_of(task)
+    with limited_threads(1):
+        return replace(task, weights=weigh_cells(x, y, groups, task.settings, name))
+
+
+def _with_weights(fitted: TransportMap, task: Task) -> TransportMap:
+    """Return the map with the weights of all cells in its validation report; NaN for cells that took no part."""
+    weights = task.weights
+    if weights is None:
+        return fitted
+    validation = fitted.validation | weights.report
+    if weights.x is not None:
+        # Row numbers go through the same choice as the cells.
+        numbers = replace(task, x=np.arange(len(task.x)), y=np.arange(len(task.y)), weights=None)
+        rows_x, rows_y, _ = _cells_of(numbers, dtype=np.intp)
+        for name, values, rows, n in (
+            ("source_weight", weights.x, rows_x, len(task.x)),
+            ("target_weight", weights.y, rows_y, len(task.y)),
+            ("source_growth", weights.growth, rows_x, len(task.x)),
+        ):
+            validation[name] = np.full(n, np.nan, dtype=np.float32)
+            validation[name][rows] = values
+    return replace(fitted, validation=validation)
+
+
+def _cells_of(task: Task, dtype: Any = np.float64) -> tuple[Any, Any, Groups | None]:
+    """Read the cells that take part in a fit, (n, d) and (m, d), and their groups with the weights of the cells."""
+    x, y = np.asarray(task.x, dtype=dtype), np.asarray(task.y, dtype=dtype)
     far = task.far_x, task.far_y
     x, y = (np.delete(cells, rows, axis=0) if len(rows) else cells for cells, rows in zip((x, y), far, strict=True))
-    if task.labels_x is None or task.labels_y is None:
-        return x, y, None
-    labels = task.labels_x.without(task.far_x), task.labels_y.without(task.far_y)
-    return group_cells(x, y, labels, task.settings.group_weights)
+    groups = None
+    if task.labels_x is not None and task.labels_y is not None:
+        labels = task.labels_x.without(task.far_x), task.labels_y.without(task.far_y)
+        x, y, groups = group_cells(x, y, labels, task.settings.group_weights)
+    if task.weights is not None and task.weights.x is not None:
+        groups = groups or Groups.of_one(len(x), len(y))
+        groups = replace(groups, cells_x=task.weights.x, cells_y=task.weights.y)
+    return x, y, groups
 
 
 def _prepared(task: Task, x: Any, y: Any, groups: Groups | None, **options: Any) -> TrainingData:
