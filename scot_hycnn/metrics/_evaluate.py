@@ -372,7 +372,9 @@ def _predictions(adata: AnnData, fit: StoredFit, slug: str, held_out: HeldOut) -
         "mean_shift": x + (gaussian.coordinates.mean_y - gaussian.coordinates.mean_x),
         "gaussian": moved,
         # A fit that kept the Gaussian map has exactly its scores.
-        "hycnn_ot": moved if gaussian is fitted else moved_around(fitted, x, around, fallback=fallback),
+        "hycnn_ot": moved
+        if gaussian is fitted and not fallback
+        else moved_around(fitted, x, around, fallback=fallback),
     }
     far = [method for method, cells in points.items() if not (np.abs(cells) < _MAX_COORDINATE).all()]
     if far:

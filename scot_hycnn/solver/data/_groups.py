@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from ._checks import FEW_IN_GROUPS, MAX_NAMES, Array, UnusableError, counted, min_cells, several
 
@@ -138,6 +139,19 @@ class Groups:
             in_x[rng.permutation(rows_x)[:count]] = True
             in_y[rng.permutation(rows_y)[:count]] = True
         return in_x, in_y
+
+
+def reach(centres: Array, centre: Array) -> float:
+    """Return by how much the move of a group at this centre, (d,), is known from groups at centres, (K, d): in (0, 1].
+
+    It is 1 up to the largest distance of any of them to its nearest other one, and falls with the inverse distance
+    beyond.
+    """
+    if len(centres) < 2:
+        return 1.0
+    spacing = np.partition(cdist(centres, centres), 1, axis=1)[:, 1].max()
+    apart = float(cdist(centre[None], centres).min())
+    return 1.0 if apart <= spacing else float(spacing / apart)
 
 
 def check_groups(
