@@ -28,6 +28,22 @@ RESPONSES = {
 # Cell types that are left out one after the other. A name is the start of a label: 'B' of Bodenmiller is IgM+ and IgM-.
 _KANG_TYPES = ("B", "CD4 T", "CD8 T", "CD14 Mono", "CD16 Mono", "NK", "DC")
 GROUPS = {response: _KANG_TYPES if response == "kang_ifnb" else ("B",) for response in RESPONSES}
+# Cell types that are left out together, by the file.
+LINEAGES = {
+    "kang_ifnb.h5ad": {
+        "B lineage": ("B",),
+        "T lineage": ("CD4 T", "CD8 T", "T activated"),
+        "NK lineage": ("NK",),
+        "myeloid lineage": ("CD14 Mono", "CD16 Mono", "DC", "pDC"),
+    },
+    "bodenmiller_cytof.h5ad": {
+        "B lineage": ("B IgM+", "B IgM-"),
+        "T lineage": ("CD4 T", "CD8 T"),
+        "NK lineage": ("NK",),
+        "myeloid lineage": ("Mono CD14+", "CD14- HLADR+", "DC"),
+        "other cells": ("CD14+ surface-", "CD14- HLADR-", "surface-"),
+    },
+}
 # Fewer than for folds: with a type left out 20 to 50 components gave the same scores, and more gave worse ones.
 N_PCS_GROUPS = 30
 
@@ -115,16 +131,16 @@ def fold(response: str, number: int) -> Held:
 
 @functools.lru_cache(maxsize=1)
 def left_out(response: str, group: str) -> Held:
-    """Hold out all cells of a type, in both conditions."""
+    """Hold out all cells of a type or of a lineage, in both conditions."""
     adata = _cells_of(response)
     labels = adata.obs["cell_type"].astype(str)
-    held = ((labels == group) | labels.str.startswith(f"{group} Ig")).to_numpy()
+    of_lineage = LINEAGES[RESPONSES[response][0]].get(group, ())
+    held = ((labels == group) | labels.str.startswith(f"{group} Ig") | labels.isin(of_lineage)).to_numpy()
     return _hold(response, adata, held, min(RESPONSES[response][3], N_PCS_GROUPS))
 
 
 def types_of(response: str, min_cells: int = 10) -> list[str]:
-    """Return the cell types with so many cells in both conditions; of Kang those of GROUPS."""
+    """Return the cell types with so many cells in both conditions."""
     adata = _cells_of(response)
     counts = adata.obs.groupby(["cell_type", "condition"], observed=True).size().unstack(fill_value=0).min(axis=1)
-    known = [str(name) for name in counts.index[counts >= min_cells]]
-    return [name for name in known if response != "kang_ifnb" or name in _KANG_TYPES]
+    return [str(name) for name in counts.index[counts >= min_cells]]

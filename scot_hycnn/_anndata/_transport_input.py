@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -185,9 +185,19 @@ class Centres:
     codes: Rows  # place of each cell's group among the points, (n_obs,)
     points: NDArray[np.float64]  # (groups, d)
 
-    def at(self, rows: Rows) -> NDArray[np.float64]:
-        """Return the centres of some cells, shape (n, d)."""
-        return self.points[self.codes[rows]]
+    def at(self, rows: Rows) -> Centres:
+        """Return the centres of some cells."""
+        return Centres(self.codes[rows], self.points)
+
+    def by_group(self, function: Callable[[NDArray[np.float64], Rows], Any]) -> Any:
+        """Return what a function makes of each centre and the numbers of its cells: arrays with a row for each cell."""
+        order = np.argsort(self.codes, kind="stable")
+        starts = np.flatnonzero(np.diff(self.codes[order], prepend=-1))
+        parts = [function(self.points[self.codes[rows[0]]], rows) for rows in np.split(order, starts[1:])]
+        back = np.argsort(order)
+        if isinstance(parts[0], tuple):
+            return tuple(np.concatenate(one)[back] for one in zip(*parts, strict=True))
+        return np.concatenate(parts)[back]
 
 
 def source_rows_of(adata: AnnData, fit: StoredFit | None, otherwise: Rows) -> Rows:
@@ -198,20 +208,16 @@ def source_rows_of(adata: AnnData, fit: StoredFit | None, otherwise: Rows) -> Ro
     return otherwise if labelled is None or not len(labelled) else labelled
 
 
-def moved_around(transport_map: Any, x: Any, around: NDArray[np.float64] | None, **options: Any) -> Any:
-    """Return what ``transport`` of a TransportMap does, each cell around its centre, (n, d), if it is a centred map."""
-    if around is None:
-        return transport_map.transport(x, **options)
-    # c + T'(x - c): the map around 0 moves all centred cells at once.
-    result = transport_map.around(np.zeros(x.shape[1])).transport(x - around, **options)
-    moved, *others = result if isinstance(result, tuple) else (result,)
-    moved = (moved + around).astype(np.float32)
-    return (moved, *others) if others else moved
+def moved_around(transport_map: Any, x: Any, around: Centres | None, **options: Any) -> Any:
+    """Return what ``transport`` of a TransportMap does, each cell around its centre if it is a centred map."""
+    if around is None or not len(x):
+        return (transport_map if around is None else transport_map.around(around.points[0])).transport(x, **options)
+    return around.by_group(lambda centre, rows: transport_map.around(centre).transport(x[rows], **options))
 
 
-def inverse_around(transport_map: Any, y: Any, around: NDArray[np.float64] | None) -> Coordinates:
-    """Return what ``inverse`` of a TransportMap does, each cell around its centre, (m, d), if it is a centred map."""
-    if around is None:
-        return np.asarray(transport_map.inverse(y))
-    back = transport_map.around(np.zeros(y.shape[1])).inverse(y - around)
-    return np.asarray(back + around, dtype=np.float32)
+def inverse_around(transport_map: Any, y: Any, around: Centres | None) -> Coordinates:
+    """Return what ``inverse`` of a TransportMap does, each cell around its centre if it is a centred map."""
+    if around is None or not len(y):
+        return np.asarray((transport_map if around is None else transport_map.around(around.points[0])).inverse(y))
+    back = around.by_group(lambda centre, rows: transport_map.around(centre).inverse(y[rows]))
+    return np.asarray(back)

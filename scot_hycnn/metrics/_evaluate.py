@@ -465,7 +465,8 @@ def _methods(  # noqa: PLR0917
         centres = find_centres(adata, held_out.rep, group_key, fitted.centres, rows=rows, source_rows=of_source)
         around, fallback = None if centres is None else centres.at(rows), bool(fit.params.get("fallback", False))
         # A fit that kept the Gaussian map has exactly its scores.
-        points[OURS] = moved if gaussian is fitted else moved_around(fitted, x, around, fallback=fallback)
+        of_fit = moved if gaussian is fitted and not fallback else moved_around(fitted, x, around, fallback=fallback)
+        points[OURS] = of_fit
     far = [method for method, cells in points.items() if not (np.abs(cells) < _MAX_COORDINATE).all()]
     if far:
         raise ValueError(f"Predictions of {far} are too far away to be scored. The map is damaged: fit again.")

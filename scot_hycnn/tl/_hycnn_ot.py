@@ -14,14 +14,19 @@ from typing import Any, Unpack
 
 import numpy as np
 from anndata import AnnData
-from numpy.typing import NDArray
 from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
 from scot_hycnn._anndata._conditions import Mask
 from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
-from scot_hycnn._anndata._transport_input import check_groups_of_cells, find_centres, inverse_around, moved_around
+from scot_hycnn._anndata._transport_input import (
+    Centres,
+    check_groups_of_cells,
+    find_centres,
+    inverse_around,
+    moved_around,
+)
 from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
 from scot_hycnn._warn import counted, joined, warn
 from scot_hycnn.solver import TrainingOptions, TransportMap
@@ -417,10 +422,8 @@ def _move(
     return Fitted(replace(fitted, validation=validation).to_dict(), moved, std, score, back, of_cells)
 
 
-def _centres_of(
-    adata: AnnData, cells: FitInput, fitted: TransportMap, condition: ConditionCells
-) -> NDArray[np.float64] | None:
-    """Return the centres of the cells of a condition, shape (n, d), if the map is a centred one."""
+def _centres_of(adata: AnnData, cells: FitInput, fitted: TransportMap, condition: ConditionCells) -> Centres | None:
+    """Return the centres of the cells of a condition if the map is a centred one."""
     rows = {"rows": condition.rows, "source_rows": cells.source.rows}
     centres = find_centres(adata, cells.rep, cells.group_key, fitted.centres, **rows)
     return None if centres is None else centres.at(condition.rows)

@@ -46,9 +46,9 @@ class Coordinates:
         scale = len(variances) / variances.sum()
         return cls(mean_x, mean_y, np.sqrt(scale) * axes.T @ root, float(scale))
 
-    def around(self, centre: Array) -> Coordinates:
-        """Return the coordinates of the map that is T around another centre, c + T(x - c), for those of T."""
-        return replace(self, mean_x=self.mean_x + centre, mean_y=self.mean_y + centre)
+    def around(self, centre: Array, moved: Array | None = None) -> Coordinates:
+        """Return the coordinates of the map m + T(x - c) for those of T; ``moved`` is m, by default c itself."""
+        return replace(self, mean_x=self.mean_x + centre, mean_y=self.mean_y + (centre if moved is None else moved))
 
     def source(self, x: NDArray[np.floating]) -> Array:
         """Return balanced coordinates of source points, (n, d) to (n, d)."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from scot_hycnn._warn import MAX_NAMES, counted, joined
 
@@ -177,6 +178,19 @@ def drawn_by_weight(weights: Array, order: NDArray[np.intp], count: int, rng: np
     count = max(min(count, int(MAX_CHANCE / share.max())), min(count, 1))
     places = np.searchsorted(np.cumsum(share), (rng.random() + np.arange(count)) / max(count, 1))
     return np.unique(order[np.minimum(places, len(order) - 1)])
+
+
+def reach(centres: Array, centre: Array) -> float:
+    """Return by how much the move of a group at this centre, (d,), is known from groups at centres, (K, d): in (0, 1].
+
+    It is 1 up to the largest distance of any of them to its nearest other one, and falls with the inverse distance
+    beyond.
+    """
+    if len(centres) < 2:
+        return 1.0
+    spacing = np.partition(cdist(centres, centres), 1, axis=1)[:, 1].max()
+    apart = float(cdist(centre[None], centres).min())
+    return 1.0 if apart <= spacing else float(spacing / apart)
 
 
 def check_groups(

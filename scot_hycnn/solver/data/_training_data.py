@@ -102,11 +102,11 @@ class TrainingData:
         rng: int,
         device: str,
         groups: Groups | None = None,
-        centres: Array | None = None,
+        centres: tuple[Array, Array] | None = None,
     ) -> TrainingData:
         """Split both clouds and balance them by the Gaussian map of the training cells; with groups, weighted.
 
-        With ``centres``, shape (groups, d), the centre of its group is subtracted from each cell of both clouds.
+        With ``centres`` of source and target, (groups, d) each, the centre of its group is subtracted from each cell.
         """
         generator = np.random.default_rng(rng)
         sampling: dict[str, Any] = {}
@@ -134,7 +134,7 @@ class TrainingData:
         # test takes the cells as they are.
         no_change = NoChange.test(x[~in_x], y[~in_y], train_groups, np.random.default_rng(rng))
         if groups is not None and centres is not None:
-            x, y = x - centres[groups.x], y - centres[groups.y]
+            x, y = x - centres[0][groups.x], y - centres[1][groups.y]
         # The validation cells must not shape the coordinates in which they judge the networks.
         coordinates, all_cells = (
             Coordinates.from_gaussian(Gaussian.fit(of_x, of_y, weights_x=weights[0], weights_y=weights[1]))

@@ -25,8 +25,8 @@ from ._blended import N_POINTS, Support
 from ._families import FAMILIES
 
 # 1: HyCNN only. 2: the network's family is named. 3: training cells, for out-of-support scores. 4: centred maps, and
-# simple maps far from the training cells.
-SCHEMA_VERSION = 4
+# simple maps far from the training cells. 5: the centres of groups move by a matrix.
+SCHEMA_VERSION = 5
 # JSON takes up to thirty times its length as Python objects. A map's header has a few kB, however large the map.
 MAX_HEADER = 2**17
 # What a map reports about its fit, beside what it needs to act.
@@ -78,6 +78,7 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
         "gaussian": _coordinates(_entry(state, "gaussian", dict), n_dims) if "gaussian" in state else None,
         "support": _support(_entry(state, "support", dict), n_dims) if version > 2 else None,
         "centres": _centres(_entry(state, "centres", dict), n_dims) if "centres" in state else {},
+        "between": _between(_entry(state, "centres", dict), n_dims) if "centres" in state else None,
         "far": _coordinates(_entry(state, "far", dict), n_dims) if "far" in state else None,
         **{name: {key: _as_stored(value) for key, value in dict(state[name]).items()} for name in REPORTS},
     }
@@ -177,6 +178,18 @@ def _centres(state: Mapping[str, Any], n_dims: int) -> dict[str, Any]:
             f"groups; they have shape {points.shape} and dtype {points.dtype}, and names of shape {groups.shape}"
         )
     return dict(zip(names, points.astype(np.float64), strict=True))
+
+
+def _between(state: Mapping[str, Any], n_dims: int) -> Any:
+    if "between" not in state:
+        return None
+    between = np.asarray(_entry(state, "between", np.asarray))
+    if between.dtype.kind != "f" or between.shape != (n_dims, n_dims) or not np.isfinite(between).all():
+        raise _damaged(
+            f"'between' must be finite floats of shape {(n_dims, n_dims)}; it has shape {between.shape} and dtype "
+            f"{between.dtype}"
+        )
+    return between.astype(np.float64)
 
 
 def _support(state: Mapping[str, Any], n_dims: int) -> Support:

@@ -18,6 +18,7 @@ from torch import Tensor
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver.data._checks import without_mask
 from scot_hycnn.solver.data._coordinates import Coordinates
+from scot_hycnn.solver.data._groups import reach
 from scot_hycnn.solver.runtime._device import in_threads, n_parts, resolve_device
 
 from ._blended import Blended, Support, as_numpy
@@ -83,10 +84,11 @@ class TransportMap:
     :func:`scot_hycnn.solver.fit` makes it. It is the blend :math:`(1 - a)\,f_{Gauss} + a\,\mathrm{mean}_k f_k` of the
     Gaussian map's potential with an ensemble of K networks, hence convex.
 
-    A fit with ``leave_out='groups'`` may return a *centred* map, :math:`T_g(x) = c_g + T'(x - c_g)` with the mean
-    :math:`c_g` of the source cells of the group g: for donors or cell lines that differ before treatment, and respond
-    alike. It is an ordinary map around each centre, which :meth:`around` returns; :func:`scot_hycnn.tl.transport` reads
-    the groups, and takes the centre of a new group from its own source cells.
+    A fit with ``leave_out='groups'`` may return a *centred* map, :math:`T_g(x) = N c_g + T'(x - c_g)` with the mean
+    :math:`c_g` of the source cells of the group g: for donors or cell lines that differ before treatment and respond
+    alike (N is 1), or respond by how they differ. It is an ordinary map around each centre, which :meth:`around`
+    returns; :func:`scot_hycnn.tl.transport` reads the groups, and takes the centre of a new group from its own source
+    cells.
 
     Parameters
     ----------
@@ -119,6 +121,8 @@ class TransportMap:
         Mean of the source cells of each group of the fit, by its name, shape (d,), if the map is a centred one.
     far
         Coordinates of the simple map to which ``fallback`` changes; None is the Gaussian map.
+    between
+        N of a centred map, shape (d, d); None is 1.
     support
         Where its training cells were; see :meth:`out_of_support`. None in maps of older versions.
     origin
@@ -204,6 +208,7 @@ class TransportMap:
     device: str = "cpu"
     centres: dict[str, Doubles] = field(default_factory=dict)
     far: Coordinates | None = None
+    between: Doubles | None = None
 
     def __repr__(self) -> str:
         """Return what was fitted, what was chosen and how good it is, in five lines."""
@@ -274,8 +279,8 @@ class TransportMap:
         return_out_of_support
             Also return what :meth:`out_of_support` does, in the same pass over the cells.
         fallback
-            Change to the Gaussian map, or with ``leave_out='groups'`` to the simple map that was best on groups left
-            out, away from the training source cells: :math:`T_{Gauss} + s(x)\,(T - T_{Gauss})` with s = 1 where
+            Change to the Gaussian map, or with ``leave_out='groups'`` to the shift that was best on groups left out,
+            away from the training source cells: :math:`T_{far} + s(x)\,(T - T_{far})` with s = 1 where
             :meth:`out_of_support` is below 1, and 0 from 2 on. **This map is no longer the gradient of a convex
             function**, since s depends on x; without it T is.
         batch_size
@@ -300,8 +305,9 @@ class TransportMap:
         if not isinstance(t, Real) or not 0 <= t <= 1:
             raise ValueError(f"t={t!r} is outside [0, 1]: 0 is the source, 1 the transported cells.")
         x = self._check(x, "x")
-        fallback = fallback and self.blend > 0  # the Gaussian map is its own fallback
-        if fallback and self.params.get("solver") in UNBALANCED_SOLVERS:
+        # The Gaussian map is its own fallback, unless groups left out have shown a better one.
+        fallback = fallback and (self.blend > 0 or self.far is not None)
+        if fallback and self.far is None and self.params.get("solver") in UNBALANCED_SOLVERS:
             raise ValueError(
                 "fallback=True changes to the Gaussian map, with which this map is not blended: "
                 f"solver={self.params['solver']!r} trains without it. Choose another solver, or leave fallback out."
@@ -329,14 +335,14 @@ class TransportMap:
         score, std = np.zeros((2, len(x)))
         if support is not None:
             score = as_numpy(support.score(points))
-        if self.blend == 0:
-            return (1 - t) * x + t * self.coordinates.invert_target(as_numpy(points)), std, score
-        members = self._potential.member_gradients(points)
-        mean = members.mean(0)
-        moved = self.coordinates.invert_target(as_numpy(torch.lerp(points, mean, self.blend)))
-        if with_std:
+        mean = points
+        if self.blend:
+            members = self._potential.member_gradients(points)
+            mean = torch.lerp(points, members.mean(0), self.blend)
+        moved = self.coordinates.invert_target(as_numpy(mean))
+        if with_std and self.blend:
             # In original coordinates a difference d of balanced targets is d B / c.
-            apart = (members - mean) @ self._tensor(self.coordinates.matrix / self.coordinates.scale)
+            apart = (members - members.mean(0)) @ self._tensor(self.coordinates.matrix / self.coordinates.scale)
             std = self.blend * as_numpy(apart.square().sum(-1).mean(0).sqrt())
         if fallback:
             trust = np.clip(2 - score, 0, 1)
@@ -431,6 +437,7 @@ class TransportMap:
             support=None,
             centres={},
             far=None,
+            between=None,
             history={},
             validation={},
             certificate={},
@@ -446,7 +453,9 @@ class TransportMap:
 
         Returns
         -------
-        The map :math:`x \mapsto c + T'(x - c)`.
+        The map :math:`x \mapsto N c + T'(x - c)`. If N is not 1, it extrapolates from the centres of the fit: a group
+        that is farther from all of them than each is from its nearest other one moves less, by the ratio of these
+        distances.
 
         Raises
         ------
@@ -462,7 +471,17 @@ class TransportMap:
                 f"{point.shape}."
             )
         far = None if self.far is None else self.far.around(point)
-        return replace(self, coordinates=self.coordinates.around(point), far=far, centres={})
+        start, moved, support = self.coordinates.around(point), point, self.support
+        if self.between is not None:
+            seen = np.stack(list(self.centres.values()))
+            way = self.between @ point + self.coordinates.mean_y - start.mean_x
+            moved = start.mean_x + reach(seen, point) * way - self.coordinates.mean_y
+            if support is not None:
+                # Its points are around the mean of all centres, and those of the new coordinates around this one.
+                to_here = self._tensor(self.coordinates.matrix @ (point - seen.mean(0))).cpu()
+                support = replace(support, points=support.points - to_here)
+        coordinates = self.coordinates.around(point, moved)
+        return replace(self, coordinates=coordinates, support=support, far=far, between=None, centres={})
 
     def potential(self, x: ArrayLike) -> Doubles:
         """Return f(x); its constant is such that f(x) + f*(T(x)) = <x, T(x)>, with f* of :meth:`conjugate`.
@@ -658,7 +677,7 @@ class TransportMap:
         support, network = self.support, self.network
         state = {
             # A map without training cells is one of version 2, and remains one; older versions read what they can.
-            "schema_version": SCHEMA_VERSION if self.centres or self.far else 3 if support is not None else 2,
+            "schema_version": self._schema_version,
             "network": {"family": type(network).__name__} | asdict(network) | {"hidden": np.asarray(network.hidden)},
             "theta": self.theta.numpy(),
             "coordinates": asdict(self.coordinates),
@@ -676,13 +695,20 @@ class TransportMap:
         if self.centres:
             # Names of groups may have any character, so that they cannot be keys of files.
             points = np.stack(list(self.centres.values()))
-            state["centres"] = {"groups": np.array(list(self.centres)), "points": points}
+            between = {} if self.between is None else {"between": self.between}
+            state["centres"] = {"groups": np.array(list(self.centres)), "points": points} | between
         if support is not None:
             state["support"] = {"points": support.points.numpy(), "scale": support.scale}
         for name in REPORTS:
             report = getattr(self, name)
             state[name] = {key: np.asarray(v) if isinstance(v, (list, tuple)) else v for key, v in report.items()}
         return state
+
+    @property
+    def _schema_version(self) -> int:
+        if self.between is not None:
+            return SCHEMA_VERSION
+        return 4 if self.centres or self.far else 3 if self.support is not None else 2
 
     @classmethod
     def from_dict(cls, state: dict[str, Any], *, device: str = "auto") -> TransportMap:

@@ -116,7 +116,7 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
 
     # Read, split and balance the cells of one map after the other, so that the originals of one at a time are in
     # memory. Far cells, and cells of groups that are too small, take no part in the fit.
-    clouds, ordinary, grouped, ladders = [], [], {}, {}
+    clouds, ordinary, grouped, ladders, simple = [], [], {}, {}, {}
     for number, task in enumerate(tasks):
         x, y, groups = _cells_of(task)
         # k-means of few cells took 14 times as long with 16 threads.
@@ -126,9 +126,13 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
             if groups is not None and settings.leave_out == "groups":
                 grouped[number] = x, y, groups
                 seen = cells.no_change.rejected
-                ladders[number] = Ladder.compare(x, y, groups, rng=settings.rng, response_seen=seen)
-                if ladders[number].is_centred:
-                    cells = _prepared(task, x, y, groups, centres=ladders[number].centres)
+                ladder = ladders[number] = Ladder.compare(x, y, groups, rng=settings.rng, response_seen=seen)
+                simple[number] = cells
+                if ladder.best.is_centred:
+                    ends = np.stack([ladder.best.move_centre(centre) for centre in ladder.centres])
+                    simple[number] = _prepared(task, x, y, groups, centres=(ladder.centres, ends - ladder.best.offset))
+                if ladder.is_centred:
+                    cells = _prepared(task, x, y, groups, centres=(ladder.centres, ladder.centres))
             clouds.append(cells)
 
     # Train all ensembles together. The Gaussian map needs no training, only a network that can be stored.
@@ -163,6 +167,7 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
                 seconds,
                 ladder=ladders.get(number),
                 ordinary=ordinary[number],
+                simple=simple.get(number),
                 left_out=left_out.get(number),
                 groups_left_out=task.groups_left_out,
             ),

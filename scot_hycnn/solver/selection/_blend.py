@@ -216,7 +216,7 @@ def leave_groups_out(
     for fold in folds:
         in_x, in_y = ~np.isin(groups.x, fold), ~np.isin(groups.y, fold)
         options: dict[str, Any] = {"rng": settings.rng, "device": settings.device, "groups": groups.take(in_x, in_y)}
-        options |= {"centres": centres}
+        options |= {"centres": None if centres is None else (centres, centres)}
         training.append(TrainingData.prepare(x[in_x], y[in_y], settings.validation_fraction, **options))
     # Blends are compared with each other, so half of the members are enough.
     results = train(replace(settings, n_ensemble=max(settings.n_ensemble // 2, 1)), training)
