@@ -1,0 +1,254 @@
+"""Fit one model to all conditions of a screen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from scot_hycnn.potentials._combination import Combination
+from scot_hycnn.potentials._gaussian import Gaussian
+from scot_hycnn.potentials._potential import inverse_softplus
+from scot_hycnn.solver._fit import place_of, tasks_of
+from scot_hycnn.solver._options import TrainingOptions, check_options
+from scot_hycnn.solver.data._coordinates import Coordinates
+from scot_hycnn.solver.data._task import Task
+from scot_hycnn.solver.data._training_data import TrainingData
+from scot_hycnn.solver.model._blended import as_numpy
+from scot_hycnn.solver.model._families import NEAR_GAUSSIAN
+from scot_hycnn.solver.model._map import TransportMap
+from scot_hycnn.solver.runtime._checkpoint import CheckpointFolder
+from scot_hycnn.solver.runtime._device import in_threads, n_parts
+from scot_hycnn.solver.runtime._progress import progress_bar
+
+from ._choice import blended_weights, choose_blends, combined_map, own_maps
+from ._conditions import Conditions, first_coefficients
+from ._covariates import Array, Covariates
+from ._dictionary import DECAY, LR, Dictionary, train_dictionary
+from ._screen import DICTIONARY, GAUSSIAN, N_POINTS, OWN, Screen
+from ._weights import Prior, fit_weights
+
+# Shared networks, and the width of their layers: 8 of 32 x 3 found 8 pathways, and take as long as 2 own ensembles.
+N_NETWORKS, HIDDEN, N_STEPS = 8, (32, 32, 32), 400
+OTHERS = ("covariates", "embedding", "model", "device", "rng", "progress", "checkpoint_dir", "client")
+
+
+def fit_screen(
+    x: ArrayLike | Sequence[ArrayLike],
+    ys: Sequence[ArrayLike],
+    *,
+    covariates: Mapping[str, Sequence[Any]] | None = None,
+    embedding: ArrayLike | None = None,
+    model: Screen | None = None,
+    device: str = "auto",
+    rng: int = 0,
+    progress: bool | None = None,
+    checkpoint_dir: str | Path | None = None,
+    client: Any = None,
+    **training: Unpack[TrainingOptions],
+) -> Screen:
+    r"""Learn the transport maps from x to each of many targets, which share their networks.
+
+    Non-negative sums of convex functions are convex. So the potential of a condition is its Gaussian map's and a
+    non-negative combination of R networks that all conditions share: what one condition lacks in cells it gets from the
+    others. Held-out cells of all conditions choose when training stops, and for each condition whether its map is
+    the combination, the Gaussian map, or networks of its own.
+
+    Parameters
+    ----------
+    x
+        Source cells of all conditions, shape (n, d), or a list with the source cells of each condition, such as
+        controls of its plate or its cell type.
+    ys
+        Target cells of each condition, shape (m_k, d).
+    covariates
+        Values of each covariate, such as dose, minutes or protein, one for each condition: numbers, which are 0 for the
+        source if they are never negative, or names. :meth:`Screen.at` then gives the map of an unseen condition.
+    embedding
+        A vector for each condition, shape (K, p), such as a fingerprint of its drug: a further covariate.
+    model
+        A fitted screen whose shared networks are kept: only the weights of the new conditions ``ys`` are fitted, which
+        takes a part of a second each. The new screen holds the new conditions.
+    device
+        'auto' (the first of cuda, mps and cpu that is available) or the name of a device.
+    rng
+        Seed.
+    progress
+        Show a progress bar; None shows it in a terminal or a notebook if the fit takes more than a second.
+    checkpoint_dir
+        Folder in which the state of training is stored at each check; the same call continues from there.
+    client
+        A ``dask.distributed.Client`` (extra 'dask'), whose workers fit the weights of conditions.
+    training
+        Training options; see Other Parameters.
+
+    Other Parameters
+    ----------------
+    **training
+        Options of :class:`scot_hycnn.solver.TrainingOptions`, such as ``max_steps``; those that are left out are chosen
+        by the number of cells. ``potential='gaussian'`` trains nothing.
+
+    Returns
+    -------
+    The fitted screen.
+
+    Raises
+    ------
+    TypeError
+        If an option is unknown; the message has the nearest one.
+    ValueError
+        For the reasons of :func:`fit_many`, or if covariates, sources or the model do not fit the conditions.
+
+    References
+    ----------
+    Brenier (1991), Comm. Pure Appl. Math. 44, 375-417; Hundrieser, Kong & Schmidt-Hieber (2026), arXiv:2604.26942.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scot_hycnn import solver
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(300, 2))
+    >>> ys = [rng.normal(size=(60, 2)) + shift for shift in ([3, 0], [0, 3])]
+    >>> screen = solver.fit_screen(x, ys, potential="gaussian")
+    >>> [fitted.transport(x).mean(0).argmax().item() for fitted in screen.maps]
+    [0, 1]
+    """
+    check_options(training, OTHERS, rng=rng)
+    if not len(ys):
+        raise ValueError("ys is empty: give the cells of at least one condition.")
+    known, started = Covariates.read(covariates, embedding, len(ys)), time.perf_counter()
+    device, folder = place_of(device, client, checkpoint_dir)
+    tasks = _tasks(x, ys, {"device": device, "rng": rng, **training})
+    n_dims, settings = tasks[0].x.shape[1], tasks[0].settings
+    if model is not None and model.network.n_dims != n_dims:
+        raise ValueError(f"model has {model.network.n_dims} dimensions, and the cells have {n_dims}.")
+    with in_threads(n_parts(device, len(tasks))) as in_parallel:
+        clouds: list[TrainingData] = in_parallel(_prepared, tasks)
+    keys = [id(task.x) for task in tasks]
+
+    # The shared networks: those of a model, trained on all conditions, or none.
+    common, points = _common_coordinates(tasks, clouds, rng)
+    network = Combination(n_dims, tuple(training.get("hidden") or HIDDEN), n_networks=N_NETWORKS, **NEAR_GAUSSIAN)
+    if settings.potential == GAUSSIAN:
+        theta = network.network.init(N_NETWORKS, torch.Generator().manual_seed(rng))
+        trained = Dictionary(theta, first_coefficients(network, len(ys), "cpu"))
+        blends, gains, errors = np.zeros((3, len(ys)))
+    elif model is not None:
+        network, common = model.network, model.coordinates
+        trained = _with_networks_of(model, clouds, keys, device)
+        blends, gains, errors = np.full(len(ys), float(bool(model.weights[:, 1:].any()))), *np.zeros((2, len(ys)))
+    else:
+        cells = Conditions.split(common, clouds, keys, device)
+        options = {"rng": rng, "max_steps": training.get("max_steps") or N_STEPS}
+        options |= {"lr": training.get("lr") or LR, "decay": training.get("weight_decay", DECAY)}
+        with progress_bar([options["max_steps"]], show=progress) as update:
+            trained = train_dictionary(network, cells, progress=update, **options, **_checkpointing(folder, tasks))
+        blends, gains, errors = choose_blends(network, trained, cells[1])
+
+    # The map of each condition, and where they are better those of own networks.
+    make = partial(combined_map, network, trained, common)
+    with in_threads(n_parts(device, len(tasks))) as in_parallel:
+        shared: list[TransportMap] = in_parallel(
+            lambda k: make(clouds[k], k, blend=float(blends[k]), settings=tasks[k].settings), range(len(tasks))
+        )
+    own = {}
+    if settings.potential != GAUSSIAN and model is None:
+        own = own_maps(tasks, (gains / common.scale, errors / common.scale), folder)
+    blends = np.array([fitted.blend for fitted in shared])
+    params = settings.report() | {"n_conditions": len(ys), "seconds": time.perf_counter() - started}
+    screen = Screen(
+        shared=shared,
+        own=own,
+        choices=[OWN if k in own else DICTIONARY if blends[k] else GAUSSIAN for k in range(len(ys))],
+        coordinates=common,
+        network=network,
+        theta=trained.theta.cpu(),
+        weights=blended_weights(network, trained.coefficients, blends),
+        points=points,
+        params=params,
+        history=trained.history,
+        device=device,
+    )
+    if known is None:
+        return screen
+    return replace(screen, covariates=known.chosen(screen.displacements().reshape(len(ys), -1)))
+
+
+def _with_networks_of(model: Screen, clouds: Sequence[TrainingData], keys: Sequence[Any], device: str) -> Dictionary:
+    """Fit the weights of new conditions to all of their cells, for the networks of a model."""
+    sources = [
+        (key, np.concatenate([one.invert_source(as_numpy(c.x)), c.x_validation_original]),
+         np.concatenate([one.invert_target(as_numpy(c.y)), c.y_validation_original]))
+        for key, c in zip(keys, clouds, strict=True) for one in [c.coordinates]
+    ]  # fmt: skip
+    cells = Conditions.of(model.coordinates, [c.all_cells for c in clouds], sources, device)
+    theta = model.theta.to(device)
+    s, v = fit_weights(model.network, theta, cells, Prior.of(model.weights[:, 0], model.weights[:, 1:]))
+    free = [inverse_softplus(part.clamp_min(1e-12)) for part in (v, s.unsqueeze(1))]
+    return Dictionary(theta, torch.cat([*free, s.new_zeros(len(s), model.network.n_dims)], 1))
+
+
+def _checkpointing(folder: CheckpointFolder | None, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Return where training of the shared networks continues, and what writes its state at each check."""
+    if folder is None:
+        return {}
+    path = folder.state_of(tasks).with_suffix(".screen")
+    return {
+        "saved": folder.read_state(path, tasks[0].settings.device),
+        "save": lambda state: folder.write_state(path, state),
+    }
+
+
+def _tasks(x: Any, ys: Sequence[Any], options: dict[str, Any]) -> list[Task]:
+    """Check the cells of all conditions, with one source for all or one for each."""
+    names = {f"ys[{k}] (target)": y for k, y in enumerate(ys)}
+    if not isinstance(x, (list, tuple)) or np.ndim(x[0]) != 2:
+        return tasks_of(x, names, None, options)
+    if len(x) != len(ys):
+        raise ValueError(f"x has the source cells of {len(x)} conditions, and ys has {len(ys)}.")
+    # Conditions with the same source, such as those of one plate, are checked together and share its cells.
+    alike: dict[int, list[int]] = {}
+    for k, source in enumerate(x):
+        alike.setdefault(id(source), []).append(k)
+    found: dict[int, Task] = {}
+    keys = list(names)
+    for numbers in alike.values():
+        tasks = tasks_of(x[numbers[0]], {keys[k]: ys[k] for k in numbers}, None, options)
+        found |= dict(zip(numbers, tasks, strict=True))
+    return [found[k] for k in range(len(ys))]
+
+
+def _prepared(task: Task) -> TrainingData:
+    """Split and balance the cells of a condition; far cells take no part."""
+    x, y = (np.delete(np.asarray(c, dtype=float), rows, 0) for c, rows in ((task.x, task.far_x), (task.y, task.far_y)))
+    settings = task.settings
+    cells = TrainingData.prepare(x, y, settings.validation_fraction, rng=settings.rng, device=settings.device)
+    return replace(cells, far_x=task.far_x, far_y=task.far_y)
+
+
+def _common_coordinates(
+    tasks: Sequence[Task], clouds: Sequence[TrainingData], rng: int
+) -> tuple[Coordinates, Array]:  # fmt: skip
+    """Return the coordinates of the shared networks, and some source cells of all conditions."""
+    # A = M^(1/2), with the mean M of the Gaussian maps' matrices: the mean response is balanced, without a rotation.
+    mean = np.mean([c.coordinates.matrix.T @ c.coordinates.matrix / c.coordinates.scale for c in clouds], axis=0)
+    sources = {id(task.x): task.x for task in tasks}
+    generator = np.random.default_rng(rng)
+    n_each = max(N_POINTS // len(sources), 10)
+    points = np.concatenate(
+        [np.asarray(x, dtype=float)[generator.permutation(len(x))[:n_each]] for x in sources.values()]
+    )
+    values, vectors = np.linalg.eigh(mean)
+    root = (vectors * np.sqrt(values)) @ vectors.T
+    pooled = Gaussian.fit(points, points)
+    scale = len(mean) / float(np.trace(root @ pooled.covariance_x @ root))
+    centre = np.mean([cells.coordinates.mean_x for cells in clouds], axis=0)
+    return Coordinates(centre, np.zeros(len(mean)), np.sqrt(scale) * root, scale), points
