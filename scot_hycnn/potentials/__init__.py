@@ -5,9 +5,10 @@ The names by which ``solver.fit`` knows the families stand in ``solver/model/_fa
 
 from __future__ import annotations
 
+from ._combination import Combination
 from ._gaussian import Gaussian
 from ._hycnn import GroupMax, HyCNN
 from ._icnn import ICNN, MLP
 from ._potential import Potential, Weights
 
-__all__ = ["ICNN", "MLP", "Gaussian", "GroupMax", "HyCNN", "Potential", "Weights"]
+__all__ = ["ICNN", "MLP", "Combination", "Gaussian", "GroupMax", "HyCNN", "Potential", "Weights"]

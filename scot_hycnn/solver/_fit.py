@@ -107,7 +107,7 @@ def fit(
     if groups is not None:
         of_x, of_y = pair_of(groups)
         groups = of_x, [of_y]
-    tasks = _tasks(x, {"y (target)": y}, groups, options)
+    tasks = tasks_of(x, {"y (target)": y}, groups, options)
     ((_, fitted),) = fit_tasks(tasks, progress, folder)
     return fitted
 
@@ -200,7 +200,7 @@ def fit_many(
     if not len(ys):
         raise ValueError("ys is empty: give the cells of at least one target.")
     device, folder = place_of(device, client, checkpoint_dir, resume=resume)
-    tasks = _tasks(
+    tasks = tasks_of(
         x, {f"ys[{k}] (target)": y for k, y in enumerate(ys)}, groups, {"device": device, "rng": rng, **training}
     )
     if client is None:
@@ -221,7 +221,7 @@ def place_of(
     return device, None if checkpoint_dir is None else CheckpointFolder(checkpoint_dir, resume=resume)
 
 
-def _tasks(x: Any, ys: dict[str, Any], groups: Any, options: dict[str, Any]) -> list[Task]:
+def tasks_of(x: Any, ys: dict[str, Any], groups: Any, options: dict[str, Any]) -> list[Task]:
     """Check the cells and groups of all targets, by the names that messages use, and return the maps to fit."""
     if groups is None and options.get("leave_out") == "groups":
         raise ValueError("leave_out='groups' needs groups: the group of each source and each target cell.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from scot_hycnn.potentials._combination import Combination
 from scot_hycnn.potentials._hycnn import GroupMax, HyCNN
 from scot_hycnn.potentials._icnn import ICNN, MLP
 from scot_hycnn.potentials._potential import Potential
@@ -30,6 +31,10 @@ FAMILIES: dict[str, tuple[type[Potential], dict[str, Any]]] = {
     "mlp": (MLP, SHARP),
 }
 POTENTIALS = (*FAMILIES, GAUSSIAN)
+# Classes that a saved map can have, by name. A combination is made by `fit_screen` and not by a name of the user.
+STORED: dict[str, type[Potential]] = {
+    one.__name__: one for one in (*(cls for cls, _ in FAMILIES.values()), Combination)
+}
 # The other solvers train in balanced coordinates, start at the Gaussian map and are blended with it at the end. These
 # train in centred coordinates, and keep their network even if the Gaussian map is better.
 UNBALANCED_SOLVERS = ("paper",)

@@ -22,7 +22,7 @@ from scot_hycnn.solver.data._coordinates import Coordinates
 from scot_hycnn.solver.data._groups import MAX_GROUPS
 
 from ._blended import N_POINTS, Support
-from ._families import FAMILIES
+from ._families import STORED
 
 # 1: HyCNN only. 2: the network's family is named. 3: training cells, for out-of-support scores. 4: centred maps, and
 # simple maps far from the training cells.
@@ -122,11 +122,10 @@ def _entry(state: Mapping[str, Any], name: str, kind: Any) -> Any:
 
 def _network(state: Mapping[str, Any], version: int, *, max_layers: int) -> Potential:
     """Return the architecture."""
-    families = {family.__name__: family for family, _ in FAMILIES.values()}
     name = _entry(state, "family", str) if version > 1 else "HyCNN"
-    if name not in families:
+    if name not in STORED:
         raise ValueError(
-            f"A saved map's network is of family {name!r}; this scot_hycnn has {list(families)}. Update scot_hycnn, or "
+            f"A saved map's network is of family {name!r}; this scot_hycnn has {list(STORED)}. Update scot_hycnn, or "
             "fit again."
         )
     hidden = np.asarray(_entry(state, "hidden", np.asarray))
@@ -134,11 +133,11 @@ def _network(state: Mapping[str, Any], version: int, *, max_layers: int) -> Pote
         raise _damaged(f"'hidden' must be a list of widths; it has shape {hidden.shape} and dtype {hidden.dtype}")
     options = {
         field.name: _entry(state, field.name, type(field.default))
-        for field in fields(families[name])
+        for field in fields(STORED[name])
         if field.name not in ("n_dims", "hidden") and (version > 1 or field.name in state)
     }
     try:
-        return families[name](
+        return STORED[name](
             n_dims=_entry(state, "n_dims", int), hidden=tuple(int(width) for width in hidden), **options
         )
     except ValueError as error:

@@ -53,16 +53,18 @@ def final_map(
     ordinary: TrainingData | None = None,
     left_out: GroupScores | None = None,
     groups_left_out: Sequence[str] = (),
+    blend: float | None = None,
 ) -> TransportMap:
     """Return the map of some trained networks, with its certificate; ``cells`` are in balanced coordinates.
 
     The blend is chosen on validation cells, or by a ``ladder`` of maps that were compared on groups left out, which may
     also choose a simpler map; ``left_out`` are then the scores of the networks there, and ``ordinary`` the cells as
-    they are, if ``cells`` are centred. ``seconds`` is the mean time of a map of its batch.
+    they are, if ``cells`` are centred. A ``blend`` that was chosen before is kept. ``seconds`` is the mean time of a
+    map of its batch.
     """
     started = time.perf_counter()
     falls_back = settings.balanced or settings.potential == GAUSSIAN
-    ensemble, blends, scores, chosen = _chosen(network, trained, cells, settings, ladder, falls_back=falls_back)
+    ensemble, blends, scores, chosen = _chosen(network, trained, cells, settings, ladder, blend, falls_back=falls_back)
     blend, score = blends[chosen], scores[chosen]
     # If the Gaussian map is kept, it is the one of all cells, validation cells included.
     coordinates = cells.all_cells if blend == 0 else trained.cells.coordinates
@@ -135,6 +137,7 @@ def _chosen(
     cells: TrainingData,
     settings: Settings,
     ladder: Ladder | None,
+    blend: float | None,
     *,
     falls_back: bool,
 ) -> tuple[Blended, Sequence[float], list[Score], int]:
@@ -147,6 +150,9 @@ def _chosen(
     if trained.keep_gaussian:
         return ensemble, BLENDS[:1], score_blends(ensemble, cells, BLENDS[:1]), 0
     ensemble = recentred(network, ensemble.weights, cells)
+    if blend is not None:
+        blends = (0.0, blend)
+        return ensemble, blends, score_blends(ensemble, cells, blends), 1
     scores = score_blends(ensemble, cells, BLENDS)
     if ladder is None:
         return ensemble, BLENDS, scores, choose_blend(scores)

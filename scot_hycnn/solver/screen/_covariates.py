@@ -1,0 +1,218 @@
+"""Conditions that were not seen: weights of the seen ones, as a function of covariates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scot_hycnn.solver.data._checks import several
+
+Array = NDArray[np.float64]
+
+# The covariate of a query whose value is a vector, where conditions have an embedding.
+EMBEDDING = "embedding"
+# Numbers that are not negative and span more than this factor are taken on a log scale, as doses and times.
+LOG_SPAN = 4.0
+# Beyond this distance from every seen condition, in units of the usual one, a prediction is refused.
+MAX_DISTANCE = 3.0
+NEAREST, INTERPOLATION, KRIGING, ADDITIVE = "nearest", "interpolation", "kriging", "additive"
+# Hyperparameters of kriging that are compared by leaving conditions out: the part of the covariance that conditions
+# share over categories, and the noise, in units of the mean variance.
+SHARED = (0.0, 0.25, 0.5, 0.75, 0.95)
+NOISE = (1e-6, 0.003, 0.01, 0.03, 0.1, 0.3)
+SMOOTH = (False, True)
+
+
+@dataclass(frozen=True)
+class Covariates:
+    """What is known of each condition, and the rule that makes the weights of a condition that was not seen.
+
+    The response to a condition is a Gaussian process over its covariates whose mean is no change, so that its
+    prediction is a sum of the seen responses with weights (simple kriging). The covariance is Brownian motion in each
+    number that is never negative: between two doses it interpolates linearly, and at 0 nothing happens.
+    """
+
+    numbers: dict[str, Array] = field(default_factory=dict)
+    categories: dict[str, list[str]] = field(default_factory=dict)
+    # One row a condition, shape (K, p), or None.
+    embedding: Array | None = None
+    rule: str = NEAREST
+    # Shared part, noise and smoothness of kriging.
+    options: tuple[float, float, bool] = (0.5, 0.01, False)
+    # Mean squared error of each rule where conditions are left out, in units of that of no change.
+    errors: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(
+        cls, covariates: Mapping[str, Sequence[Any]] | None, embedding: ArrayLike | None, n_conditions: int
+    ) -> Covariates | None:
+        """Check the covariates of the conditions; None if there are none."""
+        numbers: dict[str, Array] = {}
+        categories: dict[str, list[str]] = {}
+        for name, values in (covariates or {}).items():
+            column = list(values)
+            if len(column) != n_conditions:
+                raise ValueError(f"covariates[{name!r}] has {len(column)} values for {n_conditions} conditions.")
+            if all(isinstance(value, Real) for value in column):
+                numbers[name] = np.asarray(column, dtype=np.float64)
+                if not np.isfinite(numbers[name]).all():
+                    raise ValueError(f"covariates[{name!r}] has a value that is not finite.")
+            else:
+                categories[name] = [str(value) for value in column]
+        table = None
+        if embedding is not None:
+            table = np.asarray(embedding, dtype=np.float64)
+            if table.ndim != 2 or len(table) != n_conditions or not np.isfinite(table).all():
+                raise ValueError(f"embedding must be finite, of shape ({n_conditions}, p); it has shape {table.shape}.")
+        return cls(numbers, categories, table) if numbers or categories or table is not None else None
+
+    def chosen(self, displacements: Array) -> Covariates:
+        """Choose the rule by leaving conditions out; ``displacements`` has one row a condition, shape (K, n d)."""
+        n = len(displacements)
+        unchanged = float((displacements**2).mean()) or 1.0
+        if n < 3:
+            return self
+        gram = displacements @ displacements.T
+
+        def error(weights: Array) -> float:
+            """Mean squared error of predictions with these weights of the others, shape (K, K)."""
+            rest = np.eye(n) - weights
+            return float(np.einsum("kl,lm,km->", rest, gram, rest) / displacements.size / unchanged)
+
+        coded = self._coded(self._queries())
+        apart = self._distances(coded, coded) + np.diag(np.full(n, np.inf))
+        errors, options = {NEAREST: error(np.eye(n)[apart.argmin(1)])}, self.options
+        for rule in (INTERPOLATION, ADDITIVE, KRIGING):
+            grid = list(product(SHARED, NOISE, SMOOTH)) if rule == KRIGING else [self.options]
+            grid = [(0.0, noise, False) for noise in NOISE] if rule == ADDITIVE else grid
+            scores = []
+            for shared, noise, smooth in grid:
+                inverse = np.linalg.inv(self._noisy(self._covariance(coded, coded, rule, shared, smooth), rule, noise))
+                # Without condition k its prediction is V_k - (K^-1 V)_k / (K^-1)_kk.
+                scores.append(error(np.eye(n) - inverse / np.diag(inverse)[:, None]))
+            errors[rule] = min(scores)
+            if errors[rule] <= min(errors.values()):
+                options = grid[int(np.argmin(scores))]
+        best = min(errors, key=lambda rule: errors[rule])
+        return Covariates(self.numbers, self.categories, self.embedding, best, options, errors)
+
+    def weights(self, query: Mapping[str, Any], rule: str | None = None) -> tuple[Array, float]:
+        """Return the weight of each seen condition, shape (K,), and the distance to them in units of the usual one.
+
+        What the weights lack to 1 is the weight of no change.
+        """
+        asked, seen = self._coded(self._checked(query)), self._coded(self._queries())
+        apart = self._distances(asked, seen)[0]
+        among = self._distances(seen, seen)
+        usual = np.median((among + np.diag(np.full(len(among), np.inf))).min(1)) if len(among) > 1 else 1.0
+        distance = float(apart.min() / usual) if usual > 0 and math.isfinite(usual) else float(apart.min())
+        if distance > MAX_DISTANCE:
+            raise ValueError(
+                f"{dict(query)} is {distance:.2g} times as far from the nearest seen condition as seen conditions are "
+                f"from each other, and {MAX_DISTANCE:g} is the limit. Ask for a condition nearer to "
+                f"{self._name(int(apart.argmin()))}, or add a condition there."
+            )
+        rule = rule or self.rule
+        if rule == NEAREST:
+            return np.eye(len(apart))[apart.argmin()], distance
+        shared, noise, smooth = self.options
+        covariance = self._noisy(self._covariance(seen, seen, rule, shared, smooth), rule, noise)
+        weights: Array = np.linalg.solve(covariance, self._covariance(asked, seen, rule, shared, smooth)[0])
+        return weights, distance
+
+    def _name(self, k: int) -> str:
+        known: dict[str, Any] = {name: float(column[k]) for name, column in self.numbers.items()}
+        return str(known | {name: column[k] for name, column in self.categories.items()})
+
+    def _queries(self) -> dict[str, Any]:
+        return {**self.numbers, **self.categories} | ({} if self.embedding is None else {EMBEDDING: self.embedding})
+
+    def _checked(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the covariates of one condition as columns of length 1."""
+        needed = set(self._queries())
+        if set(query) != needed:
+            raise ValueError(f"covariates={sorted(query)} must be {sorted(needed)}, as the fit had them.")
+        columns: dict[str, Any] = {}
+        for name, value in query.items():
+            if name in self.categories:
+                known = sorted(set(self.categories[name]))
+                if str(value) not in known:
+                    raise ValueError(f"{name}={value!r} was not seen; the fit has {several(known)}.")
+                columns[name] = [str(value)]
+                continue
+            number: Array = np.asarray(value, dtype=np.float64)
+            wanted = () if name in self.numbers else np.asarray(self.embedding).shape[1:]
+            if number.shape != wanted or not np.isfinite(number).all():
+                raise ValueError(f"{name}={value!r} must be finite, of shape {wanted}.")
+            columns[name] = number[None]
+        return columns
+
+    def _coded(self, columns: Mapping[str, Any]) -> dict[str, Array]:
+        """Return numbers on their scale, in units of the median gap of seen ones, and categories as they are."""
+        coded: dict[str, Any] = {}
+        for name, column in columns.items():
+            if name in self.categories:
+                coded[name] = np.asarray(column)
+            elif name == EMBEDDING:
+                table = np.asarray(self.embedding)
+                coded[name] = np.asarray(column) / (np.sqrt(table.var(0).sum()) or 1.0)
+            else:
+                seen = self.numbers[name]
+                scaled, of_seen = np.asarray(column, dtype=np.float64), np.unique(seen)
+                positive = of_seen[of_seen > 0]
+                if len(positive) and of_seen[0] >= 0 and of_seen[-1] > LOG_SPAN * positive[0]:
+                    if (scaled < 0).any():
+                        raise ValueError(f"{name}={float(scaled.min())} is negative, and no seen condition is.")
+                    # The smallest positive value is the unit, so that the scale does not depend on units.
+                    scaled, of_seen = np.log1p(scaled / positive[0]), np.log1p(of_seen / positive[0])
+                gap = float(np.median(np.diff(of_seen))) if len(of_seen) > 1 else max(abs(float(of_seen[0])), 1.0)
+                coded[name] = scaled / gap
+        return coded
+
+    def _distances(self, first: Mapping[str, Array], second: Mapping[str, Array]) -> Array:
+        """Return the distances of conditions: neighbours in a number, and different categories, are 1 apart."""
+        squared = []
+        for name in first:
+            if name in self.categories:
+                squared.append((first[name][:, None] != second[name]).astype(float))
+            else:
+                one, other = (table[name].reshape(len(table[name]), -1) for table in (first, second))
+                squared.append(((one[:, None] - other) ** 2).sum(-1))
+        return np.asarray(np.sqrt(np.sum(squared, axis=0)), dtype=np.float64)
+
+    def _covariance(
+        self, first: Mapping[str, Array], second: Mapping[str, Array], rule: str, shared: float, smooth: bool
+    ) -> Array:
+        """Return the covariance of the responses to conditions, by a rule."""
+        shared = 0.0 if rule == INTERPOLATION else shared
+        parts = []
+        for name in first:
+            if name in self.categories:
+                same = (first[name][:, None] == second[name]).astype(float)
+                parts.append(shared + (1 - shared) * same)
+                continue
+            one, other = (table[name].reshape(len(table[name]), -1) for table in (first, second))
+            if name in self.numbers and self.numbers[name].min() >= 0:
+                smaller, larger = np.minimum(one, other.T), np.maximum(one, other.T)
+                # Brownian motion, or smoother its integral (a cubic spline), both 0 at 0.
+                top = float(self._coded({name: self.numbers[name]})[name].max()) or 1.0
+                cubic = smaller**2 * (3 * larger - smaller) / (2 * top**2)
+                parts.append(cubic if smooth else smaller)
+            else:
+                apart = np.sqrt(((one[:, None] - other) ** 2).sum(-1)) / (3.0 if name in self.numbers else 1.0)
+                # Matern covariance of order 3/2, or of order 1/2, which interpolates linearly.
+                parts.append((1 + apart) * np.exp(-apart) if smooth else np.exp(-apart))
+        combined = np.sum(parts, axis=0) if rule == ADDITIVE else np.prod(parts, axis=0)
+        return np.asarray(combined, dtype=np.float64)
+
+    @staticmethod
+    def _noisy(covariance: Array, rule: str, noise: float) -> Array:
+        noise = 1e-6 if rule == INTERPOLATION else noise
+        return covariance + noise * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
