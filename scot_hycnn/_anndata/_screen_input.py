@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 
-from ._conditions import Rows, column_of, hashes_of_names, matching, read_groups, read_labels
+from ._conditions import (
+    MISSING,
+    Rows,
+    column_of,
+    did_you_mean,
+    hashes_of_names,
+    listed,
+    matching,
+    read_groups,
+    read_labels,
+)
 from ._evaluation_input import GroupLabels
 from ._genes import held_out_rows
-from ._representation import Coordinates, Representation, find_same_representation, is_finite, read_coordinates
+from ._representation import (
+    Coordinates,
+    Representation,
+    find_same_representation,
+    in_memory,
+    is_finite,
+    obs_columns,
+    read_coordinates,
+)
 from ._results import StoredFit, group_column, labelled_cells, read_fit
-from ._schema import Slots
+from ._schema import SCREEN, Slots, is_fit
 from ._transport_input import find_centres, moved_around
 
 
@@ -88,3 +109,83 @@ def read_screen_cells(adata: AnnData, key: str, groupby: str | None) -> ScreenCe
     shown = source[is_test[source]] if has_split else source
     all_targets = dict(zip(fit.targets, targets, strict=True))
     return ScreenCells(adata, fit, rep, shown, source, held_out, all_targets, groups)
+
+
+# ---- what is known of each condition
+
+
+def read_covariates(
+    adata: AnnData, keys: Sequence[str], conditions: Mapping[str, Rows]
+) -> dict[str, list[float] | list[str]]:
+    """Return the value of each covariate in each condition: numbers, or names; a ValueError if one has several."""
+    obs, found = obs_columns(adata, *keys), {}
+    for key in keys:
+        column = column_of(obs, key, "covariate_keys")
+        is_category = isinstance(column.dtype, pd.CategoricalDtype)
+        kind = column.cat.categories.dtype if is_category else column.dtype
+        is_number = pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
+        values = []
+        for label, rows in conditions.items():
+            different = column.iloc[rows].unique()
+            if len(different) != 1 or pd.isna(different[0]):
+                raise ValueError(
+                    f"covariate_keys={key!r}: adata.obs[{key!r}] has {listed(different)} in the cells of {label!r}, and "
+                    f"a covariate has one value in each condition. Make a condition of each value, for instance "
+                    f"adata.obs['new'] = adata.obs[groupby].astype(str) + ', ' + adata.obs[{key!r}].astype(str)."
+                )
+            values.append(float(different[0]) if is_number else str(different[0]))
+        found[key] = values
+    return found
+
+
+def read_embedding(adata: AnnData, embedding: str | pd.DataFrame | None, labels: Sequence[str]) -> Any:
+    """Return a vector for each condition, shape (K, p), from a table in uns or a table; None if there is none."""
+    if embedding is None:
+        return None
+    where = "embedding_key"
+    table: Any = embedding
+    if isinstance(embedding, str):
+        where = f"adata.uns[{embedding!r}]"
+        if embedding not in adata.uns:
+            raise ValueError(f"embedding_key={embedding!r} is not in adata.uns; it has {listed(adata.uns)}.")
+        table = in_memory(adata.uns[embedding])
+    if isinstance(table, Mapping):
+        table = pd.DataFrame.from_dict({name: np.ravel(vector) for name, vector in table.items()}, orient="index")
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(
+            f"{where} is of type {type(table).__name__}; it takes a DataFrame with one row for each condition, or a "
+            "dict of its vectors."
+        )
+    table = table.set_axis(table.index.astype(str))
+    lacking = [label for label in labels if label not in table.index]
+    if lacking or not table.index.is_unique:
+        what = f"has no row for {listed(lacking)}" if lacking else "has several rows for one condition"
+        raise ValueError(f"{where} {what}; it needs one row for each condition, and it has {listed(table.index)}.")
+    return table.loc[list(labels)].to_numpy(dtype=np.float64)
+
+
+def other_conditions(adata: AnnData, source_key: Hashable, groupby: str) -> list[Any]:
+    """Return all labels of a column that have cells, but the source's."""
+    labels = read_groups(obs_columns(adata, groupby), groupby)
+    found = [labels.values[code] for code in np.unique(labels.codes[labels.codes >= 0])]
+    is_source = matching([source_key], found)[0]
+    if len(is_source) != 1:
+        raise ValueError(
+            f"source_key={source_key!r} is not a category of adata.obs[{groupby!r}]; it has {listed(found)}."
+            f"{did_you_mean(source_key, found)}"
+        )
+    others = [value for place, value in enumerate(found) if place != is_source[0] and str(value) not in MISSING]
+    if not others:
+        raise ValueError(f"adata.obs[{groupby!r}] has no condition beside {source_key!r}.")
+    return others
+
+
+def stored_screen(adata: AnnData, key: str) -> Mapping[str, Any]:
+    """Return the state of the screen under a key of uns."""
+    fits = {name: value for name, value in adata.uns.items() if is_fit(value) and SCREEN in value}
+    if key not in fits:
+        raise ValueError(
+            f"adata.uns[{key!r}] is no screen; run sh.tl.hycnn_screen first. adata.uns has the screens {list(fits)}."
+        )
+    state: Mapping[str, Any] = in_memory(fits[key][SCREEN])
+    return state
