@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 
 from ._conditions import (
     MISSING,
@@ -24,7 +25,6 @@ from ._conditions import (
 from ._evaluation_input import GroupLabels
 from ._genes import held_out_rows
 from ._representation import (
-    Coordinates,
     Representation,
     find_same_representation,
     in_memory,
@@ -50,13 +50,13 @@ class ScreenCells:
     all_target_rows: dict[str, Rows]
     groups: GroupLabels | None
 
-    def read(self, rows: Rows) -> tuple[Rows, Coordinates]:
+    def read(self, rows: Rows) -> tuple[Rows, NDArray[np.float64]]:
         """Return those of some cells that have finite coordinates, and these, float64."""
         points = read_coordinates(self.adata, self.rep, rows)
         finite = is_finite(points)
         return rows[finite], points[finite].astype(np.float64)
 
-    def moved(self, slug: str, rows: Rows, x: Coordinates) -> Coordinates:
+    def moved(self, slug: str, rows: Rows, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return source cells after the map to one target: as they are stored, else moved now; NaN where neither is."""
         slots = Slots.named(self.fit.key, self.fit.suffix(slug))
         if slots.moved in self.adata.obsm:
@@ -73,8 +73,10 @@ class ScreenCells:
         return np.asarray(moved, dtype=np.float64)
 
 
-def read_screen_cells(adata: AnnData, key: str, groupby: str | None) -> ScreenCells:
-    """Find the cells of a fit; with groups by the named column, else by that of the fit."""
+def read_screen_cells(adata: AnnData, key: str | None, groupby: str | None) -> ScreenCells:
+    """Find the cells of a fit, of a screen if no key is given; with groups by the named column, else by that of it."""
+    if key is None:
+        key = "hycnn_screen" if "hycnn_screen" in adata.uns else "hycnn_ot"
     fit = read_fit(adata, key)
     rep = find_same_representation(adata, fit.rep, same_file=True)
     labels = [fit.source, *fit.targets.values()]
@@ -116,9 +118,9 @@ def read_screen_cells(adata: AnnData, key: str, groupby: str | None) -> ScreenCe
 
 def read_covariates(
     adata: AnnData, keys: Sequence[str], conditions: Mapping[str, Rows]
-) -> dict[str, list[float] | list[str]]:
+) -> dict[str, list[Any]]:
     """Return the value of each covariate in each condition: numbers, or names; a ValueError if one has several."""
-    obs, found = obs_columns(adata, *keys), {}
+    obs, found = obs_columns(adata, *keys), dict[str, list[Any]]()
     for key in keys:
         column = column_of(obs, key, "covariate_keys")
         is_category = isinstance(column.dtype, pd.CategoricalDtype)
@@ -129,8 +131,8 @@ def read_covariates(
             different = column.iloc[rows].unique()
             if len(different) != 1 or pd.isna(different[0]):
                 raise ValueError(
-                    f"covariate_keys={key!r}: adata.obs[{key!r}] has {listed(different)} in the cells of {label!r}, and "
-                    f"a covariate has one value in each condition. Make a condition of each value, for instance "
+                    f"covariate_keys={key!r}: adata.obs[{key!r}] has {listed(different)} in the cells of {label!r}, "
+                    f"and a covariate has one value in each condition. Make a condition of each value, for instance "
                     f"adata.obs['new'] = adata.obs[groupby].astype(str) + ', ' + adata.obs[{key!r}].astype(str)."
                 )
             values.append(float(different[0]) if is_number else str(different[0]))
@@ -166,8 +168,9 @@ def read_embedding(adata: AnnData, embedding: str | pd.DataFrame | None, labels:
 
 def other_conditions(adata: AnnData, source_key: Hashable, groupby: str) -> list[Any]:
     """Return all labels of a column that have cells, but the source's."""
-    labels = read_groups(obs_columns(adata, groupby), groupby)
-    found = [labels.values[code] for code in np.unique(labels.codes[labels.codes >= 0])]
+    labels, used = read_groups(obs_columns(adata, groupby), groupby), set[int]()
+    used.update(labels.codes.tolist())
+    found = [value for code, value in enumerate(labels.values) if code in used]
     is_source = matching([source_key], found)[0]
     if len(is_source) != 1:
         raise ValueError(

@@ -113,7 +113,7 @@ def screen_planted(n_conditions: int = 24, n_cells: int = 100, *, rng: int | np.
     for code, (drug, dose, hours) in enumerate(design, start=1):
         x_pca[codes == code] = _moved(planted, drug, dose, hours, untreated[codes == code])
 
-    obs = pd.DataFrame({"condition": pd.Categorical.from_codes(codes, categories=labels)})
+    obs = pd.DataFrame({"condition": pd.Categorical.from_codes(codes, categories=pd.Index(labels))})
     drugs, doses, hours_of = zip((_CONTROL, 0.0, 0), *design, strict=True)
     obs["drug"] = pd.Categorical(np.array(drugs)[codes], categories=list(dict.fromkeys(drugs)))
     obs["dose"], obs["hours"] = np.array(doses)[codes], np.array(hours_of)[codes]

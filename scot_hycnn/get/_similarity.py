@@ -12,7 +12,7 @@ from scot_hycnn._anndata._screen_input import read_screen_cells
 from ._summary import SIGNIFICANT, adjusted, p_of_response
 
 
-def similarity(adata: AnnData, key: str = "hycnn_ot", *, max_cells: int = 500) -> pd.DataFrame:
+def similarity(adata: AnnData, key: str | None = None, *, max_cells: int = 500) -> pd.DataFrame:
     r"""Compare the maps of all conditions with each other, on the source cells.
 
     Two maps :math:`T_a` and :math:`T_b` from the same source are compared cell by cell, by
@@ -31,7 +31,7 @@ def similarity(adata: AnnData, key: str = "hycnn_ot", *, max_cells: int = 500) -
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` or :func:`scot_hycnn.tl.hycnn_screen`.
     key
-        Key of the fit in ``uns``.
+        Key of the fit in ``uns``; None takes ``'hycnn_screen'`` if there is one, else ``'hycnn_ot'``.
     max_cells
         Compare on at most this number of source cells, held-out ones if the fit has a split. Which ones depends on
         their names alone.
@@ -75,7 +75,7 @@ def similarity(adata: AnnData, key: str = "hycnn_ot", *, max_cells: int = 500) -
     moves = np.stack([(cells.moved(slug, rows, x) - x).astype(np.float32) for slug in cells.fit.targets])
     moves = moves[:, np.isfinite(moves).all(axis=(0, 2))]
     if not moves.shape[1]:
-        raise ValueError(f"No source cell was moved by all maps of {key!r}; run sh.tl.transport(adata, {key!r}) again.")
+        raise ValueError(f"No source cell was moved by all maps; run sh.tl.transport(adata, {cells.fit.key!r}) again.")
     # Inner products of all maps at once, E <T_a(x) - x, T_b(x) - x>, give the squared distances.
     flat = moves.reshape(len(moves), -1)
     products = (flat @ flat.T).astype(np.float64) / moves.shape[1]

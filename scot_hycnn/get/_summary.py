@@ -28,7 +28,7 @@ _NUMBERS = ("displacement", "no_change", "predicted", "replicate", "p_value")
 
 
 def summary(
-    adata: AnnData, key: str = "hycnn_ot", *, groupby: str | None = None, max_cells: int = 300
+    adata: AnnData, key: str | None = None, *, groupby: str | None = None, max_cells: int = 300
 ) -> pd.DataFrame:
     r"""Return one row for each condition, and for each group of cells where groups are known, with a verdict.
 
@@ -42,7 +42,7 @@ def summary(
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` or :func:`scot_hycnn.tl.hycnn_screen`.
     key
-        Key of the fit in ``uns``.
+        Key of the fit in ``uns``; None takes ``'hycnn_screen'`` if there is one, else ``'hycnn_ot'``.
     groupby
         Column of ``obs`` such as cell types. None takes the ``group_key`` of the fit, and no groups if it has none.
     max_cells
@@ -152,6 +152,7 @@ class _Source:
 
     @classmethod
     def of(cls, cells: ScreenCells, rows: Rows, max_cells: int) -> _Source:
+        """Read the first of these cells."""
         some, x = cells.read(rows[:max_cells])
         return cls(len(rows), some, x, mean_within(x, np.sqrt) if len(x) > 1 else np.nan)
 
@@ -220,7 +221,7 @@ def _with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
     table["p_adjusted"] = table.groupby("group")["p_value"].transform(lambda values: adjusted(values.to_numpy()))
     responds = table["p_adjusted"] <= SIGNIFICANT
     explained = 1 - table["predicted"] / table["no_change"]
-    table.insert(table.columns.get_loc("p_value"), "explained", explained.where(responds & (table["no_change"] > 0)))
+    table["explained"] = explained.where(responds & (table["no_change"] > 0))
     conditions: list[Any] = [
         table["no_change"].isna() | table["p_adjusted"].isna(),
         ~responds,
@@ -228,4 +229,5 @@ def _with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
         table["predicted"] < table["no_change"],
     ]
     table["verdict"] = np.select(conditions, [TOO_FEW, NO_RESPONSE, AS_REPLICATE, PARTLY], NOT_PREDICTED)
-    return table
+    last = ["explained", "p_value", "p_adjusted", "verdict"]
+    return table[[*(name for name in table.columns if name not in last), *last]]

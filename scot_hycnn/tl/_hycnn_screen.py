@@ -40,7 +40,7 @@ class ScreenOptions(TrainingOptions, total=False):
     fallback: bool
 
 
-def hycnn_screen(  # type: ignore[misc]
+def hycnn_screen(
     adata: AnnData,
     source_key: Hashable,
     targets: Hashable | Sequence[Hashable] | None = None,
@@ -210,9 +210,9 @@ def hycnn_screen(  # type: ignore[misc]
         skip_small=skip_small,
     )
     rows = {target.label: target.rows for target in cells.targets}
-    known = {"covariates": read_covariates(adata, covariate_keys, rows) or None}
-    known["embedding"] = read_embedding(adata, embedding_key, list(rows))
-    Settings.for_cells(1, 1, cells.rep.n_dims, **({"device": device, "rng": seed} | options))
+    covariates, embedding = read_covariates(adata, covariate_keys, rows), read_embedding(adata, embedding_key, [*rows])
+    options |= {"device": device, "rng": seed}
+    Settings.for_cells(1, 1, cells.rep.n_dims, **options)
     start = _announce(cells, device if client is None else "the workers of a cluster")
     announce_replaced(adata, cells, key=key, predict=predict, inverse=False)
 
@@ -221,10 +221,9 @@ def hycnn_screen(  # type: ignore[misc]
         screen = fit_screen(
             cells.source.training,
             [target.training for target in cells.targets],
-            **known,
+            covariates=covariates or None,
+            embedding=embedding,
             model=fitted,
-            device=device,
-            rng=seed,
             progress=progress,
             client=client,
             checkpoint_dir=checkpoint_dir,
@@ -236,12 +235,12 @@ def hycnn_screen(  # type: ignore[misc]
         ]
     # The networks that maps share are stored once; read_fit joins them to the parameters of each map.
     shared_theta = screen.theta.cpu().numpy().reshape(1, -1)
-    n_shared, stored = shared_theta.shape[1], []
-    for number, fit in enumerate(fits):
-        theta = fit.state["theta"]
-        if number not in screen.own and theta.shape[1] > n_shared:
-            fit = replace(fit, state={**fit.state, "theta": theta[:, :-n_shared], SHARED_THETA: True})
-        stored.append(fit)
+    stored = []
+    for fit in fits:
+        own, of_networks = np.split(fit.state["theta"], [-shared_theta.shape[1]], axis=1)
+        shares = np.array_equal(of_networks, shared_theta)
+        state = {**fit.state, "theta": own, SHARED_THETA: True} if shares else fit.state
+        stored.append(replace(fit, state=state))
     slugs = [target.slug for target in cells.targets]
     entries = {
         SCREEN: screen.to_dict(),

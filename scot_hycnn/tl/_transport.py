@@ -242,7 +242,9 @@ def _find_unseen(
         raise TypeError("covariates= need a screen: model takes an AnnData that holds one, or a path to it.")
     fit = read_fit(holder, key)
     fitted, distance = Screen.from_dict(stored_screen(holder, key)).at(covariates)
-    names = {name: f"{value:g}" if isinstance(value, (int, float)) else str(value) for name, value in covariates.items()}
+    names = {
+        name: f"{value:g}" if isinstance(value, (int, float)) else str(value) for name, value in covariates.items()
+    }
     # The vector of an embedding is no part of a key.
     label = " ".join(f"{name} {text}" if np.ndim(covariates[name]) == 0 else name for name, text in names.items())
     *_, slug = slugs([*fit.targets.values(), label])  # differs from those of all conditions that were measured

@@ -37,10 +37,10 @@ class NoChange:
     ) -> NoChange:
         """Compare some cells of both clouds by permutation; with the ``codes`` of their groups, within these.
 
-        Where no permutation is as far apart as the data, the p value comes from a gamma distribution with mean, variance
-        and skewness of the permutations: 1 / 200 would be too large to be corrected for the conditions of a screen.
-        Source: Székely & Rizzo (2013), Energy statistics, J. Stat. Plan. Inference 143, sec. 7; for the tail Josse, Pagès
-        & Husson (2008), Testing the significance of the RV coefficient, Comput. Stat. Data Anal. 53.
+        Where no permutation is as far apart as the data, the p value comes from a gamma distribution with mean,
+        variance and skewness of the permutations: 1 / 200 is too large to be corrected for hundreds of conditions.
+        Source: Székely & Rizzo (2013), Energy statistics, J. Stat. Plan. Inference 143, sec. 7; for the tail Josse,
+        Pagès & Husson (2008), Testing the significance of the RV coefficient, Comput. Stat. Data Anal. 53.
         """
         rows_x, rows_y = (rng.permutation(len(cloud))[:N_COMPARED] for cloud in (x, y))
         both, n, m = np.concatenate([x[rows_x], y[rows_y]]), len(rows_x), len(rows_y)
