@@ -23,7 +23,7 @@ from ._representation import (
     read_coordinates,
     spans,
 )
-from ._schema import FIT_KEYS, Slots, is_fit, is_slug
+from ._schema import FIT_KEYS, SHARED_THETA, Slots, is_fit, is_slug
 
 SCHEMA_VERSION = 1
 # The reports of a model about its fit lie beside the models in uns, where a reader finds them; read_fit joins the two.
@@ -202,6 +202,13 @@ def _model(where: str, stored: dict[str, Any], slug: str, n_dims: int) -> dict[s
     """Return what ``TransportMap.from_dict`` takes: the model of one target, joined with its reports."""
     entry = partial(_entry, where, stored)
     model = entry("models", slug, kind="a dict")
+    if SHARED_THETA in stored and model.get(SHARED_THETA):
+        # The networks that all maps of a screen share are stored once.
+        shared, own = np.asarray(stored[SHARED_THETA]), np.asarray(model.get("theta"))
+        if shared.ndim != 2 or own.ndim != 2 or len(own) != len(shared):
+            raise _damaged(f"{where} has shared networks of shape {shared.shape}, and {slug!r} has {own.shape}")
+        model = {name: value for name, value in model.items() if name != SHARED_THETA}
+        model["theta"] = np.concatenate([own, shared], axis=1)
     # The solver checks the map; here only arrays that are larger than their memory, before anything is computed.
     for part in (model, *(value for value in model.values() if isinstance(value, dict))):
         arrays = {name: value for name, value in part.items() if isinstance(value, np.ndarray)}

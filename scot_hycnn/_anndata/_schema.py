@@ -11,6 +11,8 @@ from anndata import AnnData
 FILLS = ("nan", "identity")
 # An entry of uns that has these keys is a fit.
 FIT_KEYS = {"schema_version", "models", "targets"}
+# Entries of a fit by tl.hycnn_screen: the state of the screen, and the parameters of the networks that its maps share.
+SCREEN, SHARED_THETA = "screen", "shared_theta"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Slots:
 def evaluation_slot(key: str) -> str:
     """Return the key of uns with the scores of the fit ``key``."""
     return f"{key}_evaluation"
+
+
+def unseen_slot(key: str, slug: str) -> str:
+    """Return the key of uns with the covariates of a condition that was predicted unseen, and its distance."""
+    return f"{key}_unseen_{slug}"
 
 
 def loadings_slot(key: str) -> str:

@@ -22,7 +22,7 @@ from ._files import check_writable, import_zarr, written_whole
 from ._fit_input import FitInput, fingerprint_of_split
 from ._representation import Coordinates, in_memory, obs_columns, read_coordinates
 from ._results import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
-from ._schema import Slots, evaluation_slot, loadings_slot, mark_slot
+from ._schema import Slots, evaluation_slot, loadings_slot, mark_slot, unseen_slot
 from ._transport_input import NewCells
 
 # Attribute of the AnnData ('obs', 'obsm' ...) to key to value.
@@ -177,20 +177,35 @@ def announce_replaced(
 
 def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:
     """Return what a fit under this key has left: beside a new fit it would be read as its results."""
-    previous = slots_of_previous_fit(adata, key)
+    previous, start = slots_of_previous_fit(adata, key), unseen_slot(key, "")
+    # A screen also leaves predictions of conditions that were not measured.
+    unseen = [name.removeprefix(start) for name in map(str, adata.uns) if name.startswith(start)]
+    previous += [Slots.named(key, slug) for slug in unseen if previous]
     left = {
         "obsm": [name for slots in previous for name in slots.of_fit["obsm"]],
         "obs": [name for slots in previous for name in (*slots.of_fit["obs"], slots.weight, slots.growth)],
         "layers": [slots.layer for slots in previous],
         "varm": [loadings_slot(key)] if previous else [],
         "var": [mark_slot(key)] if previous else [],
-        "uns": [evaluation_slot(key)] if previous else [],
+        "uns": [evaluation_slot(key), *(f"{start}{slug}" for slug in unseen)] if previous else [],
     }
     return {slot: [name for name in names if name in getattr(adata, slot)] for slot, names in left.items()}
 
 
-def write_fit(adata: AnnData, cells: FitInput, fits: Sequence[Fitted], *, key: str, fill: str, **params: Any) -> str:
-    """Write a fit, with other options to record, and the cells that it moved; return what was added, for the log."""
+def write_fit(
+    adata: AnnData,
+    cells: FitInput,
+    fits: Sequence[Fitted],
+    *,
+    key: str,
+    fill: str,
+    entries: Mapping[str, Any] | None = None,
+    **params: Any,
+) -> str:
+    """Write a fit, with other options to record, and the cells that it moved; return what was added, for the log.
+
+    ``entries`` are written beside the others into the fit's dict in uns.
+    """
     span, source = range(adata.n_obs), cells.source
     background = None if fill == "nan" else read_coordinates(adata, cells.rep, np.arange(adata.n_obs))
     obsm: dict[str, Any] = {}
@@ -244,6 +259,7 @@ def write_fit(adata: AnnData, cells: FitInput, fits: Sequence[Fitted], *, key: s
         "models": {slug: {k: v for k, v in state.items() if k not in REPORTS} for slug, state in states.items()},
         "versions": {name.replace("-", "_"): version(name) for name in _VERSIONS},
     }
+    described |= {} if entries is None else entries
     if cells.groupby is not None:
         described["groupby"] = cells.groupby
     stale = _stale(adata, key) if key in adata.uns else {}
@@ -273,9 +289,11 @@ class Moved:
         return {"obsm": {key: placed(self.points, rows, span, background)}, "obs": obs}
 
 
-def write_moved(adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: str) -> str:
+def write_moved(
+    adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: str, uns: Mapping[str, Any] | None = None
+) -> str:
     """Write moved cells, by the suffix of their slots, into the slots of a fit; return what was added, for the log."""
-    new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}}
+    new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}, "uns": dict(uns or {})}
     stale: dict[str, list[str]] = {"layers": []}
     for suffix, cells in moved.items():
         slots = Slots.named(key, suffix)

@@ -6,6 +6,7 @@ from ._log_sum_exp import LogSumExpPotential
 from ._pairs import Pair, brenier_pair, gaussian_pair
 from ._pbmc_planted import pbmc_planted, planted_response
 from ._published import adamson_2016, kang_2018, norman_2019, papalexi_2021, sciplex3
+from ._screen_planted import screen_planted, screen_response
 
 __all__ = [
     "LogSumExpPotential",
@@ -19,4 +20,6 @@ __all__ = [
     "pbmc_planted",
     "planted_response",
     "sciplex3",
+    "screen_planted",
+    "screen_response",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -88,49 +89,19 @@ def pbmc_planted(n_cells: int = 4000, *, rng: int | np.random.Generator | None =
     """
     if n_cells < 20:
         raise ValueError(f"n_cells={n_cells}; at least 20 are needed, half of them controls.")
-    # The 700 real cells as mean + scores @ loadings.T + residual.
-    raw = sc.datasets.pbmc68k_reduced()
-    real_type = raw.obs["bulk_labels"].to_numpy().astype(np.str_)
-    real = np.asarray(raw.raw.X.toarray(), dtype=np.float64)
-    mean = real.mean(axis=0)
-    left, singular, right = np.linalg.svd(real - mean, full_matrices=False)
-    left, loadings = left[:, :_N_PCS], right[:_N_PCS].T
-    # The sign of a component is arbitrary: its largest loading is made positive, on every machine.
-    signs = np.sign(loadings[np.abs(loadings).argmax(axis=0), np.arange(_N_PCS)])
-    scores, loadings = left * singular[:_N_PCS] * signs, loadings * signs
-    residual = real - mean - scores @ loadings.T
-
+    real = real_pbmcs()
     # New cells, of which those that are no controls are moved by the response.
-    programme = _unit(np.isin(raw.raw.var_names, _PROGRAMME) @ loadings)
-    response = _plant_response(scores, real_type, programme)
-    parents, cells = _smoothed_bootstrap(scores, real_type, n_cells, np.random.default_rng(rng))
+    response = _plant_response(real.scores, real.cell_type, real.direction_of(_PROGRAMME))
+    parents, cells = smoothed_bootstrap(real.scores, real.cell_type, n_cells, np.random.default_rng(rng))
     moved = response.transport(cells)
     is_control = np.arange(n_cells) < n_cells // 2
-    x_pca = np.where(is_control[:, None], cells, moved)
-
-    # Their expression, below the smallest value that was measured 0 as in real cells.
-    expression = x_pca @ loadings.T + mean + residual[parents]
-    expression[expression < real[real > 0].min()] = 0
     condition = np.where(is_control, _CONTROL, _TREATED)
     obs = pd.DataFrame({"condition": pd.Categorical(condition, categories=[_CONTROL, _TREATED])})
-    obs["cell_type"] = pd.Categorical(real_type[parents])
-    variance = singular**2
-    planted = np.where(is_control[:, None], moved, np.nan)
-    return AnnData(
-        X=csr_matrix((np.round(expression * 64) / 64).astype(np.float32)),
-        obs=obs.set_axis([f"{label}-{i}" for i, label in enumerate(condition)]),
-        var=pd.DataFrame({"mean": mean}, index=list(raw.raw.var_names)),
-        obsm={"X_pca": x_pca.astype(np.float32), "X_planted": planted.astype(np.float32)},
-        varm={"PCs": loadings.astype(np.float32)},
-        uns={
-            "pca": {
-                "params": {"zero_center": True, "use_highly_variable": False},
-                "variance": variance[:_N_PCS] / (len(real) - 1),
-                "variance_ratio": variance[:_N_PCS] / variance.sum(),
-            },
-            "planted": asdict(response),
-        },
-    )
+    obs["cell_type"] = pd.Categorical(real.cell_type[parents])
+    adata = real.expressed(parents, np.where(is_control[:, None], cells, moved), obs, condition)
+    adata.obsm["X_planted"] = np.where(is_control[:, None], moved, np.nan).astype(np.float32)
+    adata.uns["planted"] = asdict(response)
+    return adata
 
 
 def planted_response(adata: AnnData) -> LogSumExpPotential:
@@ -167,6 +138,62 @@ def planted_response(adata: AnnData) -> LogSumExpPotential:
     return LogSumExpPotential(vectors, offsets, float(stored["temperature"]), float(stored["quadratic"]))
 
 
+@dataclass(frozen=True)
+class RealCells:
+    """The 700 real cells as mean + scores @ loadings.T + residual, in the 30 first principal components."""
+
+    genes: list[str]
+    cell_type: NDArray[np.str_]  # (n,)
+    mean: NDArray[np.float64]  # (genes,)
+    scores: NDArray[np.float64]  # (n, 30)
+    loadings: NDArray[np.float64]  # (genes, 30)
+    residual: NDArray[np.float64]  # (n, genes)
+    variance: NDArray[np.float64]  # squared singular values of all components
+    smallest: float  # value of a gene that is expressed
+
+    def direction_of(self, genes: Sequence[str]) -> NDArray[np.float64]:
+        """Return the unit vector in the components towards higher expression of some genes, (30,)."""
+        return _unit(np.isin(self.genes, genes) @ self.loadings)
+
+    def expressed(
+        self, parents: NDArray[np.intp], x_pca: NDArray[np.float64], obs: pd.DataFrame, labels: NDArray[np.str_]
+    ) -> AnnData:
+        """Return cells with coordinates ``x_pca`` and the residuals of their parents; names begin with the labels."""
+        # Below the smallest value that was measured, expression is 0 as in real cells.
+        expression = x_pca @ self.loadings.T + self.mean + self.residual[parents]
+        expression[expression < self.smallest] = 0
+        return AnnData(
+            X=csr_matrix((np.round(expression * 64) / 64).astype(np.float32)),
+            obs=obs.set_axis([f"{label}-{i}" for i, label in enumerate(labels)]),
+            var=pd.DataFrame({"mean": self.mean}, index=self.genes),
+            obsm={"X_pca": x_pca.astype(np.float32)},
+            varm={"PCs": self.loadings.astype(np.float32)},
+            uns={
+                "pca": {
+                    "params": {"zero_center": True, "use_highly_variable": False},
+                    "variance": self.variance[:_N_PCS] / (len(self.scores) - 1),
+                    "variance_ratio": self.variance[:_N_PCS] / self.variance.sum(),
+                }
+            },
+        )
+
+
+def real_pbmcs() -> RealCells:
+    """Return the 700 PBMCs that scanpy ships."""
+    raw = sc.datasets.pbmc68k_reduced()
+    real = np.asarray(raw.raw.X.toarray(), dtype=np.float64)
+    mean = real.mean(axis=0)
+    left, singular, right = np.linalg.svd(real - mean, full_matrices=False)
+    left, loadings = left[:, :_N_PCS], right[:_N_PCS].T
+    # The sign of a component is arbitrary: its largest loading is made positive, on every machine.
+    signs = np.sign(loadings[np.abs(loadings).argmax(axis=0), np.arange(_N_PCS)])
+    scores, loadings = left * singular[:_N_PCS] * signs, loadings * signs
+    residual = real - mean - scores @ loadings.T
+    cell_type = raw.obs["bulk_labels"].to_numpy().astype(np.str_)
+    smallest = float(real[real > 0].min())
+    return RealCells(list(raw.raw.var_names), cell_type, mean, scores, loadings, residual, singular**2, smallest)
+
+
 def _plant_response(
     scores: NDArray[np.float64], cell_type: NDArray[np.str_], programme: NDArray[np.float64]
 ) -> LogSumExpPotential:
@@ -188,7 +215,7 @@ def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
     return vector / np.linalg.norm(vector)
 
 
-def _smoothed_bootstrap(
+def smoothed_bootstrap(
     cells: NDArray[np.float64], labels: NDArray[np.str_], n_draws: int, generator: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Draw new cells from a kernel density estimate of each label; return the row of their parent, and coordinates."""

@@ -14,6 +14,8 @@ from ._history import history
 from ._marginals import marginals
 from ._mean_scatter import mean_scatter
 from ._report import report
+from ._screen import screen
+from ._similarity import similarity
 from ._transport import transport
 
 __all__ = [
@@ -25,5 +27,7 @@ __all__ = [
     "marginals",
     "mean_scatter",
     "report",
+    "screen",
+    "similarity",
     "transport",
 ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from anndata import AnnData
@@ -14,7 +15,8 @@ from scanpy import logging as logg
 from scot_hycnn._anndata._conditions import Mask
 from scot_hycnn._anndata._files import SUFFIXES, read_uns
 from scot_hycnn._anndata._results import StoredFit, fit_of_origin, read_fit
-from scot_hycnn._anndata._schema import Slots, check_absent
+from scot_hycnn._anndata._schema import Slots, check_absent, slugs, unseen_slot
+from scot_hycnn._anndata._screen_input import stored_screen
 from scot_hycnn._anndata._transport_input import (
     Centres,
     NewCells,
@@ -25,7 +27,7 @@ from scot_hycnn._anndata._transport_input import (
     source_rows_of,
 )
 from scot_hycnn._anndata._write import Moved, check_output, claim, new_store, write_moved
-from scot_hycnn.solver import TransportMap
+from scot_hycnn.solver import Screen, TransportMap
 
 from ._threads import threads_of_scanpy
 
@@ -38,6 +40,7 @@ def transport(
     key: str = "hycnn_ot",
     *,
     target: str | None = None,
+    covariates: Mapping[str, Any] | None = None,
     model: Model | None = None,
     direction: str = "forward",
     t: float = 1.0,
@@ -60,6 +63,9 @@ def transport(
         Key of the fit in ``uns`` (the ``key_added`` of :func:`scot_hycnn.tl.hycnn_ot`).
     target
         Label of the target condition; None applies the maps to all targets of the fit.
+    covariates
+        Value of each covariate of a screen, such as ``{"minutes": 20, "protein": "SRC"}``, for a condition that was not
+        measured (see :func:`scot_hycnn.tl.hycnn_screen`), in place of ``target``.
     model
         Source of the map, if it is not in ``adata``: another AnnData that holds a fit, a path to one (.h5ad, .zarr), a
         :class:`scot_hycnn.solver.TransportMap`, or a path to a saved one.
@@ -95,6 +101,9 @@ def transport(
     -------
     None, or the copy. The slots, of ``adata`` or of the store, are those of :func:`scot_hycnn.tl.hycnn_ot` without
     ``uns``: ``obsm['X_hycnn_ot_<slug>']`` and the columns of ``obs``; ``obsm['X_hycnn_ot_inverse_<slug>']`` if inverse.
+    With ``covariates`` these make the slug, such as ``minutes_20_protein_SRC``, and
+    ``uns['<key>_unseen_<slug>']`` has the ``distance`` to the nearest condition of the screen, in units of the usual
+    distance between these.
 
     Raises
     ------
@@ -106,7 +115,8 @@ def transport(
         If ``adata``, ``key`` or ``model`` is of another type.
     ValueError
         If a fit, target, option or value does not exist or fit, the representation is not the map's, a centred map
-        lacks the group of a cell, or ``output`` exists. Then nothing is changed or written.
+        lacks the group of a cell, ``covariates`` are far from those of all conditions of the screen, or ``output``
+        exists. Then nothing is changed or written.
 
     Warns
     -----
@@ -137,14 +147,20 @@ def transport(
         raise ValueError(f"t={t} goes with direction='forward' only; leave it out.")
     if direction == "inverse" and fallback:
         raise ValueError("fallback=True goes with direction='forward' only; leave it out.")
+    if covariates is not None and (target is not None or direction == "inverse"):
+        raise ValueError("covariates= name a condition without cells: leave target out, and move cells forward.")
     if isinstance(key, AnnData):
         raise TypeError("The second argument, key, is an AnnData; pass it as model=.")
     # A store is checked before any cell is moved.
     path = check_output(output, copy=copy)
     adata = claim(adata, copy=copy, writes=path is None)
 
-    fit, maps = _find_maps(adata, model, key, target)
-    suffixes = {slug: slug if fit is None else fit.suffix(slug) for slug in maps}
+    unseen: dict[str, dict[str, Any]] = {}
+    if covariates is None:
+        fit, maps = _find_maps(adata, model, key, target)
+    else:
+        fit, maps, unseen = _find_unseen(adata, model, key, covariates)
+    suffixes = {slug: slug if fit is None or slug in unseen else fit.suffix(slug) for slug in maps}
     # get and pl read the slots of a full prediction, so cells that moved part of the way need others.
     if t != 1 and key_added is None and output is None:
         check_absent(adata, key, suffixes.values())
@@ -188,7 +204,10 @@ def transport(
             for span, block in some.blocks():
                 part = _move(block, transport_map, centres[slug], direction, t=t, fallback=fallback)
                 store.append(**part.at(Slots.named(key_added, suffix), span, fill))
-    added = write_moved(adata, moved, key=key_added, fill=fill) if path is None else f"written to {str(path)!r}"
+    uns = {unseen_slot(key_added, slug): entry for slug, entry in unseen.items()}
+    added = f"written to {str(path)!r}"
+    if path is None:
+        added = write_moved(adata, moved, key=key_added, fill=fill, uns=uns)
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
 
@@ -210,6 +229,28 @@ def _find_maps(
         )
     fit = read_fit(adata if model is None else model, key)
     return fit, {slug: TransportMap.from_dict(fit.models[slug]) for slug in fit.slugs(target)}
+
+
+def _find_unseen(
+    adata: AnnData, model: Model | None, key: str, covariates: Mapping[str, Any]
+) -> tuple[StoredFit, dict[str, TransportMap], dict[str, dict[str, Any]]]:
+    """Return the fit of a screen, its map for a condition that it has not seen, and what is written about this."""
+    if isinstance(model, (str, Path)) and Path(model).suffix in SUFFIXES:
+        model = read_uns(Path(model))
+    holder = adata if model is None else model
+    if not isinstance(holder, AnnData):
+        raise TypeError("covariates= need a screen: model takes an AnnData that holds one, or a path to it.")
+    fit = read_fit(holder, key)
+    fitted, distance = Screen.from_dict(stored_screen(holder, key)).at(covariates)
+    names = {
+        name: f"{value:g}" if isinstance(value, (int, float)) else str(value) for name, value in covariates.items()
+    }
+    # The vector of an embedding is no part of a key.
+    label = " ".join(f"{name} {text}" if np.ndim(covariates[name]) == 0 else name for name, text in names.items())
+    *_, slug = slugs([*fit.targets.values(), label])  # differs from those of all conditions that were measured
+    logg.info(f"{label}: {distance:.2g} of the usual distance between conditions from the nearest one of the screen")
+    about = {"distance": distance, "names": np.array(list(names), np.str_), "values": np.array(list(names.values()))}
+    return fit, {slug: fitted}, {slug: about}
 
 
 def _centres_of(

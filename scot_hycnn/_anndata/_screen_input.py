@@ -1,0 +1,192 @@
+"""What a screen has beside a fit of few targets: cells of all conditions, read together."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from ._conditions import (
+    MISSING,
+    Rows,
+    column_of,
+    did_you_mean,
+    hashes_of_names,
+    listed,
+    matching,
+    read_groups,
+    read_labels,
+)
+from ._evaluation_input import GroupLabels
+from ._genes import held_out_rows
+from ._representation import (
+    Representation,
+    find_same_representation,
+    in_memory,
+    is_finite,
+    obs_columns,
+    read_coordinates,
+)
+from ._results import StoredFit, group_column, labelled_cells, read_fit
+from ._schema import SCREEN, Slots, is_fit
+from ._transport_input import find_centres, moved_around
+
+
+@dataclass(frozen=True)
+class ScreenCells:
+    """Cells of all conditions of a fit, in an order by their names: the first of them are a random sample."""
+
+    adata: AnnData
+    fit: StoredFit
+    rep: Representation
+    source_rows: Rows  # held-out cells if the fit has a split
+    all_source_rows: Rows
+    target_rows: dict[str, Rows]  # slug to held-out cells if there are some of source and target
+    all_target_rows: dict[str, Rows]
+    groups: GroupLabels | None
+
+    def read(self, rows: Rows) -> tuple[Rows, NDArray[np.float64]]:
+        """Return those of some cells that have finite coordinates, and these, float64."""
+        points = read_coordinates(self.adata, self.rep, rows)
+        finite = is_finite(points)
+        return rows[finite], points[finite].astype(np.float64)
+
+    def moved(self, slug: str, rows: Rows, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return source cells after the map to one target: as they are stored, else moved now; NaN where neither is."""
+        slots = Slots.named(self.fit.key, self.fit.suffix(slug))
+        if slots.moved in self.adata.obsm:
+            rep = Representation(slots.moved, self.rep.n_dims, "")
+            return read_coordinates(self.adata, rep, rows).astype(np.float64)
+        from scot_hycnn.solver import TransportMap  # noqa: PLC0415 - torch only where maps are stored alone
+
+        fitted = TransportMap.from_dict(self.fit.models[slug])
+        group_key = self.fit.params.get("group_key")
+        known = {"rows": rows, "source_rows": self.all_source_rows}
+        centres = find_centres(self.adata, self.rep, group_key, fitted.centres, **known)
+        around = None if centres is None else centres.at(rows)
+        moved = moved_around(fitted, x, around, fallback=bool(self.fit.params.get("fallback", False)))
+        return np.asarray(moved, dtype=np.float64)
+
+
+def read_screen_cells(adata: AnnData, key: str | None, groupby: str | None) -> ScreenCells:
+    """Find the cells of a fit, of a screen if no key is given; with groups by the named column, else by that of it."""
+    if key is None:
+        key = "hycnn_screen" if "hycnn_screen" in adata.uns else "hycnn_ot"
+    fit = read_fit(adata, key)
+    rep = find_same_representation(adata, fit.rep, same_file=True)
+    labels = [fit.source, *fit.targets.values()]
+    if fit.groupby is None:
+        found = [labelled_cells(adata, None, label) for label in labels]
+    else:
+        # The column is read once for all conditions.
+        labelled_cells(adata, fit.groupby, fit.source)
+        column = read_labels(column_of(adata.obs, fit.groupby, "groupby"), f"adata.obs[{fit.groupby!r}]")
+        by_code = np.split(
+            np.argsort(column.codes, kind="stable"), np.cumsum(np.bincount(column.codes + 1, minlength=1))[:-1]
+        )
+        codes = [places[0] if places else None for places in matching(labels, column.values)]
+        # The first part has the cells without a label.
+        empty = np.empty(0, dtype=np.intp)
+        found = [empty if code is None or code + 1 >= len(by_code) else by_code[code + 1] for code in codes]
+    # Sorted by a hash of their names, so that a sample does not depend on the order of the cells.
+    hashes = hashes_of_names(adata.obs_names)
+    source, *targets = (rows[np.argsort(hashes[rows], kind="stable")] for rows in found)
+    is_test = np.zeros(adata.n_obs, dtype=bool)
+    is_test[held_out_rows(adata, fit)] = True
+    has_split = is_test[source].any()
+    held_out = {
+        slug: rows[is_test[rows]] if has_split and is_test[rows].any() else rows
+        for slug, rows in zip(fit.targets, targets, strict=True)
+    }
+    name = group_column(adata, fit, groupby)
+    groups = None
+    if name is not None:
+        read = read_groups(adata.obs, name)
+        groups = GroupLabels(name, read.names, read.codes)
+    shown = source[is_test[source]] if has_split else source
+    all_targets = dict(zip(fit.targets, targets, strict=True))
+    return ScreenCells(adata, fit, rep, shown, source, held_out, all_targets, groups)
+
+
+# ---- what is known of each condition
+
+
+def read_covariates(adata: AnnData, keys: Sequence[str], conditions: Mapping[str, Rows]) -> dict[str, list[Any]]:
+    """Return the value of each covariate in each condition: numbers, or names; a ValueError if one has several."""
+    obs, found = obs_columns(adata, *keys), dict[str, list[Any]]()
+    for key in keys:
+        column = column_of(obs, key, "covariate_keys")
+        is_category = isinstance(column.dtype, pd.CategoricalDtype)
+        kind = column.cat.categories.dtype if is_category else column.dtype
+        is_number = pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
+        values = []
+        for label, rows in conditions.items():
+            different = column.iloc[rows].unique()
+            if len(different) != 1 or pd.isna(different[0]):
+                raise ValueError(
+                    f"covariate_keys={key!r}: adata.obs[{key!r}] has {listed(different)} in the cells of {label!r}, "
+                    f"and a covariate has one value in each condition. Make a condition of each value, for instance "
+                    f"adata.obs['new'] = adata.obs[groupby].astype(str) + ', ' + adata.obs[{key!r}].astype(str)."
+                )
+            values.append(float(different[0]) if is_number else str(different[0]))
+        found[key] = values
+    return found
+
+
+def read_embedding(adata: AnnData, embedding: str | pd.DataFrame | None, labels: Sequence[str]) -> Any:
+    """Return a vector for each condition, shape (K, p), from a table in uns or a table; None if there is none."""
+    if embedding is None:
+        return None
+    where = "embedding_key"
+    table: Any = embedding
+    if isinstance(embedding, str):
+        where = f"adata.uns[{embedding!r}]"
+        if embedding not in adata.uns:
+            raise ValueError(f"embedding_key={embedding!r} is not in adata.uns; it has {listed(adata.uns)}.")
+        table = in_memory(adata.uns[embedding])
+    if isinstance(table, Mapping):
+        table = pd.DataFrame.from_dict({name: np.ravel(vector) for name, vector in table.items()}, orient="index")
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(
+            f"{where} is of type {type(table).__name__}; it takes a DataFrame with one row for each condition, or a "
+            "dict of its vectors."
+        )
+    table = table.set_axis(table.index.astype(str))
+    lacking = [label for label in labels if label not in table.index]
+    if lacking or not table.index.is_unique:
+        what = f"has no row for {listed(lacking)}" if lacking else "has several rows for one condition"
+        raise ValueError(f"{where} {what}; it needs one row for each condition, and it has {listed(table.index)}.")
+    return table.loc[list(labels)].to_numpy(dtype=np.float64)
+
+
+def other_conditions(adata: AnnData, source_key: Hashable, groupby: str) -> list[Any]:
+    """Return all labels of a column that have cells, but the source's."""
+    labels, used = read_groups(obs_columns(adata, groupby), groupby), set[int]()
+    used.update(labels.codes.tolist())
+    found = [value for code, value in enumerate(labels.values) if code in used]
+    is_source = matching([source_key], found)[0]
+    if len(is_source) != 1:
+        raise ValueError(
+            f"source_key={source_key!r} is not a category of adata.obs[{groupby!r}]; it has {listed(found)}."
+            f"{did_you_mean(source_key, found)}"
+        )
+    others = [value for place, value in enumerate(found) if place != is_source[0] and str(value) not in MISSING]
+    if not others:
+        raise ValueError(f"adata.obs[{groupby!r}] has no condition beside {source_key!r}.")
+    return others
+
+
+def stored_screen(adata: AnnData, key: str) -> Mapping[str, Any]:
+    """Return the state of the screen under a key of uns."""
+    fits = {name: value for name, value in adata.uns.items() if is_fit(value) and SCREEN in value}
+    if key not in fits:
+        raise ValueError(
+            f"adata.uns[{key!r}] is no screen; run sh.tl.hycnn_screen first. adata.uns has the screens {list(fits)}."
+        )
+    state: Mapping[str, Any] = in_memory(fits[key][SCREEN])
+    return state

@@ -1,0 +1,95 @@
+"""Which conditions act alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from scot_hycnn._anndata._fit_input import check_counts
+from scot_hycnn._anndata._screen_input import read_screen_cells
+
+from ._summary import SIGNIFICANT, adjusted, p_of_response
+
+
+def similarity(adata: AnnData, key: str | None = None, *, max_cells: int = 500) -> pd.DataFrame:
+    r"""Compare the maps of all conditions with each other, on the source cells.
+
+    Two maps :math:`T_a` and :math:`T_b` from the same source are compared cell by cell, by
+
+    .. math::
+        d(a, b) = \left(E\,|T_a(x) - T_b(x)|^2\right)^{1/2}, \qquad
+        \cos(a, b) = \frac{\langle \Delta_a, \Delta_b\rangle}{|\Delta_a|\,|\Delta_b|}, \qquad
+        \Delta_a = E\,[T_a(x) - x].
+
+    The distance compares what happens to every cell, and the cosine the direction of the mean displacement, whatever
+    its length: two doses of a drug are far apart and have a cosine near 1. The cosine of conditions that change nothing
+    is one of noise; the columns under ``'response'`` say which these are.
+
+    Parameters
+    ----------
+    adata
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` or :func:`scot_hycnn.tl.hycnn_screen`.
+    key
+        Key of the fit in ``uns``; None takes ``'hycnn_screen'`` if there is one, else ``'hycnn_ot'``.
+    max_cells
+        Compare on at most this number of source cells, held-out ones if the fit has a split. Which ones depends on
+        their names alone.
+
+    Returns
+    -------
+    One row for each condition, and columns of two levels:
+
+    ``table['distance']``, ``table['cosine']``
+        Tables of conditions x conditions. The distance is in units of the representation.
+    ``table['response']``
+        ``p_value`` of a permutation test for a response, ``p_adjusted``, corrected for the number of conditions
+        (Benjamini and Hochberg), and ``seen``, whether the latter is at most 0.05.
+
+    Raises
+    ------
+    ValueError
+        If there is no such fit, its cells have no labels any more, or ``max_cells`` is below 2.
+
+    See Also
+    --------
+    scot_hycnn.pl.similarity : draws it.
+
+    References
+    ----------
+    Benjamini & Hochberg (1995), J. R. Statist. Soc. B 57, 289-300.
+
+    Examples
+    --------
+    >>> import scot_hycnn as sh
+    >>> adata = sh.datasets.screen_planted(n_conditions=6, n_cells=40)
+    >>> drugs = adata.obs["condition"].cat.categories[1:].tolist()
+    >>> sh.tl.hycnn_ot(adata, "control", drugs, n_pcs=5, potential="gaussian", predict=False)
+    >>> alike = sh.get.similarity(adata)
+    >>> alike["cosine"].shape, bool(alike["cosine"].loc["drug A, 1 uM, 24 h", "drug A, 10 uM, 24 h"] > 0.8)
+    ((6, 6), True)
+    """
+    check_counts(2, max_cells=max_cells)
+    cells = read_screen_cells(adata, key, None)
+    rows, x = cells.read(cells.source_rows[:max_cells])
+    moves = np.stack([(cells.moved(slug, rows, x) - x).astype(np.float32) for slug in cells.fit.targets])
+    moves = moves[:, np.isfinite(moves).all(axis=(0, 2))]
+    if not moves.shape[1]:
+        raise ValueError(f"No source cell was moved by all maps; run sh.tl.transport(adata, {cells.fit.key!r}) again.")
+    # Inner products of all maps at once, E <T_a(x) - x, T_b(x) - x>, give the squared distances.
+    flat = moves.reshape(len(moves), -1)
+    products = (flat @ flat.T).astype(np.float64) / moves.shape[1]
+    squared = np.diag(products)
+    distance = np.sqrt(np.maximum(squared[:, None] + squared - 2 * products, 0))
+    np.fill_diagonal(distance, 0)
+    mean = moves.mean(axis=1, dtype=np.float64)
+    # A map that moves nothing has no direction.
+    with np.errstate(invalid="ignore"):
+        unit = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    cosine = np.clip(unit @ unit.T, -1, 1)
+    names = pd.Index(list(cells.fit.targets.values()), name="condition")
+    p_value = np.array([p_of_response(cells, slug) for slug in cells.fit.targets])
+    p_adjusted = adjusted(p_value)
+    response = pd.DataFrame({"p_value": p_value, "p_adjusted": p_adjusted, "seen": p_adjusted <= SIGNIFICANT}, names)
+    tables = {name: pd.DataFrame(values, names, names) for name, values in (("distance", distance), ("cosine", cosine))}
+    return pd.concat(tables | {"response": response}, axis=1)

@@ -1,0 +1,233 @@
+"""One row for each condition of a fit: does it respond, and is the response predicted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from scipy.stats import false_discovery_control
+
+from scot_hycnn._anndata._conditions import Rows
+from scot_hycnn._anndata._fit_input import check_counts
+from scot_hycnn._anndata._screen_input import ScreenCells, read_screen_cells
+from scot_hycnn.metrics._pairwise import mean_between, mean_within
+
+NO_RESPONSE, AS_REPLICATE, PARTLY = "no response", "predicted as well as a replicate", "partly predicted"
+NOT_PREDICTED, TOO_FEW, EVERYONE = "not predicted", "too few cells", "all"
+VERDICTS = (AS_REPLICATE, PARTLY, NOT_PREDICTED, NO_RESPONSE, TOO_FEW)
+SIGNIFICANT = 0.05
+# Halves of fewer cells have no distance to compare with; half splits for the replicate, and source cells that a
+# permutation compares with each observed cell.
+_MIN_CELLS, _N_SPLITS, _N_COMPARED = 10, 100, 3
+_NUMBERS = ("displacement", "no_change", "predicted", "replicate", "p_value")
+
+
+def summary(
+    adata: AnnData, key: str | None = None, *, groupby: str | None = None, max_cells: int = 300
+) -> pd.DataFrame:
+    r"""Return one row for each condition, and for each group of cells where groups are known, with a verdict.
+
+    The verdict has two steps. First, does the condition change anything? Source and observed cells are compared by a
+    permutation test of their energy distance, within groups if these are known, and the p values are corrected for the
+    number of conditions (Benjamini and Hochberg). Second, is the response predicted? The energy distance of predicted
+    and observed cells is compared with that of source and observed cells, and with a replicate.
+
+    Parameters
+    ----------
+    adata
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` or :func:`scot_hycnn.tl.hycnn_screen`.
+    key
+        Key of the fit in ``uns``; None takes ``'hycnn_screen'`` if there is one, else ``'hycnn_ot'``.
+    groupby
+        Column of ``obs`` such as cell types. None takes the ``group_key`` of the fit, and no groups if it has none.
+    max_cells
+        Measure distances on at most this number of source and of observed cells, in each group. Which ones depends on
+        the names of the cells alone.
+
+    Returns
+    -------
+    One row for each condition (group ``'all'``), in the order of the fit, and one for each of its groups, with the
+    columns
+
+    ``condition``, ``group``
+        Names. With groups, energy distances in the row ``'all'`` are means over its groups, weighted by their shares of
+        the source cells, so that a shift of proportions is not taken for a response.
+    ``n_source``, ``n_target``, ``held_out``
+        Numbers of cells, and whether they were held out of the fit, by its split.
+    ``outcome``
+        Outcome of the map; see :class:`scot_hycnn.solver.Outcome`.
+    ``displacement``
+        Median length of T(x) - x, in units of the representation.
+    ``no_change``, ``predicted``, ``replicate``
+        Energy distance of the observed cells to the source cells and to the predicted cells, and the one that 95 % of
+        replicates stay below: random halves of the observed cells, whose distance is scaled to the numbers of cells
+        that are compared (it is proportional to 1/n + 1/m if both are of one distribution). Its expected value is 0.
+    ``explained``
+        1 - predicted / no_change, the share of the response that is predicted; NaN without a response.
+    ``p_value``, ``p_adjusted``
+        Of the test for a response; the latter is corrected over conditions, in each group.
+    ``verdict``
+        ``'no response'`` if the adjusted p value is above 0.05. Otherwise ``'predicted as well as a replicate'`` if
+        ``predicted`` is at most ``replicate``, ``'partly predicted'`` if it is below ``no_change``, and ``'not
+        predicted'``. ``'too few cells'`` stands for fewer than ten source or observed cells.
+
+    Raises
+    ------
+    ValueError
+        If there is no such fit, its cells have no labels any more, or ``max_cells`` is below 10.
+
+    See Also
+    --------
+    scot_hycnn.pl.screen : draws the table.
+    scot_hycnn.tl.evaluate : scores few conditions in depth.
+
+    References
+    ----------
+    Székely & Rizzo (2013), J. Stat. Plan. Inference 143 (the distance and its test). Benjamini & Hochberg (1995), J. R.
+    Statist. Soc. B 57, 289-300.
+
+    Examples
+    --------
+    >>> import scot_hycnn as sh
+    >>> adata = sh.datasets.screen_planted(n_conditions=6, n_cells=30)
+    >>> drugs = adata.obs["condition"].cat.categories[1:].tolist()
+    >>> sh.tl.hycnn_ot(adata, "control", drugs, n_pcs=5, potential="gaussian", predict=False)
+    >>> table = sh.get.summary(adata)
+    >>> table.shape[0], table["group"].unique().tolist()
+    (6, ['all'])
+    """
+    check_counts(_MIN_CELLS, max_cells=max_cells)
+    cells = read_screen_cells(adata, key, groupby)
+    sources = {EVERYONE: _Source.of(cells, cells.source_rows, max_cells)}
+    names: dict[int, str] = {}
+    if cells.groups is not None:
+        codes = cells.groups.codes
+        names = {code: cells.groups.names[code] for code in np.unique(codes[cells.source_rows]) if code >= 0}
+        members = {name: cells.source_rows[codes[cells.source_rows] == code] for code, name in names.items()}
+        sources |= {name: _Source.of(cells, rows, max_cells) for name, rows in members.items()}
+    # All samples of source cells are moved together, once for each condition.
+    moved_rows = np.unique(np.concatenate([source.rows for source in sources.values()]))
+    _, moved_x = cells.read(moved_rows)
+    rows = []
+    for slug, target_rows in cells.target_rows.items():
+        parts = {EVERYONE: target_rows}
+        if cells.groups is not None:
+            parts |= {name: target_rows[cells.groups.codes[target_rows] == code] for code, name in names.items()}
+        moved = cells.moved(slug, moved_rows, moved_x)
+        measured, replicates = {}, {}
+        for name, of_target in parts.items():
+            of_source = moved[np.searchsorted(moved_rows, sources[name].rows)]
+            measured[name], replicates[name] = _measure(sources[name], of_source, cells.read(of_target[:max_cells])[1])
+        measured[EVERYONE]["p_value"] = p_of_response(cells, slug)
+        of_groups = [name for name in measured if name != EVERYONE and np.isfinite(measured[name]["no_change"])]
+        if of_groups:
+            shares = np.array([sources[name].n_cells for name in of_groups], dtype=np.float64)
+            for column in ("no_change", "predicted"):
+                values = [measured[name][column] for name in of_groups]
+                measured[EVERYONE][column] = float(np.average(values, weights=shares))
+            replicates[EVERYONE] = np.average([replicates[name] for name in of_groups], axis=0, weights=shares)
+        for name, numbers in measured.items():
+            numbers["replicate"] = float(np.quantile(replicates[name], 0.95))
+            sizes = sources[name].n_cells, len(parts[name])
+            is_held_out = len(target_rows) < len(cells.all_target_rows[slug])
+            labels = (cells.fit.targets[slug], name, *sizes, is_held_out, cells.fit.models[slug]["outcome"])
+            rows.append((*labels, *(numbers[column] for column in _NUMBERS)))
+    columns = ["condition", "group", "n_source", "n_target", "held_out", "outcome", *_NUMBERS]
+    return _with_verdicts(pd.DataFrame(rows, columns=columns))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Source cells that all conditions are compared with: a sample, and their mean distance."""
+
+    n_cells: int
+    rows: Rows
+    x: NDArray[np.float64]
+    within: float
+
+    @classmethod
+    def of(cls, cells: ScreenCells, rows: Rows, max_cells: int) -> _Source:
+        """Read the first of these cells."""
+        some, x = cells.read(rows[:max_cells])
+        return cls(len(rows), some, x, mean_within(x, np.sqrt) if len(x) > 1 else np.nan)
+
+
+def _measure(
+    source: _Source, moved: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[dict[str, float], NDArray[np.float64]]:
+    """Return displacement, energy distances and p value of one condition and group, and distances of replicates.
+
+    They are NaN where cells are too few.
+    """
+    measured, replicates = dict.fromkeys(_NUMBERS, np.nan), np.full(_N_SPLITS, np.nan)
+    has_moved = np.isfinite(moved).all(axis=1)
+    x, moved = source.x[has_moved], moved[has_moved]
+    if len(x):
+        measured["displacement"] = float(np.median(np.linalg.norm(moved - x, axis=1)))
+    if min(len(x), len(y)) < _MIN_CELLS:
+        return measured, replicates
+    from scot_hycnn.solver.data._no_change import NoChange, energy_of_parts  # noqa: PLC0415 - loads torch
+
+    between_y, m = cdist(y, y), len(y)
+    within_y = between_y.sum() / (m * (m - 1))
+    measured["no_change"] = 2 * mean_between(source.x, y, np.sqrt) - source.within - within_y
+    measured["predicted"] = 2 * mean_between(moved, y, np.sqrt) - mean_within(moved, np.sqrt) - within_y
+    # Halves of the observed cells, the same at every call. Under one distribution the statistic is degenerate, and
+    # its distribution is that of a fixed variable times 1/n + 1/m (Székely & Rizzo 2013, sec. 5).
+    rng = np.random.default_rng(0)
+    halves = rng.permuted(np.tile(np.arange(m) < m // 2, (_N_SPLITS, 1)), axis=1).astype(np.float64)
+    scale = (1 / len(x) + 1 / m) / (1 / (m // 2) + 1 / (m - m // 2))
+    replicates = scale * energy_of_parts(between_y, halves)
+    # More source cells for each observed one would hardly make the test sharper, and slower.
+    measured["p_value"] = NoChange.test(source.x[: _N_COMPARED * m], y, None, rng).p_value
+    return measured, replicates
+
+
+def p_of_response(cells: ScreenCells, slug: str) -> float:
+    """Return the p value of the test for a response: that of the fit, else of all cells; NaN if they are too few."""
+    known = cells.fit.models[slug]["validation"].get("p_no_change", np.nan)
+    # A fit without groups may have taken a shift of their proportions for a response.
+    column = None if cells.groups is None else cells.groups.column
+    if np.isfinite(known) and column == cells.fit.params.get("group_key"):
+        return float(known)
+    from scot_hycnn.solver.data._no_change import N_COMPARED, NoChange  # noqa: PLC0415 - loads torch
+
+    (rows_x, x), (rows_y, y) = (
+        cells.read(rows[:N_COMPARED]) for rows in (cells.all_source_rows, cells.all_target_rows[slug])
+    )
+    if min(len(x), len(y)) < _MIN_CELLS:
+        return float("nan")
+    codes = None
+    if cells.groups is not None:
+        codes = cells.groups.codes[rows_x], cells.groups.codes[rows_y]
+    return float(NoChange.test(x, y, codes, np.random.default_rng(0)).p_value)
+
+
+def adjusted(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return p values corrected by Benjamini and Hochberg; those that are not known stay so."""
+    result, known = np.full(len(p_values), np.nan), np.isfinite(p_values)
+    if known.any():
+        result[known] = false_discovery_control(p_values[known])
+    return result
+
+
+def _with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """Add what follows from the numbers."""
+    table["p_adjusted"] = table.groupby("group")["p_value"].transform(lambda values: adjusted(values.to_numpy()))
+    responds = table["p_adjusted"] <= SIGNIFICANT
+    explained = 1 - table["predicted"] / table["no_change"]
+    table["explained"] = explained.where(responds & (table["no_change"] > 0))
+    conditions: list[Any] = [
+        table["no_change"].isna() | table["p_adjusted"].isna(),
+        ~responds,
+        table["predicted"] <= table["replicate"],
+        table["predicted"] < table["no_change"],
+    ]
+    table["verdict"] = np.select(conditions, [TOO_FEW, NO_RESPONSE, AS_REPLICATE, PARTLY], NOT_PREDICTED)
+    last = ["explained", "p_value", "p_adjusted", "verdict"]
+    return table[[*(name for name in table.columns if name not in last), *last]]

@@ -1,0 +1,110 @@
+"""Which conditions act alike, as a clustered heatmap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.spatial.distance import squareform
+
+from scot_hycnn import get
+
+from ._figure import PLAIN, check_number, entitle, figure_of, show_or_return
+from ._screen import in_clusters
+
+VALUES = ("cosine", "distance")
+_MAX_CONDITIONS = 300
+# Names of more conditions would lie over each other at a size that can be read.
+_MAX_NAMES = 80
+
+
+def similarity(
+    adata: AnnData,
+    key: str | None = None,
+    *,
+    values: str = "cosine",
+    only_responding: bool = True,
+    title: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Axes | Figure | None:
+    """Draw :func:`scot_hycnn.get.similarity` as a heatmap of conditions x conditions, in the order of a clustering.
+
+    Parameters
+    ----------
+    adata
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_screen`, or one of several targets.
+    key
+        Key of the fit in ``uns``; None takes ``'hycnn_screen'`` if there is one, else ``'hycnn_ot'``.
+    values
+        ``'cosine'`` of mean displacements: which conditions move cells in the same direction; or ``'distance'`` of
+        maps: which ones do the same to every cell. The clustering (average linkage) uses the same values.
+    only_responding
+        Leave out conditions without a response, whose cosines are those of noise; the title says how many these are.
+    title
+        First line of the title.
+    ax, show, return_fig
+        As in scanpy: axes to draw into; show the figure and return None, or return the figure.
+
+    Returns
+    -------
+    The axes if ``show`` is False, the figure if ``return_fig``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such fit, ``values`` is unknown, there are more than 300 conditions, or fewer than two to draw.
+
+    Examples
+    --------
+    >>> import scot_hycnn as sh
+    >>> adata = sh.datasets.screen_planted(n_conditions=6, n_cells=40)
+    >>> sh.tl.hycnn_screen(adata, "control", groupby="condition", n_pcs=5, potential="gaussian")
+    >>> ax = sh.pl.similarity(adata, show=False)
+    """
+    if values not in VALUES:
+        raise ValueError(f"values={values!r} is unknown; choose one of {list(VALUES)}.")
+    table = get.similarity(adata, key)
+    seen = table["response"]["seen"]
+    names = sorted(seen.index[seen] if only_responding else seen.index)
+    check_number(len(names), "the number of conditions", _MAX_CONDITIONS)
+    if len(names) < 2:
+        raise ValueError(
+            f"{len(names)} of {len(seen)} conditions show a response, and a heatmap needs two; "
+            "only_responding=False draws all."
+        )
+    matrix = table[values].loc[names, names].to_numpy()
+    # Of a map that moves nothing the cosine is not defined: it is like no other.
+    apart = 1 - np.nan_to_num(matrix) if values == "cosine" else matrix
+    condensed = squareform((apart + apart.T) / 2 * (1 - np.eye(len(names))), checks=False)
+    order = in_clusters(condensed, names)
+    places = [names.index(name) for name in order]
+    matrix = matrix[np.ix_(places, places)]
+    n = len(names)
+    if ax is None:
+        letters = 0.07 * max(map(len, names)) if n <= _MAX_NAMES else 0
+        side = float(np.clip(0.17 * n, 2.2, 12))
+        _, ax = plt.subplots(figsize=(side + letters + 1.2, side + letters + 0.6), layout="constrained")
+    look: dict[str, Any] = {"cmap": "viridis_r", "vmin": 0}
+    if values == "cosine":
+        look = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}
+    image = ax.imshow(matrix, interpolation="nearest", **look)
+    if n <= _MAX_NAMES:
+        ax.set_yticks(range(n), order, fontsize="x-small", **PLAIN)
+        ax.set_xticks(range(n), order, fontsize="x-small", rotation=90, **PLAIN)
+    else:
+        ax.set(xticks=[], yticks=[])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    bar = figure_of(ax).colorbar(image, ax=ax, shrink=0.6, aspect=16)
+    bar.set_label("cosine of mean displacements" if values == "cosine" else "RMS distance of maps", fontsize="x-small")
+    bar.ax.tick_params(labelsize="x-small")
+    n_quiet = int((~seen).sum())
+    quiet = f"{n_quiet} without a response {'are' if n_quiet != 1 else 'is'} left out" if only_responding else ""
+    entitle(ax, *filter(None, (title or f"{n} conditions", quiet if n_quiet else "")))
+    return show_or_return(ax, show=show, return_fig=return_fig)

@@ -1,0 +1,279 @@
+"""Fit one model to all conditions of a screen."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias, Unpack
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scanpy import logging as logg
+from scanpy import settings as scanpy_settings
+
+from scot_hycnn._anndata._conditions import Mask, as_labels, listed
+from scot_hycnn._anndata._files import read_uns
+from scot_hycnn._anndata._fit_input import read_fit_input
+from scot_hycnn._anndata._schema import SCREEN, SHARED_THETA, is_fit
+from scot_hycnn._anndata._screen_input import other_conditions, read_covariates, read_embedding, stored_screen
+from scot_hycnn._anndata._write import announce_replaced, claim, write_fit
+from scot_hycnn.solver import Screen, Settings, TrainingOptions, fit_screen
+from scot_hycnn.solver._fit import place_of
+from scot_hycnn.solver._options import check_options
+from scot_hycnn.solver.model._summary import summary_of
+
+from ._hycnn_ot import _announce, _move, _report_outcomes, _seed_of, _shown_by_default
+from ._threads import threads_of_scanpy
+
+ScreenModel: TypeAlias = AnnData | Screen | str | Path
+
+
+class ScreenOptions(TrainingOptions, total=False):
+    """Options of :func:`hycnn_screen` that few fits need."""
+
+    split_key: str | None
+    max_cells: int | None
+    skip_small: bool
+    fallback: bool
+
+
+def hycnn_screen(
+    adata: AnnData,
+    source_key: Hashable,
+    targets: Hashable | Sequence[Hashable] | None = None,
+    *,
+    groupby: str,
+    covariate_keys: Sequence[str] = (),
+    embedding_key: str | pd.DataFrame | None = None,
+    model: ScreenModel | None = None,
+    use_rep: str | None = None,
+    n_pcs: int | None = None,
+    mask_obs: Mask | None = None,
+    predict: bool = True,
+    fill: str = "nan",
+    device: str = "auto",
+    rng: int | np.random.Generator | None = 0,
+    progress: bool | None = None,
+    client: Any = None,
+    checkpoint_dir: str | Path | None = None,
+    key_added: str | None = None,
+    copy: bool = False,
+    **training: Unpack[ScreenOptions],
+) -> AnnData | None:
+    r"""Fit the transport maps from a control to all conditions of a screen, which share their networks.
+
+    A screen has many conditions with few cells each, and conditions respond by pathways that they share. The potential
+    of a condition c is a non-negative combination of convex functions,
+
+    .. math::
+        f_c(x) = \tfrac12 s_c\, x^\top G_c\, x + \langle a_c, x\rangle + \sum_r v_{cr} f_r(x),
+        \qquad s_c, v_{cr} \ge 0
+
+    with the condition's Gaussian map :math:`G_c`, and networks :math:`f_r` that learn from the cells of all conditions.
+    It is convex, so that its gradient is an optimal transport map, as with :func:`scot_hycnn.tl.hycnn_ot`. Held-out
+    cells choose for each condition among this map, the Gaussian map and, where cells are many, own networks. See
+    :func:`scot_hycnn.solver.fit_screen`.
+
+    Parameters
+    ----------
+    adata
+        Cells of all conditions, with a representation such as principal components.
+    source_key
+        Label of the control.
+    targets
+        Labels of the conditions; None takes all others in the column. Their order makes no difference.
+    groupby
+        Column of ``obs`` that holds the labels.
+    covariate_keys
+        Columns of ``obs`` with what is known of conditions, such as drug, dose and minutes, each with one value in a
+        condition: numbers or names. :func:`scot_hycnn.tl.transport` then predicts conditions that were not measured.
+    embedding_key
+        Key of ``uns`` with a DataFrame of vectors of the conditions, such as fingerprints of drugs, one row for each
+        label; or the DataFrame.
+    model
+        A fitted screen whose networks are kept: an AnnData that holds one under the same key, a path to it, or a
+        :class:`scot_hycnn.solver.Screen`. Only the weights of ``targets`` are fitted, which takes a part of a second
+        each. The result holds these conditions.
+    use_rep, n_pcs, mask_obs
+        As for :func:`scot_hycnn.tl.hycnn_ot`: key of ``obsm`` or ``'X'``, number of its columns, and cells to fit on.
+    predict
+        Move the source cells by the map of every condition. False stores the maps alone, since the moved cells of
+        hundreds of conditions take gigabytes.
+    fill
+        What rows of other cells hold: ``'nan'``, or ``'identity'`` for their own coordinates.
+    device
+        ``'auto'``, ``'cpu'``, ``'cuda'`` ...
+    rng
+        Seed, or a generator that gives one.
+    progress
+        Show a progress bar. None shows it in a terminal or a notebook if the fit takes more than a second, unless
+        scanpy's verbosity is 0.
+    client
+        A ``dask.distributed.Client`` (extra 'dask'), whose workers fit the weights of conditions.
+    checkpoint_dir
+        Folder for the state of training, from which a later call with the same seed continues.
+    key_added
+        Stem of all keys; None means ``'hycnn_screen'``.
+    copy
+        Return a changed copy instead of changing ``adata``.
+
+    Returns
+    -------
+    None, or the copy. The slots are those of :func:`scot_hycnn.tl.hycnn_ot` with several targets, under
+    ``'hycnn_screen'``, so that all functions that take ``key=`` read them. ``adata.uns['hycnn_screen']`` also has
+
+    ``screen``
+        The state of the :class:`scot_hycnn.solver.Screen`, and ``shared_theta``, the parameters of its networks.
+    ``choices``, ``params['covariate_keys']``
+        What each condition's map is (``'gaussian'``, ``'dictionary'``, ``'own networks'``), and the covariates.
+
+    Other Parameters
+    ----------------
+    split_key, max_cells, skip_small, fallback
+        As for :func:`scot_hycnn.tl.hycnn_ot`.
+    **training
+        Options of training, described in :func:`scot_hycnn.solver.fit`, such as ``max_steps``.
+
+    Raises
+    ------
+    TypeError
+        If ``adata`` is no AnnData, ``model`` or ``embedding_key`` is of another type, or an option is unknown.
+    ValueError
+        If a label, column or option does not exist or does not fit, a covariate has several values in a condition, or a
+        condition has too few cells. The AnnData is then as it was.
+
+    Warns
+    -----
+    UserWarning
+        As :func:`scot_hycnn.tl.hycnn_ot`.
+
+    See Also
+    --------
+    scot_hycnn.get.summary : which conditions respond, and how well that is predicted.
+    scot_hycnn.get.similarity : which conditions act alike.
+
+    References
+    ----------
+    Hundrieser, Kong & Schmidt-Hieber (2026), arXiv:2604.26942 (HyCNN). Brenier (1991), Comm. Pure Appl. Math. 44,
+    375-417 (the map is a gradient).
+
+    Examples
+    --------
+    >>> import scot_hycnn as sh
+    >>> adata = sh.datasets.screen_planted(n_conditions=6, n_cells=30)
+    >>> sh.tl.hycnn_screen(
+    ...     adata, "control", groupby="condition", covariate_keys=["dose", "hours"], n_pcs=5, potential="gaussian"
+    ... )
+    >>> len(adata.uns["hycnn_screen"]["targets"])
+    6
+
+    A dose that was not measured:
+
+    >>> sh.tl.transport(adata, "hycnn_screen", covariates={"dose": 3, "hours": 24})
+    >>> adata.obsm["X_hycnn_screen_dose_3_hours_24"].shape
+    (240, 5)
+    """
+    # Check what needs no data.
+    seed = _seed_of(rng, resumes=checkpoint_dir is not None)
+    names = {*ScreenOptions.__optional_keys__, *inspect.signature(hycnn_screen).parameters} - {"training"}
+    options: dict[str, Any] = dict(training)
+    check_options(options, names, rng=seed)
+    device, _ = place_of(device, client, checkpoint_dir)
+    progress = False if progress is None and int(scanpy_settings.verbosity) == 0 else progress
+    key = "hycnn_screen" if key_added is None else key_added
+    split_key, max_cells = options.pop("split_key", None), options.pop("max_cells", 100_000)
+    skip_small, fallback = options.pop("skip_small", False), options.pop("fallback", False)
+    covariate_keys = [covariate_keys] if isinstance(covariate_keys, str) else list(covariate_keys)
+
+    # Read the cells, and what is known of each condition, before anything is fitted.
+    adata = claim(adata, copy=copy)
+    fitted = None if model is None else _screen_of(model, key)
+    labels = other_conditions(adata, source_key, groupby) if targets is None else as_labels(targets)
+    cells = read_fit_input(
+        adata,
+        source_key,
+        sorted(labels, key=str),  # the result does not depend on the order of conditions
+        groupby=groupby,
+        use_rep=use_rep,
+        n_pcs=n_pcs,
+        mask_obs=mask_obs,
+        split_key=split_key,
+        group_key=None,
+        max_cells=max_cells,
+        seed=seed,
+        reads_all=(predict, False),
+        key=key,
+        fill=fill,
+        skip_small=skip_small,
+    )
+    rows = {target.label: target.rows for target in cells.targets}
+    covariates, embedding = read_covariates(adata, covariate_keys, rows), read_embedding(adata, embedding_key, [*rows])
+    options |= {"device": device, "rng": seed}
+    Settings.for_cells(1, 1, cells.rep.n_dims, **options)
+    start = _announce(cells, device if client is None else "the workers of a cluster")
+    announce_replaced(adata, cells, key=key, predict=predict, inverse=False)
+
+    # Fit, and move the cells.
+    with threads_of_scanpy():
+        screen = fit_screen(
+            cells.source.training,
+            [target.training for target in cells.targets],
+            covariates=covariates or None,
+            embedding=embedding,
+            model=fitted,
+            progress=progress,
+            client=client,
+            checkpoint_dir=checkpoint_dir,
+            **options,
+        )
+        fits = [
+            _move(adata, cells, one, target, predict=predict, inverse=False, fallback=fallback)
+            for one, target in zip(screen.maps, cells.targets, strict=True)
+        ]
+    # The networks that maps share are stored once; read_fit joins them to the parameters of each map.
+    shared_theta = screen.theta.cpu().numpy().reshape(1, -1)
+    stored = []
+    for fit in fits:
+        own, of_networks = np.split(fit.state["theta"], [-shared_theta.shape[1]], axis=1)
+        shares = np.array_equal(of_networks, shared_theta)
+        state = {**fit.state, "theta": own, SHARED_THETA: True} if shares else fit.state
+        stored.append(replace(fit, state=state))
+    slugs = [target.slug for target in cells.targets]
+    entries = {
+        SCREEN: screen.to_dict(),
+        SHARED_THETA: shared_theta,
+        "choices": dict(zip(slugs, screen.choices, strict=True)),
+    }
+    params = {"fallback": fallback, "covariate_keys": np.array(covariate_keys, dtype=np.str_)}
+
+    # Write everything at once, and then log and warn of the outcomes: a warning may be an error.
+    added = write_fit(adata, cells, stored, key=key, fill=fill, entries=entries, **params)
+    with _shown_by_default():
+        counts = pd.Series(screen.choices).value_counts(sort=False).to_dict()
+        chosen = ", ".join(f"{n} {choice}" for choice, n in sorted(counts.items()))
+        logg.info(f"    finished: {summary_of(screen.maps)}; maps are {chosen}", time=start, deep=added)
+    _report_outcomes(adata, cells, screen.maps, fits)
+    return adata if copy else None
+
+
+def _screen_of(model: ScreenModel, key: str) -> Screen:
+    """Return a fitted screen from what the user passes as ``model``."""
+    if isinstance(model, Screen):
+        return model
+    if isinstance(model, (str, Path)):
+        model = read_uns(Path(model))
+    if not isinstance(model, AnnData):
+        raise TypeError(
+            f"model is of type {type(model).__name__}; it takes an AnnData that holds a screen, a path, or a Screen."
+        )
+    screens = [name for name, value in model.uns.items() if is_fit(value) and SCREEN in value]
+    name = screens[0] if len(screens) == 1 else key
+    if name not in screens:
+        raise ValueError(
+            f"model has the screens {listed(screens)} and none under {key!r}; pass the one to use as "
+            "sh.solver.Screen.from_dict(adata.uns[...]['screen'])."
+        )
+    return Screen.from_dict(stored_screen(model, name))
