@@ -8,8 +8,9 @@ from anndata import AnnData
 
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._screen_input import read_screen_cells
+from scot_hycnn._warn import SIGNIFICANT
 
-from ._summary import SIGNIFICANT, adjusted, p_of_response
+from ._summary import adjusted, p_of_response
 
 
 def similarity(adata: AnnData, key: str | None = None, *, max_cells: int = 500) -> pd.DataFrame:

@@ -214,7 +214,7 @@ def hycnn_screen(
     options |= {"device": device, "rng": seed}
     Settings.for_cells(1, 1, cells.rep.n_dims, **options)
     start = _announce(cells, device if client is None else "the workers of a cluster")
-    announce_replaced(adata, cells, key=key, predict=predict, inverse=False)
+    announce_replaced(adata, cells, key=key, predict=predict, inverse=False, weights=False)
 
     # Fit, and move the cells.
     with threads_of_scanpy():

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import pearson3, skew
 
 from scot_hycnn._warn import SIGNIFICANT
 
 from ._checks import Array
-from ._groups import Groups, drawn_by_weight
+from ._groups import drawn_by_weight
 
 # Cells of each condition that the test compares: with 500 it takes some hundredths of a second.
 N_COMPARED = 500
@@ -33,28 +34,33 @@ class NoChange:
         return self.p_value <= SIGNIFICANT
 
     @classmethod
-    def test(cls, x: Array, y: Array, groups: Groups | None, rng: np.random.Generator) -> NoChange:
-        """Compare some cells of both clouds by permutation; with groups, within these, and drawn by their weights.
+    def test(
+        cls,
+        x: Array,
+        y: Array,
+        groups: tuple[NDArray[np.intp], NDArray[np.intp]] | None,
+        rng: np.random.Generator,
+        weights: tuple[Array | None, Array | None] = (None, None),
+    ) -> NoChange:
+        """Compare some cells of both clouds by permutation; with codes of groups within these, and drawn by weights.
 
         Where no permutation is as far apart as the data, the p value comes from a gamma distribution with mean,
         variance and skewness of the permutations: 1 / 200 is too large to be corrected for hundreds of conditions.
         Source: Székely & Rizzo (2013), Energy statistics, J. Stat. Plan. Inference 143, sec. 7; for the tail Josse,
         Pagès & Husson (2008), Testing the significance of the RV coefficient, Comput. Stat. Data Anal. 53.
         """
-        rows_x, rows_y = (rng.permutation(len(cloud)) for cloud in (x, y))
-        if groups is not None and groups.cells_x is not None and groups.cells_y is not None:
-            rows_x, rows_y = (
-                rng.permutation(drawn_by_weight(weights, order, N_COMPARED, rng))
-                for weights, order in ((groups.cells_x, rows_x), (groups.cells_y, rows_y))
-            )
-        rows_x, rows_y = rows_x[:N_COMPARED], rows_y[:N_COMPARED]
+        orders = [rng.permutation(len(cloud)) for cloud in (x, y)]
+        rows_x, rows_y = (
+            order[:N_COMPARED] if of is None else rng.permutation(drawn_by_weight(of, order, N_COMPARED, rng))
+            for of, order in zip(weights, orders, strict=True)
+        )
         both, n, m = np.concatenate([x[rows_x], y[rows_y]]), len(rows_x), len(rows_y)
         is_source = np.arange(n + m) < n
         # If the treatment does nothing, labels of condition are exchangeable; with groups within these alone, so that
         # other proportions of groups are not taken for a response.
         group = np.zeros(n + m, dtype=np.intp)
         if groups is not None:
-            group = np.concatenate([groups.x[rows_x], groups.y[rows_y]])
+            group = np.concatenate([groups[0][rows_x], groups[1][rows_y]])
         # Where the cells are sorted by group and then at random, labels in the order of groups stay within their group.
         by_group = np.argsort(group, kind="stable")
         divisions = np.empty((N_PERMUTATIONS + 1, n + m))

@@ -132,7 +132,8 @@ class TrainingData:
             sampling = {"strata_x": strata_x, "strata_y": strata_y, "weights_x": train_weights[0]}
         # Centres are means of the observed source cells, under which source and target cells are not exchangeable: the
         # test takes the cells as they are.
-        no_change = NoChange.test(x[~in_x], y[~in_y], train_groups, np.random.default_rng(rng))
+        of_cells = (None, None) if train_groups is None else (train_groups.cells_x, train_groups.cells_y)
+        no_change = NoChange.test(x[~in_x], y[~in_y], codes, np.random.default_rng(rng), of_cells)
         if groups is not None and centres is not None:
             x, y = x - centres[0][groups.x], y - centres[1][groups.y]
         # The validation cells must not shape the coordinates in which they judge the networks.

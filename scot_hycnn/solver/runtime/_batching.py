@@ -56,7 +56,7 @@ def fit_tasks(
     tasks: Sequence[Task], progress: bool | None, folder: CheckpointFolder | None
 ) -> Iterator[tuple[int, TransportMap]]:
     """Fit maps in batches; yields the number of each task with its map, finished and interrupted ones first."""
-    with _progress_bar([_cost(task.settings) for task in tasks], show=progress) as update:
+    with progress_bar([_cost(task.settings) for task in tasks], show=progress) as update:
         # Batches that were interrupted stay together: in another batch the same map has other rounding.
         begun = [] if folder is None else [b for b in batches(tasks) if folder.has_begun([tasks[k] for k in b])]
         left = []
@@ -294,7 +294,7 @@ def fit_on_cluster(
     for batch in batches(tasks, n_threads=1):
         jobs = [replace(tasks[number], x=None, labels_x=None) for number in batch]
         numbers[client.submit(_fit_on_worker, source, jobs, where, pure=False)] = batch
-    with _progress_bar([_cost(task.settings) for task in tasks], show=progress) as update:
+    with progress_bar([_cost(task.settings) for task in tasks], show=progress) as update:
         for future, states in as_completed(list(numbers), with_results=True):
             for number, state in zip(numbers[future], states, strict=True):
                 update(_cost(tasks[number].settings))
@@ -314,7 +314,7 @@ def _fit_on_worker(source: Any, jobs: Sequence[Task], where: tuple[Path, bool] |
 
 
 @contextmanager
-def _progress_bar(steps: Sequence[float], *, show: bool | None) -> Iterator[Update]:
+def progress_bar(steps: Sequence[float], *, show: bool | None) -> Iterator[Update]:
     """Show a bar over the steps of a single map, or over many maps with these steps, and give what moves it.
 
     None shows it after a second in a terminal or a notebook, but not where tests run.

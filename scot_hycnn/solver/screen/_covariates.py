@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scot_hycnn.solver.data._checks import several
+from scot_hycnn._warn import joined
 
 Array = NDArray[np.float64]
 
@@ -144,7 +144,9 @@ class Covariates:
             if name in self.categories:
                 known = sorted(set(self.categories[name]))
                 if str(value) not in known:
-                    raise ValueError(f"{name}={value!r} was not seen; the fit has {several(known)}.")
+                    raise ValueError(
+                        f"{name}={value!r} was not seen; the fit has {joined([repr(one) for one in known])}."
+                    )
                 columns[name] = [str(value)]
                 continue
             number: Array = np.asarray(value, dtype=np.float64)

@@ -24,9 +24,9 @@ from scot_hycnn.solver.data._training_data import TrainingData
 from scot_hycnn.solver.model._blended import as_numpy
 from scot_hycnn.solver.model._families import NEAR_GAUSSIAN
 from scot_hycnn.solver.model._map import TransportMap
+from scot_hycnn.solver.runtime._batching import progress_bar
 from scot_hycnn.solver.runtime._checkpoint import CheckpointFolder
 from scot_hycnn.solver.runtime._device import in_threads, n_parts
-from scot_hycnn.solver.runtime._progress import progress_bar
 
 from ._choice import blended_weights, choose_blends, combined_map, own_maps
 from ._conditions import Conditions, first_coefficients
