@@ -90,7 +90,7 @@ sh.get.model(adata)
 
 # %%
 sh.tl.evaluate(adata)
-sh.pl.evaluation(adata, metrics=["energy_distance", "r2_mean_top50", "pearson_delta"])
+sh.pl.evaluation(adata)
 
 # %% [markdown]
 # Each panel has one score. A dot near the grey band is as good as a replicate of the experiment. The same as numbers,
