@@ -16,8 +16,8 @@
 # mistake on purpose, to show its effect.
 #
 # The data (PBMCs, interferon-β; Kang et al. 2018) are read from the folder that the environment variable
-# `SCOT_HYCNN_DATA` names; without it, start from `sh.datasets.kang_2018()`, which downloads the full data set and has
-# other labels.
+# `SCOT_HYCNN_DATA` names. Without it, the same code runs on PBMCs that come with the package; the text and the outputs
+# below are those of Kang's cells. (`sh.datasets.kang_2018()` downloads the full data set, which has other labels.)
 
 # %%
 import os
@@ -32,13 +32,16 @@ import scot_hycnn as sh
 
 plt.rcParams["figure.dpi"] = 80
 
-adata = sc.read_h5ad(Path(os.environ["SCOT_HYCNN_DATA"]) / "kang_ifnb.h5ad")
+if "SCOT_HYCNN_DATA" in os.environ:
+    adata = sc.read_h5ad(Path(os.environ["SCOT_HYCNN_DATA"]) / "kang_ifnb.h5ad")
+    size = adata.obs["total_counts_all_genes"].to_numpy()  # library sizes, over all genes
+    adata.X = adata.X.multiply(1e4 / size[:, None]).tocsr().astype(np.float32)
+    sc.pp.log1p(adata)
+else:
+    adata = sh.datasets.pbmc_planted()
+    adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories({"CD14+ Monocyte": "CD14 Mono"})
 counts = adata.obs["cell_type"].value_counts()
 adata = adata[adata.obs["cell_type"].isin(counts.index[counts >= 100])].copy()  # too few to be tested on
-
-size = adata.obs["total_counts_all_genes"].to_numpy()  # library sizes, over all genes
-adata.X = adata.X.multiply(1e4 / size[:, None]).tocsr().astype(np.float32)
-sc.pp.log1p(adata)
 adata
 
 # %% [markdown]
