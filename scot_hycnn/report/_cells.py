@@ -66,8 +66,10 @@ def _n_groups(adata: AnnData, name: Any, group_key: str | None) -> int:
     """
     # Several columns of one name are a table, which has no dtype.
     dtype = getattr(adata.obs[name], "dtype", None)
+    if dtype is None:
+        return 0
     is_text = isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(dtype)
-    if dtype is None or not (is_text or name == group_key):
+    if not (is_text or name == group_key):
         return 0
     try:
         codes = read_groups(adata.obs, name).codes
