@@ -57,8 +57,8 @@ def deg(
         Label of the target condition; may be left out if there is only one.
     groupby
         Column of ``obs`` with labels, such as cell types: two heat maps, observed and predicted, of the groups that
-        have cells of both conditions. None takes the ``group_key`` of the fit; without one, or with ``ax``, two dots
-        for each gene are drawn, of all cells.
+        have ten cells of both conditions. None takes the ``group_key`` of the fit; without one, or with ``ax``, two
+        dots for each gene are drawn, of all cells.
     names
         Genes. None takes the ``n_genes`` with the largest absolute observed score, of those that a tenth of the cells
         express.
@@ -97,7 +97,7 @@ def deg(
     groupby = group_column(adata, read_fit(adata, key), groupby) if ax is None else groupby
     results, called = read_evaluated(adata, key, target, groupby)
     features = read_genes(adata, results, key, layer)
-    groups = {} if groupby is None else paired_members(adata, groupby, results)
+    groups, note = ({}, "") if groupby is None else paired_members(adata, groupby, results)
     table = deg_table(adata, key, results, features)
     if names is None:
         # The largest scores of either sign are chosen, and sorted by falling change.
@@ -113,7 +113,7 @@ def deg(
     check_number(len(which), "names", MAX_GENES)
     genes = [features.names[i] for i in which]
     what = f"change of mean {unit_of(adata, results, layer)}"
-    lines = title or changed(results), which_cells(results, called)
+    lines = title or changed(results), which_cells(results, called), *filter(None, [note])
     if groupby is None:
         shown = table.drop_duplicates("gene").set_index("gene").loc[genes]
         changes = shown[["observed_change", "predicted_change"]].to_numpy().T

@@ -13,8 +13,8 @@ from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import group_column, read_fit, read_results
 
 from ._chance import level_of_chance
-from ._figure import PLAIN, changed, entitle, legend, show_or_return, which_cells, widen
-from ._labels import members_by_group, palette_of
+from ._figure import PLAIN, changed, entitle, show_or_return, which_cells, widen
+from ._labels import large_groups, members_by_group, palette_of
 
 
 def displacement(
@@ -43,8 +43,8 @@ def displacement(
     target
         Label of the target condition; may be left out if there is only one.
     groupby
-        Column of ``obs`` with labels, such as cell types; None takes the ``group_key`` of the fit. scanpy's palette is
-        used if there is one, and a warning says why if it cannot be used.
+        Column of ``obs`` with labels, such as cell types, of which those with ten cells are drawn; None takes the
+        ``group_key`` of the fit. scanpy's palette is used if there is one, and a warning says why if it cannot be used.
     title
         First line of the title; None names the conditions.
     ax, show, return_fig
@@ -74,7 +74,7 @@ def displacement(
             f"groupby=None takes the group_key of the fit, and {key!r} was fitted without one: pass groupby= a column "
             f"of adata.obs, which has {listed(adata.obs.columns)}."
         )
-    members = members_by_group(adata, groupby, results.source_rows)
+    members, note = large_groups(members_by_group(adata, groupby, results.source_rows))
     labels = read_groups(adata.obs, groupby)
     palette = dict(zip(labels.names, palette_of(adata, groupby, labels), strict=True))
     lengths = np.linalg.norm(results.predicted - results.x, axis=1)
@@ -94,13 +94,12 @@ def displacement(
         ax.barh(y, third - first, left=first, height=0.6, color=color, edgecolor="black", linewidth=0.8, zorder=3)
         ax.vlines(median, y - 0.3, y + 0.3, color="black", linewidth=2, zorder=4)
         level = np.median(by_chance[members[label]])
-        line = ax.vlines(level, y - 0.5, y + 0.5, color="black", linestyle="--", linewidth=1, zorder=5)
+        ax.vlines(level, y - 0.5, y + 0.5, color="black", linestyle="--", linewidth=1, zorder=5)
     ax.set_yticks(range(len(groups)), [f"{label} (n = {len(members[label])})" for label in groups], **PLAIN)
     ax.set(xlim=(0, None), ylim=(-0.6, len(groups) - 0.4))
     ax.set_xlabel(f"displacement ({results.rep.name})", **PLAIN)
-    entitle(ax, title or changed(results), which_cells(results, called))
-    # The group that moves least is at the bottom, so the corner is free.
-    legend(ax, [line], [f"by chance: {results.source} against {results.source}"], loc="lower right", fontsize="x-small")
+    chance = f"dashed: by chance ({results.source} against {results.source})"
+    entitle(ax, title or changed(results), which_cells(results, called), chance, *filter(None, [note]))
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
     if is_ours:

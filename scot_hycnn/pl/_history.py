@@ -90,7 +90,7 @@ def history(
         ax.set_yscale("symlog", linthresh=max(abs(gaps.min()), 1e-3))
     ax.spines[["top", "right"]].set_visible(False)
     names = [f"networks, {label}" if len(curves) > 1 else "networks (lower is better)" for label in curves]
-    legend(ax, lines, [*names, "Gaussian map"], frameon=False, fontsize="small")
+    legend(ax, lines, [*names, "Gaussian map"], framealpha=0.8, edgecolor="none", fontsize="small")
     return show_or_return(ax, show=show, return_fig=return_fig)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -11,7 +11,7 @@ from anndata import AnnData
 from matplotlib.colors import to_hex, to_rgba
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata._conditions import Labels, column_of, listed, read_groups
+from scot_hycnn._anndata._conditions import Labels, column_of, joined, listed, read_groups
 from scot_hycnn._anndata._results import Results
 from scot_hycnn._warn import warn
 
@@ -22,7 +22,11 @@ SOURCE, PREDICTED, OBSERVED = "#0072B2", "#D55E00", "#009E73"
 BACKGROUND = "#D9D9D9"
 _OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 
+# Figures show groups of as many cells as tl.evaluate scores: means of a few cells are mostly chance.
+MIN_CELLS = 10
+
 Members = NDArray[np.intp]  # positions of cells among the rows that were asked for
+_Cells = TypeVar("_Cells", Members, tuple[Members, Members])
 
 
 def is_numeric(dtype: Any) -> bool:
@@ -76,8 +80,18 @@ def members_by_group(adata: AnnData, groupby: str, rows: NDArray[np.intp]) -> di
     return {labels.names[code]: np.flatnonzero(codes == code) for code in found}
 
 
-def paired_members(adata: AnnData, groupby: str, results: Results) -> dict[str, tuple[Members, Members]]:
-    """Return the source and the target cells of the groups that have both; raise a ValueError if there are none."""
+def large_groups(groups: dict[str, _Cells]) -> tuple[dict[str, _Cells], str]:
+    """Return the groups of ten cells or more, of each condition, or all if there are none; and a note on the others."""
+    sizes = {label: min(map(len, cells)) if isinstance(cells, tuple) else len(cells) for label, cells in groups.items()}
+    small = [label for label, size in sizes.items() if size < MIN_CELLS]
+    if not 0 < len(small) < len(groups):
+        return groups, ""
+    note = f"left out, with fewer than {MIN_CELLS} cells: {joined(small, 5)}"
+    return {label: cells for label, cells in groups.items() if label not in small}, note
+
+
+def paired_members(adata: AnnData, groupby: str, results: Results) -> tuple[dict[str, tuple[Members, Members]], str]:
+    """Return the source and the target cells of the groups that have enough of both, and a note on the others."""
     source, target = (members_by_group(adata, groupby, rows) for rows in (results.source_rows, results.target_rows))
     both = {label: (members, target[label]) for label, members in source.items() if label in target}
     if not both:
@@ -85,4 +99,4 @@ def paired_members(adata: AnnData, groupby: str, results: Results) -> dict[str, 
             f"No group of adata.obs[{groupby!r}] has cells of both conditions: {results.source!r} has "
             f"{listed(source)}, {results.target!r} has {listed(target)}."
         )
-    return both
+    return large_groups(both)

@@ -58,7 +58,8 @@ def mean_scatter(
     target
         Label of the target condition; may be left out if there is only one.
     groupby
-        Column of ``obs`` with labels, such as cell types: one panel for each group that has cells of both conditions.
+        Column of ``obs`` with labels, such as cell types: one panel for each group that has ten cells of both
+        conditions.
         None takes the ``group_key`` of the fit; without one, or with ``ax``, one panel is of all cells.
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
@@ -93,13 +94,14 @@ def mean_scatter(
     results, called = read_evaluated(adata, key, target, groupby)
     is_genes = has_features_of_genes(adata, results, key, layer)
     features = read_genes(adata, results, key, layer) if is_genes else read_dimensions(results)
-    lines = title or changed(results), which_cells(results, called)
-    panels = {"": features}
+    panels, note = {"": features}, ""
     if groupby is not None:
+        groups, note = paired_members(adata, groupby, results)
         panels = {
             f"{label} ({len(source)}, {len(observed)} cells)": features.among(source, observed)
-            for label, (source, observed) in paired_members(adata, groupby, results).items()
+            for label, (source, observed) in groups.items()
         }
+    lines = title or changed(results), which_cells(results, called), *filter(None, [note])
     check_one_panel(ax, len(panels), f"groupby={groupby!r}")
     axes = grid(len(panels), n_cols, (3.4, 3.6))[1] if ax is None else [ax]
     what = f"mean {unit_of(adata, results, layer)}" if is_genes else f"mean of {results.rep.name}"

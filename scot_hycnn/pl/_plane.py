@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,13 +24,14 @@ from scot_hycnn._anndata._embedding import (
 from scot_hycnn._anndata._results import Results, read_results
 
 from ._figure import PLAIN, legend, widen
+from ._labels import MIN_CELLS
 
 # As many entries as fit beside axes of usual height.
 _LEGEND_ROWS = 16
 # A legend within the axes covers cells: with more entries than these it is written smaller.
 _FEW = 6
-# An arrow of fewer cells describes these cells rather than the region; tl.evaluate scores groups of as many cells.
-_MIN_CELLS, _MIN_CELLS_OF_GROUP = 5, 10
+# An arrow of fewer cells describes these cells rather than the region.
+_MIN_CELLS = 5
 # A smaller share of moving cells gets no arrow.
 _MIN_MOVERS = 0.25
 # Cells that move by less than this part of the figure's diagonal stay: their arrows would be specks.
@@ -125,19 +127,26 @@ def add_legend(ax: Axes, entries: dict[str, str], title: str | None = None, *, i
         widen(ax, drawn.get_window_extent().width)
 
 
-def draw_arrows(ax: Axes, place: Positions, groups: NDArray[np.intp] | None, n_grid: int) -> None:
+def draw_arrows(
+    ax: Axes, place: Positions, groups: NDArray[np.intp] | None, n_grid: int, palette: Sequence[str] = ()
+) -> None:
     """Draw an arrow for each group of cells, (n,), else for the cells in each square: from them to where they move."""
-    starts, ends = arrows_of(place, groups, n_grid)
-    width = 0.005 if groups is None else 0.008
-    style: dict[str, Any] = {"width": width, "color": "black", "edgecolor": "white", "linewidth": 0.5, "zorder": 3}
+    starts, ends, parts = arrows_of(place, groups, n_grid)
+    style: dict[str, Any] = {"width": 0.005, "color": "black", "edgecolor": "white", "linewidth": 0.5, "zorder": 3}
+    if groups is not None:
+        style["width"] = 0.009
+    if palette:  # groups that lie over each other are told apart by colour
+        style |= {"color": [palette[part] for part in parts], "edgecolor": "black", "linewidth": 0.8}
     ax.quiver(*starts.T, *(ends - starts).T, angles="xy", scale_units="xy", scale=1, **style)
     ax.update_datalim(ends)
     ax.autoscale_view()
 
 
-def draw_streams(ax: Axes, place: Positions, groups: NDArray[np.intp] | None, n_grid: int) -> None:
+def draw_streams(
+    ax: Axes, place: Positions, groups: NDArray[np.intp] | None, n_grid: int, palette: Sequence[str] = ()
+) -> None:
     """Draw lines along the mean displacement of the cells that pass, thicker where they move farther."""
-    del groups  # cells of all groups pass
+    del groups, palette  # cells of all groups pass
     if not place.placed.any():
         return
     centres, field = mean_field(place.x[place.placed], place.predicted[place.placed], n_grid)
@@ -148,18 +157,18 @@ def draw_streams(ax: Axes, place: Positions, groups: NDArray[np.intp] | None, n_
         ax.streamplot(centres[0], centres[1], field[0], field[1], linewidth=width, **style)
 
 
-def arrows_of(place: Positions, groups: NDArray[np.intp] | None, n_grid: int) -> tuple[Points, Points]:
-    """Return start and end of the arrows of groups of cells, else of squares, both of shape (arrows, 2).
+def arrows_of(place: Positions, groups: NDArray[np.intp] | None, n_grid: int) -> tuple[Points, Points, list[int]]:
+    """Return start and end of the arrows of groups of cells, else of squares, (arrows, 2), and whose they are.
 
     ``groups`` are numbers, (n,), -1 for cells without a group.
     """
     x, predicted = place.x[place.placed], place.predicted[place.placed]
     if not len(x):
-        return x, predicted
+        return x, predicted, []
     parts = _squares(x, n_grid)[1] if groups is None else groups[place.placed]
-    min_cells = _MIN_CELLS if groups is None else _MIN_CELLS_OF_GROUP
+    min_cells = _MIN_CELLS if groups is None else MIN_CELLS
     moves = np.linalg.norm(predicted - x, axis=1) > _min_length(x, predicted)
-    ways, chosen = np.hstack([x, predicted]), []
+    ways, chosen, drawn = np.hstack([x, predicted]), [], []
     for part in np.unique(parts[parts >= 0]):
         members = parts == part
         # Often some of the cells of a type respond and others stay: the arrow is that of those that move.
@@ -169,7 +178,8 @@ def arrows_of(place: Positions, groups: NDArray[np.intp] | None, n_grid: int) ->
             # space, and means would follow a few cells that jump.
             off = ((ways[movers] - np.median(ways[movers], axis=0)) ** 2).sum(axis=1)
             chosen.append(movers[off.argmin()])
-    return x[chosen], predicted[chosen]
+            drawn.append(int(part))
+    return x[chosen], predicted[chosen], drawn
 
 
 def mean_field(x: Points, predicted: Points, n_grid: int) -> tuple[Points, np.ma.MaskedArray[Any, Any]]:

@@ -100,10 +100,14 @@ def transport(
     color = group_column(adata, read_fit(adata, key), color)
     colors = None if color is None else cell_colors(adata, color, key, results, results.source_rows)
     place = positions(adata, results, key, basis=basis, n_neighbors=n_neighbors)
-    groups = None
+    groups, palette = None, ()
     if colors is not None and n_grid is None:
         column = color if colors.scale is None else group_column(adata, read_fit(adata, key), None)
-        groups = None if column is None else read_groups(adata.obs, column, "color").codes[results.source_rows]
+        if column is not None:
+            labels = read_groups(adata.obs, column, "color")
+            groups = labels.codes[results.source_rows]
+            # Cells that are coloured by their groups give arrows the same colours.
+            palette = [colors.legend.get(name, BACKGROUND) for name in labels.names] if colors.legend else ()
     inside = ax is not None
     if ax is None:
         _, ax = plt.subplots(figsize=(4.4, 4), layout="constrained")
@@ -115,7 +119,7 @@ def transport(
         # Target cells lie beneath, so that a reader sees whether the arrows lead to them.
         scatter(ax, place.y, BACKGROUND, n_total=n_total, alpha=1.0)
         scatter(ax, place.x, colors.rgba[results.source_rows], n_total=n_total)
-    _STYLES[style](ax, place, groups, n_grid or _N_GRID[style])
+    _STYLES[style](ax, place, groups, n_grid or _N_GRID[style], palette)
     label(ax, place.names)
     entitle(ax, title or changed(results), which_cells(results, called), place.note("arrows: direction, not size"))
     if colors is None:

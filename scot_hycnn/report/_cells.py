@@ -66,8 +66,10 @@ def _n_groups(adata: AnnData, name: Any, group_key: str | None) -> int:
     """
     # Several columns of one name are a table, which has no dtype.
     dtype = getattr(adata.obs[name], "dtype", None)
+    if dtype is None:
+        return 0
     is_text = isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(dtype)
-    if dtype is None or not (is_text or name == group_key):
+    if not (is_text or name == group_key):
         return 0
     try:
         codes = read_groups(adata.obs, name).codes
@@ -123,7 +125,7 @@ def _plane(place: Positions, source: Rows, target: Rows, groups: NDArray[np.intp
     """Return positions of some cells, and arrows of all, as integers: they take a third of the space of decimals."""
     predicted = place.predicted[source]
     everyone = np.concatenate([place.x[source], predicted[place.placed[source]], place.y[target]])
-    arrows = np.hstack(arrows_of(place, groups, _N_GRID)).reshape(-1, 2)
+    arrows = np.hstack(arrows_of(place, groups, _N_GRID)[:2]).reshape(-1, 2)
     low, high = everyone.min(axis=0), everyone.max(axis=0)
     scale = _STEPS / np.where(high > low, high - low, 1)
     points = {"source": place.x[source], "predicted": predicted, "observed": place.y[target], "arrows": arrows}

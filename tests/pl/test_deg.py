@@ -73,12 +73,12 @@ def test_genes_that_never_vary(adata, control):
 
 
 def test_groups_of_the_fit_are_those_of_the_figures_unless_axes_are_given(adata):
-    adata.uns["hycnn_ot"]["params"]["group_key"] = "cell_type"
     adata.obs["number"] = adata.obs["cell_type"].cat.codes
+    sizes = adata.obs.groupby(["cell_type", "condition"], observed=True).size().unstack()
     for column in ("cell_type", "number"):  # groups of a fit may be integers
         adata.uns["hycnn_ot"]["params"]["group_key"] = column
         assert len(sh.pl.deg(adata, n_genes=3, show=False)) == 2
-        assert len(sh.pl.mean_scatter(adata, n_labels=0, show=False)) == 10
+        assert len(sh.pl.mean_scatter(adata, n_labels=0, show=False)) == (sizes.min(axis=1) >= 10).sum()
         colored = sh.pl.transport(adata, show=False)
         assert len(colored.get_legend().get_texts()) == 11  # and the target cells
     for draw in (sh.pl.deg, sh.pl.mean_scatter):

@@ -14,8 +14,10 @@ import scot_hycnn as sh
 
 @pytest.fixture
 def lengths(adata, control):
-    moved = adata.obs.loc[control, "hycnn_ot_displacement"]
-    return moved.groupby(adata.obs.loc[control, "cell_type"].astype(str))
+    """Displacements by cell type, of the types that are drawn."""
+    types = adata.obs.loc[control, "cell_type"].astype(str)
+    types = types[types.map(types.value_counts()) >= 10]
+    return adata.obs.loc[types.index, "hycnn_ot_displacement"].groupby(types)
 
 
 def test_groups_are_sorted_by_their_median(adata, lengths):
@@ -78,7 +80,18 @@ def test_held_out_cells_are_drawn(adata, control):
 def test_colours_of_scanpy(adata):
     adata.uns["cell_type_colors"] = [to_hex((i / 20, 0.5, 0.5)) for i in range(10)]
     ax = sh.pl.displacement(adata, groupby="cell_type", show=False)
-    assert {to_hex(box.get_facecolor()) for box in ax.patches} == set(adata.uns["cell_type_colors"])
+    palette = dict(zip(adata.obs["cell_type"].cat.categories, adata.uns["cell_type_colors"], strict=True))
+    drawn = [text.get_text().split(" (n")[0] for text in ax.get_yticklabels()]
+    assert [to_hex(box.get_facecolor()) for box in ax.patches] == [palette[label] for label in drawn]
+
+
+def test_groups_of_few_cells_are_left_out_and_named(adata, control):
+    adata.obs["group"] = np.where(np.arange(400) % 200 < 9, "few", "many")
+    ax = sh.pl.displacement(adata, groupby="group", show=False)
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["many (n = 191)"]
+    assert "few" in ax.get_title().split("\n")[-1]
+    adata.obs["group"] = np.where(np.arange(400) % 200 < 9, "few", None)
+    assert len(sh.pl.displacement(adata, groupby="group", show=False).get_yticklabels()) == 1  # there is no other
 
 
 def test_long_names_widen_the_figure(adata):

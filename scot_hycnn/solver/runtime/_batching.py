@@ -1,4 +1,4 @@
-"""From checked cells to fitted maps, many at a time, here or on a Dask cluster: prepare, train, choose, show progress."""
+"""From checked cells to fitted maps, many at a time, here or on a Dask cluster, with a bar: prepare, train, choose."""
 
 from __future__ import annotations
 
