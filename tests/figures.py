@@ -39,6 +39,7 @@ def made_up_scores(groups=("all", "B cells", "T cells"), targets=("IFN-beta",)):
             200,
             200,
             0.9,
+            np.nan,
         )
         for target in targets
         for group in groups

@@ -252,17 +252,15 @@ def evaluate(
         raise ValueError(f"n_bootstrap={n_bootstrap}; it takes 2 or more draws, or 0 for no intervals.")
     taken = (*BASELINES, *([OURS] if source is None else []), REPLICATE, CEILING)
     named = {} if predictions is None else named_predictions(predictions, taken)
-    if source is None:
-        if named and key not in adata.uns:
-            raise ValueError(
-                f"adata.uns has no fit {key!r}. To score predictions without a fit, pass source= and target=, the "
-                "labels of the control and of the treated cells."
-            )
-        fit = read_fit(adata, key)
-    else:
-        fit, groupby = conditions_of(
-            adata, source, target, condition_key=condition_key, groupby=groupby, use_rep=use_rep, split_key=split_key
+    if named and source is None and key not in adata.uns:
+        raise ValueError(
+            f"adata.uns has no fit {key!r}. To score predictions without a fit, pass source= and target=, the labels "
+            "of the control and of the treated cells."
         )
+    options = {"condition_key": condition_key, "groupby": groupby, "use_rep": use_rep, "split_key": split_key}
+    fit, groupby = (
+        (read_fit(adata, key), groupby) if source is None else conditions_of(adata, source, target, **options)
+    )
     slugs = fit.slugs(target)
     if named and len(slugs) > 1:
         raise ValueError(f"predictions are those of one target; pass target= one of {listed(fit.targets.values())}.")
@@ -291,24 +289,19 @@ def evaluate(
 
     # The seed is the same for all, so that no score depends on which other targets and groups are scored.
     seed = int(np.random.default_rng(rng).integers(2**63))
-    options: dict[str, Any] = {"genes": genes, "with_w2": with_w2, "split_control": split_control}
+    scoring: dict[str, Any] = {
+        "n_bootstrap": n_bootstrap,
+        "genes": genes,
+        "with_w2": with_w2,
+        "split_control": split_control,
+    }
     rows: list[tuple[Any, ...]] = []
     gammas: dict[str, dict[str, list[float]]] = {}
     for slug, held_out in cells.items():
         label = fit.targets[slug]
         methods = _methods(adata, fit, slug, held_out, chosen, labels) | others
-        parts, small = _parts(held_out, methods, labels)
-        kept = None
-        if labels is not None:
-            of_source, of_target = (labels.codes[rows] for rows in (held_out.source_rows, held_out.target_rows))
-            clouds = {name: (of.points, of_source if of.codes is None else of.codes) for name, of in methods.items()}
-            kept = KeptGroups.find(clouds, held_out.y.astype(np.float64), of_target, np.random.default_rng(seed))
-        for group, part in parts.items():
-            draws = Resampling.draw(part.strata, n_bootstrap, np.random.default_rng(seed), part.others)
-            scores, of_group = _scores(held_out, methods, part, draws, kept=kept, **options)
-            gammas.setdefault(label, {})[group] = of_group.tolist()
-            sizes = int(part.source.sum()), int(part.target.sum())
-            rows += [(label, group, *row, *sizes) for row in _rows(scores, list(methods))]
+        of_target, gammas[label], small = _rows_of_target(held_out, methods, labels, seed=seed, **scoring)
+        rows += [(label, *row) for row in of_target]
         if small:
             notes.append(
                 f"Groups with fewer than {MIN_CELLS} evaluated cells of source or {label!r} are left out: "
@@ -321,6 +314,32 @@ def evaluate(
         notes += _notes_of_kept_groups(table, labels.column)
     table.attrs |= {"mmd_gamma": gammas, "notes": notes}
     return table
+
+
+def _rows_of_target(
+    cells: HeldOut,
+    methods: Mapping[str, Predicted],
+    labels: GroupLabels | None,
+    *,
+    seed: int,
+    n_bootstrap: int,
+    **scoring: Any,
+) -> tuple[list[tuple[Any, ...]], dict[str, list[float]], list[str]]:
+    """Return the rows of one target, the bandwidths of the MMD by group, and the groups that are too small."""
+    parts, small = _parts(cells, methods, labels)
+    kept = None
+    if labels is not None:
+        of_source, of_target = (labels.codes[rows] for rows in (cells.source_rows, cells.target_rows))
+        clouds = {name: (of.points, of_source if of.codes is None else of.codes) for name, of in methods.items()}
+        kept = KeptGroups.find(clouds, cells.y.astype(np.float64), of_target, np.random.default_rng(seed))
+    rows, gammas = [], {}
+    for group, part in parts.items():
+        draws = Resampling.draw(part.strata, n_bootstrap, np.random.default_rng(seed), part.others)
+        scores, of_group = _scores(cells, methods, part, draws, kept=kept, **scoring)
+        gammas[group] = of_group.tolist()
+        sizes = int(part.source.sum()), int(part.target.sum())
+        rows += [(group, *row, *sizes) for row in _rows(scores, list(methods))]
+    return rows, gammas, small
 
 
 class _Part(NamedTuple):
@@ -420,7 +439,8 @@ def _table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
     # Where no change is as good as a replicate, no response is seen, and nothing to scale by.
     is_scaled = ~table["metric"].str.startswith(_UNSCALED) & ((nothing < low) | (nothing > high))
     value = np.where(is_delta & table["value"].isna(), 0.0, table["value"])
-    table["scaled"] = np.where(is_scaled, value - nothing, np.nan) / np.where(is_scaled, best - nothing, 1)
+    # 0.0 is added because 0 over a negative number is -0.
+    table["scaled"] = np.where(is_scaled, value - nothing, np.nan) / np.where(is_scaled, best - nothing, 1) + 0.0
     return table[list(EVALUATION_COLUMNS)]
 
 

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from scot_hycnn._anndata._conditions import as_labels, listed, matching
-from scot_hycnn._anndata._evaluation_input import REPLICATE, SAME_COMPOSITION, headline_of, read_evaluation
+from scot_hycnn._anndata._evaluation_input import CEILING, REPLICATE, SAME_COMPOSITION, headline_of, read_evaluation
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import read_fit
@@ -25,6 +25,7 @@ _EXPLAINED = (
     "lines: 95 % intervals over cells; grey: replicate, one half of the observed cells against the other, and where "
     "95 % of such halves lie"
 )
+_CEILING_EXPLAINED = "dashed: ceiling, what the true means would score"
 # Method to its name in print and its colour, of Okabe & Ito; black for the prediction that needs no method.
 METHODS = {
     "identity": ("no change", "#000000"),
@@ -34,7 +35,8 @@ METHODS = {
     # A fit that kept the Gaussian map is drawn once.
     "hycnn_ot = gaussian": ("HyCNN-OT = Gaussian map", "#D55E00"),
 }
-_OTHER_COLORS = ("#009E73", "#E69F00", "#56B4E9", "#F0E442")
+# Predictions of others; the last four are those of Tol's muted scheme.
+_OTHER_COLORS = ("#009E73", "#E69F00", "#56B4E9", "#882255", "#999933", "#332288", "#AA4499", "#44AA99")
 _REPLICATE_GREY, _REPLICATE_LINE = "#BDBDBD", "#707070"
 # Metrics of which the first four are drawn if the user names none: closeness of distributions, groups that are kept,
 # changes of means, spread, means.
@@ -73,13 +75,14 @@ def evaluation(
     *,
     metrics: Sequence[str] | str | None = None,
     group: Sequence[str] | str | None = "all, same composition",
+    scaled: bool = False,
     n_cols: int = 4,
     title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Axes | list[Axes] | Figure | None:
-    """Draw the scores of :func:`scot_hycnn.tl.evaluate`: methods with their intervals, and a replicate in grey.
+    """Draw the scores of :func:`scot_hycnn.tl.evaluate`: methods with their intervals, replicate and ceiling.
 
     The replicate is one half of the observed cells, scored against the other half: no prediction is expected to be
     better. Its band is where 95 % of such halves score.
@@ -101,6 +104,9 @@ def evaluation(
         Groups of cells. ``'all, same composition'`` are all cells, the observed ones weighted to the proportions of
         groups among the source cells; if no groups were scored, it is ``'all'``, all cells as they are. None takes the
         groups themselves, or ``'all'`` if there are none.
+    scaled
+        Draw the scaled scores: 0 is no change, 1 the replicate of a distance and the ceiling of a correlation. Metrics
+        that have none, or where no response is seen, are not drawn.
     n_cols
         Panels in each row.
     title
@@ -137,6 +143,8 @@ def evaluation(
         table[table["target"].isin(targets[:1] if target is None else _known(table, "target", [target]))]
     )
     called = name_of_evaluated(adata, key, table["target"].iloc[0], table)
+    if scaled:
+        table = _scaled(table)
     # Metrics, groups and methods are drawn in the order in which they were evaluated.
     found = list(dict.fromkeys(table["metric"]))
     metrics = [metrics] if isinstance(metrics, str) else metrics
@@ -150,9 +158,7 @@ def evaluation(
     sizes: _Sizes = {group: (n, m) for group, (n, m) in zip(table["group"], numbers, strict=True)}
     check_one_panel(ax, len(metrics), f"metrics={list(metrics)}")
     check_number(len(groups), f"group={group!r}")
-    others = [method for method in methods if method not in (REPLICATE, *METHODS)]
-    spare = {name: (name.replace("_", " "), _OTHER_COLORS[i % len(_OTHER_COLORS)]) for i, name in enumerate(others)}
-    styles = {method: (METHODS | spare)[method] for method in methods if method != REPLICATE}
+    styles = _styles(methods)
     height = 1.2 + len(groups) * (0.2 + 0.22 * len(styles) if len(groups) > 1 else 0.34 * len(styles))
     figure, axes = (None, [ax]) if ax is not None else grid(len(metrics), n_cols, (2.6, height))
     for i, (panel, metric) in enumerate(zip(axes, metrics, strict=True)):
@@ -160,8 +166,9 @@ def evaluation(
         rows = table[table["metric"] == metric].replace([np.inf, -np.inf], np.nan)
         scores = {(row.group, row.method): row for row in rows.itertuples()}
         _draw(panel, scores, sizes, styles)
-        _scale(panel, scores)
-        panel.set_xlabel("\n".join(filter(None, metric_in_print(metric))), fontsize="small")
+        _scale(panel, scores, _WIDE if not scaled else np.inf)
+        name, good = metric_in_print(metric)
+        panel.set_xlabel(f"{name}\n{'scaled: 0 no change, 1 best' if scaled else good}".strip(), fontsize="small")
         if i % n_cols:
             panel.set_yticklabels([])
     target = table["target"].iloc[0]
@@ -173,6 +180,7 @@ def evaluation(
         title or (f"{read_fit(adata, key).source} → {target}" if key in adata.uns else target),
         f"{which}{called}{n}",
         _EXPLAINED,
+        *([_CEILING_EXPLAINED] if (table["method"] == CEILING).any() else []),
     )
     # With one group the names of the methods stand at the axis; with several a legend explains their colours.
     if len(groups) > 1:
@@ -186,6 +194,32 @@ def evaluation(
         _thin(panel)
     drawn = axes if figure is not None else axes[0]
     return show_or_return(drawn, show=show, return_fig=return_fig)
+
+
+def _styles(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return the name in print and the colour of each method, in their order; halves and ceiling are no methods."""
+    styles, n_others = {}, 0
+    for method in methods:
+        if method in METHODS:
+            styles[method] = METHODS[method]
+        elif method not in (REPLICATE, CEILING):
+            styles[method] = method.replace("_", " "), _OTHER_COLORS[n_others % len(_OTHER_COLORS)]
+            n_others += 1
+    return styles
+
+
+def _scaled(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of one target on the scale of ``scaled``, with their intervals."""
+    table = table[table["scaled"].notna()].copy()
+    if table.empty:
+        raise ValueError("There are no scaled scores: no response is seen, or the scores come from an older version.")
+    for _, rows in table.groupby(["group", "metric"]):
+        # The scale is linear. The score of no change is 0, or not defined for correlations of changes, which is 0 too.
+        nothing = float(np.nan_to_num(rows.loc[rows["method"] == "identity", "value"].iloc[0]))
+        replicate = rows[rows["method"] == REPLICATE].iloc[0]
+        ends = (rows[["low", "high"]] - nothing) * replicate["scaled"] / (replicate["value"] - nothing)
+        table.loc[rows.index, "low"], table.loc[rows.index, "high"] = ends.min(axis=1), ends.max(axis=1)
+    return table.assign(value=table["scaled"])
 
 
 def _of_groups(table: pd.DataFrame, group: Sequence[str] | str | None) -> pd.DataFrame:
@@ -252,6 +286,8 @@ def _draw(ax: Axes, scores: _Scores, sizes: _Sizes, styles: dict[str, tuple[str,
                 [top, bottom], replicate.low, replicate.high, color=_REPLICATE_GREY, alpha=0.6, linewidth=0
             )
             ax.vlines(replicate.value, top, bottom, color=_REPLICATE_LINE, linewidth=1)
+            if (group, CEILING) in scores:
+                ax.vlines(scores[group, CEILING].value, top, bottom, color=_REPLICATE_LINE, linestyle="--", linewidth=1)
             if i == 0:
                 ax.annotate("replicate", (replicate.value, top), (0, 1), color=_REPLICATE_LINE, **small)
         for y, (method, (_, color)) in enumerate(styles.items(), start=i * step):
@@ -275,8 +311,8 @@ def _draw(ax: Axes, scores: _Scores, sizes: _Sizes, styles: dict[str, tuple[str,
     ax.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _scale(ax: Axes, scores: _Scores) -> None:
-    """Make the axis logarithmic beyond a linear range around 0 if the scores differ by orders of magnitude."""
+def _scale(ax: Axes, scores: _Scores, wide: float) -> None:
+    """Make the axis logarithmic beyond a linear range around 0 if the scores differ by more than this ratio."""
     ax.margins(x=0.15)
     ax.tick_params(axis="x", labelsize="small")
     ax.locator_params(axis="x", nbins=4)
@@ -284,7 +320,7 @@ def _scale(ax: Axes, scores: _Scores) -> None:
         np.nanmax(np.abs([score.value, score.low, score.high])) for score in scores.values() if np.isfinite(score.value)
     ]
     # The replicate, or a score that is nearly as good, has to be seen in full with its interval.
-    if not sizes or not 0 < _WIDE * min(sizes) < max(sizes):
+    if not sizes or not 0 < wide * min(sizes) < max(sizes):
         return
     first, last = round(np.log10(min(sizes))), int(np.floor(np.log10(max(sizes))))
     ax.set_xscale("symlog", linthresh=10.0**first, linscale=0.5)

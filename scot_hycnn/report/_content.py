@@ -10,7 +10,7 @@ import pandas as pd
 from anndata import AnnData
 
 import scot_hycnn
-from scot_hycnn._anndata._evaluation_input import REPLICATE, SAME_COMPOSITION, headline_of, read_evaluation
+from scot_hycnn._anndata._evaluation_input import CEILING, REPLICATE, SAME_COMPOSITION, headline_of, read_evaluation
 from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results
 from scot_hycnn._warn import counted
@@ -109,6 +109,7 @@ def content(
         "metrics": {} if table is None else {name: list(metric_in_print(name)) for name in table["metric"].unique()},
         "methods": {name: list(style) for name, style in METHODS.items()},
         "replicate": REPLICATE,
+        "ceiling": CEILING,
         "targets": sections,
         "parameters": _parameters(fit),
         # The versions of the packages when the map was fitted, and that of this package now.

@@ -444,7 +444,8 @@ function drawScores() {
   const all = scores.rows.filter(([group, , metric]) => group === state.scoreGroup && metric === state.metric);
   const [name, good] = content.metrics[state.metric];
   const replicate = all.find(([, method]) => method === content.replicate);
-  const rows = all.filter(([, method]) => method !== content.replicate);
+  const ceiling = all.find(([, method]) => method === content.ceiling);
+  const rows = all.filter((each) => each !== replicate && each !== ceiling);
   const ends = all.flatMap(([, , , value, low, high]) => [value, low, high]).filter((value) => value !== null);
   const scale = bending(all);
   const bend = scale.bend ?? ((value) => value);
@@ -460,6 +461,10 @@ function drawScores() {
       svg("line", { x1: x(replicate[3]), x2: x(replicate[3]), y1: top, y2: bottom, stroke: css("--floor-line"), "stroke-width": 1.4 }));
     room.svg.append(speaking(band, `replicate: ${scored(replicate)}\none half of the observed cells against the other`),
       svg("text", { x: Math.min(Math.max(x(replicate[3]), room.left + 26), room.right - 26), y: 14, "text-anchor": "middle", class: "soft" }, "replicate"));
+  }
+  if (ceiling && ceiling[3] !== null) {
+    const line = svg("line", { x1: x(ceiling[3]), x2: x(ceiling[3]), y1: top, y2: bottom, stroke: css("--floor-line"), "stroke-width": 1.4, "stroke-dasharray": "4 3" });
+    room.svg.append(speaking(line, `ceiling: ${scored(ceiling)}\nwhat the true means would score`));
   }
   rows.forEach((each, i) => {
     const [, method, , value, low, high] = each;
@@ -477,7 +482,7 @@ function drawScores() {
   });
   const [nSource, nTarget] = all[0].slice(6);
   which("scores", `${target().evaluated}, n = ${whole(nSource)} and ${whole(nTarget)}`);
-  $("scores-note").textContent = `${WHICH[state.scoreGroup] ?? `${content.group ?? "group"}: ${state.scoreGroup}`}. Lines: 95 % bootstrap intervals over cells. Grey: replicate, one half of the observed cells against the other, and where 95 % of such halves lie; no prediction can be expected to do better.${scale.marks ? " The axis is logarithmic beyond its first mark." : ""}`;
+  $("scores-note").textContent = `${WHICH[state.scoreGroup] ?? `${content.group ?? "group"}: ${state.scoreGroup}`}. Lines: 95 % bootstrap intervals over cells. Grey: replicate, one half of the observed cells against the other, and where 95 % of such halves lie; no prediction can be expected to do better.${ceiling ? " Dashed: ceiling, what the true means would score." : ""}${scale.marks ? " The axis is logarithmic beyond its first mark." : ""}`;
   const order = Object.keys(content.metrics);
   const ofGroup = scores.rows.filter(([group]) => group === state.scoreGroup).sort((a, b) => order.indexOf(a[2]) - order.indexOf(b[2]));
   table("scores-table", [["score", "text"], ["method", "text"], ["value", "number"], ["low", "number"], ["high", "number"]],

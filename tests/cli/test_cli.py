@@ -305,7 +305,11 @@ def test_options_are_those_of_the_function():
 def test_the_help_of_plot_says_which_figure_takes_an_option_and_what_it_means_there():
     text = " ".join(shell("plot", "--help", COLUMNS="80").stdout.split())
     of_option = dict(
-        re.findall(r" --([a-z-]+)(?:, --[a-z-]+)? <[^>]*> (.*?)(?= --[a-z-]+(?:, --[a-z-]+)? <| -o, )", text)
+        re.findall(
+            r" --([a-z-]+)(?:, --[a-z-]+)? (?:<[^>]*>|/ --no-[a-z-]+) (.*?)"
+            r"(?= --[a-z-]+(?:, --[a-z-]+)? <| --[a-z-]+ / --no-| -o, )",
+            text,
+        )
     )
     for figure in FIGURES:
         for name, option in options_of(f"pl.{figure}", optional=True).items():
@@ -412,7 +416,9 @@ def test_evaluate_prints_what_tl_stores(fitted, run):
     assert shown == list(dict.fromkeys(expected["group"]))
     assert re.search(r"^all +60 +60 ", groups, flags=re.MULTILINE)
     assert re.search(
-        r"^ +identity +mean_shift +(gaussian +hycnn_ot|hycnn_ot = gaussian) +replicate$", out, flags=re.MULTILINE
+        r"^ +identity +mean_shift +(gaussian +hycnn_ot|hycnn_ot = gaussian) +replicate +ceiling$",
+        out,
+        flags=re.MULTILINE,
     )
     assert re.search(r"^pearson_delta +- +-?0\.\d+", out, flags=re.MULTILINE)
 

@@ -290,7 +290,7 @@ def test_without_a_fit_an_error_says_what_is_missing(adata, unchanged, options, 
 
 def test_genes_need_a_way_to_the_representation(adata):
     del adata.varm["PCs"]
-    with pytest.raises(ValueError, match="genes.*coordinates"):
+    with pytest.raises(ValueError, match=r"genes.*coordinates"):
         metrics.evaluate(adata, predictions={"layer": "hycnn_ot"}, n_bootstrap=0)
     table = metrics.evaluate(adata, predictions={"points": "X_hycnn_ot"}, n_bootstrap=0)
     np.testing.assert_allclose(rows(table, "points")["value"], rows(table, "hycnn_ot")["value"], rtol=1e-4, atol=1e-6)
