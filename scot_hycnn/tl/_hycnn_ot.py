@@ -266,8 +266,8 @@ def hycnn_ot(  # type: ignore[misc]
         cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=skip_small), key)
         _check_groups_of_moved(adata, cells, leave_out, predict=predict, inverse=inverse)
     groups: Any = None if group_key is None else (cells.source.groups, [target.groups for target in cells.targets])
-    start = _announce(cells, device if client is None else "the workers of a cluster")
     weights = options.get("unbalanced") is not None
+    start = _announce(cells, device if client is None else "the workers of a cluster", weights=weights)
     announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse, weights=weights)
 
     # Fit, and move the cells.
@@ -366,11 +366,11 @@ def _seed_of(rng: int | np.random.Generator | None, *, resumes: bool) -> int:
 
 
 @_shown_by_default()
-def _announce(cells: FitInput, place: str) -> datetime:
+def _announce(cells: FitInput, place: str, *, weights: bool) -> datetime:
     """Log the fit that begins, and the targets that are left out; return the time."""
     if cells.skipped:
         _log_skipped(cells.skipped)
-    if cells.composition is not None:
+    if cells.composition is not None and not weights:
         logg.warning(cells.composition)
     named = [f"{target.label!r} ({target.n_training})" for target in cells.targets]
     targets = f"{len(named)} targets ({', '.join(named[:_MAX_NAMES])} ...)"
