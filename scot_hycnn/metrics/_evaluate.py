@@ -23,6 +23,7 @@ from scot_hycnn._anndata._evaluation_input import (
     labels_to_score,
     read_held_out,
 )
+from scot_hycnn._anndata._growth import transported_part
 from scot_hycnn._anndata._results import StoredFit, labelled_cells, read_fit
 from scot_hycnn._anndata._transport_input import find_centres, moved_around
 
@@ -79,7 +80,9 @@ def evaluate(
     ``floor``      one half of the observed target cells, scored against the other half: mean over random splits
     ============== ===================================================================================================
 
-    Baselines are made from all training cells of the fit, and all methods are scored on the same evaluated cells.
+    Baselines are made from all training cells of the fit, and all methods are scored on the same evaluated cells. Of a
+    fit with ``unbalanced``, these are drawn in proportion to their weights (of cells that it was not made from, those
+    of the 15 nearest cells of the fit), so that the scores are those of the transported mass, as the notes say.
 
     Parameters
     ----------
@@ -219,6 +222,11 @@ def evaluate(
     labels, found = labels_to_score(adata, fit, slugs, groupby)
     notes += found
     cells = {slug: read_held_out(adata, fit, slug, chosen) for slug in slugs}
+    # The seed is the same for all, so that no score depends on which other targets and groups are scored.
+    seed = int(np.random.default_rng(rng).integers(2**63))
+    for slug in slugs:
+        cells[slug], of_weights = transported_part(adata, fit, slug, cells[slug], np.random.default_rng(seed))
+        notes += of_weights
     first = cells[slugs[0]]
 
     # Metrics of genes need measured expression and a way to predict it; W2² needs POT.
@@ -236,8 +244,6 @@ def evaluate(
     if not with_w2:
         notes.append("w2_squared is left out, because POT is not installed. Run: pip install 'scot-hycnn[ot]'")
 
-    # The seed is the same for all, so that no score depends on which other targets and groups are scored.
-    seed = int(np.random.default_rng(rng).integers(2**63))
     rows: list[tuple[Any, ...]] = []
     gammas: dict[str, dict[str, list[float]]] = {}
     for slug, held_out in cells.items():
