@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Rows, read_groups
+from ._conditions import read_groups
 from ._evaluation_input import HeldOut
 from ._representation import in_memory, read_coordinates
 from ._results import StoredFit, labelled_cells
@@ -68,49 +66,33 @@ def growth_by_group(adata: AnnData, fit: StoredFit, slug: str, groupby: str) -> 
 def transported_part(
     adata: AnnData, fit: StoredFit, slug: str, cells: HeldOut, rng: np.random.Generator
 ) -> tuple[HeldOut, list[str]]:
-    """Return evaluated cells drawn by their weights, if the fit has weights, and a note that says so."""
+    """Return evaluated cells drawn by their weights, if the fit has weights, and a note that says so.
+
+    Cells that took no part in the fit have the mean weight of their nearest neighbours in it.
+    """
+    from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415 - it takes half a second
+
     penalty = fit.models[slug]["validation"].get("unbalanced")
     if penalty is None or np.isinf(penalty):
         return cells, []
     label = fit.targets[slug]
     if not has_growth(adata, fit, slug):
-        return cells, [
-            f"All cells are scored for {label!r}, also those without a counterpart: the weights of the fit, "
-            f"adata.obs[{fit.slots(slug).weight!r}], are not there."
-        ]
+        column = fit.slots(slug).weight
+        note = f"All cells are scored for {label!r}, also those without a counterpart: adata.obs has no {column!r}."
+        return cells, [note]
     weight = np.asarray(in_memory(adata.obs[fit.slots(slug).weight]), dtype=np.float64)
     drawn = []
     for name, rows, points in ((fit.source, cells.source_rows, cells.x), (label, cells.target_rows, cells.y)):
         known = labelled_cells(adata, fit.groupby, name)
-        known = known[np.isfinite(weight[known])]
-        chance = _weights_of(adata, cells, rows, points, weight, known, rng)
-        chance = chance / np.quantile(chance, _TOP_WEIGHT)
-        drawn.append(rng.random(len(rows)) < chance)
+        known = np.sort(rng.permutation(known[np.isfinite(weight[known])])[:_MAX_KNOWN])
+        chance, others = weight[rows], ~np.isfinite(weight[rows])
+        if others.any():
+            index = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(known)), algorithm="brute")
+            index.fit(read_coordinates(adata, cells.rep, known))
+            chance[others] = weight[known[index.kneighbors(points[others], return_distance=False)]].mean(1)
+        drawn.append(rng.random(len(rows)) < chance / np.quantile(chance, _TOP_WEIGHT))
     n, m = len(cells.x), len(cells.y)
     part = cells.among(*drawn)
-    return part, [
-        f"The scores for {label!r} are those of the transported mass: {len(part.x):,} of {n:,} source cells and "
-        f"{len(part.y):,} of {m:,} target cells, drawn in proportion to their weights (unbalanced={penalty:g})."
-    ]
-
-
-def _weights_of(
-    adata: AnnData,
-    cells: HeldOut,
-    rows: Rows,
-    points: NDArray[Any],
-    weight: NDArray[np.float64],
-    known: Rows,
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    """Return the weights of cells, (n,): their own if they took part in the fit, else those of their neighbours."""
-    from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415 - it takes half a second
-
-    result = weight[rows]
-    others = ~np.isfinite(result)
-    if others.any():
-        some = np.sort(rng.permutation(known)[:_MAX_KNOWN])
-        index = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(some)), algorithm="brute")
-        index.fit(read_coordinates(adata, cells.rep, some))
-        result[others] = weight[some[index.kneighbors(points[others], return_distance=False)]].mean(1)
-    return result
+    counts = f"{len(part.x):,} of {n:,} source cells and {len(part.y):,} of {m:,} target cells"
+    by = f"drawn in proportion to their weights (unbalanced={penalty:g})"
+    return part, [f"The scores for {label!r} are those of the transported mass: {counts}, {by}."]

@@ -99,7 +99,7 @@ def content(
         if scores is not None:
             cells["evaluated"] = name_of_evaluated(adata, key, fit.targets[slug], scores)
         growth = growth_by_group(adata, fit, slug, column) if column and has_growth(adata, fit, slug) else None
-        sections.append(cells | _quality(fit, slug, scores, results, evaluate, growth))
+        sections.append(cells | _quality(fit, slug, scores, results, evaluate=evaluate, growth=growth))
     several = f"{len(slugs)} conditions" if len(slugs) > 1 else sections[0]["label"]
     return {
         "title": title or f"{fit.source} → {several}",
@@ -123,6 +123,7 @@ def _quality(
     slug: str,
     scores: pd.DataFrame | None,
     results: Results | None,
+    *,
     evaluate: str,
     growth: pd.DataFrame | None,
 ) -> dict[str, Any]:

@@ -77,3 +77,44 @@ def test_a_failure_leaves_the_anndata_as_it_was(adata):
         sh.tl.hycnn_ot(adata, "control", "drug/1", unbalanced=0.01, **QUICK)
     pd.testing.assert_frame_equal(adata.obs, before.obs)
     assert not adata.uns
+
+
+def test_scores_are_those_of_the_transported_mass(adata):
+    train = np.random.default_rng(1).random(600) < 0.5
+    sh.tl.hycnn_ot(adata, "control", "drug/1", mask_obs=train, unbalanced=0.3, **QUICK)
+    scores = sh.metrics.evaluate(adata, mask_obs=~train, n_bootstrap=0, groupby="type")
+    (note,) = [note for note in scores.attrs["notes"] if "transported mass" in note]
+    assert "drug/1" in note
+    of_mass = scores[(scores["group"] == "all") & (scores["metric"] == "energy_distance")].set_index("method")
+    assert of_mass["n_source"].iloc[0] < (~train & (adata.obs["condition"] == "control")).sum()
+    del adata.obs["hycnn_ot_weight"]
+    scores = sh.metrics.evaluate(adata, mask_obs=~train, n_bootstrap=0, groupby="type")
+    assert any("without a counterpart" in note for note in scores.attrs["notes"])
+    # The transported mass has the same proportions in both conditions, and all cells have not.
+    of_all = scores[(scores["group"] == "all") & (scores["metric"] == "energy_distance")].set_index("method")
+    assert abs(of_mass["value"]["hycnn_ot"]) < 0.2 * of_all["value"]["hycnn_ot"]
+
+
+def test_growth_is_drawn_and_said(adata, tmp_path):
+    adata.obsm["X_umap"] = adata.obsm["X_pca"][:, :2]
+    sh.tl.hycnn_ot(adata, "control", "drug/1", unbalanced=0.3, **QUICK)
+    ax = sh.pl.growth(adata, groupby="type", show=False)
+    drawn = {
+        text.get_text()[0]: float(line.get_xdata()[0])
+        for text, line in zip(ax.get_yticklabels(), [one for one in ax.lines if one.get_marker() == "o"], strict=True)
+    }
+    assert drawn == pytest.approx({"a": 0.5, "b": 0.5, "c": 2.0}, rel=0.25)
+    assert sh.pl.growth(adata, basis="umap", return_fig=True).axes[-1].get_ylabel() == "growth"
+    sh.pl.report(adata, tmp_path / "report.html", groupby="type")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "have no counterpart after treatment" in page
+    with pytest.raises(ValueError, match="basis"):
+        sh.pl.growth(adata, basis="tsne", show=False)
+    with pytest.raises(ValueError, match="groupby"):
+        sh.pl.growth(adata, show=False)
+
+
+def test_growth_of_a_balanced_fit_is_an_error(adata):
+    sh.tl.hycnn_ot(adata, "control", "drug/1", **QUICK)
+    with pytest.raises(ValueError, match="unbalanced"):
+        sh.pl.growth(adata, groupby="type", show=False)
