@@ -50,7 +50,7 @@ def clusters(n: int, d: int, shares: tuple[float, ...], seed: int) -> tuple[np.n
     return centres[of] + noise, moved, of
 
 
-def planted(task: str, d: int, n: int, fit: str, seed: int, potential: str) -> dict[str, object]:
+def planted(task: str, d: int, n: int, fit: str, *, seed: int, potential: str) -> dict[str, object]:
     """Measure one fit of planted clusters."""
     x, _, of_x = clusters(n, d, SHARES["equal"], 3 * seed)
     _, y, of_y = clusters(n, d, SHARES[task], 3 * seed + 1)

@@ -265,15 +265,16 @@ def hycnn_ot(  # type: ignore[misc]
     if group_key is not None:
         cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=skip_small), key)
         _check_groups_of_moved(adata, cells, leave_out, predict=predict, inverse=inverse)
-    groups: Any = None if group_key is None else (cells.source.groups, [target.groups for target in cells.targets])
-    weights = options.get("unbalanced") is not None
-    start = _announce(cells, device if client is None else "the workers of a cluster", weights=weights)
-    announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse, weights=weights)
+    groups: Any = None if group_key is None else (cells.source.groups, [one.groups for one in cells.targets])
+    weighted = options.get("unbalanced") is not None
+    start = _announce(cells, device if client is None else "the workers of a cluster", warns=not weighted)
+    announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse, weights=weighted)
 
     # Fit, and move the cells.
     with threads_of_scanpy():
-        targets = [target.training for target in cells.targets]
-        maps = _solver.fit_many(cells.source.training, targets, groups=groups, **options)
+        maps = _solver.fit_many(
+            cells.source.training, [one.training for one in cells.targets], groups=groups, **options
+        )
         fits = [
             _move(adata, cells, fitted, target, predict=predict, inverse=inverse, fallback=fallback)
             for fitted, target in zip(maps, cells.targets, strict=True)
@@ -366,11 +367,11 @@ def _seed_of(rng: int | np.random.Generator | None, *, resumes: bool) -> int:
 
 
 @_shown_by_default()
-def _announce(cells: FitInput, place: str, *, weights: bool) -> datetime:
+def _announce(cells: FitInput, place: str, *, warns: bool) -> datetime:
     """Log the fit that begins, and the targets that are left out; return the time."""
     if cells.skipped:
         _log_skipped(cells.skipped)
-    if cells.composition is not None and not weights:
+    if cells.composition is not None and warns:
         logg.warning(cells.composition)
     named = [f"{target.label!r} ({target.n_training})" for target in cells.targets]
     targets = f"{len(named)} targets ({', '.join(named[:_MAX_NAMES])} ...)"
