@@ -36,7 +36,13 @@ class Slots:
         moved, inverse = f"X_{key}{suffix}", f"X_{key}_inverse{suffix}"
         columns = f"{key}_displacement{suffix}", f"{key}_std{suffix}", f"{key}_out_of_support{suffix}"
         of_mass = f"{key}_weight{suffix}", f"{key}_growth{suffix}"
-        return cls(moved, inverse, *columns, *of_mass, f"{key}{suffix}", {"obsm": (moved, inverse), "obs": columns})
+        of_fit = {"obsm": (moved, inverse), "obs": columns + of_mass}
+        return cls(moved, inverse, *columns, *of_mass, f"{key}{suffix}", of_fit)
+
+    @property
+    def of_moved(self) -> tuple[str, str, str]:
+        """Columns of obs for cells that a map has moved."""
+        return self.displacement, self.std, self.out_of_support
 
 
 def evaluation_slot(key: str) -> str:

@@ -170,7 +170,7 @@ def announce_replaced(
     for target in cells.targets:
         slots = Slots.named(key, target.slug if len(cells.targets) > 1 else "")
         new["obsm"] |= dict.fromkeys([slots.moved] * predict + [slots.inverse] * inverse)
-        new["obs"] |= dict.fromkeys(slots.of_fit["obs"] if predict else ())
+        new["obs"] |= dict.fromkeys(slots.of_moved if predict else ())
         new["obs"] |= dict.fromkeys((slots.weight, slots.growth) if weights else ())
     warn_of_replaced(adata, new, _stale(adata, key) if key in adata.uns else {})
 
@@ -183,7 +183,7 @@ def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:
     previous += [Slots.named(key, slug) for slug in unseen if previous]
     left = {
         "obsm": [name for slots in previous for name in slots.of_fit["obsm"]],
-        "obs": [name for slots in previous for name in (*slots.of_fit["obs"], slots.weight, slots.growth)],
+        "obs": [name for slots in previous for name in slots.of_fit["obs"]],
         "layers": [slots.layer for slots in previous],
         "varm": [loadings_slot(key)] if previous else [],
         "var": [mark_slot(key)] if previous else [],
@@ -216,7 +216,7 @@ def write_fit(
             obsm[slots.moved] = placed(fit.moved, source.rows, span, background)
             displacement = np.linalg.norm(fit.moved - source.coordinates, axis=1)
             columns = (displacement, fit.std, fit.out_of_support)
-            for name, values in zip(slots.of_fit["obs"], columns, strict=True):
+            for name, values in zip(slots.of_moved, columns, strict=True):
                 if values is not None:
                     obs[name] = placed(values, source.rows, span)
         if fit.weights is not None:
@@ -284,7 +284,7 @@ class Moved:
         adata, rep, rows = self.cells.adata, self.cells.rep, self.cells.rows
         background = None if fill == "nan" else read_coordinates(adata, rep, np.array(span))
         key = slots.inverse if self.displacement is None else slots.moved
-        columns = zip(slots.of_fit["obs"], (self.displacement, self.std, self.out_of_support), strict=True)
+        columns = zip(slots.of_moved, (self.displacement, self.std, self.out_of_support), strict=True)
         obs = {name: placed(values, rows, span) for name, values in columns if values is not None}
         return {"obsm": {key: placed(self.points, rows, span, background)}, "obs": obs}
 

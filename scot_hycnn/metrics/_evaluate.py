@@ -27,6 +27,7 @@ from scot_hycnn._anndata._evaluation_input import (
     read_held_out,
     read_training,
 )
+from scot_hycnn._anndata._growth import transported_part
 from scot_hycnn._anndata._predictions import Predicted, Predictions, named_predictions, read_predictions
 from scot_hycnn._anndata._results import StoredFit, labelled_cells, read_fit
 from scot_hycnn._anndata._transport_input import find_centres, moved_around
@@ -90,7 +91,9 @@ def evaluate(
     ``ceiling``    what the true means, or their true change, are expected to score: of correlations only
     ============== ===================================================================================================
 
-    Baselines are made from all training cells, and all methods are scored on the same evaluated cells and genes.
+    Baselines are made from all training cells, and all methods are scored on the same evaluated cells and genes. Of a
+    fit with ``unbalanced``, these are drawn in proportion to their weights (of cells that it was not made from, those
+    of the 15 nearest cells of the fit), so that the scores are those of the transported mass, as the notes say.
 
     Parameters
     ----------
@@ -268,6 +271,11 @@ def evaluate(
     labels, found = labels_to_score(adata, fit, slugs, groupby)
     notes += found
     cells = {slug: read_held_out(adata, fit, slug, chosen) for slug in slugs}
+    # The seed is the same for all, so that no score depends on which other targets and groups are scored.
+    seed = int(np.random.default_rng(rng).integers(2**63))
+    for slug in slugs:
+        cells[slug], of_weights = transported_part(adata, fit, slug, cells[slug], np.random.default_rng(seed))
+        notes += of_weights
     first = cells[slugs[0]]
 
     # Metrics of genes need measured expression and a way to predict it; W2² needs POT.
@@ -287,8 +295,6 @@ def evaluate(
     if not with_w2:
         notes.append("w2_squared is left out, because POT is not installed. Run: pip install 'scot-hycnn[ot]'")
 
-    # The seed is the same for all, so that no score depends on which other targets and groups are scored.
-    seed = int(np.random.default_rng(rng).integers(2**63))
     scoring: dict[str, Any] = {
         "n_bootstrap": n_bootstrap,
         "genes": genes,

@@ -10,6 +10,7 @@ from ._deg import deg
 from ._displacement import displacement
 from ._embedding import embedding
 from ._evaluation import evaluation
+from ._growth import growth
 from ._history import history
 from ._marginals import marginals
 from ._mean_scatter import mean_scatter
@@ -23,6 +24,7 @@ __all__ = [
     "displacement",
     "embedding",
     "evaluation",
+    "growth",
     "history",
     "marginals",
     "mean_scatter",

@@ -12,6 +12,7 @@ from anndata import AnnData
 import scot_hycnn
 from scot_hycnn._anndata._evaluation_input import CEILING, REPLICATE, SAME_COMPOSITION, headline_of, read_evaluation
 from scot_hycnn._anndata._genes import read_evaluated
+from scot_hycnn._anndata._growth import growth_by_group, has_growth
 from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results
 from scot_hycnn._warn import counted
 from scot_hycnn.pl._evaluation import METHODS, metric_in_print, name_of_evaluated, without_twin
@@ -97,7 +98,8 @@ def content(
         cells["facts"] = _facts(fit, slug, results, cells)
         if scores is not None:
             cells["evaluated"] = name_of_evaluated(adata, key, fit.targets[slug], scores)
-        sections.append(cells | _quality(fit, slug, scores, results, evaluate))
+        growth = growth_by_group(adata, fit, slug, column) if column and has_growth(adata, fit, slug) else None
+        sections.append(cells | _quality(fit, slug, scores, results, evaluate=evaluate, growth=growth))
     several = f"{len(slugs)} conditions" if len(slugs) > 1 else sections[0]["label"]
     return {
         "title": title or f"{fit.source} → {several}",
@@ -118,7 +120,13 @@ def content(
 
 
 def _quality(
-    fit: StoredFit, slug: str, scores: pd.DataFrame | None, results: Results | None, evaluate: str
+    fit: StoredFit,
+    slug: str,
+    scores: pd.DataFrame | None,
+    results: Results | None,
+    *,
+    evaluate: str,
+    growth: pd.DataFrame | None,
 ) -> dict[str, Any]:
     """Return what says how good the map of a target is: verdict, scores, training, certificate and status."""
     model, training, score_rows = fit.models[slug], None, None
@@ -139,6 +147,7 @@ def _quality(
             max_steps=fit.params.get("max_steps"),
             n_seen=_n_seen(fit, slug, scores, results),
             evaluate=evaluate,
+            growth=growth,
         ),
         "scores": score_rows,
         "history": training,

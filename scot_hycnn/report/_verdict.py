@@ -19,6 +19,8 @@ _SIMPLE = {_NOTHING: "no change", "mean_shift": "a shift of the mean", _GAUSSIAN
 # After fewer steps it means nothing that networks are not better than the Gaussian map; the default is 250 or more.
 _FEW_STEPS = 125
 _MAX_NAMES, _MAX_IN_HEADLINE = 10, 3
+# Part of a group whose loss or gain is worth a sentence.
+_WORTH_SAYING = 0.1
 # What a replicate is, where it is named first.
 _REPLICATE = "a replicate (one half of the observed cells, compared with the other half)"
 # What maps that no groups left out have chosen are without networks.
@@ -163,6 +165,7 @@ def verdict(
     max_steps: int | None = None,
     n_seen: int = 0,
     evaluate: str,
+    growth: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Judge a prediction; return a level, a headline, sentences, and details of the choice of the map.
 
@@ -179,7 +182,7 @@ def verdict(
     few_steps = max_steps if is_trained and max_steps and max_steps < _FEW_STEPS else None
     # Older fits have no p value: NaN is neither above nor below the threshold.
     p_value = float(validation.get("p_no_change", math.nan))
-    details = [_on_validation(validation, is_trained=is_trained)]
+    details = [_on_validation(validation, is_trained=is_trained), *_mass(validation, growth)]
     if scores is not None:
         headline_group = headline_of(scores["group"])
         distances = scores[scores["metric"] == "energy_distance"]
@@ -438,6 +441,37 @@ def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
     in_print = number(before), number(after)
     distance = f"stayed at {in_print[1]}" if in_print[0] == in_print[1] else "changed from {} to {}".format(*in_print)
     return f"{on}, {what}; the energy distance {distance}."
+
+
+def _mass(validation: Mapping[str, Any], growth: pd.DataFrame | None) -> list[str]:
+    """Say which part of the mass a fit with weights of cells transports, and which groups lose or gain cells."""
+    penalty = float(validation.get("unbalanced", math.nan))
+    if math.isnan(penalty):
+        return []
+    if math.isinf(penalty):
+        return ["No change of proportions was found that stands out from the response: all cells are transported."]
+    mass = f"The fit transports {percent(float(validation.get('transported_mass', math.nan)))} of the mass"
+    sentences = [f"{mass} (unbalanced = {number(penalty)}), and the scores are those of this mass."]
+    if growth is None:
+        return sentences
+    parts = [
+        f"about {percent(round(1 - row.growth, 2))} of {row.group} have no counterpart after treatment (growth "
+        f"{number(row.growth)}, 95 % interval {number(row.low)} to {number(row.high)})"
+        for row in growth.sort_values("growth").itertuples()
+        if row.high < 1 and 1 - row.growth >= _WORTH_SAYING
+    ]
+    more = [
+        f"{row.group} grow to {number(row.growth)} times their share ({number(row.low)} to {number(row.high)})"
+        for row in growth.sort_values("growth", ascending=False).itertuples()
+        if row.low > 1 and row.growth - 1 >= _WORTH_SAYING
+    ]
+    for some in (parts, more):
+        if some:
+            text = _listed(some[:_MAX_NAMES])
+            sentences.append(f"{text[0].upper()}{text[1:]}.")
+    if parts or more:
+        sentences.append("Cell death and sampling in other proportions cannot be told apart.")
+    return [" ".join(sentences)]
 
 
 def _seen_at_fit(p_value: float) -> list[str]:

@@ -231,8 +231,8 @@ def hycnn_ot(  # type: ignore[misc]
     # Check what needs no data.
     options: dict[str, Any] = {**training, "potential": potential, "solver": solver, "leave_out": leave_out}
     seed = _seed_of(rng, resumes=checkpoint_dir is not None and training.get("resume", True))
-    names = {*FitOptions.__optional_keys__, *inspect.signature(hycnn_ot).parameters} - {"training"}
-    check_options(options, names, rng=seed)
+    names = inspect.signature(hycnn_ot).parameters.keys() - {"training"}
+    check_options(options, FitOptions.__optional_keys__ | names, rng=seed)
     if inverse and not predict:
         raise ValueError("inverse=True moves target cells and predict=False moves none; choose one of them.")
     if leave_out == "groups" and group_key is None:
@@ -270,10 +270,9 @@ def hycnn_ot(  # type: ignore[misc]
     if group_key is not None:
         cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=skip_small), key)
         _check_groups_of_moved(adata, cells, leave_out, predict=predict, inverse=inverse)
-    groups: Any = None if group_key is None else (cells.source.groups, [target.groups for target in cells.targets])
-    start = _announce(cells, device if client is None else "the workers of a cluster")
-    weights = options.get("unbalanced") is not None
-    announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse, weights=weights)
+    groups: Any = None if group_key is None else (cells.source.groups, [one.groups for one in cells.targets])
+    start = _announce(cells, device if client is None else "the workers of a cluster", options.get("unbalanced"))
+    announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse, weights="unbalanced" in options)
 
     # Fit, and move the cells.
     with threads_of_scanpy():
@@ -371,11 +370,11 @@ def _seed_of(rng: int | np.random.Generator | None, *, resumes: bool) -> int:
 
 
 @_shown_by_default()
-def _announce(cells: FitInput, place: str) -> datetime:
+def _announce(cells: FitInput, place: str, unbalanced: float | str | None) -> datetime:
     """Log the fit that begins, and the targets that are left out; return the time."""
     if cells.skipped:
         _log_skipped(cells.skipped)
-    if cells.composition is not None:
+    if cells.composition is not None and unbalanced is None:
         logg.warning(cells.composition)
     named = [f"{target.label!r} ({target.n_training})" for target in cells.targets]
     targets = f"{len(named)} targets ({', '.join(named[:_MAX_NAMES])} ...)"

@@ -42,15 +42,17 @@ class Strata:
         cls, codes: NDArray[np.intp], proportions: NDArray[np.float64], device: str, cells: Array | None = None
     ) -> Strata:
         """Prepare for drawing; groups without a cell leave their proportion to the others."""
-        order = np.argsort(codes)
+        by_group = np.argsort(codes)
         size = np.bincount(codes, minlength=len(proportions))
         if cells is not None:
             # A cell stands in the order as often as it counts: COPIES times on average.
-            ends = np.floor(np.cumsum(cells[order]) * (COPIES * len(order) / cells.sum())).astype(np.intp)
-            order = np.repeat(order, np.diff(ends, prepend=0))
-            size = np.bincount(codes[order], minlength=len(proportions))
+            ends = np.floor(np.cumsum(cells[by_group]) * (COPIES * len(codes) / cells.sum())).astype(np.intp)
+            by_group = np.repeat(by_group, np.diff(ends, prepend=0))
+            size = np.bincount(codes[by_group], minlength=len(proportions))
         share = np.cumsum(np.where(size > 0, proportions, 0))
-        start, sizes, order = (torch.as_tensor(rows, device=device) for rows in (np.cumsum(size) - size, size, order))
+        start, sizes, order = (
+            torch.as_tensor(rows, device=device) for rows in (np.cumsum(size) - size, size, by_group)
+        )
         cumulative = torch.as_tensor(share / share[-1], dtype=torch.float32, device=device)
         return cls(cumulative, start, sizes, order)
 

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
-from scot_hycnn.solver._options import Settings
-
 from ._checks import Array, UnusableError
 from ._groups import Groups
 
@@ -139,21 +137,22 @@ class CellWeights:
     growth: Array | None = None
 
 
-def weigh_cells(x: Array, y: Array, groups: Groups | None, settings: Settings, name: str) -> CellWeights:
+def weigh_cells(
+    x: Array, y: Array, groups: Groups | None, name: str, *, penalty: float | str, side: str, growth: float, rng: int
+) -> CellWeights:
     """Weigh the cells by unbalanced transport within each group; ``name`` is that of the target in messages.
 
-    Raise an UnusableError if less than a fifth of the mass is transported.
+    The other options are those of TrainingOptions. Raise an UnusableError if less than a fifth of the mass is
+    transported.
     """
-    clouds = _Clouds.of(x, y, groups, np.random.default_rng(settings.rng))
+    clouds = _Clouds.of(x, y, groups, np.random.default_rng(rng))
     report: dict[str, Any] = {}
-    if settings.unbalanced == "auto":
-        rng = np.random.default_rng(settings.rng)
-        penalty, report = choose_penalty(x, y, groups, settings.unbalanced_side, rng)
-    else:
-        penalty = float(settings.unbalanced)
+    if penalty == "auto":
+        penalty, report = choose_penalty(x, y, groups, side, np.random.default_rng(rng))
+    penalty = float(penalty)
     if penalty >= BALANCED:
         return CellWeights(report | {"unbalanced": math.inf, "transported_mass": 1.0})
-    plans = clouds.plans(penalty, settings.unbalanced_side)
+    plans = clouds.plans(penalty, side)
     mass = clouds.mean([plan.mass for plan in plans])
     if mass < MIN_MASS:
         raise UnusableError(
@@ -164,7 +163,7 @@ def weigh_cells(x: Array, y: Array, groups: Groups | None, settings: Settings, n
             found=f"{100 * mass:.2g} % of the mass",
         )
     report |= {"unbalanced": penalty, "transported_mass": mass}
-    return clouds.extended(plans, settings.growth, report)
+    return clouds.extended(plans, growth, report)
 
 
 @dataclass(frozen=True)

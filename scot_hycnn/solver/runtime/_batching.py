@@ -69,7 +69,7 @@ def fit_tasks(
                 yield number, finished
         for batch in [*begun, *batches(tasks, left=left)]:
             members = [tasks[number] for number in batch]
-            fits = _fit_batch(members, update, folder)
+            fits = list(map(_with_weights, _fit_batch(members, update, folder), members))
             if folder is not None:
                 folder.keep(members, fits)
             yield from zip(batch, fits, strict=True)
@@ -158,20 +158,17 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
         )
     seconds = (time.perf_counter() - started) / len(tasks)
     return [
-        _with_weights(
-            final_map(
-                network,
-                one,
-                clouds[number],
-                settings,
-                seconds,
-                ladder=ladders.get(number),
-                ordinary=ordinary[number],
-                simple=simple.get(number),
-                left_out=left_out.get(number),
-                groups_left_out=task.groups_left_out,
-            ),
-            task,
+        final_map(
+            network,
+            one,
+            clouds[number],
+            settings,
+            seconds,
+            ladder=ladders.get(number),
+            ordinary=ordinary[number],
+            simple=simple.get(number),
+            left_out=left_out.get(number),
+            groups_left_out=task.groups_left_out,
         )
         for number, (task, one) in enumerate(zip(tasks, trained, strict=True))
     ]
@@ -200,9 +197,11 @@ def _with_networks(
 
 def weighed(task: Task, name: str) -> Task:
     """Return the same map to fit with the weights of its cells; ``name`` is that of the target in messages."""
-    x, y, groups = _cells_of(task)
+    settings = task.settings
+    options = {"penalty": settings.unbalanced, "side": settings.unbalanced_side, "growth": settings.growth}
     with limited_threads(1):
-        return replace(task, weights=weigh_cells(x, y, groups, task.settings, name))
+        weights = weigh_cells(*_cells_of(task), name, rng=settings.rng, **options)
+    return replace(task, weights=weights)
 
 
 def _with_weights(fitted: TransportMap, task: Task) -> TransportMap:

@@ -1,0 +1,144 @@
+"""Growth of source cells: how their share of all cells changes."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from scot_hycnn._anndata._conditions import listed, read_groups
+from scot_hycnn._anndata._growth import growth_by_group, growth_of_cells
+from scot_hycnn._anndata._results import group_column, read_fit
+
+from ._figure import MAX_ENTRIES, PLAIN, check_number, entitle, figure_of, show_or_return, widen
+from ._labels import BACKGROUND, palette_of
+from ._plane import label
+
+# Colours of the embedding end where a population is a quarter, or four times, of what it was.
+_MAX_LOG2 = 2.0
+
+
+def growth(
+    adata: AnnData,
+    key: str = "hycnn_ot",
+    target: str | None = None,
+    *,
+    groupby: str | None = None,
+    basis: str | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Axes | Figure | None:
+    """Draw the growth of each group of source cells, or of each source cell on an embedding.
+
+    The growth is 1 where the share of all cells stays as it was, below 1 where cells die or lack in the target sample,
+    and above 1 where they divide, times the option ``growth`` of the fit. Cell death and sampling in other proportions
+    cannot be told apart. Lines are 95 % intervals by the sampling of cells, of a ratio of two shares.
+
+    Parameters
+    ----------
+    adata
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` with ``unbalanced``.
+    key
+        Key of the fit in ``uns``.
+    target
+        Label of the target condition; may be left out if there is only one.
+    groupby
+        Column of ``obs`` with labels, such as cell types; None takes the ``group_key`` of the fit.
+    basis
+        Embedding in ``obsm``, such as ``'umap'``, on which each source cell is drawn; None draws groups.
+    title
+        First line of the title; None names the conditions.
+    ax, show, return_fig
+        As in scanpy: axes to draw into; show the figure and return None, or return the figure.
+
+    Returns
+    -------
+    The axes if ``show`` is False, the figure if ``return_fig``.
+
+    Raises
+    ------
+    ValueError
+        If a fit, target, column or embedding does not exist, the fit has no growth, or neither a column nor
+        ``group_key`` names groups.
+
+    Examples
+    --------
+    >>> import scot_hycnn as sh
+    >>> adata = sh.datasets.pbmc_planted(n_cells=400)
+    >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=5, potential="gaussian", unbalanced=0.3)
+    >>> ax = sh.pl.growth(adata, groupby="cell_type", show=False)
+    """
+    fit = read_fit(adata, key)
+    slug = fit.slug(target)
+    of_cells = growth_of_cells(adata, fit, slug)
+    cells = np.flatnonzero(np.isfinite(of_cells))
+    lines = title or f"{fit.source} → {fit.targets[slug]}", f"growth of n = {len(cells):,} source cells"
+    if basis is not None:
+        ax = _on_embedding(adata, basis, of_cells, cells, ax)
+        entitle(ax, *lines)
+        return show_or_return(ax, show=show, return_fig=return_fig)
+    groupby = group_column(adata, fit, groupby)
+    if groupby is None:
+        raise ValueError(
+            f"groupby=None takes the group_key of the fit, and {key!r} was fitted without one: pass groupby= a column "
+            f"of adata.obs, which has {listed(adata.obs.columns)}."
+        )
+    labels = read_groups(adata.obs, groupby)
+    palette = dict(zip(labels.names, palette_of(adata, groupby, labels), strict=True))
+    table = growth_by_group(adata, fit, slug, groupby).sort_values("growth")
+    check_number(len(table), f"groupby={groupby!r}", MAX_ENTRIES)
+    is_ours = ax is None
+    if ax is None:
+        _, ax = plt.subplots(figsize=(3.6, 0.9 + 0.3 * len(table)), layout="constrained")
+    for y, row in enumerate(table.itertuples()):
+        ax.hlines(y, row.low, row.high, color="black", linewidth=1, zorder=2)
+        ax.plot(row.growth, y, "o", color=palette[str(row.group)], markeredgecolor="black", markersize=6, zorder=3)
+    ax.axvline(1, color="black", linestyle="--", linewidth=1, zorder=1)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_yticks(range(len(table)), [f"{row.group} (n = {row.n})" for row in table.itertuples()], **PLAIN)
+    ax.set(ylim=(-0.6, len(table) - 0.4))
+    ax.set_xlabel("growth (1: the same share of all cells)", **PLAIN)
+    entitle(ax, *lines)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    if is_ours:
+        widen(ax, max(text.get_window_extent().width for text in ax.get_yticklabels()))
+    return show_or_return(ax, show=show, return_fig=return_fig)
+
+
+def _on_embedding(adata: AnnData, basis: str, growth: np.ndarray, cells: np.ndarray, ax: Axes | None) -> Axes:  # type: ignore[type-arg]
+    """Draw every source cell by its growth, on the other cells in grey."""
+    name = next((one for one in (f"X_{basis}", basis) if one in adata.obsm), None)
+    if name is None or adata.obsm[name].shape[1] < 2:
+        raise ValueError(f"basis={basis!r} is no embedding in adata.obsm, which has {listed(adata.obsm)}.")
+    points = np.asarray(adata.obsm[name])[:, :2]
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4.6, 3.6), layout="constrained")
+    size = float(np.clip(12_000 / len(points), 2, 20))
+    ax.scatter(*points.T, s=size, color=BACKGROUND, linewidths=0, rasterized=True)
+    # Cells with extreme growth are drawn last, so that no others hide them.
+    log2 = np.log2(np.maximum(growth[cells], 1e-6))
+    order = np.argsort(np.abs(log2))
+    drawn = ax.scatter(
+        *points[cells[order]].T,
+        s=size,
+        c=log2[order],
+        cmap="PuOr",
+        norm=TwoSlopeNorm(0, -_MAX_LOG2, _MAX_LOG2),
+        linewidths=0,
+        rasterized=True,
+    )
+    bar = figure_of(ax).colorbar(drawn, ax=ax, extend="both", ticks=range(-2, 3))
+    bar.ax.set_yticklabels(["¼", "½", "1", "2", "4"])
+    bar.set_label("growth")
+    label(ax, [f"{basis} 1", f"{basis} 2"])
+    return ax
