@@ -12,7 +12,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import Mask, listed
-from scot_hycnn._anndata._decode_input import Decoder, Genes, find_genes, has_genes, row_blocks
+from scot_hycnn._anndata._decode_input import Decoder, Genes, find_correction, find_genes, has_genes, row_blocks
 from scot_hycnn._anndata._evaluation_input import (
     EVALUATION_COLUMNS,
     SAME_COMPOSITION,
@@ -23,6 +23,7 @@ from scot_hycnn._anndata._evaluation_input import (
     labels_to_score,
     read_held_out,
 )
+from scot_hycnn._anndata._group_residuals import Correction
 from scot_hycnn._anndata._results import StoredFit, labelled_cells, read_fit
 from scot_hycnn._anndata._transport_input import find_centres, moved_around
 
@@ -64,6 +65,7 @@ def evaluate(
     split_key: str | None = None,
     layer: str | None = None,
     decoder: Decoder | None = None,
+    correction: str | None = "groups",
     n_bootstrap: int = 100,
     rng: int | np.random.Generator | None = 0,
 ) -> pd.DataFrame:
@@ -102,6 +104,9 @@ def evaluate(
     layer, decoder
         Way from the representation to genes, as for :func:`scot_hycnn.tl.decode`. A decoder serves all methods, also
         the identity; source and observed cells are scored as measured.
+    correction
+        Correct the means of genes that the fit predicts by the residuals of the groups that were seen, as for
+        :func:`scot_hycnn.tl.decode`; evaluated cells have no part in them. Baselines are not corrected.
     n_bootstrap
         Replicates of the bootstrap over cells; 0 computes no intervals but those of the floor, which needs none.
     rng
@@ -243,6 +248,7 @@ def evaluate(
     for slug, held_out in cells.items():
         label = fit.targets[slug]
         points = _predictions(adata, fit, slug, held_out)
+        shifts = None if genes is None else find_correction(adata, fit, slug, genes, correction, held_out=measured)
         codes = None if labels is None else (labels.codes[held_out.source_rows], labels.codes[held_out.target_rows])
         parts, small = _parts(held_out, codes, () if labels is None else labels.names)
         kept = None
@@ -250,7 +256,9 @@ def evaluate(
             kept = KeptGroups.find(points, held_out.y.astype(np.float64), *codes, np.random.default_rng(seed))
         for group, part in parts.items():
             draws = Resampling.draw(part.strata, n_bootstrap, np.random.default_rng(seed))
-            scores, of_group = _scores(held_out, points, part, draws, genes=genes, kept=kept, with_w2=with_w2)
+            scores, of_group = _scores(
+                held_out, points, part, draws, genes=genes, shifts=shifts, kept=kept, with_w2=with_w2
+            )
             gammas.setdefault(label, {})[group] = of_group.tolist()
             sizes = int(part.source.sum()), int(part.target.sum())
             rows += [(label, group, *row, *sizes) for row in _rows(scores)]
@@ -311,6 +319,7 @@ def _scores(
     draws: Resampling,
     *,
     genes: Genes | None,
+    shifts: Correction | None,
     kept: KeptGroups | None,
     with_w2: bool,
 ) -> tuple[Scores, Samples]:
@@ -325,7 +334,7 @@ def _scores(
         if kept is not None:
             scores |= kept.scores(part.source, part.target, draws)
         if genes is not None:
-            scores |= gene_scores(*_gene_sums(genes, some, moved, draws), genes.in_representation)
+            scores |= gene_scores(*_gene_sums(genes, some, moved, draws, shifts), genes.in_representation)
     return scores, gammas
 
 
@@ -381,7 +390,7 @@ def _predictions(adata: AnnData, fit: StoredFit, slug: str, held_out: HeldOut) -
 
 
 def _gene_sums(
-    genes: Genes, cells: HeldOut, points: Mapping[str, Samples], draws: Resampling
+    genes: Genes, cells: HeldOut, points: Mapping[str, Samples], draws: Resampling, shifts: Correction | None
 ) -> tuple[Sums, dict[str, Sums], Sums, Sums]:
     """Return sums over source cells, over each method's predictions, over target cells, and over halves of those."""
     sums: dict[str, Sums] = {}
@@ -397,7 +406,8 @@ def _gene_sums(
         measured = genes.measured(cells.source_rows[block])
         add("source", draws.source[:, block], measured)
         for method, moved in points.items():
-            add(method, draws.source[:, block], genes.predicted(measured, cells.x[block], moved[block]))
+            shift = shifts.at(cells.source_rows[block]) if shifts is not None and method == "hycnn_ot" else None
+            add(method, draws.source[:, block], genes.predicted(measured, cells.x[block], moved[block], shift))
     counts = np.concatenate([draws.target, draws.splits]) * draws.strata.weights
     for block in row_blocks(len(cells.y)):
         add("observed", counts[:, block], genes.measured(cells.target_rows[block]))

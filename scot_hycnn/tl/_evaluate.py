@@ -26,6 +26,7 @@ def evaluate(
     split_key: str | None = None,
     layer: str | None = None,
     decoder: Decoder | None = None,
+    correction: str | None = "groups",
     n_bootstrap: int = 100,
     rng: int | np.random.Generator | None = 0,
     key_added: str | None = None,
@@ -53,7 +54,7 @@ def evaluate(
         Evaluate these cells only: a boolean array, or the name of a boolean column of ``obs``.
     split_key
         Column of ``obs`` whose ``'test'`` cells are evaluated; None takes the one that the fit was made with.
-    layer, decoder
+    layer, decoder, correction
         Way from the representation to genes, as for :func:`scot_hycnn.tl.decode`.
     n_bootstrap
         Replicates of the bootstrap over cells; 0 for no intervals but those of the floor.
@@ -102,6 +103,7 @@ def evaluate(
             split_key=split_key,
             layer=layer,
             decoder=decoder,
+            correction=correction,
             n_bootstrap=n_bootstrap,
             rng=rng,
         )
