@@ -10,8 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix
 
-from ._conditions import Rows
+from ._conditions import Rows, codes_of_groups, labelled_rows
+from ._group_residuals import CORRECTIONS, MIN_CELLS, MIN_GROUPS, Correction, Numbers, krige
 from ._representation import (
     Coordinates,
     Representation,
@@ -22,9 +24,10 @@ from ._representation import (
     in_memory,
     is_finite,
     loadings_key,
+    obs_columns,
     read_coordinates,
 )
-from ._results import Results, StoredFit, training_rows
+from ._results import Results, StoredFit, find_prediction, training_rows
 from ._schema import check_key, layer_names, loadings_slot
 
 Expression: TypeAlias = NDArray[np.float32]  # (cells, genes)
@@ -110,8 +113,13 @@ class Genes:
             )
         return dense.astype(np.float32)
 
-    def predicted(self, measured: Expression | None, x: Coordinates, points: Coordinates) -> Expression:
-        """Return expression, (n, genes), of cells with ``measured`` expression that a map moves from x to points."""
+    def predicted(
+        self, measured: Expression | None, x: Coordinates, points: Coordinates, shift: Expression | None = None
+    ) -> Expression:
+        """Return expression, (n, genes), of cells with ``measured`` expression that a map moves from x to points.
+
+        ``shift`` is added to it, the :class:`Correction` of these cells.
+        """
         if self.decoder is not None:
             returned: Any = self.decoder(points.astype(np.float32))
             try:
@@ -134,6 +142,7 @@ class Genes:
             result = points.astype(np.float32)  # the dimensions are the genes
         else:
             result = measured + (points - x).astype(np.float32) @ self.loadings.T
+        result = result if shift is None else result + shift
         return np.maximum(result, 0, out=result) if self.clip else result
 
 
@@ -242,6 +251,88 @@ def _ridge(adata: AnnData, rep: Representation, layer: str | None, rows: Rows) -
     return np.asarray(coefficients, dtype=np.float32)
 
 
+def find_correction(
+    adata: AnnData,
+    fit: StoredFit,
+    slug: str,
+    genes: Genes,
+    correction: str | None,
+    *,
+    held_out: Rows | None = None,
+) -> Correction | None:
+    """Return the correction by residuals of seen groups; None if it is not wanted, or there are too few of them.
+
+    Residuals are those of training cells, without ``held_out`` ones unless all are. The response of a group that was
+    not seen is then multiplied with its reliability over the seen groups.
+    """
+    if correction not in CORRECTIONS:
+        raise ValueError(f"correction={correction!r} is unknown; choose one of {list(CORRECTIONS)}.")
+    group_key = fit.params.get("group_key")
+    if correction is None or genes.decoder is not None or fit.slots(slug).moved not in adata.obsm:
+        return None
+    obs = obs_columns(adata, fit.groupby, group_key)
+    if group_key is None or group_key not in obs:
+        return None
+    names, codes = codes_of_groups(obs, group_key, "group_key")
+    training = training_rows(adata, fit)
+    seen_before = np.empty(0, dtype=np.intp) if held_out is None else np.intersect1d(training, held_out)
+    training = training if len(seen_before) == len(training) else np.setdiff1d(training, seen_before)
+    training = training[codes[training] >= 0]
+
+    # Sums over blocks of cells: control cells and their moves, of training and of all cells, and treated ones.
+    n_dims, size = genes.rep.n_dims, (len(names), genes.adata.n_vars)
+    x, moves = np.zeros((2, 2, len(names), n_dims))
+    n_source, before, after = np.zeros((2, len(names))), np.zeros(size), np.zeros(size)
+    for _, rows, points, moved in find_prediction(adata, fit, slug).blocks(BLOCK_ROWS):
+        for k, of_kind in enumerate((codes[rows] >= 0, np.isin(rows, training))):
+            some = codes[rows[of_kind]]
+            np.add.at(x[k], some, points[of_kind])
+            np.add.at(moves[k], some, moved[of_kind].astype(np.float64) - points[of_kind])
+            n_source[k] += np.bincount(some, minlength=len(names))
+        before += _sums(genes, rows[of_kind], codes, len(names))
+    labelled = labelled_rows(obs, fit.groupby, fit.targets[slug])
+    treated = np.intersect1d(training, np.empty(0, dtype=np.intp) if labelled is None else labelled)
+    n_target = np.bincount(codes[treated], minlength=len(names))
+    n_seen = np.minimum(n_source[1], n_target)
+    seen = n_seen >= MIN_CELLS
+    if seen.sum() < MIN_GROUPS:
+        return None
+    for block in row_blocks(len(treated)):
+        after += _sums(genes, treated[block], codes, len(names))
+
+    # Of seen groups, all means are those of training cells.
+    kinds = np.where(seen, 1, 0), np.arange(len(names))
+    count = np.maximum(n_source[kinds], 1)[:, None]
+    features, moves = x[kinds] / count, moves[kinds] / count
+    predicted = moves if genes.loadings is None else moves @ genes.loadings.T.astype(np.float64)
+    changes = after[seen] / n_target[seen, None] - before[seen] / n_source[1, seen, None]
+    residuals = changes - predicted[seen]
+    n_cells = 2 / (1 / n_source[1, seen] + 1 / n_target[seen])
+    kriging = krige(features[seen], residuals, changes, n_cells, features)
+    corrections = kriging.weights @ residuals
+    factor = np.where(seen, 1.0, kriging.reliability)[:, None]
+    shifts = factor * (predicted + corrections) - predicted
+    shifts[n_source[0] == 0] = 0
+    return Correction(
+        codes,
+        np.vstack([shifts, np.zeros(shifts.shape[1])]).astype(np.float32),
+        np.pad(kriging.covariance, (0, 1)),
+        kriging.variance,
+        int(seen.sum()),
+    )
+
+
+def _sums(genes: Genes, rows: Rows, codes: Rows, n_groups: int) -> Numbers:
+    """Return the sum of the measured values of some cells over each group, (groups, genes); sparse values stay so."""
+    values = (
+        read_coordinates(genes.adata, genes.rep, rows)
+        if genes.loadings is None
+        else read_expression(genes.adata, genes.layer, rows)
+    )
+    member = csr_matrix((np.ones(len(rows)), (codes[rows], np.arange(len(rows)))), shape=(n_groups, len(rows)))
+    return np.asarray(dense_array(member @ values), dtype=np.float64)
+
+
 def has_genes(adata: AnnData, rep: Representation, *, layer: str | None, decoder: Decoder | None) -> bool:
     """Return whether there is a way to genes: loadings or a decoder with measured values, or dimensions are genes."""
     if decoder is None and columns_are_genes(adata, rep):
@@ -301,8 +392,13 @@ def read_expression(adata: AnnData, layer: str | None, rows: Rows) -> Any:
     return values
 
 
-def check_decoded(adata: AnnData, layer: str | None, decoded: str, results: Results) -> None:
-    """Raise a ValueError if measured values in ``layer`` (None is X) have another scale than the ``decoded`` layer."""
+def check_decoded(
+    adata: AnnData, layer: str | None, decoded: str, results: Results, shift_of: Callable[[Rows], Expression] | None
+) -> None:
+    """Raise a ValueError if measured values in ``layer`` (None is X) have another scale than the ``decoded`` layer.
+
+    ``shift_of`` returns the correction of cells, with or without which the layer may have been decoded.
+    """
     rep = results.rep
     if loadings_key(adata, rep.name) is None:
         return
@@ -319,17 +415,20 @@ def check_decoded(adata: AnnData, layer: str | None, decoded: str, results: Resu
     change = (points - results.x[cells]).astype(np.float64) @ loadings.T
     start, rounding = predicted - change, 1e-5 * max(1.0, float(np.abs(predicted).max()))
     is_known = (predicted != 0) & inside
+    starts = [start] if shift_of is None else [start, start - shift_of(rows)]
 
     def is_origin(other: str | None) -> bool:
         try:
             values = dense_array(read_expression(adata, other, rows))
         except ValueError:
             return False
-        return _share(np.abs(start - values)[is_known] < rounding) > 1 - _CHANCE
+        near = (_share(np.abs(before - values)[is_known] < rounding) for before in starts)
+        return max(near) > 1 - _CHANCE
 
     origin = [other for other in [None, *layer_names(adata)] if is_origin(other)]
     # If these values were deleted since, zeros show the formula: it alone returns exactly V (T(x) - x) where x was 0.
-    is_linear = bool(origin) or _share(np.abs(start)[is_known & (change != 0)] < rounding) > _CHANCE
+    zeros = (_share(np.abs(before)[is_known & (change != 0)] < rounding) for before in starts)
+    is_linear = bool(origin) or max(zeros) > _CHANCE
     if is_linear or _distance(predicted, loadings, points) <= _MAX_DISTANCE:
         _check_values(adata, rep, results.measured_rows, layer, loadings)
     if is_linear and layer not in origin:

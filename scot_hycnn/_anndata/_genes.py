@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,12 +21,14 @@ from ._decode_input import (
     Genes,
     check_decoded,
     columns_are_genes,
+    find_correction,
     find_genes,
     has_genes,
     in_representation,
     row_blocks,
 )
 from ._fit_input import TEST
+from ._group_residuals import Correction
 from ._input_warnings import look_like_counts
 from ._representation import dense_array, expression_of, find_layer
 from ._results import Results, StoredFit, read_fit, read_results
@@ -52,11 +55,13 @@ class Decoded:
 
     genes: Genes
     results: Results
+    correction: Correction | None
 
     def __getitem__(self, rows: Rows) -> Expression:
         places = np.searchsorted(self.results.source_rows, rows)
         measured = None if self.genes.loadings is None else self.genes.measured(rows)
-        return self.genes.predicted(measured, self.results.x[places], self.results.predicted[places])
+        shift = None if self.correction is None else self.correction.at(rows)
+        return self.genes.predicted(measured, self.results.x[places], self.results.predicted[places], shift)
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,7 @@ class Features:
     source: Values
     predicted: Values
     observed: Values
+    correction: Correction | None = None  # of the predicted means by residuals of seen groups
 
     def predicted_change(self) -> Numbers:
         """Return the predicted less the source mean of every feature."""
@@ -124,21 +130,24 @@ class Features:
             # x + V (T(x) - x) is linear: no cell has to be decoded.
             places = np.searchsorted(decoded.results.source_rows, self.predicted.rows)
             moved = decoded.results.predicted[places].astype(np.float64) - decoded.results.x[places]
-            return np.asarray(decoded.genes.loadings.astype(np.float64) @ moved.mean(axis=0))
+            shift = 0 if self.correction is None else self.correction.mean(self.predicted.rows)[0]
+            return np.asarray(decoded.genes.loadings.astype(np.float64) @ moved.mean(axis=0) + shift)
         return self.predicted.moments().mean - self.source.moments().mean
 
     def among(self, source: Rows, observed: Rows) -> Features:
         """Return the features of some cells, by their places among the source cells and among the observed ones."""
         kinds = (self.source, source), (self.predicted, source), (self.observed, observed)
         parts = (Values(values.matrix, values.rows[chosen]) for values, chosen in kinds)
-        return Features(self.names, self.in_representation, *parts)
+        source_values, predicted, observed_values = parts
+        return replace(self, source=source_values, predicted=predicted, observed=observed_values)
 
 
 def read_dimensions(results: Results) -> Features:
     """Return the dimensions of the representation as features."""
     kinds = (results.x, results.predicted, results.y)
     marks = np.ones(len(results.names), dtype=bool)
-    return Features(results.names, marks, *(Values(points, np.arange(len(points))) for points in kinds))
+    x, predicted, y = (Values(points, np.arange(len(points))) for points in kinds)
+    return Features(results.names, marks, x, predicted, y)
 
 
 def read_evaluated(adata: AnnData, key: str, target: str | None, groupby: str | None = None) -> tuple[Results, str]:
@@ -170,23 +179,41 @@ def held_out_rows(adata: AnnData, fit: StoredFit) -> Rows:
 
 
 def read_genes(
-    adata: AnnData, results: Results, key: str, layer: str | None, decoder: Decoder | None = None
+    adata: AnnData,
+    results: Results,
+    key: str,
+    layer: str | None,
+    decoder: Decoder | None = None,
+    *,
+    correction: str | None = "groups",
 ) -> Features:
     """Return genes as features: predicted ones from the layer of :func:`scot_hycnn.tl.decode`, or decoded on use."""
+    fit = read_fit(adata, key)
+    slug = fit.slug(results.target)
     if decoder is None and columns_are_genes(adata, results.rep):
-        return read_dimensions(results)
+        genes = find_genes(adata, fit, results.rep, results.measured_rows, layer=None, decoder=None)
+        found = find_correction(adata, fit, slug, genes, correction)
+        if found is None:
+            return read_dimensions(results)
+        found = replace(found, codes=found.codes[results.source_rows])
+        moved = replace(results, predicted=results.predicted + found.at(np.arange(len(results.x))))
+        return replace(read_dimensions(moved), correction=found)
     measured_layer = find_layer(adata, results.rep, layer)
     measured: Any = adata.X if measured_layer is None else adata.layers[measured_layer]
     if measured is None:
         raise ValueError(f"adata.X is empty; pass the layer that holds the values: {layer_names(adata)}.")
-    fit = read_fit(adata, key)
-    name = fit.slots(fit.slug(results.target)).layer
+    name = fit.slots(slug).layer
     predicted: Any
     if decoder is not None or name not in adata.layers:
         genes = find_genes(adata, fit, results.rep, results.measured_rows, layer=layer, decoder=decoder)
-        predicted = Decoded(genes, results)
+        found = find_correction(adata, fit, slug, genes, correction)
+        predicted = Decoded(genes, results, found)
     else:
-        predicted = adata.layers[name]
+        predicted, found = adata.layers[name], None
+        # The layer has the correction that it was decoded with.
+        with suppress(ValueError):
+            genes = find_genes(adata, fit, results.rep, results.measured_rows, layer=layer, decoder=None)
+            found = find_correction(adata, fit, slug, genes, correction)
         # Cells that were moved after decoding have NaN; the first gene shows this for all genes.
         n_without = int(np.isnan(dense_array(predicted[results.source_rows][:, [0]])).sum())
         if n_without:
@@ -195,11 +222,13 @@ def read_genes(
                 f"Run sh.tl.decode(adata, {key!r}) again."
             )
         # Predicted and measured values have to be on the same scale, or differences between them mean nothing.
-        check_decoded(adata, measured_layer, name, results)
+        check_decoded(adata, measured_layer, name, results, None if found is None else found.at)
     source_rows, target_rows = results.source_rows, results.target_rows
     kinds = (measured, source_rows), (predicted, source_rows), (measured, target_rows)
     marks = in_representation(adata, results.rep, decoder)
-    return Features([str(gene) for gene in adata.var_names], marks, *(Values(*kind) for kind in kinds))
+    names = [str(gene) for gene in adata.var_names]
+    before, after, observed = (Values(*kind) for kind in kinds)
+    return Features(names, marks, before, after, observed, found)
 
 
 def is_gene(adata: AnnData, name: object) -> bool:
@@ -373,6 +402,9 @@ def _changes(features: Features, group: str, strata: _Strata, base: float | None
         if usable.any():
             adjusted[usable] = false_discovery_control(p[usable])
         table[f"{kind}_score"], table[f"{kind}_pval_adj"] = score, adjusted
+    # Of a correction by residuals of seen groups, for all strata together: their errors are not independent.
+    rows = features.predicted.rows[np.concatenate([source for source, _ in strata])]
+    table["predicted_std"] = np.nan if features.correction is None else features.correction.mean(rows)[1]
     table["source_mean"], table["fraction"] = before, expressed.max(axis=0)
     table["in_representation"] = features.in_representation
     table["predicted"] = features.in_representation | (predicted != 0)

@@ -29,7 +29,7 @@ def growth_of_cells(adata: AnnData, fit: StoredFit, slug: str) -> NDArray[np.flo
     """Return the growth of each source cell of the fit, (n_obs,), NaN for other cells; a ValueError without it."""
     name = fit.slots(slug).growth
     if not has_growth(adata, fit, slug):
-        penalty = fit.models[slug]["validation"].get("unbalanced")
+        penalty = fit.models[slug]["validation"].get("unbalanced") if fit.models else None
         why = (
             "the fit was made without unbalanced: pass unbalanced=0.3 or unbalanced='auto' to sh.tl.hycnn_ot"
             if penalty is None
@@ -72,7 +72,7 @@ def transported_part(
     """
     from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415 - it takes half a second
 
-    penalty = fit.models[slug]["validation"].get("unbalanced")
+    penalty = fit.models[slug]["validation"].get("unbalanced") if fit.models else None
     if penalty is None or np.isinf(penalty):
         return cells, []
     label = fit.targets[slug]

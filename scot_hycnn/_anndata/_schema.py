@@ -65,6 +65,11 @@ def mark_slot(key: str) -> str:
     return f"{key}_in_representation"
 
 
+def mean_std_slot(layer: str) -> str:
+    """Return the column of obs with the standard deviation of the predicted mean of each cell's group."""
+    return f"{layer}_mean_std"
+
+
 def layer_names(adata: AnnData) -> list[str]:
     """Return the names of the layers, without None, which stands for X since anndata 0.13."""
     return [name for name in adata.layers if name is not None]

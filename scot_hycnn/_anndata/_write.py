@@ -22,7 +22,7 @@ from ._files import check_writable, import_zarr, written_whole
 from ._fit_input import FitInput, fingerprint_of_split
 from ._representation import Coordinates, in_memory, obs_columns, read_coordinates
 from ._results import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
-from ._schema import Slots, evaluation_slot, loadings_slot, mark_slot, unseen_slot
+from ._schema import Slots, evaluation_slot, loadings_slot, mark_slot, mean_std_slot, unseen_slot
 from ._transport_input import NewCells
 
 # Attribute of the AnnData ('obs', 'obsm' ...) to key to value.
@@ -183,7 +183,7 @@ def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:
     previous += [Slots.named(key, slug) for slug in unseen if previous]
     left = {
         "obsm": [name for slots in previous for name in slots.of_fit["obsm"]],
-        "obs": [name for slots in previous for name in slots.of_fit["obs"]],
+        "obs": [name for slots in previous for name in (*slots.of_fit["obs"], mean_std_slot(slots.layer))],
         "layers": [slots.layer for slots in previous],
         "varm": [loadings_slot(key)] if previous else [],
         "var": [mark_slot(key)] if previous else [],
@@ -294,7 +294,7 @@ def write_moved(
 ) -> str:
     """Write moved cells, by the suffix of their slots, into the slots of a fit; return what was added, for the log."""
     new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}, "uns": dict(uns or {})}
-    stale: dict[str, list[str]] = {"layers": []}
+    stale: dict[str, list[str]] = {"layers": [], "obs": []}
     for suffix, cells in moved.items():
         slots = Slots.named(key, suffix)
         for slot, values in cells.at(slots, range(adata.n_obs), fill).items():
@@ -302,6 +302,7 @@ def write_moved(
         # Genes in this layer were decoded from cells that are now replaced.
         if slots.layer in adata.layers and slots.moved in adata.obsm:
             stale["layers"].append(slots.layer)
+            stale["obs"].append(mean_std_slot(slots.layer))
     return commit(adata, new, stale=stale)
 
 

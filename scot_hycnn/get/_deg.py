@@ -18,6 +18,7 @@ def deg(
     groupby: str | None = None,
     layer: str | None = None,
     decoder: Decoder | None = None,
+    correction: str | None = "groups",
     min_fraction: float = 0.1,
 ) -> pd.DataFrame:
     r"""Return the observed and the predicted change of every gene, with scores and adjusted p values of both.
@@ -53,6 +54,9 @@ def deg(
         taken for a change of genes.
     layer, decoder
         Way from the representation to genes, as for :func:`scot_hycnn.tl.decode`, whose layer is used if it exists.
+    correction
+        Correct the predicted change of each group by the residuals of the groups that were seen, as for
+        :func:`scot_hycnn.tl.decode`; a layer of that function has the correction that it was decoded with.
     min_fraction
         Leave out genes that fewer source cells, and fewer observed cells, than this share express: whose value is not
         0, or of scaled values not the smallest one, which cells without transcripts have.
@@ -72,6 +76,9 @@ def deg(
     ``observed_score``, ``predicted_score``, ``observed_pval_adj``, ``predicted_pval_adj``
         Scores, and p values of Student's t with Satterthwaite's degrees of freedom, adjusted within the group by
         Benjamini and Hochberg. A prediction has none of a gene that does not vary.
+    ``predicted_std``
+        Standard deviation of the predicted change, from the residuals of the groups that were seen: how far the
+        response of a group like this one is expected to be from the prediction. NaN without ``correction``.
     ``source_mean``, ``fraction``
         Mean of the source cells, and the larger share of source or observed cells that express the gene.
     ``in_representation``, ``predicted``
@@ -111,7 +118,7 @@ def deg(
     if not 0 <= min_fraction <= 1:
         raise ValueError(f"min_fraction={min_fraction!r} must be a share of the cells, from 0 to 1.")
     results, called = read_evaluated(adata, key, target, groupby)
-    features = read_genes(adata, results, key, layer, decoder)
+    features = read_genes(adata, results, key, layer, decoder, correction=correction)
     base, said = base_of_logarithm(adata, features)
     table = deg_table(adata, key, results, features, groupby=groupby, min_fraction=min_fraction, base=base)
     n_outside = int((~features.in_representation).sum())

@@ -12,7 +12,7 @@ from scanpy import logging as logg
 from sklearn.neighbors import NearestNeighbors
 
 from scot_hycnn._anndata._conditions import check_columns_are_unique
-from scot_hycnn._anndata._decode_input import Decoder, find_genes, row_blocks
+from scot_hycnn._anndata._decode_input import Decoder, find_correction, find_genes, row_blocks
 from scot_hycnn._anndata._representation import in_memory
 from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results, training_rows
 
@@ -31,6 +31,7 @@ def predicted(
     layer: str | None = None,
     decoder: Decoder | None = None,
     clip: bool = False,
+    correction: str | None = "groups",
     noise: str | None = None,
     rng: int | np.random.Generator | None = 0,
     roles: Sequence[str] = ROLES,
@@ -55,6 +56,10 @@ def predicted(
         As for :func:`scot_hycnn.tl.decode`. With a decoder, ``layer`` has to hold measured values on its scale.
     clip
         Set negative predicted values to 0. This raises the mean of genes with many zeros.
+    correction
+        Correct the mean of each group by the residuals of the groups that were seen, as for
+        :func:`scot_hycnn.tl.decode`. Predicted cells with ``noise`` are not corrected: they keep the residual of a
+        treated cell.
     noise
         ``'residuals'`` replaces the deviation of every cell by that of a treated training cell near T(x), one of the
         five nearest, and its values are 0 where that cell's are: :math:`x_{match} + V (T(x) - z_{match})`. Negative
@@ -114,6 +119,7 @@ def predicted(
     # Measured values are checked against the coordinates before any gene is predicted from them.
     results, fit = read_results(adata, key, target), read_fit(adata, key)
     genes = find_genes(adata, fit, results.rep, results.measured_rows, layer=layer, decoder=decoder, clip=clip)
+    shifts = find_correction(adata, fit, fit.slug(results.target), genes, correction) if noise is None else None
     rows = {"source": results.source_rows, "predicted": results.source_rows, "observed": results.target_rows}
     points = {"source": results.x, "predicted": results.predicted, "observed": results.y}
     rows = {role: rows[role] for role in roles}
@@ -141,7 +147,8 @@ def predicted(
                 # Files are read forwards, each row once.
                 unique, places = np.unique(start_rows[block], return_inverse=True)
                 measured = None if genes.loadings is None else genes.measured(unique)[places]
-                part[block] = genes.predicted(measured, z[block], results.predicted[block])
+                shift = None if shifts is None else shifts.at(results.source_rows[block])
+                part[block] = genes.predicted(measured, z[block], results.predicted[block], shift)
                 if noise is not None and measured is not None:
                     part[block] = np.where(measured == 0, 0, np.maximum(part[block], 0))
             else:

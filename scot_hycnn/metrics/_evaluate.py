@@ -12,7 +12,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import Mask, listed
-from scot_hycnn._anndata._decode_input import Decoder, Genes, find_genes, has_genes, row_blocks
+from scot_hycnn._anndata._decode_input import Decoder, Genes, find_correction, find_genes, has_genes, row_blocks
 from scot_hycnn._anndata._evaluation_input import (
     EVALUATION_COLUMNS,
     MIN_CELLS,
@@ -27,6 +27,7 @@ from scot_hycnn._anndata._evaluation_input import (
     read_held_out,
     read_training,
 )
+from scot_hycnn._anndata._group_residuals import Correction
 from scot_hycnn._anndata._growth import transported_part
 from scot_hycnn._anndata._predictions import Predicted, Predictions, named_predictions, read_predictions
 from scot_hycnn._anndata._results import StoredFit, labelled_cells, read_fit
@@ -74,6 +75,7 @@ def evaluate(
     layer: str | None = None,
     decoder: Decoder | None = None,
     split_control: bool = False,
+    correction: str | None = "groups",
     n_bootstrap: int = 100,
     rng: int | np.random.Generator | None = 0,
 ) -> pd.DataFrame:
@@ -135,6 +137,9 @@ def evaluate(
         Compute ``pearson_delta`` from two halves of the source cells: the predicted change from the mean of one half,
         the observed change from the mean of the other (mean over 100 splits). Otherwise both changes share the noise of
         the source mean, which raises their correlation.
+    correction
+        Correct the means of genes that the fit predicts by the residuals of the groups that were seen, as for
+        :func:`scot_hycnn.tl.decode`; evaluated cells have no part in them. Baselines are not corrected.
     n_bootstrap
         Draws of the bootstrap over cells; 0 computes no intervals but those of the replicate, which needs none.
     rng
@@ -305,8 +310,13 @@ def evaluate(
     gammas: dict[str, dict[str, list[float]]] = {}
     for slug, held_out in cells.items():
         label = fit.targets[slug]
+        shifts = None
+        if genes is not None and fit.models:
+            shifts = find_correction(adata, fit, slug, genes, correction, held_out=measured)
         methods = _methods(adata, fit, slug, held_out, chosen, labels) | others
-        of_target, gammas[label], small = _rows_of_target(held_out, methods, labels, seed=seed, **scoring)
+        of_target, gammas[label], small = _rows_of_target(
+            held_out, methods, labels, seed=seed, shifts=shifts, **scoring
+        )
         rows += [(label, *row) for row in of_target]
         if small:
             notes.append(
@@ -407,6 +417,7 @@ def _scores(
     draws: Resampling,
     *,
     genes: Genes | None,
+    shifts: Correction | None,
     kept: KeptGroups | None,
     with_w2: bool,
     split_control: bool,
@@ -422,7 +433,7 @@ def _scores(
         if kept is not None:
             scores |= kept.scores(part.cells, part.target, draws)
         if genes is not None:
-            sums = _gene_sums(genes, some, methods, part, draws, split_control=split_control)
+            sums = _gene_sums(genes, some, methods, part, draws, shifts, split_control=split_control)
             scores |= gene_scores(*sums, genes.in_representation)
     return scores, gammas
 
@@ -505,6 +516,7 @@ def _gene_sums(
     methods: Mapping[str, Predicted],
     part: _Part,
     draws: Resampling,
+    shifts: Correction | None,
     *,
     split_control: bool,
 ) -> tuple[Sums, dict[str, Sums], Sums, Sums]:
@@ -524,11 +536,14 @@ def _gene_sums(
     for block in row_blocks(len(cells.x)):
         measured = genes.measured(cells.source_rows[block])
         add("source", counts[:, block], measured)
+        shift = None if shifts is None else shifts.at(cells.source_rows[block])
         for method in part.cells.keys() - part.others.keys():
             of, places = methods[method], of_source[block]
-            moved = (
-                genes.predicted(measured, cells.x[block], of.points[places]) if of.genes is None else of.genes(places)
-            )
+            if of.genes is None:
+                of_fit = shift if method == OURS else None
+                moved = genes.predicted(measured, cells.x[block], of.points[places], of_fit)
+            else:
+                moved = of.genes(places)
             add(method, of_methods[:, block], moved)
     for method in part.others:
         of, places = methods[method], np.flatnonzero(part.cells[method])

@@ -34,6 +34,7 @@ def evaluate(
     layer: str | None = None,
     decoder: Decoder | None = None,
     split_control: bool = False,
+    correction: str | None = "groups",
     n_bootstrap: int = 100,
     rng: int | np.random.Generator | None = 0,
     key_added: str | None = None,
@@ -70,7 +71,7 @@ def evaluate(
         Evaluate these cells only: a boolean array, or the name of a boolean column of ``obs``.
     split_key
         Column of ``obs`` whose ``'test'`` cells are evaluated; None takes the one that the fit was made with.
-    layer, decoder
+    layer, decoder, correction
         Way from the representation to genes, as for :func:`scot_hycnn.tl.decode`.
     split_control
         Compute the correlation of changes from two halves of the source cells, whose noise they do not share.
@@ -126,6 +127,7 @@ def evaluate(
             layer=layer,
             decoder=decoder,
             split_control=split_control,
+            correction=correction,
             n_bootstrap=n_bootstrap,
             rng=rng,
         )

@@ -1,0 +1,103 @@
+"""Residuals of seen groups: what a map misses in the means of groups, predicted for the groups that are like them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._conditions import Rows
+
+Expression = NDArray[np.float32]  # (cells, genes)
+Numbers = NDArray[np.float64]
+
+CORRECTIONS = ("groups", None)
+# With fewer groups, or fewer cells of either condition in a group, residuals are not used.
+MIN_GROUPS, MIN_CELLS = 4, 10
+
+
+class Kriging(NamedTuple):
+    """How residuals of K seen groups correct n groups."""
+
+    weights: Numbers  # (n, K)
+    covariance: Numbers  # of the errors, (n, n), in units of the variance of each gene
+    variance: Numbers  # of the residuals of each gene, (genes,)
+    reliability: float  # share of the mean response of seen groups that is not noise, from 0 to 1
+
+
+def krige(seen: Numbers, residuals: Numbers, changes: Numbers, n_cells: Numbers, groups: Numbers) -> Kriging:
+    r"""Return the weights of the residuals of seen groups in the correction of other groups (kriging).
+
+    .. math:: k(q, Q)\,(K + N)^{-1} R, \qquad k(q, q') = 1 + \frac{\langle q, q' \rangle}{\overline{|q|^2}}
+
+    Features q are control profiles less their mean over the seen groups, weighted by :math:`\sqrt{n_k}`, and N is
+    diagonal, the median of n over :math:`n_k`. The weights are 0 if residuals of different groups are less alike than
+    those of unrelated groups.
+
+    Parameters
+    ----------
+    seen, groups
+        Mean coordinates of the control cells of the seen groups, (K, d), and of those to correct, (n, d).
+    residuals, changes
+        Of the seen groups, (K, genes): treated less predicted mean, and treated less control mean.
+    n_cells
+        Effective numbers of cells of the seen groups, (K,): the harmonic mean of both conditions.
+    """
+    importance = np.sqrt(n_cells) / np.sqrt(n_cells).sum()
+    q, new = seen - importance @ seen, groups - importance @ seen
+    scale = max(float((q**2).sum(axis=1).mean()), np.finfo(float).tiny)
+    cross, prior = 1 + new @ q.T / scale, 1 + new @ new.T / scale
+    inverse = np.linalg.inv(1 + q @ q.T / scale + np.diag(np.median(n_cells) / n_cells))
+    weights = cross @ inverse
+    n_seen = len(seen)
+    variance = ((inverse @ residuals) * residuals).sum(axis=0) / n_seen
+
+    # Errors of leaving out one group are B R (Rasmussen & Williams 2006, eq. 5.12). Their size is compared with its
+    # expectation for residuals of unrelated groups, whose weighted mean is 0 because the map is fitted to all of them.
+    leave_out = inverse / np.diag(inverse)[:, None]
+    centred = residuals - importance @ residuals
+    projection = np.eye(n_seen) - importance
+    expected = ((leave_out @ projection) ** 2).sum(axis=0) @ (centred**2).sum(axis=1) * n_seen / (n_seen - 1)
+    # Measured: .95 to .98 of it on Kang, .68 to .96 on Bodenmiller, and 1.05 for donors whose responses are unrelated
+    # to their baselines, where the correction would raise the squared error by 29 %.
+    if ((leave_out @ centred) ** 2).sum() >= expected:
+        weights, covariance = np.zeros_like(weights), prior
+    else:
+        covariance = prior - weights @ cross.T
+
+    # Products of the changes of different groups have no noise in common: their mean is that of the squared response.
+    total = changes.sum(axis=0)
+    signal = ((total**2).sum() - (changes**2).sum()) / (n_seen * (n_seen - 1))
+    reliability = signal / max(float((total**2).sum()) / n_seen**2, np.finfo(float).tiny)
+    return Kriging(weights, covariance, variance, float(np.clip(reliability, 0, 1)))
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What is added to the predicted expression of the cells of each group, and how uncertain their mean is then.
+
+    The last group stands for cells without a group, and is not corrected.
+    """
+
+    codes: Rows  # group of each cell of the AnnData, (n_obs,); -1 for none
+    shifts: Expression  # (groups + 1, genes)
+    covariance: Numbers  # of the errors of the groups, (groups + 1, groups + 1)
+    variance: Numbers  # that it is to be multiplied with, (genes,)
+    n_seen: int  # groups with residuals
+
+    def at(self, rows: Rows) -> Expression:
+        """Return what is added to each of these cells, (n, genes)."""
+        return self.shifts[self.codes[rows]]
+
+    def mean(self, rows: Rows) -> tuple[Numbers, Numbers]:
+        """Return what is added to the mean of these cells, and the standard deviation of that mean, (genes,) each."""
+        shares = np.bincount(self.codes[rows] % len(self.shifts), minlength=len(self.shifts)) / len(rows)
+        std = np.sqrt(max(float(shares @ self.covariance @ shares), 0.0) * self.variance)
+        return shares @ self.shifts.astype(np.float64), std
+
+    def std(self, rows: Rows) -> NDArray[np.float32]:
+        """Return the standard deviation of the mean of each cell's group, the root mean square over genes, (n,)."""
+        of_groups = np.sqrt(np.maximum(np.diag(self.covariance), 0) * self.variance.mean())
+        return np.where(self.codes[rows] < 0, np.nan, of_groups[self.codes[rows]]).astype(np.float32)
