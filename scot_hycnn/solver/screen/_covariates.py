@@ -217,4 +217,5 @@ class Covariates:
     @staticmethod
     def _noisy(covariance: Array, rule: str, noise: float) -> Array:
         noise = 1e-6 if rule == INTERPOLATION else noise
-        return covariance + noise * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+        diagonal: Array = noise * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+        return covariance + diagonal

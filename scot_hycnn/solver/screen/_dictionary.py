@@ -30,7 +30,7 @@ REFINEMENTS = 3
 # Conditions and target cells of one step, all conditions together, and source cells of each source.
 BATCH_CONDITIONS, BATCH_CELLS, BATCH_SOURCE = 64, 768, 256
 # The highest learning rates of the networks (SOAP) and of the weights of conditions (Adam).
-LR, LR_WEIGHTS, DECAY = 0.04, 0.05, 1.0
+LR, LR_WEIGHTS, DECAY = 0.05, 0.15, 1.0
 BETAS, AVERAGING, WARM_UP = (0.8, 0.95), 0.98, 50
 
 
@@ -201,11 +201,11 @@ class _Checks:
         if is_sound and (not self._best or gain.mean() < self._best["gain"].mean()):
             self._best = state
         self._last = state
-        row = {
+        row: dict[str, float] = {
             "step": step,
             "seconds": time.perf_counter() - self._started,
             "loss": loss,
-            "J_minus_gaussian": gain.mean(),
+            "J_minus_gaussian": float(gain.mean()),
         }
         before = self.history or {name: np.empty(0) for name in row}
         self.history = {name: np.append(before[name], value) for name, value in row.items()}

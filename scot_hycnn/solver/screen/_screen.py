@@ -73,6 +73,8 @@ class Screen:
     >>> screen = solver.fit_screen(x, ys, covariates={"dose": doses}, potential="gaussian")
     >>> len(screen.maps), screen.choices[0]
     (3, 'gaussian')
+    >>> screen.displacements().shape
+    (3, 200, 2)
     >>> unseen, distance = screen.at({"dose": 5.0})
     >>> bool(np.abs(unseen.transport(x).mean(0) - np.log1p(5.0)).max() < 0.3), distance < 1
     (True, True)
