@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -35,7 +36,7 @@ def screen(
     key: str | None = None,
     *,
     groupby: str | None = None,
-    conditions: list[str] | None = None,
+    conditions: Sequence[str] | None = None,
     sort: str = "strength",
     n_rows: int = 60,
     title: str | None = None,
