@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -14,20 +15,28 @@ from numpy.typing import ArrayLike
 
 from scot_hycnn.potentials._combination import Combination
 from scot_hycnn.potentials._gaussian import Gaussian
+from scot_hycnn.potentials._potential import inverse_softplus
 from scot_hycnn.solver._fit import place_of, tasks_of
-from scot_hycnn.solver._options import Settings, TrainingOptions, check_options
+from scot_hycnn.solver._options import TrainingOptions, check_options
 from scot_hycnn.solver.data._coordinates import Coordinates
 from scot_hycnn.solver.data._task import Task
-from scot_hycnn.solver.data._training_data import Trained, TrainingData
+from scot_hycnn.solver.data._training_data import TrainingData
+from scot_hycnn.solver.model._blended import as_numpy
 from scot_hycnn.solver.model._families import NEAR_GAUSSIAN
 from scot_hycnn.solver.model._map import TransportMap
-from scot_hycnn.solver.selection._final_map import final_map
+from scot_hycnn.solver.runtime._checkpoint import CheckpointFolder
+from scot_hycnn.solver.runtime._device import in_threads, n_parts
+from scot_hycnn.solver.runtime._progress import progress_bar
 
+from ._choice import blended_weights, choose_blends, combined_map, own_maps
+from ._conditions import Conditions, first_coefficients
 from ._covariates import Array, Covariates
-from ._screen import GAUSSIAN, N_POINTS, Screen
+from ._dictionary import DECAY, LR, Dictionary, train_dictionary
+from ._screen import DICTIONARY, GAUSSIAN, N_POINTS, OWN, Screen
+from ._weights import Prior, fit_weights
 
 # Shared networks, and the width of their layers: 8 of 32 x 3 found 8 pathways, and take as long as 2 own ensembles.
-N_NETWORKS, HIDDEN = 8, (32, 32, 32)
+N_NETWORKS, HIDDEN, N_STEPS = 8, (32, 32, 32), 400
 OTHERS = ("covariates", "embedding", "model", "device", "rng", "progress", "checkpoint_dir", "client")
 
 
@@ -115,26 +124,87 @@ def fit_screen(
     check_options(training, OTHERS, rng=rng)
     if not len(ys):
         raise ValueError("ys is empty: give the cells of at least one condition.")
-    known = Covariates.read(covariates, embedding, len(ys))
-    started = time.perf_counter()
-    device, _ = place_of(device, client, checkpoint_dir)
-    options = {"device": device, "rng": rng, **training}
-    tasks = _tasks(x, ys, options)
-    clouds = [_prepared(task) for task in tasks]
-    if model is not None and model.network.n_dims != tasks[0].x.shape[1]:
-        raise ValueError(f"model has {model.network.n_dims} dimensions, and the cells {tasks[0].x.shape[1]}.")
+    known, started = Covariates.read(covariates, embedding, len(ys)), time.perf_counter()
+    device, folder = place_of(device, client, checkpoint_dir)
+    tasks = _tasks(x, ys, {"device": device, "rng": rng, **training})
+    n_dims, settings = tasks[0].x.shape[1], tasks[0].settings
+    if model is not None and model.network.n_dims != n_dims:
+        raise ValueError(f"model has {model.network.n_dims} dimensions, and the cells have {n_dims}.")
+    with in_threads(n_parts(device, len(tasks))) as in_parallel:
+        clouds: list[TrainingData] = in_parallel(_prepared, tasks)
+    keys = [id(task.x) for task in tasks]
 
+    # The shared networks: those of a model, trained on all conditions, or none.
     common, points = _common_coordinates(tasks, clouds, rng)
-    network = Combination(tasks[0].x.shape[1], HIDDEN, n_networks=N_NETWORKS, **NEAR_GAUSSIAN)
-    theta = network.network.init(N_NETWORKS, torch.Generator().manual_seed(rng))
-    maps = [_gaussian_map(task, cells) for task, cells in zip(tasks, clouds, strict=True)]
-    params = tasks[0].settings.report() | {"n_conditions": len(ys), "seconds": time.perf_counter() - started}
+    network = Combination(n_dims, tuple(training.get("hidden") or HIDDEN), n_networks=N_NETWORKS, **NEAR_GAUSSIAN)
+    if settings.potential == GAUSSIAN:
+        theta = network.network.init(N_NETWORKS, torch.Generator().manual_seed(rng))
+        trained = Dictionary(theta, first_coefficients(network, len(ys), "cpu"))
+        blends, gains, errors = np.zeros((3, len(ys)))
+    elif model is not None:
+        network, common = model.network, model.coordinates
+        trained = _with_networks_of(model, clouds, keys, device)
+        blends, gains, errors = np.full(len(ys), float(bool(model.weights[:, 1:].any()))), *np.zeros((2, len(ys)))
+    else:
+        cells = Conditions.split(common, clouds, keys, device)
+        options = {"rng": rng, "max_steps": training.get("max_steps") or N_STEPS}
+        options |= {"lr": training.get("lr") or LR, "decay": training.get("weight_decay", DECAY)}
+        with progress_bar([options["max_steps"]], show=progress) as update:
+            trained = train_dictionary(network, cells, progress=update, **options, **_checkpointing(folder, tasks))
+        blends, gains, errors = choose_blends(network, trained, cells[1])
+
+    # The map of each condition, and where they are better those of own networks.
+    make = partial(combined_map, network, trained, common)
+    with in_threads(n_parts(device, len(tasks))) as in_parallel:
+        shared: list[TransportMap] = in_parallel(
+            lambda k: make(clouds[k], k, blend=float(blends[k]), settings=tasks[k].settings), range(len(tasks))
+        )
+    own = {}
+    if settings.potential != GAUSSIAN and model is None:
+        own = own_maps(tasks, (gains / common.scale, errors / common.scale), folder)
+    blends = np.array([fitted.blend for fitted in shared])
+    params = settings.report() | {"n_conditions": len(ys), "seconds": time.perf_counter() - started}
     screen = Screen(
-        maps, {}, [GAUSSIAN] * len(ys), common, network, theta, points, params=params, device=device
-    )  # fmt: skip
-    if known is not None:
-        screen = replace(screen, covariates=known.chosen(screen.displacements().reshape(len(ys), -1)))
-    return screen
+        shared=shared,
+        own=own,
+        choices=[OWN if k in own else DICTIONARY if blends[k] else GAUSSIAN for k in range(len(ys))],
+        coordinates=common,
+        network=network,
+        theta=trained.theta.cpu(),
+        weights=blended_weights(network, trained.coefficients, blends),
+        points=points,
+        params=params,
+        history=trained.history,
+        device=device,
+    )
+    if known is None:
+        return screen
+    return replace(screen, covariates=known.chosen(screen.displacements().reshape(len(ys), -1)))
+
+
+def _with_networks_of(model: Screen, clouds: Sequence[TrainingData], keys: Sequence[Any], device: str) -> Dictionary:
+    """Fit the weights of new conditions to all of their cells, for the networks of a model."""
+    sources = [
+        (key, np.concatenate([one.invert_source(as_numpy(c.x)), c.x_validation_original]),
+         np.concatenate([one.invert_target(as_numpy(c.y)), c.y_validation_original]))
+        for key, c in zip(keys, clouds, strict=True) for one in [c.coordinates]
+    ]  # fmt: skip
+    cells = Conditions.of(model.coordinates, [c.all_cells for c in clouds], sources, device)
+    theta = model.theta.to(device)
+    s, v = fit_weights(model.network, theta, cells, Prior.of(model.weights[:, 0], model.weights[:, 1:]))
+    free = [inverse_softplus(part.clamp_min(1e-12)) for part in (v, s.unsqueeze(1))]
+    return Dictionary(theta, torch.cat([*free, s.new_zeros(len(s), model.network.n_dims)], 1))
+
+
+def _checkpointing(folder: CheckpointFolder | None, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Return where training of the shared networks continues, and what writes its state at each check."""
+    if folder is None:
+        return {}
+    path = folder.state_of(tasks).with_suffix(".screen")
+    return {
+        "saved": folder.read_state(path, tasks[0].settings.device),
+        "save": lambda state: folder.write_state(path, state),
+    }
 
 
 def _tasks(x: Any, ys: Sequence[Any], options: dict[str, Any]) -> list[Task]:
@@ -182,10 +252,3 @@ def _common_coordinates(
     scale = len(mean) / float(np.trace(root @ pooled.covariance_x @ root))
     centre = np.mean([cells.coordinates.mean_x for cells in clouds], axis=0)
     return Coordinates(centre, np.zeros(len(mean)), np.sqrt(scale) * root, scale), points
-
-
-def _gaussian_map(task: Task, cells: TrainingData) -> TransportMap:
-    settings: Settings = task.settings
-    network = Combination(task.x.shape[1], (1,), n_networks=1, **NEAR_GAUSSIAN)
-    theta = network.init(1, torch.Generator().manual_seed(0))
-    return final_map(network, Trained(theta, cells, keep_gaussian=True), cells, settings, 0.0)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scot_hycnn.potentials._combination import Combination
-from scot_hycnn.potentials._potential import unpack
 from scot_hycnn.solver.data._coordinates import Coordinates
 from scot_hycnn.solver.model._blended import Support
 from scot_hycnn.solver.model._map import Outcome, TransportMap
@@ -51,6 +50,8 @@ class Screen:
         The coordinates of the shared networks. Only ``mean_x``, ``matrix`` and ``scale`` are used.
     network, theta
         Architecture of a condition's potential, and the parameters of the shared networks, shape (R, P).
+    weights
+        s and v of each condition, shape (K, R + 1), in the coordinates of the networks; of a Gaussian map 1 and 0.
     points
         Some source cells of all conditions, shape (n, d), on which maps are compared.
     covariates
@@ -86,6 +87,7 @@ class Screen:
     coordinates: Coordinates
     network: Combination
     theta: Tensor
+    weights: Array
     points: Array
     covariates: Covariates | None = None
     params: dict[str, Any] = field(default_factory=dict)
@@ -150,39 +152,28 @@ class Screen:
         return np.stack([fitted.transport(self.points) - self.points for fitted in self.maps])
 
     @cached_property
-    def _tables(self) -> tuple[Array, Array, Array, Array]:
-        """Each condition's linear part and networks: s M, (K, d, d); T at the centre, (K, d); v, (K, R); M."""
-        d, n_networks = self.network.n_dims, self.network.n_networks
-        linear, at_centre, weights, gaussian = [], [], [], []
-        for fitted in self.shared:
-            own, of = fitted.coordinates, fitted.blend
-            matrix = own.matrix.T @ own.matrix / own.scale
-            s, shift, v = 1.0, np.zeros(d), np.zeros(n_networks)
-            if of:
-                names = unpack(fitted.theta[:, : self.network.n_own].double(), _own_shapes(self.network))
-                s = 1 - of + of * float(torch.nn.functional.softplus(names["s"]).squeeze())
-                v = of * torch.nn.functional.softplus(names["v"]).flatten().numpy() * self.coordinates.scale / own.scale
-                shift = of * names["w"].flatten().numpy() @ own.matrix / own.scale
-            linear.append(s * matrix)
-            at_centre.append(own.mean_y + shift + linear[-1] @ (self.coordinates.mean_x - own.mean_x))
-            weights.append(v)
-            gaussian.append(matrix)
-        return np.stack(linear), np.stack(at_centre), np.stack(weights), np.stack(gaussian)
+    def _tables(self) -> tuple[Array, Array, Array]:
+        """Each condition's Gaussian matrix M, (K, d, d); its linear part s M; and that of T at the centre, (K, d)."""
+        own = [fitted.coordinates for fitted in self.shared]
+        gaussian = np.stack([one.matrix.T @ one.matrix / one.scale for one in own])
+        linear = self.weights[:, :1, None] * gaussian
+        to_centre = self.coordinates.mean_x - np.stack([one.mean_x for one in own])
+        return gaussian, linear, np.stack([one.mean_y for one in own]) + np.einsum("kde,ke->kd", linear, to_centre)
 
     def _combined(self, weights: Array) -> TransportMap:
         """Return the map x + sum_k w_k (T_k(x) - x); parts that would not be convex are set to 0."""
-        linear, at_centre, of_networks, gaussian = self._tables
+        gaussian, linear, at_centre = self._tables
         centre, eye = self.coordinates.mean_x, np.eye(self.network.n_dims)
         unchanged = 1 - weights.sum()
         matrix, s = _positive(np.tensordot(weights, linear, 1) + unchanged * eye), 1.0
         balanced = _positive(np.tensordot(weights, gaussian, 1) + unchanged * eye)
-        v: Array = np.maximum(weights @ of_networks, 0.0)
+        v: Array = np.maximum(weights @ self.weights[:, 1:], 0.0)
         if v.any():
             s = min(float(np.trace(matrix) / np.trace(balanced)), 1.0)
         moved_centre = weights @ at_centre + unchanged * centre
         covariance = np.cov(self.points.T).reshape(eye.shape) + 1e-9 * eye
         own = Coordinates.from_affine(centre, moved_centre, matrix / s, covariance)
-        theta = condition_theta(self.network, self.theta, self.coordinates, own, s, v, np.zeros_like(centre))
+        theta = condition_theta(self.network, self.theta, (self.coordinates, own), s, v=v, w=np.zeros_like(centre))
         halves = (torch.tensor(own.source(half), dtype=torch.float32) for half in (self.points[::2], self.points[1::2]))
         return TransportMap(
             network=self.network,
@@ -206,7 +197,13 @@ class Screen:
         """
         n_own = self.network.n_own
         states: dict[str, Any] = {"coordinates": _plain(self.coordinates), "theta": self.theta.numpy()}
-        states |= {"points": self.points, "params": self.params, "history": self.history, "choices": self.choices}
+        states |= {
+            "weights": self.weights,
+            "points": self.points,
+            "params": self.params,
+            "history": self.history,
+            "choices": self.choices,
+        }
         states["network"] = _plain(self.network)
         for k, fitted in enumerate(self.shared):
             states[f"shared{k}"] = fitted.to_dict()
@@ -262,6 +259,7 @@ class Screen:
                 Coordinates(**states["coordinates"]),
                 network,
                 theta,
+                np.asarray(states["weights"]),
                 np.asarray(states["points"]),
                 None if covariates is None else Covariates(**covariates | {"options": tuple(covariates["options"])}),
                 dict(states["params"]),
@@ -273,12 +271,19 @@ class Screen:
 
 
 def condition_theta(
-    network: Combination, networks: Tensor, common: Coordinates, own: Coordinates, s: float, v: Array, w: Array
+    network: Combination,
+    networks: Tensor,
+    coordinates: tuple[Coordinates, Coordinates],
+    s: float,
+    *,
+    v: Array,
+    w: Array,
 ) -> Tensor:
     """Return the parameters of a condition's potential in its own coordinates, shape (1, P).
 
-    ``v`` are the weights in the coordinates that all conditions share.
+    The ``coordinates`` are those that all conditions share, in whose units ``v`` are, and those of the condition.
     """
+    common, own = coordinates
     # x~ = B_k (x - m_k) leads to the common coordinates by L = B B_k^-1 and t = B (m_k - m); the inner products, and
     # potentials with them, have the factors scale_k and scale.
     to_common = np.linalg.solve(own.matrix.T, common.matrix.T).T

@@ -64,7 +64,9 @@ def final_map(
     """
     started = time.perf_counter()
     falls_back = settings.balanced or settings.potential == GAUSSIAN
-    ensemble, blends, scores, chosen = _chosen(network, trained, cells, settings, ladder, blend, falls_back=falls_back)
+    ensemble, blends, scores, chosen = _chosen(
+        network, trained, cells, settings, ladder, blend=blend, falls_back=falls_back
+    )
     blend, score = blends[chosen], scores[chosen]
     # If the Gaussian map is kept, it is the one of all cells, validation cells included.
     coordinates = cells.all_cells if blend == 0 else trained.cells.coordinates
@@ -137,8 +139,8 @@ def _chosen(
     cells: TrainingData,
     settings: Settings,
     ladder: Ladder | None,
-    blend: float | None,
     *,
+    blend: float | None,
     falls_back: bool,
 ) -> tuple[Blended, Sequence[float], list[Score], int]:
     """Return the ensemble, the blends that were compared, their scores, and the number of the chosen one."""
