@@ -165,7 +165,7 @@ def test_a_screen_and_a_condition_that_was_not_measured(folder, run):
         assert code == 2
         assert wrong in err
     for figure in ("screen", "similarity"):
-        flags = ("--no-only-responding",) if figure == "similarity" else ()
+        flags = ("--shown", "all") if figure == "similarity" else ()
         code, _, err = run("plot", figure, folder / "fitted.h5ad", *flags, "-o", folder / f"{figure}.png")
         assert code == 0, err
     plt.close("all")

@@ -64,7 +64,7 @@ def test_some_conditions_sorted_by_name(adata):
 def test_the_heatmap_shows_the_table_in_clusters(adata):
     table = sh.get.similarity(adata)
     for values in ("cosine", "distance"):
-        ax = sh.pl.similarity(adata, values=values, only_responding=False, show=False)
+        ax = sh.pl.similarity(adata, values=values, shown="all", show=False)
         names = names_of(ax)
         np.testing.assert_array_equal(ax.images[0].get_array(), table[values].loc[names, names])
         assert [text.get_text() for text in ax.get_xticklabels()] == names
@@ -87,6 +87,7 @@ def test_the_heatmap_shows_the_table_in_clusters(adata):
         (lambda adata: sh.pl.screen(adata, n_rows=0), "n_rows"),
         (lambda adata: sh.pl.screen(adata, n_rows=5, ax=plt.figure().gca()), "n_rows=5"),
         (lambda adata: sh.pl.similarity(adata, values="angle"), "'angle'"),
+        (lambda adata: sh.pl.similarity(adata, shown="some"), "'some'"),
         (lambda adata: sh.pl.similarity(adata, "other"), "'other'"),
     ],
 )
@@ -98,7 +99,7 @@ def test_wrong_arguments(adata, draw, said):
 def test_a_heatmap_needs_two_conditions(adata):
     for model in adata.uns[KEY]["validation"].values():
         model["p_no_change"] = 0.9
-    with pytest.raises(ValueError, match="only_responding"):
+    with pytest.raises(ValueError, match="shown"):
         sh.pl.similarity(adata)
 
 
