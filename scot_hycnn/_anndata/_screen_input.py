@@ -33,8 +33,7 @@ from ._representation import (
     read_coordinates,
 )
 from ._results import StoredFit, group_column, labelled_cells, read_fit
-from ._schema import SCREEN, Slots, is_fit
-from ._transport_input import find_centres, moved_around
+from ._schema import SCREEN, is_fit
 
 
 @dataclass(frozen=True)
@@ -56,21 +55,13 @@ class ScreenCells:
         finite = is_finite(points)
         return rows[finite], points[finite].astype(np.float64)
 
-    def moved(self, slug: str, rows: Rows, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return source cells after the map to one target: as they are stored, else moved now; NaN where neither is."""
-        slots = Slots.named(self.fit.key, self.fit.suffix(slug))
-        if slots.moved in self.adata.obsm:
-            rep = Representation(slots.moved, self.rep.n_dims, "")
-            return read_coordinates(self.adata, rep, rows).astype(np.float64)
-        from scot_hycnn.solver import TransportMap  # noqa: PLC0415 - torch only where maps are stored alone
-
-        fitted = TransportMap.from_dict(self.fit.models[slug])
-        group_key = self.fit.params.get("group_key")
-        known = {"rows": rows, "source_rows": self.all_source_rows}
-        centres = find_centres(self.adata, self.rep, group_key, fitted.centres, **known)
-        around = None if centres is None else centres.at(rows)
-        moved = moved_around(fitted, x, around, fallback=bool(self.fit.params.get("fallback", False)))
-        return np.asarray(moved, dtype=np.float64)
+    def stored(self, slug: str, rows: Rows) -> NDArray[np.float64] | None:
+        """Return source cells after the map to one target, NaN where they were not moved; None without the slot."""
+        slot = self.fit.slots(slug).moved
+        if slot not in self.adata.obsm:
+            return None
+        moved = Representation(slot, self.rep.n_dims, "")
+        return read_coordinates(self.adata, moved, rows).astype(np.float64)
 
 
 def read_screen_cells(adata: AnnData, key: str | None, groupby: str | None) -> ScreenCells:

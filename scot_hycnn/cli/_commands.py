@@ -152,6 +152,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "pca": _changing_cells("pca", "Compute principal components of training cells, and write the cells with them."),
     "fit": _changing_cells("fit", "Fit transport maps and write the cells with the result."),
     "transport": _changing_cells("transport", "Move cells by a fitted map and write them."),
+    "screen": _changing_cells("screen", "Fit one model to all conditions of a screen and write the cells with it."),
     "decode": _changing_cells("decode", "Predict the expression of moved cells and write them with it."),
     "evaluate": evaluate,
     "deg": deg,

@@ -20,7 +20,14 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 # Flags that differ from the keyword argument.
-_FLAGS = {"source_key": "source", "target_key": "target", "rng": "seed", "names": "name", "metrics": "metric"}
+_FLAGS = {
+    "source_key": "source",
+    "target_key": "target",
+    "targets": "target",
+    "rng": "seed",
+    "names": "name",
+    "metrics": "metric",
+}
 # Types of options, by what they are called and what the values in a TOML file may be.
 _TYPES: dict[Any, tuple[str, set[type]]] = {
     bool: ("true or false", {bool}),
@@ -46,6 +53,7 @@ FUNCTIONS = {
     "split": ["pp.split"],
     "pca": ["pp.pca"],
     "fit": ["tl.hycnn_ot"],
+    "screen": ["tl.hycnn_screen"],
     "transport": ["tl.transport"],
     "decode": ["tl.decode"],
     "evaluate": ["tl.evaluate"],
@@ -181,6 +189,8 @@ def _option(name: str, annotation: ast.expr, default: Any, text: str) -> inspect
     python: Any = next((type_ for type_ in (bool, int, float, Path) if type_.__name__ in kinds), str)
     if of_list == ["Sequence[int]"]:
         python, info = str, typer.Option(*flags, help=text, parser=integers)
+    elif any(kind.startswith("Mapping[") for kind in kinds):
+        python, info = str, typer.Option(*flags, help=text, parser=values_by_name)
     elif of_list:
         python, info = list[str], typer.Option(*flags, help=f"{text.rstrip('.')}; repeat the flag for several.")
     elif python is bool:
@@ -200,6 +210,20 @@ def integers(text: str) -> list[int]:
         return [int(number) for number in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"{text!r} must be integers separated by commas, such as 48,48.") from None
+
+
+def values_by_name(text: str) -> dict[str, float | str]:
+    """Read values that are separated by commas, numbers where they are some, each after its name and '='."""
+    found: dict[str, float | str] = {}
+    for part in text.split(","):
+        name, is_given, value = (piece.strip() for piece in part.partition("="))
+        if not (name and is_given and value):
+            raise typer.BadParameter(f"{part!r} must be a name, '=' and a value, as in minutes=20,protein=SRC.")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def read_config(ctx: typer.Context, path: Path | None) -> Path | None:

@@ -10,7 +10,7 @@ from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._screen_input import read_screen_cells
 from scot_hycnn._warn import SIGNIFICANT
 
-from ._summary import adjusted, p_of_response
+from ._summary import adjusted, moved_cells, p_of_response
 
 
 def similarity(adata: AnnData, key: str | None = None, *, max_cells: int = 500) -> pd.DataFrame:
@@ -73,7 +73,7 @@ def similarity(adata: AnnData, key: str | None = None, *, max_cells: int = 500) 
     check_counts(2, max_cells=max_cells)
     cells = read_screen_cells(adata, key, None)
     rows, x = cells.read(cells.source_rows[:max_cells])
-    moves = np.stack([(cells.moved(slug, rows, x) - x).astype(np.float32) for slug in cells.fit.targets])
+    moves = np.stack([(moved_cells(cells, slug, rows, x) - x).astype(np.float32) for slug in cells.fit.targets])
     moves = moves[:, np.isfinite(moves).all(axis=(0, 2))]
     if not moves.shape[1]:
         raise ValueError(f"No source cell was moved by all maps; run sh.tl.transport(adata, {cells.fit.key!r}) again.")

@@ -15,6 +15,7 @@ from scipy.stats import false_discovery_control
 from scot_hycnn._anndata._conditions import Rows
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._screen_input import ScreenCells, read_screen_cells
+from scot_hycnn._anndata._transport_input import find_centres, moved_around
 from scot_hycnn._warn import SIGNIFICANT
 from scot_hycnn.metrics._pairwise import mean_between, mean_within
 
@@ -118,7 +119,7 @@ def summary(
         parts = {EVERYONE: target_rows}
         if cells.groups is not None:
             parts |= {name: target_rows[cells.groups.codes[target_rows] == code] for code, name in names.items()}
-        moved = cells.moved(slug, moved_rows, moved_x)
+        moved = moved_cells(cells, slug, moved_rows, moved_x)
         measured, replicates = {}, {}
         for name, of_target in parts.items():
             of_source = moved[np.searchsorted(moved_rows, sources[name].rows)]
@@ -186,6 +187,21 @@ def _measure(
     # More source cells for each observed one would hardly make the test sharper, and slower.
     measured["p_value"] = NoChange.test(source.x[: _N_COMPARED * m], y, None, rng).p_value
     return measured, replicates
+
+
+def moved_cells(cells: ScreenCells, slug: str, rows: Rows, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return source cells after the map to one target: as they are stored, else moved now."""
+    stored = cells.stored(slug, rows)
+    if stored is not None:
+        return stored
+    from scot_hycnn.solver.model._map import TransportMap  # noqa: PLC0415 - torch only where maps are stored alone
+
+    fit, fitted = cells.fit, TransportMap.from_dict(cells.fit.models[slug])
+    known = {"rows": rows, "source_rows": cells.all_source_rows}
+    centres = find_centres(cells.adata, cells.rep, fit.params.get("group_key"), fitted.centres, **known)
+    around = None if centres is None else centres.at(rows)
+    moved = moved_around(fitted, x, around, fallback=bool(fit.params.get("fallback", False)))
+    return np.asarray(moved, dtype=np.float64)
 
 
 def p_of_response(cells: ScreenCells, slug: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -18,8 +19,7 @@ from scipy.spatial.distance import pdist
 
 from scot_hycnn._anndata._conditions import as_labels, listed, matching
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn.get import summary
-from scot_hycnn.get._summary import AS_REPLICATE, EVERYONE, NO_RESPONSE, TOO_FEW
+from scot_hycnn.get._summary import AS_REPLICATE, EVERYONE, NO_RESPONSE, TOO_FEW, summary
 
 from ._figure import PLAIN, check_number, check_one_panel, entitle, figure_of, grid, legend, show_or_return
 
@@ -35,7 +35,7 @@ def screen(
     key: str | None = None,
     *,
     groupby: str | None = None,
-    conditions: list[str] | None = None,
+    conditions: Sequence[str] | None = None,
     sort: str = "strength",
     n_rows: int = 60,
     title: str | None = None,

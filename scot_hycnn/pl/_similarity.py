@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.spatial.distance import squareform
 
-from scot_hycnn import get
+from scot_hycnn.get._similarity import similarity as table_of_similarity
 
 from ._figure import PLAIN, check_number, entitle, figure_of, show_or_return
 from ._screen import in_clusters
 
-VALUES = ("cosine", "distance")
+VALUES, SHOWN = ("cosine", "distance"), ("responding", "all")
 _MAX_CONDITIONS = 300
 # Names of more conditions would lie over each other at a size that can be read.
 _MAX_NAMES = 80
@@ -27,7 +27,7 @@ def similarity(
     key: str | None = None,
     *,
     values: str = "cosine",
-    only_responding: bool = True,
+    shown: str = "responding",
     title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -44,8 +44,9 @@ def similarity(
     values
         ``'cosine'`` of mean displacements: which conditions move cells in the same direction; or ``'distance'`` of
         maps: which ones do the same to every cell. The clustering (average linkage) uses the same values.
-    only_responding
-        Leave out conditions without a response, whose cosines are those of noise; the title says how many these are.
+    shown
+        ``'responding'`` leaves out conditions without a response, whose cosines are those of noise, and the title says
+        how many these are; ``'all'`` draws all conditions.
     title
         First line of the title.
     ax, show, return_fig
@@ -58,7 +59,8 @@ def similarity(
     Raises
     ------
     ValueError
-        If there is no such fit, ``values`` is unknown, there are more than 300 conditions, or fewer than two to draw.
+        If there is no such fit, ``values`` or ``shown`` is unknown, or these are more than 300 conditions, or fewer
+        than two.
 
     Examples
     --------
@@ -69,14 +71,16 @@ def similarity(
     """
     if values not in VALUES:
         raise ValueError(f"values={values!r} is unknown; choose one of {list(VALUES)}.")
-    table = get.similarity(adata, key)
+    if shown not in SHOWN:
+        raise ValueError(f"shown={shown!r} is unknown; choose one of {list(SHOWN)}.")
+    table = table_of_similarity(adata, key)
     seen = table["response"]["seen"]
-    names = sorted(seen.index[seen] if only_responding else seen.index)
+    names = sorted(seen.index[seen] if shown == "responding" else seen.index)
     check_number(len(names), "the number of conditions", _MAX_CONDITIONS)
     if len(names) < 2:
         raise ValueError(
             f"{len(names)} of {len(seen)} conditions show a response, and a heatmap needs two; "
-            "only_responding=False draws all."
+            "shown='all' draws all of them."
         )
     matrix = table[values].loc[names, names].to_numpy()
     # Of a map that moves nothing the cosine is not defined: it is like no other.
@@ -105,6 +109,6 @@ def similarity(
     bar.set_label("cosine of mean displacements" if values == "cosine" else "RMS distance of maps", fontsize="x-small")
     bar.ax.tick_params(labelsize="x-small")
     n_quiet = int((~seen).sum())
-    quiet = f"{n_quiet} without a response {'are' if n_quiet != 1 else 'is'} left out" if only_responding else ""
+    quiet = f"{n_quiet} without a response {'are' if n_quiet != 1 else 'is'} left out" if shown == "responding" else ""
     entitle(ax, *filter(None, (title or f"{n} conditions", quiet if n_quiet else "")))
     return show_or_return(ax, show=show, return_fig=return_fig)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from scot_hycnn._anndata._files import read_uns
 from scot_hycnn._anndata._fit_input import read_fit_input
 from scot_hycnn._anndata._schema import SCREEN, SHARED_THETA, is_fit
 from scot_hycnn._anndata._screen_input import other_conditions, read_covariates, read_embedding, stored_screen
-from scot_hycnn._anndata._write import announce_replaced, claim, write_fit
+from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
 from scot_hycnn.solver import Screen, Settings, TrainingOptions, fit_screen
 from scot_hycnn.solver._fit import place_of
 from scot_hycnn.solver._options import check_options
@@ -210,53 +211,44 @@ def hycnn_screen(
         skip_small=skip_small,
     )
     rows = {target.label: target.rows for target in cells.targets}
-    covariates, embedding = read_covariates(adata, covariate_keys, rows), read_embedding(adata, embedding_key, [*rows])
-    options |= {"device": device, "rng": seed}
-    Settings.for_cells(1, 1, cells.rep.n_dims, **options)
+    known: dict[str, Any] = {"covariates": read_covariates(adata, covariate_keys, rows) or None, "model": fitted}
+    known["embedding"] = read_embedding(adata, embedding_key, [*rows])
+    Settings.for_cells(1, 1, cells.rep.n_dims, device=device, rng=seed, **options)
     start = _announce(cells, device if client is None else "the workers of a cluster")
     announce_replaced(adata, cells, key=key, predict=predict, inverse=False, weights=False)
 
     # Fit, and move the cells.
     with threads_of_scanpy():
-        screen = fit_screen(
-            cells.source.training,
-            [target.training for target in cells.targets],
-            covariates=covariates or None,
-            embedding=embedding,
-            model=fitted,
-            progress=progress,
-            client=client,
-            checkpoint_dir=checkpoint_dir,
-            **options,
-        )
+        options |= {"device": device, "rng": seed, "progress": progress, "client": client}
+        ys = [target.training for target in cells.targets]
+        screen = fit_screen(cells.source.training, ys, **known, **options, checkpoint_dir=checkpoint_dir)
         fits = [
             _move(adata, cells, one, target, predict=predict, inverse=False, fallback=fallback)
             for one, target in zip(screen.maps, cells.targets, strict=True)
         ]
-    # The networks that maps share are stored once; read_fit joins them to the parameters of each map.
-    shared_theta = screen.theta.cpu().numpy().reshape(1, -1)
-    stored = []
-    for fit in fits:
-        own, of_networks = np.split(fit.state["theta"], [-shared_theta.shape[1]], axis=1)
-        shares = np.array_equal(of_networks, shared_theta)
-        state = {**fit.state, "theta": own, SHARED_THETA: True} if shares else fit.state
-        stored.append(replace(fit, state=state))
-    slugs = [target.slug for target in cells.targets]
-    entries = {
-        SCREEN: screen.to_dict(),
-        SHARED_THETA: shared_theta,
-        "choices": dict(zip(slugs, screen.choices, strict=True)),
-    }
+    stored, entries = _as_stored(screen, fits, [target.slug for target in cells.targets])
     params = {"fallback": fallback, "covariate_keys": np.array(covariate_keys, dtype=np.str_)}
 
     # Write everything at once, and then log and warn of the outcomes: a warning may be an error.
     added = write_fit(adata, cells, stored, key=key, fill=fill, entries=entries, **params)
     with _shown_by_default():
-        counts = pd.Series(screen.choices).value_counts(sort=False).to_dict()
-        chosen = ", ".join(f"{n} {choice}" for choice, n in sorted(counts.items()))
+        chosen = ", ".join(f"{n} {choice}" for choice, n in sorted(Counter(screen.choices).items()))
         logg.info(f"    finished: {summary_of(screen.maps)}; maps are {chosen}", time=start, deep=added)
     _report_outcomes(adata, cells, screen.maps, fits)
     return adata if copy else None
+
+
+def _as_stored(screen: Screen, fits: Sequence[Fitted], slugs: Sequence[str]) -> tuple[list[Fitted], dict[str, Any]]:
+    """Return fits without the networks that they share, and what is stored of the screen beside them."""
+    # These networks are stored once; read_fit joins them to the parameters of each map.
+    shared_theta, stored = screen.theta.cpu().numpy().reshape(1, -1), []
+    for fit in fits:
+        own, of_networks = np.split(fit.state["theta"], [-shared_theta.shape[1]], axis=1)
+        shares = np.array_equal(of_networks, shared_theta)
+        state = {**fit.state, "theta": own, SHARED_THETA: True} if shares else fit.state
+        stored.append(replace(fit, state=state))
+    choices = dict(zip(slugs, screen.choices, strict=True))
+    return stored, {SCREEN: screen.to_dict(), SHARED_THETA: shared_theta, "choices": choices}
 
 
 def _screen_of(model: ScreenModel, key: str) -> Screen:

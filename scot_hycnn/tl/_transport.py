@@ -143,23 +143,17 @@ def transport(
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"direction={direction!r} is unknown; choose one of {list(DIRECTIONS)}.")
-    if direction == "inverse" and t != 1:
-        raise ValueError(f"t={t} goes with direction='forward' only; leave it out.")
+    if direction == "inverse" and (t != 1 or covariates is not None):
+        raise ValueError(f"t={t} and covariates={covariates} go with direction='forward' only; leave them out.")
     if direction == "inverse" and fallback:
         raise ValueError("fallback=True goes with direction='forward' only; leave it out.")
-    if covariates is not None and (target is not None or direction == "inverse"):
-        raise ValueError("covariates= name a condition without cells: leave target out, and move cells forward.")
     if isinstance(key, AnnData):
         raise TypeError("The second argument, key, is an AnnData; pass it as model=.")
     # A store is checked before any cell is moved.
     path = check_output(output, copy=copy)
     adata = claim(adata, copy=copy, writes=path is None)
 
-    unseen: dict[str, dict[str, Any]] = {}
-    if covariates is None:
-        fit, maps = _find_maps(adata, model, key, target)
-    else:
-        fit, maps, unseen = _find_unseen(adata, model, key, covariates)
+    fit, maps, unseen = _find_maps(adata, model, key, target, covariates)
     suffixes = {slug: slug if fit is None or slug in unseen else fit.suffix(slug) for slug in maps}
     # get and pl read the slots of a full prediction, so cells that moved part of the way need others.
     if t != 1 and key_added is None and output is None:
@@ -172,21 +166,17 @@ def transport(
     labels: dict[str, str | None] = dict.fromkeys(maps)
     if fit is not None:
         labels = {slug: fit.source if direction == "forward" else fit.targets[slug] for slug in maps}
+    options: dict[str, Any] = {
+        "use_rep": use_rep,
+        "mask_obs": mask_obs,
+        "same_file": model is None,
+        "key": key_added,
+        "fill": fill,
+    }
     cells: dict[str | None, NewCells] = {}
     for slug, label in labels.items():
         if label not in cells:
-            cells[label] = find_new_cells(
-                adata,
-                fit,
-                label,
-                n_dims=maps[slug].n_dims,
-                use_rep=use_rep,
-                mask_obs=mask_obs,
-                same_file=model is None,
-                key=key_added,
-                fill=fill,
-            )
-
+            cells[label] = find_new_cells(adata, fit, label, n_dims=maps[slug].n_dims, **options)
     centres = {slug: _centres_of(fit, maps[slug], cells[labels[slug]], group_key) for slug in maps}
 
     start, moved = datetime.now(tz=UTC), dict[str, Moved]()
@@ -204,40 +194,45 @@ def transport(
             for span, block in some.blocks():
                 part = _move(block, transport_map, centres[slug], direction, t=t, fallback=fallback)
                 store.append(**part.at(Slots.named(key_added, suffix), span, fill))
-    uns = {unseen_slot(key_added, slug): entry for slug, entry in unseen.items()}
-    added = f"written to {str(path)!r}"
     if path is None:
+        uns = {unseen_slot(key_added, slug): entry for slug, entry in unseen.items()}
         added = write_moved(adata, moved, key=key_added, fill=fill, uns=uns)
+    else:
+        added = f"written to {str(path)!r}"
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
 
 
 def _find_maps(
-    adata: AnnData, model: Model | None, key: str, target: str | None
-) -> tuple[StoredFit | None, dict[str, TransportMap]]:
-    """Return the fit that the maps come from, None for a map of arrays, and the maps by slug."""
+    adata: AnnData, model: Model | None, key: str, target: str | None, covariates: Mapping[str, Any] | None
+) -> tuple[StoredFit | None, dict[str, TransportMap], dict[str, dict[str, Any]]]:
+    """Return the fit that the maps come from, None for a map of arrays, the maps by slug, and what is unseen of them.
+
+    The latter is what is written about a condition that was not measured, by its slug.
+    """
     if isinstance(model, (str, Path)):
         path = Path(model)
         model = read_uns(path) if path.suffix in SUFFIXES else TransportMap.load(path)
+    if covariates is not None:
+        return _find_unseen(adata if model is None else model, key, target, covariates)
     if isinstance(model, TransportMap):
         if target is not None:
             raise ValueError(f"target={target!r} chooses among the maps of an AnnData; model is a single map.")
-        return fit_of_origin(model.origin, key) if model.origin else None, {"": model}
+        return fit_of_origin(model.origin, key) if model.origin else None, {"": model}, {}
     if model is not None and not isinstance(model, AnnData):
         raise TypeError(
             f"model is of type {type(model).__name__}; it takes a TransportMap, an AnnData that holds a fit, or a path."
         )
     fit = read_fit(adata if model is None else model, key)
-    return fit, {slug: TransportMap.from_dict(fit.models[slug]) for slug in fit.slugs(target)}
+    return fit, {slug: TransportMap.from_dict(fit.models[slug]) for slug in fit.slugs(target)}, {}
 
 
 def _find_unseen(
-    adata: AnnData, model: Model | None, key: str, covariates: Mapping[str, Any]
+    holder: object, key: str, target: str | None, covariates: Mapping[str, Any]
 ) -> tuple[StoredFit, dict[str, TransportMap], dict[str, dict[str, Any]]]:
     """Return the fit of a screen, its map for a condition that it has not seen, and what is written about this."""
-    if isinstance(model, (str, Path)) and Path(model).suffix in SUFFIXES:
-        model = read_uns(Path(model))
-    holder = adata if model is None else model
+    if target is not None:
+        raise ValueError(f"covariates= name a condition without cells, and target={target!r} one with cells; pass one.")
     if not isinstance(holder, AnnData):
         raise TypeError("covariates= need a screen: model takes an AnnData that holds one, or a path to it.")
     fit = read_fit(holder, key)

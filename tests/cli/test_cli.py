@@ -144,6 +144,33 @@ def test_several_targets(folder, run):
     assert {"X_hycnn_ot_IFN-beta", "X_hycnn_ot_a_b"} <= set(read(folder / "out.h5ad").obsm)
 
 
+def test_a_screen_and_a_condition_that_was_not_measured(folder, run):
+    adata = sh.datasets.screen_planted(6, 20)
+    adata.write_h5ad(folder / "screen.h5ad")
+    keys = ("--covariate-keys", "dose", "--covariate-keys", "hours")
+    options = ("--source", "control", "--groupby", "condition", *keys, "--n-pcs", "5", "--potential", "gaussian")
+    code, _, err = run("screen", folder / "screen.h5ad", *options, "-o", folder / "fitted.h5ad")
+    assert code == 0, err
+    same = {"groupby": "condition", "covariate_keys": ["dose", "hours"], "n_pcs": 5, "potential": "gaussian"}
+    sh.tl.hycnn_screen(adata, "control", **same)
+    unseen = ("--key", "hycnn_screen", "--covariates", "dose=3, hours=24")
+    code, _, err = run("transport", folder / "fitted.h5ad", *unseen, "-o", folder / "out.h5ad")
+    assert code == 0, err
+    sh.tl.transport(adata, "hycnn_screen", covariates={"dose": 3, "hours": 24})
+    out = read(folder / "out.h5ad")
+    for slot in ("X_hycnn_screen_drug_A_1_uM_6_h", "X_hycnn_screen_dose_3_hours_24"):
+        np.testing.assert_allclose(out.obsm[slot], adata.obsm[slot], atol=1e-5)
+    for wrong in ("dose", "dose=", "=3"):
+        code, _, err = run("transport", folder / "fitted.h5ad", *unseen[:3], wrong, "-o", folder / "no.h5ad")
+        assert code == 2
+        assert wrong in err
+    for figure in ("screen", "similarity"):
+        flags = ("--shown", "all") if figure == "similarity" else ()
+        code, _, err = run("plot", figure, folder / "fitted.h5ad", *flags, "-o", folder / f"{figure}.png")
+        assert code == 0, err
+    plt.close("all")
+
+
 def test_info(fitted, run):
     code, out, err = run("info", fitted, "--json")
     assert (code, err) == (0, "")

@@ -102,7 +102,7 @@ def test_five_in_a_hundred_replicates_are_above_the_replicate(adata):
 def test_a_wrong_map_is_not_called_good(adata):
     x = adata.obsm["X_pca"]
     adata.obsm["X_hycnn_ot_all"] = x - [4, 0, 0]
-    adata.obsm["X_hycnn_ot_same"] = x + [1, 0, 0]
+    adata.obsm["X_hycnn_ot_same"] = x + np.array([1, 0, 0])
     verdicts = everyone(sh.get.summary(adata))["verdict"]
     assert verdicts["all"] == "not predicted"
     assert verdicts["same"] == "partly predicted"

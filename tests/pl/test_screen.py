@@ -1,0 +1,108 @@
+"""Figures of a screen: a dot for each condition and group, and a heatmap of conditions."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import scot_hycnn as sh
+
+KEY = "hycnn_screen"
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    adata = sh.datasets.screen_planted(18, 100)
+    sh.tl.hycnn_screen(adata, "control", groupby="condition", n_pcs=8, potential="gaussian", predict=False)
+    return adata
+
+
+@pytest.fixture
+def adata(fitted):
+    yield fitted.copy()
+    plt.close("all")
+
+
+def names_of(ax):
+    return [text.get_text() for text in ax.get_yticklabels()]
+
+
+def test_each_condition_is_one_row_and_the_strongest_comes_first(adata):
+    table = sh.get.summary(adata).set_index("condition")
+    (ax,) = sh.pl.screen(adata, show=False)
+    assert sorted(names_of(ax)) == sorted(table.index)
+    assert names_of(ax)[0] == table["no_change"].idxmax()
+    quiet, seen = ax.collections[:2]
+    assert len(seen.get_offsets()) == (table["verdict"] != "no response").sum()
+    assert len(quiet.get_offsets()) == (table["verdict"] == "no response").sum()
+    sizes = table.loc[[names_of(ax)[int(y)] for _, y in seen.get_offsets()], "no_change"]
+    assert np.argsort(seen.get_sizes()).tolist() == np.argsort(sizes.to_numpy()).tolist()
+    black = seen.get_edgecolors()[:, 3] > 0
+    as_replicate = table.loc[sizes.index, "verdict"] == "predicted as well as a replicate"
+    assert black.tolist() == as_replicate.tolist()
+
+
+def test_groups_are_columns_and_more_rows_are_panels(adata):
+    axes = sh.pl.screen(adata, groupby="cell_type", n_rows=7, sort="cluster", show=False)
+    assert [len(names_of(ax)) for ax in axes] == [7, 7, 4]
+    columns = [text.get_text() for text in axes[0].get_xticklabels()]
+    assert columns[0] == "all"
+    assert set(columns[1:]) <= set(adata.obs["cell_type"])
+    assert len({name for ax in axes for name in names_of(ax)}) == 18
+
+
+def test_some_conditions_sorted_by_name(adata):
+    chosen = ["drug B, 10 uM, 24 h", "drug A, 10 uM, 24 h"]
+    _, ax = plt.subplots()
+    drawn = sh.pl.screen(adata, conditions=chosen, sort="name", ax=ax, title="two of them", show=False)
+    assert drawn is ax
+    assert names_of(ax) == chosen[::-1]
+    assert "two of them" in ax.get_title()
+
+
+def test_the_heatmap_shows_the_table_in_clusters(adata):
+    table = sh.get.similarity(adata)
+    for values in ("cosine", "distance"):
+        ax = sh.pl.similarity(adata, values=values, shown="all", show=False)
+        names = names_of(ax)
+        np.testing.assert_array_equal(ax.images[0].get_array(), table[values].loc[names, names])
+        assert [text.get_text() for text in ax.get_xticklabels()] == names
+    # Two drugs that act alike are neighbours.
+    ax = sh.pl.similarity(adata, show=False)
+    names = names_of(ax)
+    seen = table["response"]["seen"]
+    assert set(names) == set(seen.index[seen.astype(bool)])
+    a, b = (names.index(f"drug {drug}, 10 uM, 24 h") for drug in "AB")
+    c = names.index("drug C, 10 uM, 24 h")
+    assert abs(a - b) < max(abs(a - c), abs(b - c))
+    assert f"{18 - len(names)} without a response" in ax.get_title()
+
+
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (lambda adata: sh.pl.screen(adata, sort="size"), "'size'"),
+        (lambda adata: sh.pl.screen(adata, conditions=["drug Z"]), "drug Z"),
+        (lambda adata: sh.pl.screen(adata, n_rows=0), "n_rows"),
+        (lambda adata: sh.pl.screen(adata, n_rows=5, ax=plt.figure().gca()), "n_rows=5"),
+        (lambda adata: sh.pl.similarity(adata, values="angle"), "'angle'"),
+        (lambda adata: sh.pl.similarity(adata, shown="some"), "'some'"),
+        (lambda adata: sh.pl.similarity(adata, "other"), "'other'"),
+    ],
+)
+def test_wrong_arguments(adata, draw, said):
+    with pytest.raises(ValueError, match=said):
+        draw(adata)
+
+
+def test_a_heatmap_needs_two_conditions(adata):
+    for model in adata.uns[KEY]["validation"].values():
+        model["p_no_change"] = 0.9
+    with pytest.raises(ValueError, match="shown"):
+        sh.pl.similarity(adata)
+
+
+def test_a_figure_is_returned(adata):
+    assert isinstance(sh.pl.screen(adata, return_fig=True), plt.Figure)
+    assert isinstance(sh.pl.similarity(adata, return_fig=True), plt.Figure)
