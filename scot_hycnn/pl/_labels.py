@@ -11,9 +11,9 @@ from anndata import AnnData
 from matplotlib.colors import to_hex, to_rgba
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata._conditions import Labels, column_of, joined, listed, read_groups
+from scot_hycnn._anndata._conditions import Labels, column_of, listed, read_groups
 from scot_hycnn._anndata._results import Results
-from scot_hycnn._warn import warn
+from scot_hycnn._warn import joined, warn
 
 from ._figure import MAX_ENTRIES
 

@@ -214,7 +214,7 @@ def hycnn_screen(
     known: dict[str, Any] = {"covariates": read_covariates(adata, covariate_keys, rows) or None, "model": fitted}
     known["embedding"] = read_embedding(adata, embedding_key, [*rows])
     Settings.for_cells(1, 1, cells.rep.n_dims, device=device, rng=seed, **options)
-    start = _announce(cells, device if client is None else "the workers of a cluster")
+    start = _announce(cells, device if client is None else "the workers of a cluster", None)
     announce_replaced(adata, cells, key=key, predict=predict, inverse=False, weights=False)
 
     # Fit, and move the cells.
