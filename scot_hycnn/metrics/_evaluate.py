@@ -454,7 +454,7 @@ def _table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
     best = np.where(np.isnan(ceiling), replicate, ceiling)
     low, high = values(place, REPLICATE, name="low"), values(place, REPLICATE, name="high")
     # Where no change is as good as a replicate, no response is seen, and nothing to scale by.
-    is_scaled = ~table["metric"].str.startswith(_UNSCALED) & ((nothing < low) | (nothing > high))
+    is_scaled = ~table["metric"].str.startswith(_UNSCALED) & ((nothing < low) | (nothing > high)) & (best != nothing)
     value = np.where(is_delta & table["value"].isna(), 0.0, table["value"])
     # 0.0 is added because 0 over a negative number is -0.
     table["scaled"] = np.where(is_scaled, value - nothing, np.nan) / np.where(is_scaled, best - nothing, 1) + 0.0
