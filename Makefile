@@ -41,9 +41,10 @@ audit: .venv-audit/ready
 notebooks: .venv/test
 	$(BIN)/python tutorials/execute.py
 
-# Builds the site without network; every warning is an error.
+# Builds the site without network; every warning is an error. If chromium is there, every page is opened at two widths.
 docs: .venv/docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --nitpicky --keep-going --fresh-env --quiet docs docs/_build/html
+	$(BIN)/python docs/widths.py
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -66,9 +66,10 @@ def _rows(name: str) -> pd.DataFrame:
 def _percent(value: float | None, no_change: float) -> str:
     if value is None or pd.isna(value):
         return ""
-    percent = round(100 * value / no_change, 1)
+    percent = 100 * value / no_change
     # A minus sign, and no -0.0.
-    return (f"{percent + 0:.1f}" if percent < 10 else f"{percent:.0f}").replace("-", "\N{MINUS SIGN}")
+    text = f"{round(percent, 1) + 0:.1f}" if percent < 10 else f"{percent:.0f}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def main() -> None:

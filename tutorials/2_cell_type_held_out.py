@@ -38,7 +38,8 @@ if "SCOT_HYCNN_DATA" in os.environ:
     held_out, shown = "B", ["ISG15", "IFI6", "CXCL10", "B2M"]
 else:
     adata = sh.datasets.pbmc_planted()
-    held_out, shown = "CD56+ NK", ["FCER1G", "IFITM3", "PLAC8", "B2M"]
+    del adata.obsm["X_pca"], adata.varm["PCs"], adata.uns["pca"]  # components are fitted on training cells below
+    held_out, shown = "CD56+ NK", ["FCER1G", "IFITM3", "PLAC8", "TYROBP"]
 adata.obs.value_counts(["cell_type", "condition"], sort=False).unstack()
 
 # %% [markdown]

@@ -39,6 +39,7 @@ if "SCOT_HYCNN_DATA" in os.environ:
     sc.pp.log1p(adata)
 else:
     adata = sh.datasets.pbmc_planted()
+    del adata.obsm["X_pca"], adata.varm["PCs"], adata.uns["pca"]  # components are fitted on training cells below
     adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories({"CD14+ Monocyte": "CD14 Mono"})
 counts = adata.obs["cell_type"].value_counts()
 adata = adata[adata.obs["cell_type"].isin(counts.index[counts >= 100])].copy()  # too few to be tested on
