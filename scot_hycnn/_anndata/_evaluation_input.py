@@ -23,8 +23,8 @@ from ._representation import (
     obs_columns,
     read_coordinates,
 )
-from ._results import StoredFit, group_column, labelled_cells, training_rows
-from ._schema import check_key, evaluation_slot, slugs
+from ._results import StoredFit, group_column, labelled_cells, read_fit, training_rows
+from ._schema import check_key, evaluation_slot, is_fit, slugs
 
 # Fewer cells have no distribution to compare, and no replicate.
 MIN_CELLS = 10
@@ -63,9 +63,10 @@ class HeldOut:
         return HeldOut(self.rep, self.source_rows[source], self.target_rows[target], self.x[source], self.y[target])
 
 
-def conditions_of(
+def fit_or_conditions(
     adata: AnnData,
-    source: str,
+    key: str,
+    source: str | None,
     target: str | None,
     *,
     condition_key: str | None,
@@ -73,7 +74,14 @@ def conditions_of(
     use_rep: str | None,
     split_key: str | None,
 ) -> tuple[StoredFit, str | None]:
-    """Return two conditions in the form of a fit that has no maps, and the column of groups."""
+    """Return a fit, or two conditions in the form of a fit that has no maps, and the column of groups."""
+    if source is None:
+        if key not in adata.uns and not any(map(is_fit, adata.uns.values())):
+            raise ValueError(
+                f"adata.uns has no fit {key!r}. Run sh.tl.hycnn_ot first; or to score predictions without a fit, pass "
+                "source= and target=, the labels of the control and of the treated cells."
+            )
+        return read_fit(adata, key), groupby
     if target is None:
         raise ValueError(f"source={source!r} needs target=, the label of the treated cells.")
     obs = obs_columns(adata)

@@ -43,7 +43,7 @@ def _changing_cells(name: str, does: str) -> Callable[..., None]:
 
 @with_options_of(*FUNCTIONS["evaluate"])
 def evaluate(
-    file: FittedCells,
+    file: Cells,
     *,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the cells with the scores, .h5ad or .zarr.")

@@ -19,7 +19,7 @@ from scot_hycnn._anndata._evaluation_input import (
     SAME_COMPOSITION,
     GroupLabels,
     HeldOut,
-    conditions_of,
+    fit_or_conditions,
     headline_of,
     held_out_cells,
     is_low,
@@ -30,7 +30,7 @@ from scot_hycnn._anndata._evaluation_input import (
 from scot_hycnn._anndata._group_residuals import Correction
 from scot_hycnn._anndata._growth import transported_part
 from scot_hycnn._anndata._predictions import Predicted, Predictions, named_predictions, read_predictions
-from scot_hycnn._anndata._results import StoredFit, labelled_cells, read_fit
+from scot_hycnn._anndata._results import StoredFit, labelled_cells
 from scot_hycnn._anndata._transport_input import find_centres, moved_around
 
 from ._checks import Samples
@@ -260,15 +260,8 @@ def evaluate(
         raise ValueError(f"n_bootstrap={n_bootstrap}; it takes 2 or more draws, or 0 for no intervals.")
     taken = (*BASELINES, *([OURS] if source is None else []), REPLICATE, CEILING)
     named = {} if predictions is None else named_predictions(predictions, taken)
-    if named and source is None and key not in adata.uns:
-        raise ValueError(
-            f"adata.uns has no fit {key!r}. To score predictions without a fit, pass source= and target=, the labels "
-            "of the control and of the treated cells."
-        )
     options = {"condition_key": condition_key, "groupby": groupby, "use_rep": use_rep, "split_key": split_key}
-    fit, groupby = (
-        (read_fit(adata, key), groupby) if source is None else conditions_of(adata, source, target, **options)
-    )
+    fit, groupby = fit_or_conditions(adata, key, source, target, **options)
     slugs = fit.slugs(target)
     if named and len(slugs) > 1:
         raise ValueError(f"predictions are those of one target; pass target= one of {listed(fit.targets.values())}.")
@@ -452,9 +445,11 @@ def _table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
     nothing = np.where(is_delta, 0.0, values(place, "identity"))  # no change has no correlation
     ceiling, replicate = values(place, CEILING), values(place, REPLICATE)
     best = np.where(np.isnan(ceiling), replicate, ceiling)
-    low, high = values(place, REPLICATE, name="low"), values(place, REPLICATE, name="high")
-    # Where no change is as good as a replicate, no response is seen, and nothing to scale by.
-    is_scaled = ~table["metric"].str.startswith(_UNSCALED) & ((nothing < low) | (nothing > high)) & (best != nothing)
+    # Where no change is as good as a replicate, or as the ceiling, no response is seen, and nothing to scale by.
+    is_scaled = ~table["metric"].str.startswith(_UNSCALED).to_numpy() & (best != nothing)
+    for method in (REPLICATE, CEILING):
+        low, high = values(place, method, name="low"), values(place, method, name="high")
+        is_scaled &= ~((nothing >= low) & (nothing <= high))
     value = np.where(is_delta & table["value"].isna(), 0.0, table["value"])
     # 0.0 is added because 0 over a negative number is -0.
     table["scaled"] = np.where(is_scaled, value - nothing, np.nan) / np.where(is_scaled, best - nothing, 1) + 0.0

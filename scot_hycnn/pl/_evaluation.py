@@ -268,7 +268,7 @@ def _known(table: pd.DataFrame, column: str, values: Sequence[Hashable]) -> list
     matches = matching(values, found)
     unknown = [value for value, match in zip(values, matches, strict=True) if len(match) != 1]
     if unknown or not matches:
-        raise ValueError(f"{column}: {listed(unknown or values)} was not evaluated; there are {listed(found)}.")
+        raise ValueError(f"{column}: {listed(unknown or values)} has no scores here; there are {listed(found)}.")
     return [found[match[0]] for match in matches]
 
 

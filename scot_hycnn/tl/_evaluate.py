@@ -54,8 +54,9 @@ def evaluate(
     key
         Key of the fit in ``uns``.
     predictions
-        Layers or keys of ``obsm`` with predictions of other methods. In Python also an AnnData, a function of
-        coordinates, or a dict of name to one of these; :func:`scot_hycnn.metrics.evaluate` describes them.
+        Layers or keys of ``obsm`` with predictions of other methods; on the command line also .h5ad and .zarr files. In
+        Python also an AnnData, a function of coordinates, or a dict of name to one of these, as
+        :func:`scot_hycnn.metrics.evaluate` describes.
     source
         Label of the control cells, to score predictions without a fit.
     target

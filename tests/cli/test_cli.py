@@ -450,6 +450,34 @@ def test_evaluate_prints_what_tl_stores(fitted, run):
     assert re.search(r"^pearson_delta +- +-?0\.\d+", out, flags=re.MULTILINE)
 
 
+def test_evaluate_scores_predictions_of_others(fitted, run):
+    """Layers, keys of obsm and files, beside the fit and without one."""
+    adata = read(fitted)
+    adata.obsm["mine"] = adata.obsm["X_pca"] + 1
+    del adata.uns["hycnn_ot"]
+    cells, other = fitted.with_name("cells.h5ad"), fitted.with_name("other.h5ad")
+    adata.write_h5ad(cells)
+    adata[adata.obs["condition"] == "control"].copy().write_h5ad(other)
+    options = ("--source", "control", "--target", "IFN-beta", "--n-bootstrap", "0")
+    code, out, err = run("evaluate", cells, "--predictions", "mine", "--predictions", other, *options, "--csv")
+    assert code == 0, err
+    scores = {(row["method"], row["metric"], row["group"]): row["value"] for row in csv.DictReader(io.StringIO(out))}
+    for metric in ("energy_distance", "r2_mean"):
+        assert float(scores["other", metric, "all"]) == pytest.approx(
+            float(scores["identity", metric, "all"]), rel=1e-5
+        )
+        assert scores["mine", metric, "all"] != scores["identity", metric, "all"]
+    code, out, err = run("evaluate", cells, "--predictions", "mine", *options)
+    assert code == 0, err
+    assert re.search(r"^ +identity +mean_shift +gaussian +mine +replicate +ceiling$", out, flags=re.MULTILINE)
+    code, _, err = run("evaluate", cells, "--predictions", "mine")
+    assert code != 0
+    assert "source=" in err or "--source" in err
+    code, out, err = run("evaluate", fitted, "--predictions", other, "--n-bootstrap", "0", "--csv")
+    assert code == 0, err
+    assert {"other", "hycnn_ot"} <= {row["method"] for row in csv.DictReader(io.StringIO(out))}
+
+
 def test_info_prints_the_scores(fitted, run):
     """Those of tl.evaluate, once there are some."""
     _, out, _ = run("info", fitted)

@@ -280,12 +280,18 @@ def test_a_wrong_prediction_is_refused_and_nothing_changes(adata, unchanged, cas
         ({"source": "control", "target": "drug", "condition_key": "nix"}, "condition_key='nix'"),
         ({"source": "control", "target": "drug", "use_rep": "nix"}, "use_rep='nix'"),
         ({"source": "control", "target": "drug", "split_key": "nix"}, "split_key='nix'"),
-        ({"key": "nix"}, "source="),
+        ({"key": "nix"}, "'nix'.*key="),
     ],
 )
 def test_without_a_fit_an_error_says_what_is_missing(adata, unchanged, options, message):
     with unchanged(adata), pytest.raises(ValueError, match=message):
         sh.tl.evaluate(adata, predictions={"layer": "hycnn_ot"}, n_bootstrap=0, **options)
+
+
+def test_without_any_fit_the_way_to_score_predictions_is_named(adata):
+    del adata.uns["hycnn_ot"]
+    with pytest.raises(ValueError, match="source="):
+        metrics.evaluate(adata, predictions={"layer": "hycnn_ot"}, n_bootstrap=0)
 
 
 def test_genes_need_a_way_to_the_representation(adata):
