@@ -85,7 +85,7 @@ def kang(fit: str, seed: int) -> dict[str, object]:
     adata = anndata.read_h5ad(DATA / "kang_ifnb.h5ad")
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
-    sh.pp.split(adata, groupby="condition", rng=seed)
+    sh.pp.split(adata, rng=seed)
     sh.pp.pca(adata, n_comps=50, split_key="split", key_added="X_train")
     options = {"group_key": "cell_type"} if fit == "labels" else FITS[fit]
     sh.tl.hycnn_ot(

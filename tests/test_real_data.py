@@ -101,3 +101,35 @@ def test_w2_benchmark_error_is_a_fraction_of_the_gaussian_maps(real_data: Path, 
     error = sh.metrics.l2_uvp(fitted.transport(x_test), y_test)
     # `most` is far above what a full fit reaches, and far below the Gaussian map's 14 and 41.
     assert error < most < 0.3 * sh.metrics.l2_uvp(gaussian.transport(x_test), y_test)
+
+
+@pytest.mark.parametrize("unbalanced", [0.3, "auto"])
+def test_kang_without_most_treated_monocytes_leaves_the_predictions_of_other_types(real_data: Path, unbalanced) -> None:
+    adata, _ = kang(real_data)
+    is_source, types = (adata.obs["condition"] == "control").to_numpy(), adata.obs["cell_type"].astype(str).to_numpy()
+    lost = ~is_source & (types == "CD14 Mono") & (np.random.default_rng(0).random(adata.n_obs) < 0.8)
+    fits = {}
+    for name, mask, options in (
+        ("full", ~np.zeros_like(lost), {"unbalanced": 0.3}),
+        ("lost", ~lost, {"unbalanced": unbalanced}),
+        ("balanced", ~np.zeros_like(lost), {}),
+        ("balanced, lost", ~lost, {}),
+    ):
+        sh.tl.hycnn_ot(
+            adata,
+            "control",
+            "IFN-beta",
+            groupby="condition",
+            mask_obs=mask,
+            potential="gaussian",
+            key_added=name,
+            **options,
+        )
+        fits[name] = adata.obsm[f"X_{name}"][is_source & (types != "CD14 Mono")]
+
+    def change(a: str, b: str) -> float:
+        return float(np.sqrt(((fits[a] - fits[b]) ** 2).sum(1).mean()))
+
+    assert change("full", "lost") < 0.4 * change("balanced", "balanced, lost")
+    growth = adata.obs["lost_growth"].to_numpy()[is_source]
+    assert growth[types[is_source] == "CD14 Mono"].mean() < 0.5 * growth[types[is_source] == "CD4 T"].mean()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
@@ -41,8 +42,18 @@ def growth_of_cells(adata: AnnData, fit: StoredFit, slug: str) -> NDArray[np.flo
     return np.asarray(in_memory(adata.obs[name]), dtype=np.float64)
 
 
-def growth_by_group(adata: AnnData, fit: StoredFit, slug: str, groupby: str) -> pd.DataFrame:
-    """Return group, number of source cells, mean growth and its 95 % interval, in the order of the labels.
+class GroupGrowth(NamedTuple):
+    """Mean growth of the source cells of a group, with its 95 % interval."""
+
+    group: str
+    n: int
+    growth: float
+    low: float
+    high: float
+
+
+def growth_by_group(adata: AnnData, fit: StoredFit, slug: str, groupby: str) -> list[GroupGrowth]:
+    """Return the growth of each group that has source cells, the smallest first.
 
     The interval is that of a ratio of two shares, by the sampling of cells: the variance of its logarithm is
     :math:`1/n_g - 1/n + 1/m_g - 1/m`, with m_g the growth times n_g m/n.
@@ -59,8 +70,9 @@ def growth_by_group(adata: AnnData, fit: StoredFit, slug: str, groupby: str) -> 
             mean = float(of_group.mean())
             target = max(mean / unit * len(of_group) * m / n, 0.5)
             spread = 1.96 * np.sqrt(max(1 / len(of_group) - 1 / n + 1 / target - 1 / m, 0.0))
-            rows.append((name, len(of_group), mean, mean * np.exp(-spread), mean * np.exp(spread)))
-    return pd.DataFrame(rows, columns=["group", "n", "growth", "low", "high"])
+            low, high = float(mean * np.exp(-spread)), float(mean * np.exp(spread))
+            rows.append(GroupGrowth(name, len(of_group), mean, low, high))
+    return sorted(rows, key=lambda row: row.growth)
 
 
 def transported_part(

@@ -187,6 +187,8 @@ def _option(name: str, annotation: ast.expr, default: Any, text: str) -> inspect
     info = typer.Option(*flags, help=text)
     of_list = [kind for kind in kinds if kind.startswith("Sequence[")]
     python: Any = next((type_ for type_ in (bool, int, float, Path) if type_.__name__ in kinds), str)
+    if {"float", "str"} <= {*kinds}:  # a number, or a word such as auto: the solver tells which
+        python = str
     if of_list == ["Sequence[int]"]:
         python, info = str, typer.Option(*flags, help=text, parser=integers)
     elif any(kind.startswith("Mapping[") for kind in kinds):

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from numpy.typing import NDArray
 
-from scot_hycnn._anndata._conditions import listed, read_groups
+from scot_hycnn._anndata._conditions import Rows, listed, read_groups
 from scot_hycnn._anndata._growth import growth_by_group, growth_of_cells
 from scot_hycnn._anndata._results import group_column, read_fit
 
@@ -20,6 +21,8 @@ from ._plane import label
 
 # Colours of the embedding end where a population is a quarter, or four times, of what it was.
 _MAX_LOG2 = 2.0
+
+Values = NDArray[np.float64]
 
 
 def growth(
@@ -91,20 +94,20 @@ def growth(
         )
     labels = read_groups(adata.obs, groupby)
     palette = dict(zip(labels.names, palette_of(adata, groupby, labels), strict=True))
-    table = growth_by_group(adata, fit, slug, groupby).sort_values("growth")
+    table = growth_by_group(adata, fit, slug, groupby)
     check_number(len(table), f"groupby={groupby!r}", MAX_ENTRIES)
     is_ours = ax is None
     if ax is None:
         _, ax = plt.subplots(figsize=(3.6, 0.9 + 0.3 * len(table)), layout="constrained")
-    for y, row in enumerate(table.itertuples()):
+    for y, row in enumerate(table):
         ax.hlines(y, row.low, row.high, color="black", linewidth=1, zorder=2)
-        ax.plot(row.growth, y, "o", color=palette[str(row.group)], markeredgecolor="black", markersize=6, zorder=3)
+        ax.plot(row.growth, y, "o", color=palette[row.group], markeredgecolor="black", markersize=6, zorder=3)
     ax.axvline(1, color="black", linestyle="--", linewidth=1, zorder=1)
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_yticks(range(len(table)), [f"{row.group} (n = {row.n})" for row in table.itertuples()], **PLAIN)
+    ax.set_yticks(range(len(table)), [f"{row.group} (n = {row.n})" for row in table], **PLAIN)
     ax.set(ylim=(-0.6, len(table) - 0.4))
     ax.set_xlabel("growth (1: the same share of all cells)", **PLAIN)
     entitle(ax, *lines)
@@ -115,7 +118,7 @@ def growth(
     return show_or_return(ax, show=show, return_fig=return_fig)
 
 
-def _on_embedding(adata: AnnData, basis: str, growth: np.ndarray, cells: np.ndarray, ax: Axes | None) -> Axes:  # type: ignore[type-arg]
+def _on_embedding(adata: AnnData, basis: str, growth: Values, cells: Rows, ax: Axes | None) -> Axes:
     """Draw every source cell by its growth, on the other cells in grey."""
     name = next((one for one in (f"X_{basis}", basis) if one in adata.obsm), None)
     if name is None or adata.obsm[name].shape[1] < 2:
@@ -124,12 +127,13 @@ def _on_embedding(adata: AnnData, basis: str, growth: np.ndarray, cells: np.ndar
     if ax is None:
         _, ax = plt.subplots(figsize=(4.6, 3.6), layout="constrained")
     size = float(np.clip(12_000 / len(points), 2, 20))
-    ax.scatter(*points.T, s=size, color=BACKGROUND, linewidths=0, rasterized=True)
+    ax.scatter(points[:, 0], points[:, 1], s=size, color=BACKGROUND, linewidths=0, rasterized=True)
     # Cells with extreme growth are drawn last, so that no others hide them.
     log2 = np.log2(np.maximum(growth[cells], 1e-6))
     order = np.argsort(np.abs(log2))
     drawn = ax.scatter(
-        *points[cells[order]].T,
+        points[cells[order], 0],
+        points[cells[order], 1],
         s=size,
         c=log2[order],
         cmap="PuOr",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from anndata import AnnData
 import scot_hycnn
 from scot_hycnn._anndata._evaluation_input import CEILING, REPLICATE, SAME_COMPOSITION, headline_of, read_evaluation
 from scot_hycnn._anndata._genes import read_evaluated
-from scot_hycnn._anndata._growth import growth_by_group, has_growth
+from scot_hycnn._anndata._growth import GroupGrowth, growth_by_group, has_growth
 from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results
 from scot_hycnn._warn import counted
 from scot_hycnn.pl._evaluation import METHODS, metric_in_print, name_of_evaluated, without_twin
@@ -126,7 +127,7 @@ def _quality(
     results: Results | None,
     *,
     evaluate: str,
-    growth: pd.DataFrame | None,
+    growth: Sequence[GroupGrowth] | None,
 ) -> dict[str, Any]:
     """Return what says how good the map of a target is: verdict, scores, training, certificate and status."""
     model, training, score_rows = fit.models[slug], None, None

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scot_hycnn._anndata._evaluation_input import REPLICATE, SAME_COMPOSITION, headline_of, is_low
+from scot_hycnn._anndata._growth import GroupGrowth
 from scot_hycnn._warn import SIGNIFICANT, joined
 
 _OURS, _NOTHING, _GAUSSIAN = "hycnn_ot", "identity", "gaussian"
@@ -165,7 +166,7 @@ def verdict(
     max_steps: int | None = None,
     n_seen: int = 0,
     evaluate: str,
-    growth: pd.DataFrame | None = None,
+    growth: Sequence[GroupGrowth] | None = None,
 ) -> dict[str, Any]:
     """Judge a prediction; return a level, a headline, sentences, and details of the choice of the map.
 
@@ -443,7 +444,7 @@ def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
     return f"{on}, {what}; the energy distance {distance}."
 
 
-def _mass(validation: Mapping[str, Any], growth: pd.DataFrame | None) -> list[str]:
+def _mass(validation: Mapping[str, Any], growth: Sequence[GroupGrowth] | None) -> list[str]:
     """Say which part of the mass a fit with weights of cells transports, and which groups lose or gain cells."""
     penalty = float(validation.get("unbalanced", math.nan))
     if math.isnan(penalty):
@@ -457,12 +458,12 @@ def _mass(validation: Mapping[str, Any], growth: pd.DataFrame | None) -> list[st
     parts = [
         f"about {percent(round(1 - row.growth, 2))} of {row.group} have no counterpart after treatment (growth "
         f"{number(row.growth)}, 95 % interval {number(row.low)} to {number(row.high)})"
-        for row in growth.sort_values("growth").itertuples()
+        for row in growth
         if row.high < 1 and 1 - row.growth >= _WORTH_SAYING
     ]
     more = [
         f"{row.group} grow to {number(row.growth)} times their share ({number(row.low)} to {number(row.high)})"
-        for row in growth.sort_values("growth", ascending=False).itertuples()
+        for row in reversed(growth)
         if row.low > 1 and row.growth - 1 >= _WORTH_SAYING
     ]
     for some in (parts, more):

@@ -586,6 +586,7 @@ PICTURES = {
     "displacement": ["--groupby", "cell_type"],
     "embedding": ["--color", "cell_type"],
     "evaluation": ["--metric", "energy_distance", "--metric", "trace_ratio", "--n-cols", "1"],
+    "growth": ["--groupby", "cell_type", "--key", "weighted"],
     "history": [],
     "marginals": ["--name", "PC1", "--name", GENE],
     "mean-scatter": ["--n-labels", "2"],
@@ -598,6 +599,12 @@ MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 def test_every_figure_is_drawn_into_a_file(folder, fitted, run, figure):
     if figure == "evaluation":
         run("evaluate", fitted, "--n-bootstrap", "2", "-o", fitted, "--overwrite")
+    if figure == "growth":
+        options = ("--potential", "gaussian", "--unbalanced", "0.3", "--key-added", "weighted")
+        code, _, err = run(
+            "fit", fitted, "--source", "control", "--target", "IFN-beta", *options, "-o", fitted, "--overwrite"
+        )
+        assert code == 0, err
     suffix = {"history": ".pdf", "transport": ".svg"}.get(figure, ".png")
     code, out, err = run("plot", figure, fitted, *PICTURES[figure], "-o", folder / f"a{suffix}")
     assert (code, out) == (0, ""), err

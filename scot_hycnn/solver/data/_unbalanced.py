@@ -9,7 +9,7 @@ needs.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
+from scot_hycnn.potentials._gaussian import Gaussian
+
 from ._checks import Array, UnusableError
 from ._groups import Groups
 
 # Cells of each cloud in the discrete problem; the others take the mean of their NEIGHBOURS nearest cells in it.
 MAX_CELLS = 4000
 NEIGHBOURS = 15
+# Penalty of the first plan, whose Gaussian map the costs are taken after.
+REGISTRATION = 0.3
 # Entropic regularisation, in units of the mean cost.
 EPSILON = 0.01
 # Largest change of a potential, in the same units, at which the iteration ends: a tenth of a per cent of a weight.
@@ -145,7 +149,7 @@ def weigh_cells(
     The other options are those of TrainingOptions. Raise an UnusableError if less than a fifth of the mass is
     transported.
     """
-    clouds = _Clouds.of(x, y, groups, np.random.default_rng(rng))
+    clouds = _Clouds.of(x, y, groups, np.random.default_rng(rng)).registered(side)
     report: dict[str, Any] = {}
     if penalty == "auto":
         penalty, report = choose_penalty(x, y, groups, side, np.random.default_rng(rng))
@@ -178,7 +182,8 @@ class _Clouds:
     # Proportion of each group in the fit, and its share of the target cells over its share of the source cells.
     proportions: Array
     growth: Array
-    # Mean squared distance of a source cell from a target cell, whatever their groups.
+    # The source cells where the cost is taken, (n, d), and their mean cost to a target cell, whatever their groups.
+    moved: Array
     unit: float
 
     @classmethod
@@ -193,9 +198,25 @@ class _Clouds:
         sampled = [tuple(some[of[some] == k] for of, some in zip(codes, drawn, strict=True)) for k in range(n_groups)]
         shares = [np.bincount(of, minlength=n_groups) / len(of) for of in codes]
         proportions = np.ones(1) if groups is None else groups.proportions
-        # E|X - Y|^2 from moments.
-        unit = float(x.var(0).sum() + y.var(0).sum() + ((x.mean(0) - y.mean(0)) ** 2).sum())
-        return cls(x, y, rows, sampled, proportions, shares[1] / np.maximum(shares[0], 1e-30), unit)  # type: ignore[arg-type]
+        growth = shares[1] / np.maximum(shares[0], 1e-30)
+        return cls(x, y, rows, sampled, proportions, growth, x, _mean_cost(x, y))  # type: ignore[arg-type]
+
+    def registered(self, side: str) -> _Clouds:
+        """Return the same with source cells that the Gaussian map of a first plan has moved."""
+        # What all cells have in common of the response costs nothing then. Otherwise cells that respond more strongly
+        # lose weight: of Kang's PBMCs 40 % of the mass were transported, which are 59 % now, and with 80 % of the
+        # treated monocytes left out 'auto' took the balanced fit.
+        plans = self.plans(REGISTRATION, side)
+        if self.unit <= 0 or min(plan.mass for plan in plans) < 1e-6:
+            return self
+        in_x, in_y = (np.concatenate([rows[k] for rows in self.sampled]) for k in range(2))
+        w_x, w_y = (
+            np.concatenate([p * w / max(w.sum(), 1e-30) for p, w in zip(self.proportions, part, strict=True)])
+            for part in ([plan.x for plan in plans], [plan.y for plan in plans])
+        )
+        gaussian = Gaussian.fit(self.x[in_x], self.y[in_y], weights_x=w_x, weights_y=w_y)
+        moved = gaussian.gradient(self.x)
+        return replace(self, moved=moved, unit=_mean_cost(moved, self.y))
 
     def mean(self, values: Any) -> float:
         """Return the mean over groups, by their proportions."""
@@ -210,7 +231,7 @@ class _Clouds:
                 ones = np.ones(len(in_x))
                 plans.append(Plan(ones, np.ones(len(in_y)), ones, 1.0, 0.0))
                 continue
-            plans.append(unbalanced_plan(cdist(self.x[in_x], self.y[in_y], "sqeuclidean") / self.unit, *penalties))
+            plans.append(unbalanced_plan(cdist(self.moved[in_x], self.y[in_y], "sqeuclidean") / self.unit, *penalties))
         return plans
 
     def extended(self, plans: list[Plan], growth: float, report: dict[str, Any]) -> CellWeights:
@@ -246,7 +267,7 @@ def choose_penalty(
     for half in range(2):
         in_x, in_y = (np.isin(np.arange(len(cloud)), some[half::2]) for cloud, some in zip((x, y), drawn, strict=True))
         some = None if groups is None else groups.take(in_x, in_y)
-        clouds = _Clouds.of(x[in_x], y[in_y], some, rng)
+        clouds = _Clouds.of(x[in_x], y[in_y], some, rng).registered(side)
         balanced, *others = (clouds.plans(penalty, side) for penalty in (NEARLY_BALANCED, *PENALTIES))
         cost = clouds.mean([plan.cost for plan in balanced])
         for k, plans in enumerate(others):
@@ -265,6 +286,11 @@ def choose_penalty(
     }
     best = int(np.argmax(np.where(usable, saved.min(1), -np.inf)))
     return (PENALTIES[best] if usable.any() else math.inf), report
+
+
+def _mean_cost(x: Array, y: Array) -> float:
+    """Return E|X - Y|^2 by moments."""
+    return float(x.var(0).sum() + y.var(0).sum() + ((x.mean(0) - y.mean(0)) ** 2).sum())
 
 
 def _drawn(cells: Array, size: int, rng: np.random.Generator) -> NDArray[np.intp]:

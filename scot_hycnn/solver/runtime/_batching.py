@@ -198,9 +198,15 @@ def _with_networks(
 def weighed(task: Task, name: str) -> Task:
     """Return the same map to fit with the weights of its cells; ``name`` is that of the target in messages."""
     settings = task.settings
-    options = {"penalty": settings.unbalanced, "side": settings.unbalanced_side, "growth": settings.growth}
     with limited_threads(1):
-        weights = weigh_cells(*_cells_of(task), name, rng=settings.rng, **options)
+        weights = weigh_cells(
+            *_cells_of(task),
+            name,
+            penalty=settings.unbalanced,
+            side=settings.unbalanced_side,
+            growth=settings.growth,
+            rng=settings.rng,
+        )
     return replace(task, weights=weights)
 
 
