@@ -72,7 +72,8 @@ def _read(file: str) -> anndata.AnnData:
     return adata
 
 
-def _cells_of(response: str) -> anndata.AnnData:
+def cells_of(response: str) -> anndata.AnnData:
+    """Return the cells of both conditions of a response."""
     file, source, target, _ = RESPONSES[response]
     adata = _read(file)
     return adata[adata.obs["condition"].isin([source, target])]
@@ -102,7 +103,7 @@ def _hold(response: str, adata: anndata.AnnData, held: Array, n_pcs: int) -> Hel
 @functools.lru_cache(maxsize=1)
 def fold(response: str, number: int) -> Held:
     """Hold out one of five folds, stratified by cell type and condition; numbers from 5 on have other divisions."""
-    adata = _cells_of(response)
+    adata = cells_of(response)
     strata = adata.obs["condition"].astype(str) + adata.obs["cell_type"].astype(str)
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=number // N_FOLDS)
     with warnings.catch_warnings():
@@ -116,7 +117,7 @@ def fold(response: str, number: int) -> Held:
 @functools.lru_cache(maxsize=1)
 def left_out(response: str, group: str) -> Held:
     """Hold out all cells of a type, in both conditions."""
-    adata = _cells_of(response)
+    adata = cells_of(response)
     labels = adata.obs["cell_type"].astype(str)
     held = ((labels == group) | labels.str.startswith(f"{group} Ig")).to_numpy()
     return _hold(response, adata, held, min(RESPONSES[response][3], N_PCS_GROUPS))
@@ -124,7 +125,7 @@ def left_out(response: str, group: str) -> Held:
 
 def types_of(response: str, min_cells: int = 10) -> list[str]:
     """Return the cell types with so many cells in both conditions; of Kang those of GROUPS."""
-    adata = _cells_of(response)
+    adata = cells_of(response)
     counts = adata.obs.groupby(["cell_type", "condition"], observed=True).size().unstack(fill_value=0).min(axis=1)
     known = [str(name) for name in counts.index[counts >= min_cells]]
     return [name for name in known if response != "kang_ifnb" or name in _KANG_TYPES]
