@@ -88,7 +88,8 @@ def _read(file: str) -> anndata.AnnData:
     return adata
 
 
-def _cells_of(response: str) -> anndata.AnnData:
+def cells_of(response: str) -> anndata.AnnData:
+    """Return the cells of both conditions of a response."""
     file, source, target, _ = RESPONSES[response]
     adata = _read(file)
     return adata[adata.obs["condition"].isin([source, target])]
@@ -118,7 +119,7 @@ def _hold(response: str, adata: anndata.AnnData, held: Array, n_pcs: int) -> Hel
 @functools.lru_cache(maxsize=1)
 def fold(response: str, number: int) -> Held:
     """Hold out one of five folds, stratified by cell type and condition; numbers from 5 on have other divisions."""
-    adata = _cells_of(response)
+    adata = cells_of(response)
     strata = adata.obs["condition"].astype(str) + adata.obs["cell_type"].astype(str)
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=number // N_FOLDS)
     with warnings.catch_warnings():
@@ -132,7 +133,7 @@ def fold(response: str, number: int) -> Held:
 @functools.lru_cache(maxsize=1)
 def left_out(response: str, group: str) -> Held:
     """Hold out all cells of a type or of a lineage, in both conditions."""
-    adata = _cells_of(response)
+    adata = cells_of(response)
     labels = adata.obs["cell_type"].astype(str)
     of_lineage = LINEAGES[RESPONSES[response][0]].get(group, ())
     held = ((labels == group) | labels.str.startswith(f"{group} Ig") | labels.isin(of_lineage)).to_numpy()
@@ -141,6 +142,6 @@ def left_out(response: str, group: str) -> Held:
 
 def types_of(response: str, min_cells: int = 10) -> list[str]:
     """Return the cell types with so many cells in both conditions."""
-    adata = _cells_of(response)
+    adata = cells_of(response)
     counts = adata.obs.groupby(["cell_type", "condition"], observed=True).size().unstack(fill_value=0).min(axis=1)
     return [str(name) for name in counts.index[counts >= min_cells]]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
+from scipy.sparse import csr_matrix
 
 import scot_hycnn as sh
+from scot_hycnn._anndata._group_residuals import krige
 
 N_GROUPS, N_CELLS, N_GENES = 7, 40, 12
 N_SEEN = N_GROUPS - 1  # the last group is never seen treated
@@ -42,9 +47,21 @@ def groups(kind: str = "linear", seed: int = 0, noise: float = 0.05) -> anndata.
 
 def fit(adata: anndata.AnnData, **options) -> anndata.AnnData:
     options = {"use_rep": "X", "mask_obs": "seen", "group_key": "donor"} | options
-    sh.tl.hycnn_ot(adata, "control", "drug", potential="gaussian", **options)
-    sh.tl.transport(adata, key_added="hycnn_ot")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Replacing")
+        sh.tl.hycnn_ot(adata, "control", "drug", potential="gaussian", **options)
+        sh.tl.transport(adata)
     return adata
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit(groups())
+
+
+@pytest.fixture
+def adata(fitted):
+    return fitted.copy()
 
 
 def change(adata, donor=N_SEEN, **options):
@@ -68,15 +85,13 @@ def kriged(adata):
     products = delta @ delta.T
     reliability = (products.sum() - np.trace(products)) / (N_SEEN * (N_SEEN - 1)) / (delta.mean(axis=0) ** 2).sum()
     predicted = moved[of[N_SEEN] & control].mean(axis=0) - m[N_SEEN]
-    variance = kernel[N_SEEN, N_SEEN] - weights @ kernel[:N_SEEN, N_SEEN]
+    variance = 1 + kernel[N_SEEN, N_SEEN] - weights @ kernel[:N_SEEN, N_SEEN]
     solved = np.linalg.solve(kernel[:N_SEEN, :N_SEEN] + np.eye(N_SEEN), residuals)
     std = np.sqrt(variance * (residuals * solved).sum(axis=0) / N_SEEN)
     return predicted, np.clip(reliability, 0, 1) * (predicted + weights @ residuals), std, (y - m)[N_SEEN]
 
 
-@pytest.mark.filterwarnings("ignore:Replacing")
-def test_the_equations_on_a_group_that_was_not_seen():
-    adata = fit(groups())
+def test_the_equations_on_a_group_that_was_not_seen(adata):
     plain, wanted, std, truth = kriged(adata)
     table = change(adata)
     np.testing.assert_allclose(table["predicted_change"], wanted, atol=1e-4)
@@ -85,3 +100,111 @@ def test_the_equations_on_a_group_that_was_not_seen():
     assert change(adata, correction=None)["predicted_std"].isna().all()
     # The response is linear in the baseline, which no map of all cells together follows.
     assert ((wanted - truth) ** 2).sum() < 0.7 * ((plain - truth) ** 2).sum()
+
+
+def test_a_linear_residual_of_many_groups_is_recovered_and_copies_have_equal_weights():
+    rng = np.random.default_rng(0)
+    seen, slopes = rng.normal(size=(400, 3)), rng.normal(size=(3, 5))
+    seen[1] = seen[0]
+    new = rng.normal(size=(20, 3))
+    found = krige(seen, 1 + seen @ slopes, seen @ slopes, np.full(400, 30.0), new)
+    np.testing.assert_allclose(found.weights @ (1 + seen @ slopes), 1 + new @ slopes, atol=0.05)
+    np.testing.assert_allclose(found.weights[:, 0], found.weights[:, 1])
+    order = rng.permutation(400)
+    again = krige(seen[order], (1 + seen @ slopes)[order], (seen @ slopes)[order], np.full(400, 30.0), new)
+    np.testing.assert_allclose(again.weights, found.weights[:, order], atol=1e-10)
+
+
+def test_residuals_that_do_not_predict_each_other_are_not_used():
+    rng = np.random.default_rng(0)
+    # Pairs of equal baselines whose residuals are opposite.
+    seen, residuals = np.repeat(rng.normal(size=(5, 3)), 2, axis=0), np.repeat(rng.normal(size=(5, 200)), 2, axis=0)
+    residuals[1::2] *= -1
+    found = krige(seen, residuals, 3 + residuals, np.full(10, 30.0), seen)
+    assert not found.weights.any()
+    np.testing.assert_allclose(found.variance, (residuals**2).mean(axis=0))
+    np.testing.assert_array_equal(found.covariance, np.eye(10))
+    assert found.reliability > 0.9
+
+
+def test_where_the_map_is_right_nothing_changes(adata):
+    x, of_donors = adata.X.copy(), adata.obs["donor"].to_numpy()
+    for donor in np.unique(of_donors):
+        source, target = ((adata.obs["condition"] == label).to_numpy() for label in ("control", "drug"))
+        x[target & (of_donors == donor)] = adata.obsm["X_hycnn_ot"][source & (of_donors == donor)]
+    adata.X = x
+    plain = change(adata, 0, correction=None)
+    np.testing.assert_allclose(change(adata, 0)["predicted_change"], plain["predicted_change"], atol=1e-4)
+
+
+def test_where_nothing_responds_almost_nothing_is_predicted():
+    adata = fit(groups("none", noise=1.0))
+    table, plain = change(adata), change(adata, correction=None)
+    assert (table["predicted_change"] ** 2).sum() < 0.5 * (plain["predicted_change"] ** 2).sum()
+
+
+@pytest.mark.parametrize("rep", ["X", "X_pca"])
+def test_decoded_cells_have_the_mean_of_the_table(adata, rep, unchanged):
+    if rep == "X_pca":
+        sc.pp.pca(adata, n_comps=8)
+        adata = fit(adata, use_rep=rep)
+    with unchanged(adata):
+        table = change(adata)
+    with unchanged(adata), pytest.raises(ValueError, match="'cells'"):
+        sh.tl.decode(adata, correction="cells")
+    sh.tl.decode(adata)
+    rows = ((adata.obs["condition"] == "control") & ~adata.obs["seen"]).to_numpy()
+    cells = sh.get.predicted(adata, roles=["predicted"])
+    np.testing.assert_array_equal(cells.X[cells.obs["donor"] == f"donor {N_SEEN}"], adata.layers["hycnn_ot"][rows])
+    decoded = (adata.layers["hycnn_ot"] - adata.X)[rows].mean(axis=0)
+    np.testing.assert_allclose(decoded, table["predicted_change"], atol=1e-4)
+    pd.testing.assert_frame_equal(change(adata), table, rtol=1e-3, atol=1e-3)
+    std = adata.obs["hycnn_ot_mean_std"]
+    np.testing.assert_allclose(std[rows], np.sqrt((table["predicted_std"] ** 2).mean()), rtol=1e-5)
+    assert std[(adata.obs["condition"] == "drug").to_numpy()].isna().all()
+
+
+def test_no_held_out_cell_is_learned_from_and_order_does_not_matter(adata):
+    table, scores = change(adata), sh.metrics.evaluate(adata, mask_obs=~adata.obs["seen"].to_numpy(), n_bootstrap=0)
+    spoilt = adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()
+    held_out = ((spoilt.obs["condition"] == "drug") & ~spoilt.obs["seen"]).to_numpy()
+    values = spoilt.X.copy()
+    values[held_out] = 7
+    spoilt.X = values
+    np.testing.assert_allclose(change(spoilt)["predicted_change"], table["predicted_change"], atol=1e-4)
+
+    # The scores are those of the table, and baselines are not corrected.
+    wanted = np.corrcoef(table["predicted_change"], table["observed_change"])[0, 1]
+    of_genes = scores[(scores["metric"] == "pearson_delta") & (scores["group"] == "all")].set_index("method")["value"]
+    np.testing.assert_allclose(of_genes["hycnn_ot"], wanted, atol=1e-4)
+    plain = np.corrcoef(change(adata, correction=None)["predicted_change"], table["observed_change"])[0, 1]
+    np.testing.assert_allclose(of_genes["gaussian"], plain, atol=1e-4)
+
+
+def test_cells_of_a_new_file_are_corrected_beside_the_training_cells(adata):
+    table = change(adata)
+    new = groups()[~adata.obs["seen"].to_numpy() & (adata.obs["condition"] == "control").to_numpy()].copy()
+    training = fit(groups()[groups().obs["seen"].to_numpy()].copy())
+    sh.tl.transport(new, model=training)
+    joined = anndata.concat([training, new], merge="same", uns_merge="first")
+    np.testing.assert_allclose(change(joined)["predicted_change"], table["predicted_change"], atol=1e-4)
+
+
+def test_values_in_a_file_are_read_by_blocks(adata, tmp_path):
+    sh.tl.decode(adata)
+    path = tmp_path / "cells.h5ad"
+    plain = groups()
+    plain.obsm, plain.uns = adata.obsm, adata.uns
+    plain.X = csr_matrix(plain.X)
+    plain.write_h5ad(path)
+    in_file = anndata.read_h5ad(path, backed="r")
+    sh.tl.decode(in_file, output=tmp_path / "out.zarr")
+    layer = anndata.read_zarr(tmp_path / "out.zarr").layers["hycnn_ot"]
+    np.testing.assert_allclose(layer, adata.layers["hycnn_ot"], atol=1e-4)
+
+
+def test_with_fewer_groups_there_is_no_correction(adata):
+    few = adata[adata.obs["donor"].isin([f"donor {k}" for k in (0, 1, 2, N_SEEN)])].copy()
+    table = change(few)
+    assert table["predicted_std"].isna().all()
+    np.testing.assert_array_equal(table["predicted_change"], change(few, correction=None)["predicted_change"])
