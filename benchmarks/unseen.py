@@ -5,9 +5,10 @@ chooses among simple maps and networks by leaving out groups of these. So the gr
 (nested). Scores are energy distances (unbiased) of the moved to the observed cells, of at most 1,000 cells each, which
 are other random ones for the rungs (without cells far from all others) than for the chosen map. The rows of the rungs
 are of the maps without choice, fitted on the other groups; "chosen" is the map that the fit returns: with closed forms
-alone, or with networks too ("with networks"), and "fallback" the same map with fallback=True. "groups farther" are those
-where the chosen map is farther than no change by more than two standard errors (bootstrap over cells). Synthetic donors have their own baselines and a shared response, the same
-baseline and their own responses, or no response. Needs SCOT_HYCNN_DATA, the folder of the data, for the real ones.
+alone, or with networks too ("with networks"), and "fallback" the same map with fallback=True. "groups farther" are
+those where the chosen map is farther than no change by more than two standard errors (bootstrap over cells). Synthetic
+donors have their own baselines and a shared response, the same baseline and their own responses, or no response. Needs
+SCOT_HYCNN_DATA, the folder of the data, for the real ones.
 
     python benchmarks/unseen.py
     python benchmarks/unseen.py --networks kang_ifnb

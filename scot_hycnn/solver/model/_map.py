@@ -675,9 +675,10 @@ class TransportMap:
         Arrays, strings, numbers and bools in dictionaries with strings as keys: what ``adata.uns`` and files hold.
         """
         support, network = self.support, self.network
+        version = SCHEMA_VERSION if self.between is not None else 4 if self.centres or self.far else 3
         state = {
             # A map without training cells is one of version 2, and remains one; older versions read what they can.
-            "schema_version": self._schema_version,
+            "schema_version": version if support is not None or version > 3 else 2,
             "network": {"family": type(network).__name__} | asdict(network) | {"hidden": np.asarray(network.hidden)},
             "theta": self.theta.numpy(),
             "coordinates": asdict(self.coordinates),
@@ -703,12 +704,6 @@ class TransportMap:
             report = getattr(self, name)
             state[name] = {key: np.asarray(v) if isinstance(v, (list, tuple)) else v for key, v in report.items()}
         return state
-
-    @property
-    def _schema_version(self) -> int:
-        if self.between is not None:
-            return SCHEMA_VERSION
-        return 4 if self.centres or self.far else 3 if self.support is not None else 2
 
     @classmethod
     def from_dict(cls, state: dict[str, Any], *, device: str = "auto") -> TransportMap:

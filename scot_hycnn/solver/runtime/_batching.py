@@ -116,23 +116,15 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
 
     # Read, split and balance the cells of one map after the other, so that the originals of one at a time are in
     # memory. Far cells, and cells of groups that are too small, take no part in the fit.
-    clouds, ordinary, grouped, ladders, simple = [], [], {}, {}, {}
+    clouds, grouped, ladders, judged = [], {}, {}, {}
     for number, task in enumerate(tasks):
         x, y, groups = _cells_of(task)
         # k-means of few cells took 14 times as long with 16 threads.
         with limited_threads(1):
             cells = _prepared(task, x, y, groups)
-            ordinary.append(cells)
             if groups is not None and settings.leave_out == "groups":
                 grouped[number] = x, y, groups
-                seen = cells.no_change.rejected
-                ladder = ladders[number] = Ladder.compare(x, y, groups, rng=settings.rng, response_seen=seen)
-                simple[number] = cells
-                if ladder.best.is_centred:
-                    ends = np.stack([ladder.best.move_centre(centre) for centre in ladder.centres])
-                    simple[number] = _prepared(task, x, y, groups, centres=(ladder.centres, ends - ladder.best.offset))
-                if ladder.is_centred:
-                    cells = _prepared(task, x, y, groups, centres=(ladder.centres, ladder.centres))
+                ladders[number], judged[number], cells = _on_groups(task, x, y, groups, cells)
             clouds.append(cells)
 
     # Train all ensembles together. The Gaussian map needs no training, only a network that can be stored.
@@ -165,13 +157,29 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
             settings,
             seconds,
             ladder=ladders.get(number),
-            ordinary=ordinary[number],
-            simple=simple.get(number),
+            judged=judged.get(number),
             left_out=left_out.get(number),
             groups_left_out=task.groups_left_out,
         )
         for number, (task, one) in enumerate(zip(tasks, trained, strict=True))
     ]
+
+
+def _on_groups(
+    task: Task, x: Any, y: Any, groups: Groups, cells: TrainingData
+) -> tuple[Ladder, tuple[TrainingData, TrainingData], TrainingData]:
+    """Compare simple maps on groups left out.
+
+    Return the ladder; the cells as they are and so that the best simple map is the same for all groups; and the cells
+    that networks train on.
+    """
+    ladder = Ladder.compare(x, y, groups, rng=task.settings.rng, response_seen=cells.no_change.rejected)
+    simple = trained = cells
+    if ladder.best.is_centred:
+        simple = _prepared(task, x, y, groups, centres=(ladder.centres, ladder.centres @ ladder.best.between.T))
+    if ladder.is_centred:
+        trained = _prepared(task, x, y, groups, centres=(ladder.centres, ladder.centres))
+    return ladder, (cells, simple), trained
 
 
 def _with_networks(

@@ -50,8 +50,7 @@ def final_map(
     seconds: float,
     *,
     ladder: Ladder | None = None,
-    ordinary: TrainingData | None = None,
-    simple: TrainingData | None = None,
+    judged: tuple[TrainingData, TrainingData] | None = None,
     left_out: GroupScores | None = None,
     groups_left_out: Sequence[str] = (),
     blend: float | None = None,
@@ -59,9 +58,9 @@ def final_map(
     """Return the map of some trained networks, with its certificate; ``cells`` are in balanced coordinates.
 
     The blend is chosen on validation cells, or by a ``ladder`` of maps that were compared on groups left out, which may
-    also choose a simpler map; ``left_out`` are then the scores of the networks there, ``ordinary`` the cells as they
-    are, and ``simple`` the cells in which the simpler map is one map. A ``blend`` that was chosen before is kept.
-    ``seconds`` is the mean time of a map of its batch.
+    also choose a simpler map; ``left_out`` are then the scores of the networks there, and ``judged`` the cells as they
+    are, and so that the simpler map is the same for all groups. A ``blend`` that was chosen before is kept. ``seconds``
+    is the mean time of a map of its batch.
     """
     started = time.perf_counter()
     falls_back = settings.balanced or settings.potential == GAUSSIAN
@@ -72,29 +71,19 @@ def final_map(
     # If the Gaussian map is kept, it is the one of all cells, validation cells included.
     coordinates = cells.all_cells if blend == 0 else trained.cells.coordinates
     gaussian = None if blend == 0 else cells.all_cells
-    if ladder is None or simple is None or blend:
+    if ladder is None or judged is None or blend:
         validation = _validation(cells, scores, blends, chosen)
     else:
         ladder = replace(ladder, blend=0.0)
-        cells = simple
-        trained = replace(trained, cells=cells)
-        coordinates = cells.all_cells
+        _, cells = judged
+        trained, coordinates = replace(trained, cells=cells), cells.all_cells
         if ladder.winner != GAUSSIAN_MAP:
             coordinates, gaussian = ladder.best.coordinates, cells.all_cells
         validation, score = _validation_of_simple(ensemble, cells, coordinates)
-    support, centres, between, far = None, dict[str, Any](), None, None
-    if ladder is not None and ordinary is not None:
+    of_groups: dict[str, Any] = {}
+    if ladder is not None and judged is not None:
         validation |= ladder.report()
-        if ladder.is_centred if blend else ladder.best.is_centred:
-            centres = dict(zip(ladder.all_groups, ladder.centres, strict=True))
-            # The baseline is the Gaussian map of the cells as they are, which needs no groups.
-            gaussian = ladder.rung(GAUSSIAN_MAP).coordinates
-        if not blend and ladder.best.extrapolates:
-            between = ladder.best.between
-            # A group moves by where its centre is, so that cells far from the others before centring are far here.
-            origin = replace(coordinates, mean_x=ladder.centres.mean(0))
-            support = _support(ordinary, origin, settings.rng)
-        far = ladder.far
+        of_groups = _of_groups(ladder, judged[0], coordinates, blend, settings.rng)
     if left_out is not None:
         validation |= by_blend_left_out(left_out)
     if groups_left_out:
@@ -119,17 +108,30 @@ def final_map(
         history=trained.history,
         validation=validation,
         gaussian=gaussian,
-        support=support or _support(trained.cells, coordinates, settings.rng),
-        centres=centres,
-        between=between,
-        far=None if far is None else far.coordinates,
+        support=_support(trained.cells, coordinates, settings.rng),
         device=settings.device,
     )
+    fitted = replace(fitted, **of_groups)
     # Validation cells are in random order: the first of them are a random sample. Cells of a centred map are centred
     # here, and its certificate is that of all groups, since these maps differ by constants only.
     sample = (part[:CERTIFICATE_CELLS] for part in (cells.x_validation_original, cells.y_validation_original))
-    judged = replace(fitted, centres={}, between=None)
-    return replace(fitted, certificate=judged.certify(*sample))
+    return replace(fitted, certificate=replace(fitted, centres={}, between=None).certify(*sample))
+
+
+def _of_groups(
+    ladder: Ladder, ordinary: TrainingData, coordinates: Coordinates, blend: float, seed: int
+) -> dict[str, Any]:
+    """Return the fields of a map that was chosen on groups left out: its centres, and the shift for far cells."""
+    fields: dict[str, Any] = {"far": None if ladder.far is None else ladder.far.coordinates}
+    if ladder.is_centred if blend else ladder.best.is_centred:
+        fields["centres"] = dict(zip(ladder.all_groups, ladder.centres, strict=True))
+        # The baseline is the Gaussian map of the cells as they are, which needs no groups.
+        fields["gaussian"] = ladder.rung(GAUSSIAN_MAP).coordinates
+    if not blend and ladder.best.extrapolates:
+        # A group moves by where its centre is, so that cells far from the others before centring are far here.
+        around_all = replace(coordinates, mean_x=ladder.centres.mean(0))
+        fields |= {"between": ladder.best.between, "support": _support(ordinary, around_all, seed)}
+    return fields
 
 
 def _support(cells: TrainingData, coordinates: Coordinates, seed: int) -> Support:

@@ -28,7 +28,7 @@ MAX_FITS = 50
 # .128 and .107, of an average of those within one standard error, only if clearly nearer than no change, .141 and .113.
 N_DRAWS = 1000
 MIN_SHARE = 0.05
-# A simpler map, above in the table, counts as the nearest if it lacks less than this part of what the nearest one gains.
+# A simpler map, above in the table, counts as the nearest if it lacks less than this part of what the nearest gains.
 # Then fewer maps need the groups of new cells, with the same errors (.135 and .085 with 4 and 8 groups; .134, .085).
 TIE = 0.01
 # Of synthetic groups without a response 83 % then stay where they are, at no cost for the others (.135 for .134 with 4
@@ -326,8 +326,8 @@ def choose(table: Array, generator: np.random.Generator) -> Array:
     """Return the share of each map, (maps,); energy distances have shape (maps, groups), no change first.
 
     It is the probability that the map is the simplest of the nearest on average over groups, by the Bayesian bootstrap
-    over those that were left out. Maps that are not nearer than no change have none; and no change has all, unless the nearest map
-    is nearer than it with the probability PROBABLE.
+    over those that were left out. Maps that are not nearer than no change have none; and no change has all, unless the
+    nearest map is nearer than it with the probability PROBABLE.
 
     Source: Rubin (1981), The Bayesian bootstrap, Ann. Stat. 9, 130-134; for averages of models Yao et al. (2018),
     Bayesian Anal. 13, 917-1007, sec. 3.4.
@@ -336,7 +336,7 @@ def choose(table: Array, generator: np.random.Generator) -> Array:
     of_draws = generator.dirichlet(np.ones(table.shape[1]), N_DRAWS) @ table.T
     is_nearer = of_draws[:, int(np.argmin(mean))] < of_draws[:, 0]
     if is_nearer.mean() < PROBABLE:
-        return np.eye(1, len(table))[0]
+        return np.asarray(np.eye(1, len(table))[0])
     of_draws = np.where(mean <= mean[0], of_draws, np.inf)
     smallest = of_draws.min(1)
     limit = smallest + TIE * (of_draws[:, 0] - smallest)
