@@ -23,6 +23,7 @@ import io
 import json
 import os
 import re
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -57,6 +58,8 @@ def notebook(adata: AnnData, page: str, rng: int, **options: object) -> pd.DataF
 
 @functools.cache
 def _counts() -> AnnData:
+    if "SCOT_HYCNN_DATA" not in os.environ:
+        sys.exit("Set SCOT_HYCNN_DATA to the folder that holds kang_ifnb.h5ad.")
     return anndata.read_h5ad(Path(os.environ["SCOT_HYCNN_DATA"]) / "kang_ifnb.h5ad")
 
 

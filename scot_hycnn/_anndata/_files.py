@@ -174,9 +174,7 @@ def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         shutil.rmtree(folder)
     except OSError as error:
-        warn(
-            f"What was replaced could not be removed ({error}); delete {str(folder)!r}.",
-        )
+        warn(f"What was replaced could not be removed ({error}); delete {str(folder)!r}.")
 
 
 def _rename(part: Path, path: Path, replaced: Path) -> None:

@@ -231,11 +231,6 @@ def read_genes(
     return Features(names, marks, before, after, observed, found)
 
 
-def is_gene(adata: AnnData, name: object) -> bool:
-    """Return whether a gene of this name was measured; those of ``raw`` may be absent elsewhere."""
-    return name in adata.var_names or (adata.raw is not None and name in adata.raw.var_names)
-
-
 def read_gene(
     adata: AnnData, results: Results, key: str, gene: str, *, with_predicted: bool
 ) -> tuple[Numbers, Numbers | None]:

@@ -99,7 +99,7 @@ def find_same_representation(adata: AnnData, fitted: Representation, *, same_fil
     elif not same_file:
         warn(
             f"There is no fingerprint to check whether {name!r} of these cells is the space that the map was fitted in "
-            "(no loadings in adata.varm, or a map without AnnData); make sure that it is.",
+            "(no loadings in adata.varm, or a map without AnnData); make sure that it is."
         )
     return here
 

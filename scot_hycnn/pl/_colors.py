@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize, to_rgba, to_rgba_array
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import column_of, did_you_mean, listed, read_groups
-from scot_hycnn._anndata._genes import is_gene, read_gene
+from scot_hycnn._anndata._genes import read_gene
 from scot_hycnn._anndata._results import Results, read_fit
 
 from ._figure import MAX_ENTRIES, PLAIN, figure_of, widen
@@ -35,13 +35,7 @@ class CellColors(NamedTuple):
 
 
 def cell_colors(
-    adata: AnnData,
-    color: str,
-    key: str,
-    results: Results,
-    rows: NDArray[np.intp],
-    *,
-    with_predicted: bool = False,
+    adata: AnnData, color: str, key: str, results: Results, rows: NDArray[np.intp], *, with_predicted: bool = False
 ) -> CellColors:
     """Colour cells by a column of obs or a gene: categories by scanpy's palette in uns if there is one, else viridis.
 
@@ -50,7 +44,8 @@ def cell_colors(
     """
     # Anything but a name gets the error of column_of.
     is_column = not isinstance(color, str) or color in adata.obs
-    if not is_column and is_gene(adata, color):
+    genes = [] if is_column else [*adata.var_names, *([] if adata.raw is None else adata.raw.var_names)]
+    if color in genes:
         measured, predicted = read_gene(adata, results, key, color, with_predicted=with_predicted)
         return _of_numbers(color, measured, rows, predicted)
     if not is_column:

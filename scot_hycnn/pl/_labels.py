@@ -49,7 +49,7 @@ def palette_of(adata: AnnData, column: str, labels: Labels) -> list[str]:
             return [to_hex(color) for color in rgba]
         warn(
             f"adata.uns[{key!r}] {problem}, so other colours are drawn. Store one matplotlib colour for each category "
-            "there, or delete it.",
+            "there, or delete it."
         )
     # The palettes that can be distinguished best come first; more than 20 colours run along a continuous map.
     if n <= len(_OKABE_ITO):

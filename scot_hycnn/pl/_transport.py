@@ -100,14 +100,15 @@ def transport(
     color = group_column(adata, read_fit(adata, key), color)
     colors = None if color is None else cell_colors(adata, color, key, results, results.source_rows)
     place = positions(adata, results, key, basis=basis, n_neighbors=n_neighbors)
-    groups, palette = None, ()
+    groups = None
+    palette: list[str] = []
     if colors is not None and n_grid is None:
         column = color if colors.scale is None else group_column(adata, read_fit(adata, key), None)
         if column is not None:
             labels = read_groups(adata.obs, column, "color")
             groups = labels.codes[results.source_rows]
             # Cells that are coloured by their groups give arrows the same colours.
-            palette = [colors.legend.get(name, BACKGROUND) for name in labels.names] if colors.legend else ()
+            palette = [colors.legend.get(name, BACKGROUND) for name in labels.names] if colors.legend else []
     inside = ax is not None
     if ax is None:
         _, ax = plt.subplots(figsize=(4.4, 4), layout="constrained")

@@ -23,11 +23,7 @@ _Codes = NDArray[np.intp]  # (cells,), numbers 0, 1 ... of groups or strata
 _Rows = NDArray[np.intp]
 
 # By whether groups stay together, and whether folds are stratified.
-_SPLITTERS = {
-    (False, False): KFold,
-    (True, False): GroupKFold,
-    (True, True): StratifiedGroupKFold,
-}
+_SPLITTERS = {(False, False): KFold, (True, False): GroupKFold, (True, True): StratifiedGroupKFold}
 
 
 def split(

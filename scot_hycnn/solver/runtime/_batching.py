@@ -25,13 +25,7 @@ from scot_hycnn.solver.data._training_data import Trained, TrainingData
 from scot_hycnn.solver.data._unbalanced import weigh_cells
 from scot_hycnn.solver.model._families import GAUSSIAN, make_potential
 from scot_hycnn.solver.model._map import TransportMap
-from scot_hycnn.solver.selection._blend import (
-    BLENDS,
-    MAX_FOLDS,
-    GroupScores,
-    choose_blend_by_groups,
-    leave_groups_out,
-)
+from scot_hycnn.solver.selection._blend import BLENDS, MAX_FOLDS, GroupScores, choose_blend_by_groups, leave_groups_out
 from scot_hycnn.solver.selection._final_map import final_map
 from scot_hycnn.solver.selection._ladder import Ladder
 from scot_hycnn.solver.training._loop import train
@@ -265,10 +259,7 @@ def _checkpointing(folder: CheckpointFolder | None, path: Path | None, settings:
     """Return where training continues, and what writes its state at each check."""
     if folder is None or path is None:
         return {}
-    return {
-        "saved": folder.read_state(path, settings.device),
-        "save": lambda state: folder.write_state(path, state),
-    }
+    return {"saved": folder.read_state(path, settings.device), "save": lambda state: folder.write_state(path, state)}
 
 
 def check_client(client: object, device: str) -> None:

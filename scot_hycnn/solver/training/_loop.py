@@ -218,13 +218,7 @@ def _divide(state: State, network: Potential, settings: Settings, method: Method
 
 
 def _step(
-    shard: _Shard,
-    *,
-    network: Potential,
-    batches: Sequence[tuple[Tensor, ...]],
-    lr: float,
-    n_done: int,
-    max_steps: int,
+    shard: _Shard, *, network: Potential, batches: Sequence[tuple[Tensor, ...]], lr: float, n_done: int, max_steps: int
 ) -> tuple[Tensor, Tensor]:
     """Train the members of a shard by one step and return their losses of f and g."""
     for part in shard.parts.values():
