@@ -53,7 +53,7 @@ type: .venv/dev
 	$(BIN)/mypy
 
 bench-quick: .venv/test
-	for script in synthetic w2_benchmark cells calibration selection regression approximation throughput speed shapes screen gpu atlas scaling; do $(BIN)/python benchmarks/$$script.py --quick || exit 1; done
+	for script in synthetic w2_benchmark cells calibration selection regression approximation throughput speed shapes screen conditions gpu atlas scaling; do $(BIN)/python benchmarks/$$script.py --quick || exit 1; done
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -13,8 +13,6 @@ from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
 from ._hycnn import HyCNN
 from ._potential import Weights, inverse_softplus, unpack
 
-# What a condition has of its own, before the parameters of the shared networks.
-OWN = ("v", "w", "s", "L", "t")
 # Prefix of the weights of the shared networks.
 _SHARED = "shared_"
 
@@ -73,7 +71,14 @@ class Combination(HyCNN):
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         d = self.n_dims
-        own = dict(zip(OWN, ((1, self.n_networks), (1, d), (1, 1), (d, d), (1, d)), strict=True))
+        own: dict[str, tuple[int, ...]] = {
+            "v": (1, self.n_networks),
+            "w": (1, d),
+            "s": (1, 1),
+            "L": (d, d),
+            "t": (1, d),
+        }
+        # What a condition has of its own comes before the parameters of the shared networks.
         return own | {"networks": (self.n_networks, self.network.n_parameters)}
 
     @property

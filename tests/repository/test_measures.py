@@ -39,12 +39,13 @@ EXCEPTIONS = {
 }
 # Folders of the solver with the folders that they may not import.
 SOLVER_MAY_NOT_IMPORT = {
-    "data": {"model", "selection", "training", "baselines", "runtime"},
-    "model": {"selection", "training", "baselines", "runtime"},
-    "selection": {"runtime"},
-    "baselines": {"selection", "runtime"},
-    "training": {"selection", "runtime"},
-    "runtime": set(),
+    "data": {"model", "selection", "training", "baselines", "runtime", "screen"},
+    "model": {"selection", "training", "baselines", "runtime", "screen"},
+    "selection": {"runtime", "screen"},
+    "baselines": {"selection", "runtime", "screen"},
+    "training": {"selection", "runtime", "screen"},
+    "runtime": {"screen"},
+    "screen": set(),
 }
 # Files of runtime that import nothing of the package, so that every folder may use them.
 FOR_ALL = ("_device",)

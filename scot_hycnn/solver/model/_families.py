@@ -32,9 +32,8 @@ FAMILIES: dict[str, tuple[type[Potential], dict[str, Any]]] = {
 }
 POTENTIALS = (*FAMILIES, GAUSSIAN)
 # Classes that a saved map can have, by name. A combination is made by `fit_screen` and not by a name of the user.
-STORED: dict[str, type[Potential]] = {
-    one.__name__: one for one in (*(cls for cls, _ in FAMILIES.values()), Combination)
-}
+STORED: dict[str, type[Potential]] = {cls.__name__: cls for cls, _ in FAMILIES.values()}
+STORED[Combination.__name__] = Combination
 # The other solvers train in balanced coordinates, start at the Gaussian map and are blended with it at the end. These
 # train in centred coordinates, and keep their network even if the Gaussian map is better.
 UNBALANCED_SOLVERS = ("paper",)

@@ -121,7 +121,8 @@ class Mixture:
     def networks(self, function: Callable[[Weights, Tensor], Tensor], points: Tensor) -> Tensor:
         """Apply a function of the networks to points in common coordinates, (C, m, d) to (R, C, m, ...)."""
         everywhere = points.flatten(0, 1).expand(self.network.n_networks, -1, -1)
-        return function(self.shared, everywhere).unflatten(1, points.shape[:2])
+        values: Tensor = function(self.shared, everywhere)
+        return values.view(len(values), *points.shape[:2], *values.shape[2:])
 
     def gradient(self, x: Tensor) -> Tensor:
         """Return the gradients at balanced points, (C, m, d) to (C, m, d)."""

@@ -36,7 +36,7 @@ from ._screen import DICTIONARY, GAUSSIAN, N_POINTS, OWN, Screen
 from ._weights import Prior, fit_weights
 
 # Shared networks, and the width of their layers: 8 of 32 x 3 found 8 pathways, and take as long as 2 own ensembles.
-N_NETWORKS, HIDDEN, N_STEPS = 8, (32, 32, 32), 400
+N_NETWORKS, HIDDEN, N_STEPS = 8, (32, 32, 32), 300
 OTHERS = ("covariates", "embedding", "model", "device", "rng", "progress", "checkpoint_dir", "client")
 
 
@@ -136,7 +136,8 @@ def fit_screen(
 
     # The shared networks: those of a model, trained on all conditions, or none.
     common, points = _common_coordinates(tasks, clouds, rng)
-    network = Combination(n_dims, tuple(training.get("hidden") or HIDDEN), n_networks=N_NETWORKS, **NEAR_GAUSSIAN)
+    near: Any = NEAR_GAUSSIAN
+    network = Combination(n_dims, tuple(training.get("hidden") or HIDDEN), n_networks=N_NETWORKS, **near)
     if settings.potential == GAUSSIAN:
         theta = network.network.init(N_NETWORKS, torch.Generator().manual_seed(rng))
         trained = Dictionary(theta, first_coefficients(network, len(ys), "cpu"))
@@ -147,7 +148,7 @@ def fit_screen(
         blends, gains, errors = np.full(len(ys), float(bool(model.weights[:, 1:].any()))), *np.zeros((2, len(ys)))
     else:
         cells = Conditions.split(common, clouds, keys, device)
-        options = {"rng": rng, "max_steps": training.get("max_steps") or N_STEPS}
+        options: dict[str, Any] = {"rng": rng, "max_steps": training.get("max_steps") or N_STEPS}
         options |= {"lr": training.get("lr") or LR, "decay": training.get("weight_decay", DECAY)}
         with progress_bar([options["max_steps"]], show=progress) as update:
             trained = train_dictionary(network, cells, progress=update, **options, **_checkpointing(folder, tasks))

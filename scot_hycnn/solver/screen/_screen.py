@@ -73,6 +73,8 @@ class Screen:
     >>> screen = solver.fit_screen(x, ys, covariates={"dose": doses}, potential="gaussian")
     >>> len(screen.maps), screen.choices[0]
     (3, 'gaussian')
+    >>> screen.displacements().shape
+    (3, 200, 2)
     >>> unseen, distance = screen.at({"dose": 5.0})
     >>> bool(np.abs(unseen.transport(x).mean(0) - np.log1p(5.0)).max() < 0.3), distance < 1
     (True, True)
@@ -261,7 +263,7 @@ class Screen:
                 theta,
                 np.asarray(states["weights"]),
                 np.asarray(states["points"]),
-                None if covariates is None else Covariates(**covariates | {"options": tuple(covariates["options"])}),
+                None if covariates is None else Covariates(**covariates),
                 dict(states["params"]),
                 dict(states["history"]),
                 shared[0].device if shared else "cpu",
@@ -294,12 +296,8 @@ def condition_theta(
         "L": to_common,
         "t": common.matrix @ (own.mean_x - common.mean_x),
     }
-    flat = np.concatenate([np.ravel(parts[name]) for name in _own_shapes(network)])
+    flat = np.concatenate([np.ravel(parts[name]) for name in network.shapes if name in parts])
     return torch.cat([torch.tensor(flat, dtype=torch.float32), networks.cpu().flatten()]).unsqueeze(0)
-
-
-def _own_shapes(network: Combination) -> dict[str, tuple[int, ...]]:
-    return {name: shape for name, shape in network.shapes.items() if name != "networks"}
 
 
 def _inverse_softplus(value: Array) -> Array:
