@@ -150,7 +150,9 @@ def read_dimensions(results: Results) -> Features:
     return Features(results.names, marks, x, predicted, y)
 
 
-def read_evaluated(adata: AnnData, key: str, target: str | None, groupby: str | None = None) -> tuple[Results, str]:
+def read_evaluated(
+    adata: AnnData, key: str | StoredFit, target: str | None, groupby: str | None = None
+) -> tuple[Results, str]:
     """Read the cells that figures and tables of genes are about, and what they are called.
 
     These are the held-out cells if the fit was made with a split and both conditions have some, else all of them. With
@@ -181,7 +183,7 @@ def held_out_rows(adata: AnnData, fit: StoredFit) -> Rows:
 def read_genes(
     adata: AnnData,
     results: Results,
-    key: str,
+    key: str | StoredFit,
     layer: str | None,
     decoder: Decoder | None = None,
     *,
@@ -219,7 +221,7 @@ def read_genes(
         if n_without:
             raise ValueError(
                 f"adata.layers[{name!r}] lacks {n_without} of the {len(results.source_rows)} predicted cells. "
-                f"Run sh.tl.decode(adata, {key!r}) again."
+                f"Run sh.tl.decode(adata, {fit.key!r}) again."
             )
         # Predicted and measured values have to be on the same scale, or differences between them mean nothing.
         check_decoded(adata, measured_layer, name, results, None if found is None else found.at)
@@ -287,7 +289,7 @@ def unit_of(adata: AnnData, results: Results, layer: str | None) -> str:
     return "expression"
 
 
-def has_features_of_genes(adata: AnnData, results: Results, key: str, layer: str | None) -> bool:
+def has_features_of_genes(adata: AnnData, results: Results, key: str | StoredFit, layer: str | None) -> bool:
     """Return whether :func:`read_genes` has genes to read."""
     fit = read_fit(adata, key)
     is_decoded = fit.slots(fit.slug(results.target)).layer in adata.layers
@@ -314,7 +316,7 @@ def base_of_logarithm(adata: AnnData, features: Features) -> tuple[float | None,
 
 def deg_table(
     adata: AnnData,
-    key: str,
+    key: str | StoredFit,
     results: Results,
     features: Features,
     *,

@@ -118,8 +118,10 @@ def fit_of_origin(origin: Mapping[str, Any], key: str) -> StoredFit:
     return StoredFit(key, groupby, source, targets, _representation(entry), params, {}, {}, {})
 
 
-def read_fit(adata: AnnData, key: str) -> StoredFit:
-    """Read and check a stored fit; the solver checks the maps themselves."""
+def read_fit(adata: AnnData, key: str | StoredFit) -> StoredFit:
+    """Read and check a stored fit, or return one that was read; the solver checks the maps themselves."""
+    if isinstance(key, StoredFit):  # to read the maps of a screen for each of its conditions would take minutes
+        return key
     fits = [name for name, value in adata.uns.items() if is_fit(value)]
     if key not in fits:
         if key in adata.uns:
@@ -203,12 +205,8 @@ def _model(where: str, stored: dict[str, Any], slug: str, n_dims: int) -> dict[s
     entry = partial(_entry, where, stored)
     model = entry("models", slug, kind="a dict")
     if SHARED_THETA in stored and model.get(SHARED_THETA):
-        # The networks that all maps of a screen share are stored once.
-        shared, own = np.asarray(stored[SHARED_THETA]), np.asarray(model.get("theta"))
-        if shared.ndim != 2 or own.ndim != 2 or len(own) != len(shared):
-            raise _damaged(f"{where} has shared networks of shape {shared.shape}, and {slug!r} has {own.shape}")
-        model = {name: value for name, value in model.items() if name != SHARED_THETA}
-        model["theta"] = np.concatenate([own, shared], axis=1)
+        # The networks that all maps of a screen share are stored once; TransportMap.from_dict joins the two.
+        model = {**model, SHARED_THETA: np.asarray(stored[SHARED_THETA])}
     # The solver checks the map; here only arrays that are larger than their memory, before anything is computed.
     for part in (model, *(value for value in model.values() if isinstance(value, dict))):
         arrays = {name: value for name, value in part.items() if isinstance(value, np.ndarray)}
@@ -374,7 +372,7 @@ def find_prediction(adata: AnnData, fit: StoredFit, slug: str) -> Prediction:
     return Prediction(adata, rep, moved, labelled_cells(adata, fit.groupby, fit.source))
 
 
-def read_results(adata: AnnData, key: str, target: str | None) -> Results:
+def read_results(adata: AnnData, key: str | StoredFit, target: str | None) -> Results:
     """Read one target's cells; cells without finite coordinates or prediction are left out."""
     fit = read_fit(adata, key)
     slug = fit.slug(target)

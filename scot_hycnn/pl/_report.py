@@ -29,7 +29,8 @@ def report(
 
     The page says in plain words whether the prediction is nearer to the observed cells than no change, a shift of the
     mean and the Gaussian map. It shows cells before and after, how far groups move, scores, genes, training,
-    certificate, parameters and versions. If something is not stored, the page says what to run.
+    certificate, parameters and versions. If something is not stored, the page says what to run. Of several targets,
+    such as those of a screen, it begins with the table of :func:`scot_hycnn.get.summary`, in which a reader chooses.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def report(
         If the folder of ``path`` does not exist.
     ValueError
         If a fit, target, embedding, column or layer does not exist, measured values are not those of the PCA, there are
-        more than 40 targets, or ``path`` does not end in ``.html``.
+        more than 300 targets, or ``path`` does not end in ``.html``.
 
     Examples
     --------

@@ -159,16 +159,16 @@ def describe_groups(
 
 
 def describe_genes(
-    adata: AnnData, key: str, results: Results, *, layer: str | None, n_genes: int
+    adata: AnnData, fit: StoredFit, results: Results, *, layer: str | None, n_genes: int
 ) -> dict[str, Any] | str:
     """Return the genes with the largest scores between observed and source cells, or why there are no genes."""
-    if not has_features_of_genes(adata, results, key, layer):
+    if not has_features_of_genes(adata, results, fit, layer):
         return (
             f"There is no way from {results.rep.name!r} to genes in this file. Fit on principal components with their "
-            f"loadings, or run sh.tl.decode(adata, {key!r}, decoder=...) with a model's decoder."
+            f"loadings, or run sh.tl.decode(adata, {fit.key!r}, decoder=...) with a model's decoder."
         )
-    features = read_genes(adata, results, key, layer)
-    table = deg_table(adata, key, results, features)
+    features = read_genes(adata, results, fit, layer)
+    table = deg_table(adata, fit, results, features)
     expressed = table[table["fraction"] >= MIN_FRACTION]
     columns = ["gene", "source_mean", "observed_change", "predicted_change", "observed_score"]
     observed, predicted = (table[f"{kind}_change"] for kind in ("observed", "predicted"))

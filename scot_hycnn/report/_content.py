@@ -16,6 +16,7 @@ from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._growth import GroupGrowth, growth_by_group, has_growth
 from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results
 from scot_hycnn._warn import counted
+from scot_hycnn.get._summary import EVERYONE, summary
 from scot_hycnn.pl._evaluation import METHODS, metric_in_print, name_of_evaluated, without_twin
 from scot_hycnn.pl._figure import which_cells
 from scot_hycnn.pl._history import validation_cells
@@ -26,7 +27,20 @@ from ._verdict import KEPT, number, percent, verdict
 
 # Cells of all targets together, about 60 bytes for each: the file stays below 3 MB.
 _MAX_CELLS = 36_000
-_MAX_TARGETS = 40
+_MAX_TARGETS = 300
+# Columns of the table of all conditions: of get.summary, in print, and what the page's script takes them for.
+_INDEX = (
+    ("condition", "condition", "text"),
+    ("n_source", "source cells", "whole"),
+    ("n_target", "observed cells", "whole"),
+    ("displacement", "median displacement", "number"),
+    ("no_change", "no change", "number"),
+    ("predicted", "predicted", "number"),
+    ("replicate", "replicate", "number"),
+    ("explained", "explained", "number"),
+    ("p_adjusted", "adjusted p", "number"),
+    ("verdict", "verdict", "text"),
+)
 # By rounding, a convex function may show a gap as large as this.
 _ROUNDING = 1e-4
 # The page's script reads rows of scores by these places.
@@ -81,8 +95,8 @@ def content(
         scores = None if scores is None or scores.empty else scores
         results: Results | None = None
         try:
-            results = read_results(adata, key, fit.targets[slug])
-            shown, called = read_evaluated(adata, key, fit.targets[slug])
+            results = read_results(adata, fit, fit.targets[slug])
+            shown, called = read_evaluated(adata, fit, fit.targets[slug])
         except ValueError as error:  # for instance if the maps were stored alone
             cells: dict[str, Any] = {"missing": str(error)}
         else:
@@ -92,7 +106,7 @@ def content(
                 "which": which_cells(shown, called),
                 "cells": describe_cells(adata, fit, key, shown, basis=basis, groups=groups, n=n),
                 "groups": describe_groups(adata, results, shown, groups, support),
-                "genes": describe_genes(adata, key, shown, layer=layer, n_genes=n_genes),
+                "genes": describe_genes(adata, fit, shown, layer=layer, n_genes=n_genes),
                 "far": None if support is None else float((support[shown.source_rows] > 1).mean()),
                 "median": float(np.median(np.linalg.norm(shown.predicted - shown.x, axis=1))),
             }
@@ -114,10 +128,19 @@ def content(
         "replicate": REPLICATE,
         "ceiling": CEILING,
         "targets": sections,
+        "index": None if len(slugs) == 1 else _index(adata, key, {fit.targets[slug] for slug in slugs}),
         "parameters": _parameters(fit),
         # The versions of the packages when the map was fitted, and that of this package now.
         "versions": [*map(list, fit.versions.items()), ["this page", scot_hycnn.__version__]],
     }
+
+
+def _index(adata: AnnData, key: str, labels: set[str]) -> dict[str, Any]:
+    """Return the table of all conditions that the page shows."""
+    table = summary(adata, key)
+    table = table[(table["group"] == EVERYONE) & table["condition"].isin(labels)]
+    rows = table[[column for column, _, _ in _INDEX]].to_numpy(dtype=object).tolist()
+    return {"columns": [[name, kind] for _, name, kind in _INDEX], "rows": rows}
 
 
 def _quality(

@@ -9,7 +9,7 @@ const MINUS = "\u2212";
 const FEW_GENES = 15;
 const VIRIDIS = ["#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725"];
 const state = { target: 0, plane: 0, colour: "kind", layers: { source: true, predicted: true, observed: true },
-  arrows: true, way: 1, group: null, metric: null, scoreGroup: null, gene: "", allGenes: false, parameter: "",
+  arrows: true, way: 1, group: null, metric: null, scoreGroup: null, gene: "", allGenes: false, parameter: "", condition: "",
   sorted: {}, probe: null };
 
 // ---------- small tools
@@ -620,6 +620,19 @@ function drawCertificate() {
   table("certificate-table", [["measure", "text"], ["value", "number"], ["check", "text"], ["meaning", "wide"]],
     target().certificate.map(([name, value, meaning, sound]) => [name, value, words[sound] ?? "–", meaning]));
 }
+/** The summary of all conditions; the one that is shown below is marked. */
+function drawIndex() {
+  const { index } = content;
+  $("index").hidden = !index;
+  if (!index) return;
+  const word = state.condition.toLowerCase();
+  const shown = index.rows.filter((row) => [row[0], row[row.length - 1]].some((text) => text.toLowerCase().includes(word)));
+  table("index-table", index.columns, index.rows, shown);
+  markIndex();
+}
+function markIndex() {
+  for (const row of $("index-table").tBodies[0].rows) row.className = row.cells[0].textContent === target().label ? "chosen" : "";
+}
 function drawParameters() {
   const shown = content.parameters.filter(([name]) => name.toLowerCase().includes(state.parameter.toLowerCase()));
   table("parameters-table", [["parameter", "text"], ["value", "text"]], content.parameters, shown);
@@ -649,7 +662,7 @@ function chooseTarget() {
 function draw() {
   hideTip();
   drawHead();
-  for (const part of [drawCells, drawGroups, drawScores, drawGenes, drawTraining, drawCertificate, drawParameters]) part();
+  for (const part of [drawIndex, drawCells, drawGroups, drawScores, drawGenes, drawTraining, drawCertificate, drawParameters]) part();
 }
 function theme(name) {
   document.documentElement.dataset.theme = name;
@@ -665,6 +678,15 @@ function on(id, event, act, redraw) {
 }
 on("theme", "click", () => theme(isDark() ? "light" : "dark"), draw);
 on("target", "change", (select) => { state.target = Number(select.value); }, chooseTarget);
+on("index-filter", "input", (field) => { state.condition = field.value; }, drawIndex);
+$("index-table").addEventListener("click", (event) => {
+  const cell = event.target.closest("tbody td:first-child");
+  if (!cell) return;
+  state.target = content.targets.findIndex((each) => each.label === cell.textContent);
+  $("target").value = String(state.target);
+  chooseTarget();
+  $("verdict").scrollIntoView({ block: "start" });
+});
 on("plane", "change", (select) => { state.plane = Number(select.value); }, drawCells);
 on("colour", "change", (select) => { state.colour = select.value; state.group = null; }, drawCells);
 for (const kind of KINDS) on(`layer-${kind}`, "change", (box) => { state.layers[kind] = box.checked; }, drawCells);

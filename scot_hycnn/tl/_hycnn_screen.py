@@ -175,7 +175,7 @@ def hycnn_screen(
 
     >>> sh.tl.transport(adata, "hycnn_screen", covariates={"dose": 3, "hours": 24})
     >>> adata.obsm["X_hycnn_screen_dose_3_hours_24"].shape
-    (240, 5)
+    (300, 5)
     """
     # Check what needs no data.
     seed = _seed_of(rng, resumes=checkpoint_dir is not None)

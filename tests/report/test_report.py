@@ -161,6 +161,21 @@ def test_many_cells_stay_below_three_megabytes(page):
     assert len(content(found)["targets"]) == 39
 
 
+def test_several_targets_have_an_index(adata, page):
+    assert content(page(adata))["index"] is None
+    screen = sh.datasets.screen_planted(12, 60)
+    sh.tl.hycnn_screen(screen, "control", groupby="condition", n_pcs=5, potential="gaussian")
+    table = sh.get.summary(screen, "hycnn_screen")
+    found = content(page(screen, key="hycnn_screen"))
+    columns, rows = [name for name, _ in found["index"]["columns"]], found["index"]["rows"]
+    assert [row[0] for row in rows] == [target["label"] for target in found["targets"]] == table["condition"].tolist()
+    assert [row[-1] for row in rows] == table["verdict"].tolist()
+    values = [row[columns.index("no change")] for row in rows]
+    assert values == pytest.approx(table["no_change"].tolist(), rel=1e-3)
+    some = table["condition"].tolist()[:2]
+    assert [row[0] for row in content(page(screen, key="hycnn_screen", target=some))["index"]["rows"]] == some
+
+
 def test_the_page_names_what_is_missing(adata, page):
     del adata.uns["hycnn_ot_evaluation"], adata.obsm["X_hycnn_ot"], adata.obsm["X_umap"]
     (target,) = content(page(adata, groupby="cell_type"))["targets"]

@@ -148,6 +148,19 @@ def test_layers_arrows_and_colours_change_the_map(page):
     assert page.picture() != with_space
 
 
+def test_the_index_chooses_sorts_and_filters(page):
+    names = page.texts("#index-table tbody td:first-child")
+    assert set(names) == {"IFN-beta", HOSTILE}
+    page.click("#index-table tbody tr:nth-child(2) td:first-child")
+    assert page("#target").get_attribute("value") == "1"
+    assert page.texts("#index-table tr.chosen td:first-child") == [names[1]]
+    for _ in range(2):
+        page.click("#index-table th:first-child button")
+    assert page.texts("#index-table tbody td:first-child") == sorted(names, reverse=True)
+    page("#index-filter").send_keys("ifn")
+    assert page.texts("#index-table tbody td:first-child") == ["IFN-beta"]
+
+
 def test_planes(page):
     before = page.picture()
     assert "arrows show the direction, not the size" in page("#cells-note").text

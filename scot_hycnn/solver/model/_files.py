@@ -46,6 +46,12 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
             "Update scot_hycnn, or fit again."
         )
     theta = _entry(state, "theta", np.asarray)
+    if "shared_theta" in state:
+        # In adata.uns, networks that all maps of a screen share are stored once, beside the maps.
+        shared = np.asarray(state["shared_theta"])
+        if theta.ndim != 2 or shared.ndim != 2 or len(theta) != len(shared):
+            raise _damaged(f"theta of shape {theta.shape} does not go with shared networks of shape {shared.shape}")
+        theta = np.concatenate([theta, shared], axis=1)
     # No network has more layers than parameters: a longer list of widths would only cost memory.
     network = _network(_entry(state, "network", dict), version, max_layers=max(theta.size, 1000))
     n_dims, n_parameters = network.n_dims, network.n_parameters

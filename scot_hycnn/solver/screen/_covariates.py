@@ -23,11 +23,13 @@ LOG_SPAN = 4.0
 # Beyond this distance from every seen condition, in units of the usual one, a prediction is refused.
 MAX_DISTANCE = 3.0
 NEAREST, INTERPOLATION, KRIGING, ADDITIVE = "nearest", "interpolation", "kriging", "additive"
-# Hyperparameters of kriging that are compared by leaving conditions out: the part of the covariance that conditions
-# share over categories, and the noise, in units of the mean variance.
-SHARED = (0.0, 0.25, 0.5, 0.75, 0.95)
+# Parts of the covariance that are compared by leaving conditions out: those of numbers, of categories, and of both
+# together; and the noise, in units of the mean variance.
+PARTS = [(i / 4, j / 4, (4 - i - j) / 4) for i in range(5) for j in range(5 - i)]
 NOISE = (1e-6, 0.003, 0.01, 0.03, 0.1, 0.3)
 SMOOTH = (False, True)
+# Options of a rule: the parts, the noise, and whether responses are smooth in numbers.
+Options = tuple[tuple[float, float, float], float, bool]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Covariates:
 
     The response to a condition is a Gaussian process over its covariates whose mean is no change, so that its
     prediction is a sum of the seen responses with weights (simple kriging). The covariance is Brownian motion in each
-    number that is never negative: between two doses it interpolates linearly, and at 0 nothing happens.
+    number that is never negative: between two doses it interpolates linearly, and at 0 nothing happens. Its parts are
+    effects of numbers that all categories share, constant effects of categories, and effects of both together, which
+    are those of interpolation within a category.
     """
 
     numbers: dict[str, Array] = field(default_factory=dict)
@@ -44,8 +48,7 @@ class Covariates:
     # One row a condition, shape (K, p), or None.
     embedding: Array | None = None
     rule: str = NEAREST
-    # Shared part, noise and smoothness of kriging.
-    options: tuple[float, float, bool] = (0.5, 0.01, False)
+    options: dict[str, Options] = field(default_factory=dict)
     # Mean squared error of each rule where conditions are left out, in units of that of no change.
     errors: dict[str, float] = field(default_factory=dict)
 
@@ -88,18 +91,15 @@ class Covariates:
 
         coded = self._coded(self._queries())
         apart = self._distances(coded, coded) + np.diag(np.full(n, np.inf))
-        errors, options = {NEAREST: error(np.eye(n)[apart.argmin(1)])}, self.options
+        errors, options = {NEAREST: error(np.eye(n)[apart.argmin(1)])}, {}
         for rule in (INTERPOLATION, ADDITIVE, KRIGING):
-            grid = list(product(SHARED, NOISE, SMOOTH)) if rule == KRIGING else [self.options]
-            grid = [(0.0, noise, False) for noise in NOISE] if rule == ADDITIVE else grid
+            grid = _grid(rule, bool(self.numbers) or self.embedding is not None, bool(self.categories))
             scores = []
-            for shared, noise, smooth in grid:
-                inverse = np.linalg.inv(self._noisy(self._covariance(coded, coded, rule, shared, smooth), rule, noise))
+            for one in grid:
+                inverse = np.linalg.inv(self._covariance(coded, coded, one) + self._noise(coded, one))
                 # Without condition k its prediction is V_k - (K^-1 V)_k / (K^-1)_kk.
                 scores.append(error(np.eye(n) - inverse / np.diag(inverse)[:, None]))
-            errors[rule] = min(scores)
-            if errors[rule] <= min(errors.values()):
-                options = grid[int(np.argmin(scores))]
+            errors[rule], options[rule] = min(scores), grid[int(np.argmin(scores))]
         best = min(errors, key=lambda rule: errors[rule])
         return Covariates(self.numbers, self.categories, self.embedding, best, options, errors)
 
@@ -122,9 +122,9 @@ class Covariates:
         rule = rule or self.rule
         if rule == NEAREST:
             return np.eye(len(apart))[apart.argmin()], distance
-        shared, noise, smooth = self.options
-        covariance = self._noisy(self._covariance(seen, seen, rule, shared, smooth), rule, noise)
-        weights: Array = np.linalg.solve(covariance, self._covariance(asked, seen, rule, shared, smooth)[0])
+        options = self.options[rule]
+        covariance = self._covariance(seen, seen, options) + self._noise(seen, options)
+        weights: Array = np.linalg.solve(covariance, self._covariance(asked, seen, options)[0])
         return weights, distance
 
     def _name(self, k: int) -> str:
@@ -189,33 +189,46 @@ class Covariates:
                 squared.append(((one[:, None] - other) ** 2).sum(-1))
         return np.asarray(np.sqrt(np.sum(squared, axis=0)), dtype=np.float64)
 
-    def _covariance(
-        self, first: Mapping[str, Array], second: Mapping[str, Array], rule: str, shared: float, smooth: bool
-    ) -> Array:
-        """Return the covariance of the responses to conditions, by a rule."""
-        shared = 0.0 if rule == INTERPOLATION else shared
-        parts = []
+    def _covariance(self, first: Mapping[str, Array], second: Mapping[str, Array], options: Options) -> Array:
+        """Return the covariance of the responses to conditions."""
+        of_numbers, of_categories = [], []
+        (shared, constant, together), _, smooth = options
         for name in first:
             if name in self.categories:
-                same = (first[name][:, None] == second[name]).astype(float)
-                parts.append(shared + (1 - shared) * same)
+                of_categories.append((first[name][:, None] == second[name]).astype(float))
                 continue
             one, other = (table[name].reshape(len(table[name]), -1) for table in (first, second))
             if name in self.numbers and self.numbers[name].min() >= 0:
-                smaller, larger = np.minimum(one, other.T), np.maximum(one, other.T)
                 # Brownian motion, or smoother its integral (a cubic spline), both 0 at 0.
-                top = float(self._coded({name: self.numbers[name]})[name].max()) or 1.0
-                cubic = smaller**2 * (3 * larger - smaller) / (2 * top**2)
-                parts.append(cubic if smooth else smaller)
+                smaller, larger = np.minimum(one, other.T), np.maximum(one, other.T)
+                scale = float(self._coded({name: self.numbers[name]})[name].mean()) or 1.0
+                cubic = smaller**2 * (3 * larger - smaller) / (2 * scale**3)
+                of_numbers.append(cubic if smooth else smaller / scale)
             else:
                 apart = np.sqrt(((one[:, None] - other) ** 2).sum(-1)) / (3.0 if name in self.numbers else 1.0)
                 # Matern covariance of order 3/2, or of order 1/2, which interpolates linearly.
-                parts.append((1 + apart) * np.exp(-apart) if smooth else np.exp(-apart))
-        combined = np.sum(parts, axis=0) if rule == ADDITIVE else np.prod(parts, axis=0)
-        return np.asarray(combined, dtype=np.float64)
+                of_numbers.append((1 + apart) * np.exp(-apart) if smooth else np.exp(-apart))
+        parts = np.prod([*of_numbers, *of_categories], axis=0) * together
+        for weight, effects in ((shared, of_numbers), (constant, of_categories)):
+            if effects:
+                parts = parts + weight * np.mean(effects, axis=0)
+        return np.asarray(parts, dtype=np.float64)
 
-    @staticmethod
-    def _noisy(covariance: Array, rule: str, noise: float) -> Array:
-        noise = 1e-6 if rule == INTERPOLATION else noise
-        diagonal: Array = noise * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-        return covariance + diagonal
+    def _noise(self, seen: Mapping[str, Array], options: Options) -> Array:
+        """Return the covariance of the noise of seen conditions."""
+        variance = np.trace(self._covariance(seen, seen, options)) / len(next(iter(seen.values())))
+        return np.asarray(options[1] * variance * np.eye(len(next(iter(seen.values())))), dtype=np.float64)
+
+
+def _grid(rule: str, has_numbers: bool, has_categories: bool) -> list[Options]:
+    """Return the options of a rule that are compared."""
+    if rule == INTERPOLATION:
+        return [((0.0, 0.0, 1.0), NOISE[0], False)]
+    parts = [
+        (shared, constant, together)
+        for shared, constant, together in PARTS
+        if (has_numbers or not shared) and (has_categories or not constant)
+    ]
+    if rule == ADDITIVE:
+        parts = [(shared, constant, 0.0) for shared, constant, together in parts if not together]
+    return list(product(parts, NOISE, SMOOTH if has_numbers else (False,)))

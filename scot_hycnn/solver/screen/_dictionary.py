@@ -84,13 +84,14 @@ def train_dictionary(
     progress(first_step - 1, None)
 
     n_threads = n_parts(str(device), min(len(training), BATCH_CONDITIONS))
+    n_all = int(training.n_y.sum())
     check_every = max(max_steps // N_CHECKS, 1)
     with in_threads(n_threads) as in_parallel:
         for step in range(first_step, max_steps + 1):
             # Draw conditions, the same number of target cells of each one, and source cells.
             networks.renew(step - 1)
             drawn = torch.randperm(len(training), generator=generator, device=device)[:BATCH_CONDITIONS]
-            n_cells = max(BATCH_CELLS // len(drawn), 4)
+            n_cells = max(min(BATCH_CELLS, n_all) // len(drawn), 4)
             uniform = torch.rand((len(drawn), n_cells), generator=generator, device=device)
             rows = (uniform * training.n_y[drawn, None]).long()
             x_rows = torch.randint(training.sources.shape[1], (BATCH_SOURCE,), generator=generator, device=device)
@@ -242,14 +243,13 @@ def semi_duals(
     gains, errors = [], []
     for rows in torch.arange(len(cells), device=theta.device).split(CHUNK):
         whole = Mixture.of(network, shared, coefficients, cells, rows)
+        place = whole.to_common, whole.shift, whole.ratio
         x = cells.balanced_sources(rows, cells.sources[cells.source_of[rows]])
         y, valid = cells.y[rows], cells.in_rows()[rows]
         at_x, start = whole.value(x) - 0.5 * x.square().sum(-1), y
         of_blends = []
         for blend in blends:
-            part = Mixture(
-                network, shared, blend * whole.v, 1 - blend + blend * whole.s, blend * whole.w, *_place(cells, rows)
-            )
+            part = Mixture(network, shared, blend * whole.v, 1 - blend + blend * whole.s, blend * whole.w, *place)
             start, _ = refine(part.gradient, y, start, CHECK_REFINEMENTS)
             at_y = (start * y).sum(-1) - part.value(start) - 0.5 * y.square().sum(-1)
             n = valid.sum(1)
@@ -260,7 +260,3 @@ def semi_duals(
         gains.append(torch.stack([gain for gain, _ in of_blends], 1))
         errors.append(torch.stack([error for _, error in of_blends], 1))
     return torch.cat(gains), torch.cat(errors)
-
-
-def _place(cells: Conditions, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return cells.to_common[rows], cells.shift[rows], cells.ratio[rows]

@@ -36,7 +36,7 @@ from ._screen import DICTIONARY, GAUSSIAN, N_POINTS, OWN, Screen
 from ._weights import Prior, fit_weights
 
 # Shared networks, and the width of their layers: 8 of 32 x 3 found 8 pathways, and take as long as 2 own ensembles.
-N_NETWORKS, HIDDEN, N_STEPS = 8, (32, 32, 32), 400
+N_NETWORKS, HIDDEN, N_STEPS = 8, (32, 32, 32), 300
 OTHERS = ("covariates", "embedding", "model", "device", "rng", "progress", "checkpoint_dir", "client")
 
 

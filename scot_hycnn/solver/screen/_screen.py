@@ -263,7 +263,7 @@ class Screen:
                 theta,
                 np.asarray(states["weights"]),
                 np.asarray(states["points"]),
-                None if covariates is None else Covariates(**covariates | {"options": tuple(covariates["options"])}),
+                None if covariates is None else Covariates(**covariates),
                 dict(states["params"]),
                 dict(states["history"]),
                 shared[0].device if shared else "cpu",
@@ -296,12 +296,8 @@ def condition_theta(
         "L": to_common,
         "t": common.matrix @ (own.mean_x - common.mean_x),
     }
-    flat = np.concatenate([np.ravel(parts[name]) for name in _own_shapes(network)])
+    flat = np.concatenate([np.ravel(parts[name]) for name in network.shapes if name in parts])
     return torch.cat([torch.tensor(flat, dtype=torch.float32), networks.cpu().flatten()]).unsqueeze(0)
-
-
-def _own_shapes(network: Combination) -> dict[str, tuple[int, ...]]:
-    return {name: shape for name, shape in network.shapes.items() if name != "networks"}
 
 
 def _inverse_softplus(value: Array) -> Array:

@@ -30,7 +30,7 @@ def bent(x, strength):
 X = cells(0, 400)
 STRENGTHS = (2.0, 3.0, 4.0, 3.0, 2.0, 4.0)
 YS = [bent(cells(k + 1, 60), strength) for k, strength in enumerate(STRENGTHS)]
-FAST = {"max_steps": 40, "device": "cpu", "progress": False}
+FAST = {"max_steps": 40, "hidden": (16, 16), "n_ensemble": 2, "device": "cpu", "progress": False}
 
 
 @pytest.fixture(scope="module")
