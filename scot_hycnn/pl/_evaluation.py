@@ -166,7 +166,7 @@ def evaluation(
         rows = table[table["metric"] == metric].replace([np.inf, -np.inf], np.nan)
         scores = {(row.group, row.method): row for row in rows.itertuples()}
         _draw(panel, scores, sizes, styles)
-        _scale(panel, scores, _WIDE if not scaled else np.inf)
+        _scale(panel, scores, is_linear=scaled)
         name, good = metric_in_print(metric)
         panel.set_xlabel(f"{name}\n{'scaled: 0 no change, 1 best' if scaled else good}".strip(), fontsize="small")
         if i % n_cols:
@@ -311,8 +311,8 @@ def _draw(ax: Axes, scores: _Scores, sizes: _Sizes, styles: dict[str, tuple[str,
     ax.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _scale(ax: Axes, scores: _Scores, wide: float) -> None:
-    """Make the axis logarithmic beyond a linear range around 0 if the scores differ by more than this ratio."""
+def _scale(ax: Axes, scores: _Scores, *, is_linear: bool) -> None:
+    """Make the axis logarithmic beyond a linear range around 0 if the scores differ by orders of magnitude."""
     ax.margins(x=0.15)
     ax.tick_params(axis="x", labelsize="small")
     ax.locator_params(axis="x", nbins=4)
@@ -320,7 +320,7 @@ def _scale(ax: Axes, scores: _Scores, wide: float) -> None:
         np.nanmax(np.abs([score.value, score.low, score.high])) for score in scores.values() if np.isfinite(score.value)
     ]
     # The replicate, or a score that is nearly as good, has to be seen in full with its interval.
-    if not sizes or not 0 < wide * min(sizes) < max(sizes):
+    if is_linear or not sizes or not 0 < _WIDE * min(sizes) < max(sizes):
         return
     first, last = round(np.log10(min(sizes))), int(np.floor(np.log10(max(sizes))))
     ax.set_xscale("symlog", linthresh=10.0**first, linscale=0.5)

@@ -237,6 +237,14 @@ def test_tl_stores_and_other_functions_read_the_rows(adata, tmp_path):
     assert table["scaled"].notna().any()
     axes = sh.pl.evaluation(adata, show=False)
     assert any("mine" in label.get_text() for label in axes[0].get_yticklabels())
+    # On the common scale, no change is at 0, and the ceiling or the replicate at 1.
+    (ax,) = sh.pl.evaluation(adata, metrics="pearson_delta", scaled=True, show=False)
+    assert ax.get_xscale() == "linear"
+    dots = [line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() == "o"]
+    assert len(dots) == 4
+    assert dots[0] == 0
+    dashed = [lines for lines in ax.collections if lines.get_linestyle()[0][1] is not None]
+    assert any(np.allclose(lines.get_segments()[0][:, 0], 1) for lines in dashed if hasattr(lines, "get_segments"))
 
 
 WRONG = {
