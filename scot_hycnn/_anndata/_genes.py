@@ -76,13 +76,17 @@ class Values:
         blocks = [self._read(self.rows[block], list(features)) for block in row_blocks(len(self.rows))]
         return np.concatenate([np.empty((0, len(features))), *blocks])
 
+    def first(self, n: int) -> Numbers:
+        """Return all values of the first n cells."""
+        return self._read(self.rows[:n])
+
     def moments(self) -> Moments:
         """Return mean, variance and share of cells that express it, of every feature.
 
         A cell without transcripts has 0, which ``sc.pp.scale`` and other shifts make the smallest of all values.
         """
         # Sums are taken around the mean of the first cells: around 0 they lose the digits of a small variance.
-        origin = self._read(self.rows[:100]).mean(axis=0)
+        origin = self.first(100).mean(axis=0)
         total, squares, lowest, n_lowest = (np.full_like(origin, value) for value in (0, 0, np.inf, 0))
         for block in row_blocks(len(self.rows)):
             values = self._read(self.rows[block])
@@ -302,8 +306,7 @@ _Strata = list[tuple[Rows, Rows]]
 
 def base_of_logarithm(adata: AnnData, features: Features) -> tuple[float | None, str]:
     """Return the base of log-transformed values, or None if they have no fold changes; and a sentence if it is odd."""
-    cells = features.source
-    some = Values(cells.matrix, cells.rows[:100]).columns(range(len(features.names)))
+    some = features.source.first(100)
     log1p = adata.uns.get("log1p")
     if (some < 0).any():
         return None, "there are no fold changes, since some values of expression are negative (z-scores?)"
