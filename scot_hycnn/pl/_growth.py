@@ -15,8 +15,8 @@ from scot_hycnn._anndata._conditions import Rows, listed, read_groups
 from scot_hycnn._anndata._growth import growth_by_group, growth_of_cells
 from scot_hycnn._anndata._results import group_column, read_fit
 
-from ._figure import MAX_ENTRIES, PLAIN, check_number, entitle, figure_of, show_or_return, widen
-from ._labels import BACKGROUND, palette_of
+from ._figure import PLAIN, entitle, figure_of, show_or_return, widen
+from ._labels import BACKGROUND, members_by_group, palette_of
 from ._plane import label
 
 # Colours of the embedding end where a population is a quarter, or four times, of what it was.
@@ -92,10 +92,10 @@ def growth(
             f"groupby=None takes the group_key of the fit, and {key!r} was fitted without one: pass groupby= a column "
             f"of adata.obs, which has {listed(adata.obs.columns)}."
         )
+    members_by_group(adata, groupby, cells)  # an error if these are no groups, or too many
     labels = read_groups(adata.obs, groupby)
     palette = dict(zip(labels.names, palette_of(adata, groupby, labels), strict=True))
     table = growth_by_group(adata, fit, slug, groupby)
-    check_number(len(table), f"groupby={groupby!r}", MAX_ENTRIES)
     is_ours = ax is None
     if ax is None:
         _, ax = plt.subplots(figsize=(3.6, 0.9 + 0.3 * len(table)), layout="constrained")

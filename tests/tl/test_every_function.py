@@ -134,6 +134,7 @@ def steps(adata: AnnData, source: Any, target: Any, path: Any, dimension: str = 
         "pl.mean_scatter": lambda: drawn(sh.pl.mean_scatter(adata, n_labels=1, **groups, **figure)),
         "pl.displacement": lambda: drawn(sh.pl.displacement(adata, **groups, **figure)),
         "pl.deg": lambda: drawn(sh.pl.deg(adata, **groups, **figure)),
+        "pl.growth": lambda: drawn(sh.pl.growth(adata, **groups, **figure)),
         "pl.evaluation": lambda: drawn(sh.pl.evaluation(adata, group=None, metrics="energy_distance", **figure)),
         "pl.report": lambda: reported(sh.pl.report(adata, path, **groups)),
     }
@@ -154,7 +155,7 @@ def outcomes(adata: AnnData, source: Any, target: Any, path: Any) -> dict[str, A
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
     found = outcomes(plain(), "c0", "c1", tmp_path_factory.mktemp("plain"))
-    assert [name for name, result in found.items() if isinstance(result, Exception)] == ["pl.history"]
+    assert [name for name, result in found.items() if isinstance(result, Exception)] == ["pl.history", "pl.growth"]
     public = {f"{package}.{name}" for package in ("pp", "tl", "get", "pl") for name in getattr(sh, package).__all__}
     assert {name.split()[0] for name in found} == public | {"metrics.evaluate"}
     return found
@@ -166,7 +167,7 @@ def check(expected, tmp_path):
 
     def compare(adata, words=WORDS, asked=None, says=None):
         """``says``: functions, by how their names begin, to what their sentences say; all others are as if plain."""
-        says = {"pl.history": "There is no history|no fits", **(says or {})}
+        says = {"pl.history": "There is no history|no fits", "pl.growth": "no growth|no fits", **(says or {})}
         for name, result in outcomes(adata, *(words[:2] if asked is None else asked), tmp_path).items():
             start = next((start for start in says if name.startswith(start)), None)
             sentence = says.get(start)
