@@ -162,7 +162,7 @@ def main() -> None:
     table = run("unseen", cases, measure, fresh=arguments.fresh)
     means = table.pivot_table(index="setting", columns="method", values="error", aggfunc="mean", sort=False)
     chosen = table[table["method"] == CHOSEN].set_index(["setting", "group", "seed"])["error"]
-    farther = table[table["method"] == CHOSEN].set_index("setting")["farther"] > 2
+    farther = table[table["method"] == CHOSEN].set_index("setting")["farther"].astype(float) > 2
     summary = pd.DataFrame(
         {
             "no change": means[NO_CHANGE],

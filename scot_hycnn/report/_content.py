@@ -200,6 +200,7 @@ def _facts(fit: StoredFit, slug: str, results: Results | None, cells: dict[str, 
     counts = [fit.n_training.get(name) for name in ("source", slug)]
     fitted = " and ".join(f"{n:,}" for n in counts if n is not None)
     simple = str(validation.get("winner", KEPT))
+    simple = "average of simple maps" if simple.startswith("average of") else simple  # the verdict names them
     chosen = simple if blend == 0 else "networks" if blend == 1 else f"{percent(blend)} networks"
     if params.get("potential") == "gaussian":
         network = "closed form"

@@ -415,6 +415,8 @@ def _listed(parts: list[str]) -> str:
 
 def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
     """Say what the networks achieved on validation cells."""
+    if "winner" in validation and float(validation.get("blend", math.nan)) == 0:
+        return _on_groups_left_out(validation)
     if not is_trained:
         return "No network was trained: only the closed-form map was requested."
     blend, j, j_gaussian, after, before = (
@@ -423,8 +425,6 @@ def _on_validation(validation: Mapping[str, Any], *, is_trained: bool) -> str:
     )
     counts = [int(validation.get(name, 0)) for name in ("n_source", "n_target")]
     on = f"On {counts[0]:,} source and {counts[1]:,} target validation cells"
-    if "winner" in validation and blend == 0:
-        return f"Of the maps that were compared on groups left out, this one was chosen: {validation['winner']}."
     if blend == 0:
         return f"{on}, the networks were not better than the closed-form Gaussian map, which was kept."
     # J is minimised: a positive gap means that the networks are better.
@@ -473,6 +473,20 @@ def _mass(validation: Mapping[str, Any], growth: Sequence[GroupGrowth] | None) -
     if parts or more:
         sentences.append("Cell death and sampling in other proportions cannot be told apart.")
     return [" ".join(sentences)]
+
+
+def _on_groups_left_out(validation: Mapping[str, Any]) -> str:
+    """Say which map was chosen on groups left out, and how near each was there, the nearest first."""
+    chosen = f"Of the maps that were compared on groups left out, this one was chosen: {validation['winner']}."
+    names, mean, error = (np.ravel(validation.get(f"ladder{column}", ())) for column in ("", "_mean", "_error"))
+    if not (len(names) == len(mean) == len(error) > 0 and mean.dtype.kind == error.dtype.kind == "f"):
+        return chosen
+    rows = sorted(zip(mean.tolist(), error.tolist(), map(str, names), strict=True))
+    listed = ", ".join(f"{name} {number(value)} ± {number(more)}" for value, more, name in rows)
+    return (
+        f"{chosen} Each was fitted without a group and compared with its treated cells; the mean energy distance over "
+        f"groups, ± its standard error, was: {listed}."
+    )
 
 
 def _seen_at_fit(p_value: float) -> list[str]:

@@ -119,7 +119,8 @@ def hycnn_ot(  # type: ignore[misc]
     leave_out
         Cells that decide between networks and Gaussian map: ``'cells'``, random ones, for new cells of the same types;
         or ``'groups'``, whole groups of ``group_key`` at a time, for cells of new types, donors or cell lines. This
-        also compares no change, shifts, and maps around the mean of each group (centred maps).
+        also compares no change, shifts, and maps around the mean of each group (centred maps), and averages those that
+        may be the nearest.
     predict
         Move the source cells and write where they end. False stores the maps alone, since slots for hundreds of
         targets take gigabytes; ``sh.tl.transport(adata, target=...)`` then moves cells for the targets of interest.
@@ -169,7 +170,8 @@ def hycnn_ot(  # type: ignore[misc]
         :class:`scot_hycnn.solver.Outcome`) and ``status`` (the outcome in sentences). ``validation`` has the rows of
         cells so far from all others that they took no part in the fit (``far_source``, ``far_target``). With
         ``leave_out='groups'`` it has the ``winner``, and the table ``ladder_energy_distance`` of the maps ``ladder`` on
-        the ``ladder_groups`` that were left out, with ``ladder_mean`` and its standard error ``ladder_error``.
+        the ``ladder_groups`` that were left out, with ``ladder_mean``, its standard error ``ladder_error``, and the
+        ``ladder_share`` of each in the map.
         ``certificate`` and ``validation`` are measured on validation cells, which also chose the blend.
 
     Other Parameters
@@ -184,9 +186,9 @@ def hycnn_ot(  # type: ignore[misc]
         Leave out targets with too few cells, in all or in groups of the source, name them in the log, and fit the
         others. Otherwise such targets are an error. Default False.
     fallback
-        Use the Gaussian map, or with ``leave_out='groups'`` the simple map that was best, where a cell is far from the
-        training source cells (gradually, at out-of-support scores from 1 to 2). The map as a whole is then not the
-        gradient of a convex function. Default False.
+        Use the Gaussian map, or with ``leave_out='groups'`` the shift that was nearest on groups left out, where a cell
+        is far from the training source cells (gradually, at out-of-support scores from 1 to 2). The map as a whole is
+        then not the gradient of a convex function. Default False.
     resume
         Continue an interrupted call from ``checkpoint_dir``, with the same result; False starts again. Default True.
     unbalanced

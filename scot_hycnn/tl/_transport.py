@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from scanpy import logging as logg
 
 from scot_hycnn._anndata._conditions import Mask
 from scot_hycnn._anndata._files import SUFFIXES, read_uns
+from scot_hycnn._anndata._representation import obs_columns
 from scot_hycnn._anndata._results import StoredFit, fit_of_origin, read_fit
 from scot_hycnn._anndata._schema import Slots, check_absent, slugs, unseen_slot
 from scot_hycnn._anndata._screen_input import stored_screen
@@ -27,6 +29,7 @@ from scot_hycnn._anndata._transport_input import (
     source_rows_of,
 )
 from scot_hycnn._anndata._write import Moved, check_output, claim, new_store, write_moved
+from scot_hycnn._warn import joined
 from scot_hycnn.solver import Screen, TransportMap
 
 from ._threads import threads_of_scanpy
@@ -74,8 +77,8 @@ def transport(
     t
         Part of the way, in [0, 1]: :math:`(1-t)\,x + t\,T(x)`, the displacement interpolation. Forward only.
     fallback
-        Use the Gaussian map for cells that are far from the training source cells; see
-        :func:`scot_hycnn.tl.hycnn_ot`. Forward only; None takes the option of the fit.
+        Use the Gaussian map, or of a fit with ``leave_out='groups'`` a shift, for cells that are far from the training
+        source cells; see :func:`scot_hycnn.tl.hycnn_ot`. Forward only; None takes the option of the fit.
     use_rep
         Representation, for a ``model`` that comes without AnnData.
     mask_obs
@@ -163,9 +166,8 @@ def transport(
         fallback = fit is not None and bool(fit.params.get("fallback", False))
 
     # All forward maps move the source cells, which are found once; an inverse map moves the cells of its target.
-    labels: dict[str, str | None] = dict.fromkeys(maps)
-    if fit is not None:
-        labels = {slug: fit.source if direction == "forward" else fit.targets[slug] for slug in maps}
+    label_of = {} if fit is None else fit.targets if direction == "inverse" else dict.fromkeys(maps, fit.source)
+    labels = {slug: label_of.get(slug) for slug in maps}
     options: dict[str, Any] = {
         "use_rep": use_rep,
         "mask_obs": mask_obs,
@@ -190,6 +192,7 @@ def transport(
             )
             if store is None:
                 moved[suffix] = _move(some, transport_map, centres[slug], direction, t=t, fallback=fallback)
+                _log_unlike(moved[suffix], fit, group_key)
                 continue
             for span, block in some.blocks():
                 part = _move(block, transport_map, centres[slug], direction, t=t, fallback=fallback)
@@ -201,6 +204,25 @@ def transport(
         added = f"written to {str(path)!r}"
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
+
+
+def _log_unlike(moved: Moved, fit: StoredFit | None, group_key: str | None) -> None:
+    """Say which groups are unlike the cells of the fit, if the map was chosen for cells of the same groups."""
+    if fit is None or moved.out_of_support is None or fit.params.get("leave_out", "cells") != "cells":
+        return
+    column = fit.params.get("group_key") if group_key is None else group_key
+    obs = obs_columns(moved.cells.adata, *([] if column is None else [column]))
+    rows = moved.cells.rows
+    labels = obs[column].astype(str).to_numpy()[rows] if column in obs else np.zeros(len(rows))
+    median = pd.Series(moved.out_of_support).groupby(labels).median()
+    unlike = [str(label) for label in median.index[median > 1]]
+    if unlike:
+        which = f"the groups {joined([repr(label) for label in unlike], 5)}" if column in obs else "the cells"
+        logg.warning(
+            f"{which} are unlike those that the map was fitted on: half of these cells have an out-of-support score "
+            "above 1, where 5 % are usual. The map was not chosen for such cells. For types, donors or cell lines that "
+            "were not in the fit, fit with group_key and leave_out='groups'."
+        )
 
 
 def _find_maps(

@@ -346,3 +346,16 @@ def test_a_distance_that_stays_is_not_said_to_change():
     assert "from 0.01 to 0.01" not in "".join(say(None, same)[1:])
     assert "from 0.01 to 0.01" not in "".join(say(table(**COMMON, hycnn_ot=0.1), same)[1:])
     assert "from 0.03 to 0.01" in "".join(say(table(**COMMON, hycnn_ot=0.1))[1:])
+
+
+def test_maps_on_groups_left_out_are_listed_from_the_nearest_on():
+    ladder = {
+        "winner": "shift",
+        "ladder": np.array(["no change", "shift"]),
+        "ladder_mean": np.array([0.5, 0.25]),
+        "ladder_error": np.array([0.1, 0.05]),
+    }
+    said = " ".join(map(str, say(None, KEPT | ladder)))
+    assert "shift 0.25 ± 0.05, no change 0.5 ± 0.1" in said
+    for damaged in ({"ladder_mean": np.array([0.5])}, {"ladder_error": np.array(["a", "b"])}):
+        assert "chosen: shift." in " ".join(map(str, say(None, KEPT | ladder | damaged)))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 from anndata import AnnData
 
 import scot_hycnn as sh
@@ -161,3 +164,42 @@ def test_a_fit_says_before_training_that_cells_to_move_lack_their_group(unchange
     with unchanged(adata), pytest.raises(ValueError, match="empty for 1 of"):
         sh.tl.hycnn_ot(adata, "control", "drug", **options)
     sh.tl.hycnn_ot(adata, "control", "drug", predict=False, mask_obs="use", **OPTIONS)
+
+
+def test_groups_unlike_those_of_the_fit_are_named_if_the_map_was_not_chosen_for_them(capsys):
+    adata = make_donors(list("ABCD"))
+    new = make_donors(["A", "E"], seed=0)
+    new.obsm["X_pca"][of(new, "E")] += 100
+    for leave_out, named in (("cells", True), ("groups", False)):
+        sh.tl.hycnn_ot(adata, "control", "drug", **OPTIONS | {"leave_out": leave_out}, key_added=leave_out)
+        capsys.readouterr()
+        before, sc.settings.logfile = sc.settings.logfile, sys.stderr
+        try:
+            sh.tl.transport(new, leave_out, model=adata)
+        finally:
+            sc.settings.logfile = before
+        said = capsys.readouterr().err
+        assert ("'E'" in said and "leave_out='groups'" in said) == named
+        assert "'A'" not in said
+
+
+def test_donors_that_respond_by_their_baseline_are_moved_by_regression():
+    rng = np.random.default_rng(0)
+    names = [f"donor {k}" for k in range(12)]
+    adata = make_donors(names, n=40)
+    adata.obsm["X_pca"] = rng.normal(size=(adata.n_obs, 3)).astype(np.float32)
+    for k, name in enumerate(names):
+        adata.obsm["X_pca"][(adata.obs["donor"] == name).to_numpy()] += np.float32([k, 0, 0])
+        adata.obsm["X_pca"][of(adata, name, "drug")] += np.float32([0, k - 4, 0])
+    seen = adata[(adata.obs["donor"] != "donor 7").to_numpy()].copy()
+    sh.tl.hycnn_ot(seen, "control", "drug", **OPTIONS)
+    assert "regression over groups" in seen.uns["hycnn_ot"]["validation"]["drug"]["winner"]
+    sh.tl.transport(adata, model=seen)
+    moved = adata.obsm["X_hycnn_ot"] - adata.obsm["X_pca"]
+    assert np.allclose(moved[of(adata, "donor 7")].mean(0), [0, 3, 0], atol=0.5)
+    # Donors of the fit, and cells in another order, move by the same map.
+    again = seen[::-1].copy()
+    sh.tl.transport(again, key_added="again")
+    np.testing.assert_allclose(again.obsm["X_again"], again.obsm["X_hycnn_ot"], atol=1e-5)
+    score = adata.obs["hycnn_ot_out_of_support"][of(adata, "donor 7")]
+    assert np.median(score) < 1

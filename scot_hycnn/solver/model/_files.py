@@ -189,9 +189,9 @@ def _between(state: Mapping[str, Any], n_dims: int) -> Any:
     if "between" not in state:
         return None
     between = np.asarray(_entry(state, "between", np.asarray))
-    if between.dtype.kind != "f" or between.shape != (n_dims, n_dims) or not np.isfinite(between).all():
+    if between.dtype.kind != "f" or between.shape != (n_dims, n_dims + 1) or not np.isfinite(between).all():
         raise _damaged(
-            f"'between' must be finite floats of shape {(n_dims, n_dims)}; it has shape {between.shape} and dtype "
+            f"'between' must be finite floats of shape {(n_dims, n_dims + 1)}; it has shape {between.shape} and dtype "
             f"{between.dtype}"
         )
     return between.astype(np.float64)

@@ -130,7 +130,8 @@ def _of_groups(
     if not blend and ladder.best.extrapolates:
         # A group moves by where its centre is, so that cells far from the others before centring are far here.
         around_all = replace(coordinates, mean_x=ladder.centres.mean(0))
-        fields |= {"between": ladder.best.between, "support": _support(ordinary, around_all, seed)}
+        between = np.column_stack([ladder.best.between, ladder.best.steady])
+        fields |= {"between": between, "support": _support(ordinary, around_all, seed)}
     return fields
 
 

@@ -55,8 +55,9 @@ class Rung:
     # Mean and covariance of the source cells, centred if the map is: balanced coordinates are made from these.
     mean_x: Array
     covariance: Array
-    # Centres of the groups that the map was fitted on, (K, d).
+    # Centres of the groups that the map was fitted on, (K, d); and the part of b, (d,), that does not extrapolate.
     centres: Array
+    steady: Array
 
     @property
     def is_centred(self) -> bool:
@@ -82,13 +83,14 @@ class Rung:
     def move_centre(self, centre: Array) -> Array:
         """Return where a centred map moves the centre of a group, less where no group is seen nearby."""
         share = reach(self.centres, centre) if self.extrapolates else 1.0
-        return np.asarray(centre + share * (self.between @ centre + self.offset - centre))
+        way = self.between @ centre + self.offset - centre
+        return np.asarray(centre + self.steady + share * (way - self.steady))
 
     def half(self) -> Rung:
         """Return the map that goes half of the way."""
         matrix, between = ((np.eye(len(self.offset)) + part) / 2 for part in (self.matrix, self.between))
         name = f"half of the {self.name}"
-        return replace(self, name=name, matrix=matrix, between=between, offset=self.offset / 2)
+        return replace(self, name=name, matrix=matrix, between=between, offset=self.offset / 2, steady=self.steady / 2)
 
     @property
     def coordinates(self) -> Coordinates:
@@ -102,14 +104,14 @@ class Rung:
         """Return the average of maps, which is one too: averages of convex functions are convex."""
         if len(rungs) == 1:
             return rungs[0]
-        matrix, between, offset = (
-            np.tensordot(shares, [getattr(one, part) for one in rungs], axes=1)
-            for part in ("matrix", "between", "offset")
-        )
+        parts = {
+            part: np.tensordot(shares, [getattr(one, part) for one in rungs], axes=1)
+            for part in ("matrix", "between", "offset", "steady")
+        }
         *others, last = (f"{share:.0%} {one.name}" for one, share in zip(rungs, shares, strict=True))
         like = next((one for one in rungs if one.is_centred), rungs[0])
         name = f"average of {', '.join(others)} and {last}"
-        return replace(like, name=name, matrix=matrix, between=between, offset=offset)
+        return replace(like, name=name, **parts)
 
 
 def closed_forms(x: Array, y: Array, groups: Groups) -> list[Rung]:
@@ -131,17 +133,18 @@ def closed_forms(x: Array, y: Array, groups: Groups) -> list[Rung]:
 
     still = np.eye(x.shape[1])
     counts = [np.bincount(codes, minlength=len(centres))[present] for codes in (groups.x, groups.y)]
-    of_all = Rung("", still, still, np.zeros_like(move), pooled.mean_x, pooled.covariance_x, starts)
-    of_centred = replace(of_all, mean_x=np.zeros_like(move), covariance=centred.covariance_x)
+    none = np.zeros_like(move)
+    of_all = Rung("", still, still, none, pooled.mean_x, pooled.covariance_x, starts, none)
+    of_centred = replace(of_all, mean_x=none, covariance=centred.covariance_x)
     shifts = [
-        replace(of_all, name="centred shift", offset=move),
-        replace(of_all, name="shift", offset=y.mean(0) - x.mean(0)),
+        replace(of_all, name=name, offset=by, steady=by)
+        for name, by in (("centred shift", move), ("shift", y.mean(0) - x.mean(0)))
     ]
     m_all, m_centred, m_within = pooled.matrix, centred.matrix, within.matrix
     offset = pooled.mean_y - m_all @ pooled.mean_x
     gaussian = replace(of_all, name=GAUSSIAN_MAP, matrix=m_all, between=m_all, offset=offset)
     offset = centred.mean_y - m_centred @ centred.mean_x
-    centred_gaussian = replace(of_centred, name=CENTRED_GAUSSIAN_MAP, matrix=m_centred, offset=offset)
+    centred_gaussian = replace(of_centred, name=CENTRED_GAUSSIAN_MAP, matrix=m_centred, offset=offset, steady=offset)
 
     # Two maps by regression of the moves of centres on the centres: moves beside their mean, and beside the Gaussian.
     slope, offset = _regression(starts, moves - move, weight, counts)
@@ -156,7 +159,7 @@ def closed_forms(x: Array, y: Array, groups: Groups) -> list[Rung]:
         between=m_all + slope,
         offset=gaussian.offset + offset,
     )
-    shrunk = replace(of_all, name="shrunk centred shift", offset=reliability * move)
+    shrunk = replace(of_all, name="shrunk centred shift", offset=reliability * move, steady=reliability * move)
     # From the simplest on.
     simple = [replace(of_all, name=NO_CHANGE), shrunk, *(one.half() for one in shifts), *shifts]
     return [*simple, *(of for one in (gaussian, centred_gaussian) for of in (one.half(), one)), regression, both]
