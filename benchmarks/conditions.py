@@ -2,9 +2,9 @@
 
 Synthetic pathways: each condition has a shift and three of eight nonlinear pathways that all conditions share
 ("shared"), or two that no other condition has ("own"); with "linear" it also has a linear response of its own. The
-error is the mean squared distance to the true map, on new source cells, in units of the Gaussian map's. Real cells: each
-condition has at most 100 treated cells, and the error is the energy distance of moved held-out source cells to held-out
-treated cells. "adnet": one time of one protein is left out, and predicted by each rule. Real data are read from the
+error is the mean squared distance to the true map, on new source cells, in units of the Gaussian map's. Real cells:
+each condition has at most 100 treated cells, and the error is the energy distance of moved held-out source cells to
+held-out treated cells. "adnet": one time of one protein is left out, and predicted by each rule. Real data are in the
 folder that SCOT_HYCNN_DATA names.
 
     python benchmarks/conditions.py
