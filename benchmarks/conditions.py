@@ -1,10 +1,11 @@
 """Many conditions with few cells each: one model for all of them, against a fit of each one alone.
 
-Synthetic pathways: each condition has an affine response of its own and three of eight nonlinear pathways that all
-conditions share ("shared"), or two that no other condition has ("own"). The error is the mean squared distance to the
-true map, on new source cells, in units of the Gaussian map's. Real cells: each condition has at most 100 treated cells,
-and the error is the energy distance of moved held-out source cells to held-out treated cells. "adnet": one time of one
-protein is left out, and predicted by each rule. Real data are read from the folder that SCOT_HYCNN_DATA names.
+Synthetic pathways: each condition has a shift and three of eight nonlinear pathways that all conditions share
+("shared"), or two that no other condition has ("own"); with "linear" it also has a linear response of its own. The
+error is the mean squared distance to the true map, on new source cells, in units of the Gaussian map's. Real cells:
+each condition has at most 100 treated cells, and the error is the energy distance of moved held-out source cells to
+held-out treated cells. "adnet": one time of one protein is left out, and predicted by each rule. Real data are in the
+folder that SCOT_HYCNN_DATA names.
 
     python benchmarks/conditions.py
     python benchmarks/conditions.py --settings adnet bodenmiller
@@ -25,13 +26,14 @@ from _lib.rows import peak_memory, run, show, wide
 
 from scot_hycnn import metrics, solver
 
-# Conditions, cells of each, dimensions, and whether pathways are shared.
+# Conditions, cells of each, and dimensions; the name says whether pathways are shared.
 SYNTHETIC = {
-    "40 x 100, shared": (40, 100, 20, True),
-    "16 x 300, shared": (16, 300, 20, True),
-    "16 x 300, own": (16, 300, 20, False),
-    "200 x 100, shared": (200, 100, 30, True),
-    "quick": (6, 60, 4, True),
+    "40 x 100, shared": (40, 100, 20),
+    "40 x 100, shared, linear": (40, 100, 20),
+    "16 x 300, shared": (16, 300, 20),
+    "16 x 300, own": (16, 300, 20),
+    "200 x 100, shared": (200, 100, 30),
+    "quick, shared": (6, 60, 4),
 }
 REAL = ("bodenmiller", "kang")
 N_CELLS, MAX_HELD, MIN_HELD = 100, 500, 30
@@ -45,7 +47,7 @@ Array = np.ndarray
 class Pathways:
     """Source cells of four populations, and conditions whose true maps are gradients of convex functions."""
 
-    def __init__(self, n_conditions: int, n_cells: int, n_dims: int, *, shared: bool, seed: int) -> None:
+    def __init__(self, n_conditions: int, n_cells: int, n_dims: int, *, shared: bool, linear: bool, seed: int) -> None:
         rng = np.random.default_rng(seed)
         n_pathways, n_active = (8, 3) if shared else (2 * n_conditions, 2)
         self._centres, self._scales = rng.normal(size=(4, n_dims)), rng.uniform(0.5, 1.1, size=(4, n_dims))
@@ -57,7 +59,7 @@ class Pathways:
             active = rng.choice(n_pathways, 3, replace=False) if shared else [2 * k, 2 * k + 1]
             row[active] = rng.gamma(3.0, size=n_active)
         roots = 0.5 * rng.normal(size=(n_conditions, n_dims, 3)) / np.sqrt(n_dims)
-        self._linear = 0.8 * np.eye(n_dims) + roots @ roots.swapaxes(1, 2)
+        self._linear = 0.8 * np.eye(n_dims) + linear * roots @ roots.swapaxes(1, 2)
         self._shifts = 0.3 * rng.normal(size=(n_conditions, n_dims))
         self.x, self.new = self._draw(2000, rng), self._draw(2000, rng)
         self.ys = [self.move(k, self._draw(n_cells, rng)) for k in range(n_conditions)]
@@ -67,7 +69,7 @@ class Pathways:
         return self._centres[of] + self._scales[of] * rng.normal(size=(n, self._centres.shape[1]))
 
     def move(self, k: int, x: Array) -> Array:
-        """Return the true map of condition k: affine, and gradients of soft maxima of three directions."""
+        """Return the true map of condition k: linear, and gradients of soft maxima of three directions."""
         moved = x @ self._linear[k] + self._shifts[k]
         for r in np.flatnonzero(self._strengths[k]):
             slopes = (x @ self._directions[r].T + self._offsets[r]) / 0.3
@@ -89,8 +91,7 @@ def fit(method: str, x: Array | list[Array], ys: list[Array], seed: int) -> list
 
 def synthetic(setting: str, method: str, seed: int) -> dict[str, object]:
     """Return the error of a method in units of the Gaussian map's."""
-    n_conditions, n_cells, n_dims, shared = SYNTHETIC[setting]
-    pathways = Pathways(n_conditions, n_cells, n_dims, shared=shared, seed=seed)
+    pathways = Pathways(*SYNTHETIC[setting], shared="shared" in setting, linear="linear" in setting, seed=seed)
     maps = fit(method, pathways.x, pathways.ys, seed)
 
     def error(fits: list[solver.TransportMap]) -> float:
@@ -200,7 +201,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small synthetic setting")
     parser.add_argument("--fresh", action="store_true", help="measure everything again")
     arguments = parser.parse_args()
-    chosen = ["quick"] if arguments.quick else arguments.settings
+    chosen = ["quick, shared"] if arguments.quick else arguments.settings
     cases = [
         {"setting": setting, "method": method, "seed": seed}
         for setting in chosen

@@ -64,6 +64,15 @@ def history(
     histories = {fit.targets[slug]: fit.models[slug]["history"] for slug in fit.slugs(target)}
     # The Gaussian map is not trained and has no history.
     curves = {label: history for label, history in histories.items() if len(history.get("J_minus_gaussian", ()))}
+    drawn = set(curves)
+    # Conditions of a screen have one training, which is drawn once.
+    alike: dict[bytes, list[str]] = {}
+    for label, columns in curves.items():
+        alike.setdefault(columns["J_minus_gaussian"].tobytes(), []).append(label)
+    curves = {
+        labels[0] if len(labels) == 1 else f"{len(labels)} conditions together": curves[labels[0]]
+        for labels in alike.values()
+    }
     check_number(len(curves), f"target={target!r}")
     if not curves:
         raise ValueError(
@@ -82,7 +91,7 @@ def history(
     lines.append(ax.axhline(0, color="black", linestyle="--", linewidth=1))
     ax.set(xlabel="training step", ylabel="validation loss\nrelative to the Gaussian map")
     several = f"{len(curves)} conditions" if len(curves) > 1 else next(iter(curves))
-    validations = [fit.models[slug]["validation"] for slug in fit.slugs(target) if fit.targets[slug] in curves]
+    validations = [fit.models[slug]["validation"] for slug in fit.slugs(target) if fit.targets[slug] in drawn]
     entitle(ax, title or f"{fit.source} → {several}", validation_cells(validations))
     # The first steps can lie far above everything that follows.
     gaps = np.concatenate([columns["J_minus_gaussian"] for columns in curves.values()])

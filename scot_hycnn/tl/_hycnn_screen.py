@@ -242,10 +242,12 @@ def _as_stored(screen: Screen, fits: Sequence[Fitted], slugs: Sequence[str]) -> 
     """Return fits without the networks that they share, and what is stored of the screen beside them."""
     # These networks are stored once; read_fit joins them to the parameters of each map.
     shared_theta, stored = screen.theta.cpu().numpy().reshape(1, -1), []
+    # The training that they share is the history of each of these maps; the error of its mean gain is not known.
+    history = {**screen.history, "J_error": np.full(len(screen.history.get("step", ())), np.nan)}
     for fit in fits:
         own, of_networks = np.split(fit.state["theta"], [-shared_theta.shape[1]], axis=1)
         shares = np.array_equal(of_networks, shared_theta)
-        state = {**fit.state, "theta": own, SHARED_THETA: True} if shares else fit.state
+        state = {**fit.state, "theta": own, SHARED_THETA: True, "history": history} if shares else fit.state
         stored.append(replace(fit, state=state))
     choices = dict(zip(slugs, screen.choices, strict=True))
     return stored, {SCREEN: screen.to_dict(), SHARED_THETA: shared_theta, "choices": choices}

@@ -93,18 +93,24 @@ def test_a_file_is_complete(adata, tmp_path):
     np.testing.assert_allclose(read.obsm[f"X_{KEY}_drug_a_dose_3"], adata.obsm[f"X_{KEY}_drug_a_dose_3"], atol=1e-5)
 
 
-def test_networks_of_a_screen_are_stored_once_and_found_again(tmp_path):
-    adata = fit(screen(), potential="hycnn", max_steps=8, predict=False)
-    assert f"X_{KEY}_a_4" not in adata.obsm
-    before = sh.get.model(adata, KEY, "a/8")
+def test_networks_and_training_of_a_screen_are_stored_once_and_found_again(tmp_path):
+    adata = sh.datasets.screen_planted(6, 80)
+    sh.tl.hycnn_screen(adata, "control", groupby="condition", n_pcs=8, max_steps=20, predict=False)
+    stored, label = adata.uns[KEY], "drug A, 10 uM, 24 h"
+    assert f"X_{KEY}_drug_A_10_uM_24_h" not in adata.obsm
+    assert set(stored["choices"].values()) == {"dictionary"}
+    assert all(model["theta"].size < stored["shared_theta"].size for model in stored["models"].values())
+    ax = sh.pl.history(adata, KEY, show=False)  # the training that conditions share, and the Gaussian map
+    assert len(ax.lines) == 2
+    assert sh.get.history(adata, KEY, label)["step"].iloc[-1] == 20
+    before, x = sh.get.model(adata, KEY, label), adata.obsm["X_pca"][:, :8]
+    assert before.blend > 0
     adata.write_h5ad(tmp_path / "screen.h5ad")
-    after = sh.get.model(anndata.read_h5ad(tmp_path / "screen.h5ad"), KEY, "a/8")
-    x = adata.obsm["X_pca"]
+    after = sh.get.model(anndata.read_h5ad(tmp_path / "screen.h5ad"), KEY, label)
     np.testing.assert_array_equal(before.transport(x), after.transport(x))
-    n_shared = adata.uns[KEY]["shared_theta"].size
-    assert all(
-        model["theta"].size < n_shared or not model.get("shared_theta") for model in adata.uns[KEY]["models"].values()
-    )
+    screen = sh.solver.Screen.from_dict(stored["screen"])
+    number = sorted(stored["targets"].values()).index(label)
+    np.testing.assert_array_equal(before.transport(x), screen.maps[number].transport(x))
 
 
 # ---- conditions: which, in which order, and more of them

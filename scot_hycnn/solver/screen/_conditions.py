@@ -37,6 +37,8 @@ class Conditions:
     shift: Tensor
     from_common: Tensor
     ratio: Tensor
+    # Mean of |x|^2 / 2 over the balanced source cells of each condition, shape (K,).
+    half_square: Tensor
 
     @classmethod
     def of(
@@ -67,6 +69,12 @@ class Conditions:
             tensor(shifts).unsqueeze(1),
             tensor(np.linalg.inv(matrices)),
             tensor([one.scale / common.scale for one in own]),
+            tensor(
+                [
+                    0.5 * (one.source(sources[key][:n]) ** 2).sum(1).mean()
+                    for one, (key, _, _) in zip(own, cells, strict=True)
+                ]
+            ),
         )
 
     @classmethod

@@ -141,9 +141,9 @@ def _gradients(
     values_x, values_y = network.network.value(shared, both).split([x[..., 0].numel(), x_hat[..., 0].numel()], 1)
     mean_x = values_x.unflatten(1, x.shape[:2]).mean(2)[:, source_of]
     mean_y = values_y.unflatten(1, x_hat.shape[:2]).mean(2)
-    # Balanced source cells of a condition have mean 0 and, as its balanced target cells, mean |x|^2 = d.
+    # Balanced source cells of a condition have mean 0.
     v, s, w = unpacked(network, free)
-    half = 0.5 * (network.n_dims - x_hat.square().sum(-1).mean(1))
+    half = cells.half_square[drawn] - 0.5 * x_hat.square().sum(-1).mean(1)
     simple = s.flatten() * half - (w.squeeze(1) * x_hat.mean(1)).sum(-1)
     loss = simple / cells.ratio[drawn] + (v * (mean_x - mean_y).T).sum(1)
     grad_theta, grad_free = torch.autograd.grad(loss.sum(), [theta, free])

@@ -26,7 +26,7 @@ from scot_hycnn.solver.model._families import NEAR_GAUSSIAN
 from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.runtime._batching import progress_bar
 from scot_hycnn.solver.runtime._checkpoint import CheckpointFolder
-from scot_hycnn.solver.runtime._device import in_threads, n_parts
+from scot_hycnn.solver.runtime._device import in_threads, n_parts, resolve_device
 
 from ._choice import blended_weights, choose_blends, combined_map, own_maps
 from ._conditions import Conditions, first_coefficients
@@ -37,6 +37,11 @@ from ._weights import Prior, fit_weights
 
 # Shared networks, and the width of their layers: 8 of 32 x 3 found 8 pathways, and take as long as 2 own ensembles.
 N_NETWORKS, HIDDEN, N_STEPS = 8, (32, 32, 32), 300
+# Source cells of a condition that take part; each condition holds them in its own coordinates.
+MAX_SOURCE = 5000
+# Conditions on which the shared networks are trained where a cluster fits the weights of the others, and conditions of
+# one job.
+N_SAMPLE, N_JOB = 200, 20
 OTHERS = ("covariates", "embedding", "model", "device", "rng", "progress", "checkpoint_dir", "client")
 
 
@@ -85,7 +90,8 @@ def fit_screen(
     checkpoint_dir
         Folder in which the state of training is stored at each check; the same call continues from there.
     client
-        A ``dask.distributed.Client`` (extra 'dask'), whose workers fit the weights of conditions.
+        A ``dask.distributed.Client`` (extra 'dask'), for more than 200 conditions: the shared networks are trained
+        here on 200 random conditions, and workers fit the weights of the others.
     training
         Training options; see Other Parameters.
 
@@ -128,6 +134,9 @@ def fit_screen(
     device, folder = place_of(device, client, checkpoint_dir)
     tasks = _tasks(x, ys, {"device": device, "rng": rng, **training})
     n_dims, settings = tasks[0].x.shape[1], tasks[0].settings
+    if client is not None and len(ys) > N_SAMPLE and model is None:
+        same = {"device": device, "rng": rng, "progress": progress, "checkpoint_dir": checkpoint_dir, **training}
+        return _with_covariates(_on_cluster(client, x, ys, same), known)
     if model is not None and model.network.n_dims != n_dims:
         raise ValueError(f"model has {model.network.n_dims} dimensions, and the cells have {n_dims}.")
     with in_threads(n_parts(device, len(tasks))) as in_parallel:
@@ -164,7 +173,11 @@ def fit_screen(
     if settings.potential != GAUSSIAN and model is None:
         own = own_maps(tasks, (gains / common.scale, errors / common.scale), folder)
     blends = np.array([fitted.blend for fitted in shared])
-    params = settings.report() | {"n_conditions": len(ys), "seconds": time.perf_counter() - started}
+    params = settings.report() | {
+        "max_steps": trained.n_steps,
+        "n_conditions": len(ys),
+        "seconds": time.perf_counter() - started,
+    }
     screen = Screen(
         shared=shared,
         own=own,
@@ -178,9 +191,52 @@ def fit_screen(
         history=trained.history,
         device=device,
     )
+    return _with_covariates(screen, known)
+
+
+def _with_covariates(screen: Screen, known: Covariates | None) -> Screen:
+    """Return the screen with the rule for unseen conditions that is best where seen ones are left out."""
     if known is None:
         return screen
-    return replace(screen, covariates=known.chosen(screen.displacements().reshape(len(ys), -1)))
+    return replace(screen, covariates=known.chosen(screen.displacements().reshape(len(screen.shared), -1)))
+
+
+def _on_cluster(client: Any, x: Any, ys: Sequence[Any], options: dict[str, Any]) -> Screen:
+    """Train the networks on a sample of the conditions here, and fit the weights of the others on workers."""
+    order = np.random.default_rng(options["rng"]).permutation(len(ys))
+    has_own = _is_list_of_tables(x)
+
+    def cells(numbers: Any) -> tuple[Any, list[Any]]:
+        return [x[k] for k in numbers] if has_own else x, [ys[k] for k in numbers]
+
+    sample, rest = order[:N_SAMPLE], order[N_SAMPLE:]
+    model = fit_screen(*cells(sample), **options)
+    state = client.scatter(model.to_dict(), broadcast=True, hash=False)
+    jobs = [rest[start : start + N_JOB] for start in range(0, len(rest), N_JOB)]
+    on_worker = {name: value for name, value in options.items() if name != "checkpoint_dir"} | {"progress": False}
+    futures = [client.submit(_fit_on_worker, state, *cells(job), on_worker, pure=False) for job in jobs]
+    parts = [model, *(Screen.from_dict(one, device=model.device) for one in client.gather(futures))]
+    # From the order of fitting back to that of ys.
+    place = np.argsort(np.concatenate([sample, *jobs]))
+    shared = [fitted for part in parts for fitted in part.shared]
+    choices = [choice for part in parts for choice in part.choices]
+    return replace(
+        model,
+        shared=[shared[k] for k in place],
+        choices=[choices[k] for k in place],
+        weights=np.concatenate([part.weights for part in parts])[place],
+        own={int(sample[k]): fitted for k, fitted in model.own.items()},
+        params=model.params | {"n_conditions": len(ys)},
+    )
+
+
+def _fit_on_worker(state: dict[str, Any], x: Any, ys: list[Any], options: dict[str, Any]) -> dict[str, Any]:
+    device = str(resolve_device(options["device"]))
+    return fit_screen(x, ys, model=Screen.from_dict(state, device=device), **(options | {"device": device})).to_dict()
+
+
+def _is_list_of_tables(x: Any) -> bool:
+    return isinstance(x, (list, tuple)) and np.ndim(x[0]) == 2
 
 
 def _with_networks_of(model: Screen, clouds: Sequence[TrainingData], keys: Sequence[Any], device: str) -> Dictionary:
@@ -211,7 +267,7 @@ def _checkpointing(folder: CheckpointFolder | None, tasks: Sequence[Task]) -> di
 def _tasks(x: Any, ys: Sequence[Any], options: dict[str, Any]) -> list[Task]:
     """Check the cells of all conditions, with one source for all or one for each."""
     names = {f"ys[{k}] (target)": y for k, y in enumerate(ys)}
-    if not isinstance(x, (list, tuple)) or np.ndim(x[0]) != 2:
+    if not _is_list_of_tables(x):
         return tasks_of(x, names, None, options)
     if len(x) != len(ys):
         raise ValueError(f"x has the source cells of {len(x)} conditions, and ys has {len(ys)}.")
@@ -231,6 +287,8 @@ def _prepared(task: Task) -> TrainingData:
     """Split and balance the cells of a condition; far cells take no part."""
     x, y = (np.delete(np.asarray(c, dtype=float), rows, 0) for c, rows in ((task.x, task.far_x), (task.y, task.far_y)))
     settings = task.settings
+    if len(x) > MAX_SOURCE:
+        x = x[np.random.default_rng(settings.rng).permutation(len(x))[:MAX_SOURCE]]
     cells = TrainingData.prepare(x, y, settings.validation_fraction, rng=settings.rng, device=settings.device)
     return replace(cells, far_x=task.far_x, far_y=task.far_y)
 

@@ -89,7 +89,7 @@ def _fit_some(network: Combination, shared: Any, cells: Conditions, rows: Tensor
         at_y = f.networks(network.network.value, torch.baddbmm(f.shift, x_hat, f.to_common.mT))
         mean_x_hat = (x_hat * valid.unsqueeze(2)).sum(1) / n
         mean_values = torch.einsum("rcm,cm->cr", at_y, valid) / n
-        of_s = 0.5 * (d - (x_hat.square().sum(2) * valid).sum(1, keepdim=True) / n)
+        of_s = 0.5 * (gram[:, :1, 0] - (x_hat.square().sum(2) * valid).sum(1, keepdim=True) / n)
         of_v = ratio[:, None] * (values - mean_values) + torch.einsum("crd,cd->cr", centre, mean_x_hat)
         gradient = torch.cat([of_s, of_v], 1) + (u - mean) @ precision / n
 

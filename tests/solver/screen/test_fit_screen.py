@@ -29,14 +29,14 @@ def bent(x, strength):
 
 X = cells(0, 400)
 STRENGTHS = (2.0, 3.0, 4.0, 3.0, 2.0, 4.0)
-YS = [bent(cells(k + 1, 60), strength) for k, strength in enumerate(STRENGTHS)]
+YS = [bent(cells(k + 1, 120), strength) for k, strength in enumerate(STRENGTHS)]
 FAST = {"max_steps": 40, "hidden": (16, 16), "n_ensemble": 2, "device": "cpu", "progress": False}
 
 
 @pytest.fixture(scope="module")
 def screen():
     """A screen whose conditions all have the combination, which is found in so few steps."""
-    return fit_screen(X, YS, covariates={"dose": STRENGTHS}, **{**FAST, "max_steps": 150})
+    return fit_screen(X, YS, covariates={"dose": STRENGTHS}, **{**FAST, "max_steps": 200, "hidden": (24, 24)})
 
 
 def test_each_map_is_convex_certified_and_inverted(screen):
