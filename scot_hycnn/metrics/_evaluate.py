@@ -268,12 +268,13 @@ def evaluate(
     chosen, notes = held_out_cells(adata, fit, mask_obs=mask_obs, split_key=split_key)
     labels, found = labels_to_score(adata, fit, slugs, groupby)
     notes += found
-    cells = {slug: read_held_out(adata, fit, slug, chosen) for slug in slugs}
+    cells: dict[str, HeldOut] = {}
     # The seed is the same for all, so that no score depends on which other targets and groups are scored.
     seed = int(np.random.default_rng(rng).integers(2**63))
     for slug in slugs:
-        cells[slug], of_weights = transported_part(adata, fit, slug, cells[slug], np.random.default_rng(seed))
-        notes += of_weights
+        held_out = read_held_out(adata, fit, slug, chosen)
+        cells[slug], found = transported_part(adata, fit, slug, held_out, np.random.default_rng(seed))
+        notes += found
     first = cells[slugs[0]]
 
     # Metrics of genes need measured expression and a way to predict it; W2² needs POT.
@@ -293,23 +294,16 @@ def evaluate(
     if not with_w2:
         notes.append("w2_squared is left out, because POT is not installed. Run: pip install 'scot-hycnn[ot]'")
 
-    scoring: dict[str, Any] = {
-        "n_bootstrap": n_bootstrap,
-        "genes": genes,
-        "with_w2": with_w2,
-        "split_control": split_control,
-    }
+    scoring: dict[str, Any] = {"n_bootstrap": n_bootstrap, "genes": genes, "with_w2": with_w2, "shifts": None}
+    scoring |= {"split_control": split_control}
     rows: list[tuple[Any, ...]] = []
     gammas: dict[str, dict[str, list[float]]] = {}
     for slug, held_out in cells.items():
         label = fit.targets[slug]
-        shifts = None
-        if genes is not None and fit.models:
-            shifts = find_correction(adata, fit, slug, genes, correction, held_out=measured)
         methods = _methods(adata, fit, slug, held_out, chosen, labels) | others
-        of_target, gammas[label], small = _rows_of_target(
-            held_out, methods, labels, seed=seed, shifts=shifts, **scoring
-        )
+        if genes is not None and fit.models:
+            scoring["shifts"] = find_correction(adata, fit, slug, genes, correction, held_out=measured)
+        of_target, gammas[label], small = _rows_of_target(held_out, methods, labels, seed=seed, **scoring)
         rows += [(label, *row) for row in of_target]
         if small:
             notes.append(
@@ -426,7 +420,7 @@ def _scores(
         if kept is not None:
             scores |= kept.scores(part.cells, part.target, draws)
         if genes is not None:
-            sums = _gene_sums(genes, some, methods, part, draws, shifts, split_control=split_control)
+            sums = _gene_sums(genes, some, methods, part, draws, shifts=shifts, split_control=split_control)
             scores |= gene_scores(*sums, genes.in_representation)
     return scores, gammas
 
@@ -511,8 +505,8 @@ def _gene_sums(
     methods: Mapping[str, Predicted],
     part: _Part,
     draws: Resampling,
-    shifts: Correction | None,
     *,
+    shifts: Correction | None,
     split_control: bool,
 ) -> tuple[Sums, dict[str, Sums], Sums, Sums]:
     """Return sums over source cells, over each method's predictions, over target cells, and over halves of those."""

@@ -87,8 +87,7 @@ def content(
     n = min(max_cells, _MAX_CELLS // len(slugs)) // 2
     # What a reader has to run to get scores, with the key and the groups of this page.
     arguments = ("" if key == "hycnn_ot" else f", {key!r}") + ("" if column is None else f", groupby={column!r}")
-    flag = "" if column is None else f" --groupby {column}"
-    evaluate = f"sh.tl.evaluate(adata{arguments}) or scot-hycnn evaluate{flag}"
+    evaluate = f"sh.tl.evaluate(adata{arguments}) or scot-hycnn evaluate{f' --groupby {column}' if column else ''}"
     sections = []
     for slug in slugs:
         scores = None if table is None else table[table["target"] == fit.targets[slug]]
@@ -115,9 +114,8 @@ def content(
             cells["evaluated"] = name_of_evaluated(adata, key, fit.targets[slug], scores)
         growth = growth_by_group(adata, fit, slug, column) if column and has_growth(adata, fit, slug) else None
         sections.append(cells | _quality(fit, slug, scores, results, evaluate=evaluate, growth=growth))
-    several = f"{len(slugs)} conditions" if len(slugs) > 1 else sections[0]["label"]
     return {
-        "title": title or f"{fit.source} → {several}",
+        "title": title or f"{fit.source} → {sections[0]['label'] if len(slugs) == 1 else f'{len(slugs)} conditions'}",
         "source": fit.source,
         "colors": {"source": SOURCE, "predicted": PREDICTED, "observed": OBSERVED},
         "unit": fit.rep.name,
