@@ -6,24 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from ._options import Settings, TrainingOptions, check_options
-from .data._checks import (
-    SOURCE,
-    UnusableError,
-    as_table,
-    check_table,
-    far_cells,
-    raise_together,
-)
-from .data._groups import groups_left_out, labels_of, pair_of, usable_groups
-from .data._task import Task
+from ._options import TrainingOptions, check_options
+from .data._groups import pair_of
+from .data._task import tasks_of
 from .model._map import TransportMap
-from .runtime._batching import check_client, fit_on_cluster, fit_tasks, weighed
-from .runtime._checkpoint import CheckpointFolder
-from .runtime._device import resolve_device
+from .runtime._batching import fit_on_cluster, fit_tasks, place_of
 
 
 def fit(
@@ -208,59 +197,3 @@ def fit_many(
     else:
         fitted = dict(fit_on_cluster(client, tasks, progress, folder))
     return [fitted[number] for number in range(len(tasks))]
-
-
-def place_of(
-    device: str, client: Any, checkpoint_dir: str | Path | None, *, resume: bool = True
-) -> tuple[str, CheckpointFolder | None]:
-    """Check where maps are fitted and kept; return the device, with a client that of the workers, and the folder."""
-    if client is None:
-        device = str(resolve_device(device))
-    else:
-        check_client(client, device)
-    return device, None if checkpoint_dir is None else CheckpointFolder(checkpoint_dir, resume=resume)
-
-
-def tasks_of(x: Any, ys: dict[str, Any], groups: Any, options: dict[str, Any]) -> list[Task]:
-    """Check the cells and groups of all targets, by the names that messages use, and return the maps to fit."""
-    if groups is None and options.get("leave_out") == "groups":
-        raise ValueError("leave_out='groups' needs groups: the group of each source and each target cell.")
-    # The source is converted, coded and searched for far cells once for all maps.
-    source = as_table(x, SOURCE)
-    check_table(source, SOURCE, source.shape[1])
-    far_x = far_cells(source)
-    labels_x, near_x, labels_of_targets = None, None, [None] * len(ys)
-    if groups is not None:
-        of_source, labels_of_targets = pair_of(groups)
-        if not hasattr(labels_of_targets, "__len__") or len(labels_of_targets) != len(ys):
-            raise ValueError(
-                "groups must be a pair: labels of the source cells, and a sequence of labels for each of the "
-                f"{len(ys)} targets."
-            )
-        labels_x = labels_of(of_source, len(source), "source")
-        near_x = labels_x.without(far_x)
-    tasks, problems = [], []
-    for (name, y), of_y in zip(ys.items(), labels_of_targets, strict=True):
-        try:
-            target = as_table(y, name)
-            check_table(target, name, source.shape[1])
-            settings = Settings.for_cells(len(source), len(target), source.shape[1], **options)
-            far_y, labels_y, left_out = far_cells(target), None, []
-            if near_x is not None:
-                labels_y = labels_of(of_y, len(target), "target")
-                # Far cells take no part in the fit, so that they do not count for their groups either.
-                pair = near_x, labels_y.without(far_y)
-                left_out = groups_left_out(pair, usable_groups(pair, source.shape[1], settings.leave_out))
-            # Cells in a file are read again when their map is fitted, so that memory holds those of one batch.
-            in_memory = isinstance(y, (np.ndarray, list, tuple)) or hasattr(y, "detach") or hasattr(y, "iloc")
-            in_file = hasattr(y, "__array__") and hasattr(y, "shape") and not in_memory
-            cells = source, y if in_file else target
-            task = Task(*cells, labels_x, labels_y, settings, tuple(left_out), far_x, far_y)
-            if settings.unbalanced != "never":
-                # Before any map is fitted, so that too little mass in one target does not cost hours.
-                task = weighed(task, name)
-            tasks.append(task)
-        except UnusableError as problem:
-            problems.append((name, problem))
-    raise_together(problems, len(ys))
-    return tasks

@@ -10,7 +10,7 @@ from numbers import Real
 from typing import Annotated, Any, Self, TypedDict, Unpack
 
 from scot_hycnn._warn import counted
-from scot_hycnn.potentials import Potential
+from scot_hycnn.potentials._potential import Potential
 
 from .data._checks import is_integer
 from .data._groups import WEIGHTINGS

@@ -30,12 +30,12 @@ from scot_hycnn._anndata._transport_input import (
 from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
 from scot_hycnn._warn import counted, joined, warn
 from scot_hycnn.solver import TrainingOptions, TransportMap
-from scot_hycnn.solver._fit import place_of
 from scot_hycnn.solver._options import check_options
 from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, far_cells, raise_together
 from scot_hycnn.solver.data._groups import Labels, groups_left_out, usable_groups
 from scot_hycnn.solver.model._families import UNBALANCED_SOLVERS
 from scot_hycnn.solver.model._summary import summary_of
+from scot_hycnn.solver.runtime._batching import place_of
 
 from ._threads import threads_of_scanpy
 

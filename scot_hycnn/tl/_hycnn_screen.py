@@ -22,9 +22,9 @@ from scot_hycnn._anndata._schema import SCREEN, SHARED_THETA, is_fit
 from scot_hycnn._anndata._screen_input import other_conditions, read_covariates, read_embedding, stored_screen
 from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
 from scot_hycnn.solver import Screen, Settings, TrainingOptions, fit_screen
-from scot_hycnn.solver._fit import place_of
 from scot_hycnn.solver._options import check_options
 from scot_hycnn.solver.model._summary import summary_of
+from scot_hycnn.solver.runtime._batching import place_of
 
 from ._hycnn_ot import _announce, _move, _report_outcomes, _seed_of, _shown_by_default
 from ._threads import threads_of_scanpy

@@ -19,10 +19,9 @@ from tqdm.auto import tqdm
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import Settings
-from scot_hycnn.solver.data._groups import Groups, group_cells
-from scot_hycnn.solver.data._task import Task
+from scot_hycnn.solver.data._groups import Groups
+from scot_hycnn.solver.data._task import Task, cells_of
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
-from scot_hycnn.solver.data._unbalanced import weigh_cells
 from scot_hycnn.solver.model._families import GAUSSIAN, make_potential
 from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.selection._blend import BLENDS, MAX_FOLDS, GroupScores, choose_blend_by_groups, leave_groups_out
@@ -112,7 +111,7 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
     # memory. Far cells, and cells of groups that are too small, take no part in the fit.
     clouds, grouped, ladders, judged = [], {}, {}, {}
     for number, task in enumerate(tasks):
-        x, y, groups = _cells_of(task)
+        x, y, groups = cells_of(task)
         # k-means of few cells took 14 times as long with 16 threads.
         with limited_threads(1):
             cells = _prepared(task, x, y, groups)
@@ -197,21 +196,6 @@ def _with_networks(
     return scores, ladder.with_networks((energy - energy[:, :1]).T, choose_blend_by_groups(scores), BLENDS)
 
 
-def weighed(task: Task, name: str) -> Task:
-    """Return the same map to fit with the weights of its cells; ``name`` is that of the target in messages."""
-    settings = task.settings
-    with limited_threads(1):
-        weights = weigh_cells(
-            *_cells_of(task),
-            name,
-            penalty=settings.unbalanced,
-            side=settings.unbalanced_side,
-            growth=settings.growth,
-            rng=settings.rng,
-        )
-    return replace(task, weights=weights)
-
-
 def _with_weights(fitted: TransportMap, task: Task) -> TransportMap:
     """Return the map with the weights of all cells in its validation report; NaN for cells that took no part."""
     weights = task.weights
@@ -221,7 +205,7 @@ def _with_weights(fitted: TransportMap, task: Task) -> TransportMap:
     if weights.x is not None:
         # Row numbers go through the same choice as the cells.
         numbers = replace(task, x=np.arange(len(task.x)), y=np.arange(len(task.y)), weights=None)
-        rows_x, rows_y, _ = _cells_of(numbers, dtype=np.intp)
+        rows_x, rows_y, _ = cells_of(numbers, dtype=np.intp)
         for name, values, rows, n in (
             ("source_weight", weights.x, rows_x, len(task.x)),
             ("target_weight", weights.y, rows_y, len(task.y)),
@@ -230,21 +214,6 @@ def _with_weights(fitted: TransportMap, task: Task) -> TransportMap:
             validation[name] = np.full(n, np.nan, dtype=np.float32)
             validation[name][rows] = values
     return replace(fitted, validation=validation)
-
-
-def _cells_of(task: Task, dtype: Any = np.float64) -> tuple[Any, Any, Groups | None]:
-    """Read the cells that take part in a fit, (n, d) and (m, d), and their groups with the weights of the cells."""
-    x, y = np.asarray(task.x, dtype=dtype), np.asarray(task.y, dtype=dtype)
-    far = task.far_x, task.far_y
-    x, y = (np.delete(cells, rows, axis=0) if len(rows) else cells for cells, rows in zip((x, y), far, strict=True))
-    groups = None
-    if task.labels_x is not None and task.labels_y is not None:
-        labels = task.labels_x.without(task.far_x), task.labels_y.without(task.far_y)
-        x, y, groups = group_cells(x, y, labels, task.settings.group_weights)
-    if task.weights is not None and task.weights.x is not None:
-        groups = groups or Groups.of_one(len(x), len(y))
-        groups = replace(groups, cells_x=task.weights.x, cells_y=task.weights.y)
-    return x, y, groups
 
 
 def _prepared(task: Task, x: Any, y: Any, groups: Groups | None, **options: Any) -> TrainingData:
@@ -260,6 +229,17 @@ def _checkpointing(folder: CheckpointFolder | None, path: Path | None, settings:
     if folder is None or path is None:
         return {}
     return {"saved": folder.read_state(path, settings.device), "save": lambda state: folder.write_state(path, state)}
+
+
+def place_of(
+    device: str, client: Any, checkpoint_dir: str | Path | None, *, resume: bool = True
+) -> tuple[str, CheckpointFolder | None]:
+    """Check where maps are fitted and kept; return the device, with a client that of the workers, and the folder."""
+    if client is None:
+        device = str(resolve_device(device))
+    else:
+        check_client(client, device)
+    return device, None if checkpoint_dir is None else CheckpointFolder(checkpoint_dir, resume=resume)
 
 
 def check_client(client: object, device: str) -> None:

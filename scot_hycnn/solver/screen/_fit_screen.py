@@ -16,15 +16,14 @@ from numpy.typing import ArrayLike
 from scot_hycnn.potentials._combination import Combination
 from scot_hycnn.potentials._gaussian import Gaussian
 from scot_hycnn.potentials._potential import inverse_softplus
-from scot_hycnn.solver._fit import place_of, tasks_of
 from scot_hycnn.solver._options import TrainingOptions, check_options
 from scot_hycnn.solver.data._coordinates import Coordinates
-from scot_hycnn.solver.data._task import Task
+from scot_hycnn.solver.data._task import Task, tasks_of
 from scot_hycnn.solver.data._training_data import TrainingData
 from scot_hycnn.solver.model._blended import as_numpy
 from scot_hycnn.solver.model._families import NEAR_GAUSSIAN
 from scot_hycnn.solver.model._map import TransportMap
-from scot_hycnn.solver.runtime._batching import progress_bar
+from scot_hycnn.solver.runtime._batching import place_of, progress_bar
 from scot_hycnn.solver.runtime._checkpoint import CheckpointFolder
 from scot_hycnn.solver.runtime._device import in_threads, n_parts, resolve_device
 
