@@ -25,6 +25,7 @@ WRITERS = {
     "pp.split": partial(sh.pp.split, rng=1),
     "pp.pca": partial(sh.pp.pca, n_comps=3),
     "tl.hycnn_ot": partial(sh.tl.hycnn_ot, source_key="control", target_key="IFN-beta", inverse=True, **GAUSSIAN),
+    "tl.hycnn_screen": partial(sh.tl.hycnn_screen, source_key="control", groupby="condition", **GAUSSIAN),
     "tl.transport": partial(sh.tl.transport),
     "tl.decode": sh.tl.decode,
     "tl.project": sh.tl.project,
