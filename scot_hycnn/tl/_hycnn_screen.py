@@ -250,9 +250,6 @@ def _as_stored(screen: Screen, fits: Sequence[Fitted], slugs: Sequence[str]) -> 
         state = {**fit.state, "theta": own, SHARED_THETA: True, "history": history} if shares else fit.state
         stored.append(replace(fit, state=state))
     choices = dict(zip(slugs, screen.choices, strict=True))
-    # Times stand in the models; without them, equal fits have equal states.
-    shared = [replace(one, params={k: v for k, v in one.params.items() if k != "seconds"}) for one in screen.shared]
-    screen = replace(screen, shared=shared, params={k: v for k, v in screen.params.items() if k != "seconds"})
     return stored, {SCREEN: screen.to_dict(), SHARED_THETA: shared_theta, "choices": choices}
 
 
