@@ -59,8 +59,8 @@ def similarity(
     Raises
     ------
     ValueError
-        If there is no such fit, ``values`` or ``shown`` is unknown, or these are more than 300 conditions, or fewer
-        than two.
+        If there is no such fit, ``values`` or ``shown`` is unknown, none of the conditions responds, or these are more
+        than 300.
 
     Examples
     --------
@@ -77,11 +77,8 @@ def similarity(
     seen = table["response"]["seen"]
     names = sorted(seen.index[seen] if shown == "responding" else seen.index)
     check_number(len(names), "the number of conditions", _MAX_CONDITIONS)
-    if len(names) < 2:
-        raise ValueError(
-            f"{len(names)} of {len(seen)} conditions show a response, and a heatmap needs two; "
-            "shown='all' draws all of them."
-        )
+    if not names:
+        raise ValueError(f"None of {len(seen)} conditions shows a response; shown='all' draws all of them.")
     matrix = table[values].loc[names, names].to_numpy()
     # Of a map that moves nothing the cosine is not defined: it is like no other.
     apart = 1 - np.nan_to_num(matrix) if values == "cosine" else matrix

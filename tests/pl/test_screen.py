@@ -96,7 +96,7 @@ def test_wrong_arguments(adata, draw, said):
         draw(adata)
 
 
-def test_a_heatmap_needs_two_conditions(adata):
+def test_a_heatmap_needs_a_condition_that_responds(adata):
     for model in adata.uns[KEY]["validation"].values():
         model["p_no_change"] = 0.9
     with pytest.raises(ValueError, match="shown"):

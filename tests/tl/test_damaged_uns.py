@@ -160,6 +160,12 @@ READERS = {
     "tl.project again": (sh.tl.project, 0.1),
     "tl.evaluate": (lambda adata, **target: sh.tl.evaluate(adata, n_bootstrap=0, **target), 0.05),
     "tl.hycnn_ot": (lambda adata, **_: sh.tl.hycnn_ot(adata, "control", "IFN-beta", potential="gaussian"), 0.02),
+    "tl.hycnn_screen": (
+        lambda adata, **_: sh.tl.hycnn_screen(adata, "control", groupby="condition", potential="gaussian"),
+        0.02,
+    ),
+    "get.summary": (lambda adata, **_: sh.get.summary(adata), 0.1),
+    "get.similarity": (lambda adata, **_: sh.get.similarity(adata), 0.1),
     "get.model": (check_map, 0.7),
     "get.history": (lambda adata, **target: sh.get.history(adata, **target).to_numpy(dtype=object), 0.7),
     "get.transported": (sh.get.transported, 0.15),

@@ -112,6 +112,12 @@ def steps(adata: AnnData, source: Any, target: Any, path: Any, dimension: str = 
             adata, "obs", "held out", lambda: sh.pp.split(adata, key_added="held out", **holdout)
         ),
         "tl.hycnn_ot": lambda: written(adata, "obsm", "X_hycnn_ot", fit_once),
+        "tl.hycnn_screen": lambda: written(
+            adata,
+            "obsm",
+            "X_hycnn_screen",
+            lambda: sh.tl.hycnn_screen(adata, source, target, groupby="condition", potential="gaussian"),
+        ),
         "tl.transport": lambda: written(
             adata, "obsm", "X_moved", lambda: sh.tl.transport(adata, target=target, mask_obs="mask", key_added="moved")
         ),
@@ -127,6 +133,10 @@ def steps(adata: AnnData, source: Any, target: Any, path: Any, dimension: str = 
         "get.transported": lambda: stacked(sh.get.transported(adata, target=target)),
         "get.predicted": lambda: stacked(sh.get.predicted(adata, target=target)),
         "get.deg": lambda: table(sh.get.deg(adata, target=target, **groups)),
+        "get.summary": lambda: table(sh.get.summary(adata, "hycnn_ot")),
+        "get.similarity": lambda: (sh.get.similarity(adata, "hycnn_ot")["distance"].to_numpy(), []),
+        "pl.screen": lambda: drawn(sh.pl.screen(adata, "hycnn_ot", return_fig=True)),
+        "pl.similarity": lambda: drawn(sh.pl.similarity(adata, "hycnn_ot", shown="all", return_fig=True)),
         "pl.transport": lambda: drawn(sh.pl.transport(adata, color="group", basis="umap", **figure)),
         "pl.embedding": lambda: drawn(sh.pl.embedding(adata, color="group", **figure)),
         "pl.history": lambda: drawn(sh.pl.history(adata, **figure)),

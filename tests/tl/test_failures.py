@@ -25,6 +25,7 @@ WRITERS = {
     "pp.split": partial(sh.pp.split, rng=1),
     "pp.pca": partial(sh.pp.pca, n_comps=3),
     "tl.hycnn_ot": partial(sh.tl.hycnn_ot, source_key="control", target_key="IFN-beta", inverse=True, **GAUSSIAN),
+    "tl.hycnn_screen": partial(sh.tl.hycnn_screen, source_key="control", groupby="condition", **GAUSSIAN),
     "tl.transport": partial(sh.tl.transport),
     "tl.decode": sh.tl.decode,
     "tl.project": sh.tl.project,
@@ -112,7 +113,8 @@ def fail_everywhere(write, ready, kind, content_of, n_failures):
     whole, count = prepared(ready, kind), Failing()
     count(write, whole)
     complete, draw = content_of(whole), random.Random(kind)
-    del complete["uns/hycnn_ot"]  # it holds the seconds of the fit
+    for fit in ("uns/hycnn_ot", "uns/hycnn_screen"):  # they hold the seconds of the fit
+        complete.pop(fit, None)
     lines = range(len(count.lines))
     assigning, among = ([n for n in lines if count.lines[n][k]] for k in range(2))
     chosen = {assigning[0], assigning[-1], lines[-1]}
