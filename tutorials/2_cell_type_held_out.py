@@ -109,15 +109,16 @@ with plt.rc_context({"figure.figsize": (6, 3)}):
 # ## How good is it?
 #
 # `tl.evaluate` compares the predicted B cells with the treated ones, beside simple answers: no change, the mean shift
-# of the other cell types, the Gaussian map. The *floor* compares one half of the treated B cells with the other half.
+# of the other cell types, the Gaussian map. The *replicate* compares one half of the treated B cells with the other
+# half.
 
 # %%
 sh.tl.evaluate(adata)
 sh.pl.evaluation(adata)
 
 # %% [markdown]
-# The prediction is much better than no change or a common shift. But it is not at the floor, and **the Gaussian map is
-# at least as good**. We found the same for most cell types of these data: on an unseen type a network has no advantage
+# The prediction is much better than no change or a common shift. But it is not as near as a replicate, and **the Gaussian
+# map is at least as good**. We found the same for most cell types of these data: on an unseen type a network has no advantage
 # over a map that uses only means and covariances. Without a check it can even be worse:
 
 # %%

@@ -156,8 +156,8 @@ figure.legend(legend.legend_handles, labels, loc="outside upper center", ncols=4
 plt.show()
 
 # %% [markdown]
-# Grey is the floor: it compares one half of the observed cells with the other half. HyCNN-OT is within it for nearly
-# every type and stimulus. The Gaussian map is close behind for some and clearly worse for the T cells, whose response
+# Grey is the replicate: one half of the observed cells against the other half. HyCNN-OT is within it for nearly every
+# type and stimulus. The Gaussian map is close behind for some and clearly worse for the T cells, whose response
 # to PMA/ionomycin and vanadate differs from cell to cell. For types that do not respond to B cell receptor
 # cross-linking, no change is as good as any other answer; for the IgM+ B cells, which respond most, no answer reaches
-# the floor. [Tutorial 4](4_evaluation.ipynb) explains how to read such figures, and how they can mislead.
+# the replicate. [Tutorial 4](4_evaluation.ipynb) explains how to read such figures, and how they can mislead.

@@ -65,7 +65,7 @@ sh.tl.hycnn_ot(adata, "control", "IFN-beta", split_key="split")
 # ## Score
 #
 # `tl.evaluate` finds the test cells by the split that the fit has recorded. It scores the map, three simple answers
-# and the floor, on the same cells and with 95 % bootstrap intervals.
+# and a replicate, on the same cells and with 95 % bootstrap intervals.
 
 # %%
 sh.tl.evaluate(adata, groupby="cell_type")
@@ -76,19 +76,19 @@ sh.pl.evaluation(adata, metrics=metrics, group=["all", "all, same composition"],
 # * **no change** (`identity` in tables): no cell changes. Any method has to be better than this.
 # * **mean shift**: all cells move by the same vector. **Gaussian map**: the best map that uses only means and
 #   covariances. It takes milliseconds, and is hard to beat.
-# * **replicate** (`floor` in tables): one half of the treated test cells compared with the other half. No method can be
-#   expected to do better.
+# * **replicate**: one half of the treated test cells compared with the other half. No method can be expected to do
+#   better.
 #
-# The *energy distance* compares whole distributions. In the row `'all'` HyCNN-OT is at the floor; within the intervals
-# the Gaussian map is too. The *trace ratio* compares their spread: below 1 the predicted cells have too little. *R² of
-# means* and *Pearson Δ* compare means of genes. On these two **the mean shift is as good as any other answer**, since it
-# makes the mean right. Scores of means over all cells cannot distinguish a good map from a useless one.
+# The *energy distance* compares whole distributions. In the row `'all'` HyCNN-OT is as near as a replicate; within the
+# intervals the Gaussian map is too. The *trace ratio* compares their spread: below 1 the predicted cells have too
+# little. *R² of means* and *Pearson Δ* compare means of genes. On these two **the mean shift is as good as any other
+# answer**, since it makes the mean right. Scores of means over all cells cannot distinguish a good map from a useless one.
 #
 # That row has another fault. The fit above has no `group_key`, on purpose: the proportions of cell types differ between
 # the conditions, and the row rewards a map that carries cells into other types to match them. In the row
 # `'all, same composition'` treated cells are weighted to the proportions of the control cells. There HyCNN-OT is far
-# from the floor, and fewer predicted cells than treated ones lie among cells of their own type, of which the log warns
-# too. For your own data pass `group_key="cell_type"` to the fit, and report this row.
+# from the replicate, and fewer predicted cells than treated ones lie among cells of their own type, of which the log
+# warns too. For your own data pass `group_key="cell_type"` to the fit, and report this row.
 #
 # Compare cell types too: the mean of each type must be right.
 
@@ -96,17 +96,17 @@ sh.pl.evaluation(adata, metrics=metrics, group=["all", "all, same composition"],
 sh.pl.evaluation(adata, group=None, metrics=["energy_distance", "pearson_delta"])
 
 # %% [markdown]
-# Now the mean shift is worse everywhere. For the CD4 T cells, the most numerous, HyCNN-OT is at the floor and the
-# Gaussian map is not. For the CD14 monocytes neither is: the map can still be improved. For NK cells and activated T
-# cells there are fewer than 25 test cells a condition, and the intervals of the scores are too wide for a decision.
-# (The floor, from halves of them, is as wide.)
+# Now the mean shift is worse everywhere. For the CD4 T cells, the most numerous, HyCNN-OT is as near as a replicate
+# and the Gaussian map is not. For the CD14 monocytes neither is: the map can still be improved. For NK cells and
+# activated T cells there are fewer than 25 test cells a condition, and the intervals of the scores are too wide for a decision.
+# (That of the replicate, from halves of them, is as wide.)
 #
 # All scores are in one table:
 
 # %%
 scores = sh.get.evaluation(adata)
 table = scores.query("group == 'all'").pivot(index="metric", columns="method", values="value")
-table = table[["identity", "mean_shift", "gaussian", "hycnn_ot", "floor"]].round(3)
+table = table[["identity", "mean_shift", "gaussian", "hycnn_ot", "replicate"]].round(3)
 table
 
 # %%
@@ -151,7 +151,7 @@ with sc.settings.verbosity.override("error"):
     sh.tl.evaluate(adata, "leaky", split_key="split")
 
 # %% [markdown]
-# The table divides each score by its floor:
+# The table divides each score by that of the replicate:
 
 # %%
 fits = {"honest": "hycnn_ot", "scored on training cells": "training_cells", "PCA and map saw test cells": "leaky"}
@@ -159,16 +159,16 @@ ratios = {}
 for name, key in fits.items():
     scores = sh.get.evaluation(adata, key).query("group == 'all'")
     scores = scores.pivot(index="metric", columns="method", values="value")
-    ratios[name] = scores["hycnn_ot"] / scores["floor"]
+    ratios[name] = scores["hycnn_ot"] / scores["replicate"]
 pd.DataFrame(ratios).T[["w2_squared", "sinkhorn_divergence", "pearson_delta"]].round(2)
 
 # %% [markdown]
-# The map without a leak is clearly above the floor (1 in the first two columns). Both maps with a leak are at it:
+# The map without a leak is clearly above the replicate (1 in the first two columns). Both maps with a leak are at it:
 # their predicted cells are as near to the treated cells as other treated cells are. With a few hundred cells in fifty
-# dimensions no map can do that without a leak. **If a map reaches the floor of such a distance, or is below it, there
-# is probably a leak** (or the predicted cells have too little spread, which W2² and the Sinkhorn divergence reward;
+# dimensions no map can do that without a leak. **If a map reaches the replicate in such a distance, or is below it,
+# there is probably a leak** (or the predicted cells have too little spread, which W2² and the Sinkhorn divergence reward;
 # check the trace ratio). A leak is not always so clear: the correlation in the last column hardly differs, and without
-# a floor it would not be noticed.
+# a replicate it would not be noticed.
 #
 # ## What a good score can hide
 #
@@ -252,8 +252,8 @@ print(f"rank correlation: {errors['std'].corr(errors['error'], method='spearman'
 #
 # 1. Split first, stratified or by group; give `split_key` to `pp.pca`, to `tl.hycnn_ot`, and choose genes on training
 #    cells.
-# 2. Show identity, mean shift, Gaussian map and floor beside every score, with intervals.
+# 2. Show identity, mean shift, Gaussian map and replicate beside every score, with intervals.
 # 3. Score cell types, not only all cells.
-# 4. If a score is better than the floor, search for a leak.
+# 4. If a score is better than the replicate, search for a leak.
 # 5. If the statement is about a new cell type or donor, hold out a cell type or donor
 #    ([tutorial 2](2_cell_type_held_out.ipynb)).
