@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import scot_hycnn as sh
-from scot_hycnn._anndata._evaluation_input import EVALUATION_COLUMNS
+from scot_hycnn._anndata.evaluation._evaluation_input import EVALUATION_COLUMNS
 
 # Of Kang's cells, rounded; pearson_delta of the identity is not defined.
 SCORES = {

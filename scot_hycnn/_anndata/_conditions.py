@@ -21,6 +21,8 @@ Mask: TypeAlias = "str | NDArray[np.bool_] | pd.Series[bool]"
 # A column with more distinct values holds measurements or names of cells, not groups. The columns with the most groups
 # that we found are donors (982 in OneK1K) and cell types of the mouse brain (1,201 supertypes).
 MAX_GROUPS = 2000
+# More labels are not legible in a figure and its legend.
+MAX_ENTRIES = 200
 # A missing group may have become one of these strings, in a file or by astype(str).
 MISSING = ("", "nan", "NaN", "<NA>", "NaT")
 # A message with more columns is hard to read.

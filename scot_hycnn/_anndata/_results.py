@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from anndata import AnnData
@@ -406,3 +406,13 @@ def labelled_cells(adata: AnnData, groupby: str | None, label: str) -> Rows:
             "cells as they were then, or fit again."
         )
     return rows
+
+
+class GroupGrowth(NamedTuple):
+    """Mean growth of the source cells of a group, with its 95 % interval."""
+
+    group: str
+    n: int
+    growth: float
+    low: float
+    high: float

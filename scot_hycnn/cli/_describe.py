@@ -26,10 +26,10 @@ def info(
     config: Config = None,
 ) -> None:
     """Print what a file's fit is and how good it is."""
-    from scot_hycnn._anndata._evaluation_input import read_evaluation
     from scot_hycnn._anndata._files import read_uns
     from scot_hycnn._anndata._results import read_fit
     from scot_hycnn._anndata._schema import evaluation_slot
+    from scot_hycnn._anndata.evaluation._evaluation_input import read_evaluation
 
     adata = read_uns(file)
     fit = read_fit(adata, key)
@@ -53,8 +53,8 @@ def info(
 
 def scores_in_print(adata: Any, key: str, scores: Any) -> str:
     """Return the verdict on each target, its scores for all cells, and its groups side by side."""
-    from scot_hycnn._anndata._evaluation_input import headline_of
     from scot_hycnn._anndata._results import read_fit
+    from scot_hycnn._anndata.evaluation._evaluation_input import headline_of
     from scot_hycnn.pl._evaluation import without_twin
     from scot_hycnn.report import verdict
 

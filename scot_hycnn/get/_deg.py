@@ -6,8 +6,8 @@ import pandas as pd
 from anndata import AnnData
 from scanpy import logging as logg
 
-from scot_hycnn._anndata._decode_input import Decoder
-from scot_hycnn._anndata._genes import base_of_logarithm, deg_table, read_evaluated, read_genes
+from scot_hycnn._anndata.genes._decode_input import Decoder
+from scot_hycnn._anndata.genes._genes import base_of_logarithm, deg_table, read_evaluated, read_genes
 
 
 def deg(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from anndata import AnnData
 
-from scot_hycnn._anndata._evaluation_input import read_evaluation
+from scot_hycnn._anndata.evaluation._evaluation_input import read_evaluation
 
 
 def evaluation(adata: AnnData, key: str = "hycnn_ot") -> pd.DataFrame:

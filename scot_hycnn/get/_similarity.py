@@ -7,7 +7,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._screen_input import read_screen_cells
+from scot_hycnn._anndata.evaluation._screen_input import read_screen_cells
 from scot_hycnn._warn import SIGNIFICANT
 
 from ._summary import adjusted, moved_cells, p_of_response

@@ -14,8 +14,8 @@ from scipy.stats import false_discovery_control
 
 from scot_hycnn._anndata._conditions import Rows
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._screen_input import ScreenCells, read_screen_cells
 from scot_hycnn._anndata._transport_input import find_centres, moved_around
+from scot_hycnn._anndata.evaluation._screen_input import ScreenCells, read_screen_cells
 from scot_hycnn._warn import SIGNIFICANT
 from scot_hycnn.metrics._pairwise import mean_between, mean_within
 

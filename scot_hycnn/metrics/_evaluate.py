@@ -12,8 +12,9 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import Mask, listed
-from scot_hycnn._anndata._decode_input import Decoder, Genes, find_correction, find_genes, has_genes, row_blocks
-from scot_hycnn._anndata._evaluation_input import (
+from scot_hycnn._anndata._results import StoredFit, labelled_cells
+from scot_hycnn._anndata._transport_input import find_centres, moved_around
+from scot_hycnn._anndata.evaluation._evaluation_input import (
     EVALUATION_COLUMNS,
     MIN_CELLS,
     SAME_COMPOSITION,
@@ -27,11 +28,10 @@ from scot_hycnn._anndata._evaluation_input import (
     read_held_out,
     read_training,
 )
-from scot_hycnn._anndata._group_residuals import Correction
-from scot_hycnn._anndata._growth import transported_part
-from scot_hycnn._anndata._predictions import Predicted, Predictions, named_predictions, read_predictions
-from scot_hycnn._anndata._results import StoredFit, labelled_cells
-from scot_hycnn._anndata._transport_input import find_centres, moved_around
+from scot_hycnn._anndata.evaluation._growth import transported_part
+from scot_hycnn._anndata.evaluation._predictions import Predicted, Predictions, named_predictions, read_predictions
+from scot_hycnn._anndata.genes._decode_input import Decoder, Genes, find_correction, find_genes, has_genes, row_blocks
+from scot_hycnn._anndata.genes._group_residuals import Correction
 
 from ._checks import Samples
 from ._cloud_scores import bandwidths, cloud_scores
@@ -296,8 +296,7 @@ def evaluate(
 
     scoring: dict[str, Any] = {"n_bootstrap": n_bootstrap, "genes": genes, "with_w2": with_w2, "shifts": None}
     scoring |= {"split_control": split_control}
-    rows: list[tuple[Any, ...]] = []
-    gammas: dict[str, dict[str, list[float]]] = {}
+    rows, gammas = list[tuple[Any, ...]](), dict[str, dict[str, list[float]]]()
     for slug, held_out in cells.items():
         label = fit.targets[slug]
         methods = _methods(adata, fit, slug, held_out, chosen, labels) | others

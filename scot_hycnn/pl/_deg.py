@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._genes import (
+from scot_hycnn._anndata._results import group_column, read_fit
+from scot_hycnn._anndata.genes._genes import (
     MIN_FRACTION,
     Features,
     advice_on_genes,
@@ -21,7 +22,6 @@ from scot_hycnn._anndata._genes import (
     read_genes,
     unit_of,
 )
-from scot_hycnn._anndata._results import group_column, read_fit
 
 from ._figure import MAX_GENES, PLAIN, changed, check_number, check_one_panel, entitle, show_or_return, which_cells
 from ._labels import OBSERVED, PREDICTED, paired_members

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scot_hycnn._anndata._conditions import listed, read_groups
-from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import group_column, read_fit, read_results
+from scot_hycnn._anndata.genes._genes import read_evaluated
 
 from ._chance import level_of_chance
 from ._figure import PLAIN, changed, entitle, show_or_return, which_cells, widen

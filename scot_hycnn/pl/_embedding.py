@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._genes import read_evaluated
+from scot_hycnn._anndata.genes._genes import read_evaluated
 
 from ._colors import cell_colors, explain
 from ._figure import PLAIN, changed, entitle, show_or_return, which_cells

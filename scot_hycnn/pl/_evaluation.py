@@ -14,10 +14,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from scot_hycnn._anndata._conditions import as_labels, listed, matching
-from scot_hycnn._anndata._evaluation_input import CEILING, REPLICATE, SAME_COMPOSITION, headline_of, read_evaluation
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import read_fit
+from scot_hycnn._anndata.evaluation._evaluation_input import (
+    CEILING,
+    REPLICATE,
+    SAME_COMPOSITION,
+    headline_of,
+    read_evaluation,
+)
+from scot_hycnn._anndata.genes._genes import read_evaluated
 
 from ._figure import PLAIN, check_number, check_one_panel, entitle, figure_of, grid, show_or_return
 

@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from scanpy import settings
 
+from scot_hycnn._anndata._conditions import MAX_ENTRIES
 from scot_hycnn._anndata._results import Results
 
 # matplotlib draws at most 2**16 pixels, 436 inches at 150 dpi; 200 groups of pl.evaluation take 217, 100 panels 360.
-MAX_ENTRIES, MAX_GENES, MAX_PANELS = 200, 1000, 100
+MAX_GENES, MAX_PANELS = 1000, 100
 # For every text with a name from the data: matplotlib reads what stands between two '$' as a formula.
 PLAIN: dict[str, Any] = {"parse_math": False}
 

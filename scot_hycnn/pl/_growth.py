@@ -12,8 +12,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import Rows, listed, read_groups
-from scot_hycnn._anndata._growth import growth_by_group, growth_of_cells
 from scot_hycnn._anndata._results import group_column, read_fit
+from scot_hycnn._anndata.evaluation._growth import growth_by_group, growth_of_cells
 
 from ._figure import PLAIN, entitle, figure_of, show_or_return, widen
 from ._labels import BACKGROUND, members_by_group, palette_of

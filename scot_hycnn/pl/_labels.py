@@ -11,11 +11,9 @@ from anndata import AnnData
 from matplotlib.colors import to_hex, to_rgba
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata._conditions import Labels, column_of, listed, read_groups
+from scot_hycnn._anndata._conditions import MAX_ENTRIES, Labels, column_of, listed, read_groups
 from scot_hycnn._anndata._results import Results
 from scot_hycnn._warn import joined, warn
-
-from ._figure import MAX_ENTRIES
 
 # Okabe & Ito (2008): readers with any kind of colour vision can distinguish these colours.
 SOURCE, PREDICTED, OBSERVED = "#0072B2", "#D55E00", "#009E73"

@@ -14,8 +14,15 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._genes import Features, advice_on_genes, read_dimensions, read_evaluated, read_genes, unit_of
 from scot_hycnn._anndata._results import Results
+from scot_hycnn._anndata.genes._genes import (
+    Features,
+    advice_on_genes,
+    read_dimensions,
+    read_evaluated,
+    read_genes,
+    unit_of,
+)
 
 from ._figure import PLAIN, changed, check_one_panel, entitle, grid, legend, show_or_return, which_cells, widen
 from ._labels import OBSERVED, PREDICTED, SOURCE

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._genes import has_features_of_genes, read_dimensions, read_evaluated, read_genes, unit_of
 from scot_hycnn._anndata._results import group_column, read_fit
+from scot_hycnn._anndata.genes._genes import has_features_of_genes, read_dimensions, read_evaluated, read_genes, unit_of
 
 from ._figure import PLAIN, changed, check_one_panel, entitle, figure_of, grid, show_or_return, which_cells
 from ._labels import PREDICTED, paired_members

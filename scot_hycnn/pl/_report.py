@@ -10,6 +10,7 @@ from anndata import AnnData
 from scot_hycnn._anndata._conditions import as_labels
 from scot_hycnn._anndata._files import check_writable, written_whole
 from scot_hycnn._anndata._fit_input import check_counts
+from scot_hycnn.get._summary import EVERYONE, summary
 
 
 def report(
@@ -84,21 +85,24 @@ def report(
     check_counts(n_genes=n_genes)
     check_counts(2, max_cells=max_cells)
     # The report uses colours and positions of this package, so it can be imported only after it.
-    from scot_hycnn.report import content, html  # noqa: PLC0415
+    from scot_hycnn.report import content, html, index_of  # noqa: PLC0415
 
-    page = html(
-        content(
-            adata,
-            key,
-            targets=None if target is None else as_labels(target),
-            basis=basis,
-            groupby=groupby,
-            layer=layer,
-            n_genes=n_genes,
-            max_cells=max_cells,
-            title=title,
-        )
+    shown = content(
+        adata,
+        key,
+        targets=None if target is None else as_labels(target),
+        basis=basis,
+        groupby=groupby,
+        layer=layer,
+        n_genes=n_genes,
+        max_cells=max_cells,
+        title=title,
     )
+    if len(shown["targets"]) > 1:
+        table = summary(adata, key)
+        labels = [section["label"] for section in shown["targets"]]
+        shown["index"] = index_of(table[(table["group"] == EVERYONE) & table["condition"].isin(labels)])
+    page = html(shown)
     with written_whole(path, overwrite=True) as part:
         part.write_text(page, encoding="utf-8", newline="\n")
     return path

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from scot_hycnn._anndata._conditions import read_groups
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._genes import read_evaluated
 from scot_hycnn._anndata._results import group_column, read_fit
+from scot_hycnn._anndata.genes._genes import read_evaluated
 
 from ._colors import cell_colors, explain
 from ._figure import changed, entitle, show_or_return, which_cells

@@ -5,9 +5,8 @@ The names by which ``solver.fit`` knows the families stand in ``solver/model/_fa
 
 from __future__ import annotations
 
-from ._combination import Combination
 from ._gaussian import Gaussian
-from ._hycnn import GroupMax, HyCNN
+from ._hycnn import Combination, GroupMax, HyCNN
 from ._icnn import ICNN, MLP
 from ._potential import Potential, Weights
 

@@ -11,12 +11,17 @@ import pandas as pd
 from anndata import AnnData
 
 import scot_hycnn
-from scot_hycnn._anndata._evaluation_input import CEILING, REPLICATE, SAME_COMPOSITION, headline_of, read_evaluation
-from scot_hycnn._anndata._genes import read_evaluated
-from scot_hycnn._anndata._growth import GroupGrowth, growth_by_group, has_growth
-from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results
+from scot_hycnn._anndata._results import GroupGrowth, Results, StoredFit, read_fit, read_results
+from scot_hycnn._anndata.evaluation._evaluation_input import (
+    CEILING,
+    REPLICATE,
+    SAME_COMPOSITION,
+    headline_of,
+    read_evaluation,
+)
+from scot_hycnn._anndata.evaluation._growth import growth_by_group, has_growth
+from scot_hycnn._anndata.genes._genes import read_evaluated
 from scot_hycnn._warn import counted
-from scot_hycnn.get._summary import EVERYONE, summary
 from scot_hycnn.pl._evaluation import METHODS, metric_in_print, name_of_evaluated, without_twin
 from scot_hycnn.pl._figure import which_cells
 from scot_hycnn.pl._history import validation_cells
@@ -126,18 +131,16 @@ def content(
         "replicate": REPLICATE,
         "ceiling": CEILING,
         "targets": sections,
-        "index": None if len(slugs) == 1 else _index(adata, key, {fit.targets[slug] for slug in slugs}),
+        "index": None,  # see index_of
         "parameters": _parameters(fit),
         # The versions of the packages when the map was fitted, and that of this package now.
         "versions": [*map(list, fit.versions.items()), ["this page", scot_hycnn.__version__]],
     }
 
 
-def _index(adata: AnnData, key: str, labels: set[str]) -> dict[str, Any]:
-    """Return the table of all conditions that the page shows."""
-    table = summary(adata, key)
-    table = table[(table["group"] == EVERYONE) & table["condition"].isin(labels)]
-    rows = table[[column for column, _, _ in _INDEX]].to_numpy(dtype=object).tolist()
+def index_of(conditions: pd.DataFrame) -> dict[str, Any]:
+    """Return what the page shows of all its conditions, which are rows of :func:`scot_hycnn.get.summary`."""
+    rows = conditions[[column for column, _, _ in _INDEX]].to_numpy(dtype=object).tolist()
     return {"columns": [[name, kind] for _, name, kind in _INDEX], "rows": rows}
 
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from scot_hycnn._anndata._evaluation_input import REPLICATE, SAME_COMPOSITION, headline_of, is_low
-from scot_hycnn._anndata._growth import GroupGrowth
+from scot_hycnn._anndata._results import GroupGrowth
+from scot_hycnn._anndata.evaluation._evaluation_input import REPLICATE, SAME_COMPOSITION, headline_of, is_low
 from scot_hycnn._warn import SIGNIFICANT, joined
 
 _OURS, _NOTHING, _GAUSSIAN = "hycnn_ot", "identity", "gaussian"

@@ -10,7 +10,10 @@ import numpy as np
 from anndata import AnnData
 from scanpy import logging as logg
 
-from scot_hycnn._anndata._decode_input import (
+from scot_hycnn._anndata._results import Prediction, find_prediction, read_fit
+from scot_hycnn._anndata._schema import loadings_slot, mark_slot, mean_std_slot
+from scot_hycnn._anndata._write import check_output, claim, commit, new_store, placed
+from scot_hycnn._anndata.genes._decode_input import (
     BLOCK_ROWS,
     Decoder,
     Expression,
@@ -19,10 +22,7 @@ from scot_hycnn._anndata._decode_input import (
     find_correction,
     find_genes,
 )
-from scot_hycnn._anndata._group_residuals import Correction
-from scot_hycnn._anndata._results import Prediction, find_prediction, read_fit
-from scot_hycnn._anndata._schema import loadings_slot, mark_slot, mean_std_slot
-from scot_hycnn._anndata._write import check_output, claim, commit, new_store, placed
+from scot_hycnn._anndata.genes._group_residuals import Correction
 
 
 def decode(

@@ -10,11 +10,11 @@ from scanpy import logging as logg
 
 from scot_hycnn import metrics
 from scot_hycnn._anndata._conditions import Mask
-from scot_hycnn._anndata._decode_input import Decoder
-from scot_hycnn._anndata._evaluation_input import check_evaluation_slot, evaluation_as_arrays
-from scot_hycnn._anndata._predictions import Predictions
 from scot_hycnn._anndata._schema import evaluation_slot
 from scot_hycnn._anndata._write import claim, commit
+from scot_hycnn._anndata.evaluation._evaluation_input import check_evaluation_slot, evaluation_as_arrays
+from scot_hycnn._anndata.evaluation._predictions import Predictions
+from scot_hycnn._anndata.genes._decode_input import Decoder
 
 from ._threads import threads_of_scanpy
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import operator
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
-from datetime import datetime
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -21,15 +17,11 @@ from scot_hycnn import solver as _solver
 from scot_hycnn._anndata._conditions import Mask
 from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
 from scot_hycnn._anndata._transport_input import (
-    Centres,
     check_groups_of_cells,
-    find_centres,
-    inverse_around,
-    moved_around,
 )
-from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
-from scot_hycnn._warn import counted, joined, warn
-from scot_hycnn.solver import TrainingOptions, TransportMap
+from scot_hycnn._anndata._write import announce_replaced, claim, write_fit
+from scot_hycnn._warn import counted, joined
+from scot_hycnn.solver import TrainingOptions
 from scot_hycnn.solver._options import check_options
 from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, far_cells, raise_together
 from scot_hycnn.solver.data._groups import Labels, groups_left_out, usable_groups
@@ -37,6 +29,7 @@ from scot_hycnn.solver.model._families import UNBALANCED_SOLVERS
 from scot_hycnn.solver.model._summary import summary_of
 from scot_hycnn.solver.runtime._batching import place_of
 
+from ._fitting import announce, log_skipped, moved_by, report_outcomes, seed_of, shown_by_default
 from ._threads import threads_of_scanpy
 
 # A sentence of the log names so many labels.
@@ -232,7 +225,7 @@ def hycnn_ot(  # type: ignore[misc]
     """
     # Check what needs no data.
     options: dict[str, Any] = {**training, "potential": potential, "solver": solver, "leave_out": leave_out}
-    seed = _seed_of(rng, resumes=checkpoint_dir is not None and training.get("resume", True))
+    seed = seed_of(rng, resumes=checkpoint_dir is not None and training.get("resume", True))
     names = inspect.signature(hycnn_ot).parameters.keys() - {"training"}
     check_options(options, FitOptions.__optional_keys__ | names, rng=seed)
     if inverse and not predict:
@@ -273,7 +266,7 @@ def hycnn_ot(  # type: ignore[misc]
         cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=skip_small), key)
         _check_groups_of_moved(adata, cells, leave_out, predict=predict, inverse=inverse)
     groups: Any = None if group_key is None else (cells.source.groups, [one.groups for one in cells.targets])
-    start = _announce(cells, device if client is None else "the workers of a cluster", options.get("unbalanced"))
+    start = announce(cells, device if client is None else "the workers of a cluster", options.get("unbalanced"))
     announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse, weights="unbalanced" in options)
 
     # Fit, and move the cells.
@@ -281,31 +274,16 @@ def hycnn_ot(  # type: ignore[misc]
         targets = [target.training for target in cells.targets]
         maps = _solver.fit_many(cells.source.training, targets, groups=groups, **options)
         fits = [
-            _move(adata, cells, fitted, target, predict=predict, inverse=inverse, fallback=fallback)
+            moved_by(adata, cells, fitted, target, predict=predict, inverse=inverse, fallback=fallback)
             for fitted, target in zip(maps, cells.targets, strict=True)
         ]
 
     # Write everything at once, and then log and warn of the outcomes: a warning may be an error.
     added = write_fit(adata, cells, fits, key=key, fill=fill, fallback=fallback)
-    with _shown_by_default():
+    with shown_by_default():
         logg.info(f"    finished: {summary_of(maps)}", time=start, deep=added)
-    _report_outcomes(adata, cells, maps, fits)
+    report_outcomes(adata, cells, maps, fits)
     return adata if copy else None
-
-
-@contextmanager
-def _shown_by_default() -> Iterator[None]:
-    """Log at scanpy's default verbosity, which shows only warnings: a fit takes minutes, and may keep no network."""
-    verbosity = scanpy_settings.verbosity
-    with verbosity.override("info") if int(verbosity) == 1 else nullcontext():
-        yield
-
-
-def _log_skipped(skipped: Sequence[tuple[str, int | str]]) -> None:
-    named = joined([f"{label!r} ({found})" for label, found in skipped])
-    have, are = ("has", "is") if len(skipped) == 1 else ("have", "are")
-    targets = counted(len(skipped), "target")
-    logg.warning(f"{targets} {have} too few cells and {are} not fitted (skip_small=True): {named}")
 
 
 def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[str]:
@@ -335,7 +313,7 @@ def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[
             f"groups of adata.obs[{cells.group_key!r}] with too few cells in source or target are left out: {named}"
         )
     if small:
-        _log_skipped([(label, problems[label].found) for label in small])
+        log_skipped([(label, problems[label].found) for label in small])
     return small
 
 
@@ -352,111 +330,3 @@ def _check_groups_of_moved(adata: AnnData, cells: FitInput, leave_out: str, *, p
 def _near_labels(cells: ConditionCells) -> Labels:
     """Return the groups of the cells that are fitted on: all but those that lie far from the others."""
     return Labels.of(cells.groups).without(far_cells(cells.training))
-
-
-def _seed_of(rng: int | np.random.Generator | None, *, resumes: bool) -> int:
-    """Return one integer that the fit can be repeated with; a generator gives its next number, None a fresh one."""
-    if rng is None and resumes:
-        raise ValueError(
-            "rng=None takes another seed in each call, so that no call continues what another one left in "
-            "checkpoint_dir. Name a seed, such as rng=0, or pass resume=False."
-        )
-    if rng is None or isinstance(rng, np.random.Generator):
-        return int(np.random.default_rng(rng).integers(2**31))
-    try:
-        return operator.index(rng)
-    except TypeError:
-        raise TypeError(
-            f"rng={rng!r} is of type {type(rng).__name__}; it takes an integer, a numpy Generator or None."
-        ) from None
-
-
-@_shown_by_default()
-def _announce(cells: FitInput, place: str, unbalanced: float | str | None) -> datetime:
-    """Log the fit that begins, and the targets that are left out; return the time."""
-    if cells.skipped:
-        _log_skipped(cells.skipped)
-    if cells.composition is not None and unbalanced is None:
-        logg.warning(cells.composition)
-    named = [f"{target.label!r} ({target.n_training})" for target in cells.targets]
-    targets = f"{len(named)} targets ({', '.join(named[:_MAX_NAMES])} ...)"
-    start: datetime = logg.info(
-        f"fitting transport from {cells.source.label!r} ({cells.source.n_training} cells) to "
-        f"{', '.join(named) if len(named) <= _MAX_NAMES else targets} of {cells.where}, "
-        f"on {counted(cells.rep.n_dims, 'dimension')} of {cells.rep.name!r}, on {place}"
-    )
-    return start
-
-
-def _move(
-    adata: AnnData,
-    cells: FitInput,
-    fitted: TransportMap,
-    target: ConditionCells,
-    *,
-    predict: bool,
-    inverse: bool,
-    fallback: bool,
-) -> Fitted:
-    """Return a map as it is stored, with the cells that it moves."""
-    source = cells.source
-    # The solver numbers far cells among its input; in uns they are rows of the AnnData.
-    validation = dict(fitted.validation)
-    for name, side in (("far_source", source), ("far_target", target)):
-        if name in validation:
-            validation[name] = side.rows[side.is_training][validation[name]]
-    # Weights of cells stand in obs.
-    weights = [validation.pop(name, None) for name in ("source_weight", "target_weight", "source_growth")]
-    of_training = [side.rows[side.is_training] for side in (source, target)]
-    of_cells: Any = None if weights[0] is None else (*of_training, *weights)
-    moved = std = score = back = None
-    options = {"return_std": True, "return_out_of_support": True, "fallback": fallback}
-    if predict and not fitted.centres:
-        moved, std, score = fitted.transport(source.coordinates, **options)
-    elif predict:
-        around = _centres_of(adata, cells, fitted, source)
-        moved, std, score = moved_around(fitted, source.coordinates, around, **options)
-    if inverse and not fitted.centres:
-        back = fitted.inverse(target.coordinates)
-    elif inverse:
-        back = inverse_around(fitted, target.coordinates, _centres_of(adata, cells, fitted, target))
-    return Fitted(replace(fitted, validation=validation).to_dict(), moved, std, score, back, of_cells)
-
-
-def _centres_of(adata: AnnData, cells: FitInput, fitted: TransportMap, condition: ConditionCells) -> Centres | None:
-    """Return the centres of the cells of a condition if the map is a centred one."""
-    rows = {"rows": condition.rows, "source_rows": cells.source.rows}
-    centres = find_centres(adata, cells.rep, cells.group_key, fitted.centres, **rows)
-    return None if centres is None else centres.at(condition.rows)
-
-
-def _report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMap], fits: Sequence[Fitted]) -> None:
-    """Log the far cells and the results of the fits, and warn of trouble in training."""
-    reports = [fit.state["validation"] for fit in fits]
-    far = {cells.source.label: reports[0].get("far_source", [])}  # these are the same for all maps
-    far |= {target.label: report.get("far_target", []) for target, report in zip(cells.targets, reports, strict=True)}
-    for condition, rows in far.items():
-        if len(rows):
-            named = joined([repr(str(name)) for name in adata.obs_names[rows]], _MAX_NAMES)
-            logg.warning(
-                f"cells of {condition!r} that lie far from all others took no part in the fit ({len(rows)}): {named}. "
-                "Look for debris, doublets or broken values"
-            )
-    for target, report in zip(cells.targets, reports, strict=True):
-        if "ladder" in report:
-            names, mean, error = (report[name] for name in ("ladder", "ladder_mean", "ladder_error"))
-            rows = [f"    {m:9.3g} ± {e:.2g}  {name}" for name, m, e in zip(names, mean, error, strict=True)]
-            title = f"energy distance to {target.label!r} on groups left out, mean over {len(report['ladder_groups'])}"
-            logg.hint("\n".join([f"{title} groups ± standard error:", *rows]))
-    by_outcome: dict[str, list[int]] = {}
-    for number, fitted in enumerate(maps):
-        if not fitted.ok:
-            by_outcome.setdefault(fitted.outcome, []).append(number)
-    for outcome, numbers in by_outcome.items():
-        labels = [repr(cells.targets[number].label) for number in numbers]
-        example = f" ({outcome}), for instance to {labels[0]}" if len(numbers) > 1 else ""
-        message = f"the map to {joined(labels, _MAX_NAMES)}{example}: {maps[numbers[0]].status}"
-        if _solver.Outcome(outcome).is_trouble:
-            warn(message)
-        else:
-            logg.info(message)

@@ -19,14 +19,19 @@ from scot_hycnn._anndata._conditions import Mask, as_labels, listed
 from scot_hycnn._anndata._files import read_uns
 from scot_hycnn._anndata._fit_input import read_fit_input
 from scot_hycnn._anndata._schema import SCREEN, SHARED_THETA, is_fit
-from scot_hycnn._anndata._screen_input import other_conditions, read_covariates, read_embedding, stored_screen
 from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
+from scot_hycnn._anndata.evaluation._screen_input import (
+    other_conditions,
+    read_covariates,
+    read_embedding,
+    stored_screen,
+)
 from scot_hycnn.solver import Screen, Settings, TrainingOptions, fit_screen
 from scot_hycnn.solver._options import check_options
 from scot_hycnn.solver.model._summary import summary_of
 from scot_hycnn.solver.runtime._batching import place_of
 
-from ._hycnn_ot import _announce, _move, _report_outcomes, _seed_of, _shown_by_default
+from ._fitting import announce, moved_by, report_outcomes, seed_of, shown_by_default
 from ._threads import threads_of_scanpy
 
 ScreenModel: TypeAlias = AnnData | Screen | str | Path
@@ -178,7 +183,7 @@ def hycnn_screen(
     (300, 5)
     """
     # Check what needs no data.
-    seed = _seed_of(rng, resumes=checkpoint_dir is not None)
+    seed = seed_of(rng, resumes=checkpoint_dir is not None)
     names = {*ScreenOptions.__optional_keys__, *inspect.signature(hycnn_screen).parameters} - {"training"}
     options: dict[str, Any] = dict(training)
     check_options(options, names, rng=seed)
@@ -214,7 +219,7 @@ def hycnn_screen(
     known: dict[str, Any] = {"covariates": read_covariates(adata, covariate_keys, rows) or None, "model": fitted}
     known["embedding"] = read_embedding(adata, embedding_key, [*rows])
     Settings.for_cells(1, 1, cells.rep.n_dims, device=device, rng=seed, **options)
-    start = _announce(cells, device if client is None else "the workers of a cluster", None)
+    start = announce(cells, device if client is None else "the workers of a cluster", None)
     announce_replaced(adata, cells, key=key, predict=predict, inverse=False, weights=False)
 
     # Fit, and move the cells.
@@ -223,7 +228,7 @@ def hycnn_screen(
         ys = [target.training for target in cells.targets]
         screen = fit_screen(cells.source.training, ys, **known, **options, checkpoint_dir=checkpoint_dir)
         fits = [
-            _move(adata, cells, one, target, predict=predict, inverse=False, fallback=fallback)
+            moved_by(adata, cells, one, target, predict=predict, inverse=False, fallback=fallback)
             for one, target in zip(screen.maps, cells.targets, strict=True)
         ]
     stored, entries = _as_stored(screen, fits, [target.slug for target in cells.targets])
@@ -231,10 +236,10 @@ def hycnn_screen(
 
     # Write everything at once, and then log and warn of the outcomes: a warning may be an error.
     added = write_fit(adata, cells, stored, key=key, fill=fill, entries=entries, **params)
-    with _shown_by_default():
+    with shown_by_default():
         chosen = ", ".join(f"{n} {choice}" for choice, n in sorted(Counter(screen.choices).items()))
         logg.info(f"    finished: {summary_of(screen.maps)}; maps are {chosen}", time=start, deep=added)
-    _report_outcomes(adata, cells, screen.maps, fits)
+    report_outcomes(adata, cells, screen.maps, fits)
     return adata if copy else None
 
 

@@ -18,7 +18,6 @@ from scot_hycnn._anndata._files import SUFFIXES, read_uns
 from scot_hycnn._anndata._representation import obs_columns
 from scot_hycnn._anndata._results import StoredFit, fit_of_origin, read_fit
 from scot_hycnn._anndata._schema import Slots, check_absent, slugs, unseen_slot
-from scot_hycnn._anndata._screen_input import stored_screen
 from scot_hycnn._anndata._transport_input import (
     Centres,
     NewCells,
@@ -29,6 +28,7 @@ from scot_hycnn._anndata._transport_input import (
     source_rows_of,
 )
 from scot_hycnn._anndata._write import Moved, check_output, claim, new_store, write_moved
+from scot_hycnn._anndata.evaluation._screen_input import stored_screen
 from scot_hycnn._warn import joined
 from scot_hycnn.solver import Screen, TransportMap
 

@@ -33,7 +33,7 @@ EXCEPTIONS = {
     "get/_summary.py": {"metrics", "solver"},
     "pl/_screen.py": {"get"},
     "pl/_similarity.py": {"get"},
-    "report/_content.py": {"get"},
+    "pl/_report.py": {"get"},
     # This is the only metric that takes an AnnData. It scores the maps of the solver, or beside the closed-form map.
     "metrics/_evaluate.py": {"anndata", "pandas", "scanpy", "_anndata", "potentials", "solver"},
 }

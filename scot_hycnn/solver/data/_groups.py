@@ -13,6 +13,7 @@ from scipy.spatial.distance import cdist
 from scot_hycnn._warn import MAX_NAMES, counted, joined
 
 from ._checks import FEW_IN_GROUPS, Array, UnusableError, min_cells
+from ._sampling import MAX_CHANCE, drawn_by_weight
 
 # A group with fewer cells in either cloud does not show how the group moves.
 MIN_CELLS = 5
@@ -28,8 +29,6 @@ CATEGORIES = (
     " Groups (group_key of tl.hycnn_ot) are categories such as cell types: a column of numbers must be cut into some "
     "first, for instance by pandas.cut."
 )
-# Largest chance of a cell to be drawn by its weight.
-MAX_CHANCE = 0.9
 # What a missing label becomes as a string: an empty field, NaN of NumPy and pandas.
 MISSING = ("", "nan", "NaN", "<NA>", "NaT")
 
@@ -168,16 +167,6 @@ class Groups:
                 order = rng.permutation(rows)
                 held[order[:count] if cells is None else drawn_by_weight(cells, order, count, rng)] = True
         return in_x, in_y
-
-
-def drawn_by_weight(weights: Array, order: NDArray[np.intp], count: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw at most ``count`` of the rows ``order``, each at most once, with chances in proportion to their weights."""
-    # Systematic sampling, at even steps along the cumulative weights: cells that are drawn all count the same in every
-    # score. No cell may be longer than a step.
-    share = weights[order] / weights[order].sum()
-    count = max(min(count, int(MAX_CHANCE / share.max())), min(count, 1))
-    places = np.searchsorted(np.cumsum(share), (rng.random() + np.arange(count)) / max(count, 1))
-    return np.unique(order[np.minimum(places, len(order) - 1)])
 
 
 def reach(centres: Array, centre: Array) -> float:

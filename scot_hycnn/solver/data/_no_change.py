@@ -12,7 +12,7 @@ from scipy.stats import pearson3, skew
 from scot_hycnn._warn import SIGNIFICANT
 
 from ._checks import Array
-from ._groups import drawn_by_weight
+from ._sampling import drawn_by_weight
 
 # Cells of each condition that the test compares: with 500 it takes some hundredths of a second.
 N_COMPARED = 500

@@ -15,8 +15,9 @@ from scot_hycnn.potentials._gaussian import Gaussian
 
 from ._checks import Array, Rows
 from ._coordinates import Coordinates
-from ._groups import Groups, drawn_by_weight
+from ._groups import Groups
 from ._no_change import NoChange
+from ._sampling import drawn_by_weight
 
 # Scoring costs n m distances; beyond this many cells the choice of a blend gains nothing.
 MAX_VALIDATION_CELLS = 2000

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scot_hycnn.potentials._combination import Combination
-from scot_hycnn.potentials._hycnn import GroupMax, HyCNN
+from scot_hycnn.potentials._hycnn import Combination, GroupMax, HyCNN
 from scot_hycnn.potentials._icnn import ICNN, MLP
 from scot_hycnn.potentials._potential import Potential
 

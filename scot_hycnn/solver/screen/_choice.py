@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from scot_hycnn.potentials._combination import Combination
+from scot_hycnn.potentials._hycnn import Combination
 from scot_hycnn.solver._options import Settings
 from scot_hycnn.solver.data._coordinates import Array, Coordinates
 from scot_hycnn.solver.data._task import Task
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
 from scot_hycnn.solver.model._blended import Support, as_numpy
 from scot_hycnn.solver.model._map import TransportMap
-from scot_hycnn.solver.runtime._batching import fit_tasks
-from scot_hycnn.solver.runtime._checkpoint import CheckpointFolder
 from scot_hycnn.solver.selection._blend import BLENDS, J_STANDARD_ERRORS
 from scot_hycnn.solver.selection._final_map import CERTIFICATE_CELLS, final_map
 
@@ -101,11 +99,14 @@ def blended_weights(network: Combination, coefficients: torch.Tensor, blends: Ar
 
 
 def own_maps(
-    tasks: Sequence[Task], of_shared: tuple[Array, Array], folder: CheckpointFolder | None
+    tasks: Sequence[Task],
+    of_shared: tuple[Array, Array],
+    fit: Callable[[Sequence[Task]], Iterable[tuple[int, TransportMap]]],
 ) -> dict[int, TransportMap]:
     """Return the maps of own networks of those conditions for which they are better than the shared ones.
 
-    ``of_shared`` are gains in J over the Gaussian map and their errors, both of shape (K,).
+    ``fit`` fits the maps of tasks, which it numbers; ``of_shared`` are gains in J over the Gaussian map and their
+    errors, both of shape (K,).
     """
     gains, errors = of_shared
     # The conditions with most cells are tried first: where own networks lose there, they lose everywhere.
@@ -113,8 +114,7 @@ def own_maps(
     fits: dict[int, TransportMap] = {}
     for numbers in (order[:N_PILOT], order[N_PILOT:]):
         if len(numbers):
-            found = fit_tasks([tasks[k] for k in numbers], progress=False, folder=folder)
-            fits |= {int(numbers[i]): fitted for i, fitted in found}
+            fits |= {int(numbers[i]): fitted for i, fitted in fit([tasks[k] for k in numbers])}
         tried = np.array(list(fits))
         better = np.array([fits[k].validation["J"] - fits[k].validation["J_gaussian"] for k in tried]) - gains[tried]
         if better.mean() >= 0:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
 from torch.nn.utils.rnn import pad_sequence
 
-from scot_hycnn.potentials._combination import Combination
+from scot_hycnn.potentials._hycnn import Combination
 from scot_hycnn.potentials._potential import Weights, inverse_softplus
 from scot_hycnn.solver.data._coordinates import Array, Coordinates
 from scot_hycnn.solver.data._training_data import TrainingData

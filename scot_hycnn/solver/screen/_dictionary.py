@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scot_hycnn.potentials._combination import Combination
+from scot_hycnn.potentials._hycnn import Combination
 from scot_hycnn.solver.data._coordinates import Array
 from scot_hycnn.solver.model._blended import ascend, refine
 from scot_hycnn.solver.runtime._device import full_precision, in_threads, n_parts

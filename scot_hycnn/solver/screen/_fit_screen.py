@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from scot_hycnn.potentials._combination import Combination
 from scot_hycnn.potentials._gaussian import Gaussian
+from scot_hycnn.potentials._hycnn import Combination
 from scot_hycnn.potentials._potential import inverse_softplus
 from scot_hycnn.solver._options import TrainingOptions, check_options
 from scot_hycnn.solver.data._coordinates import Coordinates
@@ -23,7 +23,7 @@ from scot_hycnn.solver.data._training_data import TrainingData
 from scot_hycnn.solver.model._blended import as_numpy
 from scot_hycnn.solver.model._families import NEAR_GAUSSIAN
 from scot_hycnn.solver.model._map import TransportMap
-from scot_hycnn.solver.runtime._batching import place_of, progress_bar
+from scot_hycnn.solver.runtime._batching import fit_tasks, place_of, progress_bar
 from scot_hycnn.solver.runtime._checkpoint import CheckpointFolder
 from scot_hycnn.solver.runtime._device import in_threads, n_parts, resolve_device
 
@@ -127,8 +127,6 @@ def fit_screen(
     [0, 1]
     """
     check_options(training, OTHERS, rng=rng)
-    if not len(ys):
-        raise ValueError("ys is empty: give the cells of at least one condition.")
     known, started = Covariates.read(covariates, embedding, len(ys)), time.perf_counter()
     device, folder = place_of(device, client, checkpoint_dir)
     tasks = _tasks(x, ys, {"device": device, "rng": rng, **training})
@@ -168,15 +166,11 @@ def fit_screen(
         shared: list[TransportMap] = in_parallel(
             lambda k: make(clouds[k], k, blend=float(blends[k]), settings=tasks[k].settings), range(len(tasks))
         )
-    own = {}
-    if settings.potential != GAUSSIAN and model is None:
-        own = own_maps(tasks, (gains / common.scale, errors / common.scale), folder)
+    trains, fit = settings.potential != GAUSSIAN and model is None, partial(fit_tasks, progress=False, folder=folder)
+    own = own_maps(tasks, (gains / common.scale, errors / common.scale), fit) if trains else {}
     blends = np.array([fitted.blend for fitted in shared])
-    params = settings.report() | {
-        "max_steps": trained.n_steps,
-        "n_conditions": len(ys),
-        "seconds": time.perf_counter() - started,
-    }
+    params = settings.report() | {"max_steps": trained.n_steps, "n_conditions": len(ys)}
+    params |= {"seconds": time.perf_counter() - started}
     screen = Screen(
         shared=shared,
         own=own,
@@ -265,6 +259,8 @@ def _checkpointing(folder: CheckpointFolder | None, tasks: Sequence[Task]) -> di
 
 def _tasks(x: Any, ys: Sequence[Any], options: dict[str, Any]) -> list[Task]:
     """Check the cells of all conditions, with one source for all or one for each."""
+    if not len(ys):
+        raise ValueError("ys is empty: give the cells of at least one condition.")
     names = {f"ys[{k}] (target)": y for k, y in enumerate(ys)}
     if not _is_list_of_tables(x):
         return tasks_of(x, names, None, options)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scot_hycnn.potentials._combination import Combination
+from scot_hycnn.potentials._hycnn import Combination
 from scot_hycnn.solver.data._coordinates import Coordinates
 from scot_hycnn.solver.model._blended import Support
 from scot_hycnn.solver.model._map import Outcome, TransportMap

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from scot_hycnn.potentials._combination import Combination
+from scot_hycnn.potentials._hycnn import Combination
 from scot_hycnn.solver.data._coordinates import Array
 from scot_hycnn.solver.model._blended import ascend
 

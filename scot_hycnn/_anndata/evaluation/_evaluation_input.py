@@ -11,10 +11,19 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Mask, Rows, find_conditions, labelled_rows, mask_rows, matching, read_groups, read_labels
-from ._fit_input import TEST, TRAIN, fingerprint_of_split, rows_of_split
-from ._input_warnings import differing_proportions
-from ._representation import (
+from scot_hycnn._anndata._conditions import (
+    Mask,
+    Rows,
+    find_conditions,
+    labelled_rows,
+    mask_rows,
+    matching,
+    read_groups,
+    read_labels,
+)
+from scot_hycnn._anndata._fit_input import TEST, TRAIN, fingerprint_of_split, rows_of_split
+from scot_hycnn._anndata._input_warnings import differing_proportions
+from scot_hycnn._anndata._representation import (
     Coordinates,
     Representation,
     find_representation,
@@ -23,8 +32,8 @@ from ._representation import (
     obs_columns,
     read_coordinates,
 )
-from ._results import StoredFit, group_column, labelled_cells, read_fit, training_rows
-from ._schema import check_key, evaluation_slot, is_fit, slugs
+from scot_hycnn._anndata._results import StoredFit, group_column, labelled_cells, read_fit, training_rows
+from scot_hycnn._anndata._schema import check_key, evaluation_slot, is_fit, slugs
 
 # Fewer cells have no distribution to compare, and no replicate.
 MIN_CELLS = 10

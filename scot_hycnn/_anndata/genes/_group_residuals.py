@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._conditions import Rows
+from scot_hycnn._anndata._conditions import Rows
 
 Expression = NDArray[np.float32]  # (cells, genes)
 Numbers = NDArray[np.float64]

@@ -11,13 +11,13 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
+from scot_hycnn._anndata._conditions import Rows, did_you_mean, listed
+from scot_hycnn._anndata._representation import Coordinates, Representation, dense_array, is_finite, read_coordinates
+from scot_hycnn._anndata._schema import layer_names
+from scot_hycnn._anndata.genes._decode_input import Expression, Genes, read_expression, row_blocks
 from scot_hycnn._warn import counted, joined
 
-from ._conditions import Rows, did_you_mean, listed
-from ._decode_input import Expression, Genes, read_expression, row_blocks
 from ._evaluation_input import MIN_CELLS, GroupLabels, HeldOut
-from ._representation import Coordinates, Representation, dense_array, is_finite, read_coordinates
-from ._schema import layer_names
 
 # Cells that somebody's method predicts: the name of a layer or of a key of obsm, the cells, or a function that takes
 # the coordinates (n, d) of source cells and returns their predicted coordinates (n, d) or genes (n, genes).

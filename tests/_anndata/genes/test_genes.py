@@ -8,7 +8,7 @@ import pytest
 from scipy.sparse import csc_matrix, csr_matrix
 
 import scot_hycnn as sh
-from scot_hycnn._anndata._genes import Features, Values
+from scot_hycnn._anndata.genes._genes import Features, Values
 
 
 @pytest.mark.parametrize(("kind", "n"), [(np.asarray, 7), (csr_matrix, 2500), (csc_matrix, 1)])

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import read_groups
+from scot_hycnn._anndata._conditions import read_groups
+from scot_hycnn._anndata._representation import in_memory, read_coordinates
+from scot_hycnn._anndata._results import GroupGrowth, StoredFit, labelled_cells
+
 from ._evaluation_input import HeldOut
-from ._representation import in_memory, read_coordinates
-from ._results import StoredFit, labelled_cells
 
 # Cells of the fit whose weights those of other cells are taken from, and how many of them for each.
 _MAX_KNOWN = 4000
@@ -40,16 +39,6 @@ def growth_of_cells(adata: AnnData, fit: StoredFit, slug: str) -> NDArray[np.flo
         )
         raise ValueError(f"adata.obs has no growth of cells {name!r}; {why}.")
     return np.asarray(in_memory(adata.obs[name]), dtype=np.float64)
-
-
-class GroupGrowth(NamedTuple):
-    """Mean growth of the source cells of a group, with its 95 % interval."""
-
-    group: str
-    n: int
-    growth: float
-    low: float
-    high: float
 
 
 def growth_by_group(adata: AnnData, fit: StoredFit, slug: str, groupby: str) -> list[GroupGrowth]:

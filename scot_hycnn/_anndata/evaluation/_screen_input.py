@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import (
+from scot_hycnn._anndata._conditions import (
     MISSING,
     Rows,
     column_of,
@@ -22,9 +22,7 @@ from ._conditions import (
     read_groups,
     read_labels,
 )
-from ._evaluation_input import GroupLabels
-from ._genes import held_out_rows
-from ._representation import (
+from scot_hycnn._anndata._representation import (
     Representation,
     find_same_representation,
     in_memory,
@@ -32,8 +30,11 @@ from ._representation import (
     obs_columns,
     read_coordinates,
 )
-from ._results import StoredFit, group_column, labelled_cells, read_fit
-from ._schema import SCREEN, is_fit
+from scot_hycnn._anndata._results import StoredFit, group_column, labelled_cells, read_fit
+from scot_hycnn._anndata._schema import SCREEN, is_fit
+from scot_hycnn._anndata.genes._genes import held_out_rows
+
+from ._evaluation_input import GroupLabels
 
 
 @dataclass(frozen=True)

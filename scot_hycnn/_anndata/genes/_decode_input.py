@@ -12,9 +12,8 @@ from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix
 
-from ._conditions import Rows, codes_of_groups, labelled_rows
-from ._group_residuals import CORRECTIONS, MIN_CELLS, MIN_GROUPS, Correction, Numbers, krige
-from ._representation import (
+from scot_hycnn._anndata._conditions import Rows, codes_of_groups, labelled_rows
+from scot_hycnn._anndata._representation import (
     Coordinates,
     Representation,
     dense_array,
@@ -27,8 +26,10 @@ from ._representation import (
     obs_columns,
     read_coordinates,
 )
-from ._results import Results, StoredFit, find_prediction, training_rows
-from ._schema import check_key, layer_names, loadings_slot
+from scot_hycnn._anndata._results import Results, StoredFit, find_prediction, training_rows
+from scot_hycnn._anndata._schema import check_key, layer_names, loadings_slot
+
+from ._group_residuals import CORRECTIONS, MIN_CELLS, MIN_GROUPS, Correction, Numbers, krige
 
 Expression: TypeAlias = NDArray[np.float32]  # (cells, genes)
 Decoder: TypeAlias = Callable[[NDArray[np.float32]], ArrayLike]

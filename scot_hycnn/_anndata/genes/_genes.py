@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from scipy.special import stdtr
 from scipy.stats import false_discovery_control
 
-from ._conditions import Rows, did_you_mean, labelled_rows, listed, read_groups
+from scot_hycnn._anndata._conditions import Rows, did_you_mean, labelled_rows, listed, read_groups
+from scot_hycnn._anndata._fit_input import TEST
+from scot_hycnn._anndata._input_warnings import look_like_counts
+from scot_hycnn._anndata._representation import dense_array, expression_of, find_layer
+from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results
+from scot_hycnn._anndata._schema import layer_names
+
 from ._decode_input import (
     Decoder,
     Expression,
@@ -27,12 +33,7 @@ from ._decode_input import (
     in_representation,
     row_blocks,
 )
-from ._fit_input import TEST
 from ._group_residuals import Correction
-from ._input_warnings import look_like_counts
-from ._representation import dense_array, expression_of, find_layer
-from ._results import Results, StoredFit, read_fit, read_results
-from ._schema import layer_names
 
 Numbers = NDArray[np.float64]
 # Of genes that fewer cells express, a change is hardly ever significant, and a fold change is that of a few cells.

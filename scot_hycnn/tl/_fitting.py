@@ -1,0 +1,153 @@
+"""What the tools that fit share: the log before and after a fit, its seed, and the cells that its map moves."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from scanpy import logging as logg
+from scanpy import settings as scanpy_settings
+
+from scot_hycnn._anndata._fit_input import ConditionCells, FitInput
+from scot_hycnn._anndata._transport_input import (
+    Centres,
+    find_centres,
+    inverse_around,
+    moved_around,
+)
+from scot_hycnn._anndata._write import Fitted
+from scot_hycnn._warn import counted, joined, warn
+from scot_hycnn.solver.model._map import Outcome, TransportMap
+
+# A sentence of the log names so many labels.
+_MAX_NAMES = 5
+
+
+@contextmanager
+def shown_by_default() -> Iterator[None]:
+    """Log at scanpy's default verbosity, which shows only warnings: a fit takes minutes, and may keep no network."""
+    verbosity = scanpy_settings.verbosity
+    with verbosity.override("info") if int(verbosity) == 1 else nullcontext():
+        yield
+
+
+def seed_of(rng: int | np.random.Generator | None, *, resumes: bool) -> int:
+    """Return one integer that the fit can be repeated with; a generator gives its next number, None a fresh one."""
+    if rng is None and resumes:
+        raise ValueError(
+            "rng=None takes another seed in each call, so that no call continues what another one left in "
+            "checkpoint_dir. Name a seed, such as rng=0, or pass resume=False."
+        )
+    if rng is None or isinstance(rng, np.random.Generator):
+        return int(np.random.default_rng(rng).integers(2**31))
+    try:
+        return operator.index(rng)
+    except TypeError:
+        raise TypeError(
+            f"rng={rng!r} is of type {type(rng).__name__}; it takes an integer, a numpy Generator or None."
+        ) from None
+
+
+@shown_by_default()
+def announce(cells: FitInput, place: str, unbalanced: float | str | None) -> datetime:
+    """Log the fit that begins, and the targets that are left out; return the time."""
+    if cells.skipped:
+        log_skipped(cells.skipped)
+    if cells.composition is not None and unbalanced is None:
+        logg.warning(cells.composition)
+    named = [f"{target.label!r} ({target.n_training})" for target in cells.targets]
+    targets = f"{len(named)} targets ({', '.join(named[:_MAX_NAMES])} ...)"
+    start: datetime = logg.info(
+        f"fitting transport from {cells.source.label!r} ({cells.source.n_training} cells) to "
+        f"{', '.join(named) if len(named) <= _MAX_NAMES else targets} of {cells.where}, "
+        f"on {counted(cells.rep.n_dims, 'dimension')} of {cells.rep.name!r}, on {place}"
+    )
+    return start
+
+
+def log_skipped(skipped: Sequence[tuple[str, int | str]]) -> None:
+    """Log the targets that are left out, with what was found of each."""
+    named = joined([f"{label!r} ({found})" for label, found in skipped])
+    have, are = ("has", "is") if len(skipped) == 1 else ("have", "are")
+    targets = counted(len(skipped), "target")
+    logg.warning(f"{targets} {have} too few cells and {are} not fitted (skip_small=True): {named}")
+
+
+def moved_by(
+    adata: AnnData,
+    cells: FitInput,
+    fitted: TransportMap,
+    target: ConditionCells,
+    *,
+    predict: bool,
+    inverse: bool,
+    fallback: bool,
+) -> Fitted:
+    """Return a map as it is stored, with the cells that it moves."""
+    source = cells.source
+    # The solver numbers far cells among its input; in uns they are rows of the AnnData.
+    validation = dict(fitted.validation)
+    for name, side in (("far_source", source), ("far_target", target)):
+        if name in validation:
+            validation[name] = side.rows[side.is_training][validation[name]]
+    # Weights of cells stand in obs.
+    weights = [validation.pop(name, None) for name in ("source_weight", "target_weight", "source_growth")]
+    of_training = [side.rows[side.is_training] for side in (source, target)]
+    of_cells: Any = None if weights[0] is None else (*of_training, *weights)
+    moved = std = score = back = None
+    options = {"return_std": True, "return_out_of_support": True, "fallback": fallback}
+    if predict and not fitted.centres:
+        moved, std, score = fitted.transport(source.coordinates, **options)
+    elif predict:
+        around = _centres_of(adata, cells, fitted, source)
+        moved, std, score = moved_around(fitted, source.coordinates, around, **options)
+    if inverse and not fitted.centres:
+        back = fitted.inverse(target.coordinates)
+    elif inverse:
+        back = inverse_around(fitted, target.coordinates, _centres_of(adata, cells, fitted, target))
+    return Fitted(replace(fitted, validation=validation).to_dict(), moved, std, score, back, of_cells)
+
+
+def _centres_of(adata: AnnData, cells: FitInput, fitted: TransportMap, condition: ConditionCells) -> Centres | None:
+    """Return the centres of the cells of a condition if the map is a centred one."""
+    rows = {"rows": condition.rows, "source_rows": cells.source.rows}
+    centres = find_centres(adata, cells.rep, cells.group_key, fitted.centres, **rows)
+    return None if centres is None else centres.at(condition.rows)
+
+
+def report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMap], fits: Sequence[Fitted]) -> None:
+    """Log the far cells and the results of the fits, and warn of trouble in training."""
+    reports = [fit.state["validation"] for fit in fits]
+    far = {cells.source.label: reports[0].get("far_source", [])}  # these are the same for all maps
+    far |= {target.label: report.get("far_target", []) for target, report in zip(cells.targets, reports, strict=True)}
+    for condition, rows in far.items():
+        if len(rows):
+            named = joined([repr(str(name)) for name in adata.obs_names[rows]], _MAX_NAMES)
+            logg.warning(
+                f"cells of {condition!r} that lie far from all others took no part in the fit ({len(rows)}): {named}. "
+                "Look for debris, doublets or broken values"
+            )
+    for target, report in zip(cells.targets, reports, strict=True):
+        if "ladder" in report:
+            names, mean, error = (report[name] for name in ("ladder", "ladder_mean", "ladder_error"))
+            rows = [f"    {m:9.3g} ± {e:.2g}  {name}" for name, m, e in zip(names, mean, error, strict=True)]
+            title = f"energy distance to {target.label!r} on groups left out, mean over {len(report['ladder_groups'])}"
+            logg.hint("\n".join([f"{title} groups ± standard error:", *rows]))
+    by_outcome: dict[str, list[int]] = {}
+    for number, fitted in enumerate(maps):
+        if not fitted.ok:
+            by_outcome.setdefault(fitted.outcome, []).append(number)
+    for outcome, numbers in by_outcome.items():
+        labels = [repr(cells.targets[number].label) for number in numbers]
+        example = f" ({outcome}), for instance to {labels[0]}" if len(numbers) > 1 else ""
+        message = f"the map to {joined(labels, _MAX_NAMES)}{example}: {maps[numbers[0]].status}"
+        if Outcome(outcome).is_trouble:
+            warn(message)
+        else:
+            logg.info(message)
