@@ -242,7 +242,7 @@ print(f"true error / std: {root_mean_square(errors['error']) / root_mean_square(
 print(f"rank correlation: {errors['std'].corr(errors['error'], method='spearman'):.1f}")
 
 # %% [markdown]
-# The true error is more than twice the standard deviation. The reason is that all networks use the same cells, so they
+# The true error is about twice the standard deviation. The reason is that all networks use the same cells, so they
 # share the errors that come from these cells, and a spread shows only errors that they do not share. Use `std` as a
 # lower bound. It also ranks cells only roughly. The tenth of the cells with the largest `std` is predicted clearly
 # worse than the others; among the rest it says little. If the fit has kept the Gaussian map, there is no ensemble, and

@@ -157,6 +157,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for package, name in ((tl, "hycnn_ot"), (solver, "fit"), (solver, "fit_many")):
         monkeypatch.setattr(package, name, functools.partial(getattr(package, name), max_steps=10, n_ensemble=2))
+    monkeypatch.setattr(tl, "hycnn_screen", functools.partial(tl.hycnn_screen, max_steps=10))
     pbmc_planted = datasets.pbmc_planted
     monkeypatch.setattr(
         datasets, "pbmc_planted", lambda n_cells=400, **options: pbmc_planted(min(n_cells, 400), **options)

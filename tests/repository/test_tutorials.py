@@ -12,7 +12,15 @@ import nbformat
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "tutorials"
-NAMES = ["0_my_data", "1_start", "2_cell_type_held_out", "3_three_stimuli", "4_evaluation", "5_screen"]
+NAMES = [
+    "0_my_data",
+    "1_start",
+    "2_cell_type_held_out",
+    "3_three_stimuli",
+    "4_evaluation",
+    "5_screen",
+    "6_composition_and_growth",
+]
 MAX_BYTES = 600_000
 PLACE_OF_A_MACHINE = r"(?:/(?:home|root|tmp|usr|work|Users|opt|var)/|[A-Z]:\\)\S*"
 
