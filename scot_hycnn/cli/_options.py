@@ -132,7 +132,7 @@ def _find(file: Path, name: str) -> tuple[Path, Any]:
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
             return file, node
-        if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
+        if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == name for alias in node.names):
             folder = file.parents[node.level - 1] if node.level else ROOT.parent
             path = folder.joinpath(*(node.module or "").split("."))
             return _find(path / "__init__.py" if path.is_dir() else path.with_suffix(".py"), name)

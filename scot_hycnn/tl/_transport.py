@@ -213,11 +213,13 @@ def _log_unlike(moved: Moved, fit: StoredFit | None, group_key: str | None) -> N
     column = fit.params.get("group_key") if group_key is None else group_key
     obs = obs_columns(moved.cells.adata, *([] if column is None else [column]))
     rows = moved.cells.rows
-    labels = obs[column].astype(str).to_numpy()[rows] if column in obs else np.zeros(len(rows))
+    # A column that stands twice names no groups.
+    by_group = column in obs and obs[column].ndim == 1
+    labels = obs[column].astype(str).to_numpy()[rows] if by_group else np.zeros(len(rows))
     median = pd.Series(moved.out_of_support).groupby(labels).median()
     unlike = [str(label) for label in median.index[median > 1]]
     if unlike:
-        which = f"the groups {joined([repr(label) for label in unlike], 5)}" if column in obs else "the cells"
+        which = f"the groups {joined([repr(label) for label in unlike], 5)}" if by_group else "the cells"
         logg.warning(
             f"{which} are unlike those that the map was fitted on: half of these cells have an out-of-support score "
             "above 1, where 5 % are usual. The map was not chosen for such cells. For types, donors or cell lines that "

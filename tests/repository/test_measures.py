@@ -57,7 +57,7 @@ def values():
 
 
 # Limits that are not reached yet. The mark is strict: a limit that is reached fails until it leaves this list.
-NOT_REACHED = {"lines of the package", "files of the package", "functions that a fit enters"}
+NOT_REACHED = {"lines of the package", "files of the package", "files that a fit enters", "functions that a fit enters"}
 
 
 @pytest.mark.parametrize(

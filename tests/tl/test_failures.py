@@ -54,7 +54,7 @@ def ready(new_cells):
     adata.varp["correlation"] = np.eye(adata.n_vars)
     adata.obsm["X_umap"] = adata.obsm["X_pca"][:, :2].copy()
     adata.uns["mine"] = {"nested": {"text": "x", "values": np.arange(3)}, "objects": np.array(["a", None], object)}
-    for name in ("tl.hycnn_ot", "tl.decode", "tl.project", "tl.evaluate"):
+    for name in ("tl.hycnn_ot", "tl.hycnn_screen", "tl.decode", "tl.project", "tl.evaluate"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             WRITERS[name](adata)

@@ -214,7 +214,7 @@ DAMAGES = {
     "network": [("HyCNN", "'network'.*str")],
     "history": [(3, "'history'.*int")],
     "params": [({"rng": object()}, "'rng'.*object"), ({3: 1}, "3")],
-    "network/family": [("Net", r"'Net'.*\['HyCNN', 'GroupMax', 'ICNN', 'MLP'\]")],
+    "network/family": [("Net", r"'Net'.*\['HyCNN', 'GroupMax', 'ICNN', 'MLP', 'Combination'\]")],
     "network/n_dims": [(3, "theta"), (0, "n_dims=0")],
     "network/hidden": [([8], "theta"), ([8.5], "'hidden'"), (np.ones(10**6, int), "'hidden'")],
     "network/gate": [("swing", "gate='swing'")],
