@@ -55,8 +55,8 @@ napoleon_attr_annotations = False  # autodoc reads them from the annotations
 napoleon_custom_sections = ["Returns"]
 # Types of other packages are not linked, since reading their documentation would need the network.
 nitpick_ignore_regex = [
-    ("py:.*", r"(abc|anndata|collections|matplotlib|np|numpy|pandas|pathlib|scanpy|scipy|sklearn|torch)\..*"),
-    ("py:class", r"AnnData|ArrayLike|NDArray|Path|Mask|Decoder|Model|FitOptions"),
+    ("py:.*", r"(abc|anndata|collections|matplotlib|np|numpy|pandas|pathlib|pd|scanpy|scipy|sklearn|torch)\..*"),
+    ("py:class", r"AnnData|ArrayLike|NDArray|Path|Mask|Decoder|Model|FitOptions|Predictions|ScreenModel|ScreenOptions"),
     ("py:class", r"scot_hycnn\..*\._.*|scot_hycnn\.solver\.(Coordinates|Support)"),  # private parts of a map
     ("py:class", r"arrays?|shape|n_(networks|weights|features)|and float"),  # of scikit-learn's attributes
 ]

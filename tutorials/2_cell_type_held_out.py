@@ -118,8 +118,8 @@ sh.pl.evaluation(adata)
 
 # %% [markdown]
 # The prediction is much better than no change or a common shift. But it is not as near as a replicate, and **the Gaussian
-# map is at least as good**. We found the same for most cell types of these data: on an unseen type a network has no advantage
-# over a map that uses only means and covariances. Without a check it can even be worse:
+# map is at least as good**. We found the same for most cell types of these data: on an unseen type a network has no
+# advantage over a map that uses only means and covariances. Without a check it can even be worse:
 
 # %%
 sh.tl.evaluate(adata, "by_cells")

@@ -98,8 +98,8 @@ sh.pl.evaluation(adata, group=None, metrics=["energy_distance", "pearson_delta"]
 # %% [markdown]
 # Now the mean shift is worse everywhere. For the CD4 T cells, the most numerous, HyCNN-OT is as near as a replicate
 # and the Gaussian map is not. For the CD14 monocytes neither is: the map can still be improved. For NK cells and
-# activated T cells there are fewer than 25 test cells a condition, and the intervals of the scores are too wide for a decision.
-# (That of the replicate, from halves of them, is as wide.)
+# activated T cells there are fewer than 25 test cells a condition, and the intervals of the scores are too wide for a
+# decision. (That of the replicate, from halves of them, is as wide.)
 #
 # All scores are in one table:
 

@@ -69,18 +69,19 @@ overall[["no_change", "predicted", "replicate", "p_adjusted", "verdict"]].round(
 
 # %% [markdown]
 # The test is made within cell types, so a shift of their proportions is not taken for a response. No condition of drug D
-# is called, and none of the lowest dose: with 200 cells their responses are too small to be seen. *No response* means
-# that these cells show none, not that there is none.
+# is called, which is right, and none of the lowest dose: with 200 cells these responses are too small to be seen. *No
+# response* means that these cells show none, not that there is none.
 #
 # `pl.screen` draws the same. A dot is a condition and a cell type: its area is the strength of the response, its colour
 # the part that is predicted, a black edge says as near as a replicate, a grey point no response.
+# With so many places, one or two are coloured by chance: p values are corrected over conditions, not over types.
 
 # %%
 sh.pl.screen(adata, groupby="cell_type")
 
 # %% [markdown]
-# Drugs A and B act on monocytes, dendritic and NK cells, C on T cells, and longer times and higher doses act more. This
-# is what was planted.
+# Drugs A and B act on monocytes and dendritic cells, C on T cells, and longer times and higher doses act more. This is
+# what was planted, but for NK cells, which A and B move too: there are too few of them to show it.
 #
 # ## Which act alike?
 #

@@ -104,6 +104,9 @@ def growth(
         ax.plot(row.growth, y, "o", color=palette[row.group], markeredgecolor="black", markersize=6, zorder=3)
     ax.axvline(1, color="black", linestyle="--", linewidth=1, zorder=1)
     ax.set_xscale("log")
+    # An axis without a number on each side of 1 could not be read.
+    low, high = ax.get_xlim()
+    ax.set_xlim(min(low, 0.48), max(high, 2.1))
     ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())

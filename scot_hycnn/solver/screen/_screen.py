@@ -32,7 +32,7 @@ _FLOOR = 0.02
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Screen:
-    r"""The maps of all conditions of a screen, which share their networks; :func:`fit_screen` makes it.
+    r"""The maps of all conditions of a screen, which share networks; :func:`scot_hycnn.solver.fit_screen` makes it.
 
     The map of a condition is the gradient of :math:`\frac{s}{2} x^\top G x + \langle a, x\rangle + \sum_r v_r f_r(x)`,
     with the condition's Gaussian map G, its weights :math:`s, v \ge 0`, and R networks :math:`f_r` that all conditions
@@ -145,7 +145,7 @@ class Screen:
         return replace(fitted, params=fitted.params | {"distance": distance}), distance
 
     def displacements(self) -> Array:
-        """Return T(x) - x of each condition at :attr:`points`.
+        """Return T(x) - x of each condition at ``points``.
 
         Returns
         -------
