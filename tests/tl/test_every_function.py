@@ -347,6 +347,7 @@ BY_GROUP = (
     "get.similarity",
     "pl.screen",
     "pl.similarity",
+    "pl.marginals",
     "get.deg",
     "tl.evaluate",
     "metrics",
