@@ -408,6 +408,7 @@ def test_the_keyboard_reaches_every_control(page):
     named = set(page.run("return [...reached].map((each) => each.id).filter(Boolean)"))
     operated = {"theme", "target", "plane", "colour", "layer-source", "layer-predicted", "layer-observed", "arrows"}
     operated |= {"way", "map", "metric", "score-group", "gene-filter", "gene-all", "parameter-filter"}
+    operated |= {"index-title", "index-filter"}
     assert named == operated
 
 
