@@ -36,15 +36,15 @@ _MAX_TARGETS = 300
 # Columns of the table of all conditions: of get.summary, in print, and what the page's script takes them for.
 _INDEX = (
     ("condition", "condition", "text"),
+    ("verdict", "verdict", "text"),
     ("n_source", "source cells", "whole"),
     ("n_target", "observed cells", "whole"),
-    ("displacement", "median displacement", "number"),
+    ("displacement", "displacement", "number"),
     ("no_change", "no change", "number"),
     ("predicted", "predicted", "number"),
     ("replicate", "replicate", "number"),
     ("explained", "explained", "number"),
     ("p_adjusted", "adjusted p", "number"),
-    ("verdict", "verdict", "text"),
 )
 # By rounding, a convex function may show a gap as large as this.
 _ROUNDING = 1e-4

@@ -626,7 +626,7 @@ function drawIndex() {
   $("index").hidden = !index;
   if (!index) return;
   const word = state.condition.toLowerCase();
-  const shown = index.rows.filter((row) => [row[0], row[row.length - 1]].some((text) => text.toLowerCase().includes(word)));
+  const shown = index.rows.filter((row) => [row[0], row[1]].some((text) => text.toLowerCase().includes(word)));
   table("index-table", index.columns, index.rows, shown);
   markIndex();
 }

@@ -169,7 +169,7 @@ def test_several_targets_have_an_index(adata, page):
     found = content(page(screen, key="hycnn_screen"))
     columns, rows = [name for name, _ in found["index"]["columns"]], found["index"]["rows"]
     assert [row[0] for row in rows] == [target["label"] for target in found["targets"]] == table["condition"].tolist()
-    assert [row[-1] for row in rows] == table["verdict"].tolist()
+    assert [row[columns.index("verdict")] for row in rows] == table["verdict"].tolist()
     values = [row[columns.index("no change")] for row in rows]
     assert values == pytest.approx(table["no_change"].tolist(), rel=1e-3)
     some = table["condition"].tolist()[:2]
