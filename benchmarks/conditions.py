@@ -8,7 +8,7 @@ held-out treated cells. "adnet": one time of one protein is left out, and predic
 folder that SCOT_HYCNN_DATA names.
 
     python benchmarks/conditions.py
-    python benchmarks/conditions.py --settings adnet bodenmiller
+    python benchmarks/conditions.py --settings "adnet 15" bodenmiller
     python benchmarks/conditions.py --quick
 """
 
