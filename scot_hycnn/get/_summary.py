@@ -123,7 +123,8 @@ def summary(
         measured, replicates = {}, {}
         for name, of_target in parts.items():
             of_source = moved[np.searchsorted(moved_rows, sources[name].rows)]
-            measured[name], replicates[name] = _measure(sources[name], of_source, cells.read(of_target[:max_cells])[1])
+            y = cells.read(of_target[:max_cells])[1]
+            measured[name], replicates[name] = _measure(sources[name], of_source, y, tests=name != EVERYONE)
         measured[EVERYONE]["p_value"] = p_of_response(cells, slug)
         of_groups = [name for name in measured if name != EVERYONE and np.isfinite(measured[name]["no_change"])]
         if of_groups:
@@ -159,11 +160,11 @@ class _Source:
 
 
 def _measure(
-    source: _Source, moved: NDArray[np.float64], y: NDArray[np.float64]
+    source: _Source, moved: NDArray[np.float64], y: NDArray[np.float64], *, tests: bool
 ) -> tuple[dict[str, float], NDArray[np.float64]]:
     """Return displacement, energy distances and p value of one condition and group, and distances of replicates.
 
-    They are NaN where cells are too few.
+    They are NaN where cells are too few, and the p value if it is known from elsewhere (``tests`` is False).
     """
     measured, replicates = dict.fromkeys(_NUMBERS, np.nan), np.full(_N_SPLITS, np.nan)
     has_moved = np.isfinite(moved).all(axis=1)
@@ -184,8 +185,9 @@ def _measure(
     halves = rng.permuted(np.tile(np.arange(m) < m // 2, (_N_SPLITS, 1)), axis=1).astype(np.float64)
     scale = (1 / len(x) + 1 / m) / (1 / (m // 2) + 1 / (m - m // 2))
     replicates = scale * energy_of_parts(between_y, halves)
-    # More source cells for each observed one would hardly make the test sharper, and slower.
-    measured["p_value"] = NoChange.test(source.x[: _N_COMPARED * m], y, None, rng).p_value
+    if tests:
+        # More source cells for each observed one would hardly make the test sharper, and slower.
+        measured["p_value"] = NoChange.test(source.x[: _N_COMPARED * m], y, None, rng).p_value
     return measured, replicates
 
 

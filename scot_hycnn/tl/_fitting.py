@@ -102,14 +102,10 @@ def moved_by(
     of_cells: Any = None if weights[0] is None else (*of_training, *weights)
     moved = std = score = back = None
     options = {"return_std": True, "return_out_of_support": True, "fallback": fallback}
-    if predict and not fitted.centres:
-        moved, std, score = fitted.transport(source.coordinates, **options)
-    elif predict:
+    if predict:
         around = _centres_of(adata, cells, fitted, source)
         moved, std, score = moved_around(fitted, source.coordinates, around, **options)
-    if inverse and not fitted.centres:
-        back = fitted.inverse(target.coordinates)
-    elif inverse:
+    if inverse:
         back = inverse_around(fitted, target.coordinates, _centres_of(adata, cells, fitted, target))
     return Fitted(replace(fitted, validation=validation).to_dict(), moved, std, score, back, of_cells)
 
