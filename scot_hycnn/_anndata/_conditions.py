@@ -64,7 +64,9 @@ def column_of(
             f"{where} has {len(places)} columns called {name!r}, and {argument} needs one: rename or remove the "
             f"others, for instance {where} = {where}.loc[:, ~{where}.columns.duplicated()]."
         )
-    return frame.iloc[:, int(places[0])]
+    # The table of cells in a file, of xarray: this column alone is read.
+    of_file: Any = frame
+    return frame.iloc[:, int(places[0])] if isinstance(frame, pd.DataFrame) else of_file[[name]].to_memory()[name]
 
 
 def check_columns_are_unique(frame: pd.DataFrame, where: str) -> None:

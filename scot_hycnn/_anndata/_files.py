@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import math
 import os
@@ -133,6 +134,7 @@ def write_file(adata: AnnData, path: Path, *, overwrite: bool) -> None:
     check_writable(path, overwrite=overwrite)
     with written_whole(path, overwrite=overwrite) as part:
         if path.suffix == ".h5ad":
+            _check_space(part, adata)
             adata.write_h5ad(part)
             return
         # AnnData.write_zarr warns of its default format, 2, which it will change. Here the format is explicit.
@@ -142,6 +144,26 @@ def write_file(adata: AnnData, path: Path, *, overwrite: bool) -> None:
             adata.strings_to_categoricals(frame)
         anndata.io.write_elem(group, "/", adata)
         zarr.consolidate_metadata(group.store)
+
+
+def _check_space(part: Path, adata: AnnData) -> None:
+    """Raise an OSError if the disk has no room for the matrices: h5py 3.16 ends the process if a file cannot grow."""
+    matrices = [adata.X, *adata.layers.values(), *adata.obsm.values(), *adata.varm.values(), *adata.obsp.values()]
+    matrices += [] if adata.raw is None else [adata.raw.X]
+    arrays = [getattr(matrix, name, None) for matrix in matrices for name in ("data", "indices", "indptr")]
+    # A dense array counts once, although its buffer is called data too.
+    sizes = [getattr(array, "nbytes", 0) for array in arrays]
+    if not hasattr(os, "posix_fallocate") or not sum(sizes):
+        return
+    with part.open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, sum(sizes))
+        except OSError as error:
+            # Other errors say that this file system cannot reserve space.
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise OSError(
+                    error.errno, f"{os.strerror(error.errno)}: {sum(sizes):,} bytes are needed", str(part.parent)
+                ) from error
 
 
 @contextmanager

@@ -359,7 +359,11 @@ def find_prediction(adata: AnnData, fit: StoredFit, slug: str) -> Prediction:
     """Find the source cells that the map to one target has moved; nothing is read."""
     slot = fit.slots(slug).moved
     if slot not in adata.obsm:
-        raise ValueError(f"adata.obsm lacks {slot!r}; run sh.tl.transport(adata, {fit.key!r}) to write it again.")
+        raise ValueError(
+            f"adata.obsm lacks {slot!r}; run sh.tl.transport(adata, {fit.key!r}) to write it again. If that wrote a "
+            f"store (output=), take it from there: adata.obsm[{slot!r}] = read_lazy(store).obsm[{slot!r}], with "
+            "anndata.experimental.read_lazy."
+        )
     shape = np.shape(adata.obsm[slot])
     if len(shape) != 2 or shape[1] != fit.rep.n_dims:
         raise ValueError(

@@ -40,7 +40,7 @@ def info(
         "rep": {"name": fit.rep.name, "n_dims": fit.rep.n_dims, "fingerprint": fit.rep.fingerprint},
         "params": fit.params,
         "targets": {
-            fit.targets[slug]: {name: model[name] for name in ("status", "validation", "certificate")}
+            fit.targets[slug]: {name: model[name] for name in ("outcome", "status", "validation", "certificate")}
             for slug, model in fit.models.items()
         },
     }

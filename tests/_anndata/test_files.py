@@ -41,6 +41,21 @@ def names(folder):
 # ---- writing
 
 
+def test_a_limit_of_the_file_size_is_an_error_and_leaves_nothing(tmp_path):
+    """Without the check, h5py ends the whole process when a file cannot grow."""
+    resource = pytest.importorskip("resource")
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    write(tmp_path / "cells.h5ad", OLD)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, old[1]))
+    try:
+        with pytest.raises(OSError, match="1,200,000 bytes"):
+            write(tmp_path / "cells.h5ad", np.zeros((1000, 300), np.float32), overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert names(tmp_path) == ["cells.h5ad"]
+    np.testing.assert_array_equal(read(tmp_path / "cells.h5ad"), OLD)
+
+
 @contextmanager
 def faults(monkeypatch, n, error):
     """Raise the error in the n-th call of the file system; yield the names of the calls."""

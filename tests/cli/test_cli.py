@@ -178,7 +178,7 @@ def test_info(fitted, run):
     assert content["source"] == "control"
     assert content["rep"]["name"] == "X_pca"
     assert content["params"]["hidden"] == [6, 6]
-    assert {"status", "validation", "certificate"} == set(content["targets"]["IFN-beta"])
+    assert {"outcome", "status", "validation", "certificate"} == set(content["targets"]["IFN-beta"])
     code, out, _ = run("info", fitted)
     assert code == 0
     assert "source: control\n" in out

@@ -228,7 +228,7 @@ def labels_to_score(
             labelled_cells(adata, fit.groupby, label) for label in (fit.source, *(fit.targets[slug] for slug in slugs))
         )
         taken = (fit.groupby, fit.params.get("split_key"))
-        differing = differing_proportions(adata.obs, source, targets, taken)
+        differing = differing_proportions(obs_columns(adata), source, targets, taken)
         if differing is None:
             return None, []
         groupby = differing.column
