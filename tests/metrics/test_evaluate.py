@@ -488,12 +488,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_errors_name_the_value(adata, case):
-    options, message = CASES[case]
+def test_errors_name_the_value(adata):
     adata.obs["all_of_them"] = "all"
-    with pytest.raises(ValueError, match=message):
-        metrics.evaluate(adata, **options)
+    for options, message in CASES.values():
+        with pytest.raises(ValueError, match=message):
+            metrics.evaluate(adata, **options)
 
 
 def test_a_decoder_that_is_no_function(adata):

@@ -119,9 +119,9 @@ def test_the_log_warns_of_training_cells(fit, capsys):
     assert "All cells" in log(lost)
 
 
-@pytest.mark.parametrize(
-    ("options", "value"),
-    [
+def test_an_error_names_the_value_and_nothing_changes(fit, unchanged):
+    fit.uns["mine_evaluation"], fit.obs["all_of_them"] = "a note", "all"
+    for options, value in (
         ({"key": "nix"}, "'nix'"),
         ({"key_added": "a/b"}, "key_added='a/b'"),
         ({"key_added": "mine"}, "'mine_evaluation'"),
@@ -129,12 +129,9 @@ def test_the_log_warns_of_training_cells(fit, capsys):
         ({"groupby": "all_of_them"}, "'all'"),
         ({"split_key": "nix"}, "split_key='nix'"),
         ({"split_key": "cell_type"}, r"'cell_type'.*'test'"),
-    ],
-)
-def test_an_error_names_the_value_and_nothing_changes(fit, unchanged, options, value):
-    fit.uns["mine_evaluation"], fit.obs["all_of_them"] = "a note", "all"
-    with unchanged(fit), pytest.raises(ValueError, match=value):
-        sh.tl.evaluate(fit, **options)
+    ):
+        with unchanged(fit), pytest.raises(ValueError, match=value):
+            sh.tl.evaluate(fit, **options)
 
 
 @pytest.mark.parametrize(
