@@ -229,5 +229,5 @@ def entropic_within(cost: Samples, epsilon: float) -> Samples:
 def _warn_not_converged(epsilon: float, error: float) -> None:
     warn(
         f"Sinkhorn's iterations have not converged in {_ROUNDS * _ITERATIONS} steps: the marginals are off by "
-        f"{error:.1e} (relative). Take a larger epsilon than {epsilon:g}.",
+        f"{error:.1e} (relative). Take a larger epsilon than {epsilon:g}."
     )
