@@ -24,7 +24,7 @@ from scot_hycnn._anndata.genes._genes import (
     unit_of,
 )
 
-from ._figure import PLAIN, changed, check_one_panel, entitle, grid, legend, show_or_return, which_cells, widen
+from ._figure import PLAIN, check_one_panel, entitle_cells, grid, legend, show_or_return, widen
 from ._labels import OBSERVED, PREDICTED, SOURCE
 
 # Rows of panels if the user names no features.
@@ -63,10 +63,8 @@ def marginals(
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key
-        Key of the fit in ``uns``.
-    target
-        Label of the target condition; may be left out if there is only one.
+    key, target
+        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
     names
         Dimensions of the representation ('PC1', or proteins), or genes, predicted as by :func:`scot_hycnn.tl.decode`.
         None takes the dimensions whose means differ most between source and observed cells, in standard deviations.
@@ -74,10 +72,9 @@ def marginals(
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
     n_cols
         Panels in each row.
-    title
-        First line of the title; None names the conditions.
-    ax, show, return_fig
-        As in scanpy: axes to draw into (of one feature); show the figure and return None, or return the figure.
+    title, ax, show, return_fig
+        First line of the title; None names the conditions. The others are as in scanpy: axes to draw into (of one
+        feature); show the figure and return None, or return the figure.
 
     Returns
     -------
@@ -119,7 +116,7 @@ def marginals(
     # x + V (T(x) - x) moves the zeros of a gene apart, also below 0, and keeps the scatter of the source cell.
     is_decoded = results.rep.name != "X" and any(name not in results.names for name in samples)
     note = "genes: compare means; a predicted value of a single cell may be below 0" if is_decoded else ""
-    lines = title or changed(results), which_cells(results, called), *filter(None, [note])
+    entitle_cells(axes[0] if figure is None else figure, title, results, called, note)
     handles: list[Artist] = [
         Patch(color=SOURCE, alpha=_FAINT),
         Line2D([], [], color=PREDICTED),
@@ -128,11 +125,9 @@ def marginals(
     ]
     entries = [f"{results.source} (source)", "predicted", f"{results.target} (observed)", "mean"]
     if figure is None:
-        entitle(axes[0], *lines)
         axes[0].set_xlabel(" ".join([next(iter(samples)), f"({axes[0].get_xlabel()})"]), **PLAIN)
         legend(axes[0], handles, entries, fontsize="x-small", framealpha=0.7)
         return show_or_return(axes[0], show=show, return_fig=return_fig)
-    entitle(figure, *lines)
     figure.set_figheight(figure.get_figheight() + 0.7)  # for title and legend
     ncols = min(4, 2 * min(n_cols, len(axes)))
     drawn = legend(figure, handles, entries, loc="outside lower center", ncols=ncols, frameon=False, fontsize="small")

@@ -150,24 +150,12 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Fit the function to noisy values.
-
-        Parameters
-        ----------
-        X
-            Points, shape (n, d), in any units.
-        y
-            Values, shape (n,), in any units.
-
-        Returns
-        -------
-        The estimator itself.
+        """Fit the function to noisy values y, shape (n,), at points X, shape (n, d), in any units; return itself.
 
         Raises
         ------
         ValueError
-            If X or y is not finite, of another shape or of fewer than two points, or an option is unknown or out of
-            range.
+            If X or y is not finite, of another shape or of fewer than two points, or an option is out of range.
         FloatingPointError
             If training met non-finite numbers in more than a tenth of the steps.
         """
@@ -217,23 +205,12 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return self
 
     def predict(self, X: ArrayLike) -> Array:
-        """Return the values of the fitted function.
-
-        Parameters
-        ----------
-        X
-            Points, shape (n, d), in the units of the fit.
-
-        Returns
-        -------
-        shape (n,), in the units of y.
+        """Return the values of the fitted function, shape (n,), in units of y, at points X, shape (n, d).
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError
-            Before :meth:`fit`.
-        ValueError
-            If X is not finite, or has another number of features.
+        sklearn.exceptions.NotFittedError, ValueError
+            Before :meth:`fit`, or if X is not finite or has another number of features.
         """
         z, weights = self._prepared(X)
         members = _in_blocks(self.network_.value, weights, z).numpy()
@@ -241,23 +218,9 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return self.y_mean_ + self._sign * self.y_scale_ * values
 
     def gradient(self, X: ArrayLike) -> Array:
-        """Return the gradient of the fitted function; where a maximum has a kink, one of its subgradients.
+        """Return the gradient of the fitted function, shape (n, d), in units of y for each unit of X, at points X.
 
-        Parameters
-        ----------
-        X
-            Points, shape (n, d), in the units of the fit.
-
-        Returns
-        -------
-        shape (n, d), in units of y for each unit of X.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            Before :meth:`fit`.
-        ValueError
-            If X is not finite, or has another number of features.
+        Where a maximum has a kink, it is one of the subgradients. Errors are those of :meth:`predict`.
         """
         z, weights = self._prepared(X)
         members = _in_blocks(self.network_.gradient, weights, z).numpy()

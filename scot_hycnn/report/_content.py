@@ -28,7 +28,9 @@ from scot_hycnn.pl._history import validation_cells
 from scot_hycnn.pl._labels import OBSERVED, PREDICTED, SOURCE
 
 from ._cells import describe_cells, describe_genes, describe_groups, find_grouping
-from ._verdict import KEPT, number, percent, verdict
+from ._choice import KEPT
+from ._distances import number, percent
+from ._verdict import verdict
 
 # Cells of all targets together, about 60 bytes for each: the file stays below 3 MB.
 _MAX_CELLS = 36_000
