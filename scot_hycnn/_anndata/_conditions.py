@@ -49,10 +49,8 @@ def column_of(
 ) -> pd.Series[Any]:
     """Return the one column of that name, or raise an error that names ``argument``, which the user passed."""
     if not isinstance(name, str) and not pd.api.types.is_scalar(name):
-        raise TypeError(
-            f"{argument}={name!r} is of type {type(name).__name__}; it takes the name of one column of {where}, which "
-            f"has {listed(frame.columns)}."
-        )
+        kind = type(name).__name__
+        raise TypeError(f"{argument}={name!r} is of type {kind}; it takes the name of one column of {where}.")
     places = np.flatnonzero([other == name for other in frame.columns])
     if not len(places):
         near = did_you_mean(name, frame.columns)
@@ -60,10 +58,7 @@ def column_of(
             f"{argument}={name!r} is not a column of {where}; it has {listed(frame.columns)}.{near}{advice}"
         )
     if len(places) > 1:
-        raise ValueError(
-            f"{where} has {len(places)} columns called {name!r}, and {argument} needs one: rename or remove the "
-            f"others, for instance {where} = {where}.loc[:, ~{where}.columns.duplicated()]."
-        )
+        raise ValueError(f"{where} has {len(places)} columns called {name!r}: rename or remove the others.")
     # The table of cells in a file, of xarray: this column alone is read.
     of_file: Any = frame
     return frame.iloc[:, int(places[0])] if isinstance(frame, pd.DataFrame) else of_file[[name]].to_memory()[name]
@@ -71,12 +66,9 @@ def column_of(
 
 def check_columns_are_unique(frame: pd.DataFrame, where: str) -> None:
     """Raise a ValueError if two columns have one name: no new AnnData can hold them."""
-    if not frame.columns.is_unique:
-        twice = frame.columns[frame.columns.duplicated()].unique()
-        raise ValueError(
-            f"{where} has several columns called {listed(twice)}, which no new AnnData can hold: rename or remove "
-            f"them, for instance {where} = {where}.loc[:, ~{where}.columns.duplicated()]."
-        )
+    twice = frame.columns[frame.columns.duplicated()].unique()
+    if len(twice):
+        raise ValueError(f"{where} has several columns called {listed(twice)}: rename or remove the others.")
 
 
 def matching(labels: Iterable[Any], values: Sequence[Any]) -> list[list[int]]:
@@ -98,11 +90,8 @@ def matching(labels: Iterable[Any], values: Sequence[Any]) -> list[list[int]]:
             if not places and np.isfinite(number):
                 # pandas turns 1 into 1.0 where a value is missing, and .1 is another number in 32 bits than in 64.
                 numbers = np.array([_as_number(value) for value in values])
-                with np.errstate(over="ignore"):
-                    in_32_bits = numbers.astype(np.float32).astype(np.float64)
-                    alike = (numbers == float(np.float32(number))) | (in_32_bits == number)
                 same = numbers == number
-                places = np.flatnonzero(same if same.any() else alike).tolist()
+                places = np.flatnonzero(same if same.any() else np.isclose(numbers, number, 1e-7, 0)).tolist()
         found.append(places)
     return found
 
@@ -128,13 +117,11 @@ def read_labels(column: pd.Series[Any], where: str) -> Labels:
     if isinstance(column.dtype, pd.CategoricalDtype):
         values = _plain(column.cat.categories)
         return Labels(tuple(values), tuple(map(str, values)), column.cat.codes.to_numpy().astype(np.intp))
-    # pandas cannot build an index of 16-bit floats.
-    is_half = column.dtype == np.float16
     try:
-        codes, found = pd.factorize(column.astype(np.float32) if is_half else column)
+        codes, found = pd.factorize(column)
     except TypeError as error:
         raise ValueError(f"{where} holds values that are no labels ({error}); name a column of labels.") from error
-    values = _plain(np.asarray(found, dtype=np.float16) if is_half else found)
+    values = _plain(found)
     # The labels are sorted, so that their order does not depend on the order of the cells.
     try:
         order = sorted(range(len(values)), key=values.__getitem__)

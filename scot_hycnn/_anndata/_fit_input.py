@@ -26,7 +26,7 @@ from ._conditions import (
     listed_labels,
     mask_rows,
 )
-from ._input_warnings import DifferingProportions, differing_proportions, warning_of_scale
+from ._input_warnings import differing_proportions, warning_of_scale
 from ._representation import (
     Coordinates,
     Representation,
@@ -145,30 +145,13 @@ def read_fit_input(
     warning = warning_of_scale(adata, rep, [cells.rows[cells.is_training] for cells in read])
     if warning is not None:
         warn(warning)
-    composition = None
-    if group_key is None:
-        # A type may be held out of one condition; beside that, all cells show more than the training cells do.
-        for chosen_rows in (allowed, training_rows(obs, None, mask_obs)):
-            compared = [condition.rows[chosen_rows[condition.rows]] for condition in (source, *targets)]
-            differing = differing_proportions(obs, compared[0], compared[1:], (groupby, split_key))
-            if differing is not None:
-                composition = _message(differing, source, targets)
-                break
+    differing = None
+    # A type may be held out of one condition; beside that, all cells show more than the training cells do.
+    for chosen in (allowed, training_rows(obs, None, mask_obs)) if group_key is None else ():
+        first, *others = (Condition(one.label, one.rows[chosen[one.rows]]) for one in (source, *targets))
+        differing = differing or differing_proportions(obs, first, others, (groupby, split_key))
+    composition = None if differing is None else differing[1]
     return FitInput(groupby, where, rep, read[0], tuple(read[1:]), split_key, group_key, skipped, composition)
-
-
-def _message(differing: DifferingProportions, source: Condition, targets: Sequence[Condition]) -> str:
-    column, most = differing.column, targets[differing.target]
-    others = f" (so do those of {joined([repr(name) for name in differing.others])})" if differing.others else ""
-    several = f" and {differing.n_targets} of {len(targets)} targets, most in" if len(targets) > 1 else " and"
-    changes = ", ".join(
-        f"{name!r} {before:.0%} \N{RIGHTWARDS ARROW} {after:.0%}" for name, before, after in differing.changes
-    )
-    return (
-        f"proportions of adata.obs[{column!r}] differ between {source.label!r}{several} {most.label!r}{others}: "
-        f"{changes}. A map of all cells carries at least {differing.moved:.0%} of them into another group: "
-        f"pass group_key={column!r}, unless the treatment changes the labels themselves"
-    )
 
 
 def without_targets(adata: AnnData, cells: FitInput, labels: Collection[str], key: str) -> FitInput:
@@ -201,12 +184,7 @@ def _free_slugs(adata: AnnData, key: str, labels: Sequence[str]) -> dict[str, st
 
 
 def _small_targets(
-    conditions: Sequence[Condition],
-    allowed: NDArray[np.bool_],
-    rep: Representation,
-    where: str,
-    *,
-    skip_small: bool,
+    conditions: Sequence[Condition], allowed: NDArray[np.bool_], rep: Representation, where: str, *, skip_small: bool
 ) -> tuple[tuple[str, int], ...]:
     """Return the targets that are skipped, with their numbers of cells; a ValueError names those that may not be."""
     # All conditions are checked before any is fitted: the last of many targets must not end hours of work.
@@ -278,13 +256,13 @@ def fingerprint_of_split(obs: pd.DataFrame, split_key: str) -> str:
 def _warn_of_leak(adata: AnnData, name: str, split_key: str) -> None:
     """Warn if uns says that the components were not fitted on the training cells of the split alone."""
     made = adata.uns.get({"X_pca": "pca"}.get(name, name))
-    if not isinstance(made, dict) or not isinstance(made.get("params"), dict):
+    params = made.get("params") if isinstance(made, dict) else None
+    if not isinstance(params, dict):
         return
-    found = made["params"].get("training_fingerprint")
-    if not isinstance(found, str) or found != fingerprint_of_split(obs_columns(adata, split_key), split_key):
+    if params.get("training_fingerprint") != fingerprint_of_split(obs_columns(adata, split_key), split_key):
         warn(
             f"{name!r} was not fitted on the training cells of adata.obs[{split_key!r}] alone, so held-out cells leak "
-            f"into the fit; run sh.pp.pca(adata, split_key={split_key!r}) first.",
+            f"into the fit; run sh.pp.pca(adata, split_key={split_key!r}) first."
         )
 
 

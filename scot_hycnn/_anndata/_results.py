@@ -33,30 +33,15 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "a dict": dict,
     "a string": str,
     "an integer": (int, np.integer),
+    "a number": (int, float, np.number),
     "True or False": (bool, np.bool_),
 }
-# Types of the parameters of a fit that later calls use.
-_PARAMS = {
-    "fallback": "True or False",
-    "n_obs": "an integer",
-    "split_key": "a string",
-    "group_key": "a string",
-    "split_fingerprint": "a string",
-}
-
-
-# Numbers in the report on validation cells; arrays stand beside them.
-_OF_VALIDATION = {
-    "blend",
-    "J",
-    "J_gaussian",
-    "energy_distance",
-    "energy_distance_gaussian",
-    "energy_distance_no_change",
-    "p_no_change",
-    "n_source",
-    "n_target",
-}
+# Types of the parameters of a fit, and of the entries of its report on validation cells, that later calls use.
+_PARAMS = {"fallback": "True or False", "n_obs": "an integer"}
+_PARAMS |= dict.fromkeys(("split_key", "group_key", "split_fingerprint"), "a string")
+_VALIDATION = dict.fromkeys(("n_source", "n_target"), "an integer")
+_VALIDATION |= dict.fromkeys(("blend", "J", "J_gaussian", "p_no_change"), "a number")
+_VALIDATION |= {f"energy_distance{end}": "a number" for end in ("", "_gaussian", "_no_change")}
 
 
 @dataclass(frozen=True)
@@ -215,28 +200,25 @@ def _model(where: str, stored: dict[str, Any], slug: str, n_dims: int) -> dict[s
         raise _damaged(f"{where}['models'][{slug!r}] is a map of another dimension than the {n_dims} of ['rep']")
 
     # The Gaussian map has no history.
+    at = f"{where}['history'][{slug!r}]"
     history = entry("history", kind="a dict").get(slug, {}) if "history" in stored else {}
-    if isinstance(history, dict):
-        columns = _plain(f"{where}['history'][{slug!r}]", history)
-        history = {name: np.asarray(column) for name, column in columns.items()}
-    else:
-        history = None
-    is_table = history is not None and all(
-        column.ndim == 1 and column.dtype.kind in "biuf" for column in history.values()
-    )
-    if history is None or not is_table or len({len(column) for column in history.values()}) > 1:
-        raise _damaged(f"{where}['history'][{slug!r}] is not a dict of columns of numbers of one length")
-    if "J_minus_gaussian" in history and not {"step", "J_error"} <= history.keys():
-        raise _damaged(f"{where}['history'][{slug!r}] lacks 'step' or 'J_error'")
-
+    columns = {name: np.asarray(column) for name, column in _plain(at, history).items()}
+    shapes = {column.shape for column in columns.values()}
+    if len(shapes) > 1 or any(column.ndim != 1 or column.dtype.kind not in "biuf" for column in columns.values()):
+        raise _damaged(f"{at} is not a dict of columns of numbers of one length")
+    if "J_minus_gaussian" in columns and not {"step", "J_error"} <= columns.keys():
+        raise _damaged(f"{at} lacks 'step' or 'J_error'")
+    validation = _plain(f"{where}['validation'][{slug!r}]", entry("validation", slug, kind="a dict"))
+    for name in sorted(validation.keys() & _VALIDATION.keys()):
+        entry("validation", slug, name, kind=_VALIDATION[name])
     outcomes = entry("outcome", kind="a dict") if "outcome" in stored else {}  # older fits have none
     return {
         **model,
         "status": entry("status", slug, kind="a string"),
-        "validation": _validation(f"{where}['validation'][{slug!r}]", entry("validation", slug, kind="a dict")),
+        "validation": validation,
         "certificate": _plain(f"{where}['certificate'][{slug!r}]", entry("certificate", slug, kind="a dict")),
         "outcome": entry("outcome", slug, kind="a string") if slug in outcomes else "",
-        "history": history,
+        "history": columns,
     }
 
 
@@ -265,18 +247,10 @@ def _entry(where: str, stored: Any, *path: str, kind: str) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _validation(where: str, report: dict[str, Any]) -> dict[str, Any]:
-    """Return a report on validation cells; raise a ValueError unless the entries that are shown are numbers."""
-    for name in sorted(_OF_VALIDATION & report.keys()):
-        is_count = name in ("n_source", "n_target")
-        if not isinstance(report[name], (int, np.integer) if is_count else (int, float, np.number)):
-            kind = "an integer" if is_count else "a number"
-            raise _damaged(f"{where}[{name!r}] is of type {type(report[name]).__name__} instead of {kind}")
-    return _plain(where, report)
-
-
-def _plain(where: str, entries: dict[str, Any]) -> dict[str, Any]:
+def _plain(where: str, entries: Any) -> dict[str, Any]:
     """Return a dict as it is; raise a ValueError unless it holds what files can: numbers, strings, arrays of them."""
+    if not isinstance(entries, dict):
+        raise _damaged(f"{where} is of type {type(entries).__name__} instead of a dict")
     for key, value in entries.items():
         if isinstance(value, np.ndarray):
             # A broadcast array has a shape of any size and almost no memory; computing on it would allocate the shape.

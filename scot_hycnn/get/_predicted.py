@@ -14,7 +14,8 @@ from sklearn.neighbors import NearestNeighbors
 from scot_hycnn._anndata._conditions import check_columns_are_unique
 from scot_hycnn._anndata._representation import in_memory
 from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results, training_rows
-from scot_hycnn._anndata.genes._decode_input import Decoder, find_correction, find_genes, row_blocks
+from scot_hycnn._anndata.genes._correction import find_correction
+from scot_hycnn._anndata.genes._decode_input import Decoder, find_genes, row_blocks
 
 from ._transported import ROLES, stacked_obs
 

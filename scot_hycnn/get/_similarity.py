@@ -8,9 +8,10 @@ from anndata import AnnData
 
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata.evaluation._screen_input import read_screen_cells
+from scot_hycnn._anndata.genes._genes import adjusted
 from scot_hycnn._warn import SIGNIFICANT
 
-from ._summary import adjusted, moved_cells, p_of_response
+from ._summary import moved_cells, p_of_response
 
 
 def similarity(adata: AnnData, key: str | None = None, *, max_cells: int = 500) -> pd.DataFrame:

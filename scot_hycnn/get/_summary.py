@@ -10,12 +10,12 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from scipy.stats import false_discovery_control
 
 from scot_hycnn._anndata._conditions import Rows
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._transport_input import find_centres, moved_around
+from scot_hycnn._anndata._transport_input import find_mover
 from scot_hycnn._anndata.evaluation._screen_input import ScreenCells, read_screen_cells
+from scot_hycnn._anndata.genes._genes import adjusted
 from scot_hycnn._warn import SIGNIFICANT
 from scot_hycnn.metrics._pairwise import mean_between, mean_within
 
@@ -198,11 +198,10 @@ def moved_cells(cells: ScreenCells, slug: str, rows: Rows, x: NDArray[np.float64
         return stored
     from scot_hycnn.solver.model._map import TransportMap  # noqa: PLC0415 - torch only where maps are stored alone
 
-    fit, fitted = cells.fit, TransportMap.from_dict(cells.fit.models[slug])
-    known = {"rows": rows, "source_rows": cells.all_source_rows}
-    centres = find_centres(cells.adata, cells.rep, fit.params.get("group_key"), fitted.centres, **known)
-    around = None if centres is None else centres.at(rows)
-    moved = moved_around(fitted, x, around, fallback=bool(fit.params.get("fallback", False)))
+    fit, known = cells.fit, {"rows": rows, "source_rows": cells.all_source_rows}
+    fitted = TransportMap.from_dict(fit.models[slug])
+    mover = find_mover(fitted, cells.adata, cells.rep, fit.params.get("group_key"), **known)
+    moved = mover.apply("transport", x, rows, fallback=bool(fit.params.get("fallback", False)))
     return np.asarray(moved, dtype=np.float64)
 
 
@@ -224,14 +223,6 @@ def p_of_response(cells: ScreenCells, slug: str) -> float:
     if cells.groups is not None:
         codes = cells.groups.codes[rows_x], cells.groups.codes[rows_y]
     return float(NoChange.test(x, y, codes, np.random.default_rng(0)).p_value)
-
-
-def adjusted(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return p values corrected by Benjamini and Hochberg; those that are not known stay so."""
-    result, known = np.full(len(p_values), np.nan), np.isfinite(p_values)
-    if known.any():
-        result[known] = false_discovery_control(p_values[known])
-    return result
 
 
 def _with_verdicts(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import Mask, listed
 from scot_hycnn._anndata._results import StoredFit, labelled_cells
-from scot_hycnn._anndata._transport_input import find_centres, moved_around
+from scot_hycnn._anndata._transport_input import find_mover
 from scot_hycnn._anndata.evaluation._evaluation_input import (
     MIN_CELLS,
     SAME_COMPOSITION,
@@ -27,8 +27,8 @@ from scot_hycnn._anndata.evaluation._evaluation_input import (
 )
 from scot_hycnn._anndata.evaluation._growth import transported_part
 from scot_hycnn._anndata.evaluation._predictions import Predicted, Predictions, named_predictions, read_predictions
-from scot_hycnn._anndata.genes._decode_input import Decoder, Genes, find_correction, find_genes, has_genes, row_blocks
-from scot_hycnn._anndata.genes._group_residuals import Correction
+from scot_hycnn._anndata.genes._correction import Correction, find_correction
+from scot_hycnn._anndata.genes._decode_input import Decoder, Genes, find_genes, has_genes, row_blocks
 
 from ._checks import Samples
 from ._cloud_scores import bandwidths, cloud_scores
@@ -305,11 +305,11 @@ def _methods(  # noqa: PLR0917
         moved = gaussian.transport(x)
         points |= {"mean_shift": x + (gaussian.coordinates.mean_y - gaussian.coordinates.mean_x), "gaussian": moved}
         of_source, group_key = labelled_cells(adata, fit.groupby, fit.source), fit.params.get("group_key")
-        centres = find_centres(adata, held_out.rep, group_key, fitted.centres, rows=rows, source_rows=of_source)
-        around, fallback = None if centres is None else centres.at(rows), bool(fit.params.get("fallback", False))
+        mover = find_mover(fitted, adata, held_out.rep, group_key, rows=rows, source_rows=of_source)
+        fallback = bool(fit.params.get("fallback", False))
         # A fit that kept the Gaussian map has exactly its scores.
-        of_fit = moved if gaussian is fitted and not fallback else moved_around(fitted, x, around, fallback=fallback)
-        points[OURS] = of_fit
+        kept = gaussian is fitted and not fallback
+        points[OURS] = moved if kept else mover.apply("transport", x, rows, fallback=fallback)
     far = [method for method, cells in points.items() if not (np.abs(cells) < _MAX_COORDINATE).all()]
     if far:
         raise ValueError(f"Predictions of {far} are too far away to be scored. The map is damaged: fit again.")

@@ -175,7 +175,7 @@ def _strata(obs: pd.DataFrame, columns: list[str]) -> _Codes:
 def _groups(obs: pd.DataFrame, groupby: str) -> _Codes:
     column = column_of(obs, groupby, "groupby")
     read_labels(column, f"adata.obs[{groupby!r}]")  # raises for values that cannot be labels
-    codes, labels = pd.factorize(column.astype(np.float32) if column.dtype == np.float16 else column)
+    codes, labels = pd.factorize(column)
     n_missing = int((codes < 0).sum())
     if n_missing:
         raise ValueError(

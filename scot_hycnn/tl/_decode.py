@@ -13,16 +13,8 @@ from scanpy import logging as logg
 from scot_hycnn._anndata._results import Prediction, find_prediction, read_fit
 from scot_hycnn._anndata._schema import loadings_slot, mark_slot, mean_std_slot
 from scot_hycnn._anndata._write import check_output, claim, commit, new_store, placed
-from scot_hycnn._anndata.genes._decode_input import (
-    BLOCK_ROWS,
-    Decoder,
-    Expression,
-    Genes,
-    check_layer,
-    find_correction,
-    find_genes,
-)
-from scot_hycnn._anndata.genes._group_residuals import Correction
+from scot_hycnn._anndata.genes._correction import Correction, find_correction
+from scot_hycnn._anndata.genes._decode_input import BLOCK_ROWS, Decoder, Expression, Genes, check_layer, find_genes
 
 
 def decode(
@@ -197,10 +189,7 @@ def _decoded(
     for span, rows, x, points in prediction.blocks(size):
         block = np.full((len(span), genes.adata.n_vars), np.nan, dtype=np.float32)
         if len(rows):
-            # A decoder and maps of genes need no measured values, which are then not read.
-            measured = None if genes.loadings is None else genes.measured(rows)
-            shift = None if correction is None else correction.at(rows)
-            block[rows - span.start] = genes.predicted(measured, x, points, shift)
+            block[rows - span.start] = genes.decoded(rows, x, points, correction)
             n_predicted += len(rows)
         yield span, block
     prediction.check_some(n_predicted)

@@ -16,7 +16,7 @@ from scot_hycnn._anndata.evaluation._evaluation_input import check_evaluation_sl
 from scot_hycnn._anndata.evaluation._predictions import Predictions
 from scot_hycnn._anndata.genes._decode_input import Decoder
 
-from ._threads import threads_of_scanpy
+from ._fitting import threads_of_scanpy
 
 
 def evaluate(

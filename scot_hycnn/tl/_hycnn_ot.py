@@ -16,9 +16,7 @@ from scanpy import settings as scanpy_settings
 from scot_hycnn import solver as _solver
 from scot_hycnn._anndata._conditions import Mask
 from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
-from scot_hycnn._anndata._transport_input import (
-    check_groups_of_cells,
-)
+from scot_hycnn._anndata._transport_input import check_groups_of_cells
 from scot_hycnn._anndata._write import announce_replaced, claim, write_fit
 from scot_hycnn._warn import counted, joined
 from scot_hycnn.solver import TrainingOptions
@@ -29,8 +27,7 @@ from scot_hycnn.solver.model._families import UNBALANCED_SOLVERS
 from scot_hycnn.solver.model._summary import summary_of
 from scot_hycnn.solver.runtime._batching import place_of
 
-from ._fitting import announce, log_skipped, moved_by, report_outcomes, seed_of, shown_by_default
-from ._threads import threads_of_scanpy
+from ._fitting import announce, as_fitted, log_skipped, report_outcomes, seed_of, shown_by_default, threads_of_scanpy
 
 # A sentence of the log names so many labels.
 _MAX_NAMES = 5
@@ -274,7 +271,7 @@ def hycnn_ot(  # type: ignore[misc]
         targets = [target.training for target in cells.targets]
         maps = _solver.fit_many(cells.source.training, targets, groups=groups, **options)
         fits = [
-            moved_by(adata, cells, fitted, target, predict=predict, inverse=inverse, fallback=fallback)
+            as_fitted(adata, cells, fitted, target, predict=predict, inverse=inverse, fallback=fallback)
             for fitted, target in zip(maps, cells.targets, strict=True)
         ]
 

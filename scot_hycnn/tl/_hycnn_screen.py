@@ -15,7 +15,7 @@ from anndata import AnnData
 from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
-from scot_hycnn._anndata._conditions import Mask, as_labels, listed
+from scot_hycnn._anndata._conditions import Mask, as_labels
 from scot_hycnn._anndata._files import read_uns
 from scot_hycnn._anndata._fit_input import read_fit_input
 from scot_hycnn._anndata._schema import SCREEN, SHARED_THETA, is_fit
@@ -31,8 +31,7 @@ from scot_hycnn.solver._options import check_options
 from scot_hycnn.solver.model._summary import summary_of
 from scot_hycnn.solver.runtime._batching import place_of
 
-from ._fitting import announce, moved_by, report_outcomes, seed_of, shown_by_default
-from ._threads import threads_of_scanpy
+from ._fitting import announce, as_fitted, report_outcomes, seed_of, shown_by_default, threads_of_scanpy
 
 ScreenModel: TypeAlias = AnnData | Screen | str | Path
 
@@ -228,7 +227,7 @@ def hycnn_screen(
         ys = [target.training for target in cells.targets]
         screen = fit_screen(cells.source.training, ys, **known, **options, checkpoint_dir=checkpoint_dir)
         fits = [
-            moved_by(adata, cells, one, target, predict=predict, inverse=False, fallback=fallback)
+            as_fitted(adata, cells, one, target, predict=predict, inverse=False, fallback=fallback)
             for one, target in zip(screen.maps, cells.targets, strict=True)
         ]
     stored, entries = _as_stored(screen, fits, [target.slug for target in cells.targets])
@@ -270,9 +269,4 @@ def _screen_of(model: ScreenModel, key: str) -> Screen:
         )
     screens = [name for name, value in model.uns.items() if is_fit(value) and SCREEN in value]
     name = screens[0] if len(screens) == 1 else key
-    if name not in screens:
-        raise ValueError(
-            f"model has the screens {listed(screens)} and none under {key!r}; pass the one to use as "
-            "sh.solver.Screen.from_dict(adata.uns[...]['screen'])."
-        )
     return Screen.from_dict(stored_screen(model, name))

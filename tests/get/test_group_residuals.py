@@ -12,7 +12,7 @@ import scanpy as sc
 from scipy.sparse import csr_matrix
 
 import scot_hycnn as sh
-from scot_hycnn._anndata.genes._group_residuals import krige
+from scot_hycnn._anndata.genes._correction import krige
 
 N_GROUPS, N_CELLS, N_GENES = 7, 40, 12
 N_SEEN = N_GROUPS - 1  # the last group is never seen treated

@@ -223,7 +223,7 @@ def column(codes, kind, words):
     return values if kind == "object" else pd.array(numbers, dtype=kind)
 
 
-KINDS = ["object", "string", "ordered", "int64", "int8", "Int64", "bool", "boolean", "float64", "float32", "float16"]
+KINDS = ["object", "string", "ordered", "int64", "int8", "Int64", "bool", "boolean", "float64", "float32"]
 KINDS += ["Float32", "with a hole", "category of int64", "category of bool", "category of float32"]
 KINDS += ["category of Int64", "category of boolean", "arrow string", "arrow int", "arrow bool", "arrow float"]
 

@@ -12,6 +12,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import (
+    Condition,
     Mask,
     Rows,
     find_conditions,
@@ -225,13 +226,14 @@ def labels_to_score(
     groupby = group_column(adata, fit, groupby)
     if groupby is None:
         source, *targets = (
-            labelled_cells(adata, fit.groupby, label) for label in (fit.source, *(fit.targets[slug] for slug in slugs))
+            Condition(label, labelled_cells(adata, fit.groupby, label))
+            for label in (fit.source, *(fit.targets[slug] for slug in slugs))
         )
         taken = (fit.groupby, fit.params.get("split_key"))
         differing = differing_proportions(obs_columns(adata), source, targets, taken)
         if differing is None:
             return None, []
-        groupby = differing.column
+        groupby, _ = differing
         notes.append(
             f"Groups of adata.obs[{groupby!r}] are scored too, since their proportions differ between the conditions; "
             "groupby= names another column."

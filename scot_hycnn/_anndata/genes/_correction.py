@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from anndata import AnnData
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
-from scot_hycnn._anndata._conditions import Rows
+from scot_hycnn._anndata._conditions import Rows, codes_of_groups, labelled_rows
+from scot_hycnn._anndata._representation import dense_array, obs_columns, read_coordinates
+from scot_hycnn._anndata._results import StoredFit, find_prediction
 
-Expression = NDArray[np.float32]  # (cells, genes)
+from ._decode_input import BLOCK_ROWS, Expression, Genes, learned_from, read_expression, row_blocks
+
 Numbers = NDArray[np.float64]
 
 CORRECTIONS = ("groups", None)
@@ -102,3 +107,77 @@ class Correction:
         """Return the standard deviation of the mean of each cell's group, the root mean square over genes, (n,)."""
         of_groups = np.sqrt(np.maximum(np.diag(self.covariance), 0) * self.variance.mean())
         return np.where(self.codes[rows] < 0, np.nan, of_groups[self.codes[rows]]).astype(np.float32)
+
+
+def find_correction(
+    adata: AnnData, fit: StoredFit, slug: str, genes: Genes, correction: str | None, *, held_out: Rows | None = None
+) -> Correction | None:
+    """Return the correction by residuals of seen groups; None if it is not wanted, or there are too few of them.
+
+    Residuals are those of training cells, without ``held_out`` ones unless all are. The response of a group that was
+    not seen is then multiplied with its reliability over the seen groups.
+    """
+    if correction not in CORRECTIONS:
+        raise ValueError(f"correction={correction!r} is unknown; choose one of {list(CORRECTIONS)}.")
+    group_key = fit.params.get("group_key")
+    if correction is None or genes.decoder is not None or fit.slots(slug).moved not in adata.obsm:
+        return None
+    obs = obs_columns(adata, fit.groupby, group_key)
+    if group_key is None or group_key not in obs:
+        return None
+    names, codes = codes_of_groups(obs, group_key, "group_key")
+    training = learned_from(adata, fit, held_out)
+    training = training[codes[training] >= 0]
+
+    # Sums over blocks of cells: control cells and their moves, of training and of all cells, and treated ones.
+    n_dims, size = genes.rep.n_dims, (len(names), genes.adata.n_vars)
+    x, moves = np.zeros((2, 2, len(names), n_dims))
+    n_source, before, after = np.zeros((2, len(names))), np.zeros(size), np.zeros(size)
+    for _, rows, points, moved in find_prediction(adata, fit, slug).blocks(BLOCK_ROWS):
+        for k, of_kind in enumerate((codes[rows] >= 0, np.isin(rows, training))):
+            some = codes[rows[of_kind]]
+            np.add.at(x[k], some, points[of_kind])
+            np.add.at(moves[k], some, moved[of_kind].astype(np.float64) - points[of_kind])
+            n_source[k] += np.bincount(some, minlength=len(names))
+        before += _sums(genes, rows[of_kind], codes, len(names))
+    labelled = labelled_rows(obs, fit.groupby, fit.targets[slug])
+    treated = np.intersect1d(training, [] if labelled is None else labelled).astype(np.intp)
+    n_target = np.bincount(codes[treated], minlength=len(names))
+    n_seen = np.minimum(n_source[1], n_target)
+    seen = n_seen >= MIN_CELLS
+    if seen.sum() < MIN_GROUPS:
+        return None
+    for block in row_blocks(len(treated)):
+        after += _sums(genes, treated[block], codes, len(names))
+
+    # Of seen groups, all means are those of training cells.
+    kinds = np.where(seen, 1, 0), np.arange(len(names))
+    count = np.maximum(n_source[kinds], 1)[:, None]
+    features, moves = x[kinds] / count, moves[kinds] / count
+    predicted = moves if genes.loadings is None else moves @ genes.loadings.T.astype(np.float64)
+    changes = after[seen] / n_target[seen, None] - before[seen] / n_source[1, seen, None]
+    residuals = changes - predicted[seen]
+    n_cells = 2 / (1 / n_source[1, seen] + 1 / n_target[seen])
+    kriging = krige(features[seen], residuals, changes, n_cells, features)
+    corrections = kriging.weights @ residuals
+    factor = np.where(seen, 1.0, kriging.reliability)[:, None]
+    shifts = factor * (predicted + corrections) - predicted
+    shifts[n_source[0] == 0] = 0
+    return Correction(
+        codes,
+        np.vstack([shifts, np.zeros(shifts.shape[1])]).astype(np.float32),
+        np.pad(kriging.covariance, (0, 1)),
+        kriging.variance,
+        int(seen.sum()),
+    )
+
+
+def _sums(genes: Genes, rows: Rows, codes: Rows, n_groups: int) -> Numbers:
+    """Return the sum of the measured values of some cells over each group, (groups, genes); sparse values stay so."""
+    values = (
+        read_coordinates(genes.adata, genes.rep, rows)
+        if genes.loadings is None
+        else read_expression(genes.adata, genes.layer, rows)
+    )
+    member = csr_matrix((np.ones(len(rows)), (codes[rows], np.arange(len(rows)))), shape=(n_groups, len(rows)))
+    return np.asarray(dense_array(member @ values), dtype=np.float64)
