@@ -16,6 +16,7 @@ from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._transport_input import find_mover
 from scot_hycnn._anndata.evaluation._screen_input import ScreenCells, read_screen_cells
 from scot_hycnn._anndata.genes._genes import adjusted
+from scot_hycnn._response import N_COMPARED, NoChange, energy_of_parts
 from scot_hycnn._warn import SIGNIFICANT
 from scot_hycnn.metrics._pairwise import mean_between, mean_within
 
@@ -173,8 +174,6 @@ def _measure(
         measured["displacement"] = float(np.median(np.linalg.norm(moved - x, axis=1)))
     if min(len(x), len(y)) < _MIN_CELLS:
         return measured, replicates
-    from scot_hycnn.solver.data._no_change import NoChange, energy_of_parts  # noqa: PLC0415 - loads torch
-
     between_y, m = cdist(y, y), len(y)
     within_y = between_y.sum() / (m * (m - 1))
     measured["no_change"] = 2 * mean_between(source.x, y, np.sqrt) - source.within - within_y
@@ -212,8 +211,6 @@ def p_of_response(cells: ScreenCells, slug: str) -> float:
     column = None if cells.groups is None else cells.groups.column
     if np.isfinite(known) and column == cells.fit.params.get("group_key"):
         return float(known)
-    from scot_hycnn.solver.data._no_change import N_COMPARED, NoChange  # noqa: PLC0415 - loads torch
-
     (rows_x, x), (rows_y, y) = (
         cells.read(rows[:N_COMPARED]) for rows in (cells.all_source_rows, cells.all_target_rows[slug])
     )

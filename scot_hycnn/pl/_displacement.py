@@ -6,18 +6,15 @@ import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from scot_hycnn._anndata._representation import Coordinates
-from scot_hycnn._anndata._results import read_fit, read_results
+from scot_hycnn._anndata._results import read_fit
 from scot_hycnn._anndata.genes._genes import read_evaluated
 
 from ._figure import PLAIN, axes_or_new, entitle_cells, name_rows, show_or_return, widen
-from ._labels import groups_to_draw, large_groups
+from ._labels import groups_that_respond, groups_to_draw, large_groups
 
-# Random halves of the source cells. In medians of groups the level of chance is that of networks which are fitted from
-# one half to the other: Kang's CD14 monocytes 1.7 and 1.8, B cells 3.1 and 3.0, planted monocytes 1.2 and 1.2.
-_N_HALVES = 5
+# A map moves cells a little also where nothing responds: opacity of groups without a visible response.
+_PALE = 0.2
 
 
 def displacement(
@@ -34,8 +31,9 @@ def displacement(
     """Draw how far the map moves the cells of each group, the group that moves farthest on top.
 
     Boxes span the quartiles around the median, whiskers the 5th to 95th percentile; points are cells, held-out ones if
-    the fit was made with a split. Dashed lines show how far cells of the group would move by chance: the median
-    displacement by the Gaussian map from one half of the source cells to the other, averaged over 5 random halves.
+    the fit was made with a split. A map moves cells a little also where nothing responds. Groups are therefore pale
+    where a permutation test sees no difference between source and target cells (energy distance, p values corrected
+    over groups above 0.05), or where one of them has fewer than ten cells.
 
     Parameters
     ----------
@@ -68,58 +66,39 @@ def displacement(
     >>> ax = sh.pl.displacement(adata, groupby="cell_type", show=False)
     """
     results, called = read_evaluated(adata, key, target)
-    _, members, palette = groups_to_draw(adata, read_fit(adata, key), groupby, results.source_rows)
+    groupby, members, palette = groups_to_draw(adata, read_fit(adata, key), groupby, results.source_rows)
+    responding = groups_that_respond(adata, results, groupby)
     members, note = large_groups(members)
     lengths = np.linalg.norm(results.predicted - results.x, axis=1)
-    by_chance = level_of_chance(read_results(adata, key, target).x, results.x)
     # The y axis points upwards, so the last group is on top.
     groups = sorted(members, key=lambda label: np.median(lengths[members[label]]))
     names = [f"{label} (n = {len(members[label])})" for label in groups]
     is_ours, ax = ax is None, axes_or_new(ax, 3.6, 0.8 + 0.3 * len(groups))
     for y, label in enumerate(groups):
         # The boxes are drawn by hand: the keyword for horizontal boxes differs between versions of matplotlib.
-        moved, color = lengths[members[label]], palette[label]
+        moved, color, opacity = lengths[members[label]], palette[label], 1 if label in responding else _PALE
         low, first, median, third, high = np.percentile(moved, [5, 25, 50, 75, 95])
         jitter = np.random.default_rng(0).uniform(-0.3, 0.3, len(moved))
-        ax.scatter(moved, y + jitter, s=4, color=color, alpha=0.4, linewidths=0, rasterized=True, zorder=1)
+        ax.scatter(moved, y + jitter, s=4, color=color, alpha=0.4 * opacity, linewidths=0, rasterized=True, zorder=1)
         ax.hlines(y, low, high, color="black", linewidth=1, zorder=2)
-        ax.barh(y, third - first, left=first, height=0.6, color=color, edgecolor="black", linewidth=0.8, zorder=3)
+        # The lines stay black: white under the colour, so that a pale box hides what is behind it.
+        ax.barh(y, third - first, left=first, height=0.6, color="white", zorder=3)
+        ax.barh(
+            y,
+            third - first,
+            left=first,
+            height=0.6,
+            facecolor=(color, opacity),
+            edgecolor="black",
+            linewidth=0.8,
+            zorder=3,
+        )
         ax.vlines(median, y - 0.3, y + 0.3, color="black", linewidth=2, zorder=4)
-        level = np.median(by_chance[members[label]])
-        ax.vlines(level, y - 0.5, y + 0.5, color="black", linestyle="--", linewidth=1, zorder=5)
     name_rows(ax, names)
     ax.set(xlim=(0, None), ylim=(-0.6, len(groups) - 0.4))
     ax.set_xlabel(f"displacement ({results.rep.name})", **PLAIN)
-    chance = f"dashed: by chance ({results.source} against {results.source})"
-    entitle_cells(ax, title, results, called, chance, note)
+    pale = "pale: no response is seen" if any(label not in responding for label in groups) else ""
+    entitle_cells(ax, title, results, called, pale, note)
     if is_ours:
         widen(ax, max(text.get_window_extent().width for text in ax.get_yticklabels()))
     return show_or_return(ax, show=show, return_fig=return_fig)
-
-
-def level_of_chance(everyone: Coordinates, x: Coordinates) -> NDArray[np.float64]:
-    """Return how far a map that is fitted where nothing changes moves the cells x, (n,): all source cells, in halves.
-
-    NaN if everyone is too few cells for the covariances.
-    """
-    n, n_dims = everyone.shape
-    if n < 2 * (n_dims + 1):
-        return np.full(len(x), np.nan)
-    rng, points, cells = np.random.default_rng(0), everyone.astype(np.float64), x.astype(np.float64)
-    total = np.zeros(len(x))
-    for _ in range(_N_HALVES):
-        order = rng.permutation(n)
-        first, second = points[order[: n // 2]], points[order[n // 2 :]]
-        # T(z) = m_2 + C_1^(-1/2) (C_1^(1/2) C_2 C_1^(1/2))^(1/2) C_1^(-1/2) (z - m_1), Olkin & Pukelsheim (1982).
-        root, inverse = _powers(np.atleast_2d(np.cov(first.T)))
-        middle, _ = _powers(root @ np.atleast_2d(np.cov(second.T)) @ root)
-        moved = (cells - first.mean(axis=0)) @ inverse @ middle @ inverse
-        total += np.linalg.norm(second.mean(axis=0) + moved - cells, axis=1)
-    return np.asarray(total / _N_HALVES)
-
-
-def _powers(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the square root of a positive semi-definite matrix, and the inverse of the root on its range."""
-    values, vectors = np.linalg.eigh(matrix)
-    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    return root, np.linalg.pinv(root, rcond=1e-6, hermitian=True)

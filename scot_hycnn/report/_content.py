@@ -111,7 +111,7 @@ def content(
             cells = {
                 "which": which_cells(shown, called),
                 "cells": describe_cells(adata, fit, key, shown, basis=basis, groups=groups, n=n),
-                "groups": describe_groups(adata, results, shown, groups, support),
+                "groups": describe_groups(adata, shown, groups, support),
                 "genes": describe_genes(adata, fit, shown, layer=layer, n_genes=n_genes),
                 "far": None if support is None else float((support[shown.source_rows] > 1).mean()),
                 "median": float(np.median(np.linalg.norm(shown.predicted - shown.x, axis=1))),

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from scot_hycnn._response import MAX_CHANCE, drawn_by_weight
 from scot_hycnn._warn import MAX_NAMES, counted, joined
 
 from ._checks import FEW_IN_GROUPS, Array, UnusableError, min_cells
-from ._sampling import MAX_CHANCE, drawn_by_weight
 
 # A group with fewer cells in either cloud does not show how the group moves.
 MIN_CELLS = 5

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
+from scot_hycnn._response import NoChange, drawn_by_weight
 from scot_hycnn.potentials._gaussian import Gaussian
 
 from ._checks import Array, Rows
 from ._coordinates import Coordinates
 from ._groups import Groups
-from ._no_change import NoChange
-from ._sampling import drawn_by_weight
 
 # Scoring costs n m distances; beyond this many cells the choice of a blend gains nothing.
 MAX_VALIDATION_CELLS = 2000
