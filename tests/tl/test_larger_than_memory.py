@@ -111,18 +111,32 @@ def rows_of(adata, label):
 # ---- fits
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=name_of)
-def test_the_same_bits_as_in_memory(cells, tmp_path, kind):
+FITS = {
+    "all": {"potential": "gaussian", "max_cells": None, "use_rep": "X"},
+    "some": {"split_key": "split", "group_key": "type", "max_cells": 30, **TINY},
+}
+
+
+@pytest.fixture(scope="module")
+def in_memory(new_cells):
+    """Cells, and the same cells with the fits that those elsewhere must have."""
+    cells = new_cells()
     cells.obs["split"] = np.where(np.arange(cells.n_obs) % 4, "train", "test")
     cells.obs["type"] = np.where(np.arange(cells.n_obs) % 3, "B cell", "T cell")
-    elsewhere = kind(cells.copy(), tmp_path)
-    fits = {
-        "all": {"potential": "gaussian", "max_cells": None, "use_rep": "X"},
-        "some": {"split_key": "split", "group_key": "type", "max_cells": 30, **TINY},
-    }
-    for key, options in fits.items():
-        for adata in (cells, elsewhere):
-            sh.tl.hycnn_ot(adata, *LABELS, groupby="condition", key_added=key, **options)
+    fitted = cells.copy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_representation, "MAX_ROWS", 16)
+        for key, options in FITS.items():
+            sh.tl.hycnn_ot(fitted, *LABELS, groupby="condition", key_added=key, **options)
+    return cells, fitted
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=name_of)
+def test_the_same_bits_as_in_memory(in_memory, tmp_path, kind):
+    plain, cells = in_memory
+    elsewhere = kind(plain.copy(), tmp_path)
+    for key, options in FITS.items():
+        sh.tl.hycnn_ot(elsewhere, *LABELS, groupby="condition", key_added=key, **options)
         expected, found = (adata.uns[key] for adata in (cells, elsewhere))
         assert found["n_training"] == expected["n_training"]
         assert found["rep"] == expected["rep"]
