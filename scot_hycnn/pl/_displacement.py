@@ -6,18 +6,13 @@ import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from scot_hycnn._anndata._representation import Coordinates
 from scot_hycnn._anndata._results import read_fit, read_results
 from scot_hycnn._anndata.genes._genes import read_evaluated
 
 from ._figure import PLAIN, axes_or_new, entitle_cells, name_rows, show_or_return, widen
 from ._labels import groups_to_draw, large_groups
-
-# Random halves of the source cells. In medians of groups the level of chance is that of networks which are fitted from
-# one half to the other: Kang's CD14 monocytes 1.7 and 1.8, B cells 3.1 and 3.0, planted monocytes 1.2 and 1.2.
-_N_HALVES = 5
+from ._plane import level_of_chance
 
 
 def displacement(
@@ -47,8 +42,7 @@ def displacement(
         Column of ``obs`` with labels, such as cell types, of which those with ten cells are drawn; None takes the
         ``group_key`` of the fit. scanpy's palette is used if there is one, and a warning says why if it cannot be used.
     title, ax, show, return_fig
-        First line of the title; None names the conditions. The others are as in scanpy: axes to draw into; show the
-        figure and return None, or return the figure.
+        First line of the title; None names the conditions. Axes to draw into, and what to show or return, as in scanpy.
 
     Returns
     -------
@@ -95,31 +89,3 @@ def displacement(
     if is_ours:
         widen(ax, max(text.get_window_extent().width for text in ax.get_yticklabels()))
     return show_or_return(ax, show=show, return_fig=return_fig)
-
-
-def level_of_chance(everyone: Coordinates, x: Coordinates) -> NDArray[np.float64]:
-    """Return how far a map that is fitted where nothing changes moves the cells x, (n,): all source cells, in halves.
-
-    NaN if everyone is too few cells for the covariances.
-    """
-    n, n_dims = everyone.shape
-    if n < 2 * (n_dims + 1):
-        return np.full(len(x), np.nan)
-    rng, points, cells = np.random.default_rng(0), everyone.astype(np.float64), x.astype(np.float64)
-    total = np.zeros(len(x))
-    for _ in range(_N_HALVES):
-        order = rng.permutation(n)
-        first, second = points[order[: n // 2]], points[order[n // 2 :]]
-        # T(z) = m_2 + C_1^(-1/2) (C_1^(1/2) C_2 C_1^(1/2))^(1/2) C_1^(-1/2) (z - m_1), Olkin & Pukelsheim (1982).
-        root, inverse = _powers(np.atleast_2d(np.cov(first.T)))
-        middle, _ = _powers(root @ np.atleast_2d(np.cov(second.T)) @ root)
-        moved = (cells - first.mean(axis=0)) @ inverse @ middle @ inverse
-        total += np.linalg.norm(second.mean(axis=0) + moved - cells, axis=1)
-    return np.asarray(total / _N_HALVES)
-
-
-def _powers(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the square root of a positive semi-definite matrix, and the inverse of the root on its range."""
-    values, vectors = np.linalg.eigh(matrix)
-    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    return root, np.linalg.pinv(root, rcond=1e-6, hermitian=True)

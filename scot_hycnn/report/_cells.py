@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from scot_hycnn._anndata._conditions import MAX_ENTRIES, Labels, Rows, read_groups
 from scot_hycnn._anndata._results import Results, StoredFit
 from scot_hycnn._anndata.genes._genes import MIN_FRACTION, deg_table, has_features_of_genes, read_genes
-from scot_hycnn.pl._displacement import level_of_chance
 from scot_hycnn.pl._labels import members_by_group, palette_of
-from scot_hycnn.pl._plane import Positions, arrows_of, positions
+from scot_hycnn.pl._plane import Positions, arrows_of, level_of_chance, positions
 
 # Positions are integers from 0 to this number, which is finer than any screen.
 _STEPS = 4000
