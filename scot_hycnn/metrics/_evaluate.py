@@ -132,18 +132,14 @@ def evaluate(
     where no change is within the interval of the replicate, since no response is seen then, and for ``trace_ratio``,
     ``kept_group`` and ``deg_overlap``. A group with fewer than 10 cells in either condition is left out.
 
-    ``'all, same composition'``
-        The row to report where groups are known: all cells of the groups that are scored, the target cells weighted so
-        that each group has the share that it has among the source cells.
-    ``'all'``
-        All cells as they are. Where proportions of groups differ between the conditions, this row rewards a map that
-        carries cells into other groups to match the proportions, so it says nothing about the response alone.
-    a label of ``groupby``
-        The cells of this group.
+    The group to report is ``'all, same composition'`` where groups are known: all cells of the groups that are scored,
+    the target cells weighted so that each group has the share that it has among the source cells. ``'all'`` are all
+    cells as they are: where proportions differ between the conditions, it rewards a map that carries cells into other
+    groups. The other groups are labels of ``groupby``.
 
     ``attrs['notes']`` are sentences to read before the scores: whether the fit has seen evaluated cells, which groups
-    or metrics are left out, and whether a fit without groups carries cells into other groups: its ``kept_group`` is
-    below .95 of that of the replicate, and their intervals do not meet. ``attrs['mmd_gamma'][target][group]`` are the
+    or metrics are left out, and whether a fit without groups carries cells into other groups (its ``kept_group`` is
+    below .95 of that of the replicate, and their intervals do not meet). ``attrs['mmd_gamma'][target][group]`` are the
     bandwidths of the MMD.
 
     Metrics in the representation:
@@ -160,8 +156,8 @@ def evaluate(
         :func:`trace_ratio` of all cells.
     ``kept_group``
         Share of the predicted cells that lie among target cells of their own group: of the 15 nearest target cells, of
-        all groups, no other group has more than theirs. The replicate is that share of the target cells themselves, and
-        shows how few a rare group keeps at best. At most 10,000 cells are looked at, and 200 of each group.
+        all groups, no other group has more. At most 10,000 cells are looked at, and 200 of each group. The replicate is
+        that share of the target cells themselves.
 
     Metrics in genes, of all cells, left out if there is no way to genes:
 
@@ -192,19 +188,15 @@ def evaluate(
     another fit. All methods have the same draws, so that ``vs_gaussian`` distinguishes methods also where the intervals
     of the values overlap. For W2² and the Sinkhorn divergence the dual potentials are held fixed.
 
-    With the same composition, bootstrap and halves are drawn within groups, and means over pairs of cells leave out
-    pairs of a cell with itself, so that energy distance and MMD² stay unbiased. W2² and the Sinkhorn divergence take as
-    many cells of each group as its share asks for, and fewer in all if a group has too few. Groups with fewer than 10
-    cells in the sample that a metric takes have no part in it.
-
     The interval of the replicate is a prediction interval, from the spread over 100 splits (10 for W2² and the Sinkhorn
-    divergence): 95 % of experiments with as many cells as a half has, from the distribution of the observed cells, are
-    expected to score within it. Half of the observed cells cannot distinguish a method within it from a perfect one.
-    For the energy distance and MMD² the value is exactly 0, the mean over all splits.
+    divergence): half of the observed cells cannot distinguish a method within it from a perfect one. The value is the
+    mean over all splits, exactly 0 for energy distance and MMD².
 
-    Two halves that correlate r have the reliability :math:`s = 2 r / (1 + r)` together (Spearman-Brown), and the truth
-    is expected to correlate :math:`\sqrt s` with them. This is the ceiling of ``pearson_delta``, with changes between
-    halves of both conditions; for ``r2_mean`` of halves of the observed cells it is s.
+    With the same composition, bootstrap and halves are drawn within groups; W2² and the Sinkhorn divergence take as
+    many cells of each group as its share asks for, and groups with fewer than 10 cells in a sample have no part in it.
+
+    Two halves that correlate r have the reliability :math:`s = 2 r / (1 + r)` together (Spearman-Brown). The ceiling is
+    :math:`\sqrt s` for ``pearson_delta``, of changes between halves of both conditions, and s for ``r2_mean``.
 
     50,000 cells of 2,000 genes and 50 components, in 10 groups, take 25 s on one core and 0.3 GB beyond ``adata``.
 

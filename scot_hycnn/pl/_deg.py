@@ -58,8 +58,7 @@ def deg(
     Parameters
     ----------
     adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`. Genes are those that :func:`scot_hycnn.tl.decode` has
-        predicted, or else predicted in the same way for the figure.
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
     key, target
         Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
     groupby
@@ -67,15 +66,16 @@ def deg(
         have ten cells of both conditions. None takes the ``group_key`` of the fit; without one, or with ``ax``, two
         dots for each gene are drawn, of all cells.
     names
-        Genes. None takes the ``n_genes`` with the largest absolute observed score, of those that a tenth of the cells
-        express.
+        Genes. None takes the ``n_genes`` with the largest absolute observed score (Welch's t), of those that a tenth of
+        the cells express.
     n_genes
         How many genes are drawn if ``names`` is None.
     layer
-        Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
+        Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`, which also predicts the
+        genes.
     title, ax, show, return_fig
-        First line of the title; None names the conditions. The others are as in scanpy: axes to draw into (not with
-        ``groupby``); show the figure and return None, or return the figure.
+        First line of the title; None names the conditions. Axes to draw into (not with ``groupby``), and what to show
+        or return, as in scanpy.
 
     Returns
     -------
@@ -86,10 +86,6 @@ def deg(
     ValueError
         If a fit, target, column, gene or slot does not exist or is not unique, if no group has cells of both
         conditions, or if there are more than 200 groups or 1,000 genes.
-
-    References
-    ----------
-    Welch (1947), Biometrika 34, 28-35.
 
     Examples
     --------

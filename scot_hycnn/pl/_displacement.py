@@ -45,8 +45,7 @@ def displacement(
         Column of ``obs`` with labels, such as cell types, of which those with ten cells are drawn; None takes the
         ``group_key`` of the fit. scanpy's palette is used if there is one, and a warning says why if it cannot be used.
     title, ax, show, return_fig
-        First line of the title; None names the conditions. The others are as in scanpy: axes to draw into; show the
-        figure and return None, or return the figure.
+        First line of the title; None names the conditions. Axes to draw into, and what to show or return, as in scanpy.
 
     Returns
     -------

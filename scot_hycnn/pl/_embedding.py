@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata.genes._genes import read_evaluated
 
+from ._colors import cell_colors, explain
 from ._figure import PLAIN, entitle_cells, show_or_return
-from ._labels import BACKGROUND, OBSERVED, PREDICTED, SOURCE, cell_colors
-from ._plane import add_legend, explain, label, positions, scatter
+from ._labels import BACKGROUND, OBSERVED, PREDICTED, SOURCE
+from ._plane import add_legend, label, positions, scatter
 
 
 def embedding(
@@ -42,21 +43,14 @@ def embedding(
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
     key, target
         Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
-    basis
-        Embedding in ``obsm``, for instance ``'umap'``, in which predicted cells are placed as by
-        :func:`scot_hycnn.tl.project`; those that would lie in empty space are left out, and the title says how many.
-        None draws the two dimensions of the representation that the map changes most.
+    basis, n_neighbors
+        Embedding in ``obsm`` and the number of cells that place a predicted one in it, as for :func:`transport`.
     color
-        Gene, or column of ``obs``, to colour cells by: categories, with scanpy's palette if it can be used (else a
-        warning says why), or numbers, such as ``'hycnn_ot_displacement'``; colours end at their 99th percentile.
-        Predicted cells have their predicted expression, or the colour of their source cell, and cells without a finite
-        value are grey. None colours the three kinds of cells.
-    n_neighbors
-        Measured cells that place a predicted one in an embedding; None takes the positions that
-        :func:`scot_hycnn.tl.project` has stored (a warning says if they are of another fit), or its default.
+        Gene, or column of ``obs``, to colour cells by, as for :func:`transport`; None colours the three kinds of cells.
+        Predicted cells have their predicted expression, or the colour of their source cell.
     title, ax, show, return_fig
-        First line of the title; None names the conditions. The others are as in scanpy; into ``ax`` all cells are drawn
-        over each other, and None draws three panels side by side, with other cells in grey.
+        First line of the title; None names the conditions. Into ``ax`` all cells are drawn over each other, and None
+        draws three panels side by side, with other cells in grey; the others are as in scanpy.
 
     Returns
     -------
@@ -65,8 +59,7 @@ def embedding(
     Raises
     ------
     ValueError
-        If a fit, target, embedding, column or slot does not exist or is not unique, or if ``color`` has no finite value
-        or more than 200 labels, or is combined with ``ax``.
+        As for :func:`transport`, or if ``color`` is combined with ``ax``.
 
     Examples
     --------

@@ -83,14 +83,13 @@ def evaluation(
     """Draw the scores of :func:`scot_hycnn.tl.evaluate`: methods with their intervals, replicate and ceiling.
 
     The replicate is one half of the observed cells, scored against the other half: no prediction is expected to be
-    better. Its band is where 95 % of such halves score.
-    If scores differ by orders of magnitude, the axis is linear around 0 and logarithmic beyond. A fit that kept the
-    Gaussian map is drawn once, and its name says so.
+    better. Its band is where 95 % of such halves score. If scores differ by orders of magnitude, the axis is linear
+    around 0 and logarithmic beyond. A fit that kept the Gaussian map is drawn once, and its name says so.
 
     Parameters
     ----------
     adata
-        Cells with scores in ``uns``.
+        Cells with scores in ``uns['<key>_evaluation']``.
     key, target
         Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
     metrics
@@ -98,16 +97,16 @@ def evaluation(
         changes and trace ratio, and R² of means if no groups were scored.
     group
         Groups of cells. ``'all, same composition'`` are all cells, the observed ones weighted to the proportions of
-        groups among the source cells; if no groups were scored, it is ``'all'``, all cells as they are. None takes the
-        groups themselves, or ``'all'`` if there are none.
+        groups among the source cells, or ``'all'``, all cells as they are, if no groups were scored. None takes the
+        groups themselves.
     scaled
         Draw the scaled scores: 0 is no change, 1 the replicate of a distance and the ceiling of a correlation. Metrics
         that have none, or where no response is seen, are not drawn.
     n_cols
         Panels in each row.
     title, ax, show, return_fig
-        First line of the title; None names the conditions. The others are as in scanpy: axes to draw into (of one
-        metric); show the figure and return None, or return the figure.
+        First line of the title; None names the conditions. Axes to draw into (of one metric), and what to show or
+        return, as in scanpy.
 
     Returns
     -------

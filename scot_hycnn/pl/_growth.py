@@ -56,8 +56,7 @@ def growth(
     basis
         Embedding in ``obsm``, such as ``'umap'``, on which each source cell is drawn; None draws groups.
     title, ax, show, return_fig
-        First line of the title; None names the conditions. The others are as in scanpy: axes to draw into; show the
-        figure and return None, or return the figure.
+        First line of the title; None names the conditions. Axes to draw into, and what to show or return, as in scanpy.
 
     Returns
     -------
@@ -66,8 +65,7 @@ def growth(
     Raises
     ------
     ValueError
-        If a fit, target, column or embedding does not exist, the fit has no growth, or neither a column nor
-        ``group_key`` names groups.
+        If a fit, target, column or embedding does not exist, the fit has no growth, or nothing names groups.
 
     Examples
     --------

@@ -37,8 +37,7 @@ def history(
     key, target
         Key of the fit in ``uns``, and label of the target condition; None draws one curve for each target.
     title, ax, show, return_fig
-        First line of the title; None names the conditions. The others are as in scanpy: axes to draw into; show the
-        figure and return None, or return the figure.
+        First line of the title; None names the conditions. Axes to draw into, and what to show or return, as in scanpy.
 
     Returns
     -------

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from matplotlib.colors import Normalize, to_hex, to_rgba, to_rgba_array
+from matplotlib.colors import to_hex, to_rgba
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
-from scot_hycnn._anndata._conditions import MAX_ENTRIES, Labels, column_of, did_you_mean, listed, read_groups
-from scot_hycnn._anndata._results import Results, StoredFit, group_column, read_fit
-from scot_hycnn._anndata.genes._genes import read_gene
+from scot_hycnn._anndata._conditions import MAX_ENTRIES, Labels, column_of, listed, read_groups
+from scot_hycnn._anndata._results import Results, StoredFit, group_column
 from scot_hycnn._response import NoChange
 from scot_hycnn._warn import SIGNIFICANT, joined, warn
 
@@ -23,8 +22,6 @@ SOURCE, PREDICTED, OBSERVED = "#0072B2", "#D55E00", "#009E73"
 BACKGROUND = "#D9D9D9"
 _OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 
-# Percentile of a column of numbers at which the scale of its colours ends.
-_TOP_COLOR = 99
 # Figures show groups of as many cells as tl.evaluate scores: means of a few cells are mostly chance.
 MIN_CELLS = 10
 
@@ -129,70 +126,3 @@ def paired_members(adata: AnnData, groupby: str, results: Results) -> tuple[dict
             f"{listed(source)}, {results.target!r} has {listed(target)}."
         )
     return large_groups(both)
-
-
-class CellColors(NamedTuple):
-    """Colours of all cells by a column of obs or a gene."""
-
-    column: str  # its name in print
-    rgba: NDArray[np.floating[Any]]  # (n_obs, 4)
-    predicted: NDArray[np.floating[Any]]  # of source cells that were moved, (n_obs, 4)
-    legend: dict[str, str]  # categories and their colours
-    scale: Normalize | None = None  # from numbers to viridis
-    extend: str = "neither"  # 'max' if numbers lie beyond the end of the scale
-
-
-def cell_colors(
-    adata: AnnData, color: str, key: str, results: Results, rows: NDArray[np.intp], *, with_predicted: bool = False
-) -> CellColors:
-    """Colour cells by a column of obs or a gene: categories by scanpy's palette in uns if there is one, else viridis.
-
-    The legend names the categories of the cells in ``rows``, and their numbers decide where the scale ends. Predicted
-    cells have the category of their source cell, and their own predicted expression.
-    """
-    # Anything but a name gets the error of column_of.
-    if isinstance(color, str) and color not in adata.obs:
-        if color not in [*adata.var_names, *([] if adata.raw is None else adata.raw.var_names)]:
-            raise ValueError(
-                f"color={color!r} is neither a gene nor a column of adata.obs, which has {listed(adata.obs.columns)}."
-                f"{did_you_mean(color, [*adata.obs.columns, *adata.var_names])}"
-            )
-        measured, predicted = read_gene(adata, results, key, color, with_predicted=with_predicted)
-        return _of_numbers(color, measured, measured if predicted is None else predicted, rows)
-    column, fit = column_of(adata.obs, color, "color"), read_fit(adata, key)
-    # Integers may be the groups of the fit.
-    if is_numeric(column.dtype) and color != fit.params.get("group_key"):
-        values = column.to_numpy(dtype=float, na_value=np.nan)
-        if not np.isfinite(values).any():
-            raise ValueError(f"color={color!r} has no finite value in adata.obs; choose another column.")
-        # Columns of the fit have the unit of its representation.
-        slots = fit.slots(fit.slug(results.target))
-        names = {slots.displacement: "displacement", slots.std: "standard deviation of the networks"}
-        name = f"{names[color]} ({results.rep.name})" if color in names else color
-        return _of_numbers(name, values, values, rows)
-    labels = read_groups(adata.obs, color, "color")
-    if len(labels.values) > MAX_ENTRIES:
-        raise ValueError(
-            f"color={color!r} has {len(labels.values):,} different labels, and a legend names at most {MAX_ENTRIES}: "
-            "colour by numbers or by fewer categories (.cat.remove_unused_categories() drops those without cells)."
-        )
-    palette = palette_of(adata, color, labels)
-    # A missing label has the code -1, which takes the last entry.
-    rgba = to_rgba_array([*palette, BACKGROUND])[labels.codes]
-    drawn = np.unique(labels.codes[rows])
-    return CellColors(color, rgba, rgba, {labels.names[code]: palette[code] for code in drawn[drawn >= 0]})
-
-
-def _of_numbers(
-    name: str, values: NDArray[np.float64], predicted: NDArray[np.float64], rows: NDArray[np.intp]
-) -> CellColors:
-    """Colour numbers of all cells, shape (n_obs,), on a scale for those in ``rows``; grey is not finite."""
-    # A few extreme cells would leave no range for all others.
-    shown = values[rows][np.isfinite(values[rows])]
-    shown = shown if len(shown) else values[np.isfinite(values)]
-    # A gene that few cells express is 0 up to a high percentile.
-    top = float(np.percentile(shown, _TOP_COLOR))
-    top = top if top > shown.min() else float(shown.max())
-    scale, colors = Normalize(shown.min(), top), mpl.colormaps["viridis"].with_extremes(bad=BACKGROUND)
-    rgba, of_predicted = (colors(scale(np.ma.masked_invalid(numbers))) for numbers in (values, predicted))
-    return CellColors(name, rgba, of_predicted, {}, scale, "max" if shown.max() > top else "neither")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -56,8 +57,7 @@ def marginals(
 
     The line of predicted cells should follow the area of observed ones; triangles mark the means. The outermost bars
     count all cells beyond them. Where one bar, such as that of the cells without a gene's transcripts, is far higher
-    than all others, the axis is a square root, so that all bars are seen. Cells are held-out ones if the fit was made
-    with a split.
+    than all others, the axis is a square root. Cells are held-out ones if the fit was made with a split.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ def marginals(
     n_cols
         Panels in each row.
     title, ax, show, return_fig
-        First line of the title; None names the conditions. The others are as in scanpy: axes to draw into (of one
-        feature); show the figure and return None, or return the figure.
+        First line of the title; None names the conditions. Axes to draw into (of one feature), and what to show or
+        return, as in scanpy.
 
     Returns
     -------
@@ -166,16 +166,16 @@ def _draw(ax: Axes, samples: Samples) -> bool:
     # All three histograms share the bins, so that their bars can be compared.
     n_bins = int(np.clip(np.sqrt(min(map(len, samples))), 12, 40))
     edges = np.histogram_bin_edges(pooled, n_bins, range=(low, high))
-    source, predicted, observed = fractions = [
-        np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values) for values in samples
-    ]
-    ax.stairs(source, edges, fill=True, color=SOURCE, alpha=_FAINT, linewidth=0)
-    ax.stairs(observed, edges, fill=True, color=OBSERVED, alpha=_FAINT, linewidth=0)
-    ax.stairs(predicted, edges, color=PREDICTED, linewidth=1.4)
-    for values, color, face, zorder in zip(
-        samples, (SOURCE, PREDICTED, OBSERVED), (SOURCE, "none", OBSERVED), (4, 5, 4), strict=True
-    ):
-        ax.plot(values.mean(), 0, "^", color=face, markeredgecolor=color, clip_on=False, zorder=zorder)
+    fractions = [np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values) for values in samples]
+    for values, heights, color in zip(samples, fractions, (SOURCE, PREDICTED, OBSERVED), strict=True):
+        # The line of predicted cells lies above both areas.
+        is_line = color == PREDICTED
+        look: dict[str, Any] = (
+            {"linewidth": 1.4, "zorder": 2} if is_line else {"fill": True, "alpha": _FAINT, "linewidth": 0}
+        )
+        ax.stairs(heights, edges, color=color, **look)
+        mark: dict[str, Any] = {"color": "none", "zorder": 5} if is_line else {"color": color, "zorder": 4}
+        ax.plot(values.mean(), 0, "^", markeredgecolor=color, clip_on=False, **mark)
     ax.set_ylim(bottom=0)
     ax.spines[["top", "right"]].set_visible(False)
     ax.locator_params(nbins=4)
@@ -184,7 +184,6 @@ def _draw(ax: Axes, samples: Samples) -> bool:
     if not 0 < _SPIKE * highest[-2] < highest[-1]:
         return False
     ax.set_yscale("function", functions=(lambda share: np.sqrt(np.maximum(share, 0)), np.square))
-    ticks = [0, 0.05, 0.2, 0.5, 1]
-    ax.set_yticks([tick for tick in ticks if tick < 1.1 * highest[-1]])
+    ax.set_yticks([tick for tick in (0, 0.05, 0.2, 0.5, 1) if tick < 1.1 * highest[-1]])
     ax.set_ylim(bottom=0)
     return True

@@ -45,29 +45,29 @@ def mean_scatter(
     """Draw the mean of every gene in predicted cells against that in observed ones, and that in source cells.
 
     The nearer the points lie to the line, the better the prediction. R² in the title is that of
-    :func:`scot_hycnn.metrics.r2_mean`. It is high even for the source cells, "no change", whose value stands beside it.
-    If the fit was made with a split, the cells are held-out ones.
+    :func:`scot_hycnn.metrics.r2_mean`, beside the high value of the source cells, "no change". If the fit was made with
+    a split, the cells are held-out ones. If there is no way from the representation to genes, its dimensions are drawn,
+    without R².
 
     Parameters
     ----------
     adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`. Genes are those that :func:`scot_hycnn.tl.decode` has
-        predicted, or else predicted in the same way for the figure. If there is no way from the representation to
-        genes, its dimensions are drawn, without R².
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
     key, target
         Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
     groupby
         Column of ``obs`` with labels, such as cell types: one panel for each group that has ten cells of both
         conditions. None takes the ``group_key`` of the fit; without one, or with ``ax``, one panel is of all cells.
     layer
-        Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
+        Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`, which also predicts the
+        genes.
     n_labels
         How many genes are named: those with the largest observed change of the mean.
     n_cols
         Panels in each row.
     title, ax, show, return_fig
-        First line of the title; None names the conditions. The others are as in scanpy: axes to draw into (of one
-        group); show the figure and return None, or return the figure.
+        First line of the title; None names the conditions. Axes to draw into (of one group), and what to show or
+        return, as in scanpy.
 
     Returns
     -------

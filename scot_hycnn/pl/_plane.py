@@ -1,11 +1,10 @@
-"""Cells in a plane: where they lie and move, how they are drawn, and the legend that explains their colours."""
+"""Cells in a plane: where they lie and move, how they are drawn, their legend, and how far they move by chance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
@@ -24,8 +23,8 @@ from scot_hycnn._anndata._embedding import (
 )
 from scot_hycnn._anndata._results import Results, read_results
 
-from ._figure import PLAIN, figure_of, legend, widen
-from ._labels import MIN_CELLS, CellColors
+from ._figure import PLAIN, legend, widen
+from ._labels import MIN_CELLS
 
 # As many entries as fit beside axes of usual height.
 _LEGEND_ROWS = 16
@@ -131,23 +130,6 @@ def add_legend(ax: Axes, entries: dict[str, str], title: str | None = None, *, i
     drawn = legend(ax, handles, list(entries), title, fontsize=size, title_fontsize=size, ncols=ncols, **place)
     if not inside:
         widen(ax, drawn.get_window_extent().width)
-
-
-def explain(ax: Axes, colors: CellColors, others: dict[str, str] | None = None, *, inside: bool) -> None:
-    """Add a legend for categories or a colour bar for numbers; ``others`` are cells drawn in one colour, by name."""
-    beside = {f"({name} cells)": color for name, color in (others or {}).items()}
-    if colors.scale is None:
-        add_legend(ax, colors.legend | beside, colors.column, inside=inside)
-        return
-    mappable = mpl.cm.ScalarMappable(colors.scale, "viridis")
-    bar = figure_of(ax).colorbar(mappable, ax=ax, shrink=0.7, extend=colors.extend)
-    bar.set_label(colors.column, **PLAIN)
-    if not inside:
-        extent = bar.ax.get_tightbbox()
-        assert extent is not None
-        widen(ax, extent.width)
-    if beside:
-        add_legend(ax, beside, inside=True)
 
 
 def draw_arrows(

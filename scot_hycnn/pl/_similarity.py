@@ -47,8 +47,7 @@ def similarity(
         ``'responding'`` leaves out conditions without a response, whose cosines are those of noise, and the title says
         how many these are; ``'all'`` draws all conditions.
     title, ax, show, return_fig
-        First line of the title. The others are as in scanpy: axes to draw into; show the figure and return None, or
-        return the figure.
+        First line of the title. Axes to draw into, and what to show or return, as in scanpy.
 
     Returns
     -------
@@ -57,8 +56,8 @@ def similarity(
     Raises
     ------
     ValueError
-        If there is no such fit, ``values`` or ``shown`` is unknown, none of the conditions responds, or these are more
-        than 300.
+        If there is no such fit, ``values`` or ``shown`` is unknown, or none of the conditions responds, or more than
+        300.
 
     Examples
     --------

@@ -12,9 +12,10 @@ from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._results import group_column, read_fit
 from scot_hycnn._anndata.genes._genes import read_evaluated
 
+from ._colors import cell_colors, explain
 from ._figure import axes_or_new, entitle_cells, show_or_return
-from ._labels import BACKGROUND, OBSERVED, SOURCE, cell_colors
-from ._plane import add_legend, draw_arrows, draw_streams, explain, label, positions, scatter
+from ._labels import BACKGROUND, OBSERVED, SOURCE
+from ._plane import add_legend, draw_arrows, draw_streams, label, positions, scatter
 
 _STYLES = ("arrows", "streams")
 # Squares along each axis: a field of more arrows is hard to read, and lines need more squares to be smooth.
@@ -45,20 +46,19 @@ def transport(
     key, target
         Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
     basis
-        Embedding in ``obsm``, for instance ``'umap'``. Predicted cells are placed as by
-        :func:`scot_hycnn.tl.project`, so arrows show the direction of a response and not its size. Those that would lie
-        in empty space, between islands of cells, are left out, and the title says how many. None draws the two
-        dimensions of the representation that the map changes most, in which arrows are exact.
+        Embedding in ``obsm``, for instance ``'umap'``, in which predicted cells are placed as by
+        :func:`scot_hycnn.tl.project`: arrows show the direction of a response and not its size, and cells that would
+        lie between islands are left out, as the title says. None draws the two dimensions of the representation that
+        the map changes most, in which arrows are exact.
     color
-        Gene, of ``adata`` or ``adata.raw``, or column of ``obs`` to colour source cells by, over target cells in grey:
-        categories, with scanpy's palette if it can be used (else a warning says why), or numbers, such as
-        ``'hycnn_ot_displacement'``; colours of numbers end at their 99th percentile. Cells without a finite value are
-        grey. None takes the ``group_key`` of the fit; a fit without one colours the conditions.
+        Gene, of ``adata`` or ``adata.raw``, or column of ``obs``, to colour source cells by, over target cells in grey:
+        categories, with scanpy's palette if it can be used (else a warning says why), or numbers, whose colours end at
+        their 99th percentile. Cells without a finite value are grey. None takes the ``group_key`` of the fit, else the
+        conditions.
     style
-        ``'arrows'``: one for each category of ``color``, or of ``group_key``, else one for each square of a grid, if a
-        quarter of its cells move. It is the way of one source cell: that with start and end nearest to the medians of
-        the cells that move. ``'streams'`` run along the smoothed mean displacement of the cells that pass, thicker
-        where cells move farther.
+        ``'arrows'``: one for each category of ``color``, or of ``group_key``, else for each square of a grid, if a
+        quarter of its cells move: the way of the cell with start and end nearest to the medians of those that move.
+        ``'streams'`` run along the smoothed mean displacement of the cells that pass, thicker where cells move farther.
     n_grid
         Squares along each axis; None takes 20 for streams, and 10 for arrows without categories. Squares with fewer
         than 5 cells, and categories with fewer than 10, get no arrow or line.
@@ -66,8 +66,7 @@ def transport(
         Measured cells that place a predicted one in an embedding; None takes the positions that
         :func:`scot_hycnn.tl.project` has stored (a warning says if they are of another fit), or its default.
     title, ax, show, return_fig
-        First line of the title; None names the conditions. The others are as in scanpy: axes to draw into; show the
-        figure and return None, or return the figure.
+        First line of the title; None names the conditions. Axes to draw into, and what to show or return, as in scanpy.
 
     Returns
     -------

@@ -66,7 +66,7 @@ class Potential(ABC):
     >>> theta = f.init(3, torch.Generator().manual_seed(0))
     >>> f.at_step(theta, 0, 1000)  # a training method calls it before each step
     >>> theta.shape == (3, f.n_parameters), len(f.shapes)
-    (True, 4)
+    (True, 5)
     >>> weights, x = f.weights(theta), torch.zeros(3, 100, 2)
     >>> f.value(weights, x).shape, f.gradient(weights, x).shape, f.penalty(weights).shape
     (torch.Size([3, 100]), torch.Size([3, 100, 2]), torch.Size([3]))

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from scot_hycnn._anndata.evaluation._evaluation_input import REPLICATE
-
-OURS, NOTHING, GAUSSIAN = "hycnn_ot", "identity", "gaussian"
+# Methods as the table of scores names them.
+OURS, NOTHING, GAUSSIAN, REPLICATE = "hycnn_ot", "identity", "gaussian", "replicate"
 # The simple answers that a prediction has to beat, the first one above all.
 SIMPLE = {NOTHING: "no change", "mean_shift": "a shift of the mean", GAUSSIAN: "the Gaussian map"}
 

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from scot_hycnn._anndata._results import GroupGrowth
-from scot_hycnn._anndata.evaluation._evaluation_input import REPLICATE, SAME_COMPOSITION, headline_of, is_low
+from scot_hycnn._anndata.evaluation._evaluation_input import SAME_COMPOSITION, headline_of, is_low
 from scot_hycnn._warn import SIGNIFICANT, joined
 
 from ._choice import KEPT, MAX_NAMES, and_joined, on_mass, on_validation
-from ._distances import NOTHING, OURS, SIMPLE, Distances, Kind, by_method, number, percent
+from ._distances import NOTHING, OURS, REPLICATE, SIMPLE, Distances, Kind, by_method, number, percent
 
 # After fewer steps it means nothing that networks are not better than the Gaussian map; the default is 250 or more.
 _FEW_STEPS = 125
