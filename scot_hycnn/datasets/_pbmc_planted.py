@@ -12,7 +12,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from ._log_sum_exp import LogSumExpPotential
+from ._pairs import LogSumExpPotential
 
 _N_PCS = 30
 _CONTROL, _TREATED = "control", "IFN-beta"

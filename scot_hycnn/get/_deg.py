@@ -92,8 +92,6 @@ def deg(
 
     Raises
     ------
-    TypeError
-        If ``decoder`` is no function.
     ValueError
         As for :func:`scot_hycnn.get.predicted`, or if ``min_fraction`` is not from 0 to 1, or no group has cells.
 
@@ -103,8 +101,7 @@ def deg(
 
     References
     ----------
-    Welch (1947), Biometrika 34, 28-35. Satterthwaite (1946), Biometrics Bulletin 2, 110-114. Benjamini & Hochberg
-    (1995), J. R. Statist. Soc. B 57, 289-300.
+    Welch (1947), Biometrika 34. Satterthwaite (1946), Biometrics Bulletin 2. Benjamini & Hochberg (1995), JRSS B 57.
 
     Examples
     --------
