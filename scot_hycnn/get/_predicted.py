@@ -47,20 +47,14 @@ def predicted(
 
     Parameters
     ----------
-    adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`, and the expression that its representation was made from.
-    key
-        Key of the fit in ``uns``.
+    adata, key
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` and the expression that its representation was made from, and
+        the key of the fit in ``uns``.
     target
         Label of the target condition; may be None if there is one.
-    layer, decoder
+    layer, decoder, clip, correction
         As for :func:`scot_hycnn.tl.decode`. With a decoder, ``layer`` has to hold measured values on its scale.
-    clip
-        Set negative predicted values to 0. This raises the mean of genes with many zeros.
-    correction
-        Correct the mean of each group by the residuals of the groups that were seen, as for
-        :func:`scot_hycnn.tl.decode`. Predicted cells with ``noise`` are not corrected: they keep the residual of a
-        treated cell.
+        Predicted cells with ``noise`` are not corrected: they keep the residual of a treated cell.
     noise
         ``'residuals'`` replaces the deviation of every cell by that of a treated training cell near T(x), one of the
         five nearest, and its values are 0 where that cell's are: :math:`x_{match} + V (T(x) - z_{match})`. Negative
@@ -72,19 +66,11 @@ def predicted(
 
     Returns
     -------
-    n source, n predicted and m observed cells, with
-
-    ``X``
-        Expression, float32, dense, shape (2 n + m, n_vars): measured for source and observed cells.
-    ``obs``, ``var``
-        As in ``adata``; the categorical column ``'hycnn_ot_role'`` of ``obs`` holds the roles, and the boolean column
-        ``'in_representation'`` of ``var`` says which genes the representation was made from.
-    ``obsm``
-        Coordinates in the representation under its own key, unless that is ``'X'``.
-    ``uns``
-        ``'log1p'``, if ``adata`` has it: scanpy's fold changes depend on it.
-
-    Cells without finite coordinates or prediction are left out.
+    n source, n predicted and m observed cells, as far as they have finite coordinates and a prediction. ``X`` is
+    expression, float32, dense, shape (2 n + m, n_vars), measured for source and observed cells. ``obs`` and ``var`` are
+    as in ``adata``, with the roles in ``obs['hycnn_ot_role']``, and with ``var['in_representation']``, the genes that
+    the representation was made from. ``obsm`` has the coordinates in the representation, and ``uns`` has ``'log1p'``,
+    on which scanpy's fold changes depend.
 
     Raises
     ------

@@ -75,15 +75,11 @@ def pca(
 
     Returns
     -------
-    None, or the copy. The slots are those of ``sc.pp.pca``, and the mean:
-
-    ``adata.obsm['X_pca']``, ``adata.varm['PCs']``
-        Coordinates z of all cells, float32, shape (n_obs, k); loadings V, shape (n_vars, k), zero for unused genes.
-    ``adata.var['pca_mean']``
-        Mean of every gene over the training cells, float64, which a projection of new cells has to subtract.
-    ``adata.uns['pca']``
-        ``variance``, ``variance_ratio`` of the training cells, shape (k,), and ``params``, with ``n_training``,
-        ``training_fingerprint`` (of their names) and ``split_key`` besides scanpy's.
+    None, or the copy. The slots are those of ``sc.pp.pca``: ``obsm['X_pca']``, coordinates z of all cells, float32,
+    shape (n_obs, k); ``varm['PCs']``, loadings V, shape (n_vars, k), zero for unused genes; and ``uns['pca']``, with
+    ``n_training``, ``training_fingerprint`` (of their names) and ``split_key`` besides scanpy's ``params``. Also
+    ``var['pca_mean']``, the mean of every gene over the training cells, float64, which a projection of new cells has to
+    subtract.
 
     Raises
     ------

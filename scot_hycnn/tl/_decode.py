@@ -105,10 +105,6 @@ def decode(
         those that the PCA was run on or not finite, a decoder returns another shape, or ``key_added`` or ``output``
         would replace something else. Then nothing is changed or written.
 
-    See Also
-    --------
-    scot_hycnn.get.predicted : source, predicted and observed cells as a new AnnData, without NaN.
-
     References
     ----------
     Lotfollahi, Wolf & Theis (2019), Nature Methods 16 (vector arithmetic in latent space), here with a linear decoder
