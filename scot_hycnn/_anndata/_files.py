@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +170,8 @@ def _check_space(part: Path, adata: AnnData) -> None:
 def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield a path beside this one to write a file or a folder to; it is renamed when all is written.
 
-    If anything fails, what was written is removed, and the path holds what it held before; if even that fails, the
-    OSError names the paths of both.
+    If anything fails, what was written is removed, and the path holds what it held before; if even that fails, a note
+    of the error names the folder with both.
     """
     # A folder beside the path is on the same file system, where a rename is atomic.
     folder = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}."))
@@ -185,9 +185,20 @@ def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
                     os.fsync(written.fileno())
         if path.exists() and not overwrite:
             raise FileExistsError(f"{str(path)!r} has appeared while its content was made; it is not replaced.")  # noqa: TRY301
-        _rename(part, path, replaced)
+        try:
+            if part.is_dir() and _exists(path):
+                # A folder cannot be renamed onto another, so the old one moves away first.
+                path.rename(replaced)
+                part.rename(path)
+            else:
+                part.replace(path)
+        except OSError as error:
+            raise OSError(error.errno, f"could not be written ({error.strerror})", str(path)) from error
     except BaseException as error:
-        # If the old store could not get its path back, it lies in the folder, and nothing is removed.
+        # The old store gets its path back. If that fails too, it stays in the folder, and nothing is removed.
+        if _exists(replaced) and not _exists(path):
+            with suppress(OSError):
+                replaced.rename(path)
         if _exists(path) or not _exists(replaced):
             shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():
@@ -197,33 +208,6 @@ def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(folder)
     except OSError as error:
         warn(f"What was replaced could not be removed ({error}); delete {str(folder)!r}.")
-
-
-def _rename(part: Path, path: Path, replaced: Path) -> None:
-    """Give the new file or store its path; the old one keeps another name until then, and gets it back on failure."""
-    try:
-        if part.is_dir() and _exists(path):
-            # A folder cannot be renamed onto another, so the old one moves away first.
-            path.rename(replaced)
-            part.rename(path)
-        else:
-            part.replace(path)
-    except BaseException as error:
-        try:
-            if _exists(replaced) and not _exists(path):
-                replaced.rename(path)
-        except OSError as second:
-            raise OSError(
-                second.errno,
-                f"could not be replaced ({error}), nor could the old one get its name back ({second}); the old one is "
-                f"{str(replaced)!r}, the new one {str(part)!r}",
-                str(path),
-            ) from error
-        if isinstance(error, OSError):
-            raise OSError(
-                error.errno, f"could not be written ({error.strerror}); what was there before is kept", str(path)
-            ) from error
-        raise
 
 
 def _exists(path: Path) -> bool:

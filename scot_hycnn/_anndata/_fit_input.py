@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from ._conditions import (
     codes_of_groups,
     column_of,
     find_conditions,
+    is_integer,
     labelled_rows,
     listed_labels,
     mask_rows,
@@ -105,8 +105,7 @@ def read_fit_input(
     check_slots(adata, key, fill, rep.name)
     allowed = training_rows(obs, split_key, mask_obs)
     min_cells = max(_MIN_CELLS, 2 * rep.n_dims)
-    is_integer = isinstance(max_cells, Integral) and not isinstance(max_cells, bool)
-    if max_cells is not None and not (is_integer and max_cells >= min_cells):
+    if max_cells is not None and not (is_integer(max_cells) and max_cells >= min_cells):
         raise ValueError(
             f"max_cells={max_cells!r} must be an integer of at least {min_cells} ({_MIN_CELLS}, and twice the "
             f"{counted(rep.n_dims, 'dimension')} of {rep.name!r}), or None for all cells."
@@ -116,7 +115,11 @@ def read_fit_input(
     skipped = _small_targets([source, *targets], allowed, rep, where, skip_small=skip_small)
     targets = [target for target in targets if target.label not in dict(skipped)]
     slug_of = {label: slug for slug, label in _free_slugs(adata, key, [target.label for target in targets]).items()}
-    groups = None if group_key is None else _read_groups(obs, group_key, allowed, [source, *targets])
+    groups = None
+    if group_key is not None:
+        needed = np.concatenate([one.rows[allowed[one.rows]] for one in (source, *targets)])
+        names, codes = codes_of_groups(obs, group_key, "group_key", needed=needed, what="fit on")
+        groups = pd.Categorical.from_codes(codes, categories=pd.Index(names))
 
     # Coordinates, one condition after the other.
     table, read = source_of(adata, rep), []
@@ -207,21 +210,6 @@ def _small_targets(
     )
 
 
-def _read_groups(
-    obs: pd.DataFrame, group_key: str, allowed: NDArray[np.bool_], conditions: Sequence[Condition]
-) -> pd.Categorical[str]:
-    """Return the group of every cell, shape (n_obs,); a ValueError if a cell to fit on has none."""
-    names, codes = codes_of_groups(obs, group_key, "group_key")
-    rows = np.concatenate([condition.rows[allowed[condition.rows]] for condition in conditions])
-    empty = rows[codes[rows] < 0]
-    if len(empty):
-        raise ValueError(
-            f"adata.obs[{group_key!r}] is empty for {len(empty)} of {len(rows)} cells to fit on, the first "
-            f"{obs.index[empty[0]]!r}; name their group, or leave them out with mask_obs."
-        )
-    return pd.Categorical.from_codes(codes, categories=pd.Index(names))
-
-
 def training_rows(obs: pd.DataFrame, split_key: str | None, mask_obs: Mask | None) -> NDArray[np.bool_]:
     """Return which cells a computation may use, shape (n_obs,): in the mask, and labelled 'train' in ``split_key``."""
     allowed = np.ones(len(obs), dtype=bool) if mask_obs is None else mask_rows(obs, mask_obs)
@@ -248,18 +236,14 @@ def fingerprint(names: pd.Index[str]) -> str:
     return hashlib.sha256("\n".join(sorted(map(str, names))).encode()).hexdigest()
 
 
-def fingerprint_of_split(obs: pd.DataFrame, split_key: str) -> str:
-    """Return the fingerprint of the training cells of a split."""
-    return fingerprint(obs.index[training_rows(obs, split_key, None)])
-
-
 def _warn_of_leak(adata: AnnData, name: str, split_key: str) -> None:
     """Warn if uns says that the components were not fitted on the training cells of the split alone."""
     made = adata.uns.get({"X_pca": "pca"}.get(name, name))
     params = made.get("params") if isinstance(made, dict) else None
     if not isinstance(params, dict):
         return
-    if params.get("training_fingerprint") != fingerprint_of_split(obs_columns(adata, split_key), split_key):
+    obs = obs_columns(adata, split_key)
+    if params.get("training_fingerprint") != fingerprint(obs.index[training_rows(obs, split_key, None)]):
         warn(
             f"{name!r} was not fitted on the training cells of adata.obs[{split_key!r}] alone, so held-out cells leak "
             f"into the fit; run sh.pp.pca(adata, split_key={split_key!r}) first."
@@ -269,5 +253,5 @@ def _warn_of_leak(adata: AnnData, name: str, split_key: str) -> None:
 def check_counts(minimum: int = 1, /, **counts: Any) -> None:
     """Raise a ValueError for an option that is not an integer of at least ``minimum``."""
     for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
+        if not is_integer(value) or value < minimum:
             raise ValueError(f"{name}={value!r} must be an integer of {minimum} or more.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,7 +11,16 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Rows, did_you_mean, hashes_of_names, labelled_rows, listed, listed_labels, matching
+from ._conditions import (
+    Rows,
+    did_you_mean,
+    hashes_of_names,
+    labelled_rows,
+    listed,
+    listed_labels,
+    matching,
+    rows_of_labels,
+)
 from ._representation import (
     Coordinates,
     Representation,
@@ -37,8 +46,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "True or False": (bool, np.bool_),
 }
 # Types of the parameters of a fit, and of the entries of its report on validation cells, that later calls use.
-_PARAMS = {"fallback": "True or False", "n_obs": "an integer"}
-_PARAMS |= dict.fromkeys(("split_key", "group_key", "split_fingerprint"), "a string")
+_PARAMS = {"fallback": "True or False", "split_key": "a string", "group_key": "a string"}
 _VALIDATION = dict.fromkeys(("n_source", "n_target"), "an integer")
 _VALIDATION |= dict.fromkeys(("blend", "J", "J_gaussian", "p_no_change"), "a number")
 _VALIDATION |= {f"energy_distance{end}": "a number" for end in ("", "_gaussian", "_no_change")}
@@ -125,8 +133,7 @@ def read_fit(adata: AnnData, key: str | StoredFit) -> StoredFit:
     version = entry("schema_version", kind="an integer")
     if not 1 <= version <= SCHEMA_VERSION:
         raise ValueError(
-            f"adata.uns[{key!r}] has schema version {version}; this scot_hycnn reads versions 1 to {SCHEMA_VERSION}. "
-            "Update scot_hycnn, or fit again."
+            f"adata.uns[{key!r}] has schema version {version}; this scot_hycnn reads 1 to {SCHEMA_VERSION}: update it."
         )
 
     # Slots are named by the slugs, and targets are chosen by their labels: both have to be safe and different.
@@ -167,13 +174,19 @@ def training_rows(adata: AnnData, fit: StoredFit) -> Rows:
         return np.flatnonzero(np.isin(hashes_of_names(names), fit.training_cells) & ~names.duplicated(keep=False))
     split_key = fit.params.get("split_key")
     obs = obs_columns(adata, fit.groupby, split_key)
-    of_fit = _union(labelled_rows(obs, fit.groupby, label) for label in (fit.source, *fit.targets.values()))
-    return of_fit if split_key is None else np.intersect1d(of_fit, _union([labelled_rows(obs, split_key, "train")]))
+    of_fit = _union(rows_of_labels(obs, fit.groupby, [fit.source, *fit.targets.values()]))
+    return of_fit if split_key is None else np.intersect1d(of_fit, _union(rows_of_labels(obs, split_key, ["train"])))
 
 
-def _union(found: Iterable[Rows | None]) -> Rows:
-    rows = [rows for rows in found if rows is not None]
-    return np.unique(np.concatenate(rows)) if rows else np.empty(0, dtype=np.intp)
+def learned_from(adata: AnnData, fit: StoredFit, held_out: Rows | None) -> Rows:
+    """Return the training cells without ``held_out`` ones; all of them if none would be left, which a note says."""
+    training = training_rows(adata, fit)
+    others = training if held_out is None else np.setdiff1d(training, held_out)
+    return others if len(others) else training
+
+
+def _union(found: Sequence[Rows | None]) -> Rows:
+    return np.unique(np.concatenate([np.empty(0, np.intp), *(rows for rows in found if rows is not None)]))
 
 
 def slots_of_previous_fit(adata: AnnData, key: str) -> list[Slots]:
@@ -325,7 +338,7 @@ class Prediction:
         if not n_predicted:
             raise ValueError(
                 f"None of the {len(self.rows)} source cells has finite coordinates in adata.obsm[{self.moved.name!r}]: "
-                "other cells were moved. Run sh.tl.transport, or fit, again."
+                "run sh.tl.transport, or fit, again."
             )
 
 
@@ -341,8 +354,8 @@ def find_prediction(adata: AnnData, fit: StoredFit, slug: str) -> Prediction:
     shape = np.shape(adata.obsm[slot])
     if len(shape) != 2 or shape[1] != fit.rep.n_dims:
         raise ValueError(
-            f"adata.obsm[{slot!r}] has shape {shape}, and the fit {fit.key!r} has {fit.rep.n_dims} dimensions: one of "
-            f"them is damaged. Run sh.tl.transport(adata, {fit.key!r}), or sh.tl.hycnn_ot, again."
+            f"adata.obsm[{slot!r}] has shape {shape}, and the fit {fit.key!r} has {fit.rep.n_dims} dimensions: run "
+            f"sh.tl.transport(adata, {fit.key!r}), or sh.tl.hycnn_ot, again."
         )
     # The fit comes from this AnnData, so an unknown fingerprint of the representation needs no warning.
     rep = find_same_representation(adata, fit.rep, same_file=True)
@@ -380,8 +393,7 @@ def labelled_cells(adata: AnnData, groupby: str | None, label: str) -> Rows:
     if rows is None or not len(rows):
         has = f"adata.obs has {listed(obs.columns)}" if column not in obs else f"it has {listed_labels(obs, column)}"
         raise ValueError(
-            f"No cells are labelled {label!r} in adata.obs[{column!r}], which the fit was made from; {has}. Name the "
-            "cells as they were then, or fit again."
+            f"No cells are labelled {label!r} in adata.obs[{column!r}], which the fit was made from; {has}."
         )
     return rows
 

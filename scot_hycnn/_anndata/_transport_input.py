@@ -121,23 +121,14 @@ def check_groups_of_cells(
         lacks = "group_key names no column" if group_key is None else f"adata.obs has no column {group_key!r}"
         raise ValueError(
             f"The map is centred: it moves each cell around the mean of the source cells of its group, and {lacks}. "
-            f"Pass group_key, the column with the group of each cell (the donor, for instance); adata.obs has "
-            f"{listed(obs.columns)}."
+            f"Pass group_key, a column of adata.obs, which has {listed(obs.columns)}."
         )
-    names, codes = codes_of_groups(obs, group_key, "group_key")
-    without = rows[codes[rows] < 0]
-    if len(without):
-        raise ValueError(
-            f"adata.obs[{group_key!r}] is empty for {len(without)} of {len(rows)} cells to move, the first "
-            f"{adata.obs_names[without[0]]!r}, and a centred map needs the group of each cell. Name their group, or "
-            "leave these cells out with mask_obs."
-        )
+    names, codes = codes_of_groups(obs, group_key, "group_key", needed=rows, what="move by a centred map")
     unknown = [code for code in np.setdiff1d(codes[rows], codes[source_rows]) if names[code] not in known]
     if unknown:
         raise ValueError(
             f"The groups {joined([repr(names[code]) for code in unknown])} of adata.obs[{group_key!r}] are new to this "
-            "centred map and have no source cells here, whose mean it needs. Add their source cells, or leave these "
-            "groups out with mask_obs."
+            "centred map: add their source cells, whose mean it needs, or leave these groups out with mask_obs."
         )
     return names, codes
 
@@ -167,7 +158,7 @@ def find_mover(
     if empty:
         raise ValueError(
             f"The groups {joined(list(map(repr, empty)))} have no source cell with finite coordinates, whose mean the "
-            "centred map needs. Impute them, or leave these groups out with mask_obs."
+            "centred map needs: impute them, or leave these groups out with mask_obs."
         )
     points[wanted] /= counts[wanted, None]
     return Mover(fitted, codes, points)

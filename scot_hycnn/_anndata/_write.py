@@ -19,8 +19,8 @@ from scot_hycnn._warn import warn
 
 from ._conditions import Rows, hashes_of_names
 from ._files import check_writable, import_zarr, written_whole
-from ._fit_input import FitInput, fingerprint_of_split
-from ._representation import Coordinates, Representation, in_memory, obs_columns, read_coordinates
+from ._fit_input import FitInput
+from ._representation import Coordinates, Representation, in_memory, read_coordinates
 from ._results import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
 from ._schema import Slots, evaluation_slot, loadings_slot, mark_slot, mean_std_slot, unseen_slot
 from ._transport_input import Moved
@@ -40,8 +40,8 @@ def claim(adata: AnnData, *, copy: bool, writes: bool = True) -> AnnData:
         return adata.to_memory() if adata.isbacked else adata.copy()
     if writes and adata.isbacked and adata.is_view:
         raise ValueError(
-            "adata is a view of a file-backed AnnData and cannot hold results: "
-            "make it an independent AnnData first with adata = adata.to_memory(), or pass copy=True."
+            "adata is a view of a file-backed AnnData and cannot hold results: run adata = adata.to_memory() first, or "
+            "pass copy=True."
         )
     return adata
 
@@ -131,9 +131,7 @@ def warn_of_replaced(adata: AnnData, new: Assignments, stale: Mapping[str, Seque
         if name in getattr(adata, slot)
     ]
     if replaced:
-        warn(
-            f"Replacing {', '.join(replaced)}; pass another key_added to keep both results.",
-        )
+        warn(f"Replacing {', '.join(replaced)}; pass another key_added to keep both results.")
 
 
 def placed(values: Coordinates, rows: Rows, span: range, background: Coordinates | None = None) -> NDArray[np.float32]:
@@ -218,11 +216,6 @@ def write_fit(
     params = {"fill": fill, "inverse": any(len(fit.moved) > 1 for fit in fits), **params}
     columns_read = {"split_key": cells.split_key, "group_key": cells.group_key}
     params |= {name: column for name, column in columns_read.items() if column is not None}
-    if cells.split_key is not None:
-        # By these an evaluation recognises the split, and warns if the column was written anew.
-        obs_of_split = obs_columns(adata, cells.split_key)
-        params |= {"split_fingerprint": fingerprint_of_split(obs_of_split, cells.split_key), "n_obs": adata.n_obs}
-
     # uns takes str-keyed dicts of arrays, strings, numbers and bools, which is what files can hold.
     states = {target.slug: fit.state for target, fit in zip(cells.targets, fits, strict=True)}
     # By these names, genes are predicted from training cells alone, also in a part of the AnnData or in another order.

@@ -30,32 +30,24 @@ def similarity(adata: AnnData, key: str | None = None, *, max_cells: int = 500) 
 
     Parameters
     ----------
-    adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` or :func:`scot_hycnn.tl.hycnn_screen`.
-    key
-        Key of the fit in ``uns``; None takes ``'hycnn_screen'`` if there is one, else ``'hycnn_ot'``.
+    adata, key
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` or :func:`scot_hycnn.tl.hycnn_screen`, and its key in
+        ``uns``; None takes ``'hycnn_screen'`` if there is one, else ``'hycnn_ot'``.
     max_cells
         Compare on at most this number of source cells, held-out ones if the fit has a split. Which ones depends on
         their names alone.
 
     Returns
     -------
-    One row for each condition, and columns of two levels:
-
-    ``table['distance']``, ``table['cosine']``
-        Tables of conditions x conditions. The distance is in units of the representation.
-    ``table['response']``
-        ``p_value`` of a permutation test for a response, ``p_adjusted``, corrected for the number of conditions
-        (Benjamini and Hochberg), and ``seen``, whether the latter is at most 0.05.
+    One row for each condition, and columns of two levels: ``table['distance']``, in units of the representation, and
+    ``table['cosine']`` are tables of conditions x conditions; ``table['response']`` has the ``p_value`` of a
+    permutation test for a response, ``p_adjusted``, corrected for the number of conditions (Benjamini and Hochberg),
+    and ``seen``, whether the latter is at most 0.05.
 
     Raises
     ------
     ValueError
         If there is no such fit, its cells have no labels any more, or ``max_cells`` is below 2.
-
-    See Also
-    --------
-    scot_hycnn.pl.similarity : draws it.
 
     References
     ----------

@@ -41,10 +41,9 @@ def summary(
 
     Parameters
     ----------
-    adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` or :func:`scot_hycnn.tl.hycnn_screen`.
-    key
-        Key of the fit in ``uns``; None takes ``'hycnn_screen'`` if there is one, else ``'hycnn_ot'``.
+    adata, key
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` or :func:`scot_hycnn.tl.hycnn_screen`, and its key in
+        ``uns``; None takes ``'hycnn_screen'`` if there is one, else ``'hycnn_ot'``.
     groupby
         Column of ``obs`` such as cell types. None takes the ``group_key`` of the fit, and no groups if it has none.
     max_cells
@@ -59,12 +58,9 @@ def summary(
     ``condition``, ``group``
         Names. With groups, energy distances in the row ``'all'`` are means over its groups, weighted by their shares of
         the source cells, so that a shift of proportions is not taken for a response.
-    ``n_source``, ``n_target``, ``held_out``
-        Numbers of cells, and whether they were held out of the fit, by its split.
-    ``outcome``
-        Outcome of the map; see :class:`scot_hycnn.solver.Outcome`.
-    ``displacement``
-        Median length of T(x) - x, in units of the representation.
+    ``n_source``, ``n_target``, ``held_out``, ``outcome``, ``displacement``
+        Numbers of cells, and whether they were held out of the fit, by its split; the
+        :class:`scot_hycnn.solver.Outcome` of the map; the median length of T(x) - x.
     ``no_change``, ``predicted``, ``replicate``
         Energy distance of the observed cells to the source cells and to the predicted cells, and the one that 95 % of
         replicates stay below: random halves of the observed cells, whose distance is scaled to the numbers of cells
@@ -82,11 +78,6 @@ def summary(
     ------
     ValueError
         If there is no such fit, its cells have no labels any more, or ``max_cells`` is below 10.
-
-    See Also
-    --------
-    scot_hycnn.pl.screen : draws the table.
-    scot_hycnn.tl.evaluate : scores few conditions in depth.
 
     References
     ----------

@@ -12,6 +12,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import Mask, listed
+from scot_hycnn._anndata._representation import row_blocks
 from scot_hycnn._anndata._results import StoredFit, labelled_cells
 from scot_hycnn._anndata._transport_input import find_mover
 from scot_hycnn._anndata.evaluation._evaluation_input import (
@@ -28,7 +29,7 @@ from scot_hycnn._anndata.evaluation._evaluation_input import (
 from scot_hycnn._anndata.evaluation._growth import transported_part
 from scot_hycnn._anndata.evaluation._predictions import Predicted, Predictions, named_predictions, read_predictions
 from scot_hycnn._anndata.genes._correction import Correction, find_correction
-from scot_hycnn._anndata.genes._decode_input import Decoder, Genes, find_genes, has_genes, row_blocks
+from scot_hycnn._anndata.genes._decode_input import Decoder, Genes, find_genes, has_genes
 
 from ._checks import Samples
 from ._cloud_scores import bandwidths, cloud_scores

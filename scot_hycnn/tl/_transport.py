@@ -17,7 +17,7 @@ from scot_hycnn._anndata._conditions import Mask, labelled_rows
 from scot_hycnn._anndata._files import SUFFIXES, read_uns
 from scot_hycnn._anndata._representation import obs_columns
 from scot_hycnn._anndata._results import StoredFit, fit_of_origin, read_fit
-from scot_hycnn._anndata._schema import Slots, check_absent, slugs, unseen_slot
+from scot_hycnn._anndata._schema import Slots, slugs, unseen_slot
 from scot_hycnn._anndata._transport_input import Moved, Mover, NewCells, find_mover, find_new_cells, moved_by
 from scot_hycnn._anndata._write import check_output, claim, new_store, slots_of_moved, write_moved
 from scot_hycnn._anndata.evaluation._screen_input import stored_screen
@@ -102,10 +102,8 @@ def transport(
 
     Raises
     ------
-    FileNotFoundError
-        If ``model`` is a path to nothing, or the folder of ``output`` does not exist.
-    ImportError
-        If ``output`` needs zarr, which is not installed.
+    FileNotFoundError, ImportError
+        If ``model`` is a path to nothing, or ``output`` needs a folder or zarr, which are not there.
     TypeError
         If ``adata``, ``key`` or ``model`` is of another type.
     ValueError
@@ -134,7 +132,6 @@ def transport(
     >>> sh.tl.transport(others, model=adata, t=0.5, key_added="half")
     >>> others.obsm["X_half"].shape
     (60, 30)
-
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"direction={direction!r} is unknown; choose one of {list(DIRECTIONS)}.")
@@ -151,8 +148,11 @@ def transport(
     fit, maps, unseen = _find_maps(adata, model, key, target, covariates)
     suffixes = {slug: slug if fit is None or slug in unseen else fit.suffix(slug) for slug in maps}
     # get and pl read the slots of a full prediction, so cells that moved part of the way need others.
-    if t != 1 and key_added is None and output is None:
-        check_absent(adata, key, suffixes.values())
+    taken = [slot for slot in (Slots.named(key, suffix).moved for suffix in suffixes.values()) if slot in adata.obsm]
+    if t != 1 and key_added is None and output is None and taken:
+        raise ValueError(
+            f"t={t} would replace the full prediction {taken[0]!r}; pass for instance key_added='{key}_half'."
+        )
     key_added = key if key_added is None else key_added
     if fallback is None:
         fallback = fit is not None and bool(fit.params.get("fallback", False))
@@ -160,17 +160,13 @@ def transport(
     # All forward maps move the source cells, which are found once; an inverse map moves the cells of its target.
     label_of = {} if fit is None else fit.targets if direction == "inverse" else dict.fromkeys(maps, fit.source)
     labels = {slug: label_of.get(slug) for slug in maps}
-    options: dict[str, Any] = {
-        "use_rep": use_rep,
-        "mask_obs": mask_obs,
-        "same_file": model is None,
-        "key": key_added,
-        "fill": fill,
-    }
+    options: dict[str, Any] = {"use_rep": use_rep, "mask_obs": mask_obs, "same_file": model is None}
     cells: dict[str | None, NewCells] = {}
     for slug, label in labels.items():
         if label not in cells:
-            cells[label] = find_new_cells(adata, fit, label, n_dims=maps[slug].n_dims, **options)
+            cells[label] = find_new_cells(
+                adata, fit, label, n_dims=maps[slug].n_dims, key=key_added, fill=fill, **options
+            )
     movers = {slug: _mover_of(fit, maps[slug], cells[labels[slug]], group_key) for slug in maps}
 
     start, moved = datetime.now(tz=UTC), dict[str, Moved]()

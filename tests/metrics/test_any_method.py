@@ -251,7 +251,7 @@ WRONG = {
     "unknown name": (lambda adata: "nix", "'nix'.*hycnn_ot"),
     "a type that is none of these": (lambda adata: np.zeros((3, 2)), "ndarray.*obsm"),
     "the name of a baseline": (lambda adata: {"gaussian": "hycnn_ot"}, "'gaussian'"),
-    "nothing": (lambda adata: [], "empty"),
+    "nothing": (lambda adata: [], "predictions="),
     "columns": (lambda adata: "narrow", r"\(600, 3\)"),
     "a cell without a prediction": (lambda adata: "holes", "1 of .*mask_obs"),
     "some cells": (lambda adata: adata[chosen(adata, "control")][:20].copy(), "lacks .* of the .* evaluated"),

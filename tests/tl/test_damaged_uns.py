@@ -17,7 +17,7 @@ import pytest
 from scipy import sparse
 
 import scot_hycnn as sh
-from scot_hycnn.cli._describe import info
+from scot_hycnn.cli._commands import info
 
 SLOTS = ("hycnn_ot", "hycnn_ot_evaluation", "umap_hycnn_ot", "umap_hycnn_ot_IFN-beta", "pca")
 NEW = {"key_added": "new"}

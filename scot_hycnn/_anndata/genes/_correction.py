@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from anndata import AnnData
@@ -11,10 +11,16 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from scot_hycnn._anndata._conditions import Rows, codes_of_groups, labelled_rows
-from scot_hycnn._anndata._representation import dense_array, obs_columns, read_coordinates
-from scot_hycnn._anndata._results import StoredFit, find_prediction
-
-from ._decode_input import BLOCK_ROWS, Expression, Genes, learned_from, read_expression, row_blocks
+from scot_hycnn._anndata._representation import (
+    BLOCK_ROWS,
+    Expression,
+    dense_array,
+    obs_columns,
+    read_coordinates,
+    read_expression,
+    row_blocks,
+)
+from scot_hycnn._anndata._results import StoredFit, find_prediction, learned_from
 
 Numbers = NDArray[np.float64]
 
@@ -110,9 +116,9 @@ class Correction:
 
 
 def find_correction(
-    adata: AnnData, fit: StoredFit, slug: str, genes: Genes, correction: str | None, *, held_out: Rows | None = None
+    adata: AnnData, fit: StoredFit, slug: str, genes: Any, correction: str | None, *, held_out: Rows | None = None
 ) -> Correction | None:
-    """Return the correction by residuals of seen groups; None if it is not wanted, or there are too few of them.
+    """Return the correction of Genes by residuals of seen groups; None if it is not wanted, or there are too few.
 
     Residuals are those of training cells, without ``held_out`` ones unless all are. The response of a group that was
     not seen is then multiplied with its reliability over the seen groups.
@@ -172,7 +178,7 @@ def find_correction(
     )
 
 
-def _sums(genes: Genes, rows: Rows, codes: Rows, n_groups: int) -> Numbers:
+def _sums(genes: Any, rows: Rows, codes: Rows, n_groups: int) -> Numbers:
     """Return the sum of the measured values of some cells over each group, (groups, genes); sparse values stay so."""
     values = (
         read_coordinates(genes.adata, genes.rep, rows)

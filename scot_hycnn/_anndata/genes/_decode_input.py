@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scot_hycnn._anndata._conditions import Rows
 from scot_hycnn._anndata._representation import (
     Coordinates,
+    Expression,
     Representation,
     dense_array,
     expression_of,
@@ -23,18 +24,17 @@ from scot_hycnn._anndata._representation import (
     in_memory,
     is_finite,
     loadings_key,
+    name_of,
     read_coordinates,
+    read_expression,
+    row_blocks,
 )
-from scot_hycnn._anndata._results import Results, StoredFit, training_rows
+from scot_hycnn._anndata._results import Results, StoredFit, learned_from, training_rows
 from scot_hycnn._anndata._schema import check_key, layer_names, loadings_slot
 
-Expression: TypeAlias = NDArray[np.float32]  # (cells, genes)
 Decoder: TypeAlias = Callable[[NDArray[np.float32]], ArrayLike]
 
 Marks = NDArray[np.bool_]  # (genes,)
-
-# Cells that are dense at once: of 20,000 genes these are 80 MB.
-BLOCK_ROWS = 1000
 
 # Measured values are compared with coordinates on 300 cells, which takes milliseconds. In a file they are read as runs
 # of 15 neighbours, since each run touches one chunk or two.
@@ -107,7 +107,7 @@ class Genes:
         if len(bad):
             first = str(self.adata.obs_names[rows[bad[0]]])
             raise ValueError(
-                f"{_name_of(self.layer)} has NaN or infinite values, the first in cell {first!r}; impute them."
+                f"{name_of(self.layer)} has NaN or infinite values, the first in cell {first!r}; impute them."
             )
         return dense.astype(np.float32)
 
@@ -142,11 +142,6 @@ class Genes:
         return np.maximum(result, 0, out=result) if self.clip else result
 
 
-def row_blocks(n_rows: int, size: int = BLOCK_ROWS) -> list[slice]:
-    """Return slices that cover the rows."""
-    return [slice(start, start + size) for start in range(0, n_rows, size)]
-
-
 def find_genes(
     adata: AnnData,
     fit: StoredFit,
@@ -164,8 +159,8 @@ def find_genes(
     """
     if decoder is not None and not callable(decoder):
         raise TypeError(
-            f"decoder is of type {type(decoder).__name__}; it takes a function that returns expression "
-            f"(n, {adata.n_vars}) for points (n, {rep.n_dims})."
+            f"decoder is of type {type(decoder).__name__}; it takes a function of points (n, {rep.n_dims}) that "
+            f"returns expression (n, {adata.n_vars})."
         )
     everywhere = np.ones(adata.n_vars, dtype=bool)
     # Three ways: the dimensions are the genes, a decoder of the user, or the loadings of a PCA.
@@ -197,13 +192,6 @@ def find_genes(
     return Genes(adata, rep, found, loadings, None, clip, inside, everywhere)
 
 
-def learned_from(adata: AnnData, fit: StoredFit, held_out: Rows | None) -> Rows:
-    """Return the training cells without ``held_out`` ones; all of them if none would be left, which a note says."""
-    training = training_rows(adata, fit)
-    others = training if held_out is None else np.setdiff1d(training, held_out)
-    return others if len(others) else training
-
-
 def _ridge(adata: AnnData, rep: Representation, layer: str | None, rows: Rows) -> NDArray[np.float32] | None:
     r"""Return coefficients B of ridge regression of every gene on the representation, (genes, d).
 
@@ -230,7 +218,7 @@ def _ridge(adata: AnnData, rep: Representation, layer: str | None, rows: Rows) -
     if not np.isfinite(squares).all():
         gene = str(adata.var_names[np.flatnonzero(~np.isfinite(squares))[0]])
         raise ValueError(
-            f"{_name_of(layer)} has NaN or infinite values, for instance of the gene {gene!r}; impute them."
+            f"{name_of(layer)} has NaN or infinite values, for instance of the gene {gene!r}; impute them."
         )
     cross -= np.outer(x_sum, z_sum / n)
     total = np.maximum(squares - x_sum**2 / n, 0)  # sum of squares of every gene around its mean
@@ -293,21 +281,8 @@ def check_layer(adata: AnnData, name: str, *, reads: str | None) -> None:
     is_ours = is_dense and (f"X_{name}" in adata.obsm or np.isnan(before[:, :1]).any())
     if name == reads or not is_ours:
         raise ValueError(
-            f"key_added={name!r} would overwrite adata.layers[{name!r}], which holds other values than predicted ones; "
-            "choose another."
+            f"key_added={name!r} would overwrite adata.layers[{name!r}], which holds other values than predicted ones."
         )
-
-
-def read_expression(adata: AnnData, layer: str | None, rows: Rows) -> Any:
-    """Return values of these cells, shape (n, genes), dense or sparse, from memory or a file."""
-    values: Any = in_memory(expression_of(adata, layer, rows))
-    if values is None:
-        raise ValueError(f"{_name_of(layer)} is empty; pass the layer that holds the values: {layer_names(adata)}.")
-    if isinstance(values, np.ma.MaskedArray):
-        values = dense_array(values)  # masked values become NaN
-    if values.dtype.kind not in "fiub":
-        raise ValueError(f"{_name_of(layer)} holds values of dtype {values.dtype}; expression is numbers.")
-    return values
 
 
 def check_decoded(
@@ -345,7 +320,7 @@ def check_decoded(
     if is_linear and layer not in origin:
         other = f"layer={origin[0] or 'X'!r}" if origin else "values that are gone"
         raise ValueError(
-            f"adata.layers[{decoded!r}] was predicted from {other}, and {_name_of(layer)} holds others: run "
+            f"adata.layers[{decoded!r}] was predicted from {other}, and {name_of(layer)} holds others: run "
             f"sh.tl.decode again with layer={layer or 'X'!r}."
         )
 
@@ -372,13 +347,12 @@ def _check_values(
         f"Pass layer={fits[0] or 'X'!r}, which fits"
         if fits
         else f"Pass layer= the one that the PCA was run on: neither X nor any of adata.layers, {layer_names(adata)}, "
-        "fits, so put these values there first. Or run the PCA on values that are there, and fit again"
+        "fits. Or run the PCA on values that are there, and fit again"
     )
     raise ValueError(
-        f"{_name_of(layer)} does not hold the values that {rep.name!r} was made from, and genes would be wrong: "
-        f"{_name_of(layer)} times the loadings adata.varm[{loadings_key(adata, rep.name)!r}], minus "
-        f"adata.obsm[{rep.name!r}], has to be the same in all cells; compared in {len(rows)} of them, drawn at random, "
-        f"the two are {distance:.3g} times the spread of {rep.name!r} apart. {remedy}."
+        f"{name_of(layer)} does not hold the values that {rep.name!r} was made from: in {len(rows)} cells, drawn at "
+        f"random, it times the loadings adata.varm[{loadings_key(adata, rep.name)!r}] and adata.obsm[{rep.name!r}] are "
+        f"{distance:.3g} times their spread apart, beyond a constant. {remedy}."
     )
 
 
@@ -396,7 +370,8 @@ def _sample(adata: AnnData, layer: str | None, rows: Rows) -> Rows:
     size = _RUN_IN_FILE if in_file else 1
     runs = np.sort(np.random.default_rng(0).permutation(-(-len(rows) // size))[: _CHECKED_CELLS // size])
     places = (runs[:, None] * size + np.arange(size)).ravel()
-    return rows[places[places < len(rows)]]
+    chosen: Rows = rows[places[places < len(rows)]]
+    return chosen
 
 
 def _distance(values: Any, loadings: NDArray[np.float32], points: Coordinates) -> float:
@@ -451,17 +426,13 @@ def _read_loadings(adata: AnnData, rep: Representation) -> NDArray[np.float32]:
     if key is None:
         raise ValueError(
             f"No way from {rep.name!r} to genes: adata.varm has {list(adata.varm)}, and none of them are its loadings. "
-            "Pass decoder=, a function from points to expression (of a model such as scVI); or fit on principal "
-            "components of these genes (sc.pp.pca keeps the loadings), or on the genes themselves (use_rep='X')."
+            "Pass decoder=, a function from points to expression; or fit on principal components, or on genes "
+            "(use_rep='X')."
         )
     loadings = np.asarray(in_memory(adata.varm[key]))[:, : rep.n_dims]
     if loadings.shape != (adata.n_vars, rep.n_dims) or not np.isfinite(loadings).all():
         raise ValueError(
             f"adata.varm[{key!r}] has shape {np.shape(adata.varm[key])}; finite loadings of {adata.n_vars} genes on "
-            f"{rep.n_dims} components are needed. Run the PCA again, or pass decoder=."
+            f"{rep.n_dims} components are needed: run the PCA again, or pass decoder=."
         )
     return loadings.astype(np.float32)
-
-
-def _name_of(layer: str | None) -> str:
-    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"

@@ -17,21 +17,19 @@ from scipy.stats import false_discovery_control
 from scot_hycnn._anndata._conditions import Rows, did_you_mean, labelled_rows, listed, read_groups
 from scot_hycnn._anndata._fit_input import TEST
 from scot_hycnn._anndata._input_warnings import look_like_counts
-from scot_hycnn._anndata._representation import dense_array, expression_of, find_layer
+from scot_hycnn._anndata._representation import Expression, dense_array, expression_of, find_layer, row_blocks
 from scot_hycnn._anndata._results import Results, StoredFit, group_column, read_fit, read_results
 from scot_hycnn._anndata._schema import layer_names
 
 from ._correction import Correction, find_correction
 from ._decode_input import (
     Decoder,
-    Expression,
     Genes,
     check_decoded,
     columns_are_genes,
     find_genes,
     has_genes,
     in_representation,
-    row_blocks,
 )
 
 Numbers = NDArray[np.float64]
@@ -226,7 +224,8 @@ def read_genes(
         check_decoded(adata, measured_layer, name, results, None if found is None else found.at)
     kinds = (measured, results.source_rows), (predicted, results.source_rows), (measured, results.target_rows)
     marks = in_representation(adata, results.rep, decoder)
-    return Features([str(gene) for gene in adata.var_names], marks, *(Values(*kind) for kind in kinds), found)
+    before, after, observed = (Values(*kind) for kind in kinds)
+    return Features([str(gene) for gene in adata.var_names], marks, before, after, observed, found)
 
 
 def read_gene(
