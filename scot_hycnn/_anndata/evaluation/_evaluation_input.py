@@ -21,7 +21,7 @@ from scot_hycnn._anndata._conditions import (
     read_groups,
     read_labels,
 )
-from scot_hycnn._anndata._fit_input import TEST, TRAIN, fingerprint_of_split, rows_of_split
+from scot_hycnn._anndata._fit_input import TEST, TRAIN, fingerprint_of_split, rows_of_split, sentence_of_leak
 from scot_hycnn._anndata._input_warnings import differing_proportions
 from scot_hycnn._anndata._representation import (
     Coordinates,
@@ -131,7 +131,9 @@ def held_out_cells(
         chosen = chosen & np.isin(np.arange(adata.n_obs), rows_of_split(adata.obs, split_key, TEST, advice))
 
     if not fit.models:
-        return chosen, []
+        what = "the representation in which all methods are scored, and into those that were made in it"
+        leak = sentence_of_leak(adata, fit.rep.name, split_key, what)
+        return chosen, [] if leak is None else [leak]
     notes = []
     parts = {"source": fit.source, **fit.targets}
     cells = {slug: labelled_cells(adata, fit.groupby, label) for slug, label in parts.items()}

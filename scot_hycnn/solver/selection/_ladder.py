@@ -276,8 +276,8 @@ class Ladder:
         """
         name = CENTRED_GAUSSIAN_MAP if self.is_centred else GAUSSIAN_MAP
         table = self.table[self.names.index(name)] + more
-        # Networks need as clear a gain here as in J: of B cells of Kang et al., left out, a gain of .008 with a standard
-        # error of .024 over the other types chose networks, which had .87, while the Gaussian map had .47.
+        # Networks need as clear a gain here as in J: of B cells of Kang et al., left out, a gain of .008 over the other
+        # types, with a standard error of .024, chose networks, which had .87, while the Gaussian map had .47.
         gain = self.table[self.names.index(self.best.name)] - table[chosen]
         error = gain.std(ddof=1) / np.sqrt(len(gain))
         is_nearest = chosen > 0 and gain.mean() > GROUP_STANDARD_ERRORS * error
