@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from scot_hycnn.potentials._gaussian import Gaussian
 from scot_hycnn.solver.data._coordinates import Coordinates
-from scot_hycnn.solver.data._groups import MIN_CELLS_LEFT_OUT, Groups, reach
-
-from ._blend import GROUP_STANDARD_ERRORS
+from scot_hycnn.solver.data._groups import GROUP_STANDARD_ERRORS, MIN_CELLS_LEFT_OUT, Groups, reach
 
 Array = NDArray[np.float64]
 
