@@ -110,8 +110,8 @@ def read_fit_input(
             f"max_cells={max_cells!r} must be an integer of at least {min_cells} ({_MIN_CELLS}, and twice the "
             f"{counted(rep.n_dims, 'dimension')} of {rep.name!r}), or None for all cells."
         )
-    if split_key is not None:
-        _warn_of_leak(adata, rep.name, split_key)
+    if leak := sentence_of_leak(adata, rep.name, split_key, "the fit"):
+        warn(leak)
     skipped = _small_targets([source, *targets], allowed, rep, where, skip_small=skip_small)
     targets = [target for target in targets if target.label not in dict(skipped)]
     slug_of = {label: slug for slug, label in _free_slugs(adata, key, [target.label for target in targets]).items()}
@@ -236,18 +236,19 @@ def fingerprint(names: pd.Index[str]) -> str:
     return hashlib.sha256("\n".join(sorted(map(str, names))).encode()).hexdigest()
 
 
-def _warn_of_leak(adata: AnnData, name: str, split_key: str) -> None:
-    """Warn if uns says that the components were not fitted on the training cells of the split alone."""
+def sentence_of_leak(adata: AnnData, name: str, split_key: str | None, into: str) -> str | None:
+    """Return a warning if uns says that the components were not fitted on the training cells of the split alone."""
     made = adata.uns.get({"X_pca": "pca"}.get(name, name))
     params = made.get("params") if isinstance(made, dict) else None
-    if not isinstance(params, dict):
-        return
+    if split_key is None or not isinstance(params, dict):
+        return None
     obs = obs_columns(adata, split_key)
-    if params.get("training_fingerprint") != fingerprint(obs.index[training_rows(obs, split_key, None)]):
-        warn(
-            f"{name!r} was not fitted on the training cells of adata.obs[{split_key!r}] alone, so held-out cells leak "
-            f"into the fit; run sh.pp.pca(adata, split_key={split_key!r}) first."
-        )
+    if params.get("training_fingerprint") == fingerprint(obs.index[training_rows(obs, split_key, None)]):
+        return None
+    return (
+        f"{name!r} was not fitted on the training cells of adata.obs[{split_key!r}] alone, so held-out cells leak into "
+        f"{into}; run sh.pp.pca(adata, split_key={split_key!r}) first."
+    )
 
 
 def check_counts(minimum: int = 1, /, **counts: Any) -> None:

@@ -138,10 +138,10 @@ def evaluate(
     cells as they are: where proportions differ between the conditions, it rewards a map that carries cells into other
     groups. The other groups are labels of ``groupby``.
 
-    ``attrs['notes']`` are sentences to read before the scores: whether the fit has seen evaluated cells, which groups
-    or metrics are left out, and whether a fit without groups carries cells into other groups (its ``kept_group`` is
-    below .95 of that of the replicate, and their intervals do not meet). ``attrs['mmd_gamma'][target][group]`` are the
-    bandwidths of the MMD.
+    ``attrs['notes']`` are sentences to read before the scores: whether the fit, or without one the components, have
+    seen evaluated cells, which groups or metrics are left out, and whether a fit without groups carries cells into
+    other groups: its ``kept_group`` is below .95 of that of the replicate, and their intervals do not meet.
+    ``attrs['mmd_gamma'][target][group]`` are the bandwidths of the MMD.
 
     Metrics in the representation:
 

@@ -222,6 +222,8 @@ def test_without_a_fit_baselines_come_from_training_cells(adata):
         assert table.attrs["notes"] == []
     every = metrics.evaluate(adata, **options)
     assert "All cells are evaluated" in every.attrs["notes"][0]
+    adata.uns["pca"] = {"params": {}}  # of a PCA of all cells
+    assert "X_pca" in metrics.evaluate(adata, split_key="split", **options).attrs["notes"][0]
     named = metrics.evaluate(adata, condition_key="condition", split_key="split", **options)
     as_in_fit = metrics.evaluate(adata, groupby="condition", split_key="split", **options)
     pd.testing.assert_frame_equal(named, as_in_fit)

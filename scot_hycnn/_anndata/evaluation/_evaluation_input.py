@@ -21,7 +21,7 @@ from scot_hycnn._anndata._conditions import (
     read_groups,
     read_labels,
 )
-from scot_hycnn._anndata._fit_input import TEST, rows_of_split
+from scot_hycnn._anndata._fit_input import TEST, rows_of_split, sentence_of_leak
 from scot_hycnn._anndata._input_warnings import differing_proportions
 from scot_hycnn._anndata._representation import (
     Coordinates,
@@ -130,6 +130,10 @@ def held_out_cells(
         advice = " If the cells to evaluate on have no label, pass them as mask_obs."
         chosen = chosen & np.isin(np.arange(adata.n_obs), rows_of_split(adata.obs, split_key, TEST, advice))
 
+    if not fit.models:
+        what = "the representation in which all methods are scored, and into those that were made in it"
+        leak = sentence_of_leak(adata, fit.rep.name, split_key, what)
+        return chosen, [] if leak is None else [leak]
     # By the names of the cells; fits of older versions do not have them.
     n_seen = 0 if fit.training_cells is None else int(chosen[training_rows(adata, fit)].sum())
     note = (

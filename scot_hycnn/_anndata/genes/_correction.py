@@ -77,7 +77,10 @@ def krige(seen: Numbers, residuals: Numbers, changes: Numbers, n_cells: Numbers,
     # The response of a group of median size varies by the noise too. With the sampling error of the observed means
     # added, .79 to .84 of the errors on Bodenmiller are below two standard deviations without it, .87 to .91 with it.
     covariance = prior - weights @ cross.T + np.eye(len(groups))
-    variance = ((inverse @ residuals) * residuals).sum(axis=0) / n_seen
+    # The map has taken the mean of the residuals, so that K - 1 degrees of freedom are left, and errors over their root
+    # mean square have Student's t distribution, whose variance is nu / (nu - 2): of synthetic groups with 4 to 10 seen
+    # ones .93 to .96 of the errors are then below two standard deviations, without that factor .76 to .93.
+    variance = ((inverse @ residuals) * residuals).sum(axis=0) / (n_seen - 3)
 
     # Products of the changes of different groups have no noise in common: their mean is that of the squared response.
     total = changes.sum(axis=0)
