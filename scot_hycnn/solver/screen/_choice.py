@@ -42,15 +42,15 @@ def choose_blends(network: Combination, trained: Dictionary, held_out: Condition
         np.asarray(part.cpu().double())
         for part in semi_duals(network, trained.theta, trained.coefficients, held_out, BLENDS[1:])
     )
-    expected = np.column_stack([np.zeros(len(gains)), shrunk(gains, errors)])
-    expected[~np.isfinite(expected)] = np.inf
-    best = expected.argmin(1)
-    # The Gaussian map is kept where the combination is not better by a standard error of all conditions together.
-    pooled = gains.mean(0) + J_STANDARD_ERRORS * np.sqrt((errors**2).mean(0) / len(gains))
-    if not (pooled < 0).any():
-        best[:] = 0
-    rows = np.arange(len(gains)), np.maximum(best - 1, 0)
-    return np.asarray(BLENDS)[best], gains[rows], errors[rows]
+    # One blend for the screen, since a condition has ten or twenty validation cells; and none where it is not better
+    # than the Gaussian maps by a standard error of all conditions together.
+    is_sound = np.isfinite(gains) & np.isfinite(errors)
+    gains, errors = np.where(is_sound, gains, 0.0), np.where(is_sound, errors, 0.0)
+    best = int(gains.mean(0).argmin())
+    pooled = gains.mean(0)[best] + J_STANDARD_ERRORS * np.sqrt((errors[:, best] ** 2).mean() / len(errors))
+    combined = is_sound[:, best] & (shrunk(gains[:, best], errors[:, best]) < 0) & (pooled < 0)
+    # What keeps the Gaussian map gains nothing over it.
+    return np.where(combined, BLENDS[1:][best], 0.0), gains[:, best] * combined, errors[:, best] * combined
 
 
 def combined_map(
