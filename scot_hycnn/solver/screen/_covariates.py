@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scot_hycnn._warn import joined
 
 Array = NDArray[np.float64]
+Chosen = NDArray[np.bool_]
 
 # The covariate of a query whose value is a vector, where conditions have an embedding.
 EMBEDDING = "embedding"
@@ -85,12 +86,12 @@ class Covariates:
         n = len(displacements)
         if n < 3:
             return self
-        known = replace(self, products=displacements @ displacements.T / displacements.shape[1])
-        unchanged = float(np.trace(known.products)) or 1.0
+        products = displacements @ displacements.T / displacements.shape[1]
+        known, unchanged = replace(self, products=products), float(np.trace(products)) or 1.0
 
         def error(errors: Array) -> float:
             """Mean squared error, from the weights of conditions in the error of each one, shape (K, K)."""
-            return float(((errors @ known.products) * errors).sum() / unchanged)
+            return float(((errors @ products) * errors).sum() / unchanged)
 
         coded = self._coded(self._queries())
         apart = self._distances(coded, coded) + np.diag(np.full(n, np.inf))
@@ -132,8 +133,8 @@ class Covariates:
         if rule == NEAREST:
             return np.eye(len(apart))[apart.argmin()], distance
         shares, noise, smooth = self.options[rule]
-        tables = (_as_table(one, self.categories, n) for one, n in ((seen, len(apart)), (asked, 1)))
-        at_same = np.equal(*tables).all(1)
+        numbers, of_query = (_as_table(one, self.categories, n) for one, n in ((seen, len(apart)), (asked, 1)))
+        at_same = (numbers == of_query).all(1)
         among, of_asked = (self.parts(one, seen, at_same, smooth=smooth) for one in (seen, asked))
         weights: Array = np.linalg.solve(_covariance(among, shares, noise), _covariance(of_asked, shares)[0])
         return weights, distance
@@ -200,7 +201,7 @@ class Covariates:
                 squared.append(((one[:, None] - other) ** 2).sum(-1))
         return np.asarray(np.sqrt(np.sum(squared, axis=0)), dtype=np.float64)
 
-    def parts(self, first: Mapping[str, Array], second: Mapping[str, Array], without: Array, *, smooth: bool) -> Array:
+    def parts(self, first: Mapping[str, Array], second: Mapping[str, Array], without: Chosen, *, smooth: bool) -> Array:
         """Return the parts of the covariance of the responses to conditions, (4, len(first), len(second)).
 
         What categories respond alike is learned from all conditions but some, ``without``, shape (K,).
@@ -230,7 +231,7 @@ class Covariates:
         """Return the values of all categories of each condition."""
         return list(zip(*(columns[name] for name in self.categories), strict=True))
 
-    def _alike(self, first: Mapping[str, Array], second: Mapping[str, Array], without: Array) -> Array:
+    def _alike(self, first: Mapping[str, Array], second: Mapping[str, Array], without: Chosen) -> Array:
         """Return how alike the responses to the categories of conditions are, shape (len(first), len(second))."""
         kinds = [*dict.fromkeys(self._kinds(self.categories))]
         seen, *both = (

@@ -157,14 +157,11 @@ def fit_screen(
         blends, gains, errors = np.full(len(ys), float(bool(model.weights[:, 1:].any()))), *np.zeros((2, len(ys)))
     else:
         cells = Conditions.split(common, clouds, keys, device)
-        options: dict[str, Any] = {"rng": rng, "max_steps": training.get("max_steps") or N_STEPS}
+        options: dict[str, Any] = {"max_steps": training.get("max_steps") or N_STEPS}
         options |= {"lr": training.get("lr") or LR, "decay": training.get("weight_decay", DECAY)}
         with progress_bar([options["max_steps"] * N_MEMBERS], show=progress) as update:
-            parts = [
-                train_dictionary(network, cells, progress=update, **options | {"rng": seed}, **of_state)
-                for seed, of_state in _members(folder, tasks, rng)
-            ]
-        network, trained = joined(network, parts)
+            each = (options | own for own in _members(folder, tasks, rng))
+            network, trained = joined(network, [train_dictionary(network, cells, progress=update, **o) for o in each])
         blends, gains, errors = choose_blends(network, trained, cells[1])
 
     # The map of each condition, and where they are better those of own networks.
@@ -253,16 +250,16 @@ def _with_networks_of(model: Screen, clouds: Sequence[TrainingData], keys: Seque
     return Dictionary(theta, torch.cat([*free, s.new_zeros(len(s), model.network.n_dims)], 1))
 
 
-def _members(folder: CheckpointFolder | None, tasks: Sequence[Task], rng: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def _members(folder: CheckpointFolder | None, tasks: Sequence[Task], rng: int) -> Iterator[dict[str, Any]]:
     """Yield of each dictionary its seed, where its training continues, and what writes its state at each check."""
     seeds = np.random.default_rng(rng).integers(2**31, size=N_MEMBERS)
     for k, seed in enumerate(seeds.tolist()):
         if folder is None:
-            yield seed, {}
+            yield {"rng": seed}
             continue
         path = folder.state_of(tasks).with_suffix(f".screen{k}")
         saved = folder.read_state(path, tasks[0].settings.device)
-        yield seed, {"saved": saved, "save": partial(folder.write_state, path)}
+        yield {"rng": seed, "saved": saved, "save": partial(folder.write_state, path)}
 
 
 def _tasks(x: Any, ys: Sequence[Any], options: dict[str, Any]) -> list[Task]:
