@@ -13,12 +13,12 @@ from scot_hycnn.solver._options import Settings
 from scot_hycnn.solver.data._coordinates import Array, Coordinates
 from scot_hycnn.solver.data._task import Task
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
-from scot_hycnn.solver.model._blended import Support, as_numpy
+from scot_hycnn.solver.model._blended import Support
 from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.selection._blend import BLENDS, J_STANDARD_ERRORS
 from scot_hycnn.solver.selection._final_map import CERTIFICATE_CELLS, final_map
 
-from ._conditions import Conditions, unpacked
+from ._conditions import Conditions, in_proportion, training_cells, unpacked
 from ._dictionary import Dictionary, semi_duals
 from ._screen import N_POINTS, condition_theta
 
@@ -72,7 +72,7 @@ def combined_map(
     )
     own = Trained(theta.to(cells.x.device), cells, keep_gaussian=not blend, n_steps=trained.n_steps)
     fitted = final_map(network, own, cells, settings, 0.0, blend=blend or None)
-    x = np.concatenate([cells.coordinates.invert_source(as_numpy(cells.x)), cells.x_validation_original])
+    x = np.concatenate([training_cells(cells)[0], cells.x_validation_original])
     if fitted.blend:
         # Held-out cells have judged the map. Now they join its Gaussian map and its mean, as they do where the Gaussian
         # map is kept: ten of a hundred cells matter.
@@ -86,7 +86,9 @@ def combined_map(
         simple = Combination(network.n_dims, (1,), n_networks=1, strong_convexity=network.strong_convexity)
         fitted = replace(fitted, network=simple, theta=simple.init(1, torch.Generator().manual_seed(0)))
     unseen = cells.x_validation_original[:N_POINTS]
-    points = (torch.tensor(whole.source(part), dtype=torch.float32) for part in (x[:N_POINTS], unseen))
+    points = (
+        torch.tensor(whole.source(part), dtype=torch.float32) for part in (in_proportion(x, None, N_POINTS), unseen)
+    )
     return replace(fitted, support=Support.of(*points))
 
 
