@@ -66,7 +66,10 @@ def similarity(adata: AnnData, key: str | None = None, *, max_cells: int = 500) 
     check_counts(2, max_cells=max_cells)
     cells = read_screen_cells(adata, key, None)
     rows, x = cells.read(cells.source_rows[:max_cells])
-    moves = np.stack([(moved_cells(cells, slug, rows, x) - x).astype(np.float32) for slug in cells.fit.targets])
+    # The slots of a fit with plates have other source cells for each condition.
+    anew = bool(cells.fit.params.get("plate_key"))
+    moved = (moved_cells(cells, slug, rows, x, anew=anew) for slug in cells.fit.targets)
+    moves = np.stack([(one - x).astype(np.float32) for one in moved])
     moves = moves[:, np.isfinite(moves).all(axis=(0, 2))]
     if not moves.shape[1]:
         raise ValueError(f"No source cell was moved by all maps; run sh.tl.transport(adata, {cells.fit.key!r}) again.")

@@ -167,7 +167,8 @@ def _measure(
         return measured, replicates
     between_y, m = cdist(y, y), len(y)
     within_y = between_y.sum() / (m * (m - 1))
-    measured["no_change"] = 2 * mean_between(source.x, y, np.sqrt) - source.within - within_y
+    within_x = source.within if has_moved.all() else mean_within(x, np.sqrt)
+    measured["no_change"] = 2 * mean_between(x, y, np.sqrt) - within_x - within_y
     measured["predicted"] = 2 * mean_between(moved, y, np.sqrt) - mean_within(moved, np.sqrt) - within_y
     # Halves of the observed cells, the same at every call. Under one distribution the statistic is degenerate, and
     # its distribution is that of a fixed variable times 1/n + 1/m (Székely & Rizzo 2013, sec. 5).
@@ -177,13 +178,15 @@ def _measure(
     replicates = scale * energy_of_parts(between_y, halves)
     if tests:
         # More source cells for each observed one would hardly make the test sharper, and slower.
-        measured["p_value"] = NoChange.test(source.x[: _N_COMPARED * m], y, None, rng).p_value
+        measured["p_value"] = NoChange.test(x[: _N_COMPARED * m], y, None, rng).p_value
     return measured, replicates
 
 
-def moved_cells(cells: ScreenCells, slug: str, rows: Rows, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return source cells after the map to one target: as they are stored, else moved now."""
-    stored = cells.stored(slug, rows)
+def moved_cells(
+    cells: ScreenCells, slug: str, rows: Rows, x: NDArray[np.float64], *, anew: bool = False
+) -> NDArray[np.float64]:
+    """Return source cells after the map to one target: as they are stored, else, or ``anew``, moved now."""
+    stored = None if anew else cells.stored(slug, rows)
     if stored is not None:
         return stored
     from scot_hycnn.solver.model._map import TransportMap  # noqa: PLC0415 - torch only where maps are stored alone

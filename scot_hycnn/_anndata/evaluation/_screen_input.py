@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scot_hycnn._anndata._conditions import (
     MISSING,
     Rows,
+    codes_of_groups,
     column_of,
     hashes_of_names,
     listed,
@@ -21,6 +22,7 @@ from scot_hycnn._anndata._conditions import (
     read_groups,
     rows_of_labels,
 )
+from scot_hycnn._anndata._fit_input import FitInput
 from scot_hycnn._anndata._representation import (
     Representation,
     find_same_representation,
@@ -115,6 +117,26 @@ def read_covariates(adata: AnnData, keys: Sequence[str], conditions: Mapping[str
             values.append(float(different[0]) if is_number else str(different[0]))
         found[key] = values
     return found
+
+
+def controls_of_plates(adata: AnnData, plate_key: str, cells: FitInput) -> list[NDArray[np.bool_]]:
+    """Return which source cells are on the plates of each target, (n,); one array for each set of plates."""
+    names, codes = codes_of_groups(obs_columns(adata, plate_key), plate_key, "plate_key")
+    found: dict[tuple[int, ...], NDArray[np.bool_]] = {}
+    controls, needed = [], max(20, 2 * cells.rep.n_dims)
+    for target in cells.targets:
+        plates = tuple(np.unique(codes[target.rows[target.is_training]]).tolist())
+        if plates not in found:
+            found[plates] = np.isin(codes[cells.source.rows], plates)
+        n_controls = int(found[plates][cells.source.is_training].sum())
+        if plates[0] < 0 or n_controls < needed:
+            raise ValueError(
+                f"plate_key={plate_key!r}: cells of {target.label!r} are on "
+                f"{listed([names[code] if code >= 0 else 'no plate' for code in plates])}, with {n_controls} cells of "
+                f"{cells.source.label!r} to fit on; at least {needed} are needed on the plates of each condition."
+            )
+        controls.append(found[plates])
+    return controls
 
 
 def read_embedding(adata: AnnData, embedding: str | pd.DataFrame | None, labels: Sequence[str]) -> Any:
