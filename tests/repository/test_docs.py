@@ -159,9 +159,11 @@ def small(tmp_path, monkeypatch):
         monkeypatch.setattr(package, name, functools.partial(getattr(package, name), max_steps=10, n_ensemble=2))
     monkeypatch.setattr(tl, "hycnn_screen", functools.partial(tl.hycnn_screen, max_steps=10))
     pbmc_planted = datasets.pbmc_planted
-    monkeypatch.setattr(
-        datasets, "pbmc_planted", lambda n_cells=400, **options: pbmc_planted(min(n_cells, 400), **options)
-    )
+
+    def few_cells(n_cells=400, **options):
+        return pbmc_planted(min(n_cells, 250 * options.get("n_donors", 0) or 400), **options)
+
+    monkeypatch.setattr(datasets, "pbmc_planted", few_cells)
     # A UMAP belongs to scanpy, and takes twenty seconds.
     monkeypatch.setattr(sc.pp, "neighbors", lambda adata, **options: None)
     monkeypatch.setattr(sc.tl, "umap", lambda adata, **options: adata.obsm.update(X_umap=adata.obsm["X_pca"][:, :2]))
