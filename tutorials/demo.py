@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from itertools import cycle
 from pathlib import Path
 
 import anndata
@@ -78,7 +79,9 @@ def picture(adata: sc.AnnData, title: str) -> Figure:
     scores = sh.get.evaluation(adata).query("metric == 'energy_distance'").pivot(index="group", columns="method")
     responds = scores["low"]["identity"] > scores["high"]["replicate"]
     labels = [str(label) for label in cells.obs["cell_type"].cat.categories if responds.get(label, False)]
-    colors = dict(zip(labels, plt.colormaps["tab10"].colors, strict=False))
+    # Grey is for what does not respond.
+    palette = [color for k, color in enumerate(plt.colormaps["tab10"].colors) if k != 7]
+    colors = dict(zip(labels, cycle(palette), strict=False))
 
     figure = plt.figure(figsize=(12, 3.9), layout="constrained")
     axes = figure.subplots(1, 4, width_ratios=[1, 1, 1, 1.05])
@@ -88,7 +91,14 @@ def picture(adata: sc.AnnData, title: str) -> Figure:
         is_role = (cells.obs["hycnn_ot_role"] == role).to_numpy()
         ax.scatter(x[~is_role], y[~is_role], s=3, color="0.92", linewidths=0, label="cells of the other two panels")
         others = is_role & ~np.isin(types, labels)
-        ax.scatter(x[others], y[others], s=5, color="0.65", linewidths=0, label="types without a clear response")
+        ax.scatter(
+            x[others],
+            y[others],
+            s=5,
+            color="0.65",
+            linewidths=0,
+            label="types without a clear response, or with few cells",
+        )
         for label in labels:
             of_type = is_role & (types == label)
             ax.scatter(x[of_type], y[of_type], s=7, color=colors[label], linewidths=0, label=label)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -120,6 +120,19 @@ def test_names_of_the_api_exist():
         for name in names:
             package, *parts = name.split(".")
             functools.reduce(getattr, parts, importlib.import_module(f"scot_hycnn.{package}"))
+
+
+def test_each_of_many_parameters_is_in_one_class():
+    spec = importlib.util.spec_from_file_location("parameters", DOCS / "parameters.py")
+    parameters = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(parameters)
+    tables = parameters.tables()
+    assert len(tables) > 10
+    for name, classes in tables.items():
+        listed = [one for names in classes.values() for one in names]
+        assert len(listed) == len(set(listed)), name
+    assert {"group_key", "split_key"} <= set(tables["scot_hycnn.tl.hycnn_ot"]["Basic"])
+    assert {"max_steps", "unbalanced"} <= set(tables["scot_hycnn.tl.hycnn_ot"]["Advanced"])
 
 
 def test_promises_name_tests_that_exist():
