@@ -97,9 +97,7 @@ def energy_of_parts(between_cells: NDArray[np.float64], divisions: NDArray[np.fl
     return np.asarray(2 * between / (n * m) - within_first / (n * (n - 1)) - within_second / (m * (m - 1)))
 
 
-def drawn_by_weight(
-    weights: Cells, order: NDArray[np.intp], count: int, rng: np.random.Generator
-) -> NDArray[np.intp]:
+def drawn_by_weight(weights: Cells, order: NDArray[np.intp], count: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """Draw at most ``count`` of the rows ``order``, each at most once, with chances in proportion to their weights."""
     # Systematic sampling, at even steps along the cumulative weights: cells that are drawn all count the same in every
     # score. No cell may be longer than a step.
