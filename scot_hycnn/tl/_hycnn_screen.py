@@ -20,6 +20,7 @@ from scot_hycnn._anndata._conditions import Mask, as_labels
 from scot_hycnn._anndata._files import read_uns
 from scot_hycnn._anndata._fit_input import FitInput, read_fit_input
 from scot_hycnn._anndata._schema import SCREEN, SHARED_THETA, is_fit
+from scot_hycnn._anndata._transport_input import Moved
 from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
 from scot_hycnn._anndata.evaluation._screen_input import (
     controls_of_plates,
@@ -282,12 +283,12 @@ def _with_rows_of(
 
 
 def _on_plates(fit: Fitted, is_control: NDArray[np.bool_]) -> Fitted:
-    """Return a fit whose moved cells are NaN where they are on other plates."""
-    kept = np.where(is_control, np.float32(1), np.float32(np.nan))
-    moved, std, score = (
-        None if values is None else (values.T * kept).T for values in (fit.moved, fit.std, fit.out_of_support)
-    )
-    return replace(fit, moved=moved, std=std, out_of_support=score)
+    """Return a fit without the moved cells of other plates; is_control is True for source cells of its own, (n,)."""
+    (all_cells,) = fit.moved
+    columns: dict[str, Any] = {
+        name: None if values is None else values[is_control] for name, values in vars(all_cells).items()
+    }
+    return replace(fit, moved=[Moved(**columns)])
 
 
 def _as_stored(screen: Screen, fits: Sequence[Fitted], slugs: Sequence[str]) -> tuple[list[Fitted], dict[str, Any]]:
