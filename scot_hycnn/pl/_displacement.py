@@ -79,19 +79,10 @@ def displacement(
         low, first, median, third, high = np.percentile(moved, [5, 25, 50, 75, 95])
         jitter = np.random.default_rng(0).uniform(-0.3, 0.3, len(moved))
         ax.scatter(moved, y + jitter, s=4, color=color, alpha=0.4 * opacity, linewidths=0, rasterized=True, zorder=1)
-        ax.hlines(y, low, high, color="black", linewidth=1, zorder=2)
-        # The lines stay black: white under the colour, so that a pale box hides what is behind it.
-        ax.barh(y, third - first, left=first, height=0.6, color="white", zorder=3)
-        ax.barh(
-            y,
-            third - first,
-            left=first,
-            height=0.6,
-            facecolor=(color, opacity),
-            edgecolor="black",
-            linewidth=0.8,
-            zorder=3,
-        )
+        # Whiskers end at the box, through which they would be seen where it is pale.
+        ax.hlines([y, y], [low, third], [first, high], color="black", linewidth=1, zorder=2)
+        box = {"facecolor": (color, opacity), "edgecolor": "black", "linewidth": 0.8, "zorder": 3}
+        ax.barh(y, third - first, left=first, height=0.6, **box)
         ax.vlines(median, y - 0.3, y + 0.3, color="black", linewidth=2, zorder=4)
     name_rows(ax, names)
     ax.set(xlim=(0, None), ylim=(-0.6, len(groups) - 0.4))
