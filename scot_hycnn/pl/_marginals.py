@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -167,15 +166,13 @@ def _draw(ax: Axes, samples: Samples) -> bool:
     n_bins = int(np.clip(np.sqrt(min(map(len, samples))), 12, 40))
     edges = np.histogram_bin_edges(pooled, n_bins, range=(low, high))
     fractions = [np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values) for values in samples]
-    for values, heights, color in zip(samples, fractions, (SOURCE, PREDICTED, OBSERVED), strict=True):
-        # The line of predicted cells lies above both areas.
-        is_line = color == PREDICTED
-        look: dict[str, Any] = (
-            {"linewidth": 1.4, "zorder": 2} if is_line else {"fill": True, "alpha": _FAINT, "linewidth": 0}
-        )
-        ax.stairs(heights, edges, color=color, **look)
-        mark: dict[str, Any] = {"color": "none", "zorder": 5} if is_line else {"color": color, "zorder": 4}
-        ax.plot(values.mean(), 0, "^", markeredgecolor=color, clip_on=False, **mark)
+    source, predicted, observed = fractions
+    ax.stairs(source, edges, fill=True, color=SOURCE, alpha=_FAINT, linewidth=0)
+    ax.stairs(observed, edges, fill=True, color=OBSERVED, alpha=_FAINT, linewidth=0)
+    ax.stairs(predicted, edges, color=PREDICTED, linewidth=1.4)
+    for values, color in zip(samples, (SOURCE, PREDICTED, OBSERVED), strict=True):
+        face, zorder = ("none", 5) if color == PREDICTED else (color, 4)
+        ax.plot(values.mean(), 0, "^", color=face, markeredgecolor=color, clip_on=False, zorder=zorder)
     ax.set_ylim(bottom=0)
     ax.spines[["top", "right"]].set_visible(False)
     ax.locator_params(nbins=4)
