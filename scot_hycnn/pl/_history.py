@@ -61,18 +61,13 @@ def history(
     for slug in fit.slugs(target):
         if len(gaps := fit.models[slug]["history"].get("J_minus_gaussian", ())):
             alike.setdefault(gaps.tobytes(), []).append(slug)
-    curves = {
-        fit.targets[slugs[0]] if len(slugs) == 1 else f"{len(slugs)} conditions together": fit.models[slugs[0]][
-            "history"
-        ]
-        for slugs in alike.values()
-    }
+    curves = {}
+    for slugs in alike.values():
+        label = fit.targets[slugs[0]] if len(slugs) == 1 else f"{len(slugs)} conditions together"
+        curves[label] = fit.models[slugs[0]]["history"]
     check_number(len(curves), f"target={target!r}")
     if not curves:
-        raise ValueError(
-            "There is no history: the Gaussian map (potential='gaussian') is not trained. Draw the fit of another "
-            "potential."
-        )
+        raise ValueError("There is no history: the Gaussian map is not trained. Draw the fit of another potential.")
     ax = axes_or_new(ax, 5, 3.4)
     lines = []
     for columns in curves.values():

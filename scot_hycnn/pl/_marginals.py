@@ -24,7 +24,7 @@ from scot_hycnn._anndata.genes._genes import (
     unit_of,
 )
 
-from ._figure import PLAIN, check_one_panel, entitle_cells, grid, legend, show_or_return, widen
+from ._figure import PLAIN, entitle_cells, legend, panels_of, show_or_return, widen
 from ._labels import OBSERVED, PREDICTED, SOURCE
 
 # Rows of panels if the user names no features.
@@ -102,8 +102,7 @@ def marginals(
         samples = _columns(read_dimensions(results), top)
     else:
         samples = _named(adata, results, key, layer, names)
-    check_one_panel(ax, len(samples), f"names={list(samples)}")
-    figure, axes = (None, [ax]) if ax is not None else grid(len(samples), n_cols, (2.3, 2.1))
+    place, axes = panels_of(ax, len(samples), n_cols, (2.3, 2.1), f"names={list(samples)}")
     for i, (panel, (name, values)) in enumerate(zip(axes, samples.items(), strict=True)):
         is_root = _draw(panel, values)
         panel.set_title(name, fontsize="medium", **PLAIN)
@@ -115,7 +114,7 @@ def marginals(
     # x + V (T(x) - x) moves the zeros of a gene apart, also below 0, and keeps the scatter of the source cell.
     is_decoded = results.rep.name != "X" and any(name not in results.names for name in samples)
     note = "genes: compare means; a predicted value of a single cell may be below 0" if is_decoded else ""
-    entitle_cells(axes[0] if figure is None else figure, title, results, called, note)
+    entitle_cells(place, title, results, called, note)
     handles: list[Artist] = [
         Patch(color=SOURCE, alpha=_FAINT),
         Line2D([], [], color=PREDICTED),
@@ -123,14 +122,14 @@ def marginals(
         Line2D([], [], linestyle="", marker="^", color="0.4"),
     ]
     entries = [f"{results.source} (source)", "predicted", f"{results.target} (observed)", "mean"]
-    if figure is None:
-        axes[0].set_xlabel(" ".join([next(iter(samples)), f"({axes[0].get_xlabel()})"]), **PLAIN)
-        legend(axes[0], handles, entries, fontsize="x-small", framealpha=0.7)
-        return show_or_return(axes[0], show=show, return_fig=return_fig)
-    figure.set_figheight(figure.get_figheight() + 0.7)  # for title and legend
+    if isinstance(place, Axes):
+        place.set_xlabel(f"{next(iter(samples))} ({place.get_xlabel()})", **PLAIN)
+        legend(place, handles, entries, fontsize="x-small", framealpha=0.7)
+        return show_or_return(place, show=show, return_fig=return_fig)
+    place.set_figheight(place.get_figheight() + 0.7)  # for title and legend
     ncols = min(4, 2 * min(n_cols, len(axes)))
-    drawn = legend(figure, handles, entries, loc="outside lower center", ncols=ncols, frameon=False, fontsize="small")
-    missing = drawn.get_window_extent().width - figure.bbox.width
+    drawn = legend(place, handles, entries, loc="outside lower center", ncols=ncols, frameon=False, fontsize="small")
+    missing = drawn.get_window_extent().width - place.bbox.width
     if missing > 0:
         widen(axes[0], missing)
     return show_or_return(axes, show=show, return_fig=return_fig)
