@@ -90,8 +90,10 @@ def evaluation(
     ----------
     adata
         Cells with scores in ``uns['<key>_evaluation']``.
-    key, target
-        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
+    key
+        Key of the fit in ``uns``.
+    target
+        Label of the target condition; may be left out if there is only one.
     metrics
         Metrics, one panel for each. None takes energy distance, share of cells that keep their group, correlation of
         changes and trace ratio, and R² of means if no groups were scored.

@@ -34,8 +34,10 @@ def history(
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key, target
-        Key of the fit in ``uns``, and label of the target condition; None draws one curve for each target.
+    key
+        Key of the fit in ``uns``.
+    target
+        Label of the target condition; None draws one curve for each target.
     title, ax, show, return_fig
         First line of the title; None names the conditions. Axes to draw into, and what to show or return, as in scanpy.
 
