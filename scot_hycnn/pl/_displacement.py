@@ -39,8 +39,10 @@ def displacement(
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key, target
-        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
+    key
+        Key of the fit in ``uns``.
+    target
+        Label of the target condition; may be left out if there is only one.
     groupby
         Column of ``obs`` with labels, such as cell types, of which those with ten cells are drawn; None takes the
         ``group_key`` of the fit. scanpy's palette is used if there is one, and a warning says why if it cannot be used.
