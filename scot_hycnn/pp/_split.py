@@ -95,8 +95,6 @@ def split(
 
     Raises
     ------
-    TypeError
-        If ``adata`` is no AnnData.
     ValueError
         If a column or label does not exist, options exclude each other, no training or test cells would remain, or
         ``key_added`` names a column that is no split. Then nothing is changed.
