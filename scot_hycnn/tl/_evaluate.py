@@ -10,9 +10,9 @@ from scanpy import logging as logg
 
 from scot_hycnn import metrics
 from scot_hycnn._anndata._conditions import Mask
-from scot_hycnn._anndata._schema import check_key, evaluation_slot
+from scot_hycnn._anndata._schema import evaluation_slot
 from scot_hycnn._anndata._write import claim, commit
-from scot_hycnn._anndata.evaluation._evaluation_input import evaluation_as_arrays
+from scot_hycnn._anndata.evaluation._evaluation_input import check_evaluation_slot, evaluation_as_arrays
 from scot_hycnn._anndata.evaluation._predictions import Predictions
 from scot_hycnn._anndata.genes._decode_input import Decoder
 
@@ -74,7 +74,8 @@ def evaluate(
     Raises
     ------
     ValueError
-        As for :func:`scot_hycnn.metrics.evaluate`, or if ``key_added`` is no valid key. Then nothing is changed.
+        As for :func:`scot_hycnn.metrics.evaluate`, or if ``key_added`` is no valid key or names something else than
+        an evaluation. Then nothing is changed.
 
     Examples
     --------
@@ -89,7 +90,7 @@ def evaluate(
     """
     adata = claim(adata, copy=copy)
     stem = key if key_added is None else key_added
-    check_key(stem)
+    check_evaluation_slot(adata, stem)
     start = logg.info(f"evaluating the fit {key!r}" if source is None else "evaluating predictions")
     with threads_of_scanpy():
         scores = metrics.evaluate(

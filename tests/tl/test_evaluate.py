@@ -124,6 +124,7 @@ def test_the_log_warns_of_training_cells(fit, capsys):
     [
         ({"key": "nix"}, "'nix'"),
         ({"key_added": "a/b"}, "key_added='a/b'"),
+        ({"key_added": "mine"}, "'mine_evaluation'"),
         ({"groupby": "nix"}, "groupby='nix'"),
         ({"groupby": "all_of_them"}, "'all'"),
         ({"split_key": "nix"}, "split_key='nix'"),
@@ -131,7 +132,7 @@ def test_the_log_warns_of_training_cells(fit, capsys):
     ],
 )
 def test_an_error_names_the_value_and_nothing_changes(fit, unchanged, options, value):
-    fit.obs["all_of_them"] = "all"
+    fit.uns["mine_evaluation"], fit.obs["all_of_them"] = "a note", "all"
     with unchanged(fit), pytest.raises(ValueError, match=value):
         sh.tl.evaluate(fit, **options)
 

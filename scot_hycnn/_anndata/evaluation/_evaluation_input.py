@@ -33,7 +33,7 @@ from scot_hycnn._anndata._representation import (
     read_coordinates,
 )
 from scot_hycnn._anndata._results import StoredFit, group_column, labelled_cells, read_fit, training_rows
-from scot_hycnn._anndata._schema import evaluation_slot, is_fit, slugs
+from scot_hycnn._anndata._schema import check_key, evaluation_slot, is_fit, slugs
 
 # Fewer cells have no distribution to compare, and no replicate.
 MIN_CELLS = 10
@@ -234,6 +234,15 @@ def is_low(kept: Any, replicate: Any) -> bool:
 
 
 # ---- scores
+
+
+def check_evaluation_slot(adata: AnnData, key: str) -> None:
+    """Raise a ValueError if ``key`` is no valid key, or uns holds something else than scores there."""
+    check_key(key)
+    slot = evaluation_slot(key)
+    before: Any = adata.uns.get(slot, {"metric": None})
+    if not isinstance(before, Mapping) or "metric" not in before:
+        raise ValueError(f"key_added={key!r} would replace adata.uns[{slot!r}], which scot_hycnn did not write.")
 
 
 def evaluation_as_arrays(scores: pd.DataFrame) -> dict[str, NDArray[Any]]:
