@@ -32,8 +32,10 @@ class Slots:
     def named(cls, key: str, slug: str) -> Slots:
         """Return the keys under ``key``; ``slug`` is empty if there is one target only."""
         suffix = f"_{slug}" if slug else ""
-        columns = (f"{key}_{name}{suffix}" for name in ("displacement", "std", "out_of_support", "weight", "growth"))
-        return cls(f"X_{key}{suffix}", f"X_{key}_inverse{suffix}", *columns, f"{key}{suffix}")
+        names = ("displacement", "std", "out_of_support", "weight", "growth")
+        displacement, std, score, weight, growth = (f"{key}_{name}{suffix}" for name in names)
+        moved, inverse = f"X_{key}{suffix}", f"X_{key}_inverse{suffix}"
+        return cls(moved, inverse, displacement, std, score, weight, growth, f"{key}{suffix}")
 
     @property
     def of_moved(self) -> tuple[str, str, str]:
