@@ -137,6 +137,15 @@ def test_where_the_map_is_right_nothing_changes(adata):
     np.testing.assert_allclose(change(adata, 0)["predicted_change"], plain["predicted_change"], atol=1e-4)
 
 
+def test_no_mean_is_predicted_below_0_where_none_is_measured_there():
+    adata = groups()
+    adata.X = np.maximum(adata.X, 0)
+    fit(adata)
+    plain, table = change(adata, correction=None), change(adata)
+    assert (plain["source_mean"] + plain["predicted_change"]).min() < -0.01
+    assert (table["source_mean"] + table["predicted_change"]).min() > -1e-5
+
+
 def test_where_nothing_responds_almost_nothing_is_predicted():
     adata = fit(groups("none", noise=1.0))
     table, plain = change(adata), change(adata, correction=None)

@@ -280,40 +280,48 @@ def find_correction(
     training = training if len(seen_before) == len(training) else np.setdiff1d(training, seen_before)
     training = training[codes[training] >= 0]
 
-    # Sums over blocks of cells: control cells and their moves, of training and of all cells, and treated ones.
-    n_dims, size = genes.rep.n_dims, (len(names), genes.adata.n_vars)
-    x, moves = np.zeros((2, 2, len(names), n_dims))
-    n_source, before, after = np.zeros((2, len(names))), np.zeros(size), np.zeros(size)
+    # Sums over blocks of cells: control cells, their moves and their genes. The second half of the codes is of cells
+    # that are not for training.
+    n_groups, n_dims = len(names), genes.rep.n_dims
+    halves = codes + n_groups * ~np.isin(np.arange(adata.n_obs), training)
+    x, moves = np.zeros((2, 2 * n_groups, n_dims))
+    n_source, before = np.zeros(2 * n_groups), np.zeros((2 * n_groups, genes.adata.n_vars))
     for _, rows, points, moved in find_prediction(adata, fit, slug).blocks(BLOCK_ROWS):
-        for k, of_kind in enumerate((codes[rows] >= 0, np.isin(rows, training))):
-            some = codes[rows[of_kind]]
-            np.add.at(x[k], some, points[of_kind])
-            np.add.at(moves[k], some, moved[of_kind].astype(np.float64) - points[of_kind])
-            n_source[k] += np.bincount(some, minlength=len(names))
-        before += _sums(genes, rows[of_kind], codes, len(names))
+        known = codes[rows] >= 0
+        some = halves[rows[known]]
+        np.add.at(x, some, points[known])
+        np.add.at(moves, some, moved[known].astype(np.float64) - points[known])
+        n_source += np.bincount(some, minlength=2 * n_groups)
+        before += _sums(genes, rows[known], halves, 2 * n_groups)
     labelled = labelled_rows(obs, fit.groupby, fit.targets[slug])
     treated = np.intersect1d(training, np.empty(0, dtype=np.intp) if labelled is None else labelled)
-    n_target = np.bincount(codes[treated], minlength=len(names))
-    n_seen = np.minimum(n_source[1], n_target)
-    seen = n_seen >= MIN_CELLS
+    n_target = np.bincount(codes[treated], minlength=n_groups)
+    seen = np.minimum(n_source[:n_groups], n_target) >= MIN_CELLS
     if seen.sum() < MIN_GROUPS:
         return None
+    after = np.zeros((n_groups, genes.adata.n_vars))
     for block in row_blocks(len(treated)):
-        after += _sums(genes, treated[block], codes, len(names))
+        after += _sums(genes, treated[block], codes, n_groups)
+    after = after[seen] / n_target[seen, None]
 
     # Of seen groups, all means are those of training cells.
-    kinds = np.where(seen, 1, 0), np.arange(len(names))
-    count = np.maximum(n_source[kinds], 1)[:, None]
-    features, moves = x[kinds] / count, moves[kinds] / count
-    predicted = moves if genes.loadings is None else moves @ genes.loadings.T.astype(np.float64)
-    changes = after[seen] / n_target[seen, None] - before[seen] / n_source[1, seen, None]
+    is_counted = np.concatenate([np.ones(n_groups), ~seen])[:, None]
+    count, x, moves, before = (
+        (is_counted * sums).reshape(2, n_groups, -1).sum(axis=0) for sums in (n_source[:, None], x, moves, before)
+    )
+    features, moves, before = (sums / np.maximum(count, 1) for sums in (x, moves, before))
+    plain = moves if genes.loadings is None else moves @ genes.loadings.T.astype(np.float64)
+    # Where no mean of a gene is below 0, none is predicted there. (Types of Kang et al. that were left out, without and
+    # with this: Pearson-delta .924 and .930, relative squared error .156 and .144.)
+    is_positive = (before >= 0).all(axis=0) & (after >= 0).all(axis=0)
+    lowest = np.where(is_positive, -before, -np.inf)
+    predicted, changes = np.maximum(plain, lowest), after - before[seen]
     residuals = changes - predicted[seen]
-    n_cells = 2 / (1 / n_source[1, seen] + 1 / n_target[seen])
+    n_cells = 2 / (1 / count[seen, 0] + 1 / n_target[seen])
     kriging = krige(features[seen], residuals, changes, n_cells, features)
-    corrections = kriging.weights @ residuals
     factor = np.where(seen, 1.0, kriging.reliability)[:, None]
-    shifts = factor * (predicted + corrections) - predicted
-    shifts[n_source[0] == 0] = 0
+    shifts = np.maximum(factor * (predicted + kriging.weights @ residuals), lowest) - plain
+    shifts[count[:, 0] == 0] = 0
     return Correction(
         codes,
         np.vstack([shifts, np.zeros(shifts.shape[1])]).astype(np.float32),
