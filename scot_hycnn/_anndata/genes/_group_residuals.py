@@ -22,7 +22,7 @@ class Kriging(NamedTuple):
     """How residuals of K seen groups correct n groups."""
 
     weights: Numbers  # (n, K)
-    covariance: Numbers  # of the errors, (n, n), in units of the variance of each gene
+    covariance: Numbers  # of the errors without the noise of these groups, (n, n), in units of the variance of a gene
     variance: Numbers  # of the residuals of each gene, (genes,)
     reliability: float  # share of the mean response of seen groups that is not noise, from 0 to 1
 
@@ -63,9 +63,7 @@ def krige(seen: Numbers, residuals: Numbers, changes: Numbers, n_cells: Numbers,
     if ((leave_out @ centred) ** 2).sum() >= expected:
         inverse, cross, prior = np.linalg.inv(noise), np.zeros_like(cross), np.zeros_like(prior)
     weights = cross @ inverse
-    # The response of a group of median size varies by the noise too. With the sampling error of the observed means
-    # added, .79 to .84 of the errors on Bodenmiller are below two standard deviations without it, .87 to .91 with it.
-    covariance = prior - weights @ cross.T + np.eye(len(groups))
+    covariance = prior - weights @ cross.T
     # The map has taken the mean of the residuals, so that K - 1 degrees of freedom are left, and errors over their root
     # mean square have Student's t distribution, whose variance is nu / (nu - 2): of synthetic groups with 4 to 10 seen
     # ones .93 to .96 of the errors are then below two standard deviations, without that factor .76 to .93.
