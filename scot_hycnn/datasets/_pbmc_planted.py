@@ -12,7 +12,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from ._log_sum_exp import LogSumExpPotential
+from ._pairs import LogSumExpPotential
 
 _N_PCS = 30
 _CONTROL, _TREATED = "control", "IFN-beta"
@@ -71,13 +71,12 @@ def pbmc_planted(n_cells: int = 4000, *, n_donors: int = 0, rng: int | np.random
         ``'control'`` or ``'IFN-beta'``, and the type of the real cell; categorical.
     ``obs['donor']``
         ``'donor 1'`` ..., if there are donors; categorical.
-    ``var['mean']``, ``varm['PCs']``, ``uns['pca']``
-        The PCA of the 700 real cells, under the keys of scanpy; ``mean`` is subtracted before.
-    ``obsm['X_pca']``, ``obsm['X_planted']``
-        Coordinates in that basis, float32, in which the response is exact, and T(x) of the control cells in the same
-        space, NaN for treated cells.
-    ``uns['planted']``
-        The response; :func:`planted_response` returns it as a function.
+    ``var['mean']``, ``varm['PCs']``, ``uns['pca']``, ``obsm['X_pca']``
+        The PCA of the 700 real cells, under the keys of scanpy; ``mean`` is subtracted before. The coordinates are
+        float32, and the response is exact in them.
+    ``obsm['X_planted']``, ``uns['planted']``
+        T(x) of the control cells in the same space, NaN for treated cells; and the response, which
+        :func:`planted_response` returns as a function.
 
     Raises
     ------
