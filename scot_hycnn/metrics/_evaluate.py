@@ -260,7 +260,8 @@ def evaluate(
         if genes is not None and fit.models:
             shifts = find_correction(adata, fit, slug, genes, correction, held_out=measured)
         parts, small = _parts(held_out, methods, labels)
-        kept, gammas[label] = _kept_groups(held_out, methods, labels, seed), {}
+        kept = _kept_groups(held_out, methods, labels, seed) if parts else None
+        gammas[label] = {}
         for group, part in parts.items():
             draws = Resampling.draw(*part.codes, n_bootstrap, np.random.default_rng(seed), part.unpaired)
             scores, of_mmd = _scores(held_out, methods, part, draws, kept=kept, genes=genes, shifts=shifts, **scoring)
