@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
@@ -83,7 +85,7 @@ def displacement(
         ax.scatter(moved, y + jitter, s=4, color=color, alpha=0.4 * opacity, linewidths=0, rasterized=True, zorder=1)
         # Whiskers end at the box, through which they would be seen where it is pale.
         ax.hlines([y, y], [low, third], [first, high], color="black", linewidth=1, zorder=2)
-        box = {"facecolor": (color, opacity), "edgecolor": "black", "linewidth": 0.8, "zorder": 3}
+        box: dict[str, Any] = {"facecolor": (color, opacity), "edgecolor": "black", "linewidth": 0.8, "zorder": 3}
         ax.barh(y, third - first, left=first, height=0.6, **box)
         ax.vlines(median, y - 0.3, y + 0.3, color="black", linewidth=2, zorder=4)
     name_rows(ax, names)

@@ -60,7 +60,7 @@ def find_grouping(adata: AnnData, fit: StoredFit, groupby: str | None, evaluated
 def _n_groups(adata: AnnData, name: Any, group_key: str | None) -> int:
     """Return the number of groups that cells belong to; 0 if a column holds no labels, or if its name is not unique."""
     # Several columns of one name are a table, which has no dtype. Groups of the fit may be numbers.
-    dtype = getattr(adata.obs[name], "dtype", None)
+    dtype: Any = getattr(adata.obs[name], "dtype", None)
     is_text = isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(dtype)
     if dtype is None or not (is_text or name == group_key):
         return 0
