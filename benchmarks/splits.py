@@ -33,7 +33,7 @@ MOST_CELLS, N_DRAWS = 1000, 500
 
 
 def sparse_counts(n_cells: int, n_genes: int, depth: int, n_pcs: int, seed: int) -> tuple[np.ndarray, ...]:
-    """Return training cells x, y and held-out cells x, y of log-normalised counts, in the components of the training cells."""
+    """Return training cells x, y and held-out cells x, y of log-normalised counts, in principal components."""
     rng = np.random.default_rng(seed)
     expression = rng.lognormal(0, 1.5, n_genes)
     changed = expression * np.exp(np.where(rng.random(n_genes) < 0.1, rng.normal(size=n_genes), 0))
