@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
+sys.path.insert(0, str(FOLDER))
+from parameters import tables  # noqa: E402 - of this folder
 
 project = "scot_hycnn"
 author = "The scot_hycnn developers"
@@ -43,7 +46,7 @@ nb_execution_mode = "off"
 
 # API: each public name has a page. Returns are prose in our docstrings, not a list of types.
 autosummary_generate = True
-autosummary_context = {"pictures": [path.stem for path in (FOLDER / "gallery").glob("*.png")]}
+autosummary_context = {"pictures": [path.stem for path in (FOLDER / "gallery").glob("*.png")], "classes": tables()}
 autosummary_ignore_module_all = False
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

@@ -111,7 +111,7 @@ distances.pivot_table(index="group", columns="method", values="value", observed=
 sh.pl.embedding(adata, color="cell_type")
 
 # %% [markdown]
-# Which types respond, and how far a cell would move by chance (dashed):
+# Which types respond, and how far their cells move (pale: no response is seen):
 
 # %%
 sh.pl.displacement(adata)

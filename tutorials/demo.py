@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 import os
 import time
+from itertools import cycle
 from pathlib import Path
 
 import anndata
 import matplotlib.pyplot as plt
 import numpy as np
 import scanpy as sc
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import scot_hycnn as sh
@@ -64,36 +66,75 @@ def show(adata: sc.AnnData, what: str, folder: Path) -> None:
 
 
 def picture(adata: sc.AnnData, title: str) -> Figure:
-    """Draw held-out cells before, predicted and observed, in one UMAP of them all, and the genes that change most."""
+    """Draw held-out cells before, predicted and observed, in one UMAP of them all, and how genes change in each type.
+
+    Types that respond, whose distance without a prediction is clearly above that of a replicate, are coloured.
+    """
     cells = sh.get.transported(adata)
     cells = cells[(cells.obs["split"] == "test").to_numpy()]
     shown = np.sort(np.random.default_rng(0).permutation(cells.n_obs)[:MAX_CELLS])
     cells = cells[shown].copy()
     sc.pp.neighbors(cells, use_rep="X", n_neighbors=30, random_state=0)
     sc.tl.umap(cells, min_dist=0.4, random_state=0)
-    figure = plt.figure(figsize=(11, 4), layout="constrained")
-    axes = figure.subplots(1, 4, width_ratios=[1, 1, 1, 0.8])
-    types = cells.obs["cell_type"].cat.remove_unused_categories()
-    colors = dict(zip(types.cat.categories, plt.colormaps["tab20"].colors, strict=False))
-    x, y = cells.obsm["X_umap"].T
+    scores = sh.get.evaluation(adata).query("metric == 'energy_distance'").pivot(index="group", columns="method")
+    responds = scores["low"]["identity"] > scores["high"]["replicate"]
+    labels = [str(label) for label in cells.obs["cell_type"].cat.categories if responds.get(label, False)]
+    # Grey is for what does not respond.
+    palette = [color for k, color in enumerate(plt.colormaps["tab10"].colors) if k != 7]
+    colors = dict(zip(labels, cycle(palette), strict=False))
+
+    figure = plt.figure(figsize=(12, 3.9), layout="constrained")
+    axes = figure.subplots(1, 4, width_ratios=[1, 1, 1, 1.05])
+    (x, y), types = cells.obsm["X_umap"].T, cells.obs["cell_type"].to_numpy()
     titles = {"source": f"before ({SOURCE})", "predicted": "predicted", "observed": f"observed ({TARGET})"}
     for ax, (role, name) in zip(axes, titles.items(), strict=False):
         is_role = (cells.obs["hycnn_ot_role"] == role).to_numpy()
-        ax.scatter(x[~is_role], y[~is_role], s=3, color="0.88", linewidths=0)
-        for label in types.cat.categories:
-            of_type = is_role & (types == label).to_numpy()
-            ax.scatter(x[of_type], y[of_type], s=6, color=colors[label], linewidths=0, label=label)
+        ax.scatter(x[~is_role], y[~is_role], s=3, color="0.92", linewidths=0, label="cells of the other two panels")
+        others = is_role & ~np.isin(types, labels)
+        ax.scatter(
+            x[others],
+            y[others],
+            s=5,
+            color="0.65",
+            linewidths=0,
+            label="types without a clear response, or with few cells",
+        )
+        for label in labels:
+            of_type = is_role & (types == label)
+            ax.scatter(x[of_type], y[of_type], s=7, color=colors[label], linewidths=0, label=label)
         ax.set_title(name, fontsize="large")
         # A few cells far from all others would make the rest small.
         ax.set(xticks=[], yticks=[], xlim=_limits(x), ylim=_limits(y))
         ax.spines[:].set_visible(False)
-    legend = {"ncols": 6, "frameon": False, "markerscale": 2.5, "fontsize": "small", "columnspacing": 1}
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", **legend)
-    sh.pl.deg(adata, n_genes=N_GENES, ax=axes[3], show=False)
-    axes[3].set_title("genes that change most", fontsize="large")
-    axes[3].legend(loc="upper center", bbox_to_anchor=(0.4, -0.17), ncols=2, frameon=False, fontsize="small")
+    axes[0].set(xlabel="UMAP 1", ylabel="UMAP 2")
+    _genes(adata, colors, axes[3])
+    handles, names = axes[0].get_legend_handles_labels()
+    crosses, names_of_crosses = axes[3].get_legend_handles_labels()
+    legend = {"ncols": 5, "frameon": False, "markerscale": 2, "fontsize": "small", "columnspacing": 1}
+    figure.legend(
+        handles[2:] + handles[:2] + crosses,
+        names[2:] + names[:2] + names_of_crosses,
+        loc="outside lower center",
+        **legend,
+    )
     figure.suptitle(title, x=0.01, ha="left", fontsize="large", fontweight="bold")
     return figure
+
+
+def _genes(adata: sc.AnnData, colors: dict[str, tuple[float, ...]], ax: Axes) -> None:
+    """Draw predicted against observed changes of the genes that change most, by type, and those of a common shift."""
+    genes, is_training = sh.get.deg(adata, groupby="cell_type"), adata.obs["split"] == "train"
+    means = [adata[is_training & (adata.obs["condition"] == label)].X.mean(axis=0) for label in (SOURCE, TARGET)]
+    shift = dict(zip(adata.var_names, np.ravel(means[1] - means[0]), strict=True))
+    for label, color in colors.items():
+        top = genes[genes["group"] == label].nlargest(N_GENES, "observed_score")
+        crosses = "the same genes, all cells shifted alike" if label == next(iter(colors)) else None
+        ax.plot(top["observed_change"], top["gene"].map(shift), "x", color="0.6", markersize=4, label=crosses)
+        ax.plot(top["observed_change"], top["predicted_change"], "o", color=color, markersize=4)
+    ax.axline((0, 0), slope=1, color="0.3", linewidth=0.8)
+    ax.set(xlabel="observed change of mean expression", ylabel="predicted change")
+    ax.set_title(f"{N_GENES} genes of each type", fontsize="large")
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:

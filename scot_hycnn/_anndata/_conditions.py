@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -49,10 +50,8 @@ def column_of(
 ) -> pd.Series[Any]:
     """Return the one column of that name, or raise an error that names ``argument``, which the user passed."""
     if not isinstance(name, str) and not pd.api.types.is_scalar(name):
-        raise TypeError(
-            f"{argument}={name!r} is of type {type(name).__name__}; it takes the name of one column of {where}, which "
-            f"has {listed(frame.columns)}."
-        )
+        kind = type(name).__name__
+        raise TypeError(f"{argument}={name!r} is of type {kind}; it takes the name of one column of {where}.")
     places = np.flatnonzero([other == name for other in frame.columns])
     if not len(places):
         near = did_you_mean(name, frame.columns)
@@ -60,21 +59,17 @@ def column_of(
             f"{argument}={name!r} is not a column of {where}; it has {listed(frame.columns)}.{near}{advice}"
         )
     if len(places) > 1:
-        raise ValueError(
-            f"{where} has {len(places)} columns called {name!r}, and {argument} needs one: rename or remove the "
-            f"others, for instance {where} = {where}.loc[:, ~{where}.columns.duplicated()]."
-        )
-    return frame.iloc[:, int(places[0])]
+        raise ValueError(f"{where} has {len(places)} columns called {name!r}: rename or remove the others.")
+    # The table of cells in a file, of xarray: this column alone is read.
+    of_file: Any = frame
+    return frame.iloc[:, int(places[0])] if isinstance(frame, pd.DataFrame) else of_file[[name]].to_memory()[name]
 
 
 def check_columns_are_unique(frame: pd.DataFrame, where: str) -> None:
     """Raise a ValueError if two columns have one name: no new AnnData can hold them."""
-    if not frame.columns.is_unique:
-        twice = frame.columns[frame.columns.duplicated()].unique()
-        raise ValueError(
-            f"{where} has several columns called {listed(twice)}, which no new AnnData can hold: rename or remove "
-            f"them, for instance {where} = {where}.loc[:, ~{where}.columns.duplicated()]."
-        )
+    twice = frame.columns[frame.columns.duplicated()].unique()
+    if len(twice):
+        raise ValueError(f"{where} has several columns called {listed(twice)}: rename or remove the others.")
 
 
 def matching(labels: Iterable[Any], values: Sequence[Any]) -> list[list[int]]:
@@ -96,11 +91,8 @@ def matching(labels: Iterable[Any], values: Sequence[Any]) -> list[list[int]]:
             if not places and np.isfinite(number):
                 # pandas turns 1 into 1.0 where a value is missing, and .1 is another number in 32 bits than in 64.
                 numbers = np.array([_as_number(value) for value in values])
-                with np.errstate(over="ignore"):
-                    in_32_bits = numbers.astype(np.float32).astype(np.float64)
-                    alike = (numbers == float(np.float32(number))) | (in_32_bits == number)
                 same = numbers == number
-                places = np.flatnonzero(same if same.any() else alike).tolist()
+                places = np.flatnonzero(same if same.any() else np.isclose(numbers, number, 1e-7, 0)).tolist()
         found.append(places)
     return found
 
@@ -126,13 +118,11 @@ def read_labels(column: pd.Series[Any], where: str) -> Labels:
     if isinstance(column.dtype, pd.CategoricalDtype):
         values = _plain(column.cat.categories)
         return Labels(tuple(values), tuple(map(str, values)), column.cat.codes.to_numpy().astype(np.intp))
-    # pandas cannot build an index of 16-bit floats.
-    is_half = column.dtype == np.float16
     try:
-        codes, found = pd.factorize(column.astype(np.float32) if is_half else column)
+        codes, found = pd.factorize(column)
     except TypeError as error:
         raise ValueError(f"{where} holds values that are no labels ({error}); name a column of labels.") from error
-    values = _plain(np.asarray(found, dtype=np.float16) if is_half else found)
+    values = _plain(found)
     # The labels are sorted, so that their order does not depend on the order of the cells.
     try:
         order = sorted(range(len(values)), key=values.__getitem__)
@@ -161,25 +151,36 @@ def read_groups(frame: pd.DataFrame, name: Hashable, argument: str = "groupby") 
     if n_groups > MAX_GROUPS:
         raise ValueError(
             f"{argument}={name!r}: {where} has {n_groups:,} distinct values, and at most {MAX_GROUPS:,} can be groups "
-            f"of cells. {argument} takes a column of categories, such as cell types or donors; pandas.cut makes few "
-            "categories of numbers."
+            "of cells: pass a column of categories; pandas.cut makes few categories of numbers."
         )
-    check_names_differ(labels, where)
-    return labels
-
-
-def codes_of_groups(frame: pd.DataFrame, name: Hashable, argument: str) -> tuple[tuple[str, ...], Rows]:
-    """Return the names of the groups in a column and the place of each cell's group among them, -1 if it has none."""
-    labels = read_groups(frame, name, argument)
-    is_missing = np.append(np.isin(labels.names, MISSING), True)  # the last entry is for code -1
-    return labels.names, np.where(is_missing[labels.codes], -1, labels.codes)
-
-
-def check_names_differ(labels: Labels, where: str) -> None:
-    """Raise a ValueError if two labels print alike, such as 1 and '1'."""
     twice = [name for name, times in Counter(labels.names).items() if times > 1]
     if twice:
         raise ValueError(f"{where} has different labels that print alike, {listed(twice)}; rename one of them.")
+    return labels
+
+
+def codes_of_groups(
+    frame: pd.DataFrame, name: Hashable, argument: str, *, needed: Rows | None = None, what: str = ""
+) -> tuple[tuple[str, ...], Rows]:
+    """Return the names of the groups in a column and the place of each cell's group among them, -1 if it has none.
+
+    Raise a ValueError if one of the ``needed`` cells has none; the message says ``what`` these are.
+    """
+    labels = read_groups(frame, name, argument)
+    is_missing = np.append(np.isin(labels.names, MISSING), True)  # the last entry is for code -1
+    codes = np.where(is_missing[labels.codes], -1, labels.codes)
+    empty = np.empty(0, np.intp) if needed is None else needed[codes[needed] < 0]
+    if needed is not None and len(empty):
+        raise ValueError(
+            f"adata.obs[{name!r}] is empty for {len(empty)} of {len(needed)} cells to {what}, the first "
+            f"{frame.index[empty[0]]!r}; name their group, or leave them out with mask_obs."
+        )
+    return labels.names, codes
+
+
+def is_integer(number: object) -> bool:
+    """Return whether it is an integer; True and False are none."""
+    return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def booleans(values: Any) -> NDArray[np.bool_] | None:
@@ -187,12 +188,10 @@ def booleans(values: Any) -> NDArray[np.bool_] | None:
     if isinstance(values, np.ma.MaskedArray):
         return np.asarray(values.filled(fill_value=False)) if values.dtype == np.bool_ else None
     dtype = getattr(values, "dtype", None)
-    if isinstance(dtype, pd.CategoricalDtype):
-        values = np.asarray(values, dtype=object)
-    elif isinstance(dtype, pd.api.extensions.ExtensionDtype):
+    if isinstance(dtype, pd.api.extensions.ExtensionDtype) and not isinstance(dtype, pd.CategoricalDtype):
         is_boolean = pd.api.types.is_bool_dtype(dtype)
         return pd.Series(values).to_numpy(dtype=bool, na_value=False) if is_boolean else None
-    array = np.asarray(values)
+    array = np.asarray(values, dtype=object) if isinstance(dtype, pd.CategoricalDtype) else np.asarray(values)
     # anndata.concat makes objects of a boolean column that some of the joined cells lack.
     if array.dtype == object and array.ndim == 1:
         missing = np.asarray(pd.isna(array))
@@ -248,10 +247,8 @@ def find_conditions(
     for target in targets if groupby is None else ():
         n_shared = len(np.intersect1d(source.rows, target.rows, assume_unique=True))
         if n_shared:
-            raise ValueError(
-                f"adata.obs[{source.label!r}] and adata.obs[{target.label!r}] share {counted(n_shared, 'cell')}; "
-                "source and target need different cells."
-            )
+            both = f"adata.obs[{source.label!r}] and adata.obs[{target.label!r}]"
+            raise ValueError(f"{both} share {counted(n_shared, 'cell')}; source and target need different cells.")
     return groupby, source, targets
 
 
@@ -263,65 +260,70 @@ def as_labels(labels: Any) -> list[Any]:
 
 def _choose_column(obs: pd.DataFrame, keys: list[tuple[str, Hashable]], argument: str) -> str:
     """Find the one column of labels that holds all keys, or raise a ValueError that lists the candidates."""
-    found: dict[str, tuple[bool, int, list[Any]]] = {}  # whether they are labels, how many keys are among them, values
+    wanted = [label for _, label in keys]
+    of_labels: dict[str, tuple[int, list[Any]]] = {}  # how many keys are among the values of a column, and these
+    of_numbers: dict[str, tuple[int, list[Any]]] = {}  # numbers and booleans hold a label by chance
     for name, column in obs.items():
         dtype = column.dtype
         if isinstance(dtype, pd.CategoricalDtype):
-            must_be_named, values = pd.api.types.is_bool_dtype(column.cat.categories), _plain(column.cat.categories)
+            are_labels, values = not pd.api.types.is_bool_dtype(column.cat.categories), _plain(column.cat.categories)
         else:
             try:
                 values = _plain(column.dropna().unique())
             except TypeError:  # a column of lists
                 continue
-            # Numbers and booleans hold a label by chance, so such a column is used only if it is named.
             is_text = pd.api.types.is_string_dtype(dtype) or dtype.kind == "O"
-            must_be_named = not is_text or pd.api.types.infer_dtype(values) == "boolean"
+            are_labels = is_text and pd.api.types.infer_dtype(values) != "boolean"
         # Thousands of different numbers are measurements.
-        if not must_be_named or len(values) <= MAX_GROUPS:
-            n_found = sum(len(places) == 1 for places in matching([key for _, key in keys], values))
-            found[str(name)] = not must_be_named, n_found, values
-    labels = [name for name, (is_labels, _, _) in found.items() if is_labels]
-    full = [name for name, (_, n_found, _) in found.items() if n_found == len(keys)]
-    of_labels = [name for name in full if name in labels]
-    if len(of_labels) == 1:
-        return of_labels[0]
-    wanted = listed(label for _, label in keys)
-    if of_labels:
-        raise ValueError(
-            f"{wanted} are labels in several columns of adata.obs; pass {argument}= one of {listed(of_labels)}."
-        )
+        if are_labels or len(values) <= MAX_GROUPS:
+            n_found = sum(len(places) == 1 for places in matching(wanted, values))
+            (of_labels if are_labels else of_numbers)[str(name)] = n_found, values
+    full, others = (
+        [name for name, (n_found, _) in found.items() if n_found == len(keys)] for found in (of_labels, of_numbers)
+    )
+    if len(full) == 1:
+        return full[0]
     if full:
         raise ValueError(
-            f"No column of adata.obs holds all of {wanted} as categories or strings. "
-            f"{' and '.join(f'adata.obs[{name!r}]' for name in full[:3])} has them among numbers or booleans, and "
-            f"is used only if it is named: pass {argument}={full[0]!r}."
+            f"{listed(wanted)} are labels in several columns of adata.obs; pass {argument}= one of {listed(full)}."
         )
-    partial = [name for name, (_, n_found, _) in found.items() if n_found]
-    candidates = partial if set(partial) & set(labels) else labels + partial
-    if len(candidates) == 1 and candidates[0] in labels:
-        return candidates[0]  # the label that it lacks gets the precise message of find_conditions
-    shown = joined([f"{name!r} with {listed(found[name][2])}" for name in candidates], _MAX_COLUMNS)
-    values = [value for name in candidates for value in found[name][2]]
+    if others:
+        raise ValueError(
+            f"No column of adata.obs holds all of {listed(wanted)} as categories or strings. "
+            f"{' and '.join(f'adata.obs[{name!r}]' for name in others[:3])} has them among numbers or booleans, and "
+            f"is used only if it is named: pass {argument}={others[0]!r}."
+        )
+    some = {name: values for name, (n_found, values) in (of_labels | of_numbers).items() if n_found}
+    if not some.keys() & of_labels.keys():
+        some = {name: values for name, (_, values) in of_labels.items()} | some
+    if len(some) == 1 and some.keys() <= of_labels.keys():
+        return next(iter(some))  # the label that it lacks gets the precise message of find_conditions
+    shown = joined([f"{name!r} with {listed(values)}" for name, values in some.items()], _MAX_COLUMNS)
+    known = [value for values in some.values() for value in values]
     near = "".join(
-        did_you_mean(key, values)
-        for (_, key), places in zip(keys, matching([key for _, key in keys], values), strict=True)
-        if not places
+        did_you_mean(label, known) for label, places in zip(wanted, matching(wanted, known), strict=True) if not places
     )
     raise ValueError(
-        f"No column of adata.obs holds all of {wanted}. "
-        + (f"Candidates are {shown}.{near}" if candidates else "It has no categorical or string columns.")
+        f"No column of adata.obs holds all of {listed(wanted)}. "
+        + (f"Candidates are {shown}.{near}" if some else "It has no categorical or string columns.")
     )
 
 
 def labelled_rows(obs: pd.DataFrame, groupby: str | None, label: Hashable) -> Rows | None:
     """Return the row numbers of the cells with this label, or None where obs lacks the column or the label."""
+    return rows_of_labels(obs, groupby, [label])[0]
+
+
+def rows_of_labels(obs: pd.DataFrame, groupby: str | None, labels: Sequence[Hashable]) -> list[Rows | None]:
+    """Return what :func:`labelled_rows` does for each label; the column is read once for all."""
     if groupby is None:
-        return mask_rows(obs, str(label)).nonzero()[0] if is_mask(obs, label) else None
+        return [mask_rows(obs, str(label)).nonzero()[0] if is_mask(obs, label) else None for label in labels]
     if groupby not in obs:
-        return None
-    labels = read_labels(column_of(obs, groupby, "groupby"), f"adata.obs[{groupby!r}]")
-    places = matching([label], labels.values)[0]
-    return np.flatnonzero(labels.codes == places[0]) if len(places) == 1 else None
+        return [None] * len(labels)
+    found = read_labels(column_of(obs, groupby, "groupby"), f"adata.obs[{groupby!r}]")
+    sizes = np.bincount(found.codes + 1, minlength=len(found.values) + 1)  # the first is that of cells without a label
+    by_code = np.split(np.argsort(found.codes, kind="stable"), np.cumsum(sizes)[:-1])
+    return [by_code[1 + places[0]] if len(places) == 1 else None for places in matching(labels, found.values)]
 
 
 def listed_labels(obs: pd.DataFrame, groupby: str) -> str:
@@ -346,8 +348,8 @@ def mask_rows(obs: pd.DataFrame, mask_obs: Mask) -> NDArray[np.bool_]:
         return found
     if isinstance(mask_obs, pd.Series) and not mask_obs.index.equals(obs.index):
         raise ValueError(
-            "mask_obs is a Series whose index is not adata.obs_names in their order, so its values would go to other "
-            "cells; pass mask_obs.reindex(adata.obs_names), or an array."
+            "mask_obs is a Series whose index is not adata.obs_names in their order: pass "
+            "mask_obs.reindex(adata.obs_names), or an array."
         )
     mask = booleans(mask_obs)
     if mask is None or mask.shape != (len(obs),):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,7 @@ def write_file(adata: AnnData, path: Path, *, overwrite: bool) -> None:
     check_writable(path, overwrite=overwrite)
     with written_whole(path, overwrite=overwrite) as part:
         if path.suffix == ".h5ad":
+            _check_space(part, adata)
             adata.write_h5ad(part)
             return
         # AnnData.write_zarr warns of its default format, 2, which it will change. Here the format is explicit.
@@ -144,12 +146,32 @@ def write_file(adata: AnnData, path: Path, *, overwrite: bool) -> None:
         zarr.consolidate_metadata(group.store)
 
 
+def _check_space(part: Path, adata: AnnData) -> None:
+    """Raise an OSError if the disk has no room for the matrices: h5py 3.16 ends the process if a file cannot grow."""
+    matrices = [adata.X, *adata.layers.values(), *adata.obsm.values(), *adata.varm.values(), *adata.obsp.values()]
+    matrices += [] if adata.raw is None else [adata.raw.X]
+    arrays = [getattr(matrix, name, None) for matrix in matrices for name in ("data", "indices", "indptr")]
+    # A dense array counts once, although its buffer is called data too.
+    sizes = [getattr(array, "nbytes", 0) for array in arrays]
+    if not hasattr(os, "posix_fallocate") or not sum(sizes):
+        return
+    with part.open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, sum(sizes))
+        except OSError as error:
+            # Other errors say that this file system cannot reserve space.
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise OSError(
+                    error.errno, f"{os.strerror(error.errno)}: {sum(sizes):,} bytes are needed", str(part.parent)
+                ) from error
+
+
 @contextmanager
 def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield a path beside this one to write a file or a folder to; it is renamed when all is written.
 
-    If anything fails, what was written is removed, and the path holds what it held before; if even that fails, the
-    OSError names the paths of both.
+    If anything fails, what was written is removed, and the path holds what it held before; if even that fails, a note
+    of the error names the folder with both.
     """
     # A folder beside the path is on the same file system, where a rename is atomic.
     folder = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}."))
@@ -163,9 +185,20 @@ def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
                     os.fsync(written.fileno())
         if path.exists() and not overwrite:
             raise FileExistsError(f"{str(path)!r} has appeared while its content was made; it is not replaced.")  # noqa: TRY301
-        _rename(part, path, replaced)
+        try:
+            if part.is_dir() and _exists(path):
+                # A folder cannot be renamed onto another, so the old one moves away first.
+                path.rename(replaced)
+                part.rename(path)
+            else:
+                part.replace(path)
+        except OSError as error:
+            raise OSError(error.errno, f"could not be written ({error.strerror})", str(path)) from error
     except BaseException as error:
-        # If the old store could not get its path back, it lies in the folder, and nothing is removed.
+        # The old store gets its path back. If that fails too, it stays in the folder, and nothing is removed.
+        if _exists(replaced) and not _exists(path):
+            with suppress(OSError):
+                replaced.rename(path)
         if _exists(path) or not _exists(replaced):
             shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():
@@ -175,33 +208,6 @@ def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(folder)
     except OSError as error:
         warn(f"What was replaced could not be removed ({error}); delete {str(folder)!r}.")
-
-
-def _rename(part: Path, path: Path, replaced: Path) -> None:
-    """Give the new file or store its path; the old one keeps another name until then, and gets it back on failure."""
-    try:
-        if part.is_dir() and _exists(path):
-            # A folder cannot be renamed onto another, so the old one moves away first.
-            path.rename(replaced)
-            part.rename(path)
-        else:
-            part.replace(path)
-    except BaseException as error:
-        try:
-            if _exists(replaced) and not _exists(path):
-                replaced.rename(path)
-        except OSError as second:
-            raise OSError(
-                second.errno,
-                f"could not be replaced ({error}), nor could the old one get its name back ({second}); the old one is "
-                f"{str(replaced)!r}, the new one {str(part)!r}",
-                str(path),
-            ) from error
-        if isinstance(error, OSError):
-            raise OSError(
-                error.errno, f"could not be written ({error.strerror}); what was there before is kept", str(path)
-            ) from error
-        raise
 
 
 def _exists(path: Path) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,12 @@ from ._conditions import (
     codes_of_groups,
     column_of,
     find_conditions,
+    is_integer,
     labelled_rows,
     listed_labels,
     mask_rows,
 )
-from ._input_warnings import DifferingProportions, differing_proportions, warning_of_scale
+from ._input_warnings import differing_proportions, warning_of_scale
 from ._representation import (
     Coordinates,
     Representation,
@@ -105,18 +105,21 @@ def read_fit_input(
     check_slots(adata, key, fill, rep.name)
     allowed = training_rows(obs, split_key, mask_obs)
     min_cells = max(_MIN_CELLS, 2 * rep.n_dims)
-    is_integer = isinstance(max_cells, Integral) and not isinstance(max_cells, bool)
-    if max_cells is not None and not (is_integer and max_cells >= min_cells):
+    if max_cells is not None and not (is_integer(max_cells) and max_cells >= min_cells):
         raise ValueError(
             f"max_cells={max_cells!r} must be an integer of at least {min_cells} ({_MIN_CELLS}, and twice the "
             f"{counted(rep.n_dims, 'dimension')} of {rep.name!r}), or None for all cells."
         )
-    if split_key is not None:
-        _warn_of_leak(adata, rep.name, split_key)
+    if leak := sentence_of_leak(adata, rep.name, split_key, "the fit"):
+        warn(leak)
     skipped = _small_targets([source, *targets], allowed, rep, where, skip_small=skip_small)
     targets = [target for target in targets if target.label not in dict(skipped)]
     slug_of = {label: slug for slug, label in _free_slugs(adata, key, [target.label for target in targets]).items()}
-    groups = None if group_key is None else _read_groups(obs, group_key, allowed, [source, *targets])
+    groups = None
+    if group_key is not None:
+        needed = np.concatenate([one.rows[allowed[one.rows]] for one in (source, *targets)])
+        names, codes = codes_of_groups(obs, group_key, "group_key", needed=needed, what="fit on")
+        groups = pd.Categorical.from_codes(codes, categories=pd.Index(names))
 
     # Coordinates, one condition after the other.
     table, read = source_of(adata, rep), []
@@ -145,30 +148,13 @@ def read_fit_input(
     warning = warning_of_scale(adata, rep, [cells.rows[cells.is_training] for cells in read])
     if warning is not None:
         warn(warning)
-    composition = None
-    if group_key is None:
-        # A type may be held out of one condition; beside that, all cells show more than the training cells do.
-        for chosen_rows in (allowed, training_rows(obs, None, mask_obs)):
-            compared = [condition.rows[chosen_rows[condition.rows]] for condition in (source, *targets)]
-            differing = differing_proportions(obs, compared[0], compared[1:], (groupby, split_key))
-            if differing is not None:
-                composition = _message(differing, source, targets)
-                break
+    differing = None
+    # A type may be held out of one condition; beside that, all cells show more than the training cells do.
+    for chosen in (allowed, training_rows(obs, None, mask_obs)) if group_key is None else ():
+        first, *others = (Condition(one.label, one.rows[chosen[one.rows]]) for one in (source, *targets))
+        differing = differing or differing_proportions(obs, first, others, (groupby, split_key))
+    composition = None if differing is None else differing[1]
     return FitInput(groupby, where, rep, read[0], tuple(read[1:]), split_key, group_key, skipped, composition)
-
-
-def _message(differing: DifferingProportions, source: Condition, targets: Sequence[Condition]) -> str:
-    column, most = differing.column, targets[differing.target]
-    others = f" (so do those of {joined([repr(name) for name in differing.others])})" if differing.others else ""
-    several = f" and {differing.n_targets} of {len(targets)} targets, most in" if len(targets) > 1 else " and"
-    changes = ", ".join(
-        f"{name!r} {before:.0%} \N{RIGHTWARDS ARROW} {after:.0%}" for name, before, after in differing.changes
-    )
-    return (
-        f"proportions of adata.obs[{column!r}] differ between {source.label!r}{several} {most.label!r}{others}: "
-        f"{changes}. A map of all cells carries at least {differing.moved:.0%} of them into another group: "
-        f"pass group_key={column!r}, unless the treatment changes the labels themselves"
-    )
 
 
 def without_targets(adata: AnnData, cells: FitInput, labels: Collection[str], key: str) -> FitInput:
@@ -201,12 +187,7 @@ def _free_slugs(adata: AnnData, key: str, labels: Sequence[str]) -> dict[str, st
 
 
 def _small_targets(
-    conditions: Sequence[Condition],
-    allowed: NDArray[np.bool_],
-    rep: Representation,
-    where: str,
-    *,
-    skip_small: bool,
+    conditions: Sequence[Condition], allowed: NDArray[np.bool_], rep: Representation, where: str, *, skip_small: bool
 ) -> tuple[tuple[str, int], ...]:
     """Return the targets that are skipped, with their numbers of cells; a ValueError names those that may not be."""
     # All conditions are checked before any is fitted: the last of many targets must not end hours of work.
@@ -227,21 +208,6 @@ def _small_targets(
         f"({_MIN_CELLS}, and twice the {counted(rep.n_dims, 'dimension')} of {rep.name!r}). {fewer} or more "
         f"cells.{skip}"
     )
-
-
-def _read_groups(
-    obs: pd.DataFrame, group_key: str, allowed: NDArray[np.bool_], conditions: Sequence[Condition]
-) -> pd.Categorical[str]:
-    """Return the group of every cell, shape (n_obs,); a ValueError if a cell to fit on has none."""
-    names, codes = codes_of_groups(obs, group_key, "group_key")
-    rows = np.concatenate([condition.rows[allowed[condition.rows]] for condition in conditions])
-    empty = rows[codes[rows] < 0]
-    if len(empty):
-        raise ValueError(
-            f"adata.obs[{group_key!r}] is empty for {len(empty)} of {len(rows)} cells to fit on, the first "
-            f"{obs.index[empty[0]]!r}; name their group, or leave them out with mask_obs."
-        )
-    return pd.Categorical.from_codes(codes, categories=pd.Index(names))
 
 
 def training_rows(obs: pd.DataFrame, split_key: str | None, mask_obs: Mask | None) -> NDArray[np.bool_]:
@@ -270,26 +236,23 @@ def fingerprint(names: pd.Index[str]) -> str:
     return hashlib.sha256("\n".join(sorted(map(str, names))).encode()).hexdigest()
 
 
-def fingerprint_of_split(obs: pd.DataFrame, split_key: str) -> str:
-    """Return the fingerprint of the training cells of a split."""
-    return fingerprint(obs.index[training_rows(obs, split_key, None)])
-
-
-def _warn_of_leak(adata: AnnData, name: str, split_key: str) -> None:
-    """Warn if uns says that the components were not fitted on the training cells of the split alone."""
+def sentence_of_leak(adata: AnnData, name: str, split_key: str | None, into: str) -> str | None:
+    """Return a warning if uns says that the components were not fitted on the training cells of the split alone."""
     made = adata.uns.get({"X_pca": "pca"}.get(name, name))
-    if not isinstance(made, dict) or not isinstance(made.get("params"), dict):
-        return
-    found = made["params"].get("training_fingerprint")
-    if not isinstance(found, str) or found != fingerprint_of_split(obs_columns(adata, split_key), split_key):
-        warn(
-            f"{name!r} was not fitted on the training cells of adata.obs[{split_key!r}] alone, so held-out cells leak "
-            f"into the fit; run sh.pp.pca(adata, split_key={split_key!r}) first.",
-        )
+    params = made.get("params") if isinstance(made, dict) else None
+    if split_key is None or not isinstance(params, dict):
+        return None
+    obs = obs_columns(adata, split_key)
+    if params.get("training_fingerprint") == fingerprint(obs.index[training_rows(obs, split_key, None)]):
+        return None
+    return (
+        f"{name!r} was not fitted on the training cells of adata.obs[{split_key!r}] alone, so held-out cells leak into "
+        f"{into}; run sh.pp.pca(adata, split_key={split_key!r}) first."
+    )
 
 
 def check_counts(minimum: int = 1, /, **counts: Any) -> None:
     """Raise a ValueError for an option that is not an integer of at least ``minimum``."""
     for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
+        if not is_integer(value) or value < minimum:
             raise ValueError(f"{name}={value!r} must be an integer of {minimum} or more.")

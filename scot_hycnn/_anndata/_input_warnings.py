@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,9 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from ._conditions import Rows, read_labels
+from scot_hycnn._warn import joined
+
+from ._conditions import Condition, Rows, read_labels
 from ._representation import (
     Representation,
     dense_array,
@@ -173,48 +175,44 @@ def _few_features(
     )
 
 
-class DifferingProportions(NamedTuple):
-    """A column of obs whose groups have other proportions in some targets than in the source."""
-
-    column: str
-    target: int  # place of the target that differs most
-    n_targets: int  # how many differ
-    moved: float  # share of its cells that would have to change group
-    changes: list[tuple[str, float, float]]  # the groups that differ most, with their shares in source and target
-    others: list[str]  # other such columns
-
-
 def differing_proportions(
-    obs: pd.DataFrame, source: Rows, targets: Sequence[Rows], taken: Sequence[str | None]
-) -> DifferingProportions | None:
-    """Compare the proportions of each column of labels, and return the clearest difference, or None.
+    obs: pd.DataFrame, source: Condition, targets: Sequence[Condition], taken: Sequence[str | None]
+) -> tuple[str, str] | None:
+    """Return the column of labels whose proportions differ most clearly between the conditions, and a sentence on it.
 
-    ``source`` and ``targets`` are rows of cells. Columns that are ``taken`` for something else are left out.
+    Columns that are ``taken`` for something else are left out. None if no proportions differ.
     """
-    found: dict[str, tuple[float, DifferingProportions]] = {}
+    found: dict[str, tuple[float, str, str]] = {}  # how clearly; between which conditions; the groups that differ most
     labels_of: dict[str, Rows] = {}
-    rows, ends = np.concatenate([source, *targets]), np.cumsum([len(source), *map(len, targets)])[:-1]
+    rows = [condition.rows for condition in (source, *targets)]
     for name in obs.columns if obs.columns.is_unique else ():
         is_text = isinstance(obs[name].dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(obs[name].dtype)
         if name in taken or not is_text:
             continue
         try:
-            labels = read_labels(obs[name].iloc[rows], f"adata.obs[{name!r}]")
+            labels = read_labels(obs[name].iloc[np.concatenate(rows)], f"adata.obs[{name!r}]")
         except ValueError:  # lists and other values that are no labels
             continue
         if not 2 <= len(np.unique(labels.codes[labels.codes >= 0])) <= _MAX_LABELS:
             continue
-        counts = [np.bincount(each[each >= 0], minlength=len(labels.values)) for each in np.split(labels.codes, ends)]
+        parts = np.split(labels.codes, np.cumsum([len(some) for some in rows])[:-1])
+        counts = [np.bincount(codes[codes >= 0], minlength=len(labels.values)) for codes in parts]
         evidence = [_evidence(counts[0], of_target) for of_target in counts[1:]]
         n_targets = sum(deviations > _N_DEVIATIONS for deviations, _ in evidence)
-        if n_targets:
-            most = max(range(len(evidence)), key=lambda number: evidence[number][0])
-            deviations, moved = evidence[most]
-            before, after = (counts[i] / counts[i].sum() for i in (0, 1 + most))
-            order = np.argsort(-np.abs(after - before), kind="stable")[:_MAX_NAMED]
-            changes = [(labels.names[i], float(before[i]), float(after[i])) for i in order]
-            labels_of[str(name)] = labels.codes
-            found[str(name)] = deviations, DifferingProportions(str(name), most, n_targets, moved, changes, [])
+        if not n_targets:
+            continue
+        most = max(range(len(evidence)), key=lambda number: evidence[number][0])
+        deviations, moved = evidence[most]
+        before, after = (counts[i] / counts[i].sum() for i in (0, 1 + most))
+        order = np.argsort(-np.abs(after - before), kind="stable")[:_MAX_NAMED]
+        arrow = "\N{RIGHTWARDS ARROW}"
+        changes = ", ".join(f"{labels.names[i]!r} {before[i]:.0%} {arrow} {after[i]:.0%}" for i in order)
+        several = f" and {n_targets} of {len(targets)} targets, most in" if len(targets) > 1 else " and"
+        between = f"proportions of adata.obs[{name!r}] differ between {source.label!r}{several} {targets[most].label!r}"
+        advice = f"pass group_key={name!r}, unless the treatment changes the labels themselves"
+        moved_by_map = f"A map of all cells carries at least {moved:.0%} of them into another group"
+        labels_of[str(name)] = labels.codes
+        found[str(name)] = deviations, between, f"{changes}. {moved_by_map}: {advice}"
     if not found:
         return None
 
@@ -227,7 +225,9 @@ def differing_proportions(
 
     coarse = [name for name in found if not any(refines(labels_of[name], labels_of[other]) for other in found)]
     clearest = max(coarse or found, key=lambda name: found[name][0])
-    return found[clearest][1]._replace(others=[name for name in found if name != clearest])
+    others = joined([repr(name) for name in found if name != clearest])
+    _, between, changes = found[clearest]
+    return clearest, f"{between}{f' (so do those of {others})' if others else ''}: {changes}"
 
 
 def _evidence(source: Rows, target: Rows) -> tuple[float, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,17 @@ from numpy.typing import NDArray
 
 from scot_hycnn._warn import counted, warn
 
-from ._conditions import Rows, did_you_mean, listed
+from ._conditions import Rows, did_you_mean, is_integer, listed
 from ._schema import layer_names
 
 Coordinates = NDArray[np.floating[Any]]  # (cells, dimensions)
+Expression = NDArray[np.float32]  # (cells, genes)
 
 # One block that is read at once: 50,000 rows of 50 dimensions are 10 MB; blocks of wide tables have fewer rows.
 MAX_ROWS, MIN_ROWS, MAX_VALUES = 50_000, 1_000, 10_000_000
+
+# Cells that are dense at once: of 20,000 genes these are 80 MB.
+BLOCK_ROWS = 1000
 
 # scanpy's key for principal components, and the one that its newer versions use.
 _PCA = ("X_pca", "pca")
@@ -58,8 +61,7 @@ def find_representation(adata: AnnData, use_rep: str | None, n_pcs: int | None) 
     n_columns = _n_columns(adata, name)
     if n_pcs is not None and name == "X":
         raise ValueError(f"n_pcs={n_pcs} takes the first components, and use_rep='X' has none; leave n_pcs out.")
-    is_integer = isinstance(n_pcs, Integral) and not isinstance(n_pcs, bool)
-    if n_pcs is not None and not (is_integer and 1 <= n_pcs <= n_columns):
+    if n_pcs is not None and not (is_integer(n_pcs) and 1 <= n_pcs <= n_columns):
         raise ValueError(
             f"n_pcs={n_pcs!r} must be an integer from 1 to {n_columns}, the columns of adata.obsm[{name!r}]."
         )
@@ -76,8 +78,8 @@ def find_same_representation(adata: AnnData, fitted: Representation, *, same_fil
     name = next((alias for alias in aliases if alias == "X" or alias in adata.obsm), None)
     if name is None:
         raise ValueError(
-            f"The map was fitted on adata.obsm[{fitted.name!r}], which these cells lack: project them onto the "
-            f"training representation first; adata.obsm has {listed(adata.obsm)}."
+            f"The map was fitted on adata.obsm[{fitted.name!r}], which these cells lack: project them onto it first; "
+            f"adata.obsm has {listed(adata.obsm)}."
         )
     n_columns = _n_columns(adata, name)
     # The fit may have used the first columns of a wider table (n_pcs); for genes there is no such choice.
@@ -90,11 +92,10 @@ def find_same_representation(adata: AnnData, fitted: Representation, *, same_fil
     if fitted.fingerprint and here.fingerprint:
         if fitted.fingerprint != here.fingerprint:
             raise ValueError(
-                f"{name!r} of these cells has other loadings or genes (by name, or in another order) than the one "
-                "that the map was fitted in, so its columns may mean something else: project these cells with "
-                "the training cells' PCs (the same genes, in the same order). If genes were renamed after the fit, "
-                "give adata.var_names the former names. If genes were removed, and the coordinates are still the same, "
-                "apply sh.get.model(adata).transport to them."
+                f"{name!r} of these cells has other loadings or genes (by name, or in another order) than the one that "
+                "the map was fitted in: project these cells with the training cells' PCs. If genes were renamed after "
+                "the fit, give adata.var_names the former names. If genes were removed, and the coordinates are still "
+                "the same, apply sh.get.model(adata).transport to them."
             )
     elif not same_file:
         warn(
@@ -185,7 +186,7 @@ def read_coordinates(source: Any, rep: Representation, rows: Rows) -> Coordinate
             block = dense_array(table[part, : rep.n_dims])
         if block.dtype.kind not in "fiub":
             raise ValueError(
-                f"The representation {rep.name!r} holds values of dtype {block.dtype}; only numbers can be transported."
+                f"The representation {rep.name!r} holds values of dtype {block.dtype}; only numbers can be moved."
             )
         if start == 0:
             kind = np.float32 if block.dtype in (np.float16, np.float32) else np.float64
@@ -246,6 +247,11 @@ def spans(n_rows: int, rows: Rows, size: int) -> Iterator[tuple[range, Rows]]:
         yield span, rows[first:last]
 
 
+def row_blocks(n_rows: int, size: int = BLOCK_ROWS) -> list[slice]:
+    """Return slices that cover the rows."""
+    return [slice(start, start + size) for start in range(0, n_rows, size)]
+
+
 def is_finite(coordinates: Coordinates) -> NDArray[np.bool_]:
     """Return which cells, shape (n,), have only finite coordinates."""
     return np.asarray(np.isfinite(coordinates).all(axis=1))
@@ -270,6 +276,23 @@ def expression_of(adata: AnnData, layer: str | None, rows: Rows) -> Any:
     # Not through a view: views of anndata lose the mask of masked arrays, and fail if two columns have one name.
     matrix: Any = adata.X if layer is None else adata.layers[layer]
     return None if matrix is None else matrix[rows]
+
+
+def read_expression(adata: AnnData, layer: str | None, rows: Rows) -> Any:
+    """Return values of these cells, shape (n, genes), dense or sparse, from memory or a file."""
+    values: Any = in_memory(expression_of(adata, layer, rows))
+    if values is None:
+        raise ValueError(f"{name_of(layer)} is empty; pass the layer that holds the values: {layer_names(adata)}.")
+    if isinstance(values, np.ma.MaskedArray):
+        values = dense_array(values)  # masked values become NaN
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"{name_of(layer)} holds values of dtype {values.dtype}; expression is numbers.")
+    return values
+
+
+def name_of(layer: str | None) -> str:
+    """Return what messages call X (None) or a layer."""
+    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
 
 
 def dense_array(values: Any) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,7 +11,16 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._conditions import Rows, did_you_mean, hashes_of_names, labelled_rows, listed, listed_labels, matching
+from ._conditions import (
+    Rows,
+    did_you_mean,
+    hashes_of_names,
+    labelled_rows,
+    listed,
+    listed_labels,
+    matching,
+    rows_of_labels,
+)
 from ._representation import (
     Coordinates,
     Representation,
@@ -33,30 +42,14 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "a dict": dict,
     "a string": str,
     "an integer": (int, np.integer),
+    "a number": (int, float, np.number),
     "True or False": (bool, np.bool_),
 }
-# Types of the parameters of a fit that later calls use.
-_PARAMS = {
-    "fallback": "True or False",
-    "n_obs": "an integer",
-    "split_key": "a string",
-    "group_key": "a string",
-    "split_fingerprint": "a string",
-}
-
-
-# Numbers in the report on validation cells; arrays stand beside them.
-_OF_VALIDATION = {
-    "blend",
-    "J",
-    "J_gaussian",
-    "energy_distance",
-    "energy_distance_gaussian",
-    "energy_distance_no_change",
-    "p_no_change",
-    "n_source",
-    "n_target",
-}
+# Types of the parameters of a fit, and of the entries of its report on validation cells, that later calls use.
+_PARAMS = {"fallback": "True or False", "split_key": "a string", "group_key": "a string"}
+_VALIDATION = dict.fromkeys(("n_source", "n_target"), "an integer")
+_VALIDATION |= dict.fromkeys(("blend", "J", "J_gaussian", "p_no_change"), "a number")
+_VALIDATION |= {f"energy_distance{end}": "a number" for end in ("", "_gaussian", "_no_change")}
 
 
 @dataclass(frozen=True)
@@ -140,8 +133,7 @@ def read_fit(adata: AnnData, key: str | StoredFit) -> StoredFit:
     version = entry("schema_version", kind="an integer")
     if not 1 <= version <= SCHEMA_VERSION:
         raise ValueError(
-            f"adata.uns[{key!r}] has schema version {version}; this scot_hycnn reads versions 1 to {SCHEMA_VERSION}. "
-            "Update scot_hycnn, or fit again."
+            f"adata.uns[{key!r}] has schema version {version}; this scot_hycnn reads 1 to {SCHEMA_VERSION}: update it."
         )
 
     # Slots are named by the slugs, and targets are chosen by their labels: both have to be safe and different.
@@ -182,13 +174,19 @@ def training_rows(adata: AnnData, fit: StoredFit) -> Rows:
         return np.flatnonzero(np.isin(hashes_of_names(names), fit.training_cells) & ~names.duplicated(keep=False))
     split_key = fit.params.get("split_key")
     obs = obs_columns(adata, fit.groupby, split_key)
-    of_fit = _union(labelled_rows(obs, fit.groupby, label) for label in (fit.source, *fit.targets.values()))
-    return of_fit if split_key is None else np.intersect1d(of_fit, _union([labelled_rows(obs, split_key, "train")]))
+    of_fit = _union(rows_of_labels(obs, fit.groupby, [fit.source, *fit.targets.values()]))
+    return of_fit if split_key is None else np.intersect1d(of_fit, _union(rows_of_labels(obs, split_key, ["train"])))
 
 
-def _union(found: Iterable[Rows | None]) -> Rows:
-    rows = [rows for rows in found if rows is not None]
-    return np.unique(np.concatenate(rows)) if rows else np.empty(0, dtype=np.intp)
+def learned_from(adata: AnnData, fit: StoredFit, held_out: Rows | None) -> Rows:
+    """Return the training cells without ``held_out`` ones; all of them if none would be left, which a note says."""
+    training = training_rows(adata, fit)
+    others = training if held_out is None else np.setdiff1d(training, held_out)
+    return others if len(others) else training
+
+
+def _union(found: Sequence[Rows | None]) -> Rows:
+    return np.unique(np.concatenate([np.empty(0, np.intp), *(rows for rows in found if rows is not None)]))
 
 
 def slots_of_previous_fit(adata: AnnData, key: str) -> list[Slots]:
@@ -215,28 +213,25 @@ def _model(where: str, stored: dict[str, Any], slug: str, n_dims: int) -> dict[s
         raise _damaged(f"{where}['models'][{slug!r}] is a map of another dimension than the {n_dims} of ['rep']")
 
     # The Gaussian map has no history.
+    at = f"{where}['history'][{slug!r}]"
     history = entry("history", kind="a dict").get(slug, {}) if "history" in stored else {}
-    if isinstance(history, dict):
-        columns = _plain(f"{where}['history'][{slug!r}]", history)
-        history = {name: np.asarray(column) for name, column in columns.items()}
-    else:
-        history = None
-    is_table = history is not None and all(
-        column.ndim == 1 and column.dtype.kind in "biuf" for column in history.values()
-    )
-    if history is None or not is_table or len({len(column) for column in history.values()}) > 1:
-        raise _damaged(f"{where}['history'][{slug!r}] is not a dict of columns of numbers of one length")
-    if "J_minus_gaussian" in history and not {"step", "J_error"} <= history.keys():
-        raise _damaged(f"{where}['history'][{slug!r}] lacks 'step' or 'J_error'")
-
+    columns = {name: np.asarray(column) for name, column in _plain(at, history).items()}
+    shapes = {column.shape for column in columns.values()}
+    if len(shapes) > 1 or any(column.ndim != 1 or column.dtype.kind not in "biuf" for column in columns.values()):
+        raise _damaged(f"{at} is not a dict of columns of numbers of one length")
+    if "J_minus_gaussian" in columns and not {"step", "J_error"} <= columns.keys():
+        raise _damaged(f"{at} lacks 'step' or 'J_error'")
+    validation = _plain(f"{where}['validation'][{slug!r}]", entry("validation", slug, kind="a dict"))
+    for name in sorted(validation.keys() & _VALIDATION.keys()):
+        entry("validation", slug, name, kind=_VALIDATION[name])
     outcomes = entry("outcome", kind="a dict") if "outcome" in stored else {}  # older fits have none
     return {
         **model,
         "status": entry("status", slug, kind="a string"),
-        "validation": _validation(f"{where}['validation'][{slug!r}]", entry("validation", slug, kind="a dict")),
+        "validation": validation,
         "certificate": _plain(f"{where}['certificate'][{slug!r}]", entry("certificate", slug, kind="a dict")),
         "outcome": entry("outcome", slug, kind="a string") if slug in outcomes else "",
-        "history": history,
+        "history": columns,
     }
 
 
@@ -265,18 +260,10 @@ def _entry(where: str, stored: Any, *path: str, kind: str) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _validation(where: str, report: dict[str, Any]) -> dict[str, Any]:
-    """Return a report on validation cells; raise a ValueError unless the entries that are shown are numbers."""
-    for name in sorted(_OF_VALIDATION & report.keys()):
-        is_count = name in ("n_source", "n_target")
-        if not isinstance(report[name], (int, np.integer) if is_count else (int, float, np.number)):
-            kind = "an integer" if is_count else "a number"
-            raise _damaged(f"{where}[{name!r}] is of type {type(report[name]).__name__} instead of {kind}")
-    return _plain(where, report)
-
-
-def _plain(where: str, entries: dict[str, Any]) -> dict[str, Any]:
+def _plain(where: str, entries: Any) -> dict[str, Any]:
     """Return a dict as it is; raise a ValueError unless it holds what files can: numbers, strings, arrays of them."""
+    if not isinstance(entries, dict):
+        raise _damaged(f"{where} is of type {type(entries).__name__} instead of a dict")
     for key, value in entries.items():
         if isinstance(value, np.ndarray):
             # A broadcast array has a shape of any size and almost no memory; computing on it would allocate the shape.
@@ -351,7 +338,7 @@ class Prediction:
         if not n_predicted:
             raise ValueError(
                 f"None of the {len(self.rows)} source cells has finite coordinates in adata.obsm[{self.moved.name!r}]: "
-                "other cells were moved. Run sh.tl.transport, or fit, again."
+                "run sh.tl.transport, or fit, again."
             )
 
 
@@ -359,12 +346,16 @@ def find_prediction(adata: AnnData, fit: StoredFit, slug: str) -> Prediction:
     """Find the source cells that the map to one target has moved; nothing is read."""
     slot = fit.slots(slug).moved
     if slot not in adata.obsm:
-        raise ValueError(f"adata.obsm lacks {slot!r}; run sh.tl.transport(adata, {fit.key!r}) to write it again.")
+        raise ValueError(
+            f"adata.obsm lacks {slot!r}; run sh.tl.transport(adata, {fit.key!r}) to write it again. If that wrote a "
+            f"store (output=), take it from there: adata.obsm[{slot!r}] = read_lazy(store).obsm[{slot!r}], with "
+            "anndata.experimental.read_lazy."
+        )
     shape = np.shape(adata.obsm[slot])
     if len(shape) != 2 or shape[1] != fit.rep.n_dims:
         raise ValueError(
-            f"adata.obsm[{slot!r}] has shape {shape}, and the fit {fit.key!r} has {fit.rep.n_dims} dimensions: one of "
-            f"them is damaged. Run sh.tl.transport(adata, {fit.key!r}), or sh.tl.hycnn_ot, again."
+            f"adata.obsm[{slot!r}] has shape {shape}, and the fit {fit.key!r} has {fit.rep.n_dims} dimensions: run "
+            f"sh.tl.transport(adata, {fit.key!r}), or sh.tl.hycnn_ot, again."
         )
     # The fit comes from this AnnData, so an unknown fingerprint of the representation needs no warning.
     rep = find_same_representation(adata, fit.rep, same_file=True)
@@ -402,8 +393,7 @@ def labelled_cells(adata: AnnData, groupby: str | None, label: str) -> Rows:
     if rows is None or not len(rows):
         has = f"adata.obs has {listed(obs.columns)}" if column not in obs else f"it has {listed_labels(obs, column)}"
         raise ValueError(
-            f"No cells are labelled {label!r} in adata.obs[{column!r}], which the fit was made from; {has}. Name the "
-            "cells as they were then, or fit again."
+            f"No cells are labelled {label!r} in adata.obs[{column!r}], which the fit was made from; {has}."
         )
     return rows
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anndata import AnnData
@@ -98,17 +98,6 @@ def check_slots(adata: AnnData, key: str, fill: str, rep_name: str) -> None:
         raise ValueError(
             f"key_added={key!r} would replace adata.uns[{key!r}], which scot_hycnn did not write; choose another."
         )
-
-
-def check_absent(adata: AnnData, key: str, suffixes: Iterable[str]) -> None:
-    """Raise a ValueError if cells moved part of the way would replace the full prediction."""
-    for suffix in suffixes:
-        slot = Slots.named(key, suffix).moved
-        if slot in adata.obsm:
-            raise ValueError(
-                f"Cells moved part of the way (t below 1) would replace the full prediction {slot!r} and be read as "
-                f"predicted; pass key_added, for instance key_added='{key}_half'."
-            )
 
 
 def slugs(labels: Sequence[str]) -> dict[str, str]:

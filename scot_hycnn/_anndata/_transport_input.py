@@ -1,8 +1,8 @@
-"""Cells that a fitted map is to move, and all checks of them."""
+"""Cells that a fitted map is to move, all checks of them, and the cells that it has moved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,7 +97,7 @@ def find_new_cells(
         if labelled is None and fit.groupby in obs:
             warn(
                 f"adata.obs[{fit.groupby!r}] has no label {label!r}, which the map is for, but "
-                f"{listed_labels(obs, str(fit.groupby))}: all cells are moved. Pass mask_obs to choose some.",
+                f"{listed_labels(obs, str(fit.groupby))}: all cells are moved. Pass mask_obs to choose some."
             )
         rows = np.arange(adata.n_obs) if labelled is None else labelled
     if not len(rows):
@@ -121,42 +121,28 @@ def check_groups_of_cells(
         lacks = "group_key names no column" if group_key is None else f"adata.obs has no column {group_key!r}"
         raise ValueError(
             f"The map is centred: it moves each cell around the mean of the source cells of its group, and {lacks}. "
-            f"Pass group_key, the column with the group of each cell (the donor, for instance); adata.obs has "
-            f"{listed(obs.columns)}."
+            f"Pass group_key, a column of adata.obs, which has {listed(obs.columns)}."
         )
-    names, codes = codes_of_groups(obs, group_key, "group_key")
-    without = rows[codes[rows] < 0]
-    if len(without):
-        raise ValueError(
-            f"adata.obs[{group_key!r}] is empty for {len(without)} of {len(rows)} cells to move, the first "
-            f"{adata.obs_names[without[0]]!r}, and a centred map needs the group of each cell. Name their group, or "
-            "leave these cells out with mask_obs."
-        )
+    names, codes = codes_of_groups(obs, group_key, "group_key", needed=rows, what="move by a centred map")
     unknown = [code for code in np.setdiff1d(codes[rows], codes[source_rows]) if names[code] not in known]
     if unknown:
         raise ValueError(
             f"The groups {joined([repr(names[code]) for code in unknown])} of adata.obs[{group_key!r}] are new to this "
-            "centred map and have no source cells here, whose mean it needs. Add their source cells, or leave these "
-            "groups out with mask_obs."
+            "centred map: add their source cells, whose mean it needs, or leave these groups out with mask_obs."
         )
     return names, codes
 
 
-def find_centres(
-    adata: AnnData,
-    rep: Representation,
-    group_key: str | None,
-    known: Mapping[str, NDArray[np.float64]],
-    *,
-    rows: Rows,
-    source_rows: Rows,
-) -> Centres | None:
-    """Return the centres of the cells to move: those of the map, or of a new group the mean of its source cells.
+def find_mover(
+    fitted: Any, adata: AnnData, rep: Representation, group_key: str | None, *, rows: Rows, source_rows: Rows
+) -> Mover:
+    """Return what moves the cells in these rows by a map.
 
-    ``known`` are the centres of the map; it has none, and nothing is read, if the map is not a centred one.
+    For a centred map it has the centres that the map knows, and of a new group the mean of its ``source_rows``.
     """
+    known: Mapping[str, NDArray[np.float64]] = fitted.centres
     if not known:
-        return None
+        return Mover(fitted)
     names, codes = check_groups_of_cells(adata, group_key, rows, source_rows, known)
     points = np.stack([known.get(name, np.zeros(rep.n_dims)) for name in names])
     wanted = [code for code in np.unique(codes[rows]) if names[code] not in known]
@@ -172,52 +158,56 @@ def find_centres(
     if empty:
         raise ValueError(
             f"The groups {joined(list(map(repr, empty)))} have no source cell with finite coordinates, whose mean the "
-            "centred map needs. Impute them, or leave these groups out with mask_obs."
+            "centred map needs: impute them, or leave these groups out with mask_obs."
         )
     points[wanted] /= counts[wanted, None]
-    return Centres(codes, points)
+    return Mover(fitted, codes, points)
 
 
 @dataclass(frozen=True)
-class Centres:
-    """The centre around which a centred map moves each cell."""
+class Mover:
+    """A map, which moves cells as a TransportMap does: each around the centre of its group if the map is centred."""
 
-    codes: Rows  # place of each cell's group among the points, (n_obs,)
-    points: NDArray[np.float64]  # (groups, d)
+    fitted: Any
+    codes: Rows | None = None  # place of each cell's group among the centres, (n_obs,); None for all other maps
+    centres: NDArray[np.float64] | None = None  # (groups, d)
 
-    def at(self, rows: Rows) -> Centres:
-        """Return the centres of some cells."""
-        return Centres(self.codes[rows], self.points)
-
-    def by_group(self, function: Callable[[NDArray[np.float64], Rows], Any]) -> Any:
-        """Return what a function makes of each centre and the numbers of its cells: arrays with a row for each cell."""
-        order = np.argsort(self.codes, kind="stable")
-        starts = np.flatnonzero(np.diff(self.codes[order], prepend=-1))
-        parts = [function(self.points[self.codes[rows[0]]], rows) for rows in np.split(order, starts[1:])]
+    def apply(self, method: str, x: Any, rows: Rows, **options: Any) -> Any:
+        """Return what ``transport`` or ``inverse`` of the map does for the cells in these rows, with coordinates x."""
+        if self.codes is None or self.centres is None:
+            return getattr(self.fitted, method)(x, **options)
+        if not len(rows):
+            return getattr(self.fitted.around(self.centres[0]), method)(x, **options)
+        order = np.argsort(self.codes[rows], kind="stable")
+        groups, starts = np.unique(self.codes[rows][order], return_index=True)
+        parts = [
+            getattr(self.fitted.around(self.centres[group]), method)(x[some], **options)
+            for group, some in zip(groups, np.split(order, starts[1:]), strict=True)
+        ]
         back = np.argsort(order)
         if isinstance(parts[0], tuple):
             return tuple(np.concatenate(one)[back] for one in zip(*parts, strict=True))
         return np.concatenate(parts)[back]
 
 
-def source_rows_of(adata: AnnData, fit: StoredFit | None, otherwise: Rows) -> Rows:
-    """Return the rows of the source cells, or others if no cell has their label."""
-    if fit is None:
-        return otherwise
-    labelled = labelled_rows(obs_columns(adata, fit.groupby or fit.source), fit.groupby, fit.source)
-    return otherwise if labelled is None or not len(labelled) else labelled
+@dataclass(frozen=True)
+class Moved:
+    """Cells that a map has moved; the inverse map has neither displacement nor what comes after it."""
+
+    rows: Rows  # ascending, (n,)
+    points: Coordinates  # (n, d)
+    displacement: Coordinates | None = None  # length of the move, (n,)
+    std: Coordinates | None = None  # standard deviation over the ensemble, (n,)
+    out_of_support: Coordinates | None = None  # distance from the training cells; None for maps stored without these
 
 
-def moved_around(transport_map: Any, x: Any, around: Centres | None, **options: Any) -> Any:
-    """Return what ``transport`` of a TransportMap does, each cell around its centre if it is a centred map."""
-    if around is None or not len(x):
-        return (transport_map if around is None else transport_map.around(around.points[0])).transport(x, **options)
-    return around.by_group(lambda centre, rows: transport_map.around(centre).transport(x[rows], **options))
-
-
-def inverse_around(transport_map: Any, y: Any, around: Centres | None) -> Coordinates:
-    """Return what ``inverse`` of a TransportMap does, each cell around its centre if it is a centred map."""
-    if around is None or not len(y):
-        return np.asarray((transport_map if around is None else transport_map.around(around.points[0])).inverse(y))
-    back = around.by_group(lambda centre, rows: transport_map.around(centre).inverse(y[rows]))
-    return np.asarray(back)
+def moved_by(mover: Mover, x: Any, rows: Rows, *, t: float = 1.0, fallback: bool = False) -> Moved:
+    """Move cells with coordinates x, all the way or the part t of it."""
+    scores = {"return_std": True, "return_out_of_support": mover.fitted.support is not None}  # not in older versions
+    points, *columns = mover.apply("transport", x, rows, t=t, fallback=fallback, **scores)
+    # A damaged map can move cells so far that the squares in the norm overflow.
+    with np.errstate(over="ignore"):
+        displacement = np.linalg.norm(points - x, axis=1)
+    if not np.isfinite(displacement).all():
+        raise ValueError("The map moves cells farther than numbers can say. The map is damaged: fit again.")
+    return Moved(rows, points, displacement, *columns)

@@ -19,11 +19,11 @@ from scot_hycnn._warn import warn
 
 from ._conditions import Rows, hashes_of_names
 from ._files import check_writable, import_zarr, written_whole
-from ._fit_input import FitInput, fingerprint_of_split
-from ._representation import Coordinates, in_memory, obs_columns, read_coordinates
+from ._fit_input import FitInput
+from ._representation import Coordinates, Representation, in_memory, read_coordinates
 from ._results import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
 from ._schema import Slots, evaluation_slot, loadings_slot, mark_slot, mean_std_slot, unseen_slot
-from ._transport_input import NewCells
+from ._transport_input import Moved
 
 # Attribute of the AnnData ('obs', 'obsm' ...) to key to value.
 Assignments: TypeAlias = Mapping[str, Mapping[str, Any]]
@@ -40,8 +40,8 @@ def claim(adata: AnnData, *, copy: bool, writes: bool = True) -> AnnData:
         return adata.to_memory() if adata.isbacked else adata.copy()
     if writes and adata.isbacked and adata.is_view:
         raise ValueError(
-            "adata is a view of a file-backed AnnData and cannot hold results: "
-            "make it an independent AnnData first with adata = adata.to_memory(), or pass copy=True."
+            "adata is a view of a file-backed AnnData and cannot hold results: run adata = adata.to_memory() first, or "
+            "pass copy=True."
         )
     return adata
 
@@ -131,9 +131,7 @@ def warn_of_replaced(adata: AnnData, new: Assignments, stale: Mapping[str, Seque
         if name in getattr(adata, slot)
     ]
     if replaced:
-        warn(
-            f"Replacing {', '.join(replaced)}; pass another key_added to keep both results.",
-        )
+        warn(f"Replacing {', '.join(replaced)}; pass another key_added to keep both results.")
 
 
 def placed(values: Coordinates, rows: Rows, span: range, background: Coordinates | None = None) -> NDArray[np.float32]:
@@ -150,13 +148,10 @@ def placed(values: Coordinates, rows: Rows, span: range, background: Coordinates
 
 @dataclass(frozen=True)
 class Fitted:
-    """Result of a fit for one target; arrays are None where they are not wanted."""
+    """Result of a fit for one target."""
 
     state: Mapping[str, Any]  # TransportMap.to_dict()
-    moved: Coordinates | None  # T(x) of the source cells, shape (n, d)
-    std: Coordinates | None  # standard deviation over the ensemble, shape (n,)
-    out_of_support: Coordinates | None  # distance from the training cells, shape (n,)
-    inverse: Coordinates | None  # the inverse map of the target cells, shape (m, d)
+    moved: Sequence[Moved]  # source cells, and target cells by the inverse map, as far as they are wanted
     # Rows of source and of target cells with weights, these, and the growth of the former, or None.
     weights: tuple[Rows, Rows, Coordinates, Coordinates, Coordinates] | None = None
 
@@ -206,39 +201,25 @@ def write_fit(
 
     ``entries`` are written beside the others into the fit's dict in uns.
     """
-    span, source = range(adata.n_obs), cells.source
-    background = None if fill == "nan" else read_coordinates(adata, cells.rep, np.arange(adata.n_obs))
-    obsm: dict[str, Any] = {}
-    obs: dict[str, Any] = {}
+    new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}}
     for target, fit in zip(cells.targets, fits, strict=True):
         slots = Slots.named(key, target.slug if len(fits) > 1 else "")
-        if fit.moved is not None:
-            obsm[slots.moved] = placed(fit.moved, source.rows, span, background)
-            displacement = np.linalg.norm(fit.moved - source.coordinates, axis=1)
-            columns = (displacement, fit.std, fit.out_of_support)
-            for name, values in zip(slots.of_moved, columns, strict=True):
-                if values is not None:
-                    obs[name] = placed(values, source.rows, span)
+        for moved in fit.moved:
+            for slot, values in slots_of_moved(adata, cells.rep, moved, slots, fill=fill).items():
+                new[slot] |= values
         if fit.weights is not None:
             of_source, of_target, weight_x, weight_y, growth = fit.weights
             both = np.concatenate([of_source, of_target]), np.concatenate([weight_x, weight_y])
-            obs[slots.weight] = placed(both[1], both[0], span)
-            obs[slots.growth] = placed(growth, of_source, span)
-        if fit.inverse is not None:
-            obsm[slots.inverse] = placed(fit.inverse, target.rows, span, background)
+            new["obs"][slots.weight] = placed(both[1], both[0], range(adata.n_obs))
+            new["obs"][slots.growth] = placed(growth, of_source, range(adata.n_obs))
 
-    params = {"fill": fill, "inverse": any(fit.inverse is not None for fit in fits), **params}
+    params = {"fill": fill, "inverse": any(len(fit.moved) > 1 for fit in fits), **params}
     columns_read = {"split_key": cells.split_key, "group_key": cells.group_key}
     params |= {name: column for name, column in columns_read.items() if column is not None}
-    if cells.split_key is not None:
-        # By these an evaluation recognises the split, and warns if the column was written anew.
-        obs_of_split = obs_columns(adata, cells.split_key)
-        params |= {"split_fingerprint": fingerprint_of_split(obs_of_split, cells.split_key), "n_obs": adata.n_obs}
-
     # uns takes str-keyed dicts of arrays, strings, numbers and bools, which is what files can hold.
     states = {target.slug: fit.state for target, fit in zip(cells.targets, fits, strict=True)}
     # By these names, genes are predicted from training cells alone, also in a part of the AnnData or in another order.
-    of_training = [cells_of.rows[cells_of.is_training] for cells_of in (source, *cells.targets)]
+    of_training = [cells_of.rows[cells_of.is_training] for cells_of in (cells.source, *cells.targets)]
     training_cells = np.unique(hashes_of_names(adata.obs_names[np.concatenate(of_training)]))
     # Parameters that have one value in all maps are also listed here; each model keeps all of its own.
     first, *others = (state["params"] for state in states.values())
@@ -249,11 +230,12 @@ def write_fit(
     }
     described = {
         "schema_version": SCHEMA_VERSION,
-        "source": source.label,
+        "source": cells.source.label,
         "targets": {target.slug: target.label for target in cells.targets},
         "rep": {"name": cells.rep.name, "n_dims": cells.rep.n_dims, "fingerprint": cells.rep.fingerprint},
         "params": shared | params,
-        "n_training": {"source": source.n_training} | {target.slug: target.n_training for target in cells.targets},
+        "n_training": {"source": cells.source.n_training}
+        | {target.slug: target.n_training for target in cells.targets},
         "training_cells": training_cells,
         **{report: {slug: state[report] for slug, state in states.items()} for report in REPORTS},
         "models": {slug: {k: v for k, v in state.items() if k not in REPORTS} for slug, state in states.items()},
@@ -263,41 +245,33 @@ def write_fit(
     if cells.groupby is not None:
         described["groupby"] = cells.groupby
     stale = _stale(adata, key) if key in adata.uns else {}
-    return commit(adata, {"obsm": obsm, "obs": obs, "uns": {key: described}}, stale=stale, announced=True)
+    return commit(adata, {**new, "uns": {key: described}}, stale=stale, announced=True)
 
 
 # ---- cells moved by stored maps
 
 
-@dataclass(frozen=True)
-class Moved:
-    """Cells that a stored map has moved; the inverse map has neither displacement nor the columns after it."""
-
-    cells: NewCells
-    points: Coordinates  # shape (n, d)
-    displacement: Coordinates | None = None  # length of the move, shape (n,)
-    std: Coordinates | None = None  # standard deviation over the ensemble, shape (n,)
-    out_of_support: Coordinates | None = None  # distance from the training cells; None for maps stored without these
-
-    def at(self, slots: Slots, span: range, fill: str) -> dict[str, dict[str, NDArray[np.float32]]]:
-        """Return what is written for a span of rows."""
-        adata, rep, rows = self.cells.adata, self.cells.rep, self.cells.rows
-        background = None if fill == "nan" else read_coordinates(adata, rep, np.array(span))
-        key = slots.inverse if self.displacement is None else slots.moved
-        columns = zip(slots.of_moved, (self.displacement, self.std, self.out_of_support), strict=True)
-        obs = {name: placed(values, rows, span) for name, values in columns if values is not None}
-        return {"obsm": {key: placed(self.points, rows, span, background)}, "obs": obs}
+def slots_of_moved(
+    adata: AnnData, rep: Representation, moved: Moved, slots: Slots, *, fill: str, span: range | None = None
+) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """Return what is written of moved cells, for all rows or for a span of them."""
+    span = range(adata.n_obs) if span is None else span
+    background = None if fill == "nan" else read_coordinates(adata, rep, np.array(span))
+    key = slots.inverse if moved.displacement is None else slots.moved
+    columns = zip(slots.of_moved, (moved.displacement, moved.std, moved.out_of_support), strict=True)
+    obs = {name: placed(values, moved.rows, span) for name, values in columns if values is not None}
+    return {"obsm": {key: placed(moved.points, moved.rows, span, background)}, "obs": obs}
 
 
 def write_moved(
-    adata: AnnData, moved: Mapping[str, Moved], *, key: str, fill: str, uns: Mapping[str, Any] | None = None
+    adata: AnnData, rep: Representation, moved: Mapping[str, Moved], *, key: str, fill: str, uns: Mapping[str, Any]
 ) -> str:
     """Write moved cells, by the suffix of their slots, into the slots of a fit; return what was added, for the log."""
-    new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}, "uns": dict(uns or {})}
+    new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}, "uns": dict(uns)}
     stale: dict[str, list[str]] = {"layers": [], "obs": []}
     for suffix, cells in moved.items():
         slots = Slots.named(key, suffix)
-        for slot, values in cells.at(slots, range(adata.n_obs), fill).items():
+        for slot, values in slots_of_moved(adata, rep, cells, slots, fill=fill).items():
             new[slot] |= values
         # Genes in this layer were decoded from cells that are now replaced.
         if slots.layer in adata.layers and slots.moved in adata.obsm:

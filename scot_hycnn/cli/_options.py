@@ -13,8 +13,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
@@ -27,13 +26,6 @@ _FLAGS = {
     "rng": "seed",
     "names": "name",
     "metrics": "metric",
-}
-# Types of options, by what they are called and what the values in a TOML file may be.
-_TYPES: dict[Any, tuple[str, set[type]]] = {
-    bool: ("true or false", {bool}),
-    int: ("an integer", {int}),
-    float: ("a number", {int, float}),
-    Path: ("text", {str}),
 }
 # Keyword arguments that only make sense in Python.
 _OF_PYTHON = ("adata", "path", "copy", "client", "decoder", "ax", "show", "return_fig")
@@ -119,6 +111,9 @@ def options_of(function: str, *, optional: bool = False) -> dict[str, inspect.Pa
         is_named = isinstance(default, ast.Name)
         value = None if is_named else inspect.Parameter.empty if default is None else ast.literal_eval(default)
         text = helps.get(argument.arg, "")
+        if reference := re.match(r"As for (\w+)\.(\w+)", text):  # another function explains it
+            _, other = _find(ROOT / reference[1] / "__init__.py", reference[2])
+            text = _documented(ast.get_docstring(other) or "").get(argument.arg, text)
         options[argument.arg] = _option(argument.arg, argument.annotation, None if optional else value, text)
     if node.args.kwarg is not None:
         # ``**training: Unpack[TrainingOptions]``: an option that is not set takes the default of the function.
@@ -255,35 +250,13 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
         raise ValueError(
             f"{str(path)!r} has {unknown}, which {ctx.info_name!r} does not take; it takes {list(options)}."
         )
-    assert ctx.command.callback is not None
-    signature = inspect.signature(ctx.command.callback, eval_str=True).parameters
     ctx.default_map = {}
     for key, value in entries.items():
-        if wanted := _other_type(value, signature[str(options[key].name)].annotation):
-            raise ValueError(f"{key} = {value!r} in {str(path)!r} is of type {type(value).__name__}, not {wanted}.")
         # As text, a value is checked like that of a flag: 600.5 is no integer, and would otherwise be cut to 600.
-        entries_of_list = [str(entry) for entry in (value if isinstance(value, list) else [value])]
+        texts = [str(entry) for entry in (value if isinstance(value, list) else [value])]
         # hidden = [48, 48] is --hidden 48,48, and target = ["a", "b"] is --target a --target b.
-        text = entries_of_list if getattr(options[key], "multiple", False) else ",".join(entries_of_list)
-        try:
-            options[key].process_value(ctx, text)
-        except typer.BadParameter as error:
-            raise ValueError(f"{key} = {value!r} in {str(path)!r} cannot be used: {error.message}") from error
-        ctx.default_map[str(options[key].name)] = text
+        ctx.default_map[str(options[key].name)] = texts if getattr(options[key], "multiple", False) else ",".join(texts)
     return path
-
-
-def _other_type(value: Any, annotation: Any) -> str:
-    """Return what an option takes in a TOML file if this value is something else, and otherwise nothing."""
-    kind, info = annotation.__origin__, annotation.__metadata__[0]
-    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    # What is text on the command line may be a label, and labels may be numbers, booleans or dates.
-    wanted, allowed = next((_TYPES[one] for one in kinds if one in _TYPES), ("text", None))
-    if info.parser is integers:
-        wanted, allowed = "a list of integers", {int, str}
-    values = value if isinstance(value, list) and (list[str] in kinds or info.parser is integers) else [value]
-    fit = all(type(one) in allowed if allowed else not isinstance(one, (list, dict)) for one in values)
-    return "" if fit else wanted
 
 
 Config = Annotated[

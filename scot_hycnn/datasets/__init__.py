@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ._log_sum_exp import LogSumExpPotential
-from ._pairs import Pair, brenier_pair, gaussian_pair
+from ._pairs import LogSumExpPotential, Pair, brenier_pair, gaussian_pair
 from ._pbmc_planted import pbmc_planted, planted_response
 from ._published import adamson_2016, kang_2018, norman_2019, papalexi_2021, sciplex3
 from ._screen_planted import screen_planted, screen_response

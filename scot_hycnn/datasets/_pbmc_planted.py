@@ -12,7 +12,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from ._log_sum_exp import LogSumExpPotential
+from ._pairs import LogSumExpPotential
 
 _N_PCS = 30
 _CONTROL, _TREATED = "control", "IFN-beta"
@@ -26,6 +26,9 @@ _T_CELLS = ("CD4+", "CD8+")
 _PROGRAMME_WEIGHT = 0.5
 # Moving and staying cells of a type mix over about a tenth of its width.
 _TEMPERATURE = 3.0
+# Donors differ before treatment by this part of the standard deviation of each component; the logarithms of the
+# strengths of their responses have this standard deviation.
+_DONOR_BASELINE, _DONOR_STRENGTH = 0.35, 0.3
 # The interferon-stimulated genes among the 765.
 _PROGRAMME = (
     "BST2", "GBP2", "IFI30", "IFITM1", "IFITM2", "IFITM3", "IRF1", "IRF7", "ISG20", "LY6E", "OAS1", "PLAC8",
@@ -33,7 +36,7 @@ _PROGRAMME = (
 )  # fmt: skip
 
 
-def pbmc_planted(n_cells: int = 4000, *, rng: int | np.random.Generator | None = 0) -> AnnData:
+def pbmc_planted(n_cells: int = 4000, *, n_donors: int = 0, rng: int | np.random.Generator | None = 0) -> AnnData:
     r"""Control and treated PBMCs whose true response is known cell by cell.
 
     The 700 PBMCs of 10 types that scanpy ships (:func:`scanpy.datasets.pbmc68k_reduced`, 765 genes, log-normalised)
@@ -45,12 +48,17 @@ def pbmc_planted(n_cells: int = 4000, *, rng: int | np.random.Generator | None =
     dendritic and NK cells. Those on one side of their type, which no affine map can follow, move away from the T cells
     and towards higher expression of 16 interferon-stimulated genes, by as much as related types lie apart.
 
+    Donors are made up too: the cells of donor g lie at :math:`x + b_g` with a baseline :math:`b_g`, and respond by
+    :math:`x + b_g \mapsto b_g + x + a_g (T(x) - x)` with a strength :math:`a_g`, which is optimal within the donor.
+
     Parameters
     ----------
     n_cells
         Number of cells in all, at least 20; the odd one is treated.
+    n_donors
+        Number of donors, who give cells at random; 0 for cells without donors.
     rng
-        Seed or generator of the bootstrap. The response does not depend on it.
+        Seed or generator of the bootstrap. The response, and what donors are like, does not depend on it.
 
     Returns
     -------
@@ -61,18 +69,19 @@ def pbmc_planted(n_cells: int = 4000, *, rng: int | np.random.Generator | None =
         1/64. Values below the smallest one of the real cells (0.72) are zeros.
     ``obs['condition']``, ``obs['cell_type']``
         ``'control'`` or ``'IFN-beta'``, and the type of the real cell; categorical.
-    ``var['mean']``, ``varm['PCs']``, ``uns['pca']``
-        The PCA of the 700 real cells, under the keys of scanpy; ``mean`` is subtracted before.
-    ``obsm['X_pca']``, ``obsm['X_planted']``
-        Coordinates in that basis, float32, in which the response is exact, and T(x) of the control cells in the same
-        space, NaN for treated cells.
-    ``uns['planted']``
-        The response; :func:`planted_response` returns it as a function.
+    ``obs['donor']``
+        ``'donor 1'`` ..., if there are donors; categorical.
+    ``var['mean']``, ``varm['PCs']``, ``uns['pca']``, ``obsm['X_pca']``
+        The PCA of the 700 real cells, under the keys of scanpy; ``mean`` is subtracted before. The coordinates are
+        float32, and the response is exact in them.
+    ``obsm['X_planted']``, ``uns['planted']``
+        T(x) of the control cells in the same space, NaN for treated cells; and the response, which
+        :func:`planted_response` returns as a function.
 
     Raises
     ------
     ValueError
-        If ``n_cells`` is below 20.
+        If ``n_cells`` is below 20, or ``n_donors`` below 0.
 
     References
     ----------
@@ -89,15 +98,25 @@ def pbmc_planted(n_cells: int = 4000, *, rng: int | np.random.Generator | None =
     """
     if n_cells < 20:
         raise ValueError(f"n_cells={n_cells}; at least 20 are needed, half of them controls.")
-    real = real_pbmcs()
+    if n_donors < 0:
+        raise ValueError(f"n_donors={n_donors} must be 0 or more.")
+    real, generator = real_pbmcs(), np.random.default_rng(rng)
     # New cells, of which those that are no controls are moved by the response.
     response = _plant_response(real.scores, real.cell_type, real.direction_of(_PROGRAMME))
-    parents, cells = smoothed_bootstrap(real.scores, real.cell_type, n_cells, np.random.default_rng(rng))
+    parents, cells = smoothed_bootstrap(real.scores, real.cell_type, n_cells, generator)
     moved = response.transport(cells)
     is_control = np.arange(n_cells) < n_cells // 2
     condition = np.where(is_control, _CONTROL, _TREATED)
     obs = pd.DataFrame({"condition": pd.Categorical(condition, categories=[_CONTROL, _TREATED])})
     obs["cell_type"] = pd.Categorical(real.cell_type[parents])
+    if n_donors:
+        donor = generator.integers(n_donors, size=n_cells)
+        obs["donor"] = pd.Categorical.from_codes(donor, pd.Index([f"donor {k + 1}" for k in range(n_donors)]))
+        # A row of numbers for each donor, the first of which is the strength: more donors do not change the others.
+        drawn = np.random.default_rng(0).normal(size=(n_donors, 1 + _N_PCS))[donor]
+        baseline = _DONOR_BASELINE * drawn[:, 1:] * real.scores.std(axis=0)
+        moved = baseline + cells + np.exp(_DONOR_STRENGTH * drawn[:, :1]) * (moved - cells)
+        cells = cells + baseline
     adata = real.expressed(parents, np.where(is_control[:, None], cells, moved), obs, condition)
     adata.obsm["X_planted"] = np.where(is_control[:, None], moved, np.nan).astype(np.float32)
     adata.uns["planted"] = asdict(response)
@@ -105,7 +124,7 @@ def pbmc_planted(n_cells: int = 4000, *, rng: int | np.random.Generator | None =
 
 
 def planted_response(adata: AnnData) -> LogSumExpPotential:
-    """Return the convex potential whose gradient was planted into the cells.
+    """Return the convex potential whose gradient was planted into the cells, before donors changed it.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ._log_sum_exp import Samples
+from ._pairs import Samples
 from ._pbmc_planted import RealCells, real_pbmcs, smoothed_bootstrap
 
 _CONTROL = "control"

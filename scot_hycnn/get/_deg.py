@@ -65,10 +65,8 @@ def deg(
     -------
     One row for each group and gene, those of the largest absolute observed score first, with the columns
 
-    ``gene``, ``group``
-        Names.
-    ``observed_change``, ``predicted_change``
-        Change of the mean, in the units of the expression.
+    ``gene``, ``group``, ``observed_change``, ``predicted_change``
+        Names, and changes of the mean, in the units of the expression.
     ``observed_logfc``, ``predicted_logfc``
         Fold change as ``sc.tl.rank_genes_groups`` computes it: log2 of the ratio of expm1 of the means (plus 1e-9) of
         log-transformed values, of natural logarithms unless ``adata.uns['log1p']`` has another base. It is extreme
@@ -80,31 +78,22 @@ def deg(
         Standard deviation of the predicted change, from the residuals of the groups that were seen: how far the
         response of such a group is expected to be from the prediction. It grows with the distance of its control cells
         from those of the seen groups, and is not part of the scores. NaN without ``correction``.
-    ``source_mean``, ``fraction``
-        Mean of the source cells, and the larger share of source or observed cells that express the gene.
-    ``in_representation``, ``predicted``
-        Whether the representation was made from the gene, and whether its change is predicted at all.
-    ``n_source``, ``n_target``, ``held_out``
-        Numbers of cells, and whether they were all held out of the fit.
+    ``source_mean``, ``fraction``, ``in_representation``, ``predicted``, ``n_source``, ``n_target``, ``held_out``
+        Mean of the source cells, and the larger share of source or observed cells that express the gene; whether the
+        representation was made from it, and whether its change is predicted at all; numbers of cells, and whether they
+        were all held out of the fit.
 
     A group with fewer than two source cells is left out. In one with fewer than two observed cells, observed values are
     NaN, and :math:`s_y^2 / m` is replaced by :math:`s_x^2 / n`.
 
     Raises
     ------
-    TypeError
-        If ``decoder`` is no function.
     ValueError
         As for :func:`scot_hycnn.get.predicted`, or if ``min_fraction`` is not from 0 to 1, or no group has cells.
 
-    See Also
-    --------
-    scot_hycnn.pl.deg : draws the genes that change most.
-
     References
     ----------
-    Welch (1947), Biometrika 34, 28-35. Satterthwaite (1946), Biometrics Bulletin 2, 110-114. Benjamini & Hochberg
-    (1995), J. R. Statist. Soc. B 57, 289-300.
+    Welch (1947), Biometrika 34. Satterthwaite (1946), Biometrics Bulletin 2. Benjamini & Hochberg (1995), JRSS B 57.
 
     Examples
     --------

@@ -13,12 +13,9 @@ def history(adata: AnnData, key: str = "hycnn_ot", target: str | None = None) ->
 
     Parameters
     ----------
-    adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key
-        Key of the fit in ``uns``.
-    target
-        Label of the target condition; None means all.
+    adata, key, target
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`, its key in ``uns``, and the label of the target condition;
+        None means all.
 
     Returns
     -------

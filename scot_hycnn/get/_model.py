@@ -17,12 +17,9 @@ def model(adata: AnnData, key: str = "hycnn_ot", target: str | None = None) -> T
 
     Parameters
     ----------
-    adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key
-        Key of the fit in ``uns``.
-    target
-        Label of the target condition; may be None if there is one.
+    adata, key, target
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`, its key in ``uns``, and the label of the target condition;
+        may be None if there is one.
 
     Returns
     -------

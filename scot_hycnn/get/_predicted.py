@@ -12,9 +12,10 @@ from scanpy import logging as logg
 from sklearn.neighbors import NearestNeighbors
 
 from scot_hycnn._anndata._conditions import check_columns_are_unique
-from scot_hycnn._anndata._representation import in_memory
+from scot_hycnn._anndata._representation import in_memory, row_blocks
 from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results, training_rows
-from scot_hycnn._anndata.genes._decode_input import Decoder, find_correction, find_genes, row_blocks
+from scot_hycnn._anndata.genes._correction import find_correction
+from scot_hycnn._anndata.genes._decode_input import Decoder, find_genes
 
 from ._transported import ROLES, stacked_obs
 
@@ -46,20 +47,14 @@ def predicted(
 
     Parameters
     ----------
-    adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`, and the expression that its representation was made from.
-    key
-        Key of the fit in ``uns``.
+    adata, key
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` and the expression that its representation was made from, and
+        the key of the fit in ``uns``.
     target
         Label of the target condition; may be None if there is one.
-    layer, decoder
+    layer, decoder, clip, correction
         As for :func:`scot_hycnn.tl.decode`. With a decoder, ``layer`` has to hold measured values on its scale.
-    clip
-        Set negative predicted values to 0. This raises the mean of genes with many zeros.
-    correction
-        Correct the mean of each group by the residuals of the groups that were seen, as for
-        :func:`scot_hycnn.tl.decode`. Predicted cells with ``noise`` are not corrected: they keep the residual of a
-        treated cell.
+        Predicted cells with ``noise`` are not corrected: they keep the residual of a treated cell.
     noise
         ``'residuals'`` replaces the deviation of every cell by that of a treated training cell near T(x), one of the
         five nearest, and its values are 0 where that cell's are: :math:`x_{match} + V (T(x) - z_{match})`. Negative
@@ -71,36 +66,25 @@ def predicted(
 
     Returns
     -------
-    n source, n predicted and m observed cells, with
-
-    ``X``
-        Expression, float32, dense, shape (2 n + m, n_vars): measured for source and observed cells.
-    ``obs``, ``var``
-        As in ``adata``; the categorical column ``'hycnn_ot_role'`` of ``obs`` holds the roles, and the boolean column
-        ``'in_representation'`` of ``var`` says which genes the representation was made from.
-    ``obsm``
-        Coordinates in the representation under its own key, unless that is ``'X'``.
-    ``uns``
-        ``'log1p'``, if ``adata`` has it: scanpy's fold changes depend on it.
-
-    Cells without finite coordinates or prediction are left out.
+    n source, n predicted and m observed cells, as far as they have finite coordinates and a prediction. ``X`` is
+    expression, float32, dense, shape (2 n + m, n_vars), measured for source and observed cells. ``obs`` and ``var`` are
+    as in ``adata``, with the roles in ``obs['hycnn_ot_role']``, and with ``var['in_representation']``, the genes that
+    the representation was made from. ``obsm`` has the coordinates in the representation, and ``uns`` has ``'log1p'``,
+    on which scanpy's fold changes depend.
 
     Raises
     ------
-    TypeError
-        If ``decoder`` is no function.
     ValueError
-        As for :func:`scot_hycnn.tl.decode`, or if several targets exist and none is named, or a role is unknown, or
-        ``noise`` is unknown, or there are no loadings or no treated training cells for it.
+        As for :func:`scot_hycnn.tl.decode`, or if several targets exist and none is named, a role or ``noise`` is
+        unknown, or there are no loadings or no treated training cells for the noise.
 
     Notes
     -----
-    Held-out cells of Kang (20 %; two splits; principal components of 500 or 2,000 of 2,007 genes), t tests of predicted
-    against source cells by ``sc.tl.rank_genes_groups``: 497 to 512 genes have an adjusted p below 0.05, where 133 to
-    143 do in observed cells, and 1 to 13 of the top 50 are those of the observed cells. With ``noise="residuals"`` it
-    is 146 to 154 genes, and 43 to 46 of the top 50. Rank tests: 1,771 to 1,857 genes without noise, 64 to 70 with it,
-    64 to 74 observed. For a type of which no cell was seen treated (CD14 monocytes held out), cells borrow from other
-    types: t tests find 636 genes with noise, where 316 change in observed cells, and share 42 of the top 50.
+    Held-out cells of Kang (20 %; two splits), t tests of predicted against source cells by
+    ``sc.tl.rank_genes_groups``: 497 to 512 genes have an adjusted p below 0.05, where 133 to 143 do in observed cells,
+    and 1 to 13 of the top 50 are those of the observed cells. With ``noise="residuals"`` it is 146 to 154 genes, and 43
+    to 46 of the top 50. For a type of which no cell was seen treated (CD14 monocytes held out), cells borrow from other
+    types: 636 genes with noise, where 316 change in observed cells, and 42 of the top 50.
 
     Examples
     --------
@@ -173,7 +157,7 @@ def _matches(
     if not len(rows):
         raise ValueError(
             f"noise='residuals' needs treated cells that the fit was made from, and none of the "
-            f"{len(results.target_rows)} cells of {results.target!r} here is one. Take a part of the cells afterwards."
+            f"{len(results.target_rows)} cells of {results.target!r} here is one."
         )
     n_matches = min(_N_MATCHES, len(rows))
     near = NearestNeighbors(n_neighbors=n_matches).fit(y).kneighbors(results.predicted, return_distance=False)

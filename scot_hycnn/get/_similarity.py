@@ -8,9 +8,10 @@ from anndata import AnnData
 
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata.evaluation._screen_input import read_screen_cells
+from scot_hycnn._anndata.genes._genes import adjusted
 from scot_hycnn._warn import SIGNIFICANT
 
-from ._summary import adjusted, moved_cells, p_of_response
+from ._summary import moved_cells, p_of_response
 
 
 def similarity(adata: AnnData, key: str | None = None, *, max_cells: int = 500) -> pd.DataFrame:
@@ -29,32 +30,24 @@ def similarity(adata: AnnData, key: str | None = None, *, max_cells: int = 500) 
 
     Parameters
     ----------
-    adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` or :func:`scot_hycnn.tl.hycnn_screen`.
-    key
-        Key of the fit in ``uns``; None takes ``'hycnn_screen'`` if there is one, else ``'hycnn_ot'``.
+    adata, key
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` or :func:`scot_hycnn.tl.hycnn_screen`, and its key in
+        ``uns``; None takes ``'hycnn_screen'`` if there is one, else ``'hycnn_ot'``.
     max_cells
         Compare on at most this number of source cells, held-out ones if the fit has a split. Which ones depends on
         their names alone.
 
     Returns
     -------
-    One row for each condition, and columns of two levels:
-
-    ``table['distance']``, ``table['cosine']``
-        Tables of conditions x conditions. The distance is in units of the representation.
-    ``table['response']``
-        ``p_value`` of a permutation test for a response, ``p_adjusted``, corrected for the number of conditions
-        (Benjamini and Hochberg), and ``seen``, whether the latter is at most 0.05.
+    One row for each condition, and columns of two levels: ``table['distance']``, in units of the representation, and
+    ``table['cosine']`` are tables of conditions x conditions; ``table['response']`` has the ``p_value`` of a
+    permutation test for a response, ``p_adjusted``, corrected for the number of conditions (Benjamini and Hochberg),
+    and ``seen``, whether the latter is at most 0.05.
 
     Raises
     ------
     ValueError
         If there is no such fit, its cells have no labels any more, or ``max_cells`` is below 2.
-
-    See Also
-    --------
-    scot_hycnn.pl.similarity : draws it.
 
     References
     ----------
@@ -73,7 +66,10 @@ def similarity(adata: AnnData, key: str | None = None, *, max_cells: int = 500) 
     check_counts(2, max_cells=max_cells)
     cells = read_screen_cells(adata, key, None)
     rows, x = cells.read(cells.source_rows[:max_cells])
-    moves = np.stack([(moved_cells(cells, slug, rows, x) - x).astype(np.float32) for slug in cells.fit.targets])
+    # The slots of a fit with plates have other source cells for each condition.
+    anew = bool(cells.fit.params.get("plate_key"))
+    moved = (moved_cells(cells, slug, rows, x, anew=anew) for slug in cells.fit.targets)
+    moves = np.stack([(one - x).astype(np.float32) for one in moved])
     moves = moves[:, np.isfinite(moves).all(axis=(0, 2))]
     if not moves.shape[1]:
         raise ValueError(f"No source cell was moved by all maps; run sh.tl.transport(adata, {cells.fit.key!r}) again.")

@@ -10,12 +10,13 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from scipy.stats import false_discovery_control
 
 from scot_hycnn._anndata._conditions import Rows
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._anndata._transport_input import find_centres, moved_around
+from scot_hycnn._anndata._transport_input import find_mover
 from scot_hycnn._anndata.evaluation._screen_input import ScreenCells, read_screen_cells
+from scot_hycnn._anndata.genes._genes import adjusted
+from scot_hycnn._response import N_COMPARED, NoChange, energy_of_parts
 from scot_hycnn._warn import SIGNIFICANT
 from scot_hycnn.metrics._pairwise import mean_between, mean_within
 
@@ -40,10 +41,9 @@ def summary(
 
     Parameters
     ----------
-    adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` or :func:`scot_hycnn.tl.hycnn_screen`.
-    key
-        Key of the fit in ``uns``; None takes ``'hycnn_screen'`` if there is one, else ``'hycnn_ot'``.
+    adata, key
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` or :func:`scot_hycnn.tl.hycnn_screen`, and its key in
+        ``uns``; None takes ``'hycnn_screen'`` if there is one, else ``'hycnn_ot'``.
     groupby
         Column of ``obs`` such as cell types. None takes the ``group_key`` of the fit, and no groups if it has none.
     max_cells
@@ -58,12 +58,9 @@ def summary(
     ``condition``, ``group``
         Names. With groups, energy distances in the row ``'all'`` are means over its groups, weighted by their shares of
         the source cells, so that a shift of proportions is not taken for a response.
-    ``n_source``, ``n_target``, ``held_out``
-        Numbers of cells, and whether they were held out of the fit, by its split.
-    ``outcome``
-        Outcome of the map; see :class:`scot_hycnn.solver.Outcome`.
-    ``displacement``
-        Median length of T(x) - x, in units of the representation.
+    ``n_source``, ``n_target``, ``held_out``, ``outcome``, ``displacement``
+        Numbers of cells, and whether they were held out of the fit, by its split; the
+        :class:`scot_hycnn.solver.Outcome` of the map; the median length of T(x) - x.
     ``no_change``, ``predicted``, ``replicate``
         Energy distance of the observed cells to the source cells and to the predicted cells, and the one that 95 % of
         replicates stay below: random halves of the observed cells, whose distance is scaled to the numbers of cells
@@ -81,11 +78,6 @@ def summary(
     ------
     ValueError
         If there is no such fit, its cells have no labels any more, or ``max_cells`` is below 10.
-
-    See Also
-    --------
-    scot_hycnn.pl.screen : draws the table.
-    scot_hycnn.tl.evaluate : scores few conditions in depth.
 
     References
     ----------
@@ -173,11 +165,10 @@ def _measure(
         measured["displacement"] = float(np.median(np.linalg.norm(moved - x, axis=1)))
     if min(len(x), len(y)) < _MIN_CELLS:
         return measured, replicates
-    from scot_hycnn.solver.data._no_change import NoChange, energy_of_parts  # noqa: PLC0415 - loads torch
-
     between_y, m = cdist(y, y), len(y)
     within_y = between_y.sum() / (m * (m - 1))
-    measured["no_change"] = 2 * mean_between(source.x, y, np.sqrt) - source.within - within_y
+    within_x = source.within if has_moved.all() else mean_within(x, np.sqrt)
+    measured["no_change"] = 2 * mean_between(x, y, np.sqrt) - within_x - within_y
     measured["predicted"] = 2 * mean_between(moved, y, np.sqrt) - mean_within(moved, np.sqrt) - within_y
     # Halves of the observed cells, the same at every call. Under one distribution the statistic is degenerate, and
     # its distribution is that of a fixed variable times 1/n + 1/m (Székely & Rizzo 2013, sec. 5).
@@ -187,22 +178,23 @@ def _measure(
     replicates = scale * energy_of_parts(between_y, halves)
     if tests:
         # More source cells for each observed one would hardly make the test sharper, and slower.
-        measured["p_value"] = NoChange.test(source.x[: _N_COMPARED * m], y, None, rng).p_value
+        measured["p_value"] = NoChange.test(x[: _N_COMPARED * m], y, None, rng).p_value
     return measured, replicates
 
 
-def moved_cells(cells: ScreenCells, slug: str, rows: Rows, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return source cells after the map to one target: as they are stored, else moved now."""
-    stored = cells.stored(slug, rows)
+def moved_cells(
+    cells: ScreenCells, slug: str, rows: Rows, x: NDArray[np.float64], *, anew: bool = False
+) -> NDArray[np.float64]:
+    """Return source cells after the map to one target: as they are stored, else, or ``anew``, moved now."""
+    stored = None if anew else cells.stored(slug, rows)
     if stored is not None:
         return stored
     from scot_hycnn.solver.model._map import TransportMap  # noqa: PLC0415 - torch only where maps are stored alone
 
-    fit, fitted = cells.fit, TransportMap.from_dict(cells.fit.models[slug])
-    known = {"rows": rows, "source_rows": cells.all_source_rows}
-    centres = find_centres(cells.adata, cells.rep, fit.params.get("group_key"), fitted.centres, **known)
-    around = None if centres is None else centres.at(rows)
-    moved = moved_around(fitted, x, around, fallback=bool(fit.params.get("fallback", False)))
+    fit, known = cells.fit, {"rows": rows, "source_rows": cells.all_source_rows}
+    fitted = TransportMap.from_dict(fit.models[slug])
+    mover = find_mover(fitted, cells.adata, cells.rep, fit.params.get("group_key"), **known)
+    moved = mover.apply("transport", x, rows, fallback=bool(fit.params.get("fallback", False)))
     return np.asarray(moved, dtype=np.float64)
 
 
@@ -213,8 +205,6 @@ def p_of_response(cells: ScreenCells, slug: str) -> float:
     column = None if cells.groups is None else cells.groups.column
     if np.isfinite(known) and column == cells.fit.params.get("group_key"):
         return float(known)
-    from scot_hycnn.solver.data._no_change import N_COMPARED, NoChange  # noqa: PLC0415 - loads torch
-
     (rows_x, x), (rows_y, y) = (
         cells.read(rows[:N_COMPARED]) for rows in (cells.all_source_rows, cells.all_target_rows[slug])
     )
@@ -224,14 +214,6 @@ def p_of_response(cells: ScreenCells, slug: str) -> float:
     if cells.groups is not None:
         codes = cells.groups.codes[rows_x], cells.groups.codes[rows_y]
     return float(NoChange.test(x, y, codes, np.random.default_rng(0)).p_value)
-
-
-def adjusted(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return p values corrected by Benjamini and Hochberg; those that are not known stay so."""
-    result, known = np.full(len(p_values), np.nan), np.isfinite(p_values)
-    if known.any():
-        result[known] = false_discovery_control(p_values[known])
-    return result
 
 
 def _with_verdicts(table: pd.DataFrame) -> pd.DataFrame:

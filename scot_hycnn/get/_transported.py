@@ -24,26 +24,16 @@ def transported(adata: AnnData, key: str = "hycnn_ot", target: str | None = None
 
     Parameters
     ----------
-    adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key
-        Key of the fit in ``uns``.
-    target
-        Label of the target condition; may be None if there is one.
+    adata, key, target
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`, its key in ``uns``, and the label of the target condition;
+        may be None if there is one.
 
     Returns
     -------
-    n source, n predicted and m observed cells, with
-
-    ``X``
-        Coordinates in the representation, float32, shape (2 n + m, d). ``var_names`` are PC1, PC2 ..., or the genes.
-    ``obs``
-        The columns of ``adata``, and ``'hycnn_ot_role'``, which is ``'source'``, ``'predicted'`` or ``'observed'``.
-        Names of predicted cells are those of their source cells with ``-predicted`` at the end.
-    ``obsm``
-        The same coordinates under the representation's own key, unless that is ``'X'``.
-
-    Cells without finite coordinates or prediction are left out.
+    n source, n predicted and m observed cells, as far as they have finite coordinates. ``X`` has coordinates in the
+    representation, float32, shape (2 n + m, d), which are also in ``obsm`` under its own key; ``obs`` has the columns
+    of ``adata``, and ``'hycnn_ot_role'``, which is ``'source'``, ``'predicted'`` or ``'observed'``. Names of predicted
+    cells are those of their source cells with ``-predicted`` at the end.
 
     Raises
     ------

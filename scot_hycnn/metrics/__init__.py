@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from ._deg_overlap import deg_overlap
-from ._energy_distance import energy_distance
+from ._distances import energy_distance, mmd
 from ._evaluate import evaluate
-from ._l2_uvp import l2_uvp
-from ._map_mse import map_mse
-from ._mmd import mmd
-from ._pearson_delta import pearson_delta
-from ._r2_mean import r2_mean
-from ._sinkhorn_divergence import sinkhorn_divergence
-from ._trace_ratio import trace_ratio
-from ._w2 import w2
+from ._optimal_transport import sinkhorn_divergence, w2
+from ._predictions import deg_overlap, l2_uvp, map_mse, pearson_delta, r2_mean, trace_ratio
 
 __all__ = [
     "deg_overlap",

@@ -16,26 +16,17 @@ _SMALLEST, _LARGEST = 1e-150, 1e150
 
 def check_samples(*, paired: bool = False, **arrays: ArrayLike) -> tuple[Samples, ...]:
     """Return the named arrays as float64 (cells, features); with ``paired``, row i is the same cell in all of them."""
-    samples = tuple(_as_samples(name, values) for name, values in arrays.items())
-    if len({array.shape[1] for array in samples}) > 1:
-        found = ", ".join(f"{name} {array.shape[1]}" for name, array in zip(arrays, samples, strict=True))
-        raise ValueError(
-            f"The numbers of columns differ: {found}. "
-            "All arrays need the same features (genes or components) in the same order."
-        )
-    if paired and len({len(array) for array in samples}) > 1:
-        found = ", ".join(f"{name} {len(array)}" for name, array in zip(arrays, samples, strict=True))
-        raise ValueError(
-            f"The numbers of rows differ: {found}. Row i has to be the same cell in every array; "
-            "compare unpaired cells with energy_distance, mmd or w2."
-        )
-    return samples
-
-
-def check_n_top(n_top: int, n_genes: int) -> None:
-    """Raise a ValueError if a list of ``n_top`` genes cannot be compared."""
-    if not 2 <= n_top <= n_genes:
-        raise ValueError(f"n_top={n_top}; it has to be an integer from 2 to {n_genes}, the number of columns.")
+    samples = {name: _as_samples(name, values) for name, values in arrays.items()}
+    advice = {
+        "columns": "All arrays need the same features (genes or components) in the same order.",
+        "rows": "Row i has to be the same cell in every array; compare unpaired cells with energy_distance, mmd or w2.",
+    }
+    for axis, what in [(1, "columns"), *([(0, "rows")] if paired else [])]:
+        sizes = {name: array.shape[axis] for name, array in samples.items()}
+        if len(set(sizes.values())) > 1:
+            found = ", ".join(f"{name} {size}" for name, size in sizes.items())
+            raise ValueError(f"The numbers of {what} differ: {found}. {advice[what]}")
+    return tuple(samples.values())
 
 
 def _as_samples(name: str, values: ArrayLike) -> Samples:
@@ -48,13 +39,11 @@ def _as_samples(name: str, values: ArrayLike) -> Samples:
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} does not convert to an array of numbers: {error}") from error
     # ascontiguousarray gives a scalar one dimension, hence the dimensions are those of the input.
-    if np.ndim(values) != 2:
+    if np.ndim(values) != 2 or array.shape[0] < 2 or array.shape[1] < 1:
         raise ValueError(
-            f"{name} has shape {np.shape(values)}; it needs two dimensions, (cells, features). "
-            f"One feature of many cells is {name}[:, None]."
+            f"{name} has shape {np.shape(values)}; it needs two dimensions, (cells, features), with at least 2 cells "
+            f"and 1 feature. One feature of many cells is {name}[:, None]."
         )
-    if array.shape[0] < 2 or array.shape[1] < 1:
-        raise ValueError(f"{name} has shape {array.shape}; at least 2 rows (cells) and 1 column are needed.")
     n_bad = int((~np.isfinite(array)).any(axis=1).sum())
     if n_bad:
         raise ValueError(

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import Samples
-from ._mmd import mean_rbf
+from ._distances import mean_rbf
 from ._moments import precision_of
+from ._optimal_transport import default_epsilon, entropic_between, entropic_within, exact_coupling
 from ._pairwise import Elementwise, row_blocks, squared_distances
 from ._resampling import REPLICATE, CloudDraws, Codes, Resampling, Scores, Sums, draw_splits, in_shares, with_mean
-from ._sinkhorn_divergence import default_epsilon, entropic_between, entropic_within
-from ._w2 import exact_coupling
 
 # Cells of a cloud that go into the energy distance, the MMD (5 kernels), and optimal couplings.
 MAX_ENERGY, MAX_MMD, MAX_COUPLED = 2000, 1000, 500

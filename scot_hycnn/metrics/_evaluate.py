@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -12,52 +12,33 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import Mask, listed
+from scot_hycnn._anndata._representation import row_blocks
 from scot_hycnn._anndata._results import StoredFit, labelled_cells
-from scot_hycnn._anndata._transport_input import find_centres, moved_around
+from scot_hycnn._anndata._transport_input import find_mover
 from scot_hycnn._anndata.evaluation._evaluation_input import (
-    EVALUATION_COLUMNS,
     MIN_CELLS,
     SAME_COMPOSITION,
     GroupLabels,
     HeldOut,
     fit_or_conditions,
-    headline_of,
     held_out_cells,
-    is_low,
     labels_to_score,
     read_held_out,
     read_training,
 )
 from scot_hycnn._anndata.evaluation._growth import transported_part
 from scot_hycnn._anndata.evaluation._predictions import Predicted, Predictions, named_predictions, read_predictions
-from scot_hycnn._anndata.genes._decode_input import Decoder, Genes, find_correction, find_genes, has_genes, row_blocks
-from scot_hycnn._anndata.genes._group_residuals import Correction
+from scot_hycnn._anndata.genes._correction import Correction, find_correction
+from scot_hycnn._anndata.genes._decode_input import Decoder, Genes, find_genes, has_genes
 
 from ._checks import Samples
 from ._cloud_scores import bandwidths, cloud_scores
-from ._gene_scores import IN_REPRESENTATION, TOPS, WITHIN, gene_scores
+from ._gene_scores import gene_scores
 from ._kept_group import KeptGroups
-from ._resampling import CEILING, REPLICATE, Codes, Resampling, Scores, Strata, Sums, interval
+from ._resampling import CEILING, REPLICATE, Codes, Resampling, Scores, Sums
+from ._table import BASELINES, OURS, notes_of_kept_groups, rows_of, table_of
 
 _MAX_COORDINATE = 1e15  # distances are squared, some of them in float32
-BASELINES, OURS = ("identity", "mean_shift", "gaussian"), "hycnn_ot"
-# Metrics in the order of rows, with the range of their values.
-_RANGES = {
-    "energy_distance": (-np.inf, np.inf),
-    "mmd": (-np.inf, 2.0),
-    "w2_squared": (0.0, np.inf),
-    "sinkhorn_divergence": (-np.inf, np.inf),
-    "trace_ratio": (0.0, np.inf),
-    "kept_group": (0.0, 1.0),
-    "r2_mean": (0.0, 1.0),
-    **{f"r2_mean_top{n}": (0.0, 1.0) for n in TOPS},
-    "pearson_delta": (-1.0, 1.0),
-    **{f"deg_overlap_top{n}": (0.0, 1.0) for n in TOPS},
-    **{f"{metric}{IN_REPRESENTATION}": (lowest, 1.0) for metric, lowest in WITHIN.items()},
-}
-# The others have no scale from no change to a replicate: 1 is best for the trace ratio, no change may keep all groups,
-# and of half as many cells fewer genes are found.
-_UNSCALED = ("trace_ratio", "kept_group", "deg_overlap")
 
 
 def evaluate(
@@ -105,46 +86,42 @@ def evaluate(
         Key of the fit in ``uns``.
     predictions
         Predictions of other methods for the evaluated source cells: the name of a layer (genes) or of a key of ``obsm``
-        (coordinates in the representation); an AnnData; a function that takes the coordinates of source cells, (n, d),
-        and returns their predicted coordinates, (n, d), or genes, (n, genes). A dict of name to one of these, or a list
-        of layers and keys, scores several. An AnnData has all genes of ``adata``, in any order (in ``layer``, if it has
-        that one, else in X), or the representation in ``obsm``. Its cells are found by their names, in any order; if
-        none is an evaluated source cell, they are scored as an unpaired cloud, in groups if their ``obs`` has the
-        column ``groupby``. Genes are placed in the representation by its loadings.
+        (coordinates in the representation); an AnnData; a function from the coordinates of source cells, (n, d), to
+        predicted coordinates, (n, d), or genes, (n, genes); or a list of names, or a dict of name to one of these. An
+        AnnData has all genes of ``adata`` (in ``layer`` or X), or the representation in ``obsm``. Its cells are found
+        by their names; if none is an evaluated source cell, they are scored as an unpaired cloud, in groups if ``obs``
+        has the column ``groupby``. Genes are placed in the representation by its loadings.
     source
         Label of the control cells, to score predictions without a fit; None reads the fit.
     target
         Label of the target condition; None takes all targets of the fit.
     condition_key
-        Column of ``obs`` with the labels ``source`` and ``target``; None finds it. Without a fit only.
+        Column of ``obs`` with the labels ``source`` and ``target``, without a fit; None finds it.
     use_rep
-        Representation in which distances are measured; None takes ``X_pca``. Without a fit only.
+        Representation in which distances are measured, without a fit; None takes ``X_pca``.
     groupby
-        Column of ``obs``, for instance ``'cell_type'``: each of its groups is scored, besides all cells together. None
-        takes the ``group_key`` of the fit; without one, the column of labels whose proportions differ most clearly
-        between the conditions, if any do, and the notes say so.
+        Column of ``obs``, for instance ``'cell_type'``, whose groups are scored besides all cells together. None takes
+        the ``group_key`` of the fit; without one, the column of labels whose proportions differ most clearly between
+        the conditions, if any do, and the notes say so.
     mask_obs
         Evaluate these cells only: a boolean array, or the name of a boolean column of ``obs``.
     split_key
-        Column of ``obs`` as :func:`scot_hycnn.pp.split` writes it: cells labelled ``'test'`` are evaluated, of those in
-        ``mask_obs`` if it is passed. If both are None, the split of the fit is used; if there is none, all cells are
-        evaluated, and the notes say so. Without a fit, baselines are made from the cells labelled ``'train'``, or from
-        the cells that ``mask_obs`` leaves out.
+        Column of ``obs`` as :func:`scot_hycnn.pp.split` writes it, whose ``'test'`` cells are evaluated. If this and
+        ``mask_obs`` are None, the split of the fit is used, else all cells, and the notes say so. Without a fit,
+        baselines are made from the ``'train'`` cells, or from the cells that ``mask_obs`` leaves out.
     layer, decoder
         Way from the representation to genes, as for :func:`scot_hycnn.tl.decode`. A decoder serves all methods, also
         the identity; source and observed cells are scored as measured.
     split_control
-        Compute ``pearson_delta`` from two halves of the source cells: the predicted change from the mean of one half,
-        the observed change from the mean of the other (mean over 100 splits). Otherwise both changes share the noise of
-        the source mean, which raises their correlation.
+        Compute ``pearson_delta`` from two halves of the source cells, one for each change (mean over 100 splits).
+        Otherwise both changes share the noise of the source mean, which raises their correlation.
     correction
         Correct the means of genes that the fit predicts by the residuals of the groups that were seen, as for
         :func:`scot_hycnn.tl.decode`; evaluated cells have no part in them. Baselines are not corrected.
     n_bootstrap
         Draws of the bootstrap over cells; 0 computes no intervals but those of the replicate, which needs none.
     rng
-        Seed or generator of all that is random. The scores of a method, target and group do not depend on which others
-        are scored, and the replicate does not depend on ``n_bootstrap``.
+        Seed or generator. The scores of a method, target and group do not depend on which others are scored.
 
     Returns
     -------
@@ -156,19 +133,15 @@ def evaluate(
     where no change is within the interval of the replicate, since no response is seen then, and for ``trace_ratio``,
     ``kept_group`` and ``deg_overlap``. A group with fewer than 10 cells in either condition is left out.
 
-    ``'all, same composition'``
-        The row to report where groups are known: all cells of the groups that are scored, the target cells weighted so
-        that each group has the share that it has among the source cells. The replicate is that of halves of each group.
-    ``'all'``
-        All cells as they are. Where proportions of groups differ between the conditions, this row rewards a map that
-        carries cells into other groups to match the proportions, so it says nothing about the response alone.
-    a label of ``groupby``
-        The cells of this group.
+    The group to report is ``'all, same composition'`` where groups are known: all cells of the groups that are scored,
+    the target cells weighted so that each group has the share that it has among the source cells. ``'all'`` are all
+    cells as they are: where proportions differ between the conditions, it rewards a map that carries cells into other
+    groups. The other groups are labels of ``groupby``.
 
-    ``attrs['notes']`` are sentences to read before the scores: whether the fit has seen evaluated cells, which groups
-    or metrics are left out, and whether a fit without groups carries cells into other groups: its ``kept_group`` is
-    below .95 of that of the replicate, and their intervals do not meet. ``attrs['mmd_gamma'][target][group]`` are the
-    bandwidths of the MMD.
+    ``attrs['notes']`` are sentences to read before the scores: whether the fit, or without one the components, have
+    seen evaluated cells, which groups or metrics are left out, and whether a fit without groups carries cells into
+    other groups: its ``kept_group`` is below .95 of that of the replicate, and their intervals do not meet.
+    ``attrs['mmd_gamma'][target][group]`` are the bandwidths of the MMD.
 
     Metrics in the representation:
 
@@ -177,25 +150,21 @@ def evaluate(
     ``mmd``
         :func:`mmd`, unbiased, of at most 1,000 cells, with :math:`\gamma` = 4, 2, 1, ½ and ¼ over the median squared
         distance between observed cells of the group. It is NaN if all observed cells are equal.
-    ``w2_squared``
-        :func:`w2` of at most 500 cells and no more than half of the observed ones. Finite samples raise it, so compare
-        it with the replicate only, which has as many cells. It needs POT (``scot-hycnn[ot]``).
-    ``sinkhorn_divergence``
-        :func:`sinkhorn_divergence` of the same cells.
+    ``w2_squared``, ``sinkhorn_divergence``
+        :func:`w2`, which needs POT (``scot-hycnn[ot]``), and :func:`sinkhorn_divergence`, of at most 500 cells and no
+        more than half of the observed ones. Compare them with the replicate only, which has as many cells.
     ``trace_ratio``
         :func:`trace_ratio` of all cells.
     ``kept_group``
         Share of the predicted cells that lie among target cells of their own group: of the 15 nearest target cells, of
-        all groups, no other group has more than theirs. The replicate is the share of the target cells that lie among
-        the other target cells in this way: a rare group has few neighbours of its own even if the map is perfect, and
-        the replicate shows how few. At most 10,000 target cells are neighbours, and at most 10,000 source cells and 200
-        of each group are looked at. It needs two groups of target cells or more.
+        all groups, no other group has more. At most 10,000 cells are looked at, and 200 of each group. The replicate is
+        that share of the target cells themselves.
 
     Metrics in genes, of all cells, left out if there is no way to genes:
 
     ``r2_mean``, ``r2_mean_top20``, ``r2_mean_top50``, ``r2_mean_top100``
         :func:`r2_mean` of all genes, and of those with the largest absolute Welch's t between observed and source cells
-        of the group. Numbers of top genes that are not below the number of genes are left out.
+        of the group, if there are more genes.
     ``pearson_delta``
         :func:`pearson_delta`; NaN for the identity, which predicts no change.
     ``deg_overlap_top20``, ``deg_overlap_top50``, ``deg_overlap_top100``
@@ -217,26 +186,18 @@ def evaluate(
     -----
     An interval is the value minus and plus 1.96 standard deviations over draws of source and target cells with
     replacement, within the range of the metric: it says how far the value would vary with other cells, and not with
-    another fit. All methods have the same draws. What they share cancels in ``vs_gaussian``, whose interval
-    distinguishes methods also where the intervals of the values overlap. For W2² and the Sinkhorn divergence the dual
-    potentials are held fixed (del Barrio & Loubes 2019).
-
-    With the same composition, all metrics but these two weight the target cells, and the means over pairs of cells
-    within a group leave out pairs of a cell with itself, so that energy distance and MMD² stay unbiased; bootstrap and
-    halves are drawn within groups. W2² and the Sinkhorn divergence take as many cells of each group as its share asks
-    for, and fewer cells in all if a group has too few. Of clouds with more cells than a metric takes, groups with fewer
-    than 10 cells in the sample have no part in it.
+    another fit. All methods have the same draws, so that ``vs_gaussian`` distinguishes methods also where the intervals
+    of the values overlap. For W2² and the Sinkhorn divergence the dual potentials are held fixed.
 
     The interval of the replicate is a prediction interval, from the spread over 100 splits (10 for W2² and the Sinkhorn
-    divergence): 95 % of experiments with as many cells as a half has, from the distribution of the observed cells, are
-    expected to score within it. Half of the observed cells cannot distinguish a method within it from a perfect one.
-    For the energy distance and MMD² the value is exactly 0, the mean over all splits. For ``kept_group`` the value is
-    the share of all target cells, and the interval is that of as many cells.
+    divergence): half of the observed cells cannot distinguish a method within it from a perfect one. The value is the
+    mean over all splits, exactly 0 for energy distance and MMD².
 
-    Two halves that correlate r have the reliability :math:`s = 2 r / (1 + r)` together (Spearman-Brown), and the truth
-    is expected to correlate :math:`\sqrt s` with them. For ``pearson_delta`` these are changes between halves of both
-    conditions, and the ceiling is :math:`\sqrt s`: what the true change of the mean would score. For ``r2_mean`` they
-    are halves of the observed cells, and the ceiling is s.
+    With the same composition, bootstrap and halves are drawn within groups; W2² and the Sinkhorn divergence take as
+    many cells of each group as its share asks for, and groups with fewer than 10 cells in a sample have no part in it.
+
+    Two halves that correlate r have the reliability :math:`s = 2 r / (1 + r)` together (Spearman-Brown). The ceiling is
+    :math:`\sqrt s` for ``pearson_delta``, of changes between halves of both conditions, and s for ``r2_mean``.
 
     50,000 cells of 2,000 genes and 50 components, in 10 groups, take 25 s on one core and 0.3 GB beyond ``adata``.
 
@@ -276,196 +237,46 @@ def evaluate(
         cells[slug], found = transported_part(adata, fit, slug, held_out, np.random.default_rng(seed))
         notes += found
     first = cells[slugs[0]]
-
     # Metrics of genes need measured expression and a way to predict it; W2² needs POT.
-    genes = None
+    genes = shifts = None
     if has_genes(adata, first.rep, layer=layer, decoder=decoder):
         measured = np.concatenate([first.source_rows, *(held_out.target_rows for held_out in cells.values())])
         genes = find_genes(adata, fit, first.rep, measured, layer=layer, decoder=decoder, held_out=measured)
         notes += filter(None, [genes.problem])
     else:
-        notes.append(
-            f"No metrics of genes are computed: {first.rep.name!r} has no loadings in adata.varm, or adata has no "
-            "expression."
-        )
+        why = f"{first.rep.name!r} has no loadings in adata.varm, or adata has no expression"
+        notes.append(f"No metrics of genes are computed: {why}.")
     others, found = read_predictions(adata, named, first, genes, layer=layer, labels=labels)
     notes += found
     with_w2 = find_spec("ot") is not None
     if not with_w2:
         notes.append("w2_squared is left out, because POT is not installed. Run: pip install 'scot-hycnn[ot]'")
 
-    scoring: dict[str, Any] = {"n_bootstrap": n_bootstrap, "genes": genes, "with_w2": with_w2, "shifts": None}
-    scoring |= {"split_control": split_control}
+    scoring = {"with_w2": with_w2, "split_control": split_control}
     rows, gammas = list[tuple[Any, ...]](), dict[str, dict[str, list[float]]]()
     for slug, held_out in cells.items():
         label = fit.targets[slug]
         methods = _methods(adata, fit, slug, held_out, chosen, labels) | others
         if genes is not None and fit.models:
-            scoring["shifts"] = find_correction(adata, fit, slug, genes, correction, held_out=measured)
-        of_target, gammas[label], small = _rows_of_target(held_out, methods, labels, seed=seed, **scoring)
-        rows += [(label, *row) for row in of_target]
+            shifts = find_correction(adata, fit, slug, genes, correction, held_out=measured)
+        parts, small = _parts(held_out, methods, labels)
+        kept, gammas[label] = _kept_groups(held_out, methods, labels, seed), {}
+        for group, part in parts.items():
+            draws = Resampling.draw(*part.codes, n_bootstrap, np.random.default_rng(seed), part.unpaired)
+            scores, of_mmd = _scores(held_out, methods, part, draws, kept=kept, genes=genes, shifts=shifts, **scoring)
+            gammas[label][group] = of_mmd.tolist()
+            sizes = int(part.source.sum()), int(part.target.sum())
+            rows += [(label, group, *row, *sizes) for row in rows_of(scores, list(methods))]
         if small:
-            notes.append(
-                f"Groups with fewer than {MIN_CELLS} evaluated cells of source or {label!r} are left out: "
-                f"{listed(small)}."
-            )
+            too_few = f"Groups with fewer than {MIN_CELLS} evaluated cells of source or {label!r} are left out"
+            notes.append(f"{too_few}: {listed(small)}.")
     if not rows:
         raise ValueError(f"There is nothing to score. {' '.join(notes) or 'No group has evaluated cells.'}")
-    table = _table(rows)
+    table = table_of(rows)
     if labels is not None and fit.models and "group_key" not in fit.params:
-        notes += _notes_of_kept_groups(table, labels.column)
+        notes += notes_of_kept_groups(table, labels.column)
     table.attrs |= {"mmd_gamma": gammas, "notes": notes}
     return table
-
-
-def _rows_of_target(
-    cells: HeldOut,
-    methods: Mapping[str, Predicted],
-    labels: GroupLabels | None,
-    *,
-    seed: int,
-    n_bootstrap: int,
-    **scoring: Any,
-) -> tuple[list[tuple[Any, ...]], dict[str, list[float]], list[str]]:
-    """Return the rows of one target, the bandwidths of the MMD by group, and the groups that are too small."""
-    parts, small = _parts(cells, methods, labels)
-    kept = None
-    if labels is not None:
-        of_source, of_target = (labels.codes[rows] for rows in (cells.source_rows, cells.target_rows))
-        clouds = {name: (of.points, of_source if of.codes is None else of.codes) for name, of in methods.items()}
-        kept = KeptGroups.find(clouds, cells.y.astype(np.float64), of_target, np.random.default_rng(seed))
-    rows, gammas = [], {}
-    for group, part in parts.items():
-        draws = Resampling.draw(part.strata, n_bootstrap, np.random.default_rng(seed), part.others)
-        scores, of_group = _scores(cells, methods, part, draws, kept=kept, **scoring)
-        gammas[group] = of_group.tolist()
-        sizes = int(part.source.sum()), int(part.target.sum())
-        rows += [(group, *row, *sizes) for row in _rows(scores, list(methods))]
-    return rows, gammas, small
-
-
-class _Part(NamedTuple):
-    """Some of the evaluated cells, boolean arrays, and the groups whose shares are made alike."""
-
-    source: NDArray[np.bool_]  # (n,)
-    target: NDArray[np.bool_]  # (m,)
-    strata: Strata
-    cells: dict[str, NDArray[np.bool_]]  # by method, (k,)
-    others: dict[str, Codes]  # groups of those cells that are no source cells
-
-
-def _parts(
-    cells: HeldOut, methods: Mapping[str, Predicted], labels: GroupLabels | None
-) -> tuple[dict[str, _Part], list[str]]:
-    """Return the rows of the table with their cells, the headline first, and the groups that are too small."""
-    source, target = np.zeros(len(cells.x), dtype=np.intp), np.zeros(len(cells.y), dtype=np.intp)
-    unpaired = {name: of.codes for name, of in methods.items() if of.codes is not None}
-
-    def part(codes: Sequence[int] | None) -> _Part:
-        """Return the cells of some groups, which are numbered in their order; None is everyone."""
-        known = np.zeros(1, dtype=np.intp) if codes is None else np.asarray(codes)
-        clouds = [source, target, *unpaired.values()]
-        chosen = [np.ones(len(of), dtype=bool) if codes is None else np.isin(of, known) for of in clouds]
-        numbers = [
-            np.zeros(len(of), dtype=np.intp) if codes is None else np.searchsorted(known, of[some])
-            for of, some in zip(clouds, chosen, strict=True)
-        ]
-        # A method with too few cells in one of the groups has no scores of them.
-        enough = [np.bincount(of, minlength=len(known)).min() >= MIN_CELLS for of in numbers[2:]]
-        others = {name: of for name, of, some in zip(unpaired, numbers[2:], enough, strict=True) if some}
-        of_methods = {name: chosen[0] for name in methods if name not in unpaired}
-        of_methods |= {name: of for name, of in zip(unpaired, chosen[2:], strict=True) if name in others}
-        return _Part(chosen[0], chosen[1], Strata(numbers[0], numbers[1]), of_methods, others)
-
-    parts, small, large = {}, [], []
-    if min(len(source), len(target)) >= MIN_CELLS:
-        parts["all"] = part(None)
-    elif len(source) or len(target):
-        small.append(f"all ({len(source)} and {len(target)})")
-    if labels is None:
-        return parts, small
-    source, target = labels.codes[cells.source_rows], labels.codes[cells.target_rows]
-    found = np.union1d(source, target)  # categories without a cell are no groups
-    for code in found[found >= 0]:
-        sizes = int((source == code).sum()), int((target == code).sum())
-        if min(sizes) >= MIN_CELLS:
-            large.append(code)
-            parts[labels.names[code]] = part([code])
-        else:
-            small.append(f"{labels.names[code]} ({sizes[0]} and {sizes[1]})")
-    return ({SAME_COMPOSITION: part(large), **parts} if len(large) > 1 else parts), small
-
-
-def _scores(
-    cells: HeldOut,
-    methods: Mapping[str, Predicted],
-    part: _Part,
-    draws: Resampling,
-    *,
-    genes: Genes | None,
-    shifts: Correction | None,
-    kept: KeptGroups | None,
-    with_w2: bool,
-    split_control: bool,
-) -> tuple[Scores, Samples]:
-    """Return the scores of some of the cells, and the bandwidths of their MMD."""
-    some = cells.among(part.source, part.target)
-    y = some.y.astype(np.float64)
-    gammas = bandwidths(y, draws)
-    # A replicate of few cells may draw one cell only, which has no variance; interval leaves it out.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        points = {method: methods[method].points[of] for method, of in part.cells.items()}
-        scores = cloud_scores(points, y, draws, gammas=gammas, with_w2=with_w2)
-        if kept is not None:
-            scores |= kept.scores(part.cells, part.target, draws)
-        if genes is not None:
-            sums = _gene_sums(genes, some, methods, part, draws, shifts=shifts, split_control=split_control)
-            scores |= gene_scores(*sums, genes.in_representation)
-    return scores, gammas
-
-
-def _table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
-    """Return the rows as a table, with the share of kept cells and the scaled score beside every score."""
-    table = pd.DataFrame(rows, columns=[name for name in EVALUATION_COLUMNS if name not in ("kept_group", "scaled")])
-
-    def values(place: list[str], method: str | None = None, metric: str | None = None, name: str = "value") -> Any:
-        of = table[(table["method"] == method) if metric is None else (table["metric"] == metric)]
-        return of.set_index(place)[name].reindex(pd.MultiIndex.from_frame(table[place])).to_numpy(dtype=np.float64)
-
-    table["kept_group"] = values(["target", "group", "method"], metric="kept_group")
-    # 0 is no change, and 1 what can be expected at best: the ceiling, or a replicate.
-    place, is_delta = ["target", "group", "metric"], table["metric"].str.startswith("pearson_delta")
-    nothing = np.where(is_delta, 0.0, values(place, "identity"))  # no change has no correlation
-    ceiling, replicate = values(place, CEILING), values(place, REPLICATE)
-    best = np.where(np.isnan(ceiling), replicate, ceiling)
-    # Where no change is as good as a replicate, or as the ceiling, no response is seen, and nothing to scale by.
-    is_scaled = ~table["metric"].str.startswith(_UNSCALED).to_numpy() & (best != nothing)
-    for method in (REPLICATE, CEILING):
-        low, high = values(place, method, name="low"), values(place, method, name="high")
-        is_scaled &= ~((nothing >= low) & (nothing <= high))
-    value = np.where(is_delta & table["value"].isna(), 0.0, table["value"])
-    # 0.0 is added because 0 over a negative number is -0.
-    table["scaled"] = np.where(is_scaled, value - nothing, np.nan) / np.where(is_scaled, best - nothing, 1) + 0.0
-    return table[list(EVALUATION_COLUMNS)]
-
-
-def _notes_of_kept_groups(table: pd.DataFrame, column: str) -> list[str]:
-    """Say of which targets the map carries cells into other groups, and which groups lose most."""
-    notes = []
-    for target, scores in table[table["metric"] == "kept_group"].groupby("target", sort=False):
-        ours, replicate = (scores[scores["method"] == method].set_index("group") for method in (OURS, REPLICATE))
-        headline = headline_of(ours.index)
-        if not is_low(ours.loc[headline], replicate.loc[headline]):
-            continue
-        lost = (replicate["value"] - ours["value"]).drop([SAME_COMPOSITION, "all"], errors="ignore").dropna()
-        most = str(lost.idxmax()) if len(lost) else ""
-        worst = f", {ours['value'][most]:.0%} of {most!r}" if most else ""
-        notes.append(
-            f"The map to {target!r} carries cells into other groups of adata.obs[{column!r}]: "
-            f"{ours['value'][headline]:.1%} of the predicted cells lie among treated cells of their own group{worst}; "
-            f"of the treated cells themselves {replicate['value'][headline]:.1%} do. Fit with group_key={column!r}."
-        )
-    return notes
 
 
 def _methods(  # noqa: PLR0917
@@ -487,15 +298,103 @@ def _methods(  # noqa: PLR0917
         moved = gaussian.transport(x)
         points |= {"mean_shift": x + (gaussian.coordinates.mean_y - gaussian.coordinates.mean_x), "gaussian": moved}
         of_source, group_key = labelled_cells(adata, fit.groupby, fit.source), fit.params.get("group_key")
-        centres = find_centres(adata, held_out.rep, group_key, fitted.centres, rows=rows, source_rows=of_source)
-        around, fallback = None if centres is None else centres.at(rows), bool(fit.params.get("fallback", False))
+        mover = find_mover(fitted, adata, held_out.rep, group_key, rows=rows, source_rows=of_source)
+        fallback = bool(fit.params.get("fallback", False))
         # A fit that kept the Gaussian map has exactly its scores.
-        of_fit = moved if gaussian is fitted and not fallback else moved_around(fitted, x, around, fallback=fallback)
-        points[OURS] = of_fit
+        kept = gaussian is fitted and not fallback
+        points[OURS] = moved if kept else mover.apply("transport", x, rows, fallback=fallback)
     far = [method for method, cells in points.items() if not (np.abs(cells) < _MAX_COORDINATE).all()]
     if far:
         raise ValueError(f"Predictions of {far} are too far away to be scored. The map is damaged: fit again.")
     return {method: Predicted(cells.astype(np.float64)) for method, cells in points.items()}
+
+
+class _Part(NamedTuple):
+    """The cells of one group of the table, boolean arrays, and the groups among them whose shares are made alike."""
+
+    source: NDArray[np.bool_]  # (n,)
+    target: NDArray[np.bool_]  # (m,)
+    codes: tuple[Codes, Codes]  # groups of these source and target cells
+    cells: dict[str, NDArray[np.bool_]]  # by method, (k,)
+    unpaired: dict[str, Codes]  # groups of those predicted cells that are no source cells
+
+
+def _parts(
+    cells: HeldOut, methods: Mapping[str, Predicted], labels: GroupLabels | None
+) -> tuple[dict[str, _Part], list[str]]:
+    """Return the groups of the table with their cells, the headline first, and the groups that are too small."""
+    unpaired = {name: of.codes for name, of in methods.items() if of.codes is not None}
+
+    def part(known: Sequence[int], clouds: Sequence[Codes]) -> _Part:
+        """Return the cells of some groups, which are numbered in their order."""
+        chosen = [np.isin(codes, known) for codes in clouds]
+        numbers = [np.searchsorted(known, codes[some]) for codes, some in zip(clouds, chosen, strict=True)]
+        # A method with too few cells in one of the groups has no scores of them.
+        others = {
+            name: (some, codes)
+            for name, some, codes in zip(unpaired, chosen[2:], numbers[2:], strict=True)
+            if np.bincount(codes, minlength=len(known)).min() >= MIN_CELLS
+        }
+        of_methods = {name: chosen[0] for name in methods if name not in unpaired}
+        of_methods |= {name: some for name, (some, _) in others.items()}
+        of_others = {name: codes for name, (_, codes) in others.items()}
+        return _Part(chosen[0], chosen[1], (numbers[0], numbers[1]), of_methods, of_others)
+
+    everyone = [np.zeros(len(of), dtype=np.intp) for of in (cells.x, cells.y, *unpaired.values())]
+    groups, grouped = {"all": 0}, list[Codes]()
+    if labels is not None:
+        grouped = [labels.codes[cells.source_rows], labels.codes[cells.target_rows], *unpaired.values()]
+        found = np.union1d(*grouped[:2])  # categories without a cell are no groups
+        groups |= {labels.names[code]: code for code in found[found >= 0]}
+    parts, small = {}, []
+    for name, code in groups.items():
+        clouds = everyone if name == "all" else grouped
+        n, m = (int((codes == code).sum()) for codes in clouds[:2])
+        if min(n, m) >= MIN_CELLS:
+            parts[name] = part([code], clouds)
+        elif n or m:
+            small.append(f"{name} ({n} and {m})")
+    large = [groups[name] for name in parts if name != "all"]
+    return ({SAME_COMPOSITION: part(large, grouped), **parts} if len(large) > 1 else parts), small
+
+
+def _kept_groups(
+    cells: HeldOut, methods: Mapping[str, Predicted], labels: GroupLabels | None, seed: int
+) -> KeptGroups | None:
+    """Return which predicted cells lie among observed cells of their group, if groups are known."""
+    if labels is None:
+        return None
+    of_source, of_target = (labels.codes[rows] for rows in (cells.source_rows, cells.target_rows))
+    clouds = {name: (of.points, of_source if of.codes is None else of.codes) for name, of in methods.items()}
+    return KeptGroups.find(clouds, cells.y.astype(np.float64), of_target, np.random.default_rng(seed))
+
+
+def _scores(
+    cells: HeldOut,
+    methods: Mapping[str, Predicted],
+    part: _Part,
+    draws: Resampling,
+    *,
+    kept: KeptGroups | None,
+    genes: Genes | None,
+    shifts: Correction | None,
+    with_w2: bool,
+    split_control: bool,
+) -> tuple[Scores, Samples]:
+    """Return the scores of one group of the table, and the bandwidths of its MMD."""
+    cells = cells.among(part.source, part.target)
+    y = cells.y.astype(np.float64)
+    gammas = bandwidths(y, draws)
+    points = {method: methods[method].points[of] for method, of in part.cells.items()}
+    # A replicate of few cells may draw one cell only, which has no variance; the intervals leave it out.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = cloud_scores(points, y, draws, gammas=gammas, with_w2=with_w2)
+        if kept is not None:
+            scores |= kept.scores(part.cells, part.target, draws)
+        if genes is not None:
+            sums = _gene_sums(genes, cells, methods, part, draws, shifts=shifts, split_control=split_control)
+            scores |= gene_scores(*sums, genes.in_representation)
+    return scores, gammas
 
 
 def _gene_sums(
@@ -518,14 +417,18 @@ def _gene_sums(
         sums[name] = block_sums if before is None else before + block_sums
 
     # Expression is read and predicted in blocks of cells, once for all replicates.
-    of_source, halves = np.flatnonzero(part.source), "bootstrap" if split_control else None
-    counts = draws.counts("source", halves="bootstrap" if split_control else "sample")
-    of_methods = counts if split_control else counts[: len(draws.target.counts)]
+    of_source, halves, n_replicates = (
+        np.flatnonzero(part.source),
+        "bootstrap" if split_control else None,
+        len(draws.target.counts),
+    )
+    counts = draws.counts("source", halves=halves or "sample")
+    of_methods = counts if split_control else counts[:n_replicates]
     for block in row_blocks(len(cells.x)):
         measured = genes.measured(cells.source_rows[block])
         add("source", counts[:, block], measured)
         shift = None if shifts is None else shifts.at(cells.source_rows[block])
-        for method in part.cells.keys() - part.others.keys():
+        for method in part.cells.keys() - part.unpaired.keys():
             of, places = methods[method], of_source[block]
             if of.genes is None:
                 of_fit = shift if method == OURS else None
@@ -533,7 +436,7 @@ def _gene_sums(
             else:
                 moved = of.genes(places)
             add(method, of_methods[:, block], moved)
-    for method in part.others:
+    for method in part.unpaired:
         of, places = methods[method], np.flatnonzero(part.cells[method])
         counts = draws.counts(method, halves=halves)
         for block in row_blocks(len(places) if of.genes is not None else 0):
@@ -542,21 +445,4 @@ def _gene_sums(
     for block in row_blocks(len(cells.y)):
         add("observed", counts[:, block], genes.measured(cells.target_rows[block]))
     source, observed = sums.pop("source"), sums.pop("observed")
-    n_replicates = len(draws.target.counts)
     return source, sums, observed[:n_replicates], observed[n_replicates:]
-
-
-def _rows(scores: Scores, methods: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Yield method, metric, value and difference to the Gaussian map, with intervals, in the order of the methods."""
-    for method in (*methods, REPLICATE, CEILING):
-        for metric, limits in _RANGES.items():
-            if (method, metric) not in scores:
-                continue
-            values, of_gaussian = scores[method, metric], scores["gaussian", metric]
-            is_of_splits = method in (REPLICATE, CEILING)
-            row = interval(values, *limits, of_replicate=is_of_splits)
-            if is_of_splits:
-                versus = tuple(bound - of_gaussian[0] for bound in row)
-            else:
-                versus = interval(values - of_gaussian, -np.inf, np.inf, of_replicate=False)
-            yield method, metric, *row, *versus

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ._checks import Samples
 from ._moments import Moments, pearson, top_genes, welch_t
-from ._pearson_delta import correlation_of_changes
+from ._predictions import correlation_of_changes
 from ._resampling import CEILING, REPLICATE, Scores, Sums, with_mean
 
 TOPS = (20, 50, 100)

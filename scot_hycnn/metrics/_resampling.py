@@ -23,25 +23,6 @@ Scores = dict[tuple[str, str], Samples]
 
 
 @dataclass(frozen=True)
-class Strata:
-    """Groups of cells, whose shares are made those of the source cells in every cloud; one group changes nothing."""
-
-    source: Codes  # group of each source cell, (n,)
-    target: Codes  # the same, (m,)
-
-    @classmethod
-    def one(cls, n: int, m: int) -> Strata:
-        """Return one group of n source and m target cells."""
-        return cls(np.zeros(n, dtype=np.intp), np.zeros(m, dtype=np.intp))
-
-    @property
-    def shares(self) -> Samples:
-        """Share of each group, which sum to 1."""
-        sizes = np.bincount(self.source)
-        return np.asarray(sizes / sizes.sum())
-
-
-@dataclass(frozen=True)
 class CloudDraws:
     """Random numbers of n cells of one cloud."""
 
@@ -79,23 +60,30 @@ class Resampling:
 
     @classmethod
     def draw(
-        cls, strata: Strata, n_bootstrap: int, rng: np.random.Generator, others: Mapping[str, Codes] | None = None
+        cls,
+        source: Codes,
+        target: Codes,
+        n_bootstrap: int,
+        rng: np.random.Generator,
+        others: Mapping[str, Codes] | None = None,
     ) -> Resampling:
-        """Draw the orders and splits, which do not depend on ``n_bootstrap``, and the bootstrap, all within groups."""
+        """Draw all within groups of cells; in every cloud these get the shares that they have among the source cells.
+
+        Orders and splits do not depend on ``n_bootstrap``.
+        """
         orders, splits, bootstrap = (np.random.default_rng(seed) for seed in rng.integers(2**63, size=3))
-        shares, of_others = strata.shares, int(rng.integers(2**63))
-        source = CloudDraws.draw(strata.source, shares, n_bootstrap, orders, bootstrap)
-        # Exactly 1: source cells have these shares as they are.
-        source = replace(source, weights=np.ones(len(source.codes)))
-        target = CloudDraws.draw(strata.target, shares, n_bootstrap, orders, bootstrap)
-        of_target = draw_splits(strata.target, splits)
-        seed = int(splits.integers(2**63))
+        shares, of_others = np.bincount(source) / len(source), int(rng.integers(2**63))
+        of_source, of_target = (
+            CloudDraws.draw(codes, shares, n_bootstrap, orders, bootstrap) for codes in (source, target)
+        )
+        of_source = replace(of_source, weights=np.ones(len(source)))  # exactly 1: these have the shares as they are
+        target_splits, seed = draw_splits(target, splits), int(splits.integers(2**63))
         drawn = {}
-        for method, codes in ({} if others is None else others).items():
-            # Each method has the same seed, so that its scores do not depend on which others are scored.
-            of_order, of_bootstrap = (np.random.default_rng([of_others, i]) for i in range(2))
-            drawn[method] = CloudDraws.draw(codes, shares, n_bootstrap, of_order, of_bootstrap)
-        return cls(source, target, of_target, draw_splits(strata.source, splits), seed, shares, drawn)
+        for method, codes in (others or {}).items():
+            # Each method has the same seeds, so that its scores do not depend on which others are scored.
+            generators = (np.random.default_rng([of_others, i]) for i in range(2))
+            drawn[method] = CloudDraws.draw(codes, shares, n_bootstrap, *generators)
+        return cls(of_source, of_target, target_splits, draw_splits(source, splits), seed, shares, drawn)
 
     def of(self, method: str) -> CloudDraws:
         """Return the random numbers of the predicted cells of a method: those of the source cells, or its own."""
@@ -185,14 +173,8 @@ class Sums:
 
     def __add__(self, other: Sums) -> Sums:
         """Return the sums over both blocks of cells, which need the same origin."""
-        return replace(
-            self,
-            weight=self.weight + other.weight,
-            first=self.first + other.first,
-            second=self.second + other.second,
-            size=self.size + other.size,
-            n_cells=self.n_cells + other.n_cells,
-        )
+        added = ("weight", "first", "second", "size", "n_cells")
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in added})
 
     def __getitem__(self, rows: slice | NDArray[np.intp]) -> Sums:
         """Return the sums of some replicates."""
@@ -205,9 +187,8 @@ class Sums:
 
     def without(self, part: Sums) -> Sums:
         """Return the sums over the cells that are not in a part of these cells, with the same origin."""
-        return replace(
-            self, weight=self.weight - part.weight, first=self.first - part.first, second=self.second - part.second
-        )
+        left = {name: getattr(self, name) - getattr(part, name) for name in ("weight", "first", "second")}
+        return replace(self, **left)
 
     def moments(self) -> Moments:
         """Return mean, variance and number of cells in each replicate."""

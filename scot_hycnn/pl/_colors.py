@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize, to_rgba, to_rgba_array
+from matplotlib.colors import Normalize, to_rgba_array
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import MAX_ENTRIES, column_of, did_you_mean, listed, read_groups
@@ -28,10 +28,10 @@ class CellColors(NamedTuple):
 
     column: str  # its name in print
     rgba: NDArray[np.floating[Any]]  # (n_obs, 4)
+    predicted: NDArray[np.floating[Any]]  # of source cells that were moved, (n_obs, 4)
     legend: dict[str, str]  # categories and their colours
-    scale: Normalize | None  # from numbers to viridis
-    is_clipped: bool = False  # whether numbers lie beyond the end of the scale
-    predicted: NDArray[np.floating[Any]] | None = None  # of source cells that were moved, (n_obs, 4); None is `rgba`
+    scale: Normalize | None = None  # from numbers to viridis
+    extend: str = "neither"  # 'max' if numbers lie beyond the end of the scale
 
 
 def cell_colors(
@@ -43,16 +43,14 @@ def cell_colors(
     cells have the category of their source cell, and their own predicted expression.
     """
     # Anything but a name gets the error of column_of.
-    is_column = not isinstance(color, str) or color in adata.obs
-    genes = [] if is_column else [*adata.var_names, *([] if adata.raw is None else adata.raw.var_names)]
-    if color in genes:
+    if isinstance(color, str) and color not in adata.obs:
+        if color not in [*adata.var_names, *([] if adata.raw is None else adata.raw.var_names)]:
+            raise ValueError(
+                f"color={color!r} is neither a gene nor a column of adata.obs, which has {listed(adata.obs.columns)}."
+                f"{did_you_mean(color, [*adata.obs.columns, *adata.var_names])}"
+            )
         measured, predicted = read_gene(adata, results, key, color, with_predicted=with_predicted)
-        return _of_numbers(color, measured, rows, predicted)
-    if not is_column:
-        raise ValueError(
-            f"color={color!r} is neither a gene nor a column of adata.obs, which has {listed(adata.obs.columns)}."
-            f"{did_you_mean(color, [*adata.obs.columns, *adata.var_names])}"
-        )
+        return _of_numbers(color, measured, measured if predicted is None else predicted, rows)
     column, fit = column_of(adata.obs, color, "color"), read_fit(adata, key)
     # Integers may be the groups of the fit.
     if is_numeric(column.dtype) and color != fit.params.get("group_key"):
@@ -63,7 +61,7 @@ def cell_colors(
         slots = fit.slots(fit.slug(results.target))
         names = {slots.displacement: "displacement", slots.std: "standard deviation of the networks"}
         name = f"{names[color]} ({results.rep.name})" if color in names else color
-        return _of_numbers(name, values, rows)
+        return _of_numbers(name, values, values, rows)
     labels = read_groups(adata.obs, color, "color")
     if len(labels.values) > MAX_ENTRIES:
         raise ValueError(
@@ -73,13 +71,12 @@ def cell_colors(
     palette = palette_of(adata, color, labels)
     # A missing label has the code -1, which takes the last entry.
     rgba = to_rgba_array([*palette, BACKGROUND])[labels.codes]
-    drawn = set(labels.codes[rows].tolist())
-    legend = {name: palette[code] for code, name in enumerate(labels.names) if code in drawn}
-    return CellColors(color, rgba, legend, None)
+    drawn = np.unique(labels.codes[rows])
+    return CellColors(color, rgba, rgba, {labels.names[code]: palette[code] for code in drawn[drawn >= 0]})
 
 
 def _of_numbers(
-    name: str, values: NDArray[np.float64], rows: NDArray[np.intp], predicted: NDArray[np.float64] | None = None
+    name: str, values: NDArray[np.float64], predicted: NDArray[np.float64], rows: NDArray[np.intp]
 ) -> CellColors:
     """Colour numbers of all cells, shape (n_obs,), on a scale for those in ``rows``; grey is not finite."""
     # A few extreme cells would leave no range for all others.
@@ -88,14 +85,9 @@ def _of_numbers(
     # A gene that few cells express is 0 up to a high percentile.
     top = float(np.percentile(shown, _TOP_COLOR))
     top = top if top > shown.min() else float(shown.max())
-    scale = Normalize(shown.min(), top)
-    tables = []
-    for numbers in (values, values if predicted is None else predicted):
-        rgba = np.tile(to_rgba(BACKGROUND), (len(numbers), 1))
-        finite = np.isfinite(numbers)
-        rgba[finite] = mpl.colormaps["viridis"](scale(numbers[finite]))
-        tables.append(rgba)
-    return CellColors(name, tables[0], {}, scale, bool(shown.max() > top), tables[1])
+    scale, colors = Normalize(shown.min(), top), mpl.colormaps["viridis"].with_extremes(bad=BACKGROUND)
+    rgba, of_predicted = (colors(scale(np.ma.masked_invalid(numbers))) for numbers in (values, predicted))
+    return CellColors(name, rgba, of_predicted, {}, scale, "max" if shown.max() > top else "neither")
 
 
 def explain(ax: Axes, colors: CellColors, others: dict[str, str] | None = None, *, inside: bool) -> None:
@@ -104,8 +96,8 @@ def explain(ax: Axes, colors: CellColors, others: dict[str, str] | None = None, 
     if colors.scale is None:
         add_legend(ax, colors.legend | beside, colors.column, inside=inside)
         return
-    extend = "max" if colors.is_clipped else "neither"
-    bar = figure_of(ax).colorbar(mpl.cm.ScalarMappable(colors.scale, "viridis"), ax=ax, shrink=0.7, extend=extend)
+    mappable = mpl.cm.ScalarMappable(colors.scale, "viridis")
+    bar = figure_of(ax).colorbar(mappable, ax=ax, shrink=0.7, extend=colors.extend)
     bar.set_label(colors.column, **PLAIN)
     if not inside:
         extent = bar.ax.get_tightbbox()

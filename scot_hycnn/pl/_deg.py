@@ -23,7 +23,16 @@ from scot_hycnn._anndata.genes._genes import (
     unit_of,
 )
 
-from ._figure import MAX_GENES, PLAIN, changed, check_number, check_one_panel, entitle, show_or_return, which_cells
+from ._figure import (
+    MAX_GENES,
+    PLAIN,
+    axes_or_new,
+    check_number,
+    check_one_panel,
+    entitle_cells,
+    name_rows,
+    show_or_return,
+)
 from ._labels import OBSERVED, PREDICTED, paired_members
 
 
@@ -49,27 +58,24 @@ def deg(
     Parameters
     ----------
     adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`. Genes are those that :func:`scot_hycnn.tl.decode` has
-        predicted, or else predicted in the same way for the figure.
-    key
-        Key of the fit in ``uns``.
-    target
-        Label of the target condition; may be left out if there is only one.
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
+    key, target
+        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
     groupby
         Column of ``obs`` with labels, such as cell types: two heat maps, observed and predicted, of the groups that
         have ten cells of both conditions. None takes the ``group_key`` of the fit; without one, or with ``ax``, two
         dots for each gene are drawn, of all cells.
     names
-        Genes. None takes the ``n_genes`` with the largest absolute observed score, of those that a tenth of the cells
-        express.
+        Genes. None takes the ``n_genes`` with the largest absolute observed score (Welch's t), of those that a tenth of
+        the cells express.
     n_genes
         How many genes are drawn if ``names`` is None.
     layer
-        Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
-    title
-        First line of the title; None names the conditions.
-    ax, show, return_fig
-        As in scanpy: axes to draw into (not with ``groupby``); show the figure and return None, or return the figure.
+        Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`, which also predicts the
+        genes.
+    title, ax, show, return_fig
+        First line of the title; None names the conditions. Axes to draw into (not with ``groupby``), and what to show
+        or return, as in scanpy.
 
     Returns
     -------
@@ -80,10 +86,6 @@ def deg(
     ValueError
         If a fit, target, column, gene or slot does not exist or is not unique, if no group has cells of both
         conditions, or if there are more than 200 groups or 1,000 genes.
-
-    References
-    ----------
-    Welch (1947), Biometrika 34, 28-35.
 
     Examples
     --------
@@ -104,31 +106,26 @@ def deg(
         expressed = table[table["fraction"] >= MIN_FRACTION]
         top = (table if expressed.empty else expressed).head(n_genes)
         names = top.sort_values("observed_change", ascending=False, kind="stable")["gene"].tolist()
-        check_number(len(names), f"n_genes={n_genes}", MAX_GENES)
     unknown = [name for name in names if name not in features.names]
     if unknown or not len(names):
         advice = advice_on_genes(adata, unknown)
         raise ValueError(f"names={list(names)}: {unknown} are not among the {len(features.names)} genes.{advice}")
-    which = [features.names.index(name) for name in names]
-    check_number(len(which), "names", MAX_GENES)
-    genes = [features.names[i] for i in which]
+    check_number(len(names), "names or n_genes", MAX_GENES)
+    genes, which = list(names), [features.names.index(name) for name in names]
     what = f"change of mean {unit_of(adata, results, layer)}"
-    lines = title or changed(results), which_cells(results, called), *filter(None, [note])
     if groupby is None:
         shown = table.drop_duplicates("gene").set_index("gene").loc[genes]
         changes = shown[["observed_change", "predicted_change"]].to_numpy().T
         observed, predicted = changes
-        if ax is None:
-            _, ax = plt.subplots(figsize=(4.2, 1.2 + 0.2 * len(which)), layout="constrained")
+        ax = axes_or_new(ax, 4.2, 1.2 + 0.2 * len(which))
         y = np.arange(len(genes))
         ax.axvline(0, color="black", linewidth=0.8)
         ax.hlines(y, changes.min(axis=0), changes.max(axis=0), color="0.7", linewidth=1.5, zorder=1)
         ax.plot(observed, y, "o", color=OBSERVED, label="observed", markersize=7)
         ax.plot(predicted, y, "D", color=PREDICTED, label="predicted", markersize=4)
-        ax.set_yticks(y, genes, fontsize="small", **PLAIN)
+        name_rows(ax, genes, fontsize="small")
         ax.set(ylim=(len(genes) - 0.4, -0.6), xlabel=what)
-        entitle(ax, *lines)
-        ax.spines[["top", "right"]].set_visible(False)
+        entitle_cells(ax, title, results, called, note)
         # The corner is free, since changes become smaller from top to bottom.
         ax.legend(frameon=False, fontsize="small", loc="lower right")
         return show_or_return(ax, show=show, return_fig=return_fig)
@@ -141,12 +138,16 @@ def deg(
     for i, (panel, kind) in enumerate(zip(axes, ("observed", "predicted"), strict=True)):
         image = panel.imshow(changes[:, i], "RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
         panel.set_title(f"{kind}, held-out cells" if called == "held-out" else kind, fontsize="medium")
-        rows = [f"{label} ({len(source)}, {len(target)})" for label, (source, target) in groups.items()]
-        panel.set_yticks(range(len(groups)), rows, fontsize="small", **PLAIN)
+        name_rows(
+            panel,
+            [f"{label} ({len(source)}, {len(target)})" for label, (source, target) in groups.items()],
+            fontsize="small",
+        )
         panel.set_ylabel(f"{groupby} ({results.source},\n{results.target} cells)", fontsize="small", **PLAIN)
         panel.tick_params(length=0)
+        panel.spines[:].set_visible(True)
     axes[1].set_xticks(range(len(genes)), genes, rotation=90, fontsize="small", **PLAIN)
-    entitle(figure, *lines)
+    entitle_cells(figure, title, results, called, note)
     figure.colorbar(image, ax=axes, label=what, shrink=0.6, extend="both")
     return show_or_return(axes, show=show, return_fig=return_fig)
 

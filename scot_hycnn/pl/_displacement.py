@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scot_hycnn._anndata._conditions import listed, read_groups
-from scot_hycnn._anndata._results import group_column, read_fit, read_results
+from scot_hycnn._anndata._results import read_fit
 from scot_hycnn._anndata.genes._genes import read_evaluated
 
-from ._chance import level_of_chance
-from ._figure import PLAIN, changed, entitle, show_or_return, which_cells, widen
-from ._labels import large_groups, members_by_group, palette_of
+from ._figure import PLAIN, axes_or_new, entitle_cells, name_rows, show_or_return, widen
+from ._labels import groups_that_respond, groups_to_draw, large_groups
+
+# A map moves cells a little also where nothing responds: opacity of groups without a visible response.
+_PALE = 0.2
 
 
 def displacement(
@@ -31,24 +31,21 @@ def displacement(
     """Draw how far the map moves the cells of each group, the group that moves farthest on top.
 
     Boxes span the quartiles around the median, whiskers the 5th to 95th percentile; points are cells, held-out ones if
-    the fit was made with a split. Dashed lines show how far cells of the group would move by chance: the median
-    displacement by the Gaussian map from one half of the source cells to the other, averaged over 5 random halves.
+    the fit was made with a split. A map moves cells a little also where nothing responds. Groups are therefore pale
+    where a permutation test sees no difference between source and target cells (energy distance, p values corrected
+    over groups above 0.05), or where one of them has fewer than ten cells.
 
     Parameters
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key
-        Key of the fit in ``uns``.
-    target
-        Label of the target condition; may be left out if there is only one.
+    key, target
+        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
     groupby
         Column of ``obs`` with labels, such as cell types, of which those with ten cells are drawn; None takes the
         ``group_key`` of the fit. scanpy's palette is used if there is one, and a warning says why if it cannot be used.
-    title
-        First line of the title; None names the conditions.
-    ax, show, return_fig
-        As in scanpy: axes to draw into; show the figure and return None, or return the figure.
+    title, ax, show, return_fig
+        First line of the title; None names the conditions. Axes to draw into, and what to show or return, as in scanpy.
 
     Returns
     -------
@@ -57,8 +54,8 @@ def displacement(
     Raises
     ------
     ValueError
-        If a fit, target, column or slot does not exist or is not unique, if neither a column nor ``group_key`` names
-        groups, or if the column holds numbers, more than 200 labels, or no label of these cells.
+        If a fit, target, column or slot does not exist or is not unique, or if neither a column nor ``group_key`` names
+        groups, at most 200.
 
     Examples
     --------
@@ -68,40 +65,39 @@ def displacement(
     >>> ax = sh.pl.displacement(adata, groupby="cell_type", show=False)
     """
     results, called = read_evaluated(adata, key, target)
-    groupby = group_column(adata, read_fit(adata, key), groupby)
-    if groupby is None:
-        raise ValueError(
-            f"groupby=None takes the group_key of the fit, and {key!r} was fitted without one: pass groupby= a column "
-            f"of adata.obs, which has {listed(adata.obs.columns)}."
-        )
-    members, note = large_groups(members_by_group(adata, groupby, results.source_rows))
-    labels = read_groups(adata.obs, groupby)
-    palette = dict(zip(labels.names, palette_of(adata, groupby, labels), strict=True))
+    groupby, members, palette = groups_to_draw(adata, read_fit(adata, key), groupby, results.source_rows)
+    responding = groups_that_respond(adata, results, groupby)
+    members, note = large_groups(members)
     lengths = np.linalg.norm(results.predicted - results.x, axis=1)
-    by_chance = level_of_chance(read_results(adata, key, target).x, results.x)
     # The y axis points upwards, so the last group is on top.
     groups = sorted(members, key=lambda label: np.median(lengths[members[label]]))
-    is_ours = ax is None
-    if ax is None:
-        _, ax = plt.subplots(figsize=(3.6, 0.8 + 0.3 * len(groups)), layout="constrained")
+    names = [f"{label} (n = {len(members[label])})" for label in groups]
+    is_ours, ax = ax is None, axes_or_new(ax, 3.6, 0.8 + 0.3 * len(groups))
     for y, label in enumerate(groups):
         # The boxes are drawn by hand: the keyword for horizontal boxes differs between versions of matplotlib.
-        moved, color = lengths[members[label]], palette[label]
+        moved, color, opacity = lengths[members[label]], palette[label], 1 if label in responding else _PALE
         low, first, median, third, high = np.percentile(moved, [5, 25, 50, 75, 95])
         jitter = np.random.default_rng(0).uniform(-0.3, 0.3, len(moved))
-        ax.scatter(moved, y + jitter, s=4, color=color, alpha=0.4, linewidths=0, rasterized=True, zorder=1)
+        ax.scatter(moved, y + jitter, s=4, color=color, alpha=0.4 * opacity, linewidths=0, rasterized=True, zorder=1)
         ax.hlines(y, low, high, color="black", linewidth=1, zorder=2)
-        ax.barh(y, third - first, left=first, height=0.6, color=color, edgecolor="black", linewidth=0.8, zorder=3)
+        # The lines stay black: white under the colour, so that a pale box hides what is behind it.
+        ax.barh(y, third - first, left=first, height=0.6, color="white", zorder=3)
+        ax.barh(
+            y,
+            third - first,
+            left=first,
+            height=0.6,
+            facecolor=(color, opacity),
+            edgecolor="black",
+            linewidth=0.8,
+            zorder=3,
+        )
         ax.vlines(median, y - 0.3, y + 0.3, color="black", linewidth=2, zorder=4)
-        level = np.median(by_chance[members[label]])
-        ax.vlines(level, y - 0.5, y + 0.5, color="black", linestyle="--", linewidth=1, zorder=5)
-    ax.set_yticks(range(len(groups)), [f"{label} (n = {len(members[label])})" for label in groups], **PLAIN)
+    name_rows(ax, names)
     ax.set(xlim=(0, None), ylim=(-0.6, len(groups) - 0.4))
     ax.set_xlabel(f"displacement ({results.rep.name})", **PLAIN)
-    chance = f"dashed: by chance ({results.source} against {results.source})"
-    entitle(ax, title or changed(results), which_cells(results, called), chance, *filter(None, [note]))
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(axis="y", length=0)
+    pale = "pale: no response is seen" if any(label not in responding for label in groups) else ""
+    entitle_cells(ax, title, results, called, pale, note)
     if is_ours:
         widen(ax, max(text.get_window_extent().width for text in ax.get_yticklabels()))
     return show_or_return(ax, show=show, return_fig=return_fig)

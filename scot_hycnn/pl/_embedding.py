@@ -15,7 +15,7 @@ from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata.genes._genes import read_evaluated
 
 from ._colors import cell_colors, explain
-from ._figure import PLAIN, changed, entitle, show_or_return, which_cells
+from ._figure import PLAIN, entitle_cells, show_or_return
 from ._labels import BACKGROUND, OBSERVED, PREDICTED, SOURCE
 from ._plane import add_legend, label, positions, scatter
 
@@ -41,28 +41,16 @@ def embedding(
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key
-        Key of the fit in ``uns``.
-    target
-        Label of the target condition; may be left out if there is only one.
-    basis
-        Embedding in ``obsm``, for instance ``'umap'``, in which predicted cells are placed as by
-        :func:`scot_hycnn.tl.project`; those that would lie in empty space are left out, and the title says how many.
-        None draws the two dimensions of the representation that the map changes most.
+    key, target
+        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
+    basis, n_neighbors
+        Embedding in ``obsm`` and the number of cells that place a predicted one in it, as for :func:`transport`.
     color
-        Gene, or column of ``obs``, to colour cells by: categories, with scanpy's palette if it can be used (else a
-        warning says why), or numbers, such as ``'hycnn_ot_displacement'``; colours end at their 99th percentile.
-        Predicted cells have their predicted expression, or the colour of their source cell, and cells without a finite
-        value are grey. None colours the three kinds of cells.
-    n_neighbors
-        Measured cells that place a predicted one in an embedding; None takes the positions that
-        :func:`scot_hycnn.tl.project` has stored (a warning says if they are of another fit), or its default.
-    title
-        First line of the title; None names the conditions.
-    ax
-        Axes to draw all cells into, over each other; None draws three panels side by side, with other cells in grey.
-    show, return_fig
-        As in scanpy: show the figure and return None (default ``scanpy.settings.autoshow``), or return the figure.
+        Gene, or column of ``obs``, to colour cells by, as for :func:`transport`; None colours the three kinds of cells.
+        Predicted cells have their predicted expression, or the colour of their source cell.
+    title, ax, show, return_fig
+        First line of the title; None names the conditions. Into ``ax`` all cells are drawn over each other, and None
+        draws three panels side by side, with other cells in grey; the others are as in scanpy.
 
     Returns
     -------
@@ -71,8 +59,7 @@ def embedding(
     Raises
     ------
     ValueError
-        If a fit, target, embedding, column or slot does not exist or is not unique, or if ``color`` has no finite value
-        or more than 200 labels, or is combined with ``ax``.
+        As for :func:`transport`, or if ``color`` is combined with ``ax``.
 
     Examples
     --------
@@ -104,7 +91,7 @@ def embedding(
         palette = np.repeat([kind for *_, kind in kinds.values()], [len(points) for points, *_ in kinds.values()])
         scatter(ax, everyone, palette, n_total=len(everyone), alpha=0.5)
         label(ax, place.names)
-        entitle(ax, title or changed(results), which_cells(results, called), note)
+        entitle_cells(ax, title, results, called, note)
         add_legend(ax, {name: kind for name, (*_, kind) in kinds.items()}, inside=True)
         return show_or_return(ax, show=show, return_fig=return_fig)
     # Side by side, each panel shows one kind of cells over all others in grey, so that their places can be compared.
@@ -114,12 +101,12 @@ def embedding(
         scatter(panel, everyone, BACKGROUND, n_total=len(everyone), alpha=0.5)
         shades: str | NDArray[np.floating[Any]] = kind
         if colors is not None:
-            shades = (colors.rgba if colors.predicted is None or kind != PREDICTED else colors.predicted)[rows]
+            shades = (colors.predicted if kind == PREDICTED else colors.rgba)[rows]
         scatter(panel, points, shades, n_total=len(everyone))
         label(panel, place.names)
         panel.label_outer()
         panel.set_title(name, fontsize="medium", **PLAIN)
-    entitle(figure, title or changed(results), which_cells(results, called), note)
+    entitle_cells(figure, title, results, called, note)
     if colors is not None:
         explain(axes[-1], colors, inside=False)
     return show_or_return(axes, show=show, return_fig=return_fig)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from scot_hycnn._anndata._conditions import as_labels, listed, matching
 from scot_hycnn._anndata._fit_input import check_counts
@@ -25,13 +25,12 @@ from scot_hycnn._anndata.evaluation._evaluation_input import (
 )
 from scot_hycnn._anndata.genes._genes import read_evaluated
 
-from ._figure import PLAIN, check_number, check_one_panel, entitle, figure_of, grid, show_or_return
+from ._figure import PLAIN, check_number, check_one_panel, entitle, grid, show_or_return
 
 _EXPLAINED = (
     "lines: 95 % intervals over cells; grey: replicate, one half of the observed cells against the other, and where "
     "95 % of such halves lie"
 )
-_CEILING_EXPLAINED = "dashed: ceiling, what the true means would score"
 # Method to its name in print and its colour, of Okabe & Ito; black for the prediction that needs no method.
 METHODS = {
     "identity": ("no change", "#000000"),
@@ -47,7 +46,6 @@ _REPLICATE_GREY, _REPLICATE_LINE = "#BDBDBD", "#707070"
 # Metrics of which the first four are drawn if the user names none: closeness of distributions, groups that are kept,
 # changes of means, spread, means.
 _DEFAULT_METRICS = ("energy_distance", "kept_group", "pearson_delta", "trace_ratio", "r2_mean")
-_N_DEFAULT = 4
 # What is good, by the beginning of a metric's name.
 _GOOD = {
     ("energy_distance", "mmd", "sinkhorn", "w2", "l2_uvp", "map_mse"): "← smaller is better",
@@ -57,10 +55,6 @@ _GOOD = {
 }
 # The axis is logarithmic beyond this ratio of the largest to the smallest score: on a linear axis others would be at 0.
 _WIDE = 20
-# Pixels between the names of two ticks.
-_GAP = 3
-# Decades for whose names an axis has room.
-_DECADES = 4
 _NAMES = {
     "kept_group": "cells in their own group",
     "pearson_delta": "correlation of changes (Pearson Δ)",
@@ -68,9 +62,7 @@ _NAMES = {
 }
 _PRINTED = {"r2": "R²", "mean": "of means", "mmd": "MMD", "w2": "W2", "deg": "DEG", "pearson": "Pearson", "delta": "Δ"}
 
-
-# Group and method to the row of the table, which has a value, and a low and a high end of its interval.
-_Scores = dict[tuple[str, str], Any]
+_Scores = dict[tuple[str, str], Any]  # group and method to the row of the table
 _Sizes = dict[str, tuple[int, int]]  # group to its numbers of source and target cells
 
 
@@ -91,34 +83,30 @@ def evaluation(
     """Draw the scores of :func:`scot_hycnn.tl.evaluate`: methods with their intervals, replicate and ceiling.
 
     The replicate is one half of the observed cells, scored against the other half: no prediction is expected to be
-    better. Its band is where 95 % of such halves score.
-    If scores differ by orders of magnitude, the axis is linear around 0 and logarithmic beyond. A fit that kept the
-    Gaussian map is drawn once, and its name says so.
+    better. Its band is where 95 % of such halves score. If scores differ by orders of magnitude, the axis is linear
+    around 0 and logarithmic beyond. A fit that kept the Gaussian map is drawn once, and its name says so.
 
     Parameters
     ----------
     adata
-        Cells with scores in ``uns``.
-    key
-        Key of the fit that was evaluated; its scores are in ``uns['<key>_evaluation']``.
-    target
-        Label of the target condition; may be left out if there is only one.
+        Cells with scores in ``uns['<key>_evaluation']``.
+    key, target
+        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
     metrics
         Metrics, one panel for each. None takes energy distance, share of cells that keep their group, correlation of
         changes and trace ratio, and R² of means if no groups were scored.
     group
         Groups of cells. ``'all, same composition'`` are all cells, the observed ones weighted to the proportions of
-        groups among the source cells; if no groups were scored, it is ``'all'``, all cells as they are. None takes the
-        groups themselves, or ``'all'`` if there are none.
+        groups among the source cells, or ``'all'``, all cells as they are, if no groups were scored. None takes the
+        groups themselves.
     scaled
         Draw the scaled scores: 0 is no change, 1 the replicate of a distance and the ceiling of a correlation. Metrics
         that have none, or where no response is seen, are not drawn.
     n_cols
         Panels in each row.
-    title
-        First line of the title; None names the conditions.
-    ax, show, return_fig
-        As in scanpy: axes to draw into (of one metric); show the figure and return None, or return the figure.
+    title, ax, show, return_fig
+        First line of the title; None names the conditions. Axes to draw into (of one metric), and what to show or
+        return, as in scanpy.
 
     Returns
     -------
@@ -145,48 +133,41 @@ def evaluation(
     targets = list(dict.fromkeys(table["target"]))
     if target is None and len(targets) > 1:
         raise ValueError(f"Several targets were evaluated; pass target= one of {targets}.")
-    table = without_twin(
-        table[table["target"].isin(targets[:1] if target is None else _known(table, "target", [target]))]
-    )
-    called = name_of_evaluated(adata, key, table["target"].iloc[0], table)
+    (target,) = targets if target is None else _known(table, "target", [target])
+    table = without_twin(table[table["target"] == target])
+    called = name_of_evaluated(adata, key, target, table)
+    table = _of_groups(table, group)
     if scaled:
         table = _scaled(table)
     # Metrics, groups and methods are drawn in the order in which they were evaluated.
-    found = list(dict.fromkeys(table["metric"]))
-    metrics = [metrics] if isinstance(metrics, str) else metrics
+    found, groups, methods = (list(dict.fromkeys(table[name])) for name in ("metric", "group", "method"))
     if metrics is None:
-        metrics = [metric for metric in _DEFAULT_METRICS if metric in found][:_N_DEFAULT] or found
-    else:
-        metrics = _known(table, "metric", metrics)
-    table = _of_groups(table, group)
-    groups, methods = (list(dict.fromkeys(table[name])) for name in ("group", "method"))
+        metrics = [metric for metric in _DEFAULT_METRICS if metric in found][:4] or found
+    metrics, styles = _known(table, "metric", as_labels(metrics)), _styles(methods)
     numbers = table[["n_source", "n_target"]].to_numpy(dtype=int).tolist()
     sizes: _Sizes = {group: (n, m) for group, (n, m) in zip(table["group"], numbers, strict=True)}
-    check_one_panel(ax, len(metrics), f"metrics={list(metrics)}")
+    check_one_panel(ax, len(metrics), f"metrics={metrics}")
     check_number(len(groups), f"group={group!r}")
-    styles = _styles(methods)
     height = 1.2 + len(groups) * (0.2 + 0.22 * len(styles) if len(groups) > 1 else 0.34 * len(styles))
     figure, axes = (None, [ax]) if ax is not None else grid(len(metrics), n_cols, (2.6, height))
     for i, (panel, metric) in enumerate(zip(axes, metrics, strict=True)):
         # No axis has infinity.
         rows = table[table["metric"] == metric].replace([np.inf, -np.inf], np.nan)
-        scores = {(row.group, row.method): row for row in rows.itertuples()}
+        scores: _Scores = {(str(row.group), str(row.method)): row for row in rows.itertuples()}
         _draw(panel, scores, sizes, styles)
         _scale(panel, scores, is_linear=scaled)
         name, good = metric_in_print(metric)
         panel.set_xlabel(f"{name}\n{'scaled: 0 no change, 1 best' if scaled else good}".strip(), fontsize="small")
         if i % n_cols:
             panel.set_yticklabels([])
-    target = table["target"].iloc[0]
-    which = f"{groups[0]}: " if len(groups) == 1 and groups != ["all"] else ""
     # The numbers of several groups stand beside them.
-    n = f", n = {sizes[groups[0]][0]:,} and {sizes[groups[0]][1]:,}" if len(groups) == 1 else ""
+    (n, m), whose = sizes[groups[0]], "" if groups == ["all"] else f"{groups[0]}: "
     entitle(
         axes[0] if figure is None else figure,
         title or (f"{read_fit(adata, key).source} → {target}" if key in adata.uns else target),
-        f"{which}{called}{n}",
+        f"{whose}{called}, n = {n:,} and {m:,}" if len(groups) == 1 else called,
         _EXPLAINED,
-        *([_CEILING_EXPLAINED] if (table["method"] == CEILING).any() else []),
+        "dashed: ceiling, what the true means would score" if CEILING in methods else "",
     )
     # With one group the names of the methods stand at the axis; with several a legend explains their colours.
     if len(groups) > 1:
@@ -195,23 +176,15 @@ def evaluation(
             axes[0].legend(handles=handles, fontsize="x-small", framealpha=0.7)
         else:
             figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
-    figure_of(axes[0]).draw_without_rendering()
-    for panel in axes:
-        _thin(panel)
-    drawn = axes if figure is not None else axes[0]
-    return show_or_return(drawn, show=show, return_fig=return_fig)
+    return show_or_return(axes[0] if figure is None else axes, show=show, return_fig=return_fig)
 
 
 def _styles(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Return the name in print and the colour of each method, in their order; halves and ceiling are no methods."""
-    styles, n_others = {}, 0
-    for method in methods:
-        if method in METHODS:
-            styles[method] = METHODS[method]
-        elif method not in (REPLICATE, CEILING):
-            styles[method] = method.replace("_", " "), _OTHER_COLORS[n_others % len(_OTHER_COLORS)]
-            n_others += 1
-    return styles
+    others = [method for method in methods if method not in (*METHODS, REPLICATE, CEILING)]
+    colors = dict(zip(others, cycle(_OTHER_COLORS), strict=False))
+    styles = METHODS | {method: (method.replace("_", " "), color) for method, color in colors.items()}
+    return {method: styles[method] for method in methods if method in styles}
 
 
 def _scaled(table: pd.DataFrame) -> pd.DataFrame:
@@ -247,17 +220,6 @@ def name_of_evaluated(adata: AnnData, key: str, target: str, table: pd.DataFrame
     everyone = table[table["group"] == "all"]
     sizes = {(row.n_source, row.n_target) for row in everyone.itertuples()}
     return called if sizes == {(len(results.source_rows), len(results.target_rows))} else "evaluated cells"
-
-
-def _thin(ax: Axes) -> None:
-    """Leave out names of ticks that would lie over others; those nearest to 0 stay."""
-    kept: list[tuple[float, float]] = []
-    for tick in sorted(ax.xaxis.get_major_ticks(), key=lambda tick: abs(float(tick.get_loc()))):
-        low, high = tick.label1.get_window_extent().intervalx
-        is_free = all(low > end + _GAP or high < start - _GAP for start, end in kept)
-        tick.label1.set_visible(is_free)
-        if is_free and ax.bbox.x0 <= (low + high) / 2 <= ax.bbox.x1:
-            kept.append((low, high))
 
 
 def without_twin(table: pd.DataFrame) -> pd.DataFrame:
@@ -319,26 +281,21 @@ def _draw(ax: Axes, scores: _Scores, sizes: _Sizes, styles: dict[str, tuple[str,
 
 def _scale(ax: Axes, scores: _Scores, *, is_linear: bool) -> None:
     """Make the axis logarithmic beyond a linear range around 0 if the scores differ by orders of magnitude."""
-    ax.margins(x=0.15)
-    ax.tick_params(axis="x", labelsize="small")
-    ax.locator_params(axis="x", nbins=4)
-    sizes = [
-        np.nanmax(np.abs([score.value, score.low, score.high])) for score in scores.values() if np.isfinite(score.value)
-    ]
+    ends = [[score.value, score.low, score.high] for score in scores.values() if np.isfinite(score.value)]
+    sizes = [np.nanmax(np.abs(end)) for end in ends]
     # The replicate, or a score that is nearly as good, has to be seen in full with its interval.
-    if is_linear or not sizes or not 0 < _WIDE * min(sizes) < max(sizes):
-        return
-    first, last = round(np.log10(min(sizes))), int(np.floor(np.log10(max(sizes))))
-    ax.set_xscale("symlog", linthresh=10.0**first, linscale=0.5)
+    if not is_linear and sizes and 0 < _WIDE * min(sizes) < max(sizes):
+        first, last = round(np.log10(min(sizes))), int(np.floor(np.log10(max(sizes))))
+        # At most three powers of ten have room beside 0.
+        step = -(-(last - first + 1) // 3)
+        ticks = [0.0, *(10.0**power for power in range(last, first - (step == 1), -step))]
+        ax.set_xscale("symlog", linthresh=10.0**first)
+        ax.set_xticks(ticks, [_print(tick) for tick in ticks])
+        ax.minorticks_off()
+    else:
+        ax.locator_params(axis="x", nbins=4)
     ax.margins(x=0.15)
-    # Ticks at powers of ten, and at the negative one if an interval reaches beyond it.
-    step = -(-(last - first + 1) // _DECADES)
-    ticks = [0.0, *(10.0**power for power in range(first, last + 1, step))]
-    if min(score.low for score in scores.values()) < -(10.0**first):
-        ticks.append(-(10.0**first))
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_major_formatter(FixedFormatter([_print(tick) for tick in ticks]))
-    ax.xaxis.set_minor_locator(NullLocator())
+    ax.tick_params(axis="x", labelsize="x-small")
 
 
 def _print(number: float) -> str:

@@ -41,37 +41,45 @@ def check_one_panel(ax: Axes | None, n: int, what: str) -> None:
         raise ValueError(f"A figure has at most {MAX_PANELS} panels, and these are {n:,}; choose fewer.")
 
 
+def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
+    """Return the axes of the user, else new ones in a figure of this size in inches."""
+    return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
+
+
 def grid(n: int, n_cols: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     """Return a figure and its n panels, row by row; ``size`` is that of one panel in inches."""
     n_cols = min(n, n_cols)
     n_rows = -(-n // n_cols)
-    figure, panels = plt.subplots(
-        n_rows, n_cols, figsize=(size[0] * n_cols, size[1] * n_rows), layout="constrained", squeeze=False
-    )
+    figsize = size[0] * n_cols, size[1] * n_rows
+    figure, panels = plt.subplots(n_rows, n_cols, figsize=figsize, layout="constrained", squeeze=False)
     for ax in panels.flat[n:]:
         ax.remove()
     return figure, list(panels.flat[:n])
 
 
-def changed(results: Results) -> str:
-    """Return the conditions in print."""
-    return f"{results.source} → {results.target}"
-
-
-def which_cells(results: Results, called: str) -> str:
-    """Return in print which cells are shown, and how many of source and target."""
-    return f"{called}, n = {len(results.source_rows):,} and {len(results.target_rows):,}"
+def name_rows(ax: Axes, names: Sequence[str], **style: Any) -> None:
+    """Name the rows of a figure, which lie at 0, 1 ..., and draw no line or tick beside them."""
+    ax.set_yticks(range(len(names)), names, **style, **PLAIN)
+    ax.tick_params(axis="y", length=0)
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def entitle(place: Axes | Figure, *lines: str) -> None:
     """Write above axes or panels what is shown, which cells and how many, and notes; empty lines are left out."""
     inches = place.get_window_extent().width / figure_of(place).dpi
     width = max(_MIN_LETTERS, int(_LETTERS * inches))
-    text = "\n".join("\n".join(textwrap.wrap(line, width)) for line in lines)
-    if isinstance(place, Axes):
-        place.set_title(text, fontsize="small", **PLAIN)
-    else:
-        place.suptitle(text, fontsize="small", **PLAIN)
+    text = "\n".join(textwrap.fill(line, width) for line in lines if line)
+    (place.set_title if isinstance(place, Axes) else place.suptitle)(text, fontsize="small", **PLAIN)
+
+
+def entitle_cells(place: Axes | Figure, title: str | None, results: Results, called: str, *notes: str) -> None:
+    """Write above axes or panels the title of the user, or the conditions; which cells, and how many; and notes."""
+    entitle(place, title or f"{results.source} → {results.target}", which_cells(results, called), *notes)
+
+
+def which_cells(results: Results, called: str) -> str:
+    """Return in print which cells are shown, and how many of source and target."""
+    return f"{called}, n = {len(results.source_rows):,} and {len(results.target_rows):,}"
 
 
 def legend(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
+from typing import Any
+
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
@@ -11,13 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata._conditions import Rows, listed, read_groups
-from scot_hycnn._anndata._results import group_column, read_fit
+from scot_hycnn._anndata._conditions import Rows
+from scot_hycnn._anndata._embedding import embedding_axes, find_embedding
+from scot_hycnn._anndata._results import read_fit
 from scot_hycnn._anndata.evaluation._growth import growth_by_group, growth_of_cells
 
-from ._figure import PLAIN, entitle, figure_of, show_or_return, widen
-from ._labels import BACKGROUND, members_by_group, palette_of
-from ._plane import label
+from ._figure import axes_or_new, entitle, figure_of, name_rows, show_or_return, widen
+from ._labels import BACKGROUND, groups_to_draw
+from ._plane import label, scatter, size_of
 
 # Colours of the embedding end where a population is a quarter, or four times, of what it was.
 _MAX_LOG2 = 2.0
@@ -47,18 +49,14 @@ def growth(
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` with ``unbalanced``.
-    key
-        Key of the fit in ``uns``.
-    target
-        Label of the target condition; may be left out if there is only one.
+    key, target
+        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
     groupby
         Column of ``obs`` with labels, such as cell types; None takes the ``group_key`` of the fit.
     basis
         Embedding in ``obsm``, such as ``'umap'``, on which each source cell is drawn; None draws groups.
-    title
-        First line of the title; None names the conditions.
-    ax, show, return_fig
-        As in scanpy: axes to draw into; show the figure and return None, or return the figure.
+    title, ax, show, return_fig
+        First line of the title; None names the conditions. Axes to draw into, and what to show or return, as in scanpy.
 
     Returns
     -------
@@ -67,8 +65,7 @@ def growth(
     Raises
     ------
     ValueError
-        If a fit, target, column or embedding does not exist, the fit has no growth, or neither a column nor
-        ``group_key`` names groups.
+        If a fit, target, column or embedding does not exist, the fit has no growth, or nothing names groups.
 
     Examples
     --------
@@ -86,19 +83,10 @@ def growth(
         ax = _on_embedding(adata, basis, of_cells, cells, ax)
         entitle(ax, *lines)
         return show_or_return(ax, show=show, return_fig=return_fig)
-    groupby = group_column(adata, fit, groupby)
-    if groupby is None:
-        raise ValueError(
-            f"groupby=None takes the group_key of the fit, and {key!r} was fitted without one: pass groupby= a column "
-            f"of adata.obs, which has {listed(adata.obs.columns)}."
-        )
-    members_by_group(adata, groupby, cells)  # an error if these are no groups, or too many
-    labels = read_groups(adata.obs, groupby)
-    palette = dict(zip(labels.names, palette_of(adata, groupby, labels), strict=True))
+    groupby, _, palette = groups_to_draw(adata, fit, groupby, cells)
     table = growth_by_group(adata, fit, slug, groupby)
-    is_ours = ax is None
-    if ax is None:
-        _, ax = plt.subplots(figsize=(3.6, 0.9 + 0.3 * len(table)), layout="constrained")
+    names = [f"{row.group} (n = {row.n})" for row in table]
+    is_ours, ax = ax is None, axes_or_new(ax, 3.6, 0.9 + 0.3 * len(table))
     for y, row in enumerate(table):
         ax.hlines(y, row.low, row.high, color="black", linewidth=1, zorder=2)
         ax.plot(row.growth, y, "o", color=palette[row.group], markeredgecolor="black", markersize=6, zorder=3)
@@ -110,12 +98,9 @@ def growth(
     ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_yticks(range(len(table)), [f"{row.group} (n = {row.n})" for row in table], **PLAIN)
-    ax.set(ylim=(-0.6, len(table) - 0.4))
-    ax.set_xlabel("growth (1: the same share of all cells)", **PLAIN)
+    name_rows(ax, names)
+    ax.set(ylim=(-0.6, len(table) - 0.4), xlabel="growth (1: the same share of all cells)")
     entitle(ax, *lines)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(axis="y", length=0)
     if is_ours:
         widen(ax, max(text.get_window_extent().width for text in ax.get_yticklabels()))
     return show_or_return(ax, show=show, return_fig=return_fig)
@@ -123,29 +108,18 @@ def growth(
 
 def _on_embedding(adata: AnnData, basis: str, growth: Values, cells: Rows, ax: Axes | None) -> Axes:
     """Draw every source cell by its growth, on the other cells in grey."""
-    name = next((one for one in (f"X_{basis}", basis) if one in adata.obsm), None)
-    if name is None or adata.obsm[name].shape[1] < 2:
-        raise ValueError(f"basis={basis!r} is no embedding in adata.obsm, which has {listed(adata.obsm)}.")
-    points = np.asarray(adata.obsm[name])[:, :2]
-    if ax is None:
-        _, ax = plt.subplots(figsize=(4.6, 3.6), layout="constrained")
-    size = float(np.clip(12_000 / len(points), 2, 20))
-    ax.scatter(points[:, 0], points[:, 1], s=size, color=BACKGROUND, linewidths=0, rasterized=True)
+    embedding = find_embedding(adata, basis)
+    points = np.asarray(adata.obsm[embedding.name])[:, :2]
+    ax = axes_or_new(ax, 4.6, 3.6)
+    scatter(ax, points, BACKGROUND, n_total=len(points), alpha=1.0)
     # Cells with extreme growth are drawn last, so that no others hide them.
     log2 = np.log2(np.maximum(growth[cells], 1e-6))
     order = np.argsort(np.abs(log2))
-    drawn = ax.scatter(
-        points[cells[order], 0],
-        points[cells[order], 1],
-        s=size,
-        c=log2[order],
-        cmap="PuOr",
-        norm=TwoSlopeNorm(0, -_MAX_LOG2, _MAX_LOG2),
-        linewidths=0,
-        rasterized=True,
-    )
+    x, y = points[cells[order]].T
+    colors: dict[str, Any] = {"c": log2[order], "cmap": "PuOr", "norm": TwoSlopeNorm(0, -_MAX_LOG2, _MAX_LOG2)}
+    drawn = ax.scatter(x, y, s=size_of(len(points)), linewidths=0, rasterized=True, **colors)
     bar = figure_of(ax).colorbar(drawn, ax=ax, extend="both", ticks=range(-2, 3))
     bar.ax.set_yticklabels(["¼", "½", "1", "2", "4"])
     bar.set_label("growth")
-    label(ax, [f"{basis} 1", f"{basis} 2"])
+    label(ax, embedding_axes(embedding))
     return ax

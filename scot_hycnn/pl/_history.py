@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 
 from scot_hycnn._anndata._results import read_fit
 
-from ._figure import check_number, entitle, legend, show_or_return
+from ._figure import axes_or_new, check_number, entitle, legend, show_or_return
 
 
 def history(
@@ -35,14 +34,10 @@ def history(
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key
-        Key of the fit in ``uns``.
-    target
-        Label of the target condition; None draws one curve for each target.
-    title
-        First line of the title; None names the conditions.
-    ax, show, return_fig
-        As in scanpy: axes to draw into; show the figure and return None, or return the figure.
+    key, target
+        Key of the fit in ``uns``, and label of the target condition; None draws one curve for each target.
+    title, ax, show, return_fig
+        First line of the title; None names the conditions. Axes to draw into, and what to show or return, as in scanpy.
 
     Returns
     -------
@@ -61,17 +56,16 @@ def history(
     >>> ax = sh.pl.history(adata, show=False)
     """
     fit = read_fit(adata, key)
-    histories = {fit.targets[slug]: fit.models[slug]["history"] for slug in fit.slugs(target)}
-    # The Gaussian map is not trained and has no history.
-    curves = {label: history for label, history in histories.items() if len(history.get("J_minus_gaussian", ()))}
-    drawn = set(curves)
-    # Conditions of a screen have one training, which is drawn once.
+    # Conditions of a screen have one training, which is drawn once; the Gaussian map is not trained.
     alike: dict[bytes, list[str]] = {}
-    for label, columns in curves.items():
-        alike.setdefault(columns["J_minus_gaussian"].tobytes(), []).append(label)
+    for slug in fit.slugs(target):
+        if len(gaps := fit.models[slug]["history"].get("J_minus_gaussian", ())):
+            alike.setdefault(gaps.tobytes(), []).append(slug)
     curves = {
-        labels[0] if len(labels) == 1 else f"{len(labels)} conditions together": curves[labels[0]]
-        for labels in alike.values()
+        fit.targets[slugs[0]] if len(slugs) == 1 else f"{len(slugs)} conditions together": fit.models[slugs[0]][
+            "history"
+        ]
+        for slugs in alike.values()
     }
     check_number(len(curves), f"target={target!r}")
     if not curves:
@@ -79,8 +73,7 @@ def history(
             "There is no history: the Gaussian map (potential='gaussian') is not trained. Draw the fit of another "
             "potential."
         )
-    if ax is None:
-        _, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
+    ax = axes_or_new(ax, 5, 3.4)
     lines = []
     for columns in curves.values():
         step, gap, error = columns["step"], columns["J_minus_gaussian"], columns["J_error"]
@@ -91,7 +84,7 @@ def history(
     lines.append(ax.axhline(0, color="black", linestyle="--", linewidth=1))
     ax.set(xlabel="training step", ylabel="validation loss\nrelative to the Gaussian map")
     several = f"{len(curves)} conditions" if len(curves) > 1 else next(iter(curves))
-    validations = [fit.models[slug]["validation"] for slug in fit.slugs(target) if fit.targets[slug] in drawn]
+    validations = [fit.models[slug]["validation"] for slugs in alike.values() for slug in slugs]
     entitle(ax, title or f"{fit.source} → {several}", validation_cells(validations))
     # The first steps can lie far above everything that follows.
     gaps = np.concatenate([columns["J_minus_gaussian"] for columns in curves.values()])

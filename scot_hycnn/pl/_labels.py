@@ -10,10 +10,12 @@ import pandas as pd
 from anndata import AnnData
 from matplotlib.colors import to_hex, to_rgba
 from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
 
 from scot_hycnn._anndata._conditions import MAX_ENTRIES, Labels, column_of, listed, read_groups
-from scot_hycnn._anndata._results import Results
-from scot_hycnn._warn import joined, warn
+from scot_hycnn._anndata._results import Results, StoredFit, group_column
+from scot_hycnn._response import NoChange
+from scot_hycnn._warn import SIGNIFICANT, joined, warn
 
 # Okabe & Ito (2008): readers with any kind of colour vision can distinguish these colours.
 SOURCE, PREDICTED, OBSERVED = "#0072B2", "#D55E00", "#009E73"
@@ -76,6 +78,32 @@ def members_by_group(adata: AnnData, groupby: str, rows: NDArray[np.intp]) -> di
             f"most {MAX_ENTRIES} groups: groupby takes a column of categories, such as cell types."
         )
     return {labels.names[code]: np.flatnonzero(codes == code) for code in found}
+
+
+def groups_to_draw(
+    adata: AnnData, fit: StoredFit, groupby: str | None, rows: NDArray[np.intp]
+) -> tuple[str, dict[str, Members], dict[str, str]]:
+    """Return a column of groups, that of the fit for None, with members and colour of each group."""
+    groupby = group_column(adata, fit, groupby)
+    if groupby is None:
+        raise ValueError(
+            f"groupby=None takes the group_key of the fit, and {fit.key!r} was fitted without one: pass groupby= a "
+            f"column of adata.obs, which has {listed(adata.obs.columns)}."
+        )
+    members, labels = members_by_group(adata, groupby, rows), read_groups(adata.obs, groupby)
+    return groupby, members, dict(zip(labels.names, palette_of(adata, groupby, labels), strict=True))
+
+
+def groups_that_respond(adata: AnnData, results: Results, groupby: str) -> set[str]:
+    """Return the groups in which source and target cells differ: by permutation, corrected over groups."""
+    labels, p_values = read_groups(adata.obs, groupby), dict[str, float]()
+    of_x, of_y = (labels.codes[rows] for rows in (results.source_rows, results.target_rows))
+    for code, name in enumerate(labels.names):
+        x, y = results.x[of_x == code], results.y[of_y == code]
+        if min(len(x), len(y)) >= MIN_CELLS:
+            p_values[name] = NoChange.test(x, y, None, np.random.default_rng(0)).p_value
+    corrected = false_discovery_control(list(p_values.values())) if p_values else ()
+    return {name for name, p_value in zip(p_values, corrected, strict=True) if p_value <= SIGNIFICANT}
 
 
 def large_groups(groups: dict[str, _Cells]) -> tuple[dict[str, _Cells], str]:

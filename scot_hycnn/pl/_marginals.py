@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -24,7 +25,7 @@ from scot_hycnn._anndata.genes._genes import (
     unit_of,
 )
 
-from ._figure import PLAIN, changed, check_one_panel, entitle, grid, legend, show_or_return, which_cells, widen
+from ._figure import PLAIN, check_one_panel, entitle_cells, grid, legend, show_or_return, widen
 from ._labels import OBSERVED, PREDICTED, SOURCE
 
 # Rows of panels if the user names no features.
@@ -56,17 +57,14 @@ def marginals(
 
     The line of predicted cells should follow the area of observed ones; triangles mark the means. The outermost bars
     count all cells beyond them. Where one bar, such as that of the cells without a gene's transcripts, is far higher
-    than all others, the axis is a square root, so that all bars are seen. Cells are held-out ones if the fit was made
-    with a split.
+    than all others, the axis is a square root. Cells are held-out ones if the fit was made with a split.
 
     Parameters
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key
-        Key of the fit in ``uns``.
-    target
-        Label of the target condition; may be left out if there is only one.
+    key, target
+        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
     names
         Dimensions of the representation ('PC1', or proteins), or genes, predicted as by :func:`scot_hycnn.tl.decode`.
         None takes the dimensions whose means differ most between source and observed cells, in standard deviations.
@@ -74,10 +72,9 @@ def marginals(
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
     n_cols
         Panels in each row.
-    title
-        First line of the title; None names the conditions.
-    ax, show, return_fig
-        As in scanpy: axes to draw into (of one feature); show the figure and return None, or return the figure.
+    title, ax, show, return_fig
+        First line of the title; None names the conditions. Axes to draw into (of one feature), and what to show or
+        return, as in scanpy.
 
     Returns
     -------
@@ -119,7 +116,7 @@ def marginals(
     # x + V (T(x) - x) moves the zeros of a gene apart, also below 0, and keeps the scatter of the source cell.
     is_decoded = results.rep.name != "X" and any(name not in results.names for name in samples)
     note = "genes: compare means; a predicted value of a single cell may be below 0" if is_decoded else ""
-    lines = title or changed(results), which_cells(results, called), *filter(None, [note])
+    entitle_cells(axes[0] if figure is None else figure, title, results, called, note)
     handles: list[Artist] = [
         Patch(color=SOURCE, alpha=_FAINT),
         Line2D([], [], color=PREDICTED),
@@ -128,11 +125,9 @@ def marginals(
     ]
     entries = [f"{results.source} (source)", "predicted", f"{results.target} (observed)", "mean"]
     if figure is None:
-        entitle(axes[0], *lines)
         axes[0].set_xlabel(" ".join([next(iter(samples)), f"({axes[0].get_xlabel()})"]), **PLAIN)
         legend(axes[0], handles, entries, fontsize="x-small", framealpha=0.7)
         return show_or_return(axes[0], show=show, return_fig=return_fig)
-    entitle(figure, *lines)
     figure.set_figheight(figure.get_figheight() + 0.7)  # for title and legend
     ncols = min(4, 2 * min(n_cols, len(axes)))
     drawn = legend(figure, handles, entries, loc="outside lower center", ncols=ncols, frameon=False, fontsize="small")
@@ -171,16 +166,16 @@ def _draw(ax: Axes, samples: Samples) -> bool:
     # All three histograms share the bins, so that their bars can be compared.
     n_bins = int(np.clip(np.sqrt(min(map(len, samples))), 12, 40))
     edges = np.histogram_bin_edges(pooled, n_bins, range=(low, high))
-    source, predicted, observed = fractions = [
-        np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values) for values in samples
-    ]
-    ax.stairs(source, edges, fill=True, color=SOURCE, alpha=_FAINT, linewidth=0)
-    ax.stairs(observed, edges, fill=True, color=OBSERVED, alpha=_FAINT, linewidth=0)
-    ax.stairs(predicted, edges, color=PREDICTED, linewidth=1.4)
-    for values, color, face, zorder in zip(
-        samples, (SOURCE, PREDICTED, OBSERVED), (SOURCE, "none", OBSERVED), (4, 5, 4), strict=True
-    ):
-        ax.plot(values.mean(), 0, "^", color=face, markeredgecolor=color, clip_on=False, zorder=zorder)
+    fractions = [np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values) for values in samples]
+    for values, heights, color in zip(samples, fractions, (SOURCE, PREDICTED, OBSERVED), strict=True):
+        # The line of predicted cells lies above both areas.
+        is_line = color == PREDICTED
+        look: dict[str, Any] = (
+            {"linewidth": 1.4, "zorder": 2} if is_line else {"fill": True, "alpha": _FAINT, "linewidth": 0}
+        )
+        ax.stairs(heights, edges, color=color, **look)
+        mark: dict[str, Any] = {"color": "none", "zorder": 5} if is_line else {"color": color, "zorder": 4}
+        ax.plot(values.mean(), 0, "^", markeredgecolor=color, clip_on=False, **mark)
     ax.set_ylim(bottom=0)
     ax.spines[["top", "right"]].set_visible(False)
     ax.locator_params(nbins=4)
@@ -189,7 +184,6 @@ def _draw(ax: Axes, samples: Samples) -> bool:
     if not 0 < _SPIKE * highest[-2] < highest[-1]:
         return False
     ax.set_yscale("function", functions=(lambda share: np.sqrt(np.maximum(share, 0)), np.square))
-    ticks = [0, 0.05, 0.2, 0.5, 1]
-    ax.set_yticks([tick for tick in ticks if tick < 1.1 * highest[-1]])
+    ax.set_yticks([tick for tick in (0, 0.05, 0.2, 0.5, 1) if tick < 1.1 * highest[-1]])
     ax.set_ylim(bottom=0)
     return True

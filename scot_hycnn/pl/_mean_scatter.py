@@ -15,14 +15,15 @@ from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._results import group_column, read_fit
 from scot_hycnn._anndata.genes._genes import has_features_of_genes, read_dimensions, read_evaluated, read_genes, unit_of
 
-from ._figure import PLAIN, changed, check_one_panel, entitle, figure_of, grid, show_or_return, which_cells
+from ._figure import PLAIN, check_one_panel, entitle_cells, figure_of, grid, show_or_return
 from ._labels import PREDICTED, paired_members
 from ._plane import Points
 
 _SOURCE_GREY = "#8C8C8C"
-# Where a name may stand, from near to far: distances in points; directions, upper left first.
-_DISTANCES = (6.0, 14.0, 24.0, 36.0, 50.0)
-_DIRECTIONS = np.deg2rad([135, 315, 180, 0, 90, 270, 45, 225, 160, 340, 110, 290])
+# Where a name may stand, from near to far: distances in points, (60, 1); directions, upper left first, (60, 2).
+_ANGLES = np.deg2rad([135, 315, 180, 0, 90, 270, 45, 225, 160, 340, 110, 290])
+_DISTANCES = np.repeat([6.0, 14.0, 24.0, 36.0, 50.0], len(_ANGLES))[:, None]
+_DIRECTIONS = np.tile(np.column_stack([np.cos(_ANGLES), np.sin(_ANGLES)]), (5, 1))
 
 Box = NDArray[np.floating[Any]]  # x0, y0, x1, y1 in pixels
 
@@ -44,33 +45,29 @@ def mean_scatter(
     """Draw the mean of every gene in predicted cells against that in observed ones, and that in source cells.
 
     The nearer the points lie to the line, the better the prediction. R² in the title is that of
-    :func:`scot_hycnn.metrics.r2_mean`. It is high even for the source cells, "no change", whose value stands beside it.
-    If the fit was made with a split, the cells are held-out ones.
+    :func:`scot_hycnn.metrics.r2_mean`, beside the high value of the source cells, "no change". If the fit was made with
+    a split, the cells are held-out ones. If there is no way from the representation to genes, its dimensions are drawn,
+    without R².
 
     Parameters
     ----------
     adata
-        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`. Genes are those that :func:`scot_hycnn.tl.decode` has
-        predicted, or else predicted in the same way for the figure. If there is no way from the representation to
-        genes, its dimensions are drawn, without R².
-    key
-        Key of the fit in ``uns``.
-    target
-        Label of the target condition; may be left out if there is only one.
+        Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
+    key, target
+        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
     groupby
         Column of ``obs`` with labels, such as cell types: one panel for each group that has ten cells of both
-        conditions.
-        None takes the ``group_key`` of the fit; without one, or with ``ax``, one panel is of all cells.
+        conditions. None takes the ``group_key`` of the fit; without one, or with ``ax``, one panel is of all cells.
     layer
-        Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
+        Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`, which also predicts the
+        genes.
     n_labels
         How many genes are named: those with the largest observed change of the mean.
     n_cols
         Panels in each row.
-    title
-        First line of the title; None names the conditions.
-    ax, show, return_fig
-        As in scanpy: axes to draw into (of one group); show the figure and return None, or return the figure.
+    title, ax, show, return_fig
+        First line of the title; None names the conditions. Axes to draw into (of one group), and what to show or
+        return, as in scanpy.
 
     Returns
     -------
@@ -101,7 +98,6 @@ def mean_scatter(
             f"{label} ({len(source)}, {len(observed)} cells)": features.among(source, observed)
             for label, (source, observed) in groups.items()
         }
-    lines = title or changed(results), which_cells(results, called), *filter(None, [note])
     check_one_panel(ax, len(panels), f"groupby={groupby!r}")
     axes = grid(len(panels), n_cols, (3.4, 3.6))[1] if ax is None else [ax]
     what = f"mean {unit_of(adata, results, layer)}" if is_genes else f"mean of {results.rep.name}"
@@ -118,7 +114,7 @@ def mean_scatter(
         # Means of components are not on one scale with 0 as their origin: their R² is near 1 for any prediction.
         scores = f"R² = {_r2(predicted, observed):.3f} (no change {_r2(source, observed):.3f})" if is_genes else ""
         if groupby is None:
-            entitle(panel, *lines, scores)
+            entitle_cells(panel, title, results, called, note, scores)
         else:
             panel.set_title("\n".join(filter(None, [name, scores])), fontsize="small", **PLAIN)
         panel.locator_params(nbins=5)
@@ -128,7 +124,7 @@ def mean_scatter(
         panel.set_xlabel(f"observed {what}" if i + n_cols >= len(axes) else "", **PLAIN)
         panel.set_ylabel(f"predicted {what}" if i % n_cols == 0 else "", **PLAIN)
     if groupby is not None:
-        entitle(figure_of(axes[0]) if ax is None else ax, *lines)
+        entitle_cells(figure_of(axes[0]) if ax is None else ax, title, results, called, note)
     axes[0].legend(loc="lower right", frameon=False, fontsize="small", handletextpad=0.1)
     # Names are placed after the layout has settled.
     figure_of(axes[0]).draw_without_rendering()
@@ -164,22 +160,15 @@ def _add_names(ax: Axes, points: Points, names: Sequence[str], others: Points) -
         text = ax.annotate(name, point, (0, 0), **style, **PLAIN)
         # It lies within the axes, so the layout needs no room for it.
         text.set_in_layout(False)
-        extent = text.get_window_extent()
-        half = np.array([extent.width, extent.height]) / 2 + scale
+        half = np.array(text.get_window_extent().size) / 2 + scale
+        # The distance is that of the name's edge from the point, not of its centre.
+        offsets = _DIRECTIONS * (_DISTANCES * scale + np.abs(_DIRECTIONS) @ half[:, None])
+        low, high = pixel + offsets - half, pixel + offsets + half
         # Greedy: the name takes the cheapest of 60 places. Leaving the axes or covering a name costs more than any
         # number of covered points, and a point about as much as ten points of distance.
-        best, lowest, box = (0.0, 0.0), np.inf, np.zeros(4)
-        for distance in _DISTANCES:
-            for angle in _DIRECTIONS:
-                direction = np.array([np.cos(angle), np.sin(angle)])
-                # The distance is that of the name's edge from the point, not of its centre.
-                offset = direction * (distance * scale + np.abs(direction) @ half)
-                candidate = np.concatenate([pixel + offset - half, pixel + offset + half])
-                outside = (candidate[:2] < room[:2]).any() or (candidate[2:] > room[2:]).any()
-                overlaps = sum((candidate[:2] < o[2:]).all() and (candidate[2:] > o[:2]).all() for o in taken)
-                n_covered = ((covered > candidate[:2]) & (covered < candidate[2:])).all(axis=1).sum()
-                cost = float(1000 * (outside + overlaps) + n_covered + distance / 10)
-                if cost < lowest:
-                    lowest, best, box = cost, tuple(offset / scale), candidate
-        text.set_position(best)
-        taken.append(box)
+        outside = (low < room[:2]).any(axis=1) | (high > room[2:]).any(axis=1)
+        overlaps = sum(((low < box[2:]) & (high > box[:2])).all(axis=1).astype(int) for box in taken)
+        n_covered = ((covered > low[:, None]) & (covered < high[:, None])).all(axis=2).sum(axis=1)
+        best = np.argmin(1000 * (outside + overlaps) + n_covered + _DISTANCES[:, 0] / 10)
+        text.set_position(offsets[best] / scale)
+        taken.append(np.concatenate([low[best], high[best]]))

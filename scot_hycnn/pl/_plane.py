@@ -1,4 +1,4 @@
-"""Cells in a plane: where they lie and move, how they are drawn, and the legend that explains their colours."""
+"""Cells in a plane: where they lie and move, how they are drawn, their legend, and how far they move by chance."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def positions(adata: AnnData, results: Results, key: str, *, basis: str | None, 
             raise ValueError(f"The map of {results.rep.name!r} has one dimension; pass basis to plot it in a plane.")
         # Mean squared displacement, whose sum over dimensions is the transport cost.
         change = ((results.predicted - results.x).astype(float) ** 2).mean(axis=0)
-        first, second = sorted(np.argsort(-change, kind="stable")[:2].tolist())
-        x, predicted, y = (points[:, [first, second]] for points in (results.x, results.predicted, results.y))
-        names = [results.names[first], results.names[second]]
+        most = sorted(np.argsort(-change, kind="stable")[:2].tolist())
+        x, predicted, y = (points[:, most] for points in (results.x, results.predicted, results.y))
+        names = [results.names[dimension] for dimension in most]
         return Positions(x, predicted, y, names, np.ones(len(x), dtype=bool), is_exact=True)
     embedding = find_embedding(adata, basis)
     x, y = (read_embedding(adata, embedding, rows)[:, :2] for rows in (results.source_rows, results.target_rows))
@@ -95,11 +95,16 @@ def positions(adata: AnnData, results: Results, key: str, *, basis: str | None, 
 
 def scatter(ax: Axes, points: Points, color: str | NDArray[Any], *, n_total: int, alpha: float = 0.7) -> None:
     """Draw cells, smaller if the figure has many in total, and as pixels even within a vector figure."""
-    size = float(np.clip(20_000 / max(n_total, 1), 2, 20))
     # In random order no condition hides another one.
     order = np.random.default_rng(0).permutation(len(points))
     colors = color if isinstance(color, str) else color[order]
-    ax.scatter(points[order, 0], points[order, 1], s=size, c=colors, alpha=alpha, linewidths=0, rasterized=True)
+    x, y = points[order].T
+    ax.scatter(x, y, s=size_of(n_total), c=colors, alpha=alpha, linewidths=0, rasterized=True)
+
+
+def size_of(n_total: int) -> float:
+    """Return the area of a cell in a figure of so many."""
+    return float(np.clip(20_000 / max(n_total, 1), 2, 20))
 
 
 def label(ax: Axes, names: list[str]) -> None:
@@ -132,29 +137,25 @@ def draw_arrows(
 ) -> None:
     """Draw an arrow for each group of cells, (n,), else for the cells in each square: from them to where they move."""
     starts, ends, parts = arrows_of(place, groups, n_grid)
-    style: dict[str, Any] = {"width": 0.005, "color": "black", "edgecolor": "white", "linewidth": 0.5, "zorder": 3}
-    if groups is not None:
-        style["width"] = 0.009
+    style: dict[str, Any] = {"color": "black", "edgecolor": "white", "linewidth": 0.5}
     if palette:  # groups that lie over each other are told apart by colour
-        style |= {"color": [palette[part] for part in parts], "edgecolor": "black", "linewidth": 0.8}
+        style = {"color": [palette[part] for part in parts], "edgecolor": "black", "linewidth": 0.8}
+    style |= {"width": 0.005 if groups is None else 0.009, "zorder": 3}
     ax.quiver(*starts.T, *(ends - starts).T, angles="xy", scale_units="xy", scale=1, **style)
     ax.update_datalim(ends)
     ax.autoscale_view()
 
 
-def draw_streams(
-    ax: Axes, place: Positions, groups: NDArray[np.intp] | None, n_grid: int, palette: Sequence[str] = ()
-) -> None:
+def draw_streams(ax: Axes, place: Positions, n_grid: int) -> None:
     """Draw lines along the mean displacement of the cells that pass, thicker where they move farther."""
-    del groups, palette  # cells of all groups pass
     if not place.placed.any():
         return
     centres, field = mean_field(place.x[place.placed], place.predicted[place.placed], n_grid)
     length = np.linalg.norm(field.filled(0), axis=0)
     if length.any():
         style: dict[str, Any] = {"color": "black", "density": 1.2, "arrowsize": 1.1, "zorder": 3}
-        width = 0.6 + 1.4 * length / length.max()
-        ax.streamplot(centres[0], centres[1], field[0], field[1], linewidth=width, **style)
+        style |= {"linewidth": 0.6 + 1.4 * length / length.max()}
+        ax.streamplot(centres[0], centres[1], field[0], field[1], **style)
 
 
 def arrows_of(place: Positions, groups: NDArray[np.intp] | None, n_grid: int) -> tuple[Points, Points, list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from anndata import AnnData
 
@@ -30,8 +31,8 @@ def report(
 
     The page says in plain words whether the prediction is nearer to the observed cells than no change, a shift of the
     mean and the Gaussian map. It shows cells before and after, how far groups move, scores, genes, training,
-    certificate, parameters and versions. If something is not stored, the page says what to run. Of several targets,
-    such as those of a screen, it begins with the table of :func:`scot_hycnn.get.summary`, in which a reader chooses.
+    certificate, parameters and versions, or what to run if something is not stored. Of several targets, such as those
+    of a screen, it begins with the table of :func:`scot_hycnn.get.summary`, in which a reader chooses.
 
     Parameters
     ----------
@@ -48,8 +49,8 @@ def report(
         warning says if its stored projection is of another fit.
     groupby
         Column of ``obs`` with labels, such as cell types. None takes the ``group_key`` of the fit, else the first
-        column of 2 to 40 labels that holds neither the conditions nor the split. A warning says if scanpy's palette of
-        the column cannot be used.
+        column of 2 to 40 labels that holds neither the conditions nor the split. Colours are those of scanpy's palette,
+        if it can be used.
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
     n_genes
@@ -74,9 +75,9 @@ def report(
 
     Examples
     --------
-    >>> import tempfile
     >>> import scot_hycnn as sh
     >>> adata = sh.datasets.pbmc_planted(n_cells=400)
+    >>> import tempfile
     >>> sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=5, potential="gaussian")
     >>> page = sh.pl.report(adata, tempfile.gettempdir() + "/report.html")
     """
@@ -87,17 +88,15 @@ def report(
     # The report uses colours and positions of this package, so it can be imported only after it.
     from scot_hycnn.report import content, html, index_of  # noqa: PLC0415
 
-    shown = content(
-        adata,
-        key,
-        targets=None if target is None else as_labels(target),
-        basis=basis,
-        groupby=groupby,
-        layer=layer,
-        n_genes=n_genes,
-        max_cells=max_cells,
-        title=title,
-    )
+    options: dict[str, Any] = {
+        "basis": basis,
+        "groupby": groupby,
+        "layer": layer,
+        "n_genes": n_genes,
+        "max_cells": max_cells,
+    }
+    targets = None if target is None else as_labels(target)
+    shown = content(adata, key, targets=targets, title=title, **options)
     if len(shown["targets"]) > 1:
         table = summary(adata, key)
         labels = [section["label"] for section in shown["targets"]]

@@ -64,11 +64,9 @@ def screen(
         beside each other, ``'name'`` sorts by label.
     n_rows
         Rows of a panel. More conditions continue in a panel beside it.
-    title
-        First line of the title.
-    ax, show, return_fig
-        As in scanpy: axes to draw into (of at most ``n_rows`` conditions); show the figure and return None, or return
-        the figure.
+    title, ax, show, return_fig
+        First line of the title. Axes to draw into (of at most ``n_rows`` conditions), and what to show or return, as in
+        scanpy.
 
     Returns
     -------
@@ -103,31 +101,26 @@ def screen(
     n_rows = min(n_rows, len(names))
     parts = [names[start : start + n_rows] for start in range(0, len(names), n_rows)]
     check_one_panel(ax, len(parts), f"n_rows={n_rows}")
+    figure, axes = None, [ax] if ax is not None else []
     if ax is None:
-        # Names of conditions take as much room as their letters.
+        # Names take as much room as their letters, and so do the key beside the panels and the title.
         width = 0.4 + 0.075 * max(map(len, names)) + _COLUMN * len(groups)
         height = 0.3 + _ROW * n_rows + (0.075 * max(map(len, groups)) if len(groups) > 1 else 0)
         figure, axes = grid(len(parts), len(parts), (width, height))
-        # The key beside the panels needs its room, and so does the title.
         figure.set_size_inches(width * len(parts) + 2.2, max(height, 2.6) + 0.5)
-    else:
-        figure, axes = None, [ax]
     # One scale for all: the square of the width is the area. A few extreme conditions would leave no range for others.
     strengths = table["no_change"].to_numpy()
     top = float(np.nanmax(np.append(np.where(np.isfinite(strengths), strengths, 0), 1e-12)))
     for panel, part in zip(axes, parts, strict=True):
         _draw(panel, table, part, groups, top)
         panel.set_ylim(n_rows - 0.4, -0.6)
-    _explain(axes[-1] if figure is None else figure, axes, top)
-    counts = table.xs(EVERYONE, level="group")["verdict"]
-    n_responding = int((~counts.isin([NO_RESPONSE, TOO_FEW])).sum())
-    lines = (
-        title or f"{len(names)} conditions",
-        f"{n_responding} respond, {int((counts == AS_REPLICATE).sum())} of these predicted as well as a replicate",
-    )
-    entitle(axes[0] if figure is None else figure, *lines)
-    drawn = axes if figure is not None else axes[0]
-    return show_or_return(drawn, show=show, return_fig=return_fig)
+    place = axes[0] if figure is None else figure
+    _explain(place, axes, top)
+    verdicts = table.xs(EVERYONE, level="group")["verdict"]
+    n_responding = int((~verdicts.isin([NO_RESPONSE, TOO_FEW])).sum())
+    as_replicate = f"{int((verdicts == AS_REPLICATE).sum())} of these predicted as well as a replicate"
+    entitle(place, title or f"{len(names)} conditions", f"{n_responding} respond, {as_replicate}")
+    return show_or_return(axes[0] if figure is None else axes, show=show, return_fig=return_fig)
 
 
 def _ordered(table: pd.DataFrame, names: list[str], groups: list[str], sort: str) -> list[str]:
@@ -160,19 +153,10 @@ def _draw(ax: Axes, table: pd.DataFrame, names: list[str], groups: list[str], to
     verdict = part["verdict"].to_numpy()
     quiet, seen = verdict == NO_RESPONSE, ~np.isin(verdict, [NO_RESPONSE, TOO_FEW]) & part["verdict"].notna().to_numpy()
     ax.scatter(x[quiet], y[quiet], s=4, color="#B0B0B0", linewidths=0, zorder=2)
-    sizes = _size(part["no_change"].to_numpy()[seen], top)
-    edges = np.where(verdict[seen] == AS_REPLICATE, "black", "none")
-    ax.scatter(
-        x[seen],
-        y[seen],
-        s=sizes,
-        c=part["explained"].to_numpy(dtype=float)[seen],
-        cmap=_COLORS,
-        norm=Normalize(0, 1),
-        edgecolors=edges.tolist(),
-        linewidths=0.9,
-        zorder=3,
-    )
+    edges = np.where(verdict[seen] == AS_REPLICATE, "black", "none").tolist()
+    sizes, shares = _size(part["no_change"].to_numpy()[seen], top), part["explained"].to_numpy(dtype=float)[seen]
+    style: dict[str, Any] = {"cmap": _COLORS, "norm": Normalize(0, 1), "edgecolors": edges, "linewidths": 0.9}
+    ax.scatter(x[seen], y[seen], s=sizes, c=shares, zorder=3, **style)
     ax.hlines(range(len(names)), -0.5, len(groups) - 0.5, color="#EEEEEE", linewidth=0.6, zorder=1)
     ax.set_yticks(range(len(names)), names, fontsize="x-small", **PLAIN)
     ax.set_xlim(-0.6, len(groups) - 0.4)
@@ -194,9 +178,8 @@ def _explain(place: Axes | Figure, axes: list[Axes], top: float) -> None:
     """Add a bar for colours, and a key of sizes and edges."""
     # Not longer than two inches beside a long panel.
     shrink = min(0.5, 2 / figure_of(place).get_figheight())
-    bar = figure_of(place).colorbar(
-        mpl.cm.ScalarMappable(Normalize(0, 1), _COLORS), ax=axes, shrink=shrink, aspect=14, anchor=(0, 1)
-    )
+    colors = mpl.cm.ScalarMappable(Normalize(0, 1), _COLORS)
+    bar = figure_of(place).colorbar(colors, ax=axes, shrink=shrink, aspect=14, anchor=(0, 1))
     bar.set_label("share of the response predicted", fontsize="x-small")
     bar.ax.tick_params(labelsize="x-small")
     strengths = [top, top / 4, top / 16]
@@ -206,13 +189,8 @@ def _explain(place: Axes | Figure, axes: list[Axes], top: float) -> None:
     looks.append({"color": "#B0B0B0", "markersize": 2})
     handles = [Line2D([], [], linestyle="none", marker="o", **look) for look in looks]
     names = [f"{strength:.2g}" for strength in strengths] + ["as a replicate", "no response"]
-    options: dict[str, Any] = {
-        "fontsize": "x-small",
-        "frameon": False,
-        "alignment": "left",
-        "title_fontsize": "x-small",
-    }
-    if isinstance(place, Figure):
-        legend(place, handles, names, "energy distance", loc="outside right lower", **options)
-    else:
-        legend(place, handles, names, "energy distance", loc="lower left", bbox_to_anchor=(1.04, 0), **options)
+    options: dict[str, Any] = {"loc": "outside right lower"}
+    if isinstance(place, Axes):
+        options = {"loc": "lower left", "bbox_to_anchor": (1.04, 0)}
+    options |= {"fontsize": "x-small", "title_fontsize": "x-small", "frameon": False, "alignment": "left"}
+    legend(place, handles, names, "energy distance", **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
@@ -13,7 +12,7 @@ from scipy.spatial.distance import squareform
 
 from scot_hycnn.get._similarity import similarity as table_of_similarity
 
-from ._figure import PLAIN, check_number, entitle, figure_of, show_or_return
+from ._figure import PLAIN, axes_or_new, check_number, entitle, figure_of, show_or_return
 from ._screen import in_clusters
 
 VALUES, SHOWN = ("cosine", "distance"), ("responding", "all")
@@ -47,10 +46,8 @@ def similarity(
     shown
         ``'responding'`` leaves out conditions without a response, whose cosines are those of noise, and the title says
         how many these are; ``'all'`` draws all conditions.
-    title
-        First line of the title.
-    ax, show, return_fig
-        As in scanpy: axes to draw into; show the figure and return None, or return the figure.
+    title, ax, show, return_fig
+        First line of the title. Axes to draw into, and what to show or return, as in scanpy.
 
     Returns
     -------
@@ -59,8 +56,8 @@ def similarity(
     Raises
     ------
     ValueError
-        If there is no such fit, ``values`` or ``shown`` is unknown, none of the conditions responds, or these are more
-        than 300.
+        If there is no such fit, ``values`` or ``shown`` is unknown, or none of the conditions responds, or more than
+        300.
 
     Examples
     --------
@@ -69,10 +66,9 @@ def similarity(
     >>> sh.tl.hycnn_screen(adata, "control", groupby="condition", n_pcs=5, potential="gaussian")
     >>> ax = sh.pl.similarity(adata, show=False)
     """
-    if values not in VALUES:
-        raise ValueError(f"values={values!r} is unknown; choose one of {list(VALUES)}.")
-    if shown not in SHOWN:
-        raise ValueError(f"shown={shown!r} is unknown; choose one of {list(SHOWN)}.")
+    for name, value, choices in (("values", values, VALUES), ("shown", shown, SHOWN)):
+        if value not in choices:
+            raise ValueError(f"{name}={value!r} is unknown; choose one of {list(choices)}.")
     table = table_of_similarity(adata, key)
     seen = table["response"]["seen"]
     names = sorted(seen.index[seen] if shown == "responding" else seen.index)
@@ -87,10 +83,9 @@ def similarity(
     places = [names.index(name) for name in order]
     matrix = matrix[np.ix_(places, places)]
     n = len(names)
-    if ax is None:
-        letters = 0.07 * max(map(len, names)) if n <= _MAX_NAMES else 0
-        side = float(np.clip(0.17 * n, 2.2, 12))
-        _, ax = plt.subplots(figsize=(side + letters + 1.2, side + letters + 0.6), layout="constrained")
+    # Names need as much room as their letters.
+    side = float(np.clip(0.17 * n, 2.2, 12)) + (0.07 * max(map(len, names)) if n <= _MAX_NAMES else 0)
+    ax = axes_or_new(ax, side + 1.2, side + 0.6)
     look: dict[str, Any] = {"cmap": "viridis_r", "vmin": 0}
     if values == "cosine":
         look = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}
@@ -107,5 +102,5 @@ def similarity(
     bar.ax.tick_params(labelsize="x-small")
     n_quiet = int((~seen).sum())
     quiet = f"{n_quiet} without a response {'are' if n_quiet != 1 else 'is'} left out" if shown == "responding" else ""
-    entitle(ax, *filter(None, (title or f"{n} conditions", quiet if n_quiet else "")))
+    entitle(ax, title or f"{n} conditions", quiet if n_quiet else "")
     return show_or_return(ax, show=show, return_fig=return_fig)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
@@ -14,13 +13,13 @@ from scot_hycnn._anndata._results import group_column, read_fit
 from scot_hycnn._anndata.genes._genes import read_evaluated
 
 from ._colors import cell_colors, explain
-from ._figure import changed, entitle, show_or_return, which_cells
+from ._figure import axes_or_new, entitle_cells, show_or_return
 from ._labels import BACKGROUND, OBSERVED, SOURCE
 from ._plane import add_legend, draw_arrows, draw_streams, label, positions, scatter
 
-_STYLES = {"arrows": draw_arrows, "streams": draw_streams}
+_STYLES = ("arrows", "streams")
 # Squares along each axis: a field of more arrows is hard to read, and lines need more squares to be smooth.
-_N_GRID = {"arrows": 10, "streams": 20}
+_OF_ARROWS, _OF_STREAMS = 10, 20
 
 
 def transport(
@@ -44,35 +43,30 @@ def transport(
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key
-        Key of the fit in ``uns``.
-    target
-        Label of the target condition; may be left out if there is only one.
+    key, target
+        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
     basis
-        Embedding in ``obsm``, for instance ``'umap'``. Predicted cells are placed as by
-        :func:`scot_hycnn.tl.project`, so arrows show the direction of a response and not its size. Those that would lie
-        in empty space, between islands of cells, are left out, and the title says how many. None draws the two
-        dimensions of the representation that the map changes most, in which arrows are exact.
+        Embedding in ``obsm``, for instance ``'umap'``, in which predicted cells are placed as by
+        :func:`scot_hycnn.tl.project`: arrows show the direction of a response and not its size, and cells that would
+        lie between islands are left out, as the title says. None draws the two dimensions of the representation that
+        the map changes most, in which arrows are exact.
     color
-        Gene, of ``adata`` or ``adata.raw``, or column of ``obs`` to colour source cells by, over target cells in grey:
-        categories, with scanpy's palette if it can be used (else a warning says why), or numbers, such as
-        ``'hycnn_ot_displacement'``; colours of numbers end at their 99th percentile. Cells without a finite value are
-        grey. None takes the ``group_key`` of the fit; a fit without one colours the conditions.
+        Gene, of ``adata`` or ``adata.raw``, or column of ``obs``, to colour source cells by, over target cells in grey:
+        categories, with scanpy's palette if it can be used (else a warning says why), or numbers, whose colours end at
+        their 99th percentile. Cells without a finite value are grey. None takes the ``group_key`` of the fit, else the
+        conditions.
     style
-        ``'arrows'``: one for each category of ``color``, or of ``group_key``, else one for each square of a grid, if a
-        quarter of its cells move. It is the way of one source cell: that with start and end nearest to the medians of
-        the cells that move. ``'streams'`` run along the smoothed mean displacement of the cells that pass, thicker
-        where cells move farther.
+        ``'arrows'``: one for each category of ``color``, or of ``group_key``, else for each square of a grid, if a
+        quarter of its cells move: the way of the cell with start and end nearest to the medians of those that move.
+        ``'streams'`` run along the smoothed mean displacement of the cells that pass, thicker where cells move farther.
     n_grid
         Squares along each axis; None takes 20 for streams, and 10 for arrows without categories. Squares with fewer
         than 5 cells, and categories with fewer than 10, get no arrow or line.
     n_neighbors
         Measured cells that place a predicted one in an embedding; None takes the positions that
         :func:`scot_hycnn.tl.project` has stored (a warning says if they are of another fit), or its default.
-    title
-        First line of the title; None names the conditions.
-    ax, show, return_fig
-        As in scanpy: axes to draw into; show the figure and return None, or return the figure.
+    title, ax, show, return_fig
+        First line of the title; None names the conditions. Axes to draw into, and what to show or return, as in scanpy.
 
     Returns
     -------
@@ -100,8 +94,7 @@ def transport(
     color = group_column(adata, read_fit(adata, key), color)
     colors = None if color is None else cell_colors(adata, color, key, results, results.source_rows)
     place = positions(adata, results, key, basis=basis, n_neighbors=n_neighbors)
-    groups = None
-    palette: list[str] = []
+    groups, palette = None, list[str]()
     if colors is not None and n_grid is None:
         column = color if colors.scale is None else group_column(adata, read_fit(adata, key), None)
         if column is not None:
@@ -110,8 +103,7 @@ def transport(
             # Cells that are coloured by their groups give arrows the same colours.
             palette = [colors.legend.get(name, BACKGROUND) for name in labels.names] if colors.legend else []
     inside = ax is not None
-    if ax is None:
-        _, ax = plt.subplots(figsize=(4.4, 4), layout="constrained")
+    ax = axes_or_new(ax, 4.4, 4)
     n_total = len(place.x) + len(place.y)
     if colors is None:
         condition = np.repeat([SOURCE, OBSERVED], [len(place.x), len(place.y)])
@@ -120,9 +112,12 @@ def transport(
         # Target cells lie beneath, so that a reader sees whether the arrows lead to them.
         scatter(ax, place.y, BACKGROUND, n_total=n_total, alpha=1.0)
         scatter(ax, place.x, colors.rgba[results.source_rows], n_total=n_total)
-    _STYLES[style](ax, place, groups, n_grid or _N_GRID[style], palette)
+    if style == "arrows":
+        draw_arrows(ax, place, groups, n_grid or _OF_ARROWS, palette)
+    else:
+        draw_streams(ax, place, n_grid or _OF_STREAMS)
     label(ax, place.names)
-    entitle(ax, title or changed(results), which_cells(results, called), place.note("arrows: direction, not size"))
+    entitle_cells(ax, title, results, called, place.note("arrows: direction, not size"))
     if colors is None:
         add_legend(ax, {results.source: SOURCE, results.target: OBSERVED}, inside=inside)
     else:

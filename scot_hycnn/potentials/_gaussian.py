@@ -28,7 +28,8 @@ class Gaussian:
 
     References
     ----------
-    Dowson & Landau (1982), J. Multivariate Anal. 12, 450-455; Takatsu (2011), Osaka J. Math. 48.
+    Dowson & Landau (1982), J. Multivariate Anal. 12, 450-455; Takatsu (2011), Osaka J. Math. 48. Ledoit & Wolf (2004),
+    J. Multivariate Anal. 88, 365-411.
 
     Examples
     --------
@@ -53,24 +54,14 @@ class Gaussian:
     def fit(
         cls, x: ArrayLike, y: ArrayLike, *, weights_x: ArrayLike | None = None, weights_y: ArrayLike | None = None
     ) -> Gaussian:
-        """Estimate the means, and the covariances with Ledoit-Wolf shrinkage.
+        """Estimate the means, and the covariances with the shrinkage of Ledoit & Wolf (2004).
 
         Parameters
         ----------
-        x
-            Source cells, shape (n, d).
-        y
-            Target cells, shape (m, d).
+        x, y
+            Source and target cells, shape (n, d) and (m, d).
         weights_x, weights_y
             Weight of each cell, shape (n,) and (m,), not negative; None counts all the same.
-
-        Returns
-        -------
-        The potential.
-
-        References
-        ----------
-        Ledoit & Wolf (2004), J. Multivariate Anal. 88, 365-411.
         """
         x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         (mean_x, covariance_x), (mean_y, covariance_y) = _moments(x, weights_x), _moments(y, weights_y)
@@ -85,33 +76,13 @@ class Gaussian:
         return (matrix + matrix.T) / 2
 
     def value(self, x: ArrayLike) -> Array:
-        """Return f(x), zero at the source's mean.
-
-        Parameters
-        ----------
-        x
-            Points, shape (n, d).
-
-        Returns
-        -------
-        shape (n,), in units of the representation squared.
-        """
+        """Return f(x), shape (n,), in squared units of the points x, shape (n, d); it is 0 at the source's mean."""
         centred = np.asarray(x, dtype=np.float64) - self.mean_x
         quadratic: Array = 0.5 * ((centred @ self.matrix) * centred).sum(1)
         return quadratic + centred @ self.mean_y
 
     def gradient(self, x: ArrayLike) -> Array:
-        """Return T(x).
-
-        Parameters
-        ----------
-        x
-            Points, shape (n, d).
-
-        Returns
-        -------
-        shape (n, d), in units of the representation.
-        """
+        """Return T(x), shape (n, d), in the units of the points x, shape (n, d)."""
         return self.mean_y + (np.asarray(x, dtype=np.float64) - self.mean_x) @ self.matrix
 
 

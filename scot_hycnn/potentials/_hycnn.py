@@ -64,11 +64,9 @@ class HyCNN(Potential):
     n_dims, hidden, quadratic_skip, monotone
         See :class:`Potential`.
     strong_convexity
-        q at the start. It is learned and stays positive, so the convex conjugate is finite and has one maximiser.
-        0: there is no such term.
+        q at the start, or 0 for no such term; q stays positive, so that the convex conjugate has one maximiser.
     output_scale
-        Factor of v and w at the start. 1 is the paper's initialisation; with a smaller one, and q near 1, f starts
-        near :math:`|x|^2/2`.
+        Factor of v and w at the start, 1 in the paper; with a smaller one, and q near 1, f starts near |x|²/2.
     temperature
         :math:`\tau` of the smooth gate at the start. It counts as 1e-6 where it is below.
     gate
@@ -88,8 +86,7 @@ class HyCNN(Potential):
     >>> from scot_hycnn.potentials import HyCNN
     >>> f = HyCNN(n_dims=5, hidden=(16, 16))
     >>> theta = f.init(3, torch.Generator().manual_seed(0))
-    >>> x = torch.zeros(3, 100, 5)
-    >>> weights = f.weights(theta)
+    >>> weights, x = f.weights(theta), torch.zeros(3, 100, 5)
     >>> f.value(weights, x).shape, f.gradient(weights, x).shape
     (torch.Size([3, 100]), torch.Size([3, 100, 5]))
     """
@@ -262,16 +259,9 @@ class Combination(HyCNN):
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        d = self.n_dims
-        own: dict[str, tuple[int, ...]] = {
-            "v": (1, self.n_networks),
-            "w": (1, d),
-            "s": (1, 1),
-            "L": (d, d),
-            "t": (1, d),
-        }
         # What a condition has of its own comes before the parameters of the shared networks.
-        return own | {"networks": (self.n_networks, self.network.n_parameters)}
+        d, networks = self.n_dims, (self.n_networks, self.network.n_parameters)
+        return {"v": (1, self.n_networks), "w": (1, d), "s": (1, 1), "L": (d, d), "t": (1, d), "networks": networks}
 
     @property
     def n_own(self) -> int:

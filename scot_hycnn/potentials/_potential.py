@@ -64,18 +64,14 @@ class Potential(ABC):
     >>> isinstance(f, Potential), f.convex
     (True, True)
     >>> theta = f.init(3, torch.Generator().manual_seed(0))
-    >>> theta.shape == (3, f.n_parameters), len(f.shapes) > 0
-    (True, True)
-    >>> weights = f.weights(theta)
-    >>> x = torch.zeros(3, 100, 2)
+    >>> f.at_step(theta, 0, 1000)  # a training method calls it before each step
+    >>> theta.shape == (3, f.n_parameters), len(f.shapes)
+    (True, 5)
+    >>> weights, x = f.weights(theta), torch.zeros(3, 100, 2)
     >>> f.value(weights, x).shape, f.gradient(weights, x).shape, f.penalty(weights).shape
     (torch.Size([3, 100]), torch.Size([3, 100, 2]), torch.Size([3]))
     >>> [name for name in f.shapes if f.decays(name)]
     ['W0', 'w']
-
-    A training method calls this before each step:
-
-    >>> f.at_step(theta, 0, 1000)
     """
 
     # Columns of a for each unit: a maxout gate has two branches.
@@ -122,11 +118,7 @@ class Potential(ABC):
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of each parameter of one map, in the order in which theta holds them.
-
-        Layer l has W_l (from x), b_l and, from the second on, V_l; the columns of a gate's first branch come before
-        its second's.
-        """
+        """Name and shape of each parameter of one map, in the order of theta; a gate's first branch comes first."""
         shapes: dict[str, tuple[int, ...]] = {}
         for layer, width in enumerate(self.hidden):
             if not layer or self.input_skips:
@@ -149,19 +141,7 @@ class Potential(ABC):
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def init(self, n_maps: int, generator: torch.Generator) -> Tensor:
-        """Draw the parameters of K maps.
-
-        Parameters
-        ----------
-        n_maps
-            K.
-        generator
-            Source of randomness; its device is where the parameters are made.
-
-        Returns
-        -------
-        theta, shape (K, P), float32.
-        """
+        """Draw the parameters theta of K maps, shape (K, P), float32, on the device of the generator."""
         parameters = []
         for name, shape in self.shapes.items():
             if name in ("q", "tau"):
@@ -187,16 +167,9 @@ class Potential(ABC):
         """Draw the first value of a weight, shape (K, ...), as the family's source has it."""
 
     def weights(self, theta: Tensor) -> Weights:
-        """Return the named weights of the function: those that must be positive for convexity are so here.
+        """Return the weights by name, each (K, ...), from free parameters theta, (K, P), as :meth:`init` draws them.
 
-        Parameters
-        ----------
-        theta
-            Free parameters, shape (K, P), as :meth:`init` draws them.
-
-        Returns
-        -------
-        Tensors by name, each with leading dimension K. Autograd leads back to theta.
+        Those that must be positive for convexity are so here. Autograd leads back to theta.
         """
         positive = _POSITIVE[self.convex]
         weights = {
@@ -217,19 +190,7 @@ class Potential(ABC):
         return signs if name in ("w", "q") else signs.unsqueeze(1)
 
     def value(self, weights: Weights, x: Tensor) -> Tensor:
-        """Return f(x).
-
-        Parameters
-        ----------
-        weights
-            From :meth:`weights`, for K maps.
-        x
-            Points of each map, shape (K, n, d).
-
-        Returns
-        -------
-        shape (K, n).
-        """
+        """Return f(x), shape (K, n), by the :meth:`weights` of K maps, at points x of each map, shape (K, n, d)."""
         z, _, _ = self._layers(weights, x, len(self.hidden))
         out = z @ weights["v"].mT
         if self.input_skips:
@@ -239,19 +200,7 @@ class Potential(ABC):
         return out.squeeze(-1)
 
     def gradient(self, weights: Weights, x: Tensor) -> Tensor:
-        """Return the gradient of f at x, written out as a forward computation.
-
-        Parameters
-        ----------
-        weights
-            From :meth:`weights`, for K maps.
-        x
-            Points of each map, shape (K, n, d).
-
-        Returns
-        -------
-        shape (K, n, d).
-        """
+        """Return the gradient of f, shape (K, n, d), by the :meth:`weights` of K maps, at points x, (K, n, d)."""
         # One reverse pass by hand: training through the gradient then needs one autograd pass, not two nested ones.
         n_layers = len(self.hidden)
         # Of the last gate the gradient takes the slope alone, which depends on the difference of both branches, and
@@ -317,45 +266,17 @@ class Potential(ABC):
         raise NotImplementedError
 
     def decays(self, name: str) -> bool:
-        """Return whether weight decay takes the parameter of that name: it takes those that multiply x.
-
-        Parameters
-        ----------
-        name
-            Name of a parameter.
-
-        Returns
-        -------
-        Whether it decays.
-        """
+        """Return whether weight decay takes the parameter of that name: it takes those that multiply x."""
         # Without these weights the potential is q|x|^2/2. Decay of the free parameters of V and v would pull these away
         # from zero, since softplus(0) = 0.69.
         return name[0] in "WQw"
 
     def penalty(self, weights: Weights) -> Tensor:
-        """Return what training adds to the loss of each map to make f convex: 0 where it is convex by construction.
-
-        Parameters
-        ----------
-        weights
-            From :meth:`weights`, for K maps.
-
-        Returns
-        -------
-        shape (K,).
-        """
+        """Return what training adds to the loss of each map, (K,), to make f convex: 0 where it is by construction."""
         return weights["v"].new_zeros(len(weights["v"]))
 
     def at_step(self, theta: Tensor, step: int, max_steps: int) -> None:  # noqa: B027 - most families have no schedule
-        """Set parameters that follow a schedule, in place; most families have none.
-
-        Parameters
-        ----------
-        theta
-            Free parameters, shape (K, P).
-        step, max_steps
-            Steps done, and all of them.
-        """
+        """Set those parameters theta, (K, P), in place that follow a schedule, after some of all steps."""
 
 
 def unpack(theta: Tensor, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scanpy import logging as logg
 from scipy import sparse
 
-from scot_hycnn._anndata._conditions import Mask, booleans, column_of
+from scot_hycnn._anndata._conditions import Mask, booleans, column_of, is_integer
 from scot_hycnn._anndata._fit_input import fingerprint, training_rows
 from scot_hycnn._anndata._representation import dense_array
 from scot_hycnn._anndata._schema import check_key, layer_names
@@ -75,15 +75,11 @@ def pca(
 
     Returns
     -------
-    None, or the copy. The slots are those of ``sc.pp.pca``, and the mean:
-
-    ``adata.obsm['X_pca']``, ``adata.varm['PCs']``
-        Coordinates z of all cells, float32, shape (n_obs, k); loadings V, shape (n_vars, k), zero for unused genes.
-    ``adata.var['pca_mean']``
-        Mean of every gene over the training cells, float64, which a projection of new cells has to subtract.
-    ``adata.uns['pca']``
-        ``variance``, ``variance_ratio`` of the training cells, shape (k,), and ``params``, with ``n_training``,
-        ``training_fingerprint`` (of their names) and ``split_key`` besides scanpy's.
+    None, or the copy. The slots are those of ``sc.pp.pca``: ``obsm['X_pca']``, coordinates z of all cells, float32,
+    shape (n_obs, k); ``varm['PCs']``, loadings V, shape (n_vars, k), zero for unused genes; and ``uns['pca']``, with
+    ``n_training``, ``training_fingerprint`` (of their names) and ``split_key`` besides scanpy's ``params``. Also
+    ``var['pca_mean']``, the mean of every gene over the training cells, float64, which a projection of new cells has to
+    subtract.
 
     Raises
     ------
@@ -112,27 +108,24 @@ def pca(
     most = min(n_training, n_genes) - 1
     if most < 1:
         raise ValueError(f"PCA needs at least 2 training cells and 2 genes; there are {n_training} and {n_genes}.")
-    if not isinstance(n_comps, Integral) or isinstance(n_comps, bool) or not 1 <= n_comps <= most:
+    if not is_integer(n_comps) or not 1 <= n_comps <= most:
         raise ValueError(
-            f"n_comps={n_comps!r} must be an integer from 1 to {most}: {n_training} training cells and {n_genes} "
-            "genes have no more components."
+            f"n_comps={n_comps!r} must be an integer from 1 to {most}: {n_training} training cells and {n_genes} genes "
+            "have no more components."
         )
 
     # One NaN or infinite value makes the sum of its cell not finite.
     bad = np.flatnonzero(~np.isfinite(np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()))
     if len(bad):
         first = joined([repr(str(name)) for name in adata.obs_names[bad]], 5)
-        raise ValueError(
-            f"The values have NaN or infinity in {len(bad)} of {adata.n_obs} cells: {first}. Impute them, or take "
-            "these cells out."
-        )
+        raise ValueError(f"The values have NaN or infinity in {len(bad)} of {adata.n_obs} cells: {first}; impute them.")
     # Without variance no direction is the largest, and solvers fail or return any.
     training = matrix[is_training]
     first_cell = dense_array(training[:1][:, genes])
     if not any((dense_array(block[:, genes]) != first_cell).any() for _, block in _blocks(training)):
         raise ValueError(
             f"The values do not vary: all {n_training} training cells are the same in the {n_genes} genes that are "
-            "used, so there are no principal components. Look at the layer, the genes and the training cells."
+            "used."
         )
 
     start = logg.info(f"principal components of {n_training} training cells, for all {adata.n_obs} cells")
@@ -173,8 +166,7 @@ def _read(adata: AnnData, layer: str | None) -> _Matrix:
         raise ValueError(f"{where} is empty; pass the layer that holds the values: {layer_names(adata)}.")
     if not (sparse.issparse(matrix) or isinstance(matrix, np.ndarray)):
         raise TypeError(
-            f"{where} is of type {type(matrix).__name__}; pca needs an array or a sparse matrix in memory: "
-            "adata = adata.to_memory()."
+            f"{where} is of type {type(matrix).__name__}; pca needs values in memory: adata = adata.to_memory()."
         )
     if isinstance(matrix, np.ma.MaskedArray):
         matrix = dense_array(matrix)  # masked values become NaN, which is an error
@@ -198,8 +190,8 @@ def _choose_genes(
         given = np.asarray(values)
         raise ValueError(
             f"mask_var has shape {given.shape} and dtype {given.dtype}; it needs one boolean for each of the "
-            f"{len(var)} genes, in their order, or the name of a boolean column of adata.var"
-            f"{f', which {mask_var!r} is not' if isinstance(mask_var, str) else ''}."
+            f"{len(var)} genes, in their order, or the name of a boolean column of "
+            f"adata.var{f', which {mask_var!r} is not' if isinstance(mask_var, str) else ''}."
         )
     return genes, mask_var if isinstance(mask_var, str) else genes
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from itertools import islice
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,15 @@ from numpy.typing import NDArray
 from scanpy import logging as logg
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold
 
-from scot_hycnn._anndata._conditions import as_labels, column_of, labelled_rows, listed, listed_labels, read_labels
+from scot_hycnn._anndata._conditions import (
+    as_labels,
+    column_of,
+    is_integer,
+    labelled_rows,
+    listed,
+    listed_labels,
+    read_labels,
+)
 from scot_hycnn._anndata._fit_input import TEST, TRAIN
 from scot_hycnn._anndata._schema import check_key
 from scot_hycnn._anndata._write import claim, commit
@@ -114,8 +121,8 @@ def split(
         # A subset of the cells may have lost one of the two categories.
         if not isinstance(column.dtype, pd.CategoricalDtype) or not set(column.cat.categories) <= {TRAIN, TEST}:
             raise ValueError(
-                f"key_added={key_added!r} would replace adata.obs[{key_added!r}], which is no split (categorical with "
-                f"{TRAIN!r} and {TEST!r}) but has {listed_labels(obs, key_added)}; pass another key_added."
+                f"key_added={key_added!r} would replace adata.obs[{key_added!r}], which is no split of {TRAIN!r} and "
+                f"{TEST!r} but has {listed_labels(obs, key_added)}; pass another key_added."
             )
 
     # Options that exclude each other.
@@ -127,8 +134,8 @@ def split(
         raise ValueError(f"holdout={holdout!r} names the test cells, and so does n_folds={n_folds}; pass one of them.")
     if groupby is not None and stratify is not None and n_folds is None:
         raise ValueError(
-            f"stratify={stratify!r} cannot be kept when whole groups of adata.obs[{groupby!r}] go to one side; "
-            "leave it out, or pass n_folds, which comes as close as the groups allow."
+            f"stratify={stratify!r} cannot be kept when whole groups of adata.obs[{groupby!r}] go to one side: leave "
+            "it out, or pass n_folds."
         )
     if n_folds is None and holdout is None and not 0 < test_size < 1:
         raise ValueError(f"test_size={test_size!r} has to be a fraction between 0 and 1.")
@@ -175,12 +182,12 @@ def _strata(obs: pd.DataFrame, columns: list[str]) -> _Codes:
 def _groups(obs: pd.DataFrame, groupby: str) -> _Codes:
     column = column_of(obs, groupby, "groupby")
     read_labels(column, f"adata.obs[{groupby!r}]")  # raises for values that cannot be labels
-    codes, labels = pd.factorize(column.astype(np.float32) if column.dtype == np.float16 else column)
+    codes, labels = pd.factorize(column)
     n_missing = int((codes < 0).sum())
     if n_missing:
         raise ValueError(
-            f"adata.obs[{groupby!r}] has no value in {n_missing} of {len(obs)} cells, whose group is unknown; fill "
-            f"them in, or leave these cells out: adata = adata[adata.obs[{groupby!r}].notna()].copy()."
+            f"adata.obs[{groupby!r}] has no value in {n_missing} of {len(obs)} cells, whose group is unknown: fill "
+            "them in, or leave these cells out."
         )
     if len(labels) < 2:
         raise ValueError(f"adata.obs[{groupby!r}] has one group only, {listed(labels)}; a split needs at least two.")
@@ -242,17 +249,17 @@ def _fold(
     rng: int | np.random.Generator | None,
 ) -> _Rows:
     n_units, units = (n_obs, "cells") if groups is None else (int(groups.max()) + 1, "groups")
-    if not _is_integer(n_folds) or not 2 <= n_folds <= n_units:
+    if not is_integer(n_folds) or not 2 <= n_folds <= n_units:
         raise ValueError(f"n_folds={n_folds!r} has to be an integer from 2 to {n_units}, the number of {units}.")
-    if not _is_integer(fold) or not 0 <= fold < n_folds:
+    if not is_integer(fold) or not 0 <= fold < n_folds:
         raise ValueError(f"fold={fold!r} has to be an integer from 0 to {n_folds - 1}.")
-    if not _is_integer(rng):
+    if not is_integer(rng):
         raise ValueError(f"rng={rng!r}: folds of one partition need the same integer in every call.")
     if strata is not None:
         n_cells = np.bincount(strata)
         if n_cells.max() < n_folds:
             raise ValueError(
-                f"No combination of the labels in stratify has {n_folds} cells, one for each fold; use fewer columns."
+                f"No combination of the labels in stratify has {n_folds} cells, one for each fold: use fewer columns."
             )
         if groups is None:
             # Every n_folds-th of the shuffled cells, sorted by stratum, as in _random_cells.
@@ -269,7 +276,3 @@ def _fold(
             f"fold={fold} of {n_folds} is empty: the groups are too uneven; use fewer folds or another rng."
         )
     return np.asarray(test)
-
-
-def _is_integer(number: object) -> bool:
-    return isinstance(number, Integral) and not isinstance(number, bool)

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scot_hycnn._anndata._conditions import MAX_ENTRIES, Labels, Rows, read_groups
 from scot_hycnn._anndata._results import Results, StoredFit
 from scot_hycnn._anndata.genes._genes import MIN_FRACTION, deg_table, has_features_of_genes, read_genes
-from scot_hycnn.pl._chance import level_of_chance
-from scot_hycnn.pl._labels import members_by_group, palette_of
+from scot_hycnn.pl._labels import groups_that_respond, members_by_group, palette_of
 from scot_hycnn.pl._plane import Positions, arrows_of, positions
 
 # Positions are integers from 0 to this number, which is finer than any screen.
@@ -135,16 +134,15 @@ def _plane(place: Positions, source: Rows, target: Rows, groups: NDArray[np.intp
 
 def describe_groups(
     adata: AnnData,
-    everyone: Results,
     results: Results,
     groups: Grouping | None,
     support: NDArray[np.floating[Any]] | None,
 ) -> list[dict[str, Any]]:
-    """Return how far the cells of each group move, and would by chance, the group that moves farthest first."""
+    """Return how far the cells of each group move, and whether it responds, the group that moves farthest first."""
     if groups is None or (groups.labels.codes[results.source_rows] < 0).all():
         return []
     lengths = np.linalg.norm(results.predicted - results.x, axis=1).astype(float)
-    by_chance = level_of_chance(everyone.x, results.x)
+    responding = groups_that_respond(adata, results, groups.column)
     observed = groups.labels.codes[results.target_rows]
     rows: list[dict[str, Any]] = []
     for label, members in members_by_group(adata, groups.column, results.source_rows).items():
@@ -153,7 +151,7 @@ def describe_groups(
         quantiles = np.percentile(lengths[members], [5, 25, 50, 75, 95]).tolist()
         n = [len(members), int((observed == code).sum())]
         row = {"label": label, "n": n, "quantiles": quantiles, "far": far, "color": groups.palette[code]}
-        rows.append(row | {"chance": float(np.median(by_chance[members]))})
+        rows.append(row | {"responds": label in responding})
     return sorted(rows, key=lambda row: -row["quantiles"][2])
 
 

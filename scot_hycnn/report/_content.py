@@ -28,7 +28,9 @@ from scot_hycnn.pl._history import validation_cells
 from scot_hycnn.pl._labels import OBSERVED, PREDICTED, SOURCE
 
 from ._cells import describe_cells, describe_genes, describe_groups, find_grouping
-from ._verdict import KEPT, number, percent, verdict
+from ._choice import KEPT
+from ._distances import number, percent
+from ._verdict import verdict
 
 # Cells of all targets together, about 60 bytes for each: the file stays below 3 MB.
 _MAX_CELLS = 36_000
@@ -109,7 +111,7 @@ def content(
             cells = {
                 "which": which_cells(shown, called),
                 "cells": describe_cells(adata, fit, key, shown, basis=basis, groups=groups, n=n),
-                "groups": describe_groups(adata, results, shown, groups, support),
+                "groups": describe_groups(adata, shown, groups, support),
                 "genes": describe_genes(adata, fit, shown, layer=layer, n_genes=n_genes),
                 "far": None if support is None else float((support[shown.source_rows] > 1).mean()),
                 "median": float(np.median(np.linalg.norm(shown.predicted - shown.x, axis=1))),

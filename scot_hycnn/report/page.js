@@ -411,7 +411,7 @@ function drawGroups() {
   $("groups").hidden = !groups || !groups.length;
   if ($("groups").hidden) return;
   const room = frame($("groups-chart"), groups.map((group) => `${group.label} (n = ${whole(group.n[0])})`), 30);
-  const x = axis(room, 0, Math.max(...groups.map((group) => Math.max(group.quantiles[4], group.chance ?? 0))), `displacement (${content.unit})`);
+  const x = axis(room, 0, Math.max(...groups.map((group) => group.quantiles[4])), `displacement (${content.unit})`);
   groups.forEach((group, i) => {
     const y = room.middle(i);
     const [low, first, middle, third, high] = group.quantiles;
@@ -419,15 +419,14 @@ function drawGroups() {
       svg("rect", room.row(i)),
       room.name(i),
       svg("line", { x1: x(low), x2: x(high), y1: y, y2: y, stroke: css("--mark"), "stroke-width": 1.2 }),
-      svg("rect", { x: x(first), y: y - 8, width: Math.max(x(third) - x(first), 1), height: 16, fill: ink(group.color), stroke: css("--mark"), "stroke-width": 0.8 }),
-      svg("line", { x1: x(middle), x2: x(middle), y1: y - 9, y2: y + 9, stroke: css("--mark"), "stroke-width": 2.4 }),
-      group.chance === null ? null : svg("line", { x1: x(group.chance), x2: x(group.chance), y1: y - (room.isNarrow ? 12 : 15), y2: y + (room.isNarrow ? 12 : 15), stroke: css("--mark"), "stroke-dasharray": "4 3" }));
+      svg("rect", { x: x(first), y: y - 8, width: Math.max(x(third) - x(first), 1), height: 16, fill: ink(group.color), "fill-opacity": group.responds ? 1 : 0.2, stroke: css("--mark"), "stroke-width": 0.8 }),
+      svg("line", { x1: x(middle), x2: x(middle), y1: y - 9, y2: y + 9, stroke: css("--mark"), "stroke-width": 2.4 }));
     const far = group.far === null ? "" : `\nout of support: ${number(100 * group.far)}\u00a0% of cells`;
-    room.svg.append(speaking(box, `${group.label}: ${whole(group.n[0])} source cells\nmedian displacement: ${number(middle)}\nmiddle half: ${number(first)} to ${number(third)}\n90 %: ${number(low)} to ${number(high)}\n${content.source} against ${content.source}: ${number(group.chance)}${far}`));
+    room.svg.append(speaking(box, `${group.label}: ${whole(group.n[0])} source cells\nmedian displacement: ${number(middle)}\nmiddle half: ${number(first)} to ${number(third)}\n90 %: ${number(low)} to ${number(high)}${group.responds ? "" : "\nno response is seen"}${far}`));
   });
-  $("groups-note").textContent = `Source cells by ${content.group}. Boxes span the middle half of the cells, lines 90 % of them; thick: the median (of all cells ${number(median)}). Dashed: ${content.source} against ${content.source}, how far cells would move by chance, by the Gaussian map from one half of the ${content.source} cells to the other.`;
-  table("groups-table", [[content.group, "text"], ["source cells", "whole"], ["observed cells", "whole"], ["median", "number"], ["5 %", "number"], ["95 %", "number"], ["by chance", "number"], ["out of support, %", "number"]],
-    groups.map((group) => [group.label, ...group.n, group.quantiles[2], group.quantiles[0], group.quantiles[4], group.chance, group.far === null ? null : 100 * group.far]));
+  $("groups-note").textContent = `Source cells by ${content.group}. Boxes span the middle half of the cells, lines 90 % of them; thick: the median (of all cells ${number(median)}). A map moves cells a little also where nothing responds: groups are pale where a permutation test sees no difference between ${content.source} and observed cells, or where one of them has fewer than ten cells.`;
+  table("groups-table", [[content.group, "text"], ["source cells", "whole"], ["observed cells", "whole"], ["median", "number"], ["5 %", "number"], ["95 %", "number"], ["response", "text"], ["out of support, %", "number"]],
+    groups.map((group) => [group.label, ...group.n, group.quantiles[2], group.quantiles[0], group.quantiles[4], group.responds ? "seen" : "not seen", group.far === null ? null : 100 * group.far]));
 }
 const WHICH = {
   "all": "All evaluated cells as they are, so that a map which carries cells into other groups to match the proportions looks better than it is",

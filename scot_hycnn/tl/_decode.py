@@ -10,19 +10,12 @@ import numpy as np
 from anndata import AnnData
 from scanpy import logging as logg
 
+from scot_hycnn._anndata._representation import BLOCK_ROWS, Expression
 from scot_hycnn._anndata._results import Prediction, find_prediction, read_fit
 from scot_hycnn._anndata._schema import loadings_slot, mark_slot, mean_std_slot
 from scot_hycnn._anndata._write import check_output, claim, commit, new_store, placed
-from scot_hycnn._anndata.genes._decode_input import (
-    BLOCK_ROWS,
-    Decoder,
-    Expression,
-    Genes,
-    check_layer,
-    find_correction,
-    find_genes,
-)
-from scot_hycnn._anndata.genes._group_residuals import Correction
+from scot_hycnn._anndata.genes._correction import Correction, find_correction
+from scot_hycnn._anndata.genes._decode_input import Decoder, Genes, check_layer, find_genes
 
 
 def decode(
@@ -74,13 +67,11 @@ def decode(
         A residual :math:`r_k` is the mean of the treated training cells of group k minus the mean that the map predicts
         from its control training cells; q is the mean of the control cells in the representation, minus the mean of the
         seen groups, weighted by :math:`\sqrt{n_k}`; and :math:`n_k` is the harmonic mean of the numbers of cells. The
-        whole change of a group that was not seen is multiplied with the reliability of the mean response of the seen
-        groups, which is near 0 where they have none. Where leaving out each seen group shows that the residuals of the
-        others do not predict its own, they are not used. The map itself is not changed: its certificate holds. This
-        needs four groups of ten training cells of each condition in ``adata``, so cells of a new file are
-        joined to them after :func:`scot_hycnn.tl.transport`, by
-        ``anndata.concat([adata, new], merge="same", uns_merge="first")``. With fewer groups, a ``decoder``, or None
-        there is no correction.
+        change of a group that was not seen is multiplied with the reliability of the mean response of the seen groups.
+        Residuals that do not predict that of a seen group which is left out are not used. This needs four groups of ten
+        training cells of each condition in ``adata``, so cells of a new file are joined to them after
+        :func:`scot_hycnn.tl.transport`, by ``anndata.concat([adata, new], merge="same", uns_merge="first")``. With
+        fewer groups, a ``decoder``, or None there is no correction.
     clip
         Set negative values, which the formula may give, to 0. This raises the mean of genes with many zeros, so it is
         not for means or for ranking genes.
@@ -97,34 +88,22 @@ def decode(
     Returns
     -------
     None, or the copy. ``layers['hycnn_ot']`` (``'hycnn_ot_<slug>'`` if there are several targets) of ``adata`` or of
-    the store: predicted expression of the source cells, float32, dense, shape (n_obs, n_vars). It is NaN for other
-    cells and for source cells without a prediction. With a correction,
-    ``obs['hycnn_ot_mean_std']`` (``'hycnn_ot_<slug>_mean_std'``) is the standard deviation of the predicted mean of the
-    cell's group, in units of the expression: the root mean square over genes. If there are genes that the PCA did not
-    use, also
-
-    ``adata.var['hycnn_ot_in_representation']``
-        Which genes it did use.
-    ``adata.varm['hycnn_ot_loadings']``
-        V, float32, shape (n_vars, d). With it, genes of a part of the cells are predicted as those of all cells, by
-        this function, :mod:`scot_hycnn.get` and :mod:`scot_hycnn.pl`.
+    the store: predicted expression of the source cells, float32, dense, shape (n_obs, n_vars), else NaN. With a
+    correction, ``obs['hycnn_ot_mean_std']`` is the standard deviation of the predicted mean of the cell's group, the
+    root mean square over genes. If there are genes that the PCA did not use, ``var['hycnn_ot_in_representation']`` says
+    which it did use, and ``varm['hycnn_ot_loadings']`` is V, float32, shape (n_vars, d), by which genes of a part of
+    the cells are predicted as those of all cells.
 
     Raises
     ------
-    FileNotFoundError
-        If the folder of ``output`` does not exist.
     ImportError
         If ``output`` needs zarr, which is not installed.
     TypeError
         If ``adata`` is no AnnData, or ``decoder`` no function.
     ValueError
-        If a fit, target, slot or label is missing, there is no way from the representation to genes, measured values
-        are not those that the PCA was run on, values are not finite, a decoder returns another shape, or ``key_added``
-        or ``output`` would replace something else. Then nothing is changed or written.
-
-    See Also
-    --------
-    scot_hycnn.get.predicted : source, predicted and observed cells as a new AnnData, without NaN.
+        If a fit, target, slot or label is missing, there is no way from the representation to genes, values are not
+        those that the PCA was run on or not finite, a decoder returns another shape, or ``key_added`` or ``output``
+        would replace something else. Then nothing is changed or written.
 
     References
     ----------
@@ -197,10 +176,7 @@ def _decoded(
     for span, rows, x, points in prediction.blocks(size):
         block = np.full((len(span), genes.adata.n_vars), np.nan, dtype=np.float32)
         if len(rows):
-            # A decoder and maps of genes need no measured values, which are then not read.
-            measured = None if genes.loadings is None else genes.measured(rows)
-            shift = None if correction is None else correction.at(rows)
-            block[rows - span.start] = genes.predicted(measured, x, points, shift)
+            block[rows - span.start] = genes.decoded(rows, x, points, correction)
             n_predicted += len(rows)
         yield span, block
     prediction.check_some(n_predicted)

@@ -16,7 +16,7 @@ from scot_hycnn._anndata.evaluation._evaluation_input import check_evaluation_sl
 from scot_hycnn._anndata.evaluation._predictions import Predictions
 from scot_hycnn._anndata.genes._decode_input import Decoder
 
-from ._threads import threads_of_scanpy
+from ._fitting import threads_of_scanpy
 
 
 def evaluate(
@@ -57,29 +57,10 @@ def evaluate(
         Layers or keys of ``obsm`` with predictions of other methods; on the command line also .h5ad and .zarr files. In
         Python also an AnnData, a function of coordinates, or a dict of name to one of these, as
         :func:`scot_hycnn.metrics.evaluate` describes.
-    source
-        Label of the control cells, to score predictions without a fit.
-    target
-        Label of the target condition; None takes all targets of the fit.
-    condition_key
-        Column of ``obs`` with the labels of source and target, without a fit; None finds it.
-    use_rep
-        Representation in which distances are measured, without a fit; None takes ``X_pca``.
-    groupby
-        Column of ``obs`` whose groups are scored too, besides all cells together. None takes the ``group_key`` of the
-        fit; without one, the column of labels whose proportions differ most clearly between the conditions, if any do.
-    mask_obs
-        Evaluate these cells only: a boolean array, or the name of a boolean column of ``obs``.
-    split_key
-        Column of ``obs`` whose ``'test'`` cells are evaluated; None takes the one that the fit was made with.
-    layer, decoder, correction
-        Way from the representation to genes, as for :func:`scot_hycnn.tl.decode`.
-    split_control
-        Compute the correlation of changes from two halves of the source cells, whose noise they do not share.
-    n_bootstrap
-        Draws of the bootstrap over cells; 0 for no intervals but those of the replicate.
-    rng
-        Seed or generator.
+    source, target, condition_key, use_rep, groupby, mask_obs, split_key
+        As for :func:`scot_hycnn.metrics.evaluate`: the cells to evaluate, and their groups.
+    layer, decoder, split_control, correction, n_bootstrap, rng
+        As for :func:`scot_hycnn.metrics.evaluate`: the way to genes, and the bootstrap.
     key_added
         Stem of the key; None means ``key``. Earlier scores are replaced, with a warning.
     copy
@@ -92,8 +73,6 @@ def evaluate(
 
     Raises
     ------
-    TypeError
-        If ``adata`` is no AnnData, ``decoder`` no function, or a prediction of another type than those above.
     ValueError
         As for :func:`scot_hycnn.metrics.evaluate`, or if ``key_added`` is no valid key or names something else than
         an evaluation. Then nothing is changed.

@@ -1,4 +1,4 @@
-"""What the tools that fit share: the log before and after a fit, its seed, and the cells that its map moves."""
+"""What the tools share that fit or move: threads, the log before and after a fit, its seed, and the moved cells."""
 
 from __future__ import annotations
 
@@ -7,26 +7,39 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from anndata import AnnData
 from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
 from scot_hycnn._anndata._fit_input import ConditionCells, FitInput
-from scot_hycnn._anndata._transport_input import (
-    Centres,
-    find_centres,
-    inverse_around,
-    moved_around,
-)
+from scot_hycnn._anndata._transport_input import Moved, find_mover, moved_by
 from scot_hycnn._anndata._write import Fitted
 from scot_hycnn._warn import counted, joined, warn
 from scot_hycnn.solver.model._map import Outcome, TransportMap
+from scot_hycnn.solver.runtime._device import limited_threads
 
 # A sentence of the log names so many labels.
 _MAX_NAMES = 5
+
+
+@contextmanager
+def threads_of_scanpy() -> Iterator[None]:
+    """Limit PyTorch to ``scanpy.settings.n_jobs`` threads within a block.
+
+    1 is scanpy's default and -1 asks for all threads: with both, PyTorch keeps the number that it has, by default one
+    for each core.
+    """
+    n_jobs = int(scanpy_settings.n_jobs)
+    if n_jobs < 2 or n_jobs >= torch.get_num_threads():
+        yield
+        return
+    with limited_threads(n_jobs):
+        yield
 
 
 @contextmanager
@@ -79,7 +92,7 @@ def log_skipped(skipped: Sequence[tuple[str, int | str]]) -> None:
     logg.warning(f"{targets} {have} too few cells and {are} not fitted (skip_small=True): {named}")
 
 
-def moved_by(
+def as_fitted(
     adata: AnnData,
     cells: FitInput,
     fitted: TransportMap,
@@ -100,21 +113,13 @@ def moved_by(
     weights = [validation.pop(name, None) for name in ("source_weight", "target_weight", "source_growth")]
     of_training = [side.rows[side.is_training] for side in (source, target)]
     of_cells: Any = None if weights[0] is None else (*of_training, *weights)
-    moved = std = score = back = None
-    options = {"return_std": True, "return_out_of_support": True, "fallback": fallback}
+    moved, mover = [], partial(find_mover, fitted, adata, cells.rep, cells.group_key, source_rows=source.rows)
     if predict:
-        around = _centres_of(adata, cells, fitted, source)
-        moved, std, score = moved_around(fitted, source.coordinates, around, **options)
+        moved.append(moved_by(mover(rows=source.rows), source.coordinates, source.rows, fallback=fallback))
     if inverse:
-        back = inverse_around(fitted, target.coordinates, _centres_of(adata, cells, fitted, target))
-    return Fitted(replace(fitted, validation=validation).to_dict(), moved, std, score, back, of_cells)
-
-
-def _centres_of(adata: AnnData, cells: FitInput, fitted: TransportMap, condition: ConditionCells) -> Centres | None:
-    """Return the centres of the cells of a condition if the map is a centred one."""
-    rows = {"rows": condition.rows, "source_rows": cells.source.rows}
-    centres = find_centres(adata, cells.rep, cells.group_key, fitted.centres, **rows)
-    return None if centres is None else centres.at(condition.rows)
+        back = mover(rows=target.rows).apply("inverse", target.coordinates, target.rows)
+        moved.append(Moved(target.rows, np.asarray(back)))
+    return Fitted(replace(fitted, validation=validation).to_dict(), moved, of_cells)
 
 
 def report_outcomes(adata: AnnData, cells: FitInput, maps: Sequence[TransportMap], fits: Sequence[Fitted]) -> None:

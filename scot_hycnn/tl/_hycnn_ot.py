@@ -16,9 +16,7 @@ from scanpy import settings as scanpy_settings
 from scot_hycnn import solver as _solver
 from scot_hycnn._anndata._conditions import Mask
 from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
-from scot_hycnn._anndata._transport_input import (
-    check_groups_of_cells,
-)
+from scot_hycnn._anndata._transport_input import check_groups_of_cells
 from scot_hycnn._anndata._write import announce_replaced, claim, write_fit
 from scot_hycnn._warn import counted, joined
 from scot_hycnn.solver import TrainingOptions
@@ -29,11 +27,12 @@ from scot_hycnn.solver.model._families import UNBALANCED_SOLVERS
 from scot_hycnn.solver.model._summary import summary_of
 from scot_hycnn.solver.runtime._batching import place_of
 
-from ._fitting import announce, log_skipped, moved_by, report_outcomes, seed_of, shown_by_default
-from ._threads import threads_of_scanpy
+from ._fitting import announce, as_fitted, log_skipped, report_outcomes, seed_of, shown_by_default, threads_of_scanpy
 
 # A sentence of the log names so many labels.
 _MAX_NAMES = 5
+# Options of the cells that are read, with their defaults.
+_OF_CELLS: dict[str, Any] = {"split_key": None, "max_cells": 100_000, "skip_small": False}
 
 
 class FitOptions(TrainingOptions, total=False):
@@ -236,8 +235,8 @@ def hycnn_ot(  # type: ignore[misc]
     progress = False if progress is None and int(scanpy_settings.verbosity) == 0 else progress
     key = "hycnn_ot" if key_added is None else key_added
     options |= {"device": device, "rng": seed, "progress": progress, "client": client, "checkpoint_dir": checkpoint_dir}
-    split_key, max_cells = options.pop("split_key", None), options.pop("max_cells", 100_000)
-    skip_small, fallback = options.pop("skip_small", False), options.pop("fallback", False)
+    of_cells = {name: options.pop(name, default) for name, default in _OF_CELLS.items()}
+    fallback = options.pop("fallback", False)
     if fallback and solver in UNBALANCED_SOLVERS:
         raise ValueError(f"fallback=True changes to the Gaussian map, without which solver={solver!r} trains.")
 
@@ -251,20 +250,20 @@ def hycnn_ot(  # type: ignore[misc]
         use_rep=use_rep,
         n_pcs=n_pcs,
         mask_obs=mask_obs,
-        split_key=split_key,
         group_key=group_key,
-        max_cells=max_cells,
         seed=seed,
         reads_all=(predict, inverse),
         key=key,
         fill=fill,
-        skip_small=skip_small,
+        **of_cells,
     )
     # What is left to check of the options is the dimension of a potential, which no number of cells changes.
     _solver.Settings.for_cells(1, 1, cells.rep.n_dims, device=device, rng=seed, potential=potential)
     if group_key is not None:
-        cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=skip_small), key)
-        _check_groups_of_moved(adata, cells, leave_out, predict=predict, inverse=inverse)
+        cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=of_cells["skip_small"]), key)
+        if leave_out == "groups" and predict:  # a centred map needs the group of each cell that it moves
+            moved = np.concatenate([cells.source.rows, *(target.rows for target in cells.targets if inverse)])
+            check_groups_of_cells(adata, group_key, np.unique(moved), cells.source.rows)
     groups: Any = None if group_key is None else (cells.source.groups, [one.groups for one in cells.targets])
     start = announce(cells, device if client is None else "the workers of a cluster", options.get("unbalanced"))
     announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse, weights="unbalanced" in options)
@@ -274,7 +273,7 @@ def hycnn_ot(  # type: ignore[misc]
         targets = [target.training for target in cells.targets]
         maps = _solver.fit_many(cells.source.training, targets, groups=groups, **options)
         fits = [
-            moved_by(adata, cells, fitted, target, predict=predict, inverse=inverse, fallback=fallback)
+            as_fitted(adata, cells, fitted, target, predict=predict, inverse=inverse, fallback=fallback)
             for fitted, target in zip(maps, cells.targets, strict=True)
         ]
 
@@ -315,16 +314,6 @@ def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[
     if small:
         log_skipped([(label, problems[label].found) for label in small])
     return small
-
-
-def _check_groups_of_moved(adata: AnnData, cells: FitInput, leave_out: str, *, predict: bool, inverse: bool) -> None:
-    """Raise a ValueError if a cell that will be moved has no group, and the map may become a centred one."""
-    if leave_out != "groups" or not predict:
-        return
-    moved = [cells.source.rows]
-    if inverse:
-        moved += [target.rows for target in cells.targets]
-    check_groups_of_cells(adata, cells.group_key, np.unique(np.concatenate(moved)), cells.source.rows)
 
 
 def _near_labels(cells: ConditionCells) -> Labels:

@@ -12,15 +12,18 @@ from typing import Any, TypeAlias, Unpack
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
-from scot_hycnn._anndata._conditions import Mask, as_labels, listed
+from scot_hycnn._anndata._conditions import Mask, as_labels
 from scot_hycnn._anndata._files import read_uns
-from scot_hycnn._anndata._fit_input import read_fit_input
+from scot_hycnn._anndata._fit_input import FitInput, read_fit_input
 from scot_hycnn._anndata._schema import SCREEN, SHARED_THETA, is_fit
+from scot_hycnn._anndata._transport_input import Moved
 from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
 from scot_hycnn._anndata.evaluation._screen_input import (
+    controls_of_plates,
     other_conditions,
     read_covariates,
     read_embedding,
@@ -28,11 +31,11 @@ from scot_hycnn._anndata.evaluation._screen_input import (
 )
 from scot_hycnn.solver import Screen, Settings, TrainingOptions, fit_screen
 from scot_hycnn.solver._options import check_options
+from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.model._summary import summary_of
 from scot_hycnn.solver.runtime._batching import place_of
 
-from ._fitting import announce, moved_by, report_outcomes, seed_of, shown_by_default
-from ._threads import threads_of_scanpy
+from ._fitting import announce, as_fitted, report_outcomes, seed_of, shown_by_default, threads_of_scanpy
 
 ScreenModel: TypeAlias = AnnData | Screen | str | Path
 
@@ -58,6 +61,8 @@ def hycnn_screen(
     use_rep: str | None = None,
     n_pcs: int | None = None,
     mask_obs: Mask | None = None,
+    group_key: str | None = None,
+    plate_key: str | None = None,
     predict: bool = True,
     fill: str = "nan",
     device: str = "auto",
@@ -105,6 +110,13 @@ def hycnn_screen(
         each. The result holds these conditions.
     use_rep, n_pcs, mask_obs
         As for :func:`scot_hycnn.tl.hycnn_ot`: key of ``obsm`` or ``'X'``, number of its columns, and cells to fit on.
+    group_key
+        Column of ``obs`` with groups such as cell types. They count the same in all conditions and in the control, so
+        that a map does not mistake a shift of their proportions for a response. A condition needs two groups with five
+        cells; cells of smaller groups are left out of its fit.
+    plate_key
+        Column of ``obs`` with the plate or batch of each cell. The source of a condition are then the control cells of
+        its own plates, and only these are moved by its map; other control cells have NaN there.
     predict
         Move the source cells by the map of every condition. False stores the maps alone, since the moved cells of
         hundreds of conditions take gigabytes.
@@ -207,7 +219,7 @@ def hycnn_screen(
         n_pcs=n_pcs,
         mask_obs=mask_obs,
         split_key=split_key,
-        group_key=None,
+        group_key=group_key,
         max_cells=max_cells,
         seed=seed,
         reads_all=(predict, False),
@@ -218,6 +230,8 @@ def hycnn_screen(
     rows = {target.label: target.rows for target in cells.targets}
     known: dict[str, Any] = {"covariates": read_covariates(adata, covariate_keys, rows) or None, "model": fitted}
     known["embedding"] = read_embedding(adata, embedding_key, [*rows])
+    controls = None if plate_key is None else controls_of_plates(adata, plate_key, cells)
+    x, known["groups"] = _sources(cells, controls)
     Settings.for_cells(1, 1, cells.rep.n_dims, device=device, rng=seed, **options)
     start = announce(cells, device if client is None else "the workers of a cluster", None)
     announce_replaced(adata, cells, key=key, predict=predict, inverse=False, weights=False)
@@ -226,21 +240,55 @@ def hycnn_screen(
     with threads_of_scanpy():
         options |= {"device": device, "rng": seed, "progress": progress, "client": client}
         ys = [target.training for target in cells.targets]
-        screen = fit_screen(cells.source.training, ys, **known, **options, checkpoint_dir=checkpoint_dir)
+        screen = fit_screen(x, ys, **known, **options, checkpoint_dir=checkpoint_dir)
+        maps = screen.maps if controls is None else _with_rows_of(cells, screen.maps, controls)
         fits = [
-            moved_by(adata, cells, one, target, predict=predict, inverse=False, fallback=fallback)
-            for one, target in zip(screen.maps, cells.targets, strict=True)
+            as_fitted(adata, cells, one, target, predict=predict, inverse=False, fallback=fallback)
+            for one, target in zip(maps, cells.targets, strict=True)
         ]
+        if predict and controls is not None:
+            fits = [_on_plates(fit, one) for fit, one in zip(fits, controls, strict=True)]
     stored, entries = _as_stored(screen, fits, [target.slug for target in cells.targets])
     params = {"fallback": fallback, "covariate_keys": np.array(covariate_keys, dtype=np.str_)}
+    params |= {} if plate_key is None else {"plate_key": plate_key}
 
     # Write everything at once, and then log and warn of the outcomes: a warning may be an error.
     added = write_fit(adata, cells, stored, key=key, fill=fill, entries=entries, **params)
     with shown_by_default():
         chosen = ", ".join(f"{n} {choice}" for choice, n in sorted(Counter(screen.choices).items()))
         logg.info(f"    finished: {summary_of(screen.maps)}; maps are {chosen}", time=start, deep=added)
-    report_outcomes(adata, cells, screen.maps, fits)
+    report_outcomes(adata, cells, maps, fits)
     return adata if copy else None
+
+
+def _sources(cells: FitInput, controls: Sequence[NDArray[np.bool_]] | None) -> tuple[Any, Any]:
+    """Return the source cells to fit on, or those of each target, and the groups of all cells."""
+    x, labels, of_targets = cells.source.training, cells.source.groups, [target.groups for target in cells.targets]
+    if controls is None:
+        return x, None if labels is None else (labels, of_targets)
+    whole = np.asarray(x)
+    rows = {id(one): one[cells.source.is_training] for one in controls}
+    tables = {key: whole[some] for key, some in rows.items()}  # conditions of one plate share its cells
+    groups = None if labels is None else ([labels[rows[id(one)]] for one in controls], of_targets)
+    return [tables[id(one)] for one in controls], groups
+
+
+def _with_rows_of(
+    cells: FitInput, maps: Sequence[TransportMap], controls: Sequence[NDArray[np.bool_]]
+) -> list[TransportMap]:
+    """Return maps whose far source cells are numbered among all source cells to fit on."""
+    of_training = [np.flatnonzero(one[cells.source.is_training]) for one in controls]
+    far = [rows[fitted.validation["far_source"]] for rows, fitted in zip(of_training, maps, strict=True)]
+    return [replace(one, validation=one.validation | {"far_source": rows}) for one, rows in zip(maps, far, strict=True)]
+
+
+def _on_plates(fit: Fitted, is_control: NDArray[np.bool_]) -> Fitted:
+    """Return a fit without the moved cells of other plates; is_control is True for source cells of its own, (n,)."""
+    (all_cells,) = fit.moved
+    columns: dict[str, Any] = {
+        name: None if values is None else values[is_control] for name, values in vars(all_cells).items()
+    }
+    return replace(fit, moved=[Moved(**columns)])
 
 
 def _as_stored(screen: Screen, fits: Sequence[Fitted], slugs: Sequence[str]) -> tuple[list[Fitted], dict[str, Any]]:
@@ -270,9 +318,4 @@ def _screen_of(model: ScreenModel, key: str) -> Screen:
         )
     screens = [name for name, value in model.uns.items() if is_fit(value) and SCREEN in value]
     name = screens[0] if len(screens) == 1 else key
-    if name not in screens:
-        raise ValueError(
-            f"model has the screens {listed(screens)} and none under {key!r}; pass the one to use as "
-            "sh.solver.Screen.from_dict(adata.uns[...]['screen'])."
-        )
     return Screen.from_dict(stored_screen(model, name))

@@ -57,17 +57,12 @@ def project(
     Returns
     -------
     None, or the copy. Written are (``_<slug>`` is left out if there is one target)
-
-    ``adata.obsm['X_umap_hycnn_ot_<slug>']``
-        Positions of the predicted cells in the rows of their source cells, float32, shape (n_obs, columns), else NaN.
-    ``adata.uns['umap_hycnn_ot_<slug>']``
-        ``basis``, ``n_neighbors``, and a ``fingerprint``, by which :mod:`scot_hycnn.pl` leaves out positions that are
-        older than fit or embedding.
+    ``obsm['X_umap_hycnn_ot_<slug>']``, positions of the predicted cells in the rows of their source cells, float32,
+    shape (n_obs, columns), else NaN; and ``uns['umap_hycnn_ot_<slug>']`` with ``basis``, ``n_neighbors``, and a
+    ``fingerprint``, by which :mod:`scot_hycnn.pl` leaves out positions that are older than fit or embedding.
 
     Raises
     ------
-    TypeError
-        If ``adata`` is no AnnData.
     ValueError
         If there is no such fit, target or embedding, measured cells have no position, ``n_neighbors`` is not an integer
         of 1 or more, or the keys hold something else. Then nothing is changed.

@@ -13,26 +13,18 @@ import pandas as pd
 from anndata import AnnData
 from scanpy import logging as logg
 
-from scot_hycnn._anndata._conditions import Mask
+from scot_hycnn._anndata._conditions import Mask, labelled_rows
 from scot_hycnn._anndata._files import SUFFIXES, read_uns
 from scot_hycnn._anndata._representation import obs_columns
 from scot_hycnn._anndata._results import StoredFit, fit_of_origin, read_fit
-from scot_hycnn._anndata._schema import Slots, check_absent, slugs, unseen_slot
-from scot_hycnn._anndata._transport_input import (
-    Centres,
-    NewCells,
-    find_centres,
-    find_new_cells,
-    inverse_around,
-    moved_around,
-    source_rows_of,
-)
-from scot_hycnn._anndata._write import Moved, check_output, claim, new_store, write_moved
+from scot_hycnn._anndata._schema import Slots, slugs, unseen_slot
+from scot_hycnn._anndata._transport_input import Moved, Mover, NewCells, find_mover, find_new_cells, moved_by
+from scot_hycnn._anndata._write import check_output, claim, new_store, slots_of_moved, write_moved
 from scot_hycnn._anndata.evaluation._screen_input import stored_screen
 from scot_hycnn._warn import joined
 from scot_hycnn.solver import Screen, TransportMap
 
-from ._threads import threads_of_scanpy
+from ._fitting import threads_of_scanpy
 
 DIRECTIONS = ("forward", "inverse")
 Model: TypeAlias = AnnData | TransportMap | str | Path
@@ -110,10 +102,8 @@ def transport(
 
     Raises
     ------
-    FileNotFoundError
-        If ``model`` is a path to nothing, or the folder of ``output`` does not exist.
-    ImportError
-        If ``output`` needs zarr, which is not installed.
+    FileNotFoundError, ImportError
+        If ``model`` is a path to nothing, or ``output`` needs a folder or zarr, which are not there.
     TypeError
         If ``adata``, ``key`` or ``model`` is of another type.
     ValueError
@@ -142,7 +132,6 @@ def transport(
     >>> sh.tl.transport(others, model=adata, t=0.5, key_added="half")
     >>> others.obsm["X_half"].shape
     (60, 30)
-
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"direction={direction!r} is unknown; choose one of {list(DIRECTIONS)}.")
@@ -159,8 +148,11 @@ def transport(
     fit, maps, unseen = _find_maps(adata, model, key, target, covariates)
     suffixes = {slug: slug if fit is None or slug in unseen else fit.suffix(slug) for slug in maps}
     # get and pl read the slots of a full prediction, so cells that moved part of the way need others.
-    if t != 1 and key_added is None and output is None:
-        check_absent(adata, key, suffixes.values())
+    taken = [slot for slot in (Slots.named(key, suffix).moved for suffix in suffixes.values()) if slot in adata.obsm]
+    if t != 1 and key_added is None and output is None and taken:
+        raise ValueError(
+            f"t={t} would replace the full prediction {taken[0]!r}; pass for instance key_added='{key}_half'."
+        )
     key_added = key if key_added is None else key_added
     if fallback is None:
         fallback = fit is not None and bool(fit.params.get("fallback", False))
@@ -168,54 +160,48 @@ def transport(
     # All forward maps move the source cells, which are found once; an inverse map moves the cells of its target.
     label_of = {} if fit is None else fit.targets if direction == "inverse" else dict.fromkeys(maps, fit.source)
     labels = {slug: label_of.get(slug) for slug in maps}
-    options: dict[str, Any] = {
-        "use_rep": use_rep,
-        "mask_obs": mask_obs,
-        "same_file": model is None,
-        "key": key_added,
-        "fill": fill,
-    }
+    options: dict[str, Any] = {"use_rep": use_rep, "mask_obs": mask_obs, "same_file": model is None}
     cells: dict[str | None, NewCells] = {}
     for slug, label in labels.items():
         if label not in cells:
-            cells[label] = find_new_cells(adata, fit, label, n_dims=maps[slug].n_dims, **options)
-    centres = {slug: _centres_of(fit, maps[slug], cells[labels[slug]], group_key) for slug in maps}
+            cells[label] = find_new_cells(
+                adata, fit, label, n_dims=maps[slug].n_dims, key=key_added, fill=fill, **options
+            )
+    movers = {slug: _mover_of(fit, maps[slug], cells[labels[slug]], group_key) for slug in maps}
 
     start, moved = datetime.now(tz=UTC), dict[str, Moved]()
+    rep = next(iter(cells.values())).rep
     # In memory all cells of a map are moved at once and written last; to a store they are moved and written in blocks.
     with threads_of_scanpy(), nullcontext() if path is None else new_store(adata, path) as store:
-        for slug, transport_map in maps.items():
+        for slug, mover in movers.items():
             some, suffix = cells[labels[slug]], suffixes[slug]
-            by = "" if labels[slug] is None else f" by the map of {labels[slug]!r}"
-            logg.info(
-                f"transporting {len(some.rows)} of {adata.n_obs} cells{by}, {direction}, on {transport_map.device}"
-            )
+            by, device = "" if labels[slug] is None else f" by the map of {labels[slug]!r}", maps[slug].device
+            logg.info(f"transporting {len(some.rows)} of {adata.n_obs} cells{by}, {direction}, on {device}")
             if store is None:
-                moved[suffix] = _move(some, transport_map, centres[slug], direction, t=t, fallback=fallback)
-                _log_unlike(moved[suffix], fit, group_key)
+                moved[suffix] = _move(some, mover, direction, t=t, fallback=fallback)
+                _log_unlike(adata, moved[suffix], fit, group_key)
                 continue
             for span, block in some.blocks():
-                part = _move(block, transport_map, centres[slug], direction, t=t, fallback=fallback)
-                store.append(**part.at(Slots.named(key_added, suffix), span, fill))
+                part = _move(block, mover, direction, t=t, fallback=fallback)
+                store.append(**slots_of_moved(adata, rep, part, Slots.named(key_added, suffix), fill=fill, span=span))
     if path is None:
         uns = {unseen_slot(key_added, slug): entry for slug, entry in unseen.items()}
-        added = write_moved(adata, moved, key=key_added, fill=fill, uns=uns)
+        added = write_moved(adata, rep, moved, key=key_added, fill=fill, uns=uns)
     else:
         added = f"written to {str(path)!r}"
     logg.info("    finished", time=start, deep=added)
     return adata if copy else None
 
 
-def _log_unlike(moved: Moved, fit: StoredFit | None, group_key: str | None) -> None:
+def _log_unlike(adata: AnnData, moved: Moved, fit: StoredFit | None, group_key: str | None) -> None:
     """Say which groups are unlike the cells of the fit, if the map was chosen for cells of the same groups."""
     if fit is None or moved.out_of_support is None or fit.params.get("leave_out", "cells") != "cells":
         return
     column = fit.params.get("group_key") if group_key is None else group_key
-    obs = obs_columns(moved.cells.adata, *([] if column is None else [column]))
-    rows = moved.cells.rows
+    obs = obs_columns(adata, *([] if column is None else [column]))
     # A column that stands twice names no groups.
     by_group = column in obs and obs[column].ndim == 1
-    labels = obs[column].astype(str).to_numpy()[rows] if by_group else np.zeros(len(rows))
+    labels = obs[column].astype(str).to_numpy()[moved.rows] if by_group else np.zeros(len(moved.rows))
     median = pd.Series(moved.out_of_support).groupby(labels).median()
     unlike = [str(label) for label in median.index[median > 1]]
     if unlike:
@@ -272,32 +258,19 @@ def _find_unseen(
     return fit, {slug: fitted}, {slug: about}
 
 
-def _centres_of(
-    fit: StoredFit | None, transport_map: TransportMap, cells: NewCells, group_key: str | None
-) -> Centres | None:
-    """Return the centres of the cells if the map is a centred one."""
-    if group_key is None and fit is not None:
-        group_key = fit.params.get("group_key")
-    rows = {"rows": cells.rows, "source_rows": source_rows_of(cells.adata, fit, cells.rows)}
-    return find_centres(cells.adata, cells.rep, group_key, transport_map.centres, **rows)
+def _mover_of(fit: StoredFit | None, fitted: TransportMap, cells: NewCells, group_key: str | None) -> Mover:
+    """Return what moves the cells: a centred map takes the mean of a new group from its source cells, if it has any."""
+    source_rows = None
+    if fit is not None:
+        group_key = fit.params.get("group_key") if group_key is None else group_key
+        source_rows = labelled_rows(obs_columns(cells.adata, fit.groupby or fit.source), fit.groupby, fit.source)
+    source_rows = cells.rows if source_rows is None or not len(source_rows) else source_rows
+    return find_mover(fitted, cells.adata, cells.rep, group_key, rows=cells.rows, source_rows=source_rows)
 
 
-def _move(
-    cells: NewCells, transport_map: TransportMap, centres: Centres | None, direction: str, *, t: float, fallback: bool
-) -> Moved:
-    """Read cells and move them by a map, each around its centre if the map is a centred one."""
-    x, around = cells.read(), None if centres is None else centres.at(cells.rows)
+def _move(cells: NewCells, mover: Mover, direction: str, *, t: float, fallback: bool) -> Moved:
+    """Read cells and move them."""
+    x = cells.read()
     if direction == "inverse":
-        return Moved(cells, inverse_around(transport_map, x, around))
-    options = {"t": t, "return_std": True, "fallback": fallback}
-    if transport_map.support is None:  # maps of older versions
-        points, std = moved_around(transport_map, x, around, **options)
-        score = None
-    else:
-        points, std, score = moved_around(transport_map, x, around, **options, return_out_of_support=True)
-    # A damaged map can move cells so far that the squares in the norm overflow.
-    with np.errstate(over="ignore"):
-        displacement = np.linalg.norm(points - x, axis=1)
-    if not np.isfinite(displacement).all():
-        raise ValueError("The map moves cells farther than numbers can say. The map is damaged: fit again.")
-    return Moved(cells, points, displacement, std, score)
+        return Moved(cells.rows, np.asarray(mover.apply("inverse", x, cells.rows)))
+    return moved_by(mover, x, cells.rows, t=t, fallback=fallback)

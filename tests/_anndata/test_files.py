@@ -41,6 +41,21 @@ def names(folder):
 # ---- writing
 
 
+def test_a_limit_of_the_file_size_is_an_error_and_leaves_nothing(tmp_path):
+    """Without the check, h5py ends the whole process when a file cannot grow."""
+    resource = pytest.importorskip("resource")
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    write(tmp_path / "cells.h5ad", OLD)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, old[1]))
+    try:
+        with pytest.raises(OSError, match="1,200,000 bytes"):
+            write(tmp_path / "cells.h5ad", np.zeros((1000, 300), np.float32), overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert names(tmp_path) == ["cells.h5ad"]
+    np.testing.assert_array_equal(read(tmp_path / "cells.h5ad"), OLD)
+
+
 @contextmanager
 def faults(monkeypatch, n, error):
     """Raise the error in the n-th call of the file system; yield the names of the calls."""
@@ -120,9 +135,9 @@ def test_a_store_that_cannot_get_its_path_back_is_kept_and_named(tmp_path, monke
         patch.setattr(os, "rename", rename)
         with pytest.raises(OSError, match=r"cells\.zarr") as raised:
             write(path, NEW, overwrite=True)
-    old, new = (Path(part) for part in str(raised.value).split("'")[1:4:2])
-    np.testing.assert_array_equal(read(old.rename(tmp_path / "old.zarr")), OLD)
-    np.testing.assert_array_equal(read(new.rename(tmp_path / "new.zarr")), NEW)
+    folder = Path(raised.value.__notes__[0].split("'")[1])
+    np.testing.assert_array_equal(read((folder / "replaced").rename(tmp_path / "old.zarr")), OLD)
+    np.testing.assert_array_equal(read((folder / "cells.zarr").rename(tmp_path / "new.zarr")), NEW)
 
 
 def test_the_reader_names_what_a_killed_replacement_has_left(tmp_path):

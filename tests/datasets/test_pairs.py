@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import doctest
 from functools import partial
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scot_hycnn import datasets
 from scot_hycnn.datasets import LogSumExpPotential, brenier_pair, gaussian_pair
 from scot_hycnn.metrics import energy_distance, w2
 
@@ -19,14 +17,6 @@ NAMES = ["identity", "scale", "sign", "cubic", "logsumexp"]
 MAKERS = {"gaussian": gaussian_pair} | {name: partial(brenier_pair, name) for name in NAMES}
 each_pair = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
 SAMPLES = ["x", "y", "x_test", "y_test"]
-MODULES = sorted({getattr(datasets, name).__module__ for name in datasets.__all__})
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_examples_in_docstrings(module):
-    failed, attempted = doctest.testmod(__import__(module, fromlist=["_"]))
-    assert attempted > 0
-    assert failed == 0
 
 
 @each_pair

@@ -91,6 +91,24 @@ def test_the_seed_decides_and_the_global_generator_is_not_used():
     assert np.array_equal(np.random.get_state()[1], state)
 
 
+def test_donors_have_a_baseline_and_a_strength_each():
+    plain, donors = pbmc_planted(400), pbmc_planted(400, n_donors=3)
+    is_control = np.arange(400) < 200
+    way = [(one.obsm["X_planted"] - one.obsm["X_pca"])[is_control] for one in (plain, donors)]
+    baseline = (donors.obsm["X_pca"] - plain.obsm["X_pca"])[is_control]
+    strengths = []
+    for label in donors.obs["donor"].cat.categories:
+        of_donor = (donors.obs["donor"] == label).to_numpy()[is_control]
+        assert np.ptp(baseline[of_donor], axis=0).max() < 1e-4
+        strengths.append((way[1][of_donor] * way[0][of_donor]).sum() / (way[0][of_donor] ** 2).sum())
+        np.testing.assert_allclose(way[1][of_donor], strengths[-1] * way[0][of_donor], atol=1e-3)
+    assert np.ptp(strengths) > 0.3
+    more = pbmc_planted(400, n_donors=5, rng=1).obs["donor"]
+    assert list(more.cat.categories) == [f"donor {k}" for k in range(1, 6)]
+    with pytest.raises(ValueError, match="n_donors=-1"):
+        pbmc_planted(400, n_donors=-1)
+
+
 @pytest.mark.filterwarnings("ignore:Writing zarr v2 data:UserWarning")
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
 def test_round_trip(suffix, tmp_path):

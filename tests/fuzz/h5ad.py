@@ -21,7 +21,7 @@ from contract import hold
 
 import scot_hycnn as sh
 from scot_hycnn._anndata._files import read_file
-from scot_hycnn.cli._describe import info
+from scot_hycnn.cli._commands import info
 
 # Memory beyond twice the file: the objects of anndata, and the text that is printed.
 CONSTANT = 8 * 2**20

@@ -12,7 +12,7 @@ import scanpy as sc
 from scipy.sparse import csr_matrix
 
 import scot_hycnn as sh
-from scot_hycnn._anndata.genes._group_residuals import krige
+from scot_hycnn._anndata.genes._correction import krige
 
 N_GROUPS, N_CELLS, N_GENES = 7, 40, 12
 N_SEEN = N_GROUPS - 1  # the last group is never seen treated
@@ -87,7 +87,7 @@ def kriged(adata):
     predicted = moved[of[N_SEEN] & control].mean(axis=0) - m[N_SEEN]
     variance = 1 + kernel[N_SEEN, N_SEEN] - weights @ kernel[:N_SEEN, N_SEEN]
     solved = np.linalg.solve(kernel[:N_SEEN, :N_SEEN] + np.eye(N_SEEN), residuals)
-    std = np.sqrt(variance * (residuals * solved).sum(axis=0) / N_SEEN)
+    std = np.sqrt(variance * (residuals * solved).sum(axis=0) / (N_SEEN - 3))
     return predicted, np.clip(reliability, 0, 1) * (predicted + weights @ residuals), std, (y - m)[N_SEEN]
 
 
@@ -122,7 +122,7 @@ def test_residuals_that_do_not_predict_each_other_are_not_used():
     residuals[1::2] *= -1
     found = krige(seen, residuals, 3 + residuals, np.full(10, 30.0), seen)
     assert not found.weights.any()
-    np.testing.assert_allclose(found.variance, (residuals**2).mean(axis=0))
+    np.testing.assert_allclose(found.variance, (residuals**2).sum(axis=0) / (10 - 3))
     np.testing.assert_array_equal(found.covariance, np.eye(10))
     assert found.reliability > 0.9
 

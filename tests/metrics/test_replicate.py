@@ -14,7 +14,7 @@ import scot_hycnn as sh
 from scot_hycnn import metrics
 from scot_hycnn.metrics._cloud_scores import cloud_scores
 from scot_hycnn.metrics._gene_scores import gene_scores
-from scot_hycnn.metrics._resampling import Resampling, Strata, Sums, interval
+from scot_hycnn.metrics._resampling import Resampling, Sums, interval
 
 N_GENES = 30
 OF_CLOUDS = ["energy_distance", "mmd", "w2_squared", "sinkhorn_divergence", "trace_ratio"]
@@ -112,7 +112,7 @@ def test_splits_are_scored_as_the_metrics_of_arrays_score_them():
     rng = np.random.default_rng(0)
     y, genes, source = rng.normal(size=(31, 2)) * [3, 1], rng.normal(size=(31, 25)), rng.normal(size=(20, 25))
     genes[:, 0], source[:, 0] = 0.1, 0.1
-    draws = Resampling.draw(Strata.one(20, 31), 0, np.random.default_rng(1))
+    draws = Resampling.draw(np.zeros(20, int), np.zeros(31, int), 0, np.random.default_rng(1))
     gammas = np.array([0.5, 0.1])
     traces = cloud_scores({}, y, draws, gammas=gammas, with_w2=False)["replicate", "trace_ratio"]
     observed = Sums.of(draws.target.counts, genes)
@@ -141,7 +141,7 @@ def test_the_interval_contains_the_score_of_another_experiment_of_half_the_cells
     covered = {metric: [] for metric in OF_CLOUDS}
     for seed in range(n_experiments):
         y, other = scale * rng.normal(size=(2, n, n_dims))
-        draws = Resampling.draw(Strata.one(n, n), 0, np.random.default_rng(seed))
+        draws = Resampling.draw(np.zeros(n, int), np.zeros(n, int), 0, np.random.default_rng(seed))
         scores = cloud_scores({}, y, draws, gammas=gammas, with_w2=True)
         a, b = other[: n // 2], other[n // 2 :]
         another = {

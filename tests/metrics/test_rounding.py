@@ -23,7 +23,7 @@ from scot_hycnn.metrics import (
 )
 from scot_hycnn.metrics._cloud_scores import cloud_scores
 from scot_hycnn.metrics._gene_scores import gene_scores
-from scot_hycnn.metrics._resampling import Resampling, Strata, Sums
+from scot_hycnn.metrics._resampling import Resampling, Sums
 
 N_CONSTANT, N_CHANGED = 25, 10
 
@@ -143,7 +143,7 @@ def test_all_replicates_of_the_evaluation_follow_the_same_rule():
     predicted, observed, control = conditions(np.float32, 1000.0)
     predicted[:, :N_CONSTANT] = np.nextafter(predicted[:, :N_CONSTANT], np.float32(np.inf))
     predicted, observed, control = (cells.astype(np.float64) for cells in (predicted, observed, control))
-    draws = Resampling.draw(Strata.one(len(control), len(observed)), 20, np.random.default_rng(0))
+    draws = Resampling.draw(np.zeros(len(control), int), np.zeros(len(observed), int), 20, np.random.default_rng(0))
     sums = {"control": Sums.of(draws.source.counts, control), "observed": Sums.of(draws.target.counts, observed)}
     shifted = Sums.of(np.ones((21, len(predicted))), predicted)
     halves = Sums.of(draws.splits.astype(float), observed, sums["observed"].origin)
@@ -248,7 +248,7 @@ def test_distances_in_extended_precision_and_by_linear_programming(case):
     if case == "points":
         return
     # The distances of the evaluation are matrix products, which lose the digits of cells that are near to each other.
-    draws = Resampling.draw(Strata.one(len(x), len(y)), 0, np.random.default_rng(0))
+    draws = Resampling.draw(np.zeros(len(x), int), np.zeros(len(y), int), 0, np.random.default_rng(0))
     scores = cloud_scores({"identity": x}, y, draws, gammas=gammas, with_w2=True)
     found = {metric: values[0] for (method, metric), values in scores.items() if method == "identity"}
     assert found["energy_distance"] == pytest.approx(exact_energy(x, y), rel=1e-8, abs=1e-11 * size)

@@ -459,14 +459,14 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("plot", "options", "message"), WRONG)
-def test_wrong_input(adata, plot, options, message):
+def test_wrong_input(adata):
     adata.obsm["line"] = adata.obsm["X_pca"][:, :1]
     adata.obsm["holes"] = np.where(np.arange(adata.n_obs)[:, None] < 3, np.nan, adata.obsm["X_umap"])
     adata.obs["nothing"] = np.array([None] * adata.n_obs, dtype=object)
     adata.obs["unique"] = pd.Categorical([f"cell {i}" for i in range(adata.n_obs)])
-    with pytest.raises(ValueError, match=message):
-        plot(adata, show=False, **options)
+    for plot, options, message in WRONG:
+        with pytest.raises(ValueError, match=message):
+            plot(adata, show=False, **options)
 
 
 def test_genes_need_measured_and_predicted_values(adata, control):

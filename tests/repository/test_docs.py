@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -122,6 +122,19 @@ def test_names_of_the_api_exist():
             functools.reduce(getattr, parts, importlib.import_module(f"scot_hycnn.{package}"))
 
 
+def test_each_of_many_parameters_is_in_one_class():
+    spec = importlib.util.spec_from_file_location("parameters", DOCS / "parameters.py")
+    parameters = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(parameters)
+    tables = parameters.tables()
+    assert len(tables) > 10
+    for name, classes in tables.items():
+        listed = [one for names in classes.values() for one in names]
+        assert len(listed) == len(set(listed)), name
+    assert {"group_key", "split_key"} <= set(tables["scot_hycnn.tl.hycnn_ot"]["Basic"])
+    assert {"max_steps", "unbalanced"} <= set(tables["scot_hycnn.tl.hycnn_ot"]["Advanced"])
+
+
 def test_promises_name_tests_that_exist():
     rows = re.findall(r"^\| [^|]+ \| (`tests/.*`) \|$", text_of(DOCS / "promises.md"), flags=re.MULTILINE)
     assert len(rows) > 20
@@ -159,9 +172,11 @@ def small(tmp_path, monkeypatch):
         monkeypatch.setattr(package, name, functools.partial(getattr(package, name), max_steps=10, n_ensemble=2))
     monkeypatch.setattr(tl, "hycnn_screen", functools.partial(tl.hycnn_screen, max_steps=10))
     pbmc_planted = datasets.pbmc_planted
-    monkeypatch.setattr(
-        datasets, "pbmc_planted", lambda n_cells=400, **options: pbmc_planted(min(n_cells, 400), **options)
-    )
+
+    def few_cells(n_cells=400, **options):
+        return pbmc_planted(min(n_cells, 250 * options.get("n_donors", 0) or 400), **options)
+
+    monkeypatch.setattr(datasets, "pbmc_planted", few_cells)
     # A UMAP belongs to scanpy, and takes twenty seconds.
     monkeypatch.setattr(sc.pp, "neighbors", lambda adata, **options: None)
     monkeypatch.setattr(sc.tl, "umap", lambda adata, **options: adata.obsm.update(X_umap=adata.obsm["X_pca"][:, :2]))

@@ -415,7 +415,14 @@ def test_every_solver_finds_a_nonlinear_map(solver):
     assert fitted.certificate["convexity_gap"] < 1e-4
 
 
-@pytest.mark.parametrize("potential", [name for name in FAMILIES if name != "hycnn"])
+@pytest.mark.parametrize(
+    "potential",
+    [
+        pytest.param(name, marks=[] if name in ("groupmax", "icnn", "mlp") else [pytest.mark.slow])
+        for name in FAMILIES
+        if name != "hycnn"
+    ],
+)
 def test_every_family_finds_a_nonlinear_map(potential):
     pair = brenier_pair("sign", 2, 1000)
     options = {"hidden": (16, 16), "max_steps": 250, "batch_size": 128, "n_ensemble": 1, "device": "cpu"}

@@ -40,6 +40,6 @@ def fast():
     return dict(FAST)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_cells():
     return make_cells

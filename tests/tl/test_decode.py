@@ -324,19 +324,18 @@ CASES = {
     "slash": (None, {"key_added": "a/b"}, "key_added='a/b'"),
     "layer of others": (None, {"key_added": "counts"}, "'counts'"),
     "decoded shape": (None, {"decoder": lambda p: p}, r"\(\d+, 3\).*\(\d+, 6\)"),
-    "decoded NaN": (None, {"decoder": lambda p: np.full((len(p), 6), np.nan)}, "infinite values for 60 of 60 cells"),
-    "decoded objects": (None, {"decoder": lambda p: [object()] * len(p)}, "list"),
-    "decoded gradients": (None, {"decoder": lambda p: torch.tensor(p, requires_grad=True)}, "Tensor.*grad"),
+    "decoded NaN": (None, {"decoder": lambda p: np.full((len(p), 6), np.nan)}, r"\(60, 6\).*finite"),
+    "decoded objects": (None, {"decoder": lambda p: [object()] * len(p)}, "dtype object"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_an_error_names_the_value_and_nothing_changes(fit, unchanged, case):
-    spoil, options, value = CASES[case]
-    if spoil:
-        spoil(fit)
-    with unchanged(fit), pytest.raises(ValueError, match=value):
-        sh.tl.decode(fit, **{"key_added": "new", **options})
+def test_an_error_names_the_value_and_nothing_changes(fit, unchanged):
+    for spoil, options, value in CASES.values():
+        spoilt = fit.copy()
+        if spoil:
+            spoil(spoilt)
+        with unchanged(spoilt), pytest.raises(ValueError, match=value):
+            sh.tl.decode(spoilt, **{"key_added": "new", **options})
 
 
 def test_the_cell_with_a_missing_value_is_named(fit):

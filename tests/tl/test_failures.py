@@ -43,8 +43,8 @@ def test_every_writer_is_here():
     assert set(WRITERS) == writers
 
 
-@pytest.fixture
-def ready(new_cells):
+@pytest.fixture(scope="module")
+def made(new_cells):
     """Slots of all kinds: some that no writer has any business with, and all that they replace."""
     adata, rng = new_cells(60), np.random.default_rng(1)
     adata.obs["split"] = np.where(rng.random(adata.n_obs) < 0.5, "train", "test")
@@ -59,6 +59,11 @@ def ready(new_cells):
             warnings.simplefilter("ignore", UserWarning)
             WRITERS[name](adata)
     return adata
+
+
+@pytest.fixture
+def ready(made):
+    return made.copy()
 
 
 def prepared(ready, kind):

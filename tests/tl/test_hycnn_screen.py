@@ -144,6 +144,38 @@ def test_conditions_are_added_to_a_fitted_screen(adata, tmp_path):
         np.testing.assert_allclose(other.obsm[f"X_{KEY}_a_2"], new.obsm[f"X_{KEY}_a_2"], atol=1e-4)
 
 
+# ---- groups and plates
+
+
+def test_each_condition_is_compared_with_the_controls_of_its_plate(unchanged):
+    adata = screen(doses=(1.0, 4.0))
+    rows, rng = control_of(adata), np.random.default_rng(0)
+    on_second = np.where(rows, rng.random(adata.n_obs) < 0.5, adata.obs["drug"] == "b")
+    adata.obs["plate"] = np.where(on_second, "second", "first")
+    adata.obsm["X_pca"][on_second] += 10
+    fit(adata, plate_key="plate")
+    for slot, expected, plate in ((f"X_{KEY}_a_4", [4, 0, 0], "first"), (f"X_{KEY}_b_4", [0, 4, 0], "second")):
+        kept = np.isfinite(adata.obsm[slot]).all(axis=1)
+        np.testing.assert_array_equal(kept, rows & (adata.obs["plate"] == plate))
+        move = (adata.obsm[slot][kept] - adata.obsm["X_pca"][kept]).mean(axis=0)
+        np.testing.assert_allclose(move, expected, atol=0.7)
+    assert (sh.get.summary(adata)["predicted"] < 0.3).all()
+    assert abs(sh.get.similarity(adata)["cosine"].loc["a/4", "b/4"]) < 0.3
+    adata.obs.loc[rows, "plate"] = "first"
+    with unchanged(adata), pytest.raises(ValueError, match="'second'"):
+        fit(adata, plate_key="plate")
+
+
+def test_groups_are_read_from_obs():
+    adata = screen(doses=(1.0, 4.0))
+    kind = np.random.default_rng(0).random(adata.n_obs) < np.where(control_of(adata), 0.3, 0.7)
+    adata.obs["kind"] = np.where(kind, "B", "A")
+    adata.obsm["X_pca"][kind, 2] += 6
+    fit(adata, group_key="kind")
+    np.testing.assert_allclose(mean_move(adata, f"X_{KEY}_a_4"), [4, 0, 0], atol=0.8)
+    assert {*sh.get.summary(adata)["group"]} == {"all", "A", "B"}
+
+
 # ---- conditions that were not measured
 
 

@@ -108,9 +108,10 @@ def test_a_file_holds_it(fitted, tmp_path):
         sh.tl.project(back)
 
 
-@pytest.mark.parametrize(
-    ("options", "values"),
-    [
+def test_an_error_names_the_value_and_nothing_changes(fitted, unchanged):
+    fitted.obsm["line"] = fitted.obsm["X_pca"][:, :1]
+    fitted.obsm["holes"] = np.where(np.arange(fitted.n_obs)[:, None] < 5, np.nan, fitted.obsm["X_umap"])
+    for options, values in (
         ({"basis": "tsne"}, "'tsne'.*'X_pca'"),
         ({"basis": "line"}, "'line'.*1 column"),
         ({"basis": "holes"}, r"'holes'.*\d+ of 400 cells"),
@@ -121,13 +122,9 @@ def test_a_file_holds_it(fitted, tmp_path):
         ({"key_added": ""}, "key_added=''"),
         ({"key_added": "umap"}, r"'X_umap' \(adata.obsm\)"),
         ({"key_added": "hycnn_ot"}, r"'X_hycnn_ot' \(adata.obsm\) and 'hycnn_ot' \(adata.uns\)"),
-    ],
-)
-def test_an_error_names_the_value_and_nothing_changes(fitted, unchanged, options, values):
-    fitted.obsm["line"] = fitted.obsm["X_pca"][:, :1]
-    fitted.obsm["holes"] = np.where(np.arange(fitted.n_obs)[:, None] < 5, np.nan, fitted.obsm["X_umap"])
-    with unchanged(fitted), pytest.raises(ValueError, match=values):
-        sh.tl.project(fitted, **options)
+    ):
+        with unchanged(fitted), pytest.raises(ValueError, match=values):
+            sh.tl.project(fitted, **options)
 
 
 def test_another_type_than_anndata(fitted):

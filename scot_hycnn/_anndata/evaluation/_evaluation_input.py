@@ -12,16 +12,16 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import (
+    Condition,
     Mask,
     Rows,
     find_conditions,
-    labelled_rows,
     mask_rows,
     matching,
     read_groups,
     read_labels,
 )
-from scot_hycnn._anndata._fit_input import TEST, TRAIN, fingerprint_of_split, rows_of_split
+from scot_hycnn._anndata._fit_input import TEST, rows_of_split, sentence_of_leak
 from scot_hycnn._anndata._input_warnings import differing_proportions
 from scot_hycnn._anndata._representation import (
     Coordinates,
@@ -87,8 +87,8 @@ def fit_or_conditions(
     if source is None:
         if key not in adata.uns and not any(map(is_fit, adata.uns.values())):
             raise ValueError(
-                f"adata.uns has no fit {key!r}. Run sh.tl.hycnn_ot first; or to score predictions without a fit, pass "
-                "source= and target=, the labels of the control and of the treated cells."
+                f"adata.uns has no fit {key!r}. Run sh.tl.hycnn_ot first; or pass source= and target=, the labels of "
+                "the control and of the treated cells, to score predictions without a fit."
             )
         return read_fit(adata, key), groupby
     if target is None:
@@ -131,37 +131,16 @@ def held_out_cells(
         chosen = chosen & np.isin(np.arange(adata.n_obs), rows_of_split(adata.obs, split_key, TEST, advice))
 
     if not fit.models:
-        return chosen, []
-    notes = []
-    parts = {"source": fit.source, **fit.targets}
-    cells = {slug: labelled_cells(adata, fit.groupby, label) for slug, label in parts.items()}
-    if recorded is not None and recorded in adata.obs:
-        # The split of the fit says which its training cells are, if it was not written anew since.
-        params = fit.params
-        if params.get("n_obs") == adata.n_obs and params.get("split_fingerprint") != fingerprint_of_split(
-            adata.obs, recorded
-        ):
-            notes.append(
-                f"adata.obs[{recorded!r}] has other training cells than when {fit.key!r} was fitted, so training cells "
-                "of the fit may be evaluated; run sh.tl.hycnn_ot again on this split."
-            )
-        training = labelled_rows(adata.obs, recorded, TRAIN)
-        of_fit = np.concatenate(list(cells.values()))
-        n_seen = 0 if training is None else int(chosen[np.intersect1d(training, of_fit)].sum())
-    else:
-        # Without a split the numbers give a lower bound: n training cells and m evaluated ones of k cells share n+m-k.
-        # With fewer than n cells, these are not the ones that the fit was made from.
-        n_seen = 0
-        for slug, rows in cells.items():
-            n = fit.n_training.get(slug, 0)
-            if n <= len(rows):
-                n_seen += max(0, n + int(chosen[rows].sum()) - len(rows))
-    if n_seen:
-        notes.append(
-            f"The fit {fit.key!r} was made from at least {n_seen} of the {int(chosen.sum())} evaluated cells, which "
-            "flatters it; evaluate on the cells that were held out of the fit."
-        )
-    return chosen, notes
+        what = "the representation in which all methods are scored, and into those that were made in it"
+        leak = sentence_of_leak(adata, fit.rep.name, split_key, what)
+        return chosen, [] if leak is None else [leak]
+    # By the names of the cells; fits of older versions do not have them.
+    n_seen = 0 if fit.training_cells is None else int(chosen[training_rows(adata, fit)].sum())
+    note = (
+        f"The fit {fit.key!r} was made from at least {n_seen} of the {int(chosen.sum())} evaluated cells, which "
+        "flatters it; evaluate on the cells that were held out of the fit."
+    )
+    return chosen, [note] if n_seen else []
 
 
 def read_held_out(adata: AnnData, fit: StoredFit, slug: str, chosen: _Chosen) -> HeldOut:
@@ -206,7 +185,7 @@ def read_training(
         if finite.sum() < MIN_CELLS:
             raise ValueError(
                 f"Baselines are made from training cells, of which {label!r} has {finite.sum()}; {MIN_CELLS} are "
-                "needed. Evaluate fewer cells (mask_obs), or split the cells anew with sh.pp.split."
+                "needed: evaluate fewer cells (mask_obs), or split the cells anew."
             )
         clouds.append(points[finite])
         groups.append(np.full(finite.sum(), -1) if labels is None else labels.codes[rows[finite]])
@@ -225,13 +204,14 @@ def labels_to_score(
     groupby = group_column(adata, fit, groupby)
     if groupby is None:
         source, *targets = (
-            labelled_cells(adata, fit.groupby, label) for label in (fit.source, *(fit.targets[slug] for slug in slugs))
+            Condition(label, labelled_cells(adata, fit.groupby, label))
+            for label in (fit.source, *(fit.targets[slug] for slug in slugs))
         )
         taken = (fit.groupby, fit.params.get("split_key"))
-        differing = differing_proportions(adata.obs, source, targets, taken)
+        differing = differing_proportions(obs_columns(adata), source, targets, taken)
         if differing is None:
             return None, []
-        groupby = differing.column
+        groupby, _ = differing
         notes.append(
             f"Groups of adata.obs[{groupby!r}] are scored too, since their proportions differ between the conditions; "
             "groupby= names another column."
@@ -293,20 +273,18 @@ def read_evaluation(adata: AnnData, key: str) -> pd.DataFrame:
         has = f"it has those of {found}: pass key= one of them" if found else "run sh.tl.evaluate first"
         raise ValueError(f"adata.uns has no evaluation {slot!r}; {has}.")
     content: Any = adata.uns[slot]
-    if not isinstance(content, Mapping):
-        raise _damaged(slot, f"is of type {type(content).__name__} instead of a dict")
-    lacking = [name for name in EVALUATION_COLUMNS if name not in content and name not in _ADDED]
-    if lacking:
-        raise _damaged(slot, f"lacks {lacking}")
-
+    needed = set(EVALUATION_COLUMNS) - set(_ADDED)
+    if not isinstance(content, Mapping) or not needed <= content.keys():
+        what = sorted(needed - content.keys()) if isinstance(content, Mapping) else type(content).__name__
+        raise _damaged(slot, f"lacks columns: {what}")
     columns = {name: _array(slot, name, content[name]) for name in EVALUATION_COLUMNS if name in content}
     columns = {name: np.full(columns["value"].shape, np.nan) for name in _ADDED} | columns
     shapes = {name: column.shape for name, column in columns.items()}
     if len(set(shapes.values())) != 1 or columns["value"].ndim != 1 or not len(columns["value"]):
         raise _damaged(slot, f"has no rows, or columns of different shapes ({shapes})")
-    for name in (*_NUMBERS, *_ADDED):
-        if columns[name].dtype.kind not in "fiu":
-            raise _damaged(slot, f"has {name!r} of dtype {columns[name].dtype} instead of numbers")
+    wrong = [name for name in (*_NUMBERS, *_ADDED) if columns[name].dtype.kind not in "fiu"]
+    if wrong:
+        raise _damaged(slot, f"has {wrong}, which are no numbers")
     # Strings come back from files as objects, or of a dtype that casts to no other.
     labels = {name: [str(label) for label in columns[name].tolist()] for name in _LABELS}
     labels["method"] = [_RENAMED.get(method, method) for method in labels["method"]]

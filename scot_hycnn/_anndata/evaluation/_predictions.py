@@ -12,9 +12,18 @@ from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
 from scot_hycnn._anndata._conditions import Rows, did_you_mean, listed
-from scot_hycnn._anndata._representation import Coordinates, Representation, dense_array, is_finite, read_coordinates
+from scot_hycnn._anndata._representation import (
+    Coordinates,
+    Expression,
+    Representation,
+    dense_array,
+    is_finite,
+    read_coordinates,
+    read_expression,
+    row_blocks,
+)
 from scot_hycnn._anndata._schema import layer_names
-from scot_hycnn._anndata.genes._decode_input import Expression, Genes, read_expression, row_blocks
+from scot_hycnn._anndata.genes._decode_input import Genes
 from scot_hycnn._warn import counted, joined
 
 from ._evaluation_input import MIN_CELLS, GroupLabels, HeldOut
@@ -48,16 +57,13 @@ def named_predictions(predictions: Predictions, taken: Iterable[str]) -> dict[st
         if not isinstance(prediction, (str, AnnData)) and not callable(prediction):
             raise TypeError(
                 f"The prediction {name!r} is of type {type(prediction).__name__}; it takes the name of a layer or of a "
-                "key of obsm, an AnnData, or a function of coordinates. An array of one row for each cell of adata "
-                f"can be stored first: adata.obsm[{str(name)!r}] = array."
+                "key of obsm, an AnnData, or a function of coordinates."
             )
     wrong = [name for name in named if not isinstance(name, str) or not name or name in taken]
     if wrong or not named:
         raise ValueError(
-            f"predictions: {wrong[0]!r} cannot be the name of a row; pass a dict of other names, such as "
-            f"predictions={{'mine': {wrong[0]!r}}}. Rows of baselines are {listed(taken)}."
-            if wrong
-            else "predictions is empty; name a layer, a key of obsm, an AnnData or a function."
+            f"predictions={named!r}: the names of rows have to be new texts, other than {listed(taken)}; a dict gives "
+            "names, such as predictions={'mine': 'layer'}."
         )
     return named
 
@@ -87,8 +93,8 @@ def read_predictions(
             names = adata.obs_names if read.codes is None else prediction.obs_names  # type: ignore[union-attr]
             raise ValueError(
                 f"The prediction {name!r} has NaN or infinite values for {int((~finite).sum())} of {len(finite)} "
-                f"cells, the first {str(names[whose[~finite][0]])!r}. All methods are scored on the same cells: "
-                "predict these cells too, or leave them out of the evaluation with mask_obs."
+                f"cells, the first {str(names[whose[~finite][0]])!r}: predict them too, or leave them out with "
+                "mask_obs."
             )
         found[name] = read
     return found, notes
@@ -97,10 +103,7 @@ def read_predictions(
 def _stored(adata: AnnData, name: str, key: str, cells: HeldOut, genes: Genes | None) -> Predicted:
     """Read a layer, or coordinates in obsm, of the evaluated source cells."""
     if key in adata.layers and key in adata.obsm:
-        raise ValueError(
-            f"The prediction {key!r} is a layer and a key of obsm; rename one of them: del adata.layers[{key!r}] if "
-            "the coordinates are meant."
-        )
+        raise ValueError(f"The prediction {key!r} is a layer and a key of obsm: rename one of them.")
     if key in adata.layers:
         read = partial(_expression, adata, key, cells.source_rows, slice(None))
         return _of_genes(name, read, cells, genes)
@@ -126,18 +129,14 @@ def _of_cells(
     """Read an AnnData: the evaluated source cells, found by their names, or other cells, which are unpaired."""
     wanted = adata.obs_names[cells.source_rows]
     if not predicted.obs_names.is_unique:
-        raise ValueError(
-            f"The prediction {name!r} has several cells of one name, so cells cannot be found by name: run "
-            ".obs_names_make_unique() on it, or name its cells as adata names them."
-        )
+        raise ValueError(f"The prediction {name!r} has several cells of one name: run .obs_names_make_unique() on it.")
     rows = predicted.obs_names.get_indexer(wanted)
     n_found = int((rows >= 0).sum())
     if 0 < n_found < len(rows):
         first = [str(cell) for cell in wanted[rows < 0][:3]]
         raise ValueError(
             f"The prediction {name!r} lacks {len(rows) - n_found} of the {len(rows)} evaluated source cells, the first "
-            f"{listed(first)}. Predict all of them, or leave the others out with mask_obs. If its cells are no source "
-            "cells of adata, give them other names: prediction.obs_names = 'new_' + prediction.obs_names."
+            f"{listed(first)}: predict all, leave the others out with mask_obs, or give new cells other names."
         )
     is_paired, notes = n_found == len(rows), []
     codes = None
@@ -158,10 +157,9 @@ def _of_cells(
     has_coordinates = cells.rep.name != "X" and cells.rep.name in predicted.obsm
     if (columns < 0).any() and not ((columns < 0).all() and has_coordinates):
         missing = [str(gene) for gene in adata.var_names[columns < 0]]
-        shared = "adata[:, adata.var_names.isin(prediction.var_names)]"
         raise ValueError(
-            f"The prediction {name!r} lacks {len(missing)} of {adata.n_vars} genes: {joined(missing, 5)}. All methods "
-            f"are scored on the same genes: predict them too, or evaluate {shared}, with components of these genes."
+            f"The prediction {name!r} lacks {len(missing)} of {adata.n_vars} genes: {joined(missing, 5)}. Predict them "
+            "too, or evaluate adata[:, adata.var_names.isin(prediction.var_names)], with components of these genes."
         )
     if (columns < 0).any():
         points = _coordinates(predicted, cells.rep.name, cells.rep, rows, name)
@@ -188,7 +186,7 @@ def _returned(adata: AnnData, name: str, function: Any, cells: HeldOut, genes: G
         return _of_genes(name, lambda rows: values[rows].astype(np.float32), cells, genes)
     raise ValueError(
         f"The prediction {name!r} returned shape {values.shape} for source cells of shape {(n, d)}; it has to return "
-        f"{(n, d)}, coordinates in {cells.rep.name!r}, or {(n, adata.n_vars)}, one value for each gene of adata."
+        f"coordinates, {(n, d)}, or genes, {(n, adata.n_vars)}."
     )
 
 
@@ -197,7 +195,7 @@ def _coordinates(adata: AnnData, key: str, rep: Representation, rows: Rows, name
     if len(shape) != 2 or shape[1] != rep.n_dims:
         raise ValueError(
             f"The prediction {name!r} has shape {shape}, and {rep.name!r} has {counted(rep.n_dims, 'dimension')}: "
-            "predict all of them, in their order. Genes belong into a layer or an AnnData."
+            "predict all of them. Genes belong into a layer or an AnnData."
         )
     return read_coordinates(adata, replace(rep, name=key), rows).astype(np.float64)
 
@@ -208,9 +206,8 @@ def _of_genes(
     """Place predicted genes in the representation, as its PCA places measured ones."""
     if genes is None or (genes.decoder is not None):
         raise ValueError(
-            f"The prediction {name!r} is one of genes, and there is no way from genes to {cells.rep.name!r}, in which "
-            "distances are measured: evaluate in principal components (sc.pp.pca keeps their loadings), or predict "
-            f"coordinates of {cells.rep.name!r}."
+            f"The prediction {name!r} is one of genes, and there is no way from genes to {cells.rep.name!r}: evaluate "
+            "in principal components (sc.pp.pca keeps their loadings), or predict coordinates."
         )
     n = len(cells.x) if codes is None else len(codes)
     if genes.loadings is None:  # the dimensions are the genes

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from scot_hycnn._anndata._conditions import (
     MISSING,
     Rows,
+    codes_of_groups,
     column_of,
-    did_you_mean,
     hashes_of_names,
     listed,
     matching,
     read_groups,
-    read_labels,
+    rows_of_labels,
 )
+from scot_hycnn._anndata._fit_input import FitInput
 from scot_hycnn._anndata._representation import (
     Representation,
     find_same_representation,
@@ -71,20 +72,9 @@ def read_screen_cells(adata: AnnData, key: str | None, groupby: str | None) -> S
         key = "hycnn_screen" if "hycnn_screen" in adata.uns else "hycnn_ot"
     fit = read_fit(adata, key)
     rep = find_same_representation(adata, fit.rep, same_file=True)
-    labels = [fit.source, *fit.targets.values()]
-    if fit.groupby is None:
-        found = [labelled_cells(adata, None, label) for label in labels]
-    else:
-        # The column is read once for all conditions.
-        labelled_cells(adata, fit.groupby, fit.source)
-        column = read_labels(column_of(adata.obs, fit.groupby, "groupby"), f"adata.obs[{fit.groupby!r}]")
-        by_code = np.split(
-            np.argsort(column.codes, kind="stable"), np.cumsum(np.bincount(column.codes + 1, minlength=1))[:-1]
-        )
-        codes = [places[0] if places else None for places in matching(labels, column.values)]
-        # The first part has the cells without a label.
-        empty = np.empty(0, dtype=np.intp)
-        found = [empty if code is None or code + 1 >= len(by_code) else by_code[code + 1] for code in codes]
+    labelled_cells(adata, fit.groupby, fit.source)  # raises an error without source cells
+    labels, empty = [fit.source, *fit.targets.values()], np.empty(0, dtype=np.intp)
+    found = [empty if rows is None else rows for rows in rows_of_labels(adata.obs, fit.groupby, labels)]
     # Sorted by a hash of their names, so that a sample does not depend on the order of the cells.
     hashes = hashes_of_names(adata.obs_names)
     source, *targets = (rows[np.argsort(hashes[rows], kind="stable")] for rows in found)
@@ -122,32 +112,45 @@ def read_covariates(adata: AnnData, keys: Sequence[str], conditions: Mapping[str
             if len(different) != 1 or pd.isna(different[0]):
                 raise ValueError(
                     f"covariate_keys={key!r}: adata.obs[{key!r}] has {listed(different)} in the cells of {label!r}, "
-                    f"and a covariate has one value in each condition. Make a condition of each value, for instance "
-                    f"adata.obs['new'] = adata.obs[groupby].astype(str) + ', ' + adata.obs[{key!r}].astype(str)."
+                    "and a covariate has one value in each condition: make a condition of each value."
                 )
             values.append(float(different[0]) if is_number else str(different[0]))
         found[key] = values
     return found
 
 
+def controls_of_plates(adata: AnnData, plate_key: str, cells: FitInput) -> list[NDArray[np.bool_]]:
+    """Return which source cells are on the plates of each target, (n,); one array for each set of plates."""
+    names, codes = codes_of_groups(obs_columns(adata, plate_key), plate_key, "plate_key")
+    found: dict[tuple[int, ...], NDArray[np.bool_]] = {}
+    controls, needed = [], max(20, 2 * cells.rep.n_dims)
+    for target in cells.targets:
+        plates = tuple(np.unique(codes[target.rows[target.is_training]]).tolist())
+        if plates not in found:
+            found[plates] = np.isin(codes[cells.source.rows], plates)
+        n_controls = int(found[plates][cells.source.is_training].sum())
+        if plates[0] < 0 or n_controls < needed:
+            raise ValueError(
+                f"plate_key={plate_key!r}: cells of {target.label!r} are on "
+                f"{listed([names[code] if code >= 0 else 'no plate' for code in plates])}, with {n_controls} cells of "
+                f"{cells.source.label!r} to fit on; at least {needed} are needed on the plates of each condition."
+            )
+        controls.append(found[plates])
+    return controls
+
+
 def read_embedding(adata: AnnData, embedding: str | pd.DataFrame | None, labels: Sequence[str]) -> Any:
     """Return a vector for each condition, shape (K, p), from a table in uns or a table; None if there is none."""
     if embedding is None:
         return None
-    where = "embedding_key"
-    table: Any = embedding
-    if isinstance(embedding, str):
-        where = f"adata.uns[{embedding!r}]"
-        if embedding not in adata.uns:
-            raise ValueError(f"embedding_key={embedding!r} is not in adata.uns; it has {listed(adata.uns)}.")
-        table = in_memory(adata.uns[embedding])
+    where = f"adata.uns[{embedding!r}]" if isinstance(embedding, str) else "embedding_key"
+    if isinstance(embedding, str) and embedding not in adata.uns:
+        raise ValueError(f"embedding_key={embedding!r} is not in adata.uns; it has {listed(adata.uns)}.")
+    table: Any = in_memory(adata.uns[embedding]) if isinstance(embedding, str) else embedding
     if isinstance(table, Mapping):
         table = pd.DataFrame.from_dict({name: np.ravel(vector) for name, vector in table.items()}, orient="index")
     if not isinstance(table, pd.DataFrame):
-        raise TypeError(
-            f"{where} is of type {type(table).__name__}; it takes a DataFrame with one row for each condition, or a "
-            "dict of its vectors."
-        )
+        raise TypeError(f"{where} is of type {type(table).__name__}; it takes a DataFrame, or a dict of vectors.")
     table = table.set_axis(table.index.astype(str))
     lacking = [label for label in labels if label not in table.index]
     if lacking or not table.index.is_unique:
@@ -158,16 +161,11 @@ def read_embedding(adata: AnnData, embedding: str | pd.DataFrame | None, labels:
 
 def other_conditions(adata: AnnData, source_key: Hashable, groupby: str) -> list[Any]:
     """Return all labels of a column that have cells, but the source's."""
-    labels, used = read_groups(obs_columns(adata, groupby), groupby), set[int]()
-    used.update(labels.codes.tolist())
+    labels = read_groups(obs_columns(adata, groupby), groupby)
+    used = set(labels.codes.tolist())
     found = [value for code, value in enumerate(labels.values) if code in used]
     is_source = matching([source_key], found)[0]
-    if len(is_source) != 1:
-        raise ValueError(
-            f"source_key={source_key!r} is not a category of adata.obs[{groupby!r}]; it has {listed(found)}."
-            f"{did_you_mean(source_key, found)}"
-        )
-    others = [value for place, value in enumerate(found) if place != is_source[0] and str(value) not in MISSING]
+    others = [value for place, value in enumerate(found) if place not in is_source and str(value) not in MISSING]
     if not others:
         raise ValueError(f"adata.obs[{groupby!r}] has no condition beside {source_key!r}.")
     return others

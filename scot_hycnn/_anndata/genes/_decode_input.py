@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_matrix
 
-from scot_hycnn._anndata._conditions import Rows, codes_of_groups, labelled_rows
+from scot_hycnn._anndata._conditions import Rows
 from scot_hycnn._anndata._representation import (
     Coordinates,
+    Expression,
     Representation,
     dense_array,
     expression_of,
@@ -23,21 +24,17 @@ from scot_hycnn._anndata._representation import (
     in_memory,
     is_finite,
     loadings_key,
-    obs_columns,
+    name_of,
     read_coordinates,
+    read_expression,
+    row_blocks,
 )
-from scot_hycnn._anndata._results import Results, StoredFit, find_prediction, training_rows
+from scot_hycnn._anndata._results import Results, StoredFit, learned_from, training_rows
 from scot_hycnn._anndata._schema import check_key, layer_names, loadings_slot
 
-from ._group_residuals import CORRECTIONS, MIN_CELLS, MIN_GROUPS, Correction, Numbers, krige
-
-Expression: TypeAlias = NDArray[np.float32]  # (cells, genes)
 Decoder: TypeAlias = Callable[[NDArray[np.float32]], ArrayLike]
 
 Marks = NDArray[np.bool_]  # (genes,)
-
-# Cells that are dense at once: of 20,000 genes these are 80 MB.
-BLOCK_ROWS = 1000
 
 # Measured values are compared with coordinates on 300 cells, which takes milliseconds. In a file they are read as runs
 # of 15 neighbours, since each run touches one chunk or two.
@@ -110,9 +107,15 @@ class Genes:
         if len(bad):
             first = str(self.adata.obs_names[rows[bad[0]]])
             raise ValueError(
-                f"{_name_of(self.layer)} has NaN or infinite values, the first in cell {first!r}; impute them."
+                f"{name_of(self.layer)} has NaN or infinite values, the first in cell {first!r}; impute them."
             )
         return dense.astype(np.float32)
+
+    def decoded(self, rows: Rows, x: Coordinates, points: Coordinates, correction: Any) -> Expression:
+        """Return the predicted expression of the cells in these rows, which a map moves from x to points."""
+        # A decoder and maps of genes need no measured values, which are then not read.
+        measured = None if self.loadings is None else self.measured(rows)
+        return self.predicted(measured, x, points, None if correction is None else correction.at(rows))
 
     def predicted(
         self, measured: Expression | None, x: Coordinates, points: Coordinates, shift: Expression | None = None
@@ -123,33 +126,20 @@ class Genes:
         """
         if self.decoder is not None:
             returned: Any = self.decoder(points.astype(np.float32))
-            try:
-                result = np.asarray(returned.toarray() if hasattr(returned, "toarray") else returned).astype(np.float32)
-            except (TypeError, ValueError, RuntimeError) as error:  # torch raises the last for tensors with gradients
-                raise ValueError(
-                    f"decoder returned {type(returned).__name__}, which does not convert to an array of numbers: "
-                    f"{error}"
-                ) from error
+            result = np.asarray(returned.toarray() if hasattr(returned, "toarray") else returned)
             wanted = (len(points), self.adata.n_vars)
-            if result.shape != wanted:
+            if result.shape != wanted or result.dtype.kind not in "fiub" or not np.isfinite(result).all():
                 raise ValueError(
-                    f"decoder returned shape {result.shape} for points of shape {points.shape}; it has to return "
-                    f"{wanted}, one value for each gene of adata, in the order of adata.var_names."
+                    f"decoder returned shape {result.shape} and dtype {result.dtype} for points of shape "
+                    f"{points.shape}; it has to return {wanted}, one finite value for each gene of adata."
                 )
-            n_bad = int((~np.isfinite(result)).any(axis=1).sum())
-            if n_bad:
-                raise ValueError(f"decoder returned NaN or infinite values for {n_bad} of {len(points)} cells.")
+            result = result.astype(np.float32)
         elif self.loadings is None or measured is None:
             result = points.astype(np.float32)  # the dimensions are the genes
         else:
             result = measured + (points - x).astype(np.float32) @ self.loadings.T
         result = result if shift is None else result + shift
         return np.maximum(result, 0, out=result) if self.clip else result
-
-
-def row_blocks(n_rows: int, size: int = BLOCK_ROWS) -> list[slice]:
-    """Return slices that cover the rows."""
-    return [slice(start, start + size) for start in range(0, n_rows, size)]
 
 
 def find_genes(
@@ -169,8 +159,8 @@ def find_genes(
     """
     if decoder is not None and not callable(decoder):
         raise TypeError(
-            f"decoder is of type {type(decoder).__name__}; it takes a function that returns expression "
-            f"(n, {adata.n_vars}) for points (n, {rep.n_dims})."
+            f"decoder is of type {type(decoder).__name__}; it takes a function of points (n, {rep.n_dims}) that "
+            f"returns expression (n, {adata.n_vars})."
         )
     everywhere = np.ones(adata.n_vars, dtype=bool)
     # Three ways: the dimensions are the genes, a decoder of the user, or the loadings of a PCA.
@@ -190,14 +180,11 @@ def find_genes(
         return Genes(adata, rep, found, loadings, None, clip, inside, inside)
 
     # Genes outside of the representation: coefficients that tl.decode has stored, or new ones, of training cells alone.
-    training, stored = training_rows(adata, fit), adata.varm.get(loadings_slot(fit.key))
-    seen = np.empty(0, dtype=np.intp) if held_out is None else np.intersect1d(training, held_out)
-    coefficients: NDArray[np.float32] | None
-    if stored is not None and not len(seen) and np.shape(stored) == loadings.shape:
-        coefficients = np.asarray(in_memory(stored), dtype=np.float32)
+    stored = adata.varm.get(loadings_slot(fit.key))
+    training = learned_from(adata, fit, held_out)
+    if stored is not None and np.shape(stored) == loadings.shape and len(training) == len(training_rows(adata, fit)):
+        coefficients: NDArray[np.float32] | None = np.asarray(in_memory(stored), dtype=np.float32)
     else:
-        # Where all training cells are evaluated, a note says so; else none of these is used.
-        training = training if len(seen) == len(training) else np.setdiff1d(training, seen)
         coefficients = _ridge(adata, rep, found, training)
     if coefficients is None:
         return Genes(adata, rep, found, loadings, None, clip, inside, inside)
@@ -231,7 +218,7 @@ def _ridge(adata: AnnData, rep: Representation, layer: str | None, rows: Rows) -
     if not np.isfinite(squares).all():
         gene = str(adata.var_names[np.flatnonzero(~np.isfinite(squares))[0]])
         raise ValueError(
-            f"{_name_of(layer)} has NaN or infinite values, for instance of the gene {gene!r}; impute them."
+            f"{name_of(layer)} has NaN or infinite values, for instance of the gene {gene!r}; impute them."
         )
     cross -= np.outer(x_sum, z_sum / n)
     total = np.maximum(squares - x_sum**2 / n, 0)  # sum of squares of every gene around its mean
@@ -250,88 +237,6 @@ def _ridge(adata: AnnData, rep: Representation, layer: str | None, rows: Rows) -
         lowest = np.minimum(score, lowest)
     coefficients = projected / (eigenvalues + penalty[:, None]) @ basis.T
     return np.asarray(coefficients, dtype=np.float32)
-
-
-def find_correction(
-    adata: AnnData,
-    fit: StoredFit,
-    slug: str,
-    genes: Genes,
-    correction: str | None,
-    *,
-    held_out: Rows | None = None,
-) -> Correction | None:
-    """Return the correction by residuals of seen groups; None if it is not wanted, or there are too few of them.
-
-    Residuals are those of training cells, without ``held_out`` ones unless all are. The response of a group that was
-    not seen is then multiplied with its reliability over the seen groups.
-    """
-    if correction not in CORRECTIONS:
-        raise ValueError(f"correction={correction!r} is unknown; choose one of {list(CORRECTIONS)}.")
-    group_key = fit.params.get("group_key")
-    if correction is None or genes.decoder is not None or fit.slots(slug).moved not in adata.obsm:
-        return None
-    obs = obs_columns(adata, fit.groupby, group_key)
-    if group_key is None or group_key not in obs:
-        return None
-    names, codes = codes_of_groups(obs, group_key, "group_key")
-    training = training_rows(adata, fit)
-    seen_before = np.empty(0, dtype=np.intp) if held_out is None else np.intersect1d(training, held_out)
-    training = training if len(seen_before) == len(training) else np.setdiff1d(training, seen_before)
-    training = training[codes[training] >= 0]
-
-    # Sums over blocks of cells: control cells and their moves, of training and of all cells, and treated ones.
-    n_dims, size = genes.rep.n_dims, (len(names), genes.adata.n_vars)
-    x, moves = np.zeros((2, 2, len(names), n_dims))
-    n_source, before, after = np.zeros((2, len(names))), np.zeros(size), np.zeros(size)
-    for _, rows, points, moved in find_prediction(adata, fit, slug).blocks(BLOCK_ROWS):
-        for k, of_kind in enumerate((codes[rows] >= 0, np.isin(rows, training))):
-            some = codes[rows[of_kind]]
-            np.add.at(x[k], some, points[of_kind])
-            np.add.at(moves[k], some, moved[of_kind].astype(np.float64) - points[of_kind])
-            n_source[k] += np.bincount(some, minlength=len(names))
-        before += _sums(genes, rows[of_kind], codes, len(names))
-    labelled = labelled_rows(obs, fit.groupby, fit.targets[slug])
-    treated = np.intersect1d(training, np.empty(0, dtype=np.intp) if labelled is None else labelled)
-    n_target = np.bincount(codes[treated], minlength=len(names))
-    n_seen = np.minimum(n_source[1], n_target)
-    seen = n_seen >= MIN_CELLS
-    if seen.sum() < MIN_GROUPS:
-        return None
-    for block in row_blocks(len(treated)):
-        after += _sums(genes, treated[block], codes, len(names))
-
-    # Of seen groups, all means are those of training cells.
-    kinds = np.where(seen, 1, 0), np.arange(len(names))
-    count = np.maximum(n_source[kinds], 1)[:, None]
-    features, moves = x[kinds] / count, moves[kinds] / count
-    predicted = moves if genes.loadings is None else moves @ genes.loadings.T.astype(np.float64)
-    changes = after[seen] / n_target[seen, None] - before[seen] / n_source[1, seen, None]
-    residuals = changes - predicted[seen]
-    n_cells = 2 / (1 / n_source[1, seen] + 1 / n_target[seen])
-    kriging = krige(features[seen], residuals, changes, n_cells, features)
-    corrections = kriging.weights @ residuals
-    factor = np.where(seen, 1.0, kriging.reliability)[:, None]
-    shifts = factor * (predicted + corrections) - predicted
-    shifts[n_source[0] == 0] = 0
-    return Correction(
-        codes,
-        np.vstack([shifts, np.zeros(shifts.shape[1])]).astype(np.float32),
-        np.pad(kriging.covariance, (0, 1)),
-        kriging.variance,
-        int(seen.sum()),
-    )
-
-
-def _sums(genes: Genes, rows: Rows, codes: Rows, n_groups: int) -> Numbers:
-    """Return the sum of the measured values of some cells over each group, (groups, genes); sparse values stay so."""
-    values = (
-        read_coordinates(genes.adata, genes.rep, rows)
-        if genes.loadings is None
-        else read_expression(genes.adata, genes.layer, rows)
-    )
-    member = csr_matrix((np.ones(len(rows)), (codes[rows], np.arange(len(rows)))), shape=(n_groups, len(rows)))
-    return np.asarray(dense_array(member @ values), dtype=np.float64)
 
 
 def has_genes(adata: AnnData, rep: Representation, *, layer: str | None, decoder: Decoder | None) -> bool:
@@ -376,21 +281,8 @@ def check_layer(adata: AnnData, name: str, *, reads: str | None) -> None:
     is_ours = is_dense and (f"X_{name}" in adata.obsm or np.isnan(before[:, :1]).any())
     if name == reads or not is_ours:
         raise ValueError(
-            f"key_added={name!r} would overwrite adata.layers[{name!r}], which holds other values than predicted ones; "
-            "choose another."
+            f"key_added={name!r} would overwrite adata.layers[{name!r}], which holds other values than predicted ones."
         )
-
-
-def read_expression(adata: AnnData, layer: str | None, rows: Rows) -> Any:
-    """Return values of these cells, shape (n, genes), dense or sparse, from memory or a file."""
-    values: Any = in_memory(expression_of(adata, layer, rows))
-    if values is None:
-        raise ValueError(f"{_name_of(layer)} is empty; pass the layer that holds the values: {layer_names(adata)}.")
-    if isinstance(values, np.ma.MaskedArray):
-        values = dense_array(values)  # masked values become NaN
-    if values.dtype.kind not in "fiub":
-        raise ValueError(f"{_name_of(layer)} holds values of dtype {values.dtype}; expression is numbers.")
-    return values
 
 
 def check_decoded(
@@ -404,99 +296,82 @@ def check_decoded(
     if loadings_key(adata, rep.name) is None:
         return
     loadings = _read_loadings(adata, rep)
-    rows = next(_draws(adata, layer, results.source_rows))
+    rows = _sample(adata, layer, results.source_rows)
     cells = np.searchsorted(results.source_rows, rows)
     points = results.predicted[cells]
-    # Of genes outside of the representation, the change is not known here.
-    inside = (loadings != 0).any(axis=1)
     predicted = dense_array(read_expression(adata, decoded, rows)).astype(np.float64)
 
     # The layer does not say how it was made: by a decoder, on a scale of its own, or by x + V (T(x) - x). So this
-    # computes x, and compares it with measured values. Where the sum was negative and clipped to 0, x is not known.
+    # computes x, and compares it with measured values. Where the sum was negative and clipped to 0, x is not known, nor
+    # for genes outside of the representation.
     change = (points - results.x[cells]).astype(np.float64) @ loadings.T
-    start, rounding = predicted - change, 1e-5 * max(1.0, float(np.abs(predicted).max()))
-    is_known = (predicted != 0) & inside
-    starts = [start] if shift_of is None else [start, start - shift_of(rows)]
+    starts = [predicted - change] if shift_of is None else [predicted - change, predicted - change - shift_of(rows)]
+    rounding = 1e-5 * max(1.0, float(np.abs(predicted).max()))
+    is_known = (predicted != 0) & (loadings != 0).any(axis=1)
 
-    def is_origin(other: str | None) -> bool:
-        try:
-            values = dense_array(read_expression(adata, other, rows))
-        except ValueError:
-            return False
-        near = (_share(np.abs(before - values)[is_known] < rounding) for before in starts)
-        return max(near) > 1 - _CHANCE
+    def share(values: Any, known: NDArray[np.bool_]) -> float:
+        return max((np.abs(start - values)[known] < rounding).mean() for start in starts) if known.any() else 0.0
 
-    origin = [other for other in [None, *layer_names(adata)] if is_origin(other)]
+    origin = [other for other, values in _layers(adata, rows) if share(dense_array(values), is_known) > 1 - _CHANCE]
     # If these values were deleted since, zeros show the formula: it alone returns exactly V (T(x) - x) where x was 0.
-    zeros = (_share(np.abs(before)[is_known & (change != 0)] < rounding) for before in starts)
-    is_linear = bool(origin) or max(zeros) > _CHANCE
+    is_linear = bool(origin) or share(0, is_known & (change != 0)) > _CHANCE
     if is_linear or _distance(predicted, loadings, points) <= _MAX_DISTANCE:
         _check_values(adata, rep, results.measured_rows, layer, loadings)
     if is_linear and layer not in origin:
         other = f"layer={origin[0] or 'X'!r}" if origin else "values that are gone"
         raise ValueError(
-            f"adata.layers[{decoded!r}] was predicted from {other}, and {_name_of(layer)} holds others: run "
+            f"adata.layers[{decoded!r}] was predicted from {other}, and {name_of(layer)} holds others: run "
             f"sh.tl.decode again with layer={layer or 'X'!r}."
         )
-
-
-def _share(chosen: NDArray[np.bool_]) -> float:
-    return float(chosen.mean()) if chosen.size else 0.0
 
 
 def _check_values(
     adata: AnnData, rep: Representation, rows: Rows, layer: str | None, loadings: NDArray[np.float32]
 ) -> None:
     """Raise a ValueError unless some of the cells have the coordinates that the loadings give for these values."""
-    # Cells without coordinates are not compared: more are drawn where most cells are without.
-    found, coordinates = [], []
-    for drawn in _draws(adata, layer, rows):
-        z = read_coordinates(adata, rep, drawn)
-        finite = is_finite(z)
-        found.append(drawn[finite])
-        coordinates.append(z[finite])
-        if 2 * sum(map(len, found)) > _CHECKED_CELLS:
-            break
-    rows, points = np.concatenate(found), np.concatenate(coordinates)
+    rows = _sample(adata, layer, rows)
+    points = read_coordinates(adata, rep, rows)
+    rows, points = rows[is_finite(points)], points[is_finite(points)]
     distance = _distance(read_expression(adata, layer, rows), loadings, points)
     if distance <= _MAX_DISTANCE:
         return
 
-    # Name a layer with the right values, if there is one.
-    fits = []
-    for other in [None, *layer_names(adata)]:
-        try:
-            values = read_expression(adata, other, rows)
-        except ValueError:
-            continue
-        # Layers of predicted cells have NaN, and are no measured values.
-        is_measured = np.isfinite(np.asarray(values.sum(axis=1), dtype=np.float64)).all()
-        if other != layer and is_measured and _distance(values, loadings, points) <= _MAX_DISTANCE:
-            fits.append(other)
+    # Name a layer with the right values, if there is one; layers of predicted cells have NaN.
+    fits = [
+        other
+        for other, values in _layers(adata, rows)
+        if np.isfinite(values.sum(axis=1, dtype=np.float64)).all()
+        and _distance(values, loadings, points) <= _MAX_DISTANCE
+    ]
     remedy = (
         f"Pass layer={fits[0] or 'X'!r}, which fits"
         if fits
         else f"Pass layer= the one that the PCA was run on: neither X nor any of adata.layers, {layer_names(adata)}, "
-        "fits, so put these values there first. Or run the PCA on values that are there, and fit again"
+        "fits. Or run the PCA on values that are there, and fit again"
     )
     raise ValueError(
-        f"{_name_of(layer)} does not hold the values that {rep.name!r} was made from, and genes would be wrong: "
-        f"{_name_of(layer)} times the loadings adata.varm[{loadings_key(adata, rep.name)!r}], minus "
-        f"adata.obsm[{rep.name!r}], has to be the same in all cells; compared in {len(rows)} of them, drawn at random, "
-        f"the two are {distance:.3g} times the spread of {rep.name!r} apart. {remedy}."
+        f"{name_of(layer)} does not hold the values that {rep.name!r} was made from: in {len(rows)} cells, drawn at "
+        f"random, it times the loadings adata.varm[{loadings_key(adata, rep.name)!r}] and adata.obsm[{rep.name!r}] are "
+        f"{distance:.3g} times their spread apart, beyond a constant. {remedy}."
     )
 
 
-def _draws(adata: AnnData, layer: str | None, rows: Rows) -> Iterator[Rows]:
-    """Yield all of the cells, some 300 at a time: always the same draws, each from everywhere in a file, ascending."""
+def _layers(adata: AnnData, rows: Rows) -> Iterator[tuple[str | None, Any]]:
+    """Yield X (as None) and the layers with their values of these cells, as far as these are numbers."""
+    for layer in [None, *layer_names(adata)]:
+        with suppress(ValueError):
+            yield layer, read_expression(adata, layer, rows)
+
+
+def _sample(adata: AnnData, layer: str | None, rows: Rows) -> Rows:
+    """Return some 300 of the cells, ascending: always the same ones, from everywhere in a file."""
     rows = np.unique(rows)
     in_file = adata.isbacked or hasattr(expression_of(adata, layer, rows[:0]), "dask")  # of no cell: nothing is read
     size = _RUN_IN_FILE if in_file else 1
-    runs = np.random.default_rng(0).permutation(-(-len(rows) // size))
-    for first in range(0, len(runs), _CHECKED_CELLS // size):
-        chosen = np.sort(runs[first : first + _CHECKED_CELLS // size])
-        places = (chosen[:, None] * size + np.arange(size)).ravel()
-        yield rows[places[places < len(rows)]]
+    runs = np.sort(np.random.default_rng(0).permutation(-(-len(rows) // size))[: _CHECKED_CELLS // size])
+    places = (runs[:, None] * size + np.arange(size)).ravel()
+    chosen: Rows = rows[places[places < len(rows)]]
+    return chosen
 
 
 def _distance(values: Any, loadings: NDArray[np.float32], points: Coordinates) -> float:
@@ -551,17 +426,13 @@ def _read_loadings(adata: AnnData, rep: Representation) -> NDArray[np.float32]:
     if key is None:
         raise ValueError(
             f"No way from {rep.name!r} to genes: adata.varm has {list(adata.varm)}, and none of them are its loadings. "
-            "Pass decoder=, a function from points to expression (of a model such as scVI); or fit on principal "
-            "components of these genes (sc.pp.pca keeps the loadings), or on the genes themselves (use_rep='X')."
+            "Pass decoder=, a function from points to expression; or fit on principal components, or on genes "
+            "(use_rep='X')."
         )
     loadings = np.asarray(in_memory(adata.varm[key]))[:, : rep.n_dims]
     if loadings.shape != (adata.n_vars, rep.n_dims) or not np.isfinite(loadings).all():
         raise ValueError(
             f"adata.varm[{key!r}] has shape {np.shape(adata.varm[key])}; finite loadings of {adata.n_vars} genes on "
-            f"{rep.n_dims} components are needed. Run the PCA again, or pass decoder=."
+            f"{rep.n_dims} components are needed: run the PCA again, or pass decoder=."
         )
     return loadings.astype(np.float32)
-
-
-def _name_of(layer: str | None) -> str:
-    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"

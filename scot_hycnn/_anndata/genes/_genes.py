@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -17,23 +17,20 @@ from scipy.stats import false_discovery_control
 from scot_hycnn._anndata._conditions import Rows, did_you_mean, labelled_rows, listed, read_groups
 from scot_hycnn._anndata._fit_input import TEST
 from scot_hycnn._anndata._input_warnings import look_like_counts
-from scot_hycnn._anndata._representation import dense_array, expression_of, find_layer
-from scot_hycnn._anndata._results import Results, StoredFit, read_fit, read_results
+from scot_hycnn._anndata._representation import Expression, dense_array, expression_of, find_layer, row_blocks
+from scot_hycnn._anndata._results import Results, StoredFit, group_column, read_fit, read_results
 from scot_hycnn._anndata._schema import layer_names
 
+from ._correction import Correction, find_correction
 from ._decode_input import (
     Decoder,
-    Expression,
     Genes,
     check_decoded,
     columns_are_genes,
-    find_correction,
     find_genes,
     has_genes,
     in_representation,
-    row_blocks,
 )
-from ._group_residuals import Correction
 
 Numbers = NDArray[np.float64]
 # Of genes that fewer cells express, a change is hardly ever significant, and a fold change is that of a few cells.
@@ -60,9 +57,7 @@ class Decoded:
 
     def __getitem__(self, rows: Rows) -> Expression:
         places = np.searchsorted(self.results.source_rows, rows)
-        measured = None if self.genes.loadings is None else self.genes.measured(rows)
-        shift = None if self.correction is None else self.correction.at(rows)
-        return self.genes.predicted(measured, self.results.x[places], self.results.predicted[places], shift)
+        return self.genes.decoded(rows, self.results.x[places], self.results.predicted[places], self.correction)
 
 
 @dataclass(frozen=True)
@@ -197,32 +192,29 @@ def read_genes(
     """Return genes as features: predicted ones from the layer of :func:`scot_hycnn.tl.decode`, or decoded on use."""
     fit = read_fit(adata, key)
     slug = fit.slug(results.target)
-    if decoder is None and columns_are_genes(adata, results.rep):
-        genes = find_genes(adata, fit, results.rep, results.measured_rows, layer=None, decoder=None)
+    are_columns = decoder is None and columns_are_genes(adata, results.rep)
+    name = fit.slots(slug).layer
+    is_decoded = decoder is None and not are_columns and name in adata.layers
+    measured_layer = None if are_columns else find_layer(adata, results.rep, layer)
+    measured: Any = adata.X if measured_layer is None else adata.layers[measured_layer]
+    if measured is None and not are_columns:
+        raise ValueError(f"adata.X is empty; pass the layer that holds the values: {layer_names(adata)}.")
+    found, predicted = None, adata.layers[name] if is_decoded else None
+    # A layer of decoded genes has the correction that it was decoded with, if there was any.
+    with suppress(ValueError) if is_decoded else nullcontext():
+        of = None if are_columns else layer
+        genes = find_genes(adata, fit, results.rep, results.measured_rows, layer=of, decoder=decoder)
         found = find_correction(adata, fit, slug, genes, correction)
+        predicted = predicted if is_decoded else Decoded(genes, results, found)
+    if are_columns:
         if found is None:
             return read_dimensions(results)
         found = replace(found, codes=found.codes[results.source_rows])
         moved = replace(results, predicted=results.predicted + found.at(np.arange(len(results.x))))
         return replace(read_dimensions(moved), correction=found)
-    measured_layer = find_layer(adata, results.rep, layer)
-    measured: Any = adata.X if measured_layer is None else adata.layers[measured_layer]
-    if measured is None:
-        raise ValueError(f"adata.X is empty; pass the layer that holds the values: {layer_names(adata)}.")
-    name = fit.slots(slug).layer
-    predicted: Any
-    if decoder is not None or name not in adata.layers:
-        genes = find_genes(adata, fit, results.rep, results.measured_rows, layer=layer, decoder=decoder)
-        found = find_correction(adata, fit, slug, genes, correction)
-        predicted = Decoded(genes, results, found)
-    else:
-        predicted, found = adata.layers[name], None
-        # The layer has the correction that it was decoded with.
-        with suppress(ValueError):
-            genes = find_genes(adata, fit, results.rep, results.measured_rows, layer=layer, decoder=None)
-            found = find_correction(adata, fit, slug, genes, correction)
+    if is_decoded:
         # Cells that were moved after decoding have NaN; the first gene shows this for all genes.
-        n_without = int(np.isnan(dense_array(predicted[results.source_rows][:, [0]])).sum())
+        n_without = int(np.isnan(dense_array(adata.layers[name][results.source_rows][:, [0]])).sum())
         if n_without:
             raise ValueError(
                 f"adata.layers[{name!r}] lacks {n_without} of the {len(results.source_rows)} predicted cells. "
@@ -230,12 +222,10 @@ def read_genes(
             )
         # Predicted and measured values have to be on the same scale, or differences between them mean nothing.
         check_decoded(adata, measured_layer, name, results, None if found is None else found.at)
-    source_rows, target_rows = results.source_rows, results.target_rows
-    kinds = (measured, source_rows), (predicted, source_rows), (measured, target_rows)
+    kinds = (measured, results.source_rows), (predicted, results.source_rows), (measured, results.target_rows)
     marks = in_representation(adata, results.rep, decoder)
-    names = [str(gene) for gene in adata.var_names]
     before, after, observed = (Values(*kind) for kind in kinds)
-    return Features(names, marks, before, after, observed, found)
+    return Features([str(gene) for gene in adata.var_names], marks, before, after, observed, found)
 
 
 def read_gene(
@@ -257,12 +247,9 @@ def read_gene(
         return measured, predicted
     in_raw = gene not in adata.var_names
     matrix: Any = adata.raw.X if in_raw else adata.X
-    if not in_raw:
-        try:
-            layer = find_layer(adata, results.rep, None)
-        except ValueError:  # the layer that the components were made from was deleted
-            layer = None
-        matrix = adata.X if layer is None else adata.layers[layer]
+    with suppress(ValueError):  # the layer that the components were made from was deleted
+        layer = None if in_raw else find_layer(adata, results.rep, None)
+        matrix = matrix if layer is None else adata.layers[layer]
     if matrix is None:
         raise ValueError(f"adata.X is empty, and the expression of {gene!r} is not known.")
     place = [int((adata.raw.var_names if in_raw else adata.var_names).get_indexer_for([gene])[0])]
@@ -286,9 +273,8 @@ def unit_of(adata: AnnData, results: Results, layer: str | None) -> str:
     """Return what values of expression are: z-scores after ``sc.pp.scale``, else plain expression."""
     # sc.pp.scale leaves the mean and the standard deviation of each gene in var, and negative values.
     if {"mean", "std"} <= {*adata.var.columns}:
-        some = dense_array(
-            expression_of(adata, find_layer(adata, results.rep, layer), np.arange(min(100, adata.n_obs)))
-        )
+        first = np.arange(min(100, adata.n_obs))
+        some = dense_array(expression_of(adata, find_layer(adata, results.rep, layer), first))
         if some.dtype.kind == "f" and (some < 0).any():
             return "z-score"
     return "expression"
@@ -333,7 +319,7 @@ def deg_table(
     ``base`` is that of the logarithm, None for a table without fold changes.
     """
     fit = read_fit(adata, key)
-    strata = _strata(adata, results, groupby, fit.params.get("group_key"))
+    strata = _strata(adata, results, fit, groupby)
     test, tables = held_out_rows(adata, fit), []
     for label, parts in strata.items():
         rows = [results.source_rows[source] for source, _ in parts] + [results.target_rows[y] for _, y in parts]
@@ -342,10 +328,18 @@ def deg_table(
     return pd.concat(tables, ignore_index=True)
 
 
-def _strata(adata: AnnData, results: Results, groupby: str | None, group_key: str | None) -> dict[str, _Strata]:
+def adjusted(p_values: Numbers) -> Numbers:
+    """Return p values corrected by Benjamini and Hochberg; those that are not known stay so."""
+    result, known = np.full(len(p_values), np.nan), np.isfinite(p_values)
+    if known.any():
+        result[known] = false_discovery_control(p_values[known])
+    return result
+
+
+def _strata(adata: AnnData, results: Results, fit: StoredFit, groupby: str | None) -> dict[str, _Strata]:
     """Return the groups of the table with their strata; a group without observed cells is predicted all the same."""
     everyone = np.arange(len(results.source_rows)), np.arange(len(results.target_rows))
-    column = group_key if groupby is None and group_key in adata.obs else groupby
+    column = group_column(adata, fit, groupby)
     if column is None:
         return {"all": [everyone]}
     labels = read_groups(adata.obs, column)
@@ -397,12 +391,8 @@ def _changes(features: Features, group: str, strata: _Strata, base: float | None
         # predicted change is, only the spread of cells could tell.
         score = np.where(np.abs(change) > _ROUNDING * np.abs(before), change, 0 * change) / np.maximum(error, 1e-12)
         score = np.where((error == 0) & (kind == "predicted"), np.nan, score)
-        p = 2 * stdtr(freedom, -np.abs(score))
-        usable = tested & np.isfinite(p)
-        adjusted = np.full(len(p), np.nan)
-        if usable.any():
-            adjusted[usable] = false_discovery_control(p[usable])
-        table[f"{kind}_score"], table[f"{kind}_pval_adj"] = score, adjusted
+        table[f"{kind}_score"] = score
+        table[f"{kind}_pval_adj"] = adjusted(np.where(tested, 2 * stdtr(freedom, -np.abs(score)), np.nan))
     # Of a correction by residuals of seen groups, for all strata together: their errors are not independent.
     rows = features.predicted.rows[np.concatenate([source for source, _ in strata])]
     table["predicted_std"] = np.nan if features.correction is None else features.correction.mean(rows)[1]

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
+from scot_hycnn._response import NoChange, drawn_by_weight
 from scot_hycnn.potentials._gaussian import Gaussian
 
 from ._checks import Array, Rows
 from ._coordinates import Coordinates
 from ._groups import Groups
-from ._no_change import NoChange
-from ._sampling import drawn_by_weight
 
 # Scoring costs n m distances; beyond this many cells the choice of a blend gains nothing.
 MAX_VALIDATION_CELLS = 2000
@@ -87,10 +86,11 @@ class TrainingData:
     gaussian_y: Tensor
     # Whether the training cells show a response at all.
     no_change: NoChange
-    # With groups: how batches are drawn from the training cells, and the weight of each source cell, (n,), sum 1.
+    # With groups: how batches are drawn from the training cells, and the weight of each one, (n,) and (m,), sum 1.
     strata_x: Strata | None = None
     strata_y: Strata | None = None
     weights_x: Array | None = None
+    weights_y: Array | None = None
     # Rows, among the cells of the fit, of those that lie far from all others and take no part in it.
     far_x: Rows = field(default_factory=lambda: np.empty(0, dtype=np.intp))
     far_y: Rows = field(default_factory=lambda: np.empty(0, dtype=np.intp))
@@ -132,7 +132,8 @@ class TrainingData:
                 Strata.of(of_cloud, groups.proportions, device, weights)
                 for of_cloud, weights in zip(codes, (train_groups.cells_x, train_groups.cells_y), strict=True)
             )
-            sampling = {"strata_x": strata_x, "strata_y": strata_y, "weights_x": train_weights[0]}
+            sampling = {"strata_x": strata_x, "strata_y": strata_y}
+            sampling |= dict(zip(("weights_x", "weights_y"), train_weights, strict=True))
         # Centres are means of the observed source cells, under which source and target cells are not exchangeable: the
         # test takes the cells as they are.
         of_cells = (None, None) if train_groups is None else (train_groups.cells_x, train_groups.cells_y)

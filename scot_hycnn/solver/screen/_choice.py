@@ -13,12 +13,12 @@ from scot_hycnn.solver._options import Settings
 from scot_hycnn.solver.data._coordinates import Array, Coordinates
 from scot_hycnn.solver.data._task import Task
 from scot_hycnn.solver.data._training_data import Trained, TrainingData
-from scot_hycnn.solver.model._blended import Support, as_numpy
+from scot_hycnn.solver.model._blended import Support
 from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.selection._blend import BLENDS, J_STANDARD_ERRORS
 from scot_hycnn.solver.selection._final_map import CERTIFICATE_CELLS, final_map
 
-from ._conditions import Conditions, unpacked
+from ._conditions import Conditions, in_proportion, training_cells, unpacked
 from ._dictionary import Dictionary, semi_duals
 from ._screen import N_POINTS, condition_theta
 
@@ -42,15 +42,15 @@ def choose_blends(network: Combination, trained: Dictionary, held_out: Condition
         np.asarray(part.cpu().double())
         for part in semi_duals(network, trained.theta, trained.coefficients, held_out, BLENDS[1:])
     )
-    expected = np.column_stack([np.zeros(len(gains)), shrunk(gains, errors)])
-    expected[~np.isfinite(expected)] = np.inf
-    best = expected.argmin(1)
-    # The Gaussian map is kept where the combination is not better by a standard error of all conditions together.
-    pooled = gains.mean(0) + J_STANDARD_ERRORS * np.sqrt((errors**2).mean(0) / len(gains))
-    if not (pooled < 0).any():
-        best[:] = 0
-    rows = np.arange(len(gains)), np.maximum(best - 1, 0)
-    return np.asarray(BLENDS)[best], gains[rows], errors[rows]
+    # One blend for the screen, since a condition has ten or twenty validation cells; and none where it is not better
+    # than the Gaussian maps by a standard error of all conditions together.
+    is_sound = np.isfinite(gains) & np.isfinite(errors)
+    gains, errors = np.where(is_sound, gains, 0.0), np.where(is_sound, errors, 0.0)
+    best = int(gains.mean(0).argmin())
+    pooled = gains.mean(0)[best] + J_STANDARD_ERRORS * np.sqrt((errors[:, best] ** 2).mean() / len(errors))
+    combined = is_sound[:, best] & (shrunk(gains[:, best], errors[:, best]) < 0) & (pooled < 0)
+    # What keeps the Gaussian map gains nothing over it.
+    return np.where(combined, BLENDS[1:][best], 0.0), gains[:, best] * combined, errors[:, best] * combined
 
 
 def combined_map(
@@ -72,7 +72,7 @@ def combined_map(
     )
     own = Trained(theta.to(cells.x.device), cells, keep_gaussian=not blend, n_steps=trained.n_steps)
     fitted = final_map(network, own, cells, settings, 0.0, blend=blend or None)
-    x = np.concatenate([cells.coordinates.invert_source(as_numpy(cells.x)), cells.x_validation_original])
+    x = np.concatenate([training_cells(cells)[0], cells.x_validation_original])
     if fitted.blend:
         # Held-out cells have judged the map. Now they join its Gaussian map and its mean, as they do where the Gaussian
         # map is kept: ten of a hundred cells matter.
@@ -86,7 +86,9 @@ def combined_map(
         simple = Combination(network.n_dims, (1,), n_networks=1, strong_convexity=network.strong_convexity)
         fitted = replace(fitted, network=simple, theta=simple.init(1, torch.Generator().manual_seed(0)))
     unseen = cells.x_validation_original[:N_POINTS]
-    points = (torch.tensor(whole.source(part), dtype=torch.float32) for part in (x[:N_POINTS], unseen))
+    points = (
+        torch.tensor(whole.source(part), dtype=torch.float32) for part in (in_proportion(x, None, N_POINTS), unseen)
+    )
     return replace(fitted, support=Support.of(*points))
 
 

@@ -51,9 +51,10 @@ class Conditions:
         """Take the cells of each condition: a key of its source, source cells (n, d) and target cells (m, d)."""
         keys = list(dict.fromkeys(key for key, _, _ in cells))
         sources = {key: x for key, x, _ in reversed(cells)}
+        # Some cells of larger sources, and repeated ones of smaller sources, so that all have one shape.
         n = min(max(len(x) for x in sources.values()), MAX_SOURCE_CELLS)
-        # Cells are in random order. Smaller sources are repeated, so that all have one shape.
-        tables = [common.source(sources[key][np.arange(n) % len(sources[key])]) for key in keys]
+        sources = {key: in_proportion(x, None, n) for key, x in sources.items()}
+        tables = [common.source(sources[key]) for key in keys]
         matrices = np.stack([np.linalg.solve(one.matrix.T, common.matrix.T).T for one in own])
         shifts = np.stack([common.matrix @ (one.mean_x - common.mean_x) for one in own])
 
@@ -71,7 +72,7 @@ class Conditions:
             tensor([one.scale / common.scale for one in own]),
             tensor(
                 [
-                    0.5 * (one.source(sources[key][:n]) ** 2).sum(1).mean()
+                    0.5 * (one.source(sources[key]) ** 2).sum(1).mean()
                     for one, (key, _, _) in zip(own, cells, strict=True)
                 ]
             ),
@@ -83,10 +84,7 @@ class Conditions:
     ) -> tuple[Conditions, Conditions]:
         """Return the training and the validation cells."""
         own = [cells.coordinates for cells in clouds]
-        training = [
-            (key, one.invert_source(c.x.cpu().double().numpy()), one.invert_target(c.y.cpu().double().numpy()))
-            for key, c, one in zip(keys, clouds, own, strict=True)
-        ]
+        training = [(key, *training_cells(c)) for key, c in zip(keys, clouds, strict=True)]
         held_out = [
             (key, c.x_validation_original, c.y_validation_original) for key, c in zip(keys, clouds, strict=True)
         ]
@@ -102,6 +100,24 @@ class Conditions:
     def in_rows(self) -> Tensor:
         """Return which rows of `y` are cells and no padding, shape (K, m)."""
         return torch.arange(self.y.shape[1], device=self.y.device) < self.n_y.unsqueeze(1)
+
+
+def in_proportion(cells: Array, weights: Array | None, n: int) -> Array:
+    """Return n of some cells, (m, d) to (n, d), in proportion to their weights, some of them repeated."""
+    share = np.full(len(cells), 1 / len(cells)) if weights is None else weights / weights.sum()
+    # At even steps along the cumulative weights, so that each cell is taken as often as it should to within one time.
+    places = np.searchsorted(np.cumsum(share), (np.arange(n) + 0.5) / n)
+    return cells[np.minimum(places, len(cells) - 1)]
+
+
+def training_cells(cells: TrainingData) -> tuple[Array, Array]:
+    """Return source and target cells of training in the representation, with groups in their proportions."""
+    x = cells.coordinates.invert_source(np.asarray(cells.x.cpu().double()))
+    y = cells.coordinates.invert_target(np.asarray(cells.y.cpu().double()))
+    if cells.weights_x is None:
+        return x, y
+    # Twice as many cells, so that weights are rounded to half a cell.
+    return in_proportion(x, cells.weights_x, 2 * len(x)), in_proportion(y, cells.weights_y, 2 * len(y))
 
 
 @dataclass(frozen=True)

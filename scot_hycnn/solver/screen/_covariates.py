@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from numbers import Real
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scot_hycnn._warn import joined
 
 Array = NDArray[np.float64]
+Chosen = NDArray[np.bool_]
 
 # The covariate of a query whose value is a vector, where conditions have an embedding.
 EMBEDDING = "embedding"
@@ -23,13 +24,14 @@ LOG_SPAN = 4.0
 # Beyond this distance from every seen condition, in units of the usual one, a prediction is refused.
 MAX_DISTANCE = 3.0
 NEAREST, INTERPOLATION, KRIGING, ADDITIVE = "nearest", "interpolation", "kriging", "additive"
-# Parts of the covariance that are compared by leaving conditions out: those of numbers, of categories, and of both
-# together; and the noise, in units of the mean variance.
-PARTS = [(i / 4, j / 4, (4 - i - j) / 4) for i in range(5) for j in range(5 - i)]
+# Parts of the covariance that are compared by leaving conditions out, in quarters: effects of numbers that all
+# categories share, constant effects of categories, effects of both together, and those of both that alike categories
+# share. And the noise, in units of the mean variance.
+PARTS = [parts for parts in product((0.0, 0.25, 0.5, 0.75, 1.0), repeat=4) if sum(parts) == 1]
 NOISE = (1e-6, 0.003, 0.01, 0.03, 0.1, 0.3)
 SMOOTH = (False, True)
 # Options of a rule: the parts, the noise, and whether responses are smooth in numbers.
-Options = tuple[tuple[float, float, float], float, bool]
+Options = tuple[tuple[float, ...], float, bool]
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class Covariates:
     The response to a condition is a Gaussian process over its covariates whose mean is no change, so that its
     prediction is a sum of the seen responses with weights (simple kriging). The covariance is Brownian motion in each
     number that is never negative: between two doses it interpolates linearly, and at 0 nothing happens. Its parts are
-    effects of numbers that all categories share, constant effects of categories, and effects of both together, which
-    are those of interpolation within a category.
+    effects of numbers that all categories share, constant effects of categories, effects of both together, which are
+    those of interpolation within a category, and effects that categories share as far as they respond alike at other
+    numbers (the intrinsic model of coregionalisation: Goovaerts 1997, Geostatistics for Natural Resources Evaluation).
     """
 
     numbers: dict[str, Array] = field(default_factory=dict)
@@ -51,6 +54,8 @@ class Covariates:
     options: dict[str, Options] = field(default_factory=dict)
     # Mean squared error of each rule where conditions are left out, in units of that of no change.
     errors: dict[str, float] = field(default_factory=dict)
+    # Mean inner products of the responses, shape (K, K), which show what categories respond alike.
+    products: Array | None = None
 
     @classmethod
     def read(
@@ -79,29 +84,34 @@ class Covariates:
     def chosen(self, displacements: Array) -> Covariates:
         """Choose the rule by leaving conditions out; ``displacements`` has one row a condition, shape (K, n d)."""
         n = len(displacements)
-        unchanged = float((displacements**2).mean()) or 1.0
         if n < 3:
             return self
-        gram = displacements @ displacements.T
+        products = displacements @ displacements.T / displacements.shape[1]
+        known, unchanged = replace(self, products=products), float(np.trace(products)) or 1.0
 
-        def error(weights: Array) -> float:
-            """Mean squared error of predictions with these weights of the others, shape (K, K)."""
-            rest = np.eye(n) - weights
-            return float(np.einsum("kl,lm,km->", rest, gram, rest) / displacements.size / unchanged)
+        def error(errors: Array) -> float:
+            """Mean squared error, from the weights of conditions in the error of each one, shape (K, K)."""
+            return float(((errors @ products) * errors).sum() / unchanged)
 
         coded = self._coded(self._queries())
         apart = self._distances(coded, coded) + np.diag(np.full(n, np.inf))
-        errors, options = {NEAREST: error(np.eye(n)[apart.argmin(1)])}, {}
+        errors, options = {NEAREST: error(np.eye(n) - np.eye(n)[apart.argmin(1)])}, {}
+        _, places = np.unique(_as_table(coded, self.categories, n), axis=0, return_inverse=True)
+        at = [places.ravel() == place for place in range(places.max() + 1)]
+        has_alike = len(at) > 1 and len({*self._kinds(self.categories)}) > 1
         for rule in (INTERPOLATION, ADDITIVE, KRIGING):
-            grid = _grid(rule, bool(self.numbers) or self.embedding is not None, bool(self.categories))
-            scores = []
-            for one in grid:
-                inverse = np.linalg.inv(self._covariance(coded, coded, one) + self._noise(coded, one))
-                # Without condition k its prediction is V_k - (K^-1 V)_k / (K^-1)_kk.
-                scores.append(error(np.eye(n) - inverse / np.diag(inverse)[:, None]))
-            errors[rule], options[rule] = min(scores), grid[int(np.argmin(scores))]
+            grid = _grid(rule, bool(self.numbers) or self.embedding is not None, bool(self.categories), has_alike)
+            scores = np.zeros(len(grid))
+            # What categories have in common is taken from other numbers than those of the condition that is left out.
+            for rows in at if rule == KRIGING and has_alike else [np.ones(n, dtype=bool)]:
+                parts = {smooth: known.parts(coded, coded, rows, smooth=smooth) for smooth in SMOOTH}
+                for k, (shares, noise, smooth) in enumerate(grid):
+                    inverse = np.linalg.inv(_covariance(parts[smooth], shares, noise))
+                    # Without condition k its prediction is V_k - (K^-1 V)_k / (K^-1)_kk.
+                    scores[k] += error((inverse / np.diag(inverse)[:, None])[rows])
+            errors[rule], options[rule] = float(scores.min()), grid[int(scores.argmin())]
         best = min(errors, key=lambda rule: errors[rule])
-        return Covariates(self.numbers, self.categories, self.embedding, best, options, errors)
+        return replace(known, rule=best, options=options, errors=errors)
 
     def weights(self, query: Mapping[str, Any], rule: str | None = None) -> tuple[Array, float]:
         """Return the weight of each seen condition, shape (K,), and the distance to them in units of the usual one.
@@ -122,9 +132,11 @@ class Covariates:
         rule = rule or self.rule
         if rule == NEAREST:
             return np.eye(len(apart))[apart.argmin()], distance
-        options = self.options[rule]
-        covariance = self._covariance(seen, seen, options) + self._noise(seen, options)
-        weights: Array = np.linalg.solve(covariance, self._covariance(asked, seen, options)[0])
+        shares, noise, smooth = self.options[rule]
+        numbers, of_query = (_as_table(one, self.categories, n) for one, n in ((seen, len(apart)), (asked, 1)))
+        at_same = (numbers == of_query).all(1)
+        among, of_asked = (self.parts(one, seen, at_same, smooth=smooth) for one in (seen, asked))
+        weights: Array = np.linalg.solve(_covariance(among, shares, noise), _covariance(of_asked, shares)[0])
         return weights, distance
 
     def _name(self, k: int) -> str:
@@ -189,10 +201,12 @@ class Covariates:
                 squared.append(((one[:, None] - other) ** 2).sum(-1))
         return np.asarray(np.sqrt(np.sum(squared, axis=0)), dtype=np.float64)
 
-    def _covariance(self, first: Mapping[str, Array], second: Mapping[str, Array], options: Options) -> Array:
-        """Return the covariance of the responses to conditions."""
+    def parts(self, first: Mapping[str, Array], second: Mapping[str, Array], without: Chosen, *, smooth: bool) -> Array:
+        """Return the parts of the covariance of the responses to conditions, (4, len(first), len(second)).
+
+        What categories respond alike is learned from all conditions but some, ``without``, shape (K,).
+        """
         of_numbers, of_categories = [], []
-        (shared, constant, together), _, smooth = options
         for name in first:
             if name in self.categories:
                 of_categories.append((first[name][:, None] == second[name]).astype(float))
@@ -208,27 +222,53 @@ class Covariates:
                 apart = np.sqrt(((one[:, None] - other) ** 2).sum(-1)) / (3.0 if name in self.numbers else 1.0)
                 # Matern covariance of order 3/2, or of order 1/2, which interpolates linearly.
                 of_numbers.append((1 + apart) * np.exp(-apart) if smooth else np.exp(-apart))
-        parts = np.prod([*of_numbers, *of_categories], axis=0) * together
-        for weight, effects in ((shared, of_numbers), (constant, of_categories)):
-            if effects:
-                parts = parts + weight * np.mean(effects, axis=0)
-        return np.asarray(parts, dtype=np.float64)
+        together = np.prod([*of_numbers, *of_categories], axis=0)
+        means = [np.mean(some, axis=0) if some else 0 * together for some in (of_numbers, of_categories)]
+        alike = np.prod([*of_numbers, self._alike(first, second, without)], axis=0) if of_categories else 0 * together
+        return np.stack([*means, together, alike])
 
-    def _noise(self, seen: Mapping[str, Array], options: Options) -> Array:
-        """Return the covariance of the noise of seen conditions."""
-        variance = np.trace(self._covariance(seen, seen, options)) / len(next(iter(seen.values())))
-        return np.asarray(options[1] * variance * np.eye(len(next(iter(seen.values())))), dtype=np.float64)
+    def _kinds(self, columns: Mapping[str, Any]) -> list[tuple[str, ...]]:
+        """Return the values of all categories of each condition."""
+        return list(zip(*(columns[name] for name in self.categories), strict=True))
+
+    def _alike(self, first: Mapping[str, Array], second: Mapping[str, Array], without: Chosen) -> Array:
+        """Return how alike the responses to the categories of conditions are, shape (len(first), len(second))."""
+        kinds = [*dict.fromkeys(self._kinds(self.categories))]
+        seen, *both = (
+            np.array([[one == kind for kind in kinds] for one in self._kinds(columns)], dtype=float)
+            for columns in (self.categories, first, second)
+        )
+        coded = _as_table(self._coded(self._queries()), self.categories, len(without))
+        same = (coded[:, None] == coded).all(-1) & ~without
+        # Mean inner products of responses at the same numbers; those of few pairs may have negative eigenvalues.
+        table = seen.T @ (same * np.asarray(self.products)) @ seen / np.maximum(seen.T @ same @ seen, 1)
+        values, vectors = np.linalg.eigh((table + table.T) / 2)
+        table = (vectors * np.maximum(values, 0.0)) @ vectors.T
+        return np.asarray(both[0] @ table @ both[1].T / (np.trace(table) / len(kinds) or 1.0), dtype=np.float64)
 
 
-def _grid(rule: str, has_numbers: bool, has_categories: bool) -> list[Options]:
+def _as_table(coded: Mapping[str, Array], categories: Mapping[str, Any], n: int) -> Array:
+    """Return the numbers of conditions, shape (n, p)."""
+    numbers = [table.reshape(n, -1) for name, table in coded.items() if name not in categories]
+    return np.concatenate([np.zeros((n, 0)), *numbers], axis=1)
+
+
+def _covariance(parts: Array, shares: Sequence[float], noise: float = 0.0) -> Array:
+    """Return the covariance with these shares of its parts, and of the noise in units of the mean variance."""
+    covariance = np.tensordot(np.asarray(shares), parts, 1)
+    return np.asarray(covariance + noise * np.trace(covariance) / len(covariance) * np.eye(*covariance.shape))
+
+
+def _grid(rule: str, has_numbers: bool, has_categories: bool, has_alike: bool) -> list[Options]:
     """Return the options of a rule that are compared."""
     if rule == INTERPOLATION:
-        return [((0.0, 0.0, 1.0), NOISE[0], False)]
+        return [((0.0, 0.0, 1.0, 0.0), NOISE[0], False)]
     parts = [
-        (shared, constant, together)
-        for shared, constant, together in PARTS
-        if (has_numbers or not shared) and (has_categories or not constant)
+        parts
+        for parts in PARTS
+        if (has_numbers or not parts[0])
+        and (has_categories or not parts[1])
+        and ((has_alike and rule == KRIGING) or not parts[3])
+        and (rule == KRIGING or not parts[2])
     ]
-    if rule == ADDITIVE:
-        parts = [(shared, constant, 0.0) for shared, constant, together in parts if not together]
     return list(product(parts, NOISE, SMOOTH if has_numbers else (False,)))

@@ -7,8 +7,8 @@ r"""Training of the shared networks: the sum of the conditions' semi-duals, with
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from scot_hycnn.potentials._hycnn import Combination
+from scot_hycnn.potentials._potential import inverse_softplus
 from scot_hycnn.solver.data._coordinates import Array
 from scot_hycnn.solver.model._blended import ascend, refine
 from scot_hycnn.solver.runtime._device import full_precision, in_threads, n_parts
@@ -42,6 +43,17 @@ class Dictionary:
     coefficients: Tensor
     history: dict[str, Array] = field(default_factory=dict)
     n_steps: int = 0
+
+
+def joined(network: Combination, parts: Sequence[Dictionary]) -> tuple[Combination, Dictionary]:
+    """Return the dictionary of all networks whose map for each condition is the mean of those of the parts."""
+    parts = [one for one in parts if one.theta.any()] or parts[:1]  # those that diverged are 0
+    v, s, w = (torch.stack(same) for same in zip(*(unpacked(network, one.coefficients) for one in parts), strict=True))
+    free = [inverse_softplus(part.clamp_min(1e-12)) for part in (torch.cat([*v / len(parts)], 1), s.mean(0).squeeze(2))]
+    coefficients = torch.cat([*free, w.mean(0).squeeze(1)], 1)
+    history = {name: np.mean([one.history[name] for one in parts], axis=0) for name in parts[0].history}
+    whole = Dictionary(torch.cat([one.theta for one in parts]), coefficients, history, parts[0].n_steps)
+    return replace(network, n_networks=network.n_networks * len(parts)), whole
 
 
 def train_dictionary(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import Settings
-from scot_hycnn.solver.data._groups import MIN_CELLS_LEFT_OUT, Groups
+from scot_hycnn.solver.data._groups import GROUP_STANDARD_ERRORS, MIN_CELLS_LEFT_OUT, Groups
 from scot_hycnn.solver.data._training_data import MAX_VALIDATION_CELLS, Trained, TrainingData
 from scot_hycnn.solver.model._blended import Blended, as_numpy
 from scot_hycnn.solver.runtime._device import full_precision
@@ -35,10 +35,6 @@ CONVERGED = 0.1
 _BLOCK_ROWS = 8192
 # Folds of the cross-validation: with more groups than these several are left out at a time.
 MAX_FOLDS = 4
-# Standard errors over groups by which the mean J must be below the Gaussian map's. Groups are few and differ: with one,
-# a quarter of the network was taken on three of seven Kang types left out, and lost up to .013 of Pearson-delta; with
-# two on one of them.
-GROUP_STANDARD_ERRORS = 2.0
 
 
 @dataclass(frozen=True)

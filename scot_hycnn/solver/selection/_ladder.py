@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from scot_hycnn.potentials._gaussian import Gaussian
 from scot_hycnn.solver.data._coordinates import Coordinates
-from scot_hycnn.solver.data._groups import MIN_CELLS_LEFT_OUT, Groups, reach
+from scot_hycnn.solver.data._groups import GROUP_STANDARD_ERRORS, MIN_CELLS_LEFT_OUT, Groups, reach
 
 Array = NDArray[np.float64]
 
@@ -274,7 +274,11 @@ class Ladder:
         """
         name = CENTRED_GAUSSIAN_MAP if self.is_centred else GAUSSIAN_MAP
         table = self.table[self.names.index(name)] + more
-        is_nearest = chosen > 0 and table[chosen].mean() < self.table[self.names.index(self.best.name)].mean()
+        # Networks need as clear a gain here as in J: of B cells of Kang et al., left out, a gain of .008 over the other
+        # types, with a standard error of .024, chose networks, which had .87, while the Gaussian map had .47.
+        gain = self.table[self.names.index(self.best.name)] - table[chosen]
+        error = gain.std(ddof=1) / np.sqrt(len(gain))
+        is_nearest = chosen > 0 and gain.mean() > GROUP_STANDARD_ERRORS * error
         shown = chosen or 1 + int(np.argmin(np.where(np.isfinite(more[1:]), more[1:], np.inf).mean(1)))
         return replace(
             self,

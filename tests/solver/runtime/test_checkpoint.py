@@ -101,8 +101,8 @@ def test_maps_that_had_stopped_early_are_kept(tmp_path, monkeypatch):
 
 def test_with_several_threads_and_groups(tmp_path, monkeypatch):
     torch.set_num_threads(2)
-    options = QUICK | {"n_ensemble": 3, "groups": GROUPS}
-    interrupt(monkeypatch, 21 * 2, lambda: fit_many(normal(0), targets(), **options, checkpoint_dir=tmp_path))
+    options = QUICK | {"n_ensemble": 3, "groups": GROUPS, "max_steps": 10}
+    interrupt(monkeypatch, 5 * 2, lambda: fit_many(normal(0), targets(), **options, checkpoint_dir=tmp_path))
     maps = fit_many(normal(0), targets(), **options, checkpoint_dir=tmp_path)
     same_bits(maps, fit_many(normal(0), targets(), **options))
 

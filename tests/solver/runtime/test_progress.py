@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import re
 import sys
+import time
 
 import numpy as np
 import pytest
 
 from scot_hycnn.solver import fit
+from scot_hycnn.solver.training._optimiser import Optimiser
 
 QUICK = {"hidden": (8, 8), "max_steps": 40, "batch_size": 32, "n_ensemble": 2, "device": "cpu"}
 
@@ -30,7 +32,10 @@ def test_a_terminal_shows_it_by_default_but_not_where_tests_run(monkeypatch, ci)
     monkeypatch.delenv("CI", raising=False)
     if ci:
         monkeypatch.setenv("CI", "true")
-    fit(*clouds(), **QUICK | {"max_steps": 2000, "hidden": (32, 32)})
+    # A fit that is done within a second shows nothing.
+    update = Optimiser.update
+    monkeypatch.setattr(Optimiser, "update", lambda *arguments: (time.sleep(0.04), update(*arguments)))
+    fit(*clouds(), **QUICK)
     assert ("100%" in sys.stderr.getvalue()) != ci
 
 

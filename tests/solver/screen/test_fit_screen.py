@@ -90,6 +90,23 @@ def test_an_own_source_for_each_condition():
         fit_screen(sources[:2], targets, potential="gaussian")
 
 
+@pytest.mark.parametrize("options", [{"potential": "gaussian"}, FAST | {"max_steps": 20}])
+def test_groups_keep_a_shift_of_their_proportions_out_of_the_maps(options):
+    def types(seed, n_first, n_second, shift=0.0):
+        far = np.repeat([[0.0, 0, 0], [20.0, 0, 0]], [n_first, n_second], axis=0)
+        return cells(seed, n_first + n_second) + far + shift, np.repeat(["A", "B"], [n_first, n_second])
+
+    x, labels_x = types(0, 200, 100)
+    ys, labels = zip(types(1, 30, 90, 1.0), types(2, 80, 30, -1.0), strict=True)
+    screen = fit_screen(x, ys, groups=(labels_x, labels), **{"device": "cpu"} | options)
+    for fitted, shift in zip(screen.maps, (1.0, -1.0), strict=True):
+        moves = fitted.transport(x) - x
+        for kind in "AB":
+            np.testing.assert_allclose(moves[labels_x == kind].mean(0), shift, atol=0.5)
+    with pytest.raises(ValueError, match="groups"):
+        fit_screen(x, ys, groups=(labels_x, labels[:1]), potential="gaussian")
+
+
 def test_the_order_of_conditions_changes_nothing_beyond_rounding_of_gaussian_maps():
     order = [3, 0, 5, 1, 4, 2]
     one = fit_screen(X, YS, potential="gaussian", covariates={"dose": STRENGTHS}, device="cpu")

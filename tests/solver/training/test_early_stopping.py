@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from scot_hycnn._response import NoChange
 from scot_hycnn.potentials import HyCNN
-from scot_hycnn.solver.data._no_change import NoChange
 from scot_hycnn.solver.data._training_data import TrainingData
 from scot_hycnn.solver.model._blended import Blended
 from scot_hycnn.solver.selection._blend import CONVERGED, score_blends

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import pearson3, skew
 
-from scot_hycnn._warn import SIGNIFICANT
-
-from ._checks import Array
-from ._sampling import drawn_by_weight
+from ._warn import SIGNIFICANT
 
 # Cells of each condition that the test compares: with 500 it takes some hundredths of a second.
 N_COMPARED = 500
 N_PERMUTATIONS = 199
+# Largest chance of a cell to be drawn by its weight.
+MAX_CHANCE = 0.9
 # A tail that is fitted to so few permutations says nothing about smaller p values.
 _MIN_P = 1e-6
+
+
+Cells = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,11 @@ class NoChange:
     @classmethod
     def test(
         cls,
-        x: Array,
-        y: Array,
+        x: Cells,
+        y: Cells,
         groups: tuple[NDArray[np.intp], NDArray[np.intp]] | None,
         rng: np.random.Generator,
-        weights: tuple[Array | None, Array | None] = (None, None),
+        weights: tuple[Cells | None, Cells | None] = (None, None),
     ) -> NoChange:
         """Compare some cells of both clouds by permutation; with codes of groups within these, and drawn by weights.
 
@@ -92,3 +95,13 @@ def energy_of_parts(between_cells: NDArray[np.float64], divisions: NDArray[np.fl
     between = to_first.sum(axis=1) - within_first
     within_second = between_cells.sum() - within_first - 2 * between
     return np.asarray(2 * between / (n * m) - within_first / (n * (n - 1)) - within_second / (m * (m - 1)))
+
+
+def drawn_by_weight(weights: Cells, order: NDArray[np.intp], count: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw at most ``count`` of the rows ``order``, each at most once, with chances in proportion to their weights."""
+    # Systematic sampling, at even steps along the cumulative weights: cells that are drawn all count the same in every
+    # score. No cell may be longer than a step.
+    share = weights[order] / weights[order].sum()
+    count = max(min(count, int(MAX_CHANCE / share.max())), min(count, 1))
+    places = np.searchsorted(np.cumsum(share), (rng.random() + np.arange(count)) / max(count, 1))
+    return np.unique(order[np.minimum(places, len(order) - 1)])
