@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+
+# Threads of PyTorch that wait for each other sleep. On cores that others use too, they would take ten times the time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import hashlib
 import pickle
 from collections.abc import Mapping
 from contextlib import contextmanager

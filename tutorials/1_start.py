@@ -123,7 +123,8 @@ pd.Series({name: sh.metrics.map_mse(points, truth) for name, points in answers.i
 #
 # ## Save
 #
-# One file holds cells, predictions and map. You can move any other cells in the same representation later:
+# One file holds cells, predictions and map. You can move other cells later, if their coordinates are in the same
+# components. (Cells of a new file are not: the guide *A new patient* joins the files before the PCA.)
 
 # %%
 adata.write_h5ad("predicted.h5ad")

@@ -126,8 +126,9 @@ called = overall["verdict"] != "no response"
 errors.groupby(called.map({True: "response seen", False: "no response seen"}).reindex(errors.index)).mean().round(1)
 
 # %% [markdown]
-# Where a response is seen, the screen is the best answer. Where none is seen, **no change is the best answer**: any map
-# of so few cells mostly moves noise. So read the verdict before you use a map.
+# Where a response is seen, the screen and the Gaussian map are the nearest answers, and hardly differ here. Where none is
+# seen, **no change is the best answer**: any map of so few cells mostly moves noise. So read the verdict before you use a
+# map.
 #
 # ## A dose that was not measured
 #
@@ -154,7 +155,8 @@ pd.DataFrame(
 
 # %% [markdown]
 # The first column needs the truth, the second only the cells that were put aside; in your screen, put a condition aside
-# and look at the second. The figure shows the cells in the two components that change most:
+# and look at the second. The figure shows the cells in the two components that change most; grey are the control cells.
+# The predicted cells move in the right direction, and less far than the observed ones:
 
 # %%
 axes_shown = np.argsort(np.abs((truth - x).mean(axis=0)))[-2:][::-1]

@@ -336,29 +336,29 @@ def is_mask(obs: pd.DataFrame, name: Hashable) -> bool:
     return isinstance(name, str) and sum(obs.columns == name) == 1 and booleans(obs[name]) is not None
 
 
-def mask_rows(obs: pd.DataFrame, mask_obs: Mask) -> NDArray[np.bool_]:
-    """Return a mask, a boolean column or one value for each cell, as a boolean array of shape (n_obs,)."""
-    if isinstance(mask_obs, str):
-        found = booleans(column_of(obs, mask_obs, "mask_obs")) if mask_obs in obs else None
+def mask_rows(
+    frame: pd.DataFrame, mask: Mask, argument: str = "mask_obs", where: str = "adata.obs"
+) -> NDArray[np.bool_]:
+    """Return a mask, a boolean column or one value for each row of obs or var, as a boolean array."""
+    if isinstance(mask, str):
+        found = booleans(column_of(frame, mask, argument, where=where)) if mask in frame else None
         if found is None:
-            raise ValueError(
-                f"mask_obs={mask_obs!r} is not a boolean column of adata.obs; "
-                f"it has the boolean columns {listed(name for name in obs if is_mask(obs, name))}."
-            )
+            has = f"it has the boolean columns {listed(name for name in frame if is_mask(frame, name))}"
+            raise ValueError(f"{argument}={mask!r} is not a boolean column of {where}; {has}.")
         return found
-    if isinstance(mask_obs, pd.Series) and not mask_obs.index.equals(obs.index):
+    if isinstance(mask, pd.Series) and not mask.index.equals(frame.index):
         raise ValueError(
-            "mask_obs is a Series whose index is not adata.obs_names in their order: pass "
-            "mask_obs.reindex(adata.obs_names), or an array."
+            f"{argument} is a Series whose index is not {where}_names in their order: pass "
+            f"{argument}.reindex({where}_names), or an array."
         )
-    mask = booleans(mask_obs)
-    if mask is None or mask.shape != (len(obs),):
-        values = np.asarray(mask_obs)
+    found = booleans(mask)
+    if found is None or found.shape != (len(frame),):
+        values, what = np.asarray(mask), "cells" if where == "adata.obs" else "genes"
         raise ValueError(
-            f"mask_obs has shape {values.shape} and dtype {values.dtype}; it needs one boolean for each of the "
-            f"{len(obs)} cells, or the name of a boolean column of adata.obs."
+            f"{argument} has shape {values.shape} and dtype {values.dtype}; it needs one boolean for each of the "
+            f"{len(frame)} {what}, in their order, or the name of a boolean column of {where}."
         )
-    return mask
+    return found
 
 
 def hashes_of_names(names: pd.Index[str]) -> NDArray[np.uint64]:

@@ -74,14 +74,12 @@ def projection_name(fit: StoredFit, slug: str, embedding: Representation, stem: 
 def check_projection(adata: AnnData, name: str) -> None:
     """Raise a ValueError if ``name`` is no valid key, or something else than a projection would be replaced."""
     check_key(name)
-    if _stored(adata, name) is None:
-        taken = [f"{f'X_{name}'!r} (adata.obsm)"] * (f"X_{name}" in adata.obsm)
-        taken += [f"{name!r} (adata.uns)"] * (name in adata.uns)
-        if taken:
-            raise ValueError(
-                f"{' and '.join(taken)} would be replaced, which sh.tl.project did not write; pass another key_added, "
-                "or delete them."
-            )
+    taken = [f"{f'X_{name}'!r} (adata.obsm)"] * (f"X_{name}" in adata.obsm)
+    taken += [f"{name!r} (adata.uns)"] * (name in adata.uns)
+    if taken and _stored(adata, name) is None:
+        raise ValueError(
+            f"{' and '.join(taken)} would be replaced, which sh.tl.project did not write; pass another key_added."
+        )
 
 
 def read_projection(adata: AnnData, results: Results, embedding: Representation, key: str) -> Coordinates | None:

@@ -119,7 +119,7 @@ def check_writable(path: Path, *, overwrite: bool, suffixes: Sequence[str] = SUF
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"The folder of {str(path)!r} does not exist; create it first.")
     if path.exists() and not overwrite:
-        raise ValueError(f"{str(path)!r} exists; choose another name, or pass --overwrite to replace it.")
+        raise ValueError(f"{str(path)!r} exists; choose another name, or replace it (--overwrite).")
     if path.is_dir():
         may_be_a_store = any((path / name).exists() for name in _STORE_FILES) or not any(path.iterdir())
         if path.suffix != ".zarr" or not may_be_a_store:

@@ -23,6 +23,7 @@ from ._representation import (
     find_layer,
     in_memory,
     loadings_key,
+    name_of,
     read_coordinates,
 )
 
@@ -140,7 +141,7 @@ def _counts_behind(adata: AnnData, rep: Representation, loadings: Numbers, rows:
     residual = expression.astype(np.float64) @ loadings - coordinates
     if residual.var(axis=0).sum() >= 1e-3 * coordinates.var(axis=0).sum():
         return None
-    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    return name_of(layer)
 
 
 def _few_features(

@@ -27,22 +27,25 @@ class Slots:
     weight: str  # of source and target cells, where mass may change
     growth: str
     layer: str  # of layers, where tl.decode writes the genes of the moved cells
-    of_fit: dict[str, tuple[str, ...]]  # attribute of the AnnData to the keys that a fit may write there
 
     @classmethod
     def named(cls, key: str, slug: str) -> Slots:
         """Return the keys under ``key``; ``slug`` is empty if there is one target only."""
         suffix = f"_{slug}" if slug else ""
+        names = ("displacement", "std", "out_of_support", "weight", "growth")
+        displacement, std, score, weight, growth = (f"{key}_{name}{suffix}" for name in names)
         moved, inverse = f"X_{key}{suffix}", f"X_{key}_inverse{suffix}"
-        columns = f"{key}_displacement{suffix}", f"{key}_std{suffix}", f"{key}_out_of_support{suffix}"
-        of_mass = f"{key}_weight{suffix}", f"{key}_growth{suffix}"
-        of_fit = {"obsm": (moved, inverse), "obs": columns + of_mass}
-        return cls(moved, inverse, *columns, *of_mass, f"{key}{suffix}", of_fit)
+        return cls(moved, inverse, displacement, std, score, weight, growth, f"{key}{suffix}")
 
     @property
     def of_moved(self) -> tuple[str, str, str]:
         """Columns of obs for cells that a map has moved."""
         return self.displacement, self.std, self.out_of_support
+
+    @property
+    def of_fit(self) -> dict[str, tuple[str, ...]]:
+        """Attributes of the AnnData, and the keys that a fit may write there."""
+        return {"obsm": (self.moved, self.inverse), "obs": (*self.of_moved, self.weight, self.growth)}
 
 
 def evaluation_slot(key: str) -> str:

@@ -309,11 +309,7 @@ def check_output(output: str | Path | None, *, copy: bool) -> Path | None:
     if copy:
         raise ValueError("output= leaves adata as it is, so there is nothing to copy; leave copy out.")
     path = Path(output)
-    if path.suffix != ".zarr":
-        raise ValueError(f"output={str(path)!r} must end in .zarr: predicted cells are written to a zarr store.")
-    if path.exists():
-        raise ValueError(f"output={str(path)!r} exists; choose another name, or delete it first.")
-    check_writable(path, overwrite=False)
+    check_writable(path, overwrite=False, suffixes=(".zarr",))
     import_zarr()
     return path
 

@@ -32,8 +32,7 @@ def bandwidths(y: Samples, draws: Resampling) -> Samples:
     positive = squared[squared > 0]  # equal cells have no distance to compare others with
     if not len(positive) or default_epsilon(y) == 0:
         return np.empty(0)
-    gammas: Samples = _FACTORS / np.median(positive)  # the median heuristic, Gretton et al. (2012), sec. 8
-    return gammas
+    return np.asarray(_FACTORS / np.median(positive))  # the median heuristic, Gretton et al. (2012), sec. 8
 
 
 def cloud_scores(
@@ -68,9 +67,7 @@ def cloud_scores(
         values = _energy_of_halves(y[: 2 * max_cells], draw_splits(some, rng), distance, some, among)
         # The mean over all splits is exactly 0: every mean over pairs of different cells has the same expected value.
         scores[REPLICATE, metric] = np.append(0.0 if np.isfinite(values).all() else np.nan, values)
-    return scores | _coupled_halves(
-        y, ordered, draws.shares, n_coupled=n_coupled, epsilon=epsilon, rng=rng, with_w2=with_w2
-    )
+    return scores | _coupled_halves(y, draws, rng, n_coupled=n_coupled, epsilon=epsilon, with_w2=with_w2)
 
 
 def _shares_among(shares: Samples, *clouds: Codes) -> Samples:
@@ -84,17 +81,12 @@ def _shares_among(shares: Samples, *clouds: Codes) -> Samples:
 
 def _trace_ratios(points: Mapping[str, Samples], y: Samples, draws: Resampling) -> Scores:
     """Return the trace ratios of all cells; NaN where the observed cells have no variance."""
-    precision = precision_of(y)
-    weights = draws.target.weights
-    observed = Sums.of(draws.target.counts * weights, y, precision=precision)
-    halves = Sums.of(draws.splits * weights, y, precision=precision)
-    compared = {
-        method: (Sums.of(draws.of(method).counts * draws.of(method).weights, x, precision=precision), observed)
-        for method, x in points.items()
-    }
+    sums, weights = partial(Sums.of, precision=precision_of(y)), draws.target.weights
+    observed, halves = sums(draws.target.counts * weights, y), sums(draws.splits * weights, y)
+    compared = {method: (sums(draws.counts(method, halves=None), x), observed) for method, x in points.items()}
     scores = {}
-    for method, sums in (compared | {REPLICATE: (halves, observed[:1].without(halves))}).items():
-        a, b = (each.moments().total_variance() for each in sums)
+    for method, pair in (compared | {REPLICATE: (halves, observed[:1].without(halves))}).items():
+        a, b = (each.moments().total_variance() for each in pair)
         ratio = np.divide(a, b, out=np.full(len(a), np.nan), where=b > 0)
         scores[method, "trace_ratio"] = with_mean(ratio) if method == REPLICATE else ratio
     return scores
@@ -130,9 +122,11 @@ def _compare(x: _Cloud, y: _Cloud, epsilon: float, gammas: Samples, *, with_w2: 
     squared = squared_distances(x.points, y.points)
     n = len(y.potential)
     unlike = 1 - mean_rbf(squared[:MAX_MMD, :MAX_MMD], gammas)
-    scores = {"mmd": 2 * _mean_between(unlike, x.first_weights, y.first_weights) - x.kernel - y.kernel}
     between = _mean_between(np.sqrt(squared), x.weights, y.weights)
-    scores = {"energy_distance": 2 * between - x.distance - y.distance, **scores}
+    scores = {
+        "energy_distance": 2 * between - x.distance - y.distance,
+        "mmd": 2 * _mean_between(unlike, x.first_weights, y.first_weights) - x.kernel - y.kernel,
+    }
     if len(x.potential) < n:  # fewer cells than the others have would raise the next two
         return scores
     # Replicates of the next two hold the dual potentials fixed, which is exact to first order in the counts (envelope
@@ -204,21 +198,15 @@ def _quadratic(cells: Samples, weights: Samples, distance: Elementwise) -> Sampl
 
 
 def _coupled_halves(
-    y: Samples,
-    codes: Codes,
-    shares: Samples,
-    *,
-    n_coupled: int,
-    epsilon: float,
-    rng: np.random.Generator,
-    with_w2: bool,
+    y: Samples, draws: Resampling, rng: np.random.Generator, *, n_coupled: int, epsilon: float, with_w2: bool
 ) -> Scores:
     """Return Sinkhorn divergence and W2² of ``n_coupled`` cells of each half, with their mean before them."""
+    codes = draws.target.codes[draws.target.order]
     metrics = ["sinkhorn_divergence", *(["w2_squared"] if with_w2 else [])]
     values, potentials = np.empty((2, N_COUPLED_SPLITS)), np.zeros((2, len(y)))
     n_drawn = np.zeros(len(y))
     for split in range(N_COUPLED_SPLITS):
-        drawn = in_shares(rng.permutation(len(y)), codes, shares)[: 2 * n_coupled]
+        drawn = in_shares(rng.permutation(len(y)), codes, draws.shares)[: 2 * n_coupled]
         halves = y[drawn[:n_coupled]], y[drawn[n_coupled:]]
         within = [entropic_within(squared_distances(half, half), epsilon) for half in halves]
         dual = [np.concatenate(entropic_between(*halves, epsilon)) - np.concatenate(within)]

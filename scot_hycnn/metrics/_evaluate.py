@@ -255,12 +255,12 @@ def evaluate(
     scoring = {"with_w2": with_w2, "split_control": split_control}
     rows, gammas = list[tuple[Any, ...]](), dict[str, dict[str, list[float]]]()
     for slug, held_out in cells.items():
-        label = fit.targets[slug]
+        gammas[label := fit.targets[slug]] = {}
         methods = _methods(adata, fit, slug, held_out, chosen, labels) | others
         if genes is not None and fit.models:
             shifts = find_correction(adata, fit, slug, genes, correction, held_out=measured)
         parts, small = _parts(held_out, methods, labels)
-        kept, gammas[label] = _kept_groups(held_out, methods, labels, seed), {}
+        kept = _kept_groups(held_out, methods, labels, seed) if parts else None
         for group, part in parts.items():
             draws = Resampling.draw(*part.codes, n_bootstrap, np.random.default_rng(seed), part.unpaired)
             scores, of_mmd = _scores(held_out, methods, part, draws, kept=kept, genes=genes, shifts=shifts, **scoring)

@@ -59,8 +59,10 @@ def deg(
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key, target
-        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
+    key
+        Key of the fit in ``uns``.
+    target
+        Label of the target condition; may be left out if there is only one.
     groupby
         Column of ``obs`` with labels, such as cell types: two heat maps, observed and predicted, of the groups that
         have ten cells of both conditions. None takes the ``group_key`` of the fit; without one, or with ``ax``, two

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
@@ -39,8 +41,10 @@ def displacement(
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key, target
-        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
+    key
+        Key of the fit in ``uns``.
+    target
+        Label of the target condition; may be left out if there is only one.
     groupby
         Column of ``obs`` with labels, such as cell types, of which those with ten cells are drawn; None takes the
         ``group_key`` of the fit. scanpy's palette is used if there is one, and a warning says why if it cannot be used.
@@ -79,19 +83,10 @@ def displacement(
         low, first, median, third, high = np.percentile(moved, [5, 25, 50, 75, 95])
         jitter = np.random.default_rng(0).uniform(-0.3, 0.3, len(moved))
         ax.scatter(moved, y + jitter, s=4, color=color, alpha=0.4 * opacity, linewidths=0, rasterized=True, zorder=1)
-        ax.hlines(y, low, high, color="black", linewidth=1, zorder=2)
-        # The lines stay black: white under the colour, so that a pale box hides what is behind it.
-        ax.barh(y, third - first, left=first, height=0.6, color="white", zorder=3)
-        ax.barh(
-            y,
-            third - first,
-            left=first,
-            height=0.6,
-            facecolor=(color, opacity),
-            edgecolor="black",
-            linewidth=0.8,
-            zorder=3,
-        )
+        # Whiskers end at the box, through which they would be seen where it is pale.
+        ax.hlines([y, y], [low, third], [first, high], color="black", linewidth=1, zorder=2)
+        box: dict[str, Any] = {"facecolor": (color, opacity), "edgecolor": "black", "linewidth": 0.8, "zorder": 3}
+        ax.barh(y, third - first, left=first, height=0.6, **box)
         ax.vlines(median, y - 0.3, y + 0.3, color="black", linewidth=2, zorder=4)
     name_rows(ax, names)
     ax.set(xlim=(0, None), ylim=(-0.6, len(groups) - 0.4))

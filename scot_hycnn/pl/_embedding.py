@@ -41,10 +41,14 @@ def embedding(
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key, target
-        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
-    basis, n_neighbors
-        Embedding in ``obsm`` and the number of cells that place a predicted one in it, as for :func:`transport`.
+    key
+        Key of the fit in ``uns``.
+    target
+        Label of the target condition; may be left out if there is only one.
+    basis
+        Embedding in ``obsm`` with predicted cells, or None, as for :func:`transport`.
+    n_neighbors
+        Measured cells that place a predicted one in an embedding, or None, as for :func:`transport`.
     color
         Gene, or column of ``obs``, to colour cells by, as for :func:`transport`; None colours the three kinds of cells.
         Predicted cells have their predicted expression, or the colour of their source cell.

@@ -25,7 +25,7 @@ from scot_hycnn._anndata.evaluation._evaluation_input import (
 )
 from scot_hycnn._anndata.genes._genes import read_evaluated
 
-from ._figure import PLAIN, check_number, check_one_panel, entitle, grid, show_or_return
+from ._figure import PLAIN, check_number, entitle, panels_of, show_or_return
 
 _EXPLAINED = (
     "lines: 95 % intervals over cells; grey: replicate, one half of the observed cells against the other, and where "
@@ -90,8 +90,10 @@ def evaluation(
     ----------
     adata
         Cells with scores in ``uns['<key>_evaluation']``.
-    key, target
-        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
+    key
+        Key of the fit in ``uns``.
+    target
+        Label of the target condition; may be left out if there is only one.
     metrics
         Metrics, one panel for each. None takes energy distance, share of cells that keep their group, correlation of
         changes and trace ratio, and R² of means if no groups were scored.
@@ -143,13 +145,17 @@ def evaluation(
     found, groups, methods = (list(dict.fromkeys(table[name])) for name in ("metric", "group", "method"))
     if metrics is None:
         metrics = [metric for metric in _DEFAULT_METRICS if metric in found][:4] or found
-    metrics, styles = _known(table, "metric", as_labels(metrics)), _styles(methods)
+    metrics = _known(table, "metric", as_labels(metrics))
+    # Name in print and colour of each method; replicate and ceiling are none.
+    others = [method for method in methods if method not in (*METHODS, REPLICATE, CEILING)]
+    colors = dict(zip(others, cycle(_OTHER_COLORS), strict=False))
+    styles = METHODS | {method: (method.replace("_", " "), color) for method, color in colors.items()}
+    styles = {method: styles[method] for method in methods if method in styles}
     numbers = table[["n_source", "n_target"]].to_numpy(dtype=int).tolist()
     sizes: _Sizes = {group: (n, m) for group, (n, m) in zip(table["group"], numbers, strict=True)}
-    check_one_panel(ax, len(metrics), f"metrics={metrics}")
     check_number(len(groups), f"group={group!r}")
     height = 1.2 + len(groups) * (0.2 + 0.22 * len(styles) if len(groups) > 1 else 0.34 * len(styles))
-    figure, axes = (None, [ax]) if ax is not None else grid(len(metrics), n_cols, (2.6, height))
+    place, axes = panels_of(ax, len(metrics), n_cols, (2.6, height), f"metrics={metrics}")
     for i, (panel, metric) in enumerate(zip(axes, metrics, strict=True)):
         # No axis has infinity.
         rows = table[table["metric"] == metric].replace([np.inf, -np.inf], np.nan)
@@ -163,7 +169,7 @@ def evaluation(
     # The numbers of several groups stand beside them.
     (n, m), whose = sizes[groups[0]], "" if groups == ["all"] else f"{groups[0]}: "
     entitle(
-        axes[0] if figure is None else figure,
+        place,
         title or (f"{read_fit(adata, key).source} → {target}" if key in adata.uns else target),
         f"{whose}{called}, n = {n:,} and {m:,}" if len(groups) == 1 else called,
         _EXPLAINED,
@@ -172,19 +178,11 @@ def evaluation(
     # With one group the names of the methods stand at the axis; with several a legend explains their colours.
     if len(groups) > 1:
         handles = [Line2D([], [], color=color, marker="o", markersize=5, label=name) for name, color in styles.values()]
-        if figure is None:
-            axes[0].legend(handles=handles, fontsize="x-small", framealpha=0.7)
+        if isinstance(place, Axes):
+            place.legend(handles=handles, fontsize="x-small", framealpha=0.7)
         else:
-            figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
-    return show_or_return(axes[0] if figure is None else axes, show=show, return_fig=return_fig)
-
-
-def _styles(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return the name in print and the colour of each method, in their order; halves and ceiling are no methods."""
-    others = [method for method in methods if method not in (*METHODS, REPLICATE, CEILING)]
-    colors = dict(zip(others, cycle(_OTHER_COLORS), strict=False))
-    styles = METHODS | {method: (method.replace("_", " "), color) for method, color in colors.items()}
-    return {method: styles[method] for method in methods if method in styles}
+            place.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
+    return show_or_return(axes if ax is None else ax, show=show, return_fig=return_fig)
 
 
 def _scaled(table: pd.DataFrame) -> pd.DataFrame:

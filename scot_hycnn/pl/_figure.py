@@ -46,14 +46,19 @@ def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
     return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
 
 
-def grid(n: int, n_cols: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """Return a figure and its n panels, row by row; ``size`` is that of one panel in inches."""
+def panels_of(
+    ax: Axes | None, n: int, n_cols: int, size: tuple[float, float], what: str
+) -> tuple[Axes | Figure, list[Axes]]:
+    """Return the axes of the user for one panel, else a new figure and its n panels, row by row, in inches."""
+    check_one_panel(ax, n, what)
+    if ax is not None:
+        return ax, [ax]
     n_cols = min(n, n_cols)
     n_rows = -(-n // n_cols)
     figsize = size[0] * n_cols, size[1] * n_rows
     figure, panels = plt.subplots(n_rows, n_cols, figsize=figsize, layout="constrained", squeeze=False)
-    for ax in panels.flat[n:]:
-        ax.remove()
+    for unused in panels.flat[n:]:
+        unused.remove()
     return figure, list(panels.flat[:n])
 
 

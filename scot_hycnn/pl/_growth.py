@@ -49,8 +49,10 @@ def growth(
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot` with ``unbalanced``.
-    key, target
-        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
+    key
+        Key of the fit in ``uns``.
+    target
+        Label of the target condition; may be left out if there is only one.
     groupby
         Column of ``obs`` with labels, such as cell types; None takes the ``group_key`` of the fit.
     basis

@@ -34,8 +34,10 @@ def history(
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key, target
-        Key of the fit in ``uns``, and label of the target condition; None draws one curve for each target.
+    key
+        Key of the fit in ``uns``.
+    target
+        Label of the target condition; None draws one curve for each target.
     title, ax, show, return_fig
         First line of the title; None names the conditions. Axes to draw into, and what to show or return, as in scanpy.
 
@@ -61,18 +63,13 @@ def history(
     for slug in fit.slugs(target):
         if len(gaps := fit.models[slug]["history"].get("J_minus_gaussian", ())):
             alike.setdefault(gaps.tobytes(), []).append(slug)
-    curves = {
-        fit.targets[slugs[0]] if len(slugs) == 1 else f"{len(slugs)} conditions together": fit.models[slugs[0]][
-            "history"
-        ]
-        for slugs in alike.values()
-    }
+    curves = {}
+    for slugs in alike.values():
+        label = fit.targets[slugs[0]] if len(slugs) == 1 else f"{len(slugs)} conditions together"
+        curves[label] = fit.models[slugs[0]]["history"]
     check_number(len(curves), f"target={target!r}")
     if not curves:
-        raise ValueError(
-            "There is no history: the Gaussian map (potential='gaussian') is not trained. Draw the fit of another "
-            "potential."
-        )
+        raise ValueError("There is no history: the Gaussian map is not trained. Draw the fit of another potential.")
     ax = axes_or_new(ax, 5, 3.4)
     lines = []
     for columns in curves.values():

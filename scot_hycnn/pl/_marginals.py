@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -25,7 +24,7 @@ from scot_hycnn._anndata.genes._genes import (
     unit_of,
 )
 
-from ._figure import PLAIN, check_one_panel, entitle_cells, grid, legend, show_or_return, widen
+from ._figure import PLAIN, entitle_cells, legend, panels_of, show_or_return, widen
 from ._labels import OBSERVED, PREDICTED, SOURCE
 
 # Rows of panels if the user names no features.
@@ -63,8 +62,10 @@ def marginals(
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key, target
-        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
+    key
+        Key of the fit in ``uns``.
+    target
+        Label of the target condition; may be left out if there is only one.
     names
         Dimensions of the representation ('PC1', or proteins), or genes, predicted as by :func:`scot_hycnn.tl.decode`.
         None takes the dimensions whose means differ most between source and observed cells, in standard deviations.
@@ -103,8 +104,7 @@ def marginals(
         samples = _columns(read_dimensions(results), top)
     else:
         samples = _named(adata, results, key, layer, names)
-    check_one_panel(ax, len(samples), f"names={list(samples)}")
-    figure, axes = (None, [ax]) if ax is not None else grid(len(samples), n_cols, (2.3, 2.1))
+    place, axes = panels_of(ax, len(samples), n_cols, (2.3, 2.1), f"names={list(samples)}")
     for i, (panel, (name, values)) in enumerate(zip(axes, samples.items(), strict=True)):
         is_root = _draw(panel, values)
         panel.set_title(name, fontsize="medium", **PLAIN)
@@ -116,7 +116,7 @@ def marginals(
     # x + V (T(x) - x) moves the zeros of a gene apart, also below 0, and keeps the scatter of the source cell.
     is_decoded = results.rep.name != "X" and any(name not in results.names for name in samples)
     note = "genes: compare means; a predicted value of a single cell may be below 0" if is_decoded else ""
-    entitle_cells(axes[0] if figure is None else figure, title, results, called, note)
+    entitle_cells(place, title, results, called, note)
     handles: list[Artist] = [
         Patch(color=SOURCE, alpha=_FAINT),
         Line2D([], [], color=PREDICTED),
@@ -124,14 +124,14 @@ def marginals(
         Line2D([], [], linestyle="", marker="^", color="0.4"),
     ]
     entries = [f"{results.source} (source)", "predicted", f"{results.target} (observed)", "mean"]
-    if figure is None:
-        axes[0].set_xlabel(" ".join([next(iter(samples)), f"({axes[0].get_xlabel()})"]), **PLAIN)
-        legend(axes[0], handles, entries, fontsize="x-small", framealpha=0.7)
-        return show_or_return(axes[0], show=show, return_fig=return_fig)
-    figure.set_figheight(figure.get_figheight() + 0.7)  # for title and legend
+    if isinstance(place, Axes):
+        place.set_xlabel(f"{next(iter(samples))} ({place.get_xlabel()})", **PLAIN)
+        legend(place, handles, entries, fontsize="x-small", framealpha=0.7)
+        return show_or_return(place, show=show, return_fig=return_fig)
+    place.set_figheight(place.get_figheight() + 0.7)  # for title and legend
     ncols = min(4, 2 * min(n_cols, len(axes)))
-    drawn = legend(figure, handles, entries, loc="outside lower center", ncols=ncols, frameon=False, fontsize="small")
-    missing = drawn.get_window_extent().width - figure.bbox.width
+    drawn = legend(place, handles, entries, loc="outside lower center", ncols=ncols, frameon=False, fontsize="small")
+    missing = drawn.get_window_extent().width - place.bbox.width
     if missing > 0:
         widen(axes[0], missing)
     return show_or_return(axes, show=show, return_fig=return_fig)
@@ -167,15 +167,13 @@ def _draw(ax: Axes, samples: Samples) -> bool:
     n_bins = int(np.clip(np.sqrt(min(map(len, samples))), 12, 40))
     edges = np.histogram_bin_edges(pooled, n_bins, range=(low, high))
     fractions = [np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values) for values in samples]
-    for values, heights, color in zip(samples, fractions, (SOURCE, PREDICTED, OBSERVED), strict=True):
-        # The line of predicted cells lies above both areas.
-        is_line = color == PREDICTED
-        look: dict[str, Any] = (
-            {"linewidth": 1.4, "zorder": 2} if is_line else {"fill": True, "alpha": _FAINT, "linewidth": 0}
-        )
-        ax.stairs(heights, edges, color=color, **look)
-        mark: dict[str, Any] = {"color": "none", "zorder": 5} if is_line else {"color": color, "zorder": 4}
-        ax.plot(values.mean(), 0, "^", markeredgecolor=color, clip_on=False, **mark)
+    source, predicted, observed = fractions
+    ax.stairs(source, edges, fill=True, color=SOURCE, alpha=_FAINT, linewidth=0)
+    ax.stairs(observed, edges, fill=True, color=OBSERVED, alpha=_FAINT, linewidth=0)
+    ax.stairs(predicted, edges, color=PREDICTED, linewidth=1.4)
+    for values, color in zip(samples, (SOURCE, PREDICTED, OBSERVED), strict=True):
+        face, zorder = ("none", 5) if color == PREDICTED else (color, 4)
+        ax.plot(values.mean(), 0, "^", color=face, markeredgecolor=color, clip_on=False, zorder=zorder)
     ax.set_ylim(bottom=0)
     ax.spines[["top", "right"]].set_visible(False)
     ax.locator_params(nbins=4)

@@ -15,7 +15,7 @@ from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._results import group_column, read_fit
 from scot_hycnn._anndata.genes._genes import has_features_of_genes, read_dimensions, read_evaluated, read_genes, unit_of
 
-from ._figure import PLAIN, check_one_panel, entitle_cells, figure_of, grid, show_or_return
+from ._figure import PLAIN, entitle_cells, figure_of, panels_of, show_or_return
 from ._labels import PREDICTED, paired_members
 from ._plane import Points
 
@@ -53,8 +53,10 @@ def mean_scatter(
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key, target
-        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
+    key
+        Key of the fit in ``uns``.
+    target
+        Label of the target condition; may be left out if there is only one.
     groupby
         Column of ``obs`` with labels, such as cell types: one panel for each group that has ten cells of both
         conditions. None takes the ``group_key`` of the fit; without one, or with ``ax``, one panel is of all cells.
@@ -98,8 +100,7 @@ def mean_scatter(
             f"{label} ({len(source)}, {len(observed)} cells)": features.among(source, observed)
             for label, (source, observed) in groups.items()
         }
-    check_one_panel(ax, len(panels), f"groupby={groupby!r}")
-    axes = grid(len(panels), n_cols, (3.4, 3.6))[1] if ax is None else [ax]
+    place, axes = panels_of(ax, len(panels), n_cols, (3.4, 3.6), f"groupby={groupby!r}")
     what = f"mean {unit_of(adata, results, layer)}" if is_genes else f"mean of {results.rep.name}"
     means = []
     for i, (panel, (name, cells)) in enumerate(zip(axes, panels.items(), strict=True)):
@@ -124,7 +125,7 @@ def mean_scatter(
         panel.set_xlabel(f"observed {what}" if i + n_cols >= len(axes) else "", **PLAIN)
         panel.set_ylabel(f"predicted {what}" if i % n_cols == 0 else "", **PLAIN)
     if groupby is not None:
-        entitle_cells(figure_of(axes[0]) if ax is None else ax, title, results, called, note)
+        entitle_cells(place, title, results, called, note)
     axes[0].legend(loc="lower right", frameon=False, fontsize="small", handletextpad=0.1)
     # Names are placed after the layout has settled.
     figure_of(axes[0]).draw_without_rendering()

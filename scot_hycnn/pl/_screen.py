@@ -21,7 +21,7 @@ from scot_hycnn._anndata._conditions import as_labels, listed, matching
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn.get._summary import AS_REPLICATE, EVERYONE, NO_RESPONSE, TOO_FEW, summary
 
-from ._figure import PLAIN, check_number, check_one_panel, entitle, figure_of, grid, legend, show_or_return
+from ._figure import PLAIN, check_number, entitle, figure_of, legend, panels_of, show_or_return
 
 SORTS = ("strength", "cluster", "name")
 _MAX_CONDITIONS = 600
@@ -100,27 +100,24 @@ def screen(
     names = _ordered(table, names, groups, sort)
     n_rows = min(n_rows, len(names))
     parts = [names[start : start + n_rows] for start in range(0, len(names), n_rows)]
-    check_one_panel(ax, len(parts), f"n_rows={n_rows}")
-    figure, axes = None, [ax] if ax is not None else []
-    if ax is None:
-        # Names take as much room as their letters, and so do the key beside the panels and the title.
-        width = 0.4 + 0.075 * max(map(len, names)) + _COLUMN * len(groups)
-        height = 0.3 + _ROW * n_rows + (0.075 * max(map(len, groups)) if len(groups) > 1 else 0)
-        figure, axes = grid(len(parts), len(parts), (width, height))
-        figure.set_size_inches(width * len(parts) + 2.2, max(height, 2.6) + 0.5)
+    # Names take as much room as their letters, and so do the key beside the panels and the title.
+    width = 0.4 + 0.075 * max(map(len, names)) + _COLUMN * len(groups)
+    height = 0.3 + _ROW * n_rows + (0.075 * max(map(len, groups)) if len(groups) > 1 else 0)
+    place, axes = panels_of(ax, len(parts), len(parts), (width, height), f"n_rows={n_rows}")
+    if isinstance(place, Figure):
+        place.set_size_inches(width * len(parts) + 2.2, max(height, 2.6) + 0.5)
     # One scale for all: the square of the width is the area. A few extreme conditions would leave no range for others.
     strengths = table["no_change"].to_numpy()
     top = float(np.nanmax(np.append(np.where(np.isfinite(strengths), strengths, 0), 1e-12)))
     for panel, part in zip(axes, parts, strict=True):
         _draw(panel, table, part, groups, top)
         panel.set_ylim(n_rows - 0.4, -0.6)
-    place = axes[0] if figure is None else figure
     _explain(place, axes, top)
     verdicts = table.xs(EVERYONE, level="group")["verdict"]
     n_responding = int((~verdicts.isin([NO_RESPONSE, TOO_FEW])).sum())
     as_replicate = f"{int((verdicts == AS_REPLICATE).sum())} of these predicted as well as a replicate"
     entitle(place, title or f"{len(names)} conditions", f"{n_responding} respond, {as_replicate}")
-    return show_or_return(axes[0] if figure is None else axes, show=show, return_fig=return_fig)
+    return show_or_return(axes if ax is None else ax, show=show, return_fig=return_fig)
 
 
 def _ordered(table: pd.DataFrame, names: list[str], groups: list[str], sort: str) -> list[str]:

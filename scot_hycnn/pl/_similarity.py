@@ -75,21 +75,17 @@ def similarity(
     check_number(len(names), "the number of conditions", _MAX_CONDITIONS)
     if not names:
         raise ValueError(f"None of {len(seen)} conditions shows a response; shown='all' draws all of them.")
-    matrix = table[values].loc[names, names].to_numpy()
+    matrix, n = table[values].loc[names, names].to_numpy(), len(names)
     # Of a map that moves nothing the cosine is not defined: it is like no other.
     apart = 1 - np.nan_to_num(matrix) if values == "cosine" else matrix
-    condensed = squareform((apart + apart.T) / 2 * (1 - np.eye(len(names))), checks=False)
-    order = in_clusters(condensed, names)
-    places = [names.index(name) for name in order]
-    matrix = matrix[np.ix_(places, places)]
-    n = len(names)
+    order = in_clusters(squareform((apart + apart.T) / 2 * (1 - np.eye(n)), checks=False), names)
     # Names need as much room as their letters.
     side = float(np.clip(0.17 * n, 2.2, 12)) + (0.07 * max(map(len, names)) if n <= _MAX_NAMES else 0)
     ax = axes_or_new(ax, side + 1.2, side + 0.6)
     look: dict[str, Any] = {"cmap": "viridis_r", "vmin": 0}
     if values == "cosine":
         look = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}
-    image = ax.imshow(matrix, interpolation="nearest", **look)
+    image = ax.imshow(table[values].loc[order, order].to_numpy(), interpolation="nearest", **look)
     if n <= _MAX_NAMES:
         ax.set_yticks(range(n), order, fontsize="x-small", **PLAIN)
         ax.set_xticks(range(n), order, fontsize="x-small", rotation=90, **PLAIN)

@@ -43,8 +43,10 @@ def transport(
     ----------
     adata
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_ot`.
-    key, target
-        Key of the fit in ``uns``, and label of the target condition, which may be left out if there is only one.
+    key
+        Key of the fit in ``uns``.
+    target
+        Label of the target condition; may be left out if there is only one.
     basis
         Embedding in ``obsm``, for instance ``'umap'``, in which predicted cells are placed as by
         :func:`scot_hycnn.tl.project`: arrows show the direction of a response and not its size, and cells that would

@@ -66,7 +66,7 @@ class HyCNN(Potential):
     strong_convexity
         q at the start, or 0 for no such term; q stays positive, so that the convex conjugate has one maximiser.
     output_scale
-        Factor of v and w at the start, 1 in the paper; with a smaller one, and q near 1, f starts near |x|²/2.
+        Factor of v and w at the start, 1 in the paper; with a smaller one, and q near 1, f starts near :math:`|x|^2/2`.
     temperature
         :math:`\tau` of the smooth gate at the start. It counts as 1e-6 where it is below.
     gate

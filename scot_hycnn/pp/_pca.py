@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scanpy import logging as logg
 from scipy import sparse
 
-from scot_hycnn._anndata._conditions import Mask, booleans, column_of, is_integer
+from scot_hycnn._anndata._conditions import Mask, is_integer, mask_rows
 from scot_hycnn._anndata._fit_input import fingerprint, training_rows
-from scot_hycnn._anndata._representation import dense_array
+from scot_hycnn._anndata._representation import dense_array, name_of
 from scot_hycnn._anndata._schema import check_key, layer_names
 from scot_hycnn._anndata._write import claim, commit
 from scot_hycnn._warn import joined
@@ -103,7 +103,9 @@ def pca(
     check_key(key)
     is_training = training_rows(adata.obs, split_key, mask_obs)
     matrix = _read(adata, layer)
-    genes, mask = _choose_genes(adata.var, mask_var)
+    mask = "highly_variable" if mask_var is None and "highly_variable" in adata.var else mask_var
+    genes = np.ones(adata.n_vars, dtype=bool) if mask is None else mask_rows(adata.var, mask, "mask_var", "adata.var")
+    mask = mask if mask is None or isinstance(mask, str) else genes
     n_training, n_genes = int(is_training.sum()), int(genes.sum())
     most = min(n_training, n_genes) - 1
     if most < 1:
@@ -161,7 +163,7 @@ def _read(adata: AnnData, layer: str | None) -> _Matrix:
     if layer is not None and layer not in adata.layers:
         raise ValueError(f"layer={layer!r} is not in adata.layers; it has {layer_names(adata)}.")
     matrix: _Matrix = adata.X if layer is None else adata.layers[layer]
-    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    where = name_of(layer)
     if matrix is None:
         raise ValueError(f"{where} is empty; pass the layer that holds the values: {layer_names(adata)}.")
     if not (sparse.issparse(matrix) or isinstance(matrix, np.ndarray)):
@@ -173,27 +175,6 @@ def _read(adata: AnnData, layer: str | None) -> _Matrix:
     if matrix.dtype.kind not in "fiub":
         raise TypeError(f"{where} holds values of dtype {matrix.dtype}; pca needs numbers.")
     return matrix.tocsr() if hasattr(matrix, "tocsr") else matrix
-
-
-def _choose_genes(
-    var: pd.DataFrame, mask_var: str | NDArray[np.bool_] | None
-) -> tuple[NDArray[np.bool_], str | NDArray[np.bool_] | None]:
-    """Return the genes to use, shape (n_vars,), and the mask in the form that scanpy records."""
-    if mask_var is None:
-        if "highly_variable" not in var:
-            return np.ones(len(var), dtype=bool), None
-        mask_var = "highly_variable"
-    values = column_of(var, mask_var, "mask_var", where="adata.var") if isinstance(mask_var, str) else mask_var
-    genes = booleans(values)
-    is_shuffled = isinstance(values, pd.Series) and not values.index.equals(var.index)
-    if genes is None or genes.shape != (len(var),) or is_shuffled:
-        given = np.asarray(values)
-        raise ValueError(
-            f"mask_var has shape {given.shape} and dtype {given.dtype}; it needs one boolean for each of the "
-            f"{len(var)} genes, in their order, or the name of a boolean column of "
-            f"adata.var{f', which {mask_var!r} is not' if isinstance(mask_var, str) else ''}."
-        )
-    return genes, mask_var if isinstance(mask_var, str) else genes
 
 
 def _blocks(matrix: _Matrix) -> Iterator[tuple[slice, _Matrix]]:

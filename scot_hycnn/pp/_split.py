@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,10 @@ from scot_hycnn._anndata._conditions import (
     as_labels,
     column_of,
     is_integer,
-    labelled_rows,
     listed,
     listed_labels,
     read_labels,
+    rows_of_labels,
 )
 from scot_hycnn._anndata._fit_input import TEST, TRAIN
 from scot_hycnn._anndata._schema import check_key
@@ -28,6 +29,7 @@ from scot_hycnn._warn import counted
 
 _Codes = NDArray[np.intp]  # (cells,), numbers 0, 1 ... of groups or strata
 _Rows = NDArray[np.intp]
+_Seed: TypeAlias = "int | np.random.Generator | None"
 
 # By whether groups stay together, and whether folds are stratified.
 _SPLITTERS = {(False, False): KFold, (True, False): GroupKFold, (True, True): StratifiedGroupKFold}
@@ -93,8 +95,6 @@ def split(
 
     Raises
     ------
-    TypeError
-        If ``adata`` is no AnnData.
     ValueError
         If a column or label does not exist, options exclude each other, no training or test cells would remain, or
         ``key_added`` names a column that is no split. Then nothing is changed.
@@ -222,32 +222,18 @@ def _random_groups(groups: _Codes, test_size: float, rng: np.random.Generator) -
 
 def _held_out(obs: pd.DataFrame, groupby: str, holdout: object) -> _Rows:
     labels = as_labels(holdout)
-    if not labels:
-        raise ValueError("holdout is an empty list; name at least one group to test on.")
-    found = []
-    for label in labels:
-        rows = labelled_rows(obs, groupby, label)
-        if rows is None or not len(rows):
-            raise ValueError(
-                f"holdout={label!r}: no cell has this label in adata.obs[{groupby!r}]; it has "
-                f"{listed_labels(obs, groupby)}."
-            )
-        found.append(rows)
-    test = np.unique(np.concatenate(found))
+    found = rows_of_labels(obs, groupby, labels)
+    unknown = [label for label, rows in zip(labels, found, strict=True) if rows is None or not len(rows)]
+    if unknown or not labels:
+        what = f"={unknown[0]!r}: no cell has this label in" if unknown else " is an empty list of labels of"
+        raise ValueError(f"holdout{what} adata.obs[{groupby!r}]; it has {listed_labels(obs, groupby)}.")
+    test = np.unique(np.concatenate([rows for rows in found if rows is not None]))
     if len(test) == len(obs):
         raise ValueError(f"holdout={holdout!r} are all groups of adata.obs[{groupby!r}]; no training cells remain.")
     return test
 
 
-def _fold(
-    groups: _Codes | None,
-    strata: _Codes | None,
-    n_obs: int,
-    *,
-    n_folds: int,
-    fold: int,
-    rng: int | np.random.Generator | None,
-) -> _Rows:
+def _fold(groups: _Codes | None, strata: _Codes | None, n_obs: int, *, n_folds: int, fold: int, rng: _Seed) -> _Rows:
     n_units, units = (n_obs, "cells") if groups is None else (int(groups.max()) + 1, "groups")
     if not is_integer(n_folds) or not 2 <= n_folds <= n_units:
         raise ValueError(f"n_folds={n_folds!r} has to be an integer from 2 to {n_units}, the number of {units}.")

@@ -58,16 +58,11 @@ def find_grouping(adata: AnnData, fit: StoredFit, groupby: str | None, evaluated
 
 
 def _n_groups(adata: AnnData, name: Any, group_key: str | None) -> int:
-    """Return the number of groups that cells belong to; 0 if a column holds no labels, or if its name is not unique.
-
-    Groups of the fit may be numbers.
-    """
-    # Several columns of one name are a table, which has no dtype.
-    dtype = getattr(adata.obs[name], "dtype", None)
-    if dtype is None:
-        return 0
+    """Return the number of groups that cells belong to; 0 if a column holds no labels, or if its name is not unique."""
+    # Several columns of one name are a table, which has no dtype. Groups of the fit may be numbers.
+    dtype: Any = getattr(adata.obs[name], "dtype", None)
     is_text = isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(dtype)
-    if not (is_text or name == group_key):
+    if dtype is None or not (is_text or name == group_key):
         return 0
     try:
         codes = read_groups(adata.obs, name).codes

@@ -241,13 +241,7 @@ def hycnn_screen(
         options |= {"device": device, "rng": seed, "progress": progress, "client": client}
         ys = [target.training for target in cells.targets]
         screen = fit_screen(x, ys, **known, **options, checkpoint_dir=checkpoint_dir)
-        maps = screen.maps if controls is None else _with_rows_of(cells, screen.maps, controls)
-        fits = [
-            as_fitted(adata, cells, one, target, predict=predict, inverse=False, fallback=fallback)
-            for one, target in zip(maps, cells.targets, strict=True)
-        ]
-        if predict and controls is not None:
-            fits = [_on_plates(fit, one) for fit, one in zip(fits, controls, strict=True)]
+        fits = _moved(adata, cells, screen.maps, controls, predict=predict, fallback=fallback)
     stored, entries = _as_stored(screen, fits, [target.slug for target in cells.targets])
     params = {"fallback": fallback, "covariate_keys": np.array(covariate_keys, dtype=np.str_)}
     params |= {} if plate_key is None else {"plate_key": plate_key}
@@ -257,7 +251,7 @@ def hycnn_screen(
     with shown_by_default():
         chosen = ", ".join(f"{n} {choice}" for choice, n in sorted(Counter(screen.choices).items()))
         logg.info(f"    finished: {summary_of(screen.maps)}; maps are {chosen}", time=start, deep=added)
-    report_outcomes(adata, cells, maps, fits)
+    report_outcomes(adata, cells, screen.maps, fits)
     return adata if copy else None
 
 
@@ -273,22 +267,29 @@ def _sources(cells: FitInput, controls: Sequence[NDArray[np.bool_]] | None) -> t
     return [tables[id(one)] for one in controls], groups
 
 
-def _with_rows_of(
-    cells: FitInput, maps: Sequence[TransportMap], controls: Sequence[NDArray[np.bool_]]
-) -> list[TransportMap]:
-    """Return maps whose far source cells are numbered among all source cells to fit on."""
-    of_training = [np.flatnonzero(one[cells.source.is_training]) for one in controls]
-    far = [rows[fitted.validation["far_source"]] for rows, fitted in zip(of_training, maps, strict=True)]
-    return [replace(one, validation=one.validation | {"far_source": rows}) for one, rows in zip(maps, far, strict=True)]
-
-
-def _on_plates(fit: Fitted, is_control: NDArray[np.bool_]) -> Fitted:
-    """Return a fit without the moved cells of other plates; is_control is True for source cells of its own, (n,)."""
-    (all_cells,) = fit.moved
-    columns: dict[str, Any] = {
-        name: None if values is None else values[is_control] for name, values in vars(all_cells).items()
-    }
-    return replace(fit, moved=[Moved(**columns)])
+def _moved(
+    adata: AnnData,
+    cells: FitInput,
+    maps: Sequence[TransportMap],
+    controls: Sequence[NDArray[np.bool_]] | None,
+    *,
+    predict: bool,
+    fallback: bool,
+) -> list[Fitted]:
+    """Return the maps as they are stored, with the cells that they move: those on the plates of the condition."""
+    fits, source = [], cells.source
+    everywhere = [np.ones(len(source.rows), dtype=bool)] * len(maps)
+    for fitted, target, is_control in zip(maps, cells.targets, controls or everywhere, strict=True):
+        # Far cells are numbered among the cells that the map was fitted to.
+        rows = np.flatnonzero(is_control[source.is_training])[fitted.validation["far_source"]]
+        one = replace(fitted, validation=fitted.validation | {"far_source": rows})
+        fit = as_fitted(adata, cells, one, target, predict=predict, inverse=False, fallback=fallback)
+        if predict and not is_control.all():
+            columns: dict[str, Any] = vars(fit.moved[0])
+            columns = {name: None if values is None else values[is_control] for name, values in columns.items()}
+            fit = replace(fit, moved=[Moved(**columns)])
+        fits.append(fit)
+    return fits
 
 
 def _as_stored(screen: Screen, fits: Sequence[Fitted], slugs: Sequence[str]) -> tuple[list[Fitted], dict[str, Any]]:

@@ -135,10 +135,9 @@ def transport(
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"direction={direction!r} is unknown; choose one of {list(DIRECTIONS)}.")
-    if direction == "inverse" and (t != 1 or covariates is not None):
-        raise ValueError(f"t={t} and covariates={covariates} go with direction='forward' only; leave them out.")
-    if direction == "inverse" and fallback:
-        raise ValueError("fallback=True goes with direction='forward' only; leave it out.")
+    if direction == "inverse" and (t != 1 or covariates is not None or fallback):
+        given = f"t={t}, covariates={covariates} and fallback={fallback}"
+        raise ValueError(f"{given} go with direction='forward' only; leave them out.")
     if isinstance(key, AnnData):
         raise TypeError("The second argument, key, is an AnnData; pass it as model=.")
     # A store is checked before any cell is moved.
@@ -247,9 +246,7 @@ def _find_unseen(
         raise TypeError("covariates= need a screen: model takes an AnnData that holds one, or a path to it.")
     fit = read_fit(holder, key)
     fitted, distance = Screen.from_dict(stored_screen(holder, key)).at(covariates)
-    names = {
-        name: f"{value:g}" if isinstance(value, (int, float)) else str(value) for name, value in covariates.items()
-    }
+    names = {name: f"{one:g}" if isinstance(one, (int, float)) else str(one) for name, one in covariates.items()}
     # The vector of an embedding is no part of a key.
     label = " ".join(f"{name} {text}" if np.ndim(covariates[name]) == 0 else name for name, text in names.items())
     *_, slug = slugs([*fit.targets.values(), label])  # differs from those of all conditions that were measured

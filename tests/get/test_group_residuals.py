@@ -123,7 +123,7 @@ def test_residuals_that_do_not_predict_each_other_are_not_used():
     found = krige(seen, residuals, 3 + residuals, np.full(10, 30.0), seen)
     assert not found.weights.any()
     np.testing.assert_allclose(found.variance, (residuals**2).sum(axis=0) / (10 - 3))
-    np.testing.assert_array_equal(found.covariance, np.eye(10))
+    np.testing.assert_array_equal(found.covariance, np.zeros((10, 10)))
     assert found.reliability > 0.9
 
 
@@ -135,6 +135,15 @@ def test_where_the_map_is_right_nothing_changes(adata):
     adata.X = x
     plain = change(adata, 0, correction=None)
     np.testing.assert_allclose(change(adata, 0)["predicted_change"], plain["predicted_change"], atol=1e-4)
+
+
+def test_no_mean_is_predicted_below_0_where_none_is_measured_there():
+    adata = groups()
+    adata.X = np.maximum(adata.X, 0)
+    fit(adata)
+    plain, table = change(adata, correction=None), change(adata)
+    assert (plain["source_mean"] + plain["predicted_change"]).min() < -0.01
+    assert (table["source_mean"] + table["predicted_change"]).min() > -1e-5
 
 
 def test_where_nothing_responds_almost_nothing_is_predicted():

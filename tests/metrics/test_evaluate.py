@@ -491,6 +491,10 @@ def test_errors_name_the_value(adata):
     for options, message in CASES.values():
         with pytest.raises(ValueError, match=message):
             metrics.evaluate(adata, **options)
+    # As where a donor without treated cells is held out.
+    controls = (adata.obs["condition"] == "control").to_numpy()
+    with pytest.raises(ValueError, match=r"nothing to score.*all \(\d+ and 0\)"):
+        metrics.evaluate(adata, mask_obs=controls, groupby="cell_type")
 
 
 def test_a_decoder_that_is_no_function(adata):

@@ -29,7 +29,7 @@ def test_groups_are_sorted_by_their_median(adata, lengths):
 def test_boxes_span_the_quartiles(adata, lengths):
     ax = sh.pl.displacement(adata, groupby="cell_type", show=False)
     order = lengths.median().sort_values().index
-    boxes = [(box.get_x(), box.get_x() + box.get_width()) for box in ax.patches[1::2]]
+    boxes = [(box.get_x(), box.get_x() + box.get_width()) for box in ax.patches]
     np.testing.assert_allclose(boxes, np.column_stack([lengths.quantile(q)[order] for q in (0.25, 0.75)]), rtol=1e-3)
     assert ax.get_xlabel() == "displacement (X_pca)"
 
@@ -45,8 +45,7 @@ def test_groups_without_a_response_are_pale(adata, control):
     adata.obsm["X_pca"][~control & (adata.obs["group"] == "shifted"), 0] += 1
     ax = sh.pl.displacement(adata, groupby="group", show=False)
     names = [text.get_text().split(" (n")[0] for text in ax.get_yticklabels()]
-    # Each row has a white box, and one that is coloured.
-    opaque = dict(zip(names, [box.get_facecolor()[3] == 1 for box in ax.patches[1::2]], strict=True))
+    opaque = dict(zip(names, [box.get_facecolor()[3] == 1 for box in ax.patches], strict=True))
     assert opaque == {"shifted": True, "same": False, "few": False}
 
 
@@ -66,7 +65,7 @@ def test_colours_of_scanpy(adata):
     ax = sh.pl.displacement(adata, groupby="cell_type", show=False)
     palette = dict(zip(adata.obs["cell_type"].cat.categories, adata.uns["cell_type_colors"], strict=True))
     drawn = [text.get_text().split(" (n")[0] for text in ax.get_yticklabels()]
-    assert [to_hex(box.get_facecolor()) for box in ax.patches[1::2]] == [palette[label] for label in drawn]
+    assert [to_hex(box.get_facecolor()) for box in ax.patches] == [palette[label] for label in drawn]
 
 
 def test_groups_of_few_cells_are_left_out_and_named(adata, control):

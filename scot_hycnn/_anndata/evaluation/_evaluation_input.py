@@ -247,9 +247,7 @@ def check_evaluation_slot(adata: AnnData, key: str) -> None:
     slot = evaluation_slot(key)
     before: Any = adata.uns.get(slot, {"metric": None})
     if not isinstance(before, Mapping) or "metric" not in before:
-        raise ValueError(
-            f"key_added={key!r} would replace adata.uns[{slot!r}], which scot_hycnn did not write; choose another."
-        )
+        raise ValueError(f"key_added={key!r} would replace adata.uns[{slot!r}], which scot_hycnn did not write.")
 
 
 def evaluation_as_arrays(scores: pd.DataFrame) -> dict[str, NDArray[Any]]:

@@ -127,13 +127,14 @@ class Genes:
         if self.decoder is not None:
             returned: Any = self.decoder(points.astype(np.float32))
             result = np.asarray(returned.toarray() if hasattr(returned, "toarray") else returned)
-            wanted = (len(points), self.adata.n_vars)
-            if result.shape != wanted or result.dtype.kind not in "fiub" or not np.isfinite(result).all():
+            are_numbers, wanted = result.dtype.kind in "fiub", (len(points), self.adata.n_vars)
+            result = result.astype(np.float32) if are_numbers else result
+            bad = " with NaN or infinite values" if are_numbers and not np.isfinite(result).all() else ""
+            if result.shape != wanted or not are_numbers or bad:
                 raise ValueError(
-                    f"decoder returned shape {result.shape} and dtype {result.dtype} for points of shape "
-                    f"{points.shape}; it has to return {wanted}, one finite value for each gene of adata."
+                    f"decoder returned shape {result.shape} and dtype {result.dtype}{bad} for points of shape "
+                    f"{points.shape}; it has to return finite numbers of shape {wanted}, one for each gene of adata."
                 )
-            result = result.astype(np.float32)
         elif self.loadings is None or measured is None:
             result = points.astype(np.float32)  # the dimensions are the genes
         else:

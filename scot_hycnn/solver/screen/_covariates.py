@@ -98,14 +98,18 @@ class Covariates:
         errors, options = {NEAREST: error(np.eye(n) - np.eye(n)[apart.argmin(1)])}, {}
         _, places = np.unique(_as_table(coded, self.categories, n), axis=0, return_inverse=True)
         at = [places.ravel() == place for place in range(places.max() + 1)]
-        has_alike = len(at) > 1 and len({*self._kinds(self.categories)}) > 1
+        everyone = np.ones(n, dtype=bool)
+        # Where hardly any conditions have the same numbers, these do not show what categories have in common.
+        has_alike = 1 < len(at) <= n // 2 and len({*self._kinds(self.categories)}) > 1
         for rule in (INTERPOLATION, ADDITIVE, KRIGING):
             grid = _grid(rule, bool(self.numbers) or self.embedding is not None, bool(self.categories), has_alike)
             scores = np.zeros(len(grid))
             # What categories have in common is taken from other numbers than those of the condition that is left out.
-            for rows in at if rule == KRIGING and has_alike else [np.ones(n, dtype=bool)]:
-                parts = {smooth: known.parts(coded, coded, rows, smooth=smooth) for smooth in SMOOTH}
-                for k, (shares, noise, smooth) in enumerate(grid):
+            for rows in (everyone, *at):
+                compared = [k for k, (shares, *_) in enumerate(grid) if bool(shares[3]) == (rows is not everyone)]
+                parts = {smooth: known.parts(coded, coded, rows, smooth=smooth) for smooth in SMOOTH if compared}
+                for k in compared:
+                    shares, noise, smooth = grid[k]
                     inverse = np.linalg.inv(_covariance(parts[smooth], shares, noise))
                     # Without condition k its prediction is V_k - (K^-1 V)_k / (K^-1)_kk.
                     scores[k] += error((inverse / np.diag(inverse)[:, None])[rows])
@@ -271,4 +275,5 @@ def _grid(rule: str, has_numbers: bool, has_categories: bool, has_alike: bool) -
         and ((has_alike and rule == KRIGING) or not parts[3])
         and (rule == KRIGING or not parts[2])
     ]
-    return list(product(parts, NOISE, SMOOTH if has_numbers else (False,)))
+    noise = NOISE if rule == ADDITIVE else NOISE[2:]
+    return list(product(parts, noise, SMOOTH if has_numbers else (False,)))

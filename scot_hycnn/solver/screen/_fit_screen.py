@@ -303,8 +303,11 @@ def _tasks(x: Any, ys: Sequence[Any], groups: Any, options: dict[str, Any]) -> l
 def _shares(tasks: Sequence[Task]) -> Counter[str]:
     """Return the share of each group in the cells, the mean over sources and targets of all conditions."""
     shares: Counter[str] = Counter()
-    for labels in (of for task in tasks for of in (task.labels_x, task.labels_y) if of is not None):
-        shares.update(dict(zip(labels.names.tolist(), labels.counts / len(labels) / (2 * len(tasks)), strict=True)))
+    for task in tasks:
+        for labels in (task.labels_x, task.labels_y):
+            if labels is not None:
+                of_cloud = labels.counts / len(labels) / (2 * len(tasks))
+                shares.update(dict(zip(labels.names.tolist(), of_cloud, strict=True)))
     return shares
 
 

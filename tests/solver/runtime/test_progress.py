@@ -64,7 +64,7 @@ def test_groups_that_are_left_out_are_part_of_it(capsys):
     assert len({percent for percent in shown if 33 < percent < 100}) > 1
 
 
-@pytest.mark.parametrize("with_widgets", [True, False])
+@pytest.mark.parametrize("with_widgets", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_notebook_shows_it(with_widgets):
     """In a kernel, whose output is no terminal: as a widget, or as text without ipywidgets."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")

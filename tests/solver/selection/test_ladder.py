@@ -12,7 +12,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct
 from scot_hycnn.metrics import energy_distance
 from scot_hycnn.solver import Outcome, TransportMap, fit
 from scot_hycnn.solver.data._groups import Groups
-from scot_hycnn.solver.selection._ladder import choose, closed_forms
+from scot_hycnn.solver.selection._ladder import Ladder, choose, closed_forms
 
 N_GROUPS, N_CELLS, N_DIMS = 6, 150, 4
 SHIFT = np.array([1.0, 0.5, -0.5, 0.0])
@@ -123,6 +123,16 @@ def test_networks_are_a_rung():
     around = fitted.around(x.mean(0)) if fitted.centres else fitted
     simple = replace(around, blend=0.0, coordinates=around.far)
     assert np.allclose(around.transport(x + 100, fallback=True), simple.transport(x + 100))
+
+
+def test_networks_need_a_clear_gain():
+    x, y, labels = groups_of("affine")
+    codes = np.unique(labels, return_inverse=True)[1]
+    groups = Groups(codes, codes, tuple(np.unique(labels)), np.full(N_GROUPS, 1 / N_GROUPS))
+    ladder = Ladder.compare(x, y, groups, rng=0, response_seen=True)
+    for spread, blend in ((0.0, 0.5), (0.5, 0.0)):
+        gain = -0.1 + spread * np.tile([-1.0, 1.0], N_GROUPS // 2)
+        assert ladder.with_networks(np.stack([0 * gain, gain]), 1, (0.0, 0.5)).blend == blend
 
 
 # ---- the choice
