@@ -60,8 +60,8 @@ class Held:
         Source and target cells to fit on, shape (n, d) and (m, d).
     x_held, y_held
         Source and target cells held out.
-    labels
-        Cell type of each cell of x and of y.
+    labels, labels_held
+        Cell type of each cell of x and of y, and of those held out.
     loadings
         Of the features on the representation, shape (d, features).
     control, observed
@@ -73,6 +73,7 @@ class Held:
     x_held: Array
     y_held: Array
     labels: tuple[Array, Array]
+    labels_held: tuple[Array, Array]
     loadings: Array
     control: Array
     observed: Array
@@ -110,6 +111,7 @@ def _hold(response: str, adata: anndata.AnnData, held: Array, n_pcs: int) -> Hel
         x_held=cells[held & is_source],
         y_held=cells[held & ~is_source],
         labels=(labels[~held & is_source], labels[~held & ~is_source]),
+        labels_held=(labels[held & is_source], labels[held & ~is_source]),
         loadings=loadings,
         control=expression[held & is_source],
         observed=expression[held & ~is_source],
