@@ -276,7 +276,8 @@ def read_evaluation(adata: AnnData, key: str) -> pd.DataFrame:
         what = sorted(needed - content.keys()) if isinstance(content, Mapping) else type(content).__name__
         raise _damaged(slot, f"lacks columns: {what}")
     columns = {name: _array(slot, name, content[name]) for name in EVALUATION_COLUMNS if name in content}
-    columns = {name: np.full(columns["value"].shape, np.nan) for name in _ADDED} | columns
+    # Nothing is allocated before the shapes are checked: a damaged column may claim any number of rows.
+    columns = {name: np.broadcast_to(np.nan, columns["value"].shape) for name in _ADDED} | columns
     shapes = {name: column.shape for name, column in columns.items()}
     if len(set(shapes.values())) != 1 or columns["value"].ndim != 1 or not len(columns["value"]):
         raise _damaged(slot, f"has no rows, or columns of different shapes ({shapes})")
