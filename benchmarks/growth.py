@@ -183,7 +183,8 @@ def main() -> None:
         ],
         "kang": [{"fit": fit, "seed": seed} for seed in seeds for fit in options.fits],
         "dropped": [
-            {"condition": "BCR/FcR-XL", "fit": fit, "seed": seed, "dropped_type": "CD4 T"}
+            {"condition": condition, "fit": fit, "seed": seed, "dropped_type": "CD4 T"}
+            for condition in ("BCR/FcR-XL", "PMA/Ionomycin", "vanadate")
             for seed in seeds
             for fit in options.fits
             if fit != "labels"
