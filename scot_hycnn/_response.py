@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from scipy.stats import pearson3, skew
+from scipy.stats import false_discovery_control, pearson3, skew
 
 from ._warn import SIGNIFICANT
 
@@ -19,7 +19,6 @@ N_PERMUTATIONS = 199
 MAX_CHANCE = 0.9
 # A tail that is fitted to so few permutations says nothing about smaller p values.
 _MIN_P = 1e-6
-
 
 Cells = NDArray[np.floating[Any]]
 
@@ -80,6 +79,14 @@ class NoChange:
             tail = pearson3.sf((distances[0] - null.mean()) / null.std(), skew(null))
             p_value = min(p_value, max(float(tail), _MIN_P))
         return cls(float(distances[0]), p_value)
+
+
+def adjusted(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return p values corrected by Benjamini and Hochberg; those that are not known stay so."""
+    result, known = np.full(len(p_values), np.nan), np.isfinite(p_values)
+    if known.any():
+        result[known] = false_discovery_control(p_values[known])
+    return result
 
 
 def energy_of_parts(between_cells: NDArray[np.float64], divisions: NDArray[np.float64]) -> NDArray[np.float64]:

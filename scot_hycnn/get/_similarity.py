@@ -8,7 +8,7 @@ from anndata import AnnData
 
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata.evaluation._screen_input import read_screen_cells
-from scot_hycnn._anndata.genes._genes import adjusted
+from scot_hycnn._response import adjusted
 from scot_hycnn._warn import SIGNIFICANT
 
 from ._summary import moved_cells, p_of_response

@@ -15,14 +15,12 @@ from scot_hycnn._anndata._conditions import Rows
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._transport_input import find_mover
 from scot_hycnn._anndata.evaluation._screen_input import ScreenCells, read_screen_cells
-from scot_hycnn._anndata.genes._genes import adjusted
-from scot_hycnn._response import N_COMPARED, NoChange, energy_of_parts
+from scot_hycnn._response import N_COMPARED, NoChange, adjusted, energy_of_parts
 from scot_hycnn._warn import SIGNIFICANT
 from scot_hycnn.metrics._pairwise import mean_between, mean_within
 
 NO_RESPONSE, AS_REPLICATE, PARTLY = "no response", "predicted as well as a replicate", "partly predicted"
 NOT_PREDICTED, TOO_FEW, EVERYONE = "not predicted", "too few cells", "all"
-VERDICTS = (AS_REPLICATE, PARTLY, NOT_PREDICTED, NO_RESPONSE, TOO_FEW)
 # Halves of fewer cells have no distance to compare with; half splits for the replicate, and source cells that a
 # permutation compares with each observed cell.
 _MIN_CELLS, _N_SPLITS, _N_COMPARED = 10, 100, 3

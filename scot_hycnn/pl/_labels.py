@@ -10,11 +10,10 @@ import pandas as pd
 from anndata import AnnData
 from matplotlib.colors import to_hex, to_rgba
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
 
 from scot_hycnn._anndata._conditions import MAX_ENTRIES, Labels, column_of, listed, read_groups
 from scot_hycnn._anndata._results import Results, StoredFit, group_column
-from scot_hycnn._response import NoChange
+from scot_hycnn._response import NoChange, adjusted
 from scot_hycnn._warn import SIGNIFICANT, joined, warn
 
 # Okabe & Ito (2008): readers with any kind of colour vision can distinguish these colours.
@@ -102,7 +101,7 @@ def groups_that_respond(adata: AnnData, results: Results, groupby: str) -> set[s
         x, y = results.x[of_x == code], results.y[of_y == code]
         if min(len(x), len(y)) >= MIN_CELLS:
             p_values[name] = NoChange.test(x, y, None, np.random.default_rng(0)).p_value
-    corrected = false_discovery_control(list(p_values.values())) if p_values else ()
+    corrected = adjusted(np.array(list(p_values.values())))
     return {name for name, p_value in zip(p_values, corrected, strict=True) if p_value <= SIGNIFICANT}
 
 

@@ -12,7 +12,6 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.special import stdtr
-from scipy.stats import false_discovery_control
 
 from scot_hycnn._anndata._conditions import Rows, did_you_mean, labelled_rows, listed, read_groups
 from scot_hycnn._anndata._fit_input import TEST
@@ -20,6 +19,7 @@ from scot_hycnn._anndata._input_warnings import look_like_counts
 from scot_hycnn._anndata._representation import Expression, dense_array, expression_of, find_layer, row_blocks
 from scot_hycnn._anndata._results import Results, StoredFit, group_column, read_fit, read_results
 from scot_hycnn._anndata._schema import layer_names
+from scot_hycnn._response import adjusted
 
 from ._correction import Correction, find_correction
 from ._decode_input import (
@@ -326,14 +326,6 @@ def deg_table(
         table = _changes(features, label, parts, base, min_fraction)
         tables.append(table.assign(held_out=bool(np.isin(np.concatenate(rows), test).all())))
     return pd.concat(tables, ignore_index=True)
-
-
-def adjusted(p_values: Numbers) -> Numbers:
-    """Return p values corrected by Benjamini and Hochberg; those that are not known stay so."""
-    result, known = np.full(len(p_values), np.nan), np.isfinite(p_values)
-    if known.any():
-        result[known] = false_discovery_control(p_values[known])
-    return result
 
 
 def _strata(adata: AnnData, results: Results, fit: StoredFit, groupby: str | None) -> dict[str, _Strata]:
