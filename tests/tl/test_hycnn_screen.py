@@ -250,6 +250,7 @@ def spoiled(adata):
         ({"covariate_keys": "n_pcs"}, "'n_pcs'"),
         ({"covariate_keys": ()} | {"embedding_key": "nothing"}, "'nothing'"),
         ({"embedding_key": pd.DataFrame([[1.0]], index=["a/1"])}, "no row"),
+        ({"embedding_key": pd.DataFrame([[1.0]] * 3, index=["a/1", "b/1", "b/1"])}, "several rows"),
         ({"groupby": "nothing"}, "'nothing'"),
         ({"targets": ["a/3"]}, "a/3"),
         ({"targets": "control"}, "control"),
