@@ -122,7 +122,7 @@ def hycnn_screen(
         Move the source cells by the map of every condition. False stores the maps alone, since the moved cells of
         hundreds of conditions take gigabytes.
     fill
-        What rows of other cells hold: ``'nan'``, or ``'identity'`` for their own coordinates.
+        Content of the rows of all other cells: ``'nan'``, or ``'identity'`` for their own coordinates.
     device
         ``'auto'``, ``'cpu'``, ``'cuda'`` ...
     rng
