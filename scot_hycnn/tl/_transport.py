@@ -250,7 +250,7 @@ def _find_unseen(
     # The vector of an embedding is no part of a key.
     label = " ".join(f"{name} {text}" if np.ndim(covariates[name]) == 0 else name for name, text in names.items())
     *_, slug = slugs([*fit.targets.values(), label])  # differs from those of all conditions that were measured
-    logg.info(f"{label} is {distance:.2g} times the usual distance between conditions from the nearest condition of the screen")
+    logg.info(f"{label} is {distance:.2g} usual distances between conditions away from the nearest one of the screen")
     about = {"distance": distance, "names": np.array(list(names), np.str_), "values": np.array(list(names.values()))}
     return fit, {slug: fitted}, {slug: about}
 
