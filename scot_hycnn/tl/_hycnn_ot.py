@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,19 +14,16 @@ from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
 from scot_hycnn._anndata._conditions import Mask
-from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
+from scot_hycnn._anndata._fit_input import read_fit_input, without_targets
 from scot_hycnn._anndata._transport_input import check_groups_of_cells
 from scot_hycnn._anndata._write import announce_replaced, claim, write_fit
-from scot_hycnn._warn import counted, joined
 from scot_hycnn.solver import TrainingOptions
 from scot_hycnn.solver._options import check_options
-from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, far_cells, raise_together
-from scot_hycnn.solver.data._groups import Labels, groups_left_out, usable_groups
 from scot_hycnn.solver.model._families import UNBALANCED_SOLVERS
 from scot_hycnn.solver.model._summary import summary_of
 from scot_hycnn.solver.runtime._batching import place_of
 
-from ._fitting import announce, as_fitted, log_skipped, report_outcomes, seed_of, shown_by_default, threads_of_scanpy
+from ._fitting import announce, as_fitted, check_groups, report_outcomes, seed_of, shown_by_default, threads_of_scanpy
 
 # A sentence of the log names so many labels.
 _MAX_NAMES = 5
@@ -260,7 +256,7 @@ def hycnn_ot(  # type: ignore[misc]
     # What is left to check of the options is the dimension of a potential, which no number of cells changes.
     _solver.Settings.for_cells(1, 1, cells.rep.n_dims, device=device, rng=seed, potential=potential)
     if group_key is not None:
-        cells = without_targets(adata, cells, _check_groups(cells, leave_out, skip_small=of_cells["skip_small"]), key)
+        cells = without_targets(adata, cells, check_groups(cells, leave_out, skip_small=of_cells["skip_small"]), key)
         if leave_out == "groups" and predict:  # a centred map needs the group of each cell that it moves
             moved = np.concatenate([cells.source.rows, *(target.rows for target in cells.targets if inverse)])
             check_groups_of_cells(adata, group_key, np.unique(moved), cells.source.rows)
@@ -283,39 +279,3 @@ def hycnn_ot(  # type: ignore[misc]
         logg.info(f"    finished: {summary_of(maps)}", time=start, deep=added)
     report_outcomes(adata, cells, maps, fits)
     return adata if copy else None
-
-
-def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[str]:
-    """Check the groups of all targets; return the targets that are skipped, since they share too few with the source.
-
-    Groups that some map is not fitted on are logged, in one message for all maps.
-    """
-    source, n_targets = _near_labels(cells.source), len(cells.targets)
-    problems: dict[str, UnusableError] = {}
-    lacking: Counter[str] = Counter()  # groups that are not fitted on, and in how many maps
-    for target in cells.targets:
-        pair = source, _near_labels(target)
-        try:
-            lacking.update(groups_left_out(pair, usable_groups(pair, cells.rep.n_dims, leave_out)))
-        except UnusableError as problem:
-            problems[target.label] = problem
-    small = [label for label, problem in problems.items() if problem.kind == FEW_IN_GROUPS]
-    skips = skip_small and len(small) < n_targets
-    refused = [(repr(label), problem) for label, problem in problems.items() if not (skips and label in small)]
-    advice = "" if len(small) in (0, n_targets) else "skip_small=True leaves such targets out."
-    raise_together(refused, n_targets, advice=advice)
-
-    if lacking:
-        maps = counted(n_targets - len(small), "map")
-        named = joined([f"{group!r} ({n} of {maps})" for group, n in lacking.items()])
-        logg.warning(
-            f"groups of adata.obs[{cells.group_key!r}] with too few cells in source or target are left out: {named}"
-        )
-    if small:
-        log_skipped([(label, problems[label].found) for label in small])
-    return small
-
-
-def _near_labels(cells: ConditionCells) -> Labels:
-    """Return the groups of the cells that are fitted on: all but those that lie far from the others."""
-    return Labels.of(cells.groups).without(far_cells(cells.training))

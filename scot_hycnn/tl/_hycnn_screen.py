@@ -6,6 +6,7 @@ import inspect
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import Any, TypeAlias, Unpack
 
@@ -18,7 +19,7 @@ from scanpy import settings as scanpy_settings
 
 from scot_hycnn._anndata._conditions import Mask, as_labels
 from scot_hycnn._anndata._files import read_uns
-from scot_hycnn._anndata._fit_input import FitInput, read_fit_input
+from scot_hycnn._anndata._fit_input import FitInput, read_fit_input, without_targets
 from scot_hycnn._anndata._schema import SCREEN, SHARED_THETA, is_fit
 from scot_hycnn._anndata._transport_input import Moved
 from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
@@ -35,7 +36,7 @@ from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.model._summary import summary_of
 from scot_hycnn.solver.runtime._batching import place_of
 
-from ._fitting import announce, as_fitted, report_outcomes, seed_of, shown_by_default, threads_of_scanpy
+from ._fitting import announce, as_fitted, check_groups, report_outcomes, seed_of, shown_by_default, threads_of_scanpy
 
 ScreenModel: TypeAlias = AnnData | Screen | str | Path
 
@@ -227,10 +228,15 @@ def hycnn_screen(
         fill=fill,
         skip_small=skip_small,
     )
+    controls = None if plate_key is None else controls_of_plates(adata, plate_key, cells)
+    small = [] if group_key is None else check_groups(cells, "cells", skip_small=skip_small, controls=controls)
+    if small:
+        kept = [target.label not in small for target in cells.targets]
+        controls = None if controls is None else list(compress(controls, kept))
+        cells = without_targets(adata, cells, small, key)
     rows = {target.label: target.rows for target in cells.targets}
     known: dict[str, Any] = {"covariates": read_covariates(adata, covariate_keys, rows) or None, "model": fitted}
     known["embedding"] = read_embedding(adata, embedding_key, [*rows])
-    controls = None if plate_key is None else controls_of_plates(adata, plate_key, cells)
     x, known["groups"] = _sources(cells, controls)
     Settings.for_cells(1, 1, cells.rep.n_dims, device=device, rng=seed, **options)
     start = announce(cells, device if client is None else "the workers of a cluster", None)
