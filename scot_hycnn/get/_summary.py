@@ -17,7 +17,7 @@ from scot_hycnn._anndata._transport_input import find_mover
 from scot_hycnn._anndata.evaluation._screen_input import ScreenCells, read_screen_cells
 from scot_hycnn._response import N_COMPARED, NoChange, adjusted, energy_of_parts
 from scot_hycnn._warn import SIGNIFICANT, counted
-from scot_hycnn.metrics._pairwise import mean_between, mean_within
+from scot_hycnn.metrics._samples import mean_between, mean_within
 
 NO_RESPONSE, AS_REPLICATE, PARTLY = "no response", "predicted as well as a replicate", "partly predicted"
 NOT_PREDICTED, TOO_FEW, EVERYONE = "not predicted", "too few cells", "all"
