@@ -23,7 +23,7 @@ BASIC = {
     "metrics.evaluate": "adata key groupby split_key predictions",
     "solver.fit_many": "x ys groups",
     "solver.fit_screen": "x ys covariates",
-    **dict.fromkeys(("pl.deg", "pl.growth", "pl.mean_scatter", "pl.screen"), "adata key groupby"),
+    **dict.fromkeys(("pl.deg", "pl.growth", "pl.mean_scatter", "pl.screen", "pl.similarity"), "adata key groupby"),
     **dict.fromkeys(("pl.embedding", "pl.transport"), "adata key basis color"),
     "pl.evaluation": "adata key metrics group",
     "pl.marginals": "adata key names",
