@@ -32,6 +32,8 @@ NOISE = (1e-6, 0.003, 0.01, 0.03, 0.1, 0.3)
 SMOOTH = (False, True)
 # Options of a rule: the parts, the noise, and whether responses are smooth in numbers.
 Options = tuple[tuple[float, ...], float, bool]
+# Options whose share in the mean over options is below this part of the largest one are left out.
+MIN_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Covariates:
     # One row a condition, shape (K, p), or None.
     embedding: Array | None = None
     rule: str = NEAREST
-    options: dict[str, Options] = field(default_factory=dict)
+    # Options of each rule, with their shares in the prediction.
+    options: dict[str, list[tuple[Options, float]]] = field(default_factory=dict)
     # Mean squared error of each rule where conditions are left out, in units of that of no change.
     errors: dict[str, float] = field(default_factory=dict)
     # Mean inner products of the responses, shape (K, K), which show what categories respond alike.
@@ -95,7 +98,8 @@ class Covariates:
 
         coded = self._coded(self._queries())
         apart = self._distances(coded, coded) + np.diag(np.full(n, np.inf))
-        errors, options = {NEAREST: error(np.eye(n) - np.eye(n)[apart.argmin(1)])}, {}
+        errors = {NEAREST: error(np.eye(n) - np.eye(n)[apart.argmin(1)])}
+        options: dict[str, list[tuple[Options, float]]] = {}
         _, places = np.unique(_as_table(coded, self.categories, n), axis=0, return_inverse=True)
         at = [places.ravel() == place for place in range(places.max() + 1)]
         everyone = np.ones(n, dtype=bool)
@@ -113,7 +117,14 @@ class Covariates:
                     inverse = np.linalg.inv(_covariance(parts[smooth], shares, noise))
                     # Without condition k its prediction is V_k - (K^-1 V)_k / (K^-1)_kk.
                     scores[k] += error((inverse / np.diag(inverse)[:, None])[rows])
-            errors[rule], options[rule] = float(scores.min()), grid[int(scores.argmin())]
+            errors[rule] = float(scores.min())
+            # K conditions hardly tell options apart, so that predictions are averaged, with the likelihoods of normal
+            # errors as weights. (48 planted conditions, three seeds, squared error of means: .63 for the best options,
+            # .61 for the mean; Adnet, four cases, energy distance: .104 and .103.)
+            scores = np.maximum(scores, np.finfo(float).tiny)
+            likely = (scores.min() / scores) ** (n / 2)
+            likely *= likely >= MIN_SHARE
+            options[rule] = [(grid[k], float(likely[k] / likely.sum())) for k in np.flatnonzero(likely)]
         best = min(errors, key=lambda rule: errors[rule])
         return replace(known, rule=best, options=options, errors=errors)
 
@@ -124,8 +135,8 @@ class Covariates:
         """
         asked, seen = self._coded(self._checked(query)), self._coded(self._queries())
         apart = self._distances(asked, seen)[0]
-        among = self._distances(seen, seen)
-        usual = np.median((among + np.diag(np.full(len(among), np.inf))).min(1)) if len(among) > 1 else 1.0
+        gaps = self._distances(seen, seen) + np.diag(np.full(len(apart), np.inf))
+        usual = np.median(gaps.min(1)) if len(gaps) > 1 else 1.0
         distance = float(apart.min() / usual) if usual > 0 and math.isfinite(usual) else float(apart.min())
         if distance > MAX_DISTANCE:
             raise ValueError(
@@ -136,11 +147,13 @@ class Covariates:
         rule = rule or self.rule
         if rule == NEAREST:
             return np.eye(len(apart))[apart.argmin()], distance
-        shares, noise, smooth = self.options[rule]
         numbers, of_query = (_as_table(one, self.categories, n) for one, n in ((seen, len(apart)), (asked, 1)))
         at_same = (numbers == of_query).all(1)
-        among, of_asked = (self.parts(one, seen, at_same, smooth=smooth) for one in (seen, asked))
-        weights: Array = np.linalg.solve(_covariance(among, shares, noise), _covariance(of_asked, shares)[0])
+        parts = {smooth: [self.parts(one, seen, at_same, smooth=smooth) for one in (seen, asked)] for smooth in SMOOTH}
+        weights: Array = np.zeros(len(apart))
+        for (of_parts, noise, smooth), share in self.options[rule]:
+            among, of_asked = parts[smooth]
+            weights += share * np.linalg.solve(_covariance(among, of_parts, noise), _covariance(of_asked, of_parts)[0])
         return weights, distance
 
     def _name(self, k: int) -> str:
