@@ -252,6 +252,17 @@ def test_the_planted_cells_pass_although_their_small_values_became_zeros(n_cells
         sh.tl.decode(scaled, key_added="new")
 
 
+@pytest.mark.parametrize("cell_type", ["Dendritic", "CD14+ Monocyte", "CD4+/CD25 T Reg"])
+def test_the_planted_cells_of_one_type_pass_and_another_logarithm_does_not(cell_type):
+    adata = sh.datasets.pbmc_planted(n_cells=2000)
+    adata = adata[adata.obs["cell_type"] == cell_type].copy()
+    sh.tl.hycnn_ot(adata, "control", "IFN-beta", n_pcs=20, potential="gaussian")
+    sh.tl.decode(adata)
+    adata.X = adata.X / np.float32(np.log(2))
+    with refused(r"adata\.X does not hold"):
+        sh.tl.decode(adata, key_added="new")
+
+
 @pytest.mark.parametrize("value", [1e3, 1e30, -1e38])
 def test_one_broken_coordinate_does_not_refuse_all_cells(adata, value):
     expected = sh.get.predicted(adata, roles=["predicted"]).X
