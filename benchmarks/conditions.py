@@ -22,7 +22,7 @@ from pathlib import Path
 import anndata
 import numpy as np
 import scanpy as sc
-from _lib.rows import peak_memory, run, show, wide
+from _lib.rows import peak_memory, processor_seconds, run, show, wide
 
 from scot_hycnn import metrics, solver
 
@@ -36,6 +36,8 @@ SYNTHETIC = {
     "quick, shared": (6, 60, 4),
 }
 REAL = ("bodenmiller", "kang")
+# Conditions that are added to a fitted screen, and cells of each.
+NEW, N_NEW, N_NEW_CELLS = "40 x 100, 200 new x 50", 200, 50
 N_CELLS, MAX_HELD, MIN_HELD = 100, 500, 30
 GAUSSIAN, OWN, SCREEN, FLOOR, NO_CHANGE = "Gaussian map", "own fits", "screen", "floor", "no change"
 RULES = ("nearest", "interpolation", "additive", "kriging")
@@ -77,6 +79,14 @@ class Pathways:
             moved += self._strengths[k, r] * (shares / shares.sum(axis=1, keepdims=True)) @ self._directions[r]
         return moved
 
+    def errors(self, maps: list[solver.TransportMap], first: int = 0) -> Array:
+        """Return the squared error of the maps of conditions, from the first of them, and those of Gaussian maps."""
+        truth = [self.move(k, self.new) for k in range(first, first + len(maps))]
+        both = maps, [one.gaussian_map() for one in maps]
+        return np.array(
+            [[metrics.map_mse(one.transport(self.new), y) for one, y in zip(some, truth, strict=True)] for some in both]
+        )
+
 
 def fit(method: str, x: Array | list[Array], ys: list[Array], seed: int) -> list[solver.TransportMap]:
     """Return the map of each condition by a method."""
@@ -89,18 +99,32 @@ def fit(method: str, x: Array | list[Array], ys: list[Array], seed: int) -> list
     return solver.fit_many(x, ys, **options)
 
 
-def synthetic(setting: str, method: str, seed: int) -> dict[str, object]:
+def synthetic(setting: str, method: str, seed: int) -> dict[str, float]:
     """Return the error of a method in units of the Gaussian map's."""
     pathways = Pathways(*SYNTHETIC[setting], shared="shared" in setting, linear="linear" in setting, seed=seed)
-    maps = fit(method, pathways.x, pathways.ys, seed)
+    of_method, of_gaussian = pathways.errors(fit(method, pathways.x, pathways.ys, seed)).sum(axis=1)
+    return {"error": of_method / of_gaussian}
 
-    def error(fits: list[solver.TransportMap]) -> float:
-        return sum(
-            metrics.map_mse(one.transport(pathways.new), pathways.move(k, pathways.new)) for k, one in enumerate(fits)
-        )
 
-    relative = error(maps) / error([one.gaussian_map() for one in maps])
-    return {"error": relative, "memory": round(peak_memory())}
+def new_conditions(seed: int) -> dict[str, float]:
+    """Return the error of conditions that a fitted screen has not seen, and in which part of them it is no larger."""
+    n_conditions, n_cells, n_dims = SYNTHETIC["40 x 100, shared"]
+    pathways = Pathways(n_conditions + N_NEW, n_cells, n_dims, shared=True, linear=False, seed=seed)
+    options = {"device": "cpu", "rng": seed, "progress": False}
+    model = solver.fit_screen(pathways.x, pathways.ys[:n_conditions], **options)
+    new = [y[:N_NEW_CELLS] for y in pathways.ys[n_conditions:]]
+    seconds = []
+    for some in (new[:1], new):
+        before = processor_seconds()
+        screen = solver.fit_screen(pathways.x, some, model=model, **options)
+        seconds.append((processor_seconds() - before) / len(some))
+    of_method, of_gaussian = pathways.errors(screen.maps, n_conditions)
+    return {
+        "error": of_method.sum() / of_gaussian.sum(),
+        "no_worse": (of_method <= of_gaussian).mean(),
+        "seconds_one": seconds[0],
+        "seconds_each": seconds[1],
+    }
 
 
 @functools.lru_cache(maxsize=1)
@@ -126,7 +150,7 @@ def cells_of(setting: str) -> tuple[Array, list[tuple[Array, Array]]]:
     return cells, pairs
 
 
-def real(setting: str, method: str, seed: int) -> dict[str, object]:
+def real(setting: str, method: str, seed: int) -> dict[str, float]:
     """Return the mean energy distance over conditions with 100 treated cells each."""
     cells, pairs = cells_of(setting)
     rng = np.random.default_rng(seed)
@@ -144,10 +168,10 @@ def real(setting: str, method: str, seed: int) -> dict[str, object]:
         maps = fit(method, [halves[rows[0]][0] for rows, _ in pairs], [train for train, _ in treated], seed)
         moved = [one.transport(x) for one, x in zip(maps, held, strict=True)]
     scores = [metrics.energy_distance(x, y) for x, y in zip(moved, observed, strict=True)]
-    return {"error": float(np.mean(scores)), "memory": round(peak_memory())}
+    return {"error": float(np.mean(scores))}
 
 
-def adnet(setting: str, method: str, seed: int) -> dict[str, object]:
+def adnet(setting: str, method: str, seed: int) -> dict[str, float]:
     """Return the mean energy distance over proteins at a time that was left out of the fit, by a rule."""
     adata = anndata.read_h5ad(Path(os.environ["SCOT_HYCNN_DATA"]) / "adnet_egf.h5ad")
     cells, minutes = np.asarray(adata.X, dtype=float), adata.obs["minutes"].to_numpy(dtype=float)
@@ -181,20 +205,21 @@ def adnet(setting: str, method: str, seed: int) -> dict[str, object]:
         )
         unseen, _ = screen.at({"protein": left_out, "minutes": time}, rule=method)
         scores.append(metrics.energy_distance(unseen.transport(source), observed))
-    return {"error": float(np.mean(scores)), "memory": round(peak_memory())}
+    return {"error": float(np.mean(scores))}
 
 
 def measure(setting: str, method: str, seed: int) -> dict[str, object]:
-    """Return the error of a method."""
-    if setting in SYNTHETIC:
-        return synthetic(setting, method, seed)
-    return (real if setting in REAL else adnet)(setting, method, seed)
+    """Return the error of a method, and what it costs: memory and processor time, whatever else the machine does."""
+    before = processor_seconds()
+    of_kind = synthetic if setting in SYNTHETIC else real if setting in REAL else adnet
+    scores = new_conditions(seed) if setting == NEW else of_kind(setting, method, seed)
+    return {**scores, "memory": round(peak_memory()), "processor_seconds": processor_seconds() - before}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     of_adnet = [f"adnet {minutes:g}" for minutes in LEFT_OUT_MINUTES]
-    settings = [*SYNTHETIC, *REAL, *of_adnet]
+    settings = [*SYNTHETIC, NEW, *REAL, *of_adnet]
     parser.add_argument("--settings", nargs="+", default=settings, choices=settings)
     parser.add_argument("--methods", nargs="+", help="only these methods")
     parser.add_argument("--seeds", type=int, default=2)
@@ -210,6 +235,8 @@ def main() -> None:
             if setting in of_adnet
             else (OWN, SCREEN)
             if setting in SYNTHETIC
+            else (SCREEN,)
+            if setting == NEW
             else (NO_CHANGE, GAUSSIAN, OWN, SCREEN)
         )
         for seed in range(1 if arguments.quick else arguments.seeds)

@@ -38,7 +38,7 @@ def main() -> None:
         raise SystemExit("The command line needs typer: pip install 'scot-hycnn[cli]'")
 
     def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-        from ._messages import in_flags
+        from ._options import in_flags
 
         print("warning:", in_flags(" ".join(str(message).split())), file=sys.stderr)
 
@@ -56,7 +56,7 @@ def main() -> None:
         raise SystemExit(_INTERRUPTED) from None
     except Exception as error:
         if _is_of_user(error):
-            from ._messages import in_flags
+            from ._options import in_flags
 
             _stop(in_flags(str(error)) or type(error).__name__)
         traceback.print_exception(error)
@@ -101,7 +101,7 @@ def _with_log(command: Callable[..., None]) -> Callable[..., None]:
     def run(**options: Any) -> None:
         from scanpy import settings
 
-        from ._messages import Translated
+        from ._options import Translated
 
         # scanpy's default hides what the tools report.
         settings.verbosity, settings.logfile = "info", Translated()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ._distances import energy_distance, mmd
+from ._distances import energy_distance, mmd, sinkhorn_divergence, w2
 from ._evaluate import evaluate
-from ._optimal_transport import sinkhorn_divergence, w2
 from ._predictions import deg_overlap, l2_uvp, map_mse, pearson_delta, r2_mean, trace_ratio
 
 __all__ = [

@@ -31,11 +31,10 @@ from scot_hycnn._anndata.evaluation._predictions import Predicted, Predictions, 
 from scot_hycnn._anndata.genes._correction import Correction, find_correction
 from scot_hycnn._anndata.genes._decode_input import Decoder, Genes, find_genes, has_genes
 
-from ._checks import Samples
-from ._cloud_scores import bandwidths, cloud_scores
+from ._cloud_scores import KeptGroups, bandwidths, cloud_scores
 from ._gene_scores import gene_scores
-from ._kept_group import KeptGroups
 from ._resampling import CEILING, REPLICATE, Codes, Resampling, Scores, Sums
+from ._samples import Samples
 from ._table import BASELINES, OURS, notes_of_kept_groups, rows_of, table_of
 
 _MAX_COORDINATE = 1e15  # distances are squared, some of them in float32

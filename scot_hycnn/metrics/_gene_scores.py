@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import Samples
 from ._moments import Moments, pearson, top_genes, welch_t
 from ._predictions import correlation_of_changes
 from ._resampling import CEILING, REPLICATE, Scores, Sums, with_mean
+from ._samples import Samples
 
 TOPS = (20, 50, 100)
 # Scores that are also computed of the genes in the representation alone, with their smallest values.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import Samples
+from ._samples import Samples
 
 # A difference that is no larger than rounding is 0 in every statistic. Without this rule, genes that are constant but
 # for the last digit of their values have infinite t, and correlations are those of noise.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._checks import Samples, check_samples
 from ._moments import Moments, difference, moments_of, pearson, top_genes, welch_t
+from ._samples import Samples, check_samples
 
 
 def map_mse(predicted: ArrayLike, truth: ArrayLike) -> float:

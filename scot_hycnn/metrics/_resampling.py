@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from ._checks import Samples
 from ._moments import FLOAT32, FLOAT64, Moments, exact_mean
+from ._samples import Samples
 
 # One half of the observed cells, scored against the other; and what the true means are expected to score.
 REPLICATE, CEILING = "replicate", "ceiling"

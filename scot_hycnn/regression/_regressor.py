@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from scot_hycnn.potentials import HyCNN, Potential, Weights
 from scot_hycnn.solver.data._checks import is_integer, without_mask
 from scot_hycnn.solver.model._families import FAMILIES
-from scot_hycnn.solver.runtime._device import resolve_device
+from scot_hycnn.solver.runtime._device import no_denormals, resolve_device
 from scot_hycnn.solver.training._optimiser import Optimiser, cosine
 
 Array = NDArray[np.float64]
@@ -261,6 +261,7 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             self.validation_score_ = float(r2_score((linear + target)[rows], predicted[rows]))
         self.theta_, self.weights_ = theta.cpu().numpy()[shares > 0], shares[shares > 0]
 
+    @no_denormals()
     def _least_squares(
         self, z: torch.Tensor, t: torch.Tensor, weight_decay: Array, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -311,6 +312,7 @@ class ConvexRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
 
 @torch.no_grad()
+@no_denormals()
 def _in_blocks(
     function: Callable[[Weights, torch.Tensor], torch.Tensor], weights: Weights, z: torch.Tensor
 ) -> torch.Tensor:

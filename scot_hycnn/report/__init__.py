@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ._content import content, index_of
-from ._html import html
+from ._content import content, html, index_of
 from ._verdict import verdict
 
 __all__ = ["content", "html", "index_of", "verdict"]

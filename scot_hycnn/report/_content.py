@@ -1,9 +1,13 @@
-"""All that the page shows, as plain values."""
+"""All that the page shows, as plain values, and the page as one file that loads nothing."""
 
 from __future__ import annotations
 
+import html as markup
+import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,7 @@ import pandas as pd
 from anndata import AnnData
 
 import scot_hycnn
+from scot_hycnn._anndata._representation import space_of
 from scot_hycnn._anndata._results import GroupGrowth, Results, StoredFit, read_fit, read_results
 from scot_hycnn._anndata.evaluation._evaluation_input import (
     CEILING,
@@ -22,15 +27,15 @@ from scot_hycnn._anndata.evaluation._evaluation_input import (
 from scot_hycnn._anndata.evaluation._growth import growth_by_group, has_growth
 from scot_hycnn._anndata.genes._genes import read_evaluated
 from scot_hycnn._warn import counted
+from scot_hycnn.get._summary import in_brief
 from scot_hycnn.pl._evaluation import METHODS, metric_in_print, name_of_evaluated, without_twin
 from scot_hycnn.pl._figure import which_cells
 from scot_hycnn.pl._history import validation_cells
 from scot_hycnn.pl._labels import OBSERVED, PREDICTED, SOURCE
 
 from ._cells import describe_cells, describe_genes, describe_groups, find_grouping
-from ._choice import KEPT
 from ._distances import number, percent
-from ._verdict import verdict
+from ._verdict import KEPT, verdict
 
 # Cells of all targets together, about 60 bytes for each: the file stays below 3 MB.
 _MAX_CELLS = 36_000
@@ -39,14 +44,14 @@ _MAX_TARGETS = 300
 _INDEX = (
     ("condition", "condition", "text"),
     ("verdict", "verdict", "text"),
-    ("n_source", "source cells", "whole"),
-    ("n_target", "observed cells", "whole"),
-    ("displacement", "displacement", "number"),
+    ("explained", "explained", "number"),
     ("no_change", "no change", "number"),
     ("predicted", "predicted", "number"),
     ("replicate", "replicate", "number"),
-    ("explained", "explained", "number"),
     ("p_adjusted", "adjusted p", "number"),
+    ("displacement", "displacement", "number"),
+    ("n_source", "source cells", "whole"),
+    ("n_target", "observed cells", "whole"),
 )
 # By rounding, a convex function may show a gap as large as this.
 _ROUNDING = 1e-4
@@ -125,7 +130,7 @@ def content(
         "title": title or f"{fit.source} → {sections[0]['label'] if len(slugs) == 1 else f'{len(slugs)} conditions'}",
         "source": fit.source,
         "colors": {"source": SOURCE, "predicted": PREDICTED, "observed": OBSERVED},
-        "unit": fit.rep.name,
+        "unit": f"distance in {space_of(fit.rep)}",
         "group": column,
         "evaluate": evaluate,
         "metrics": {} if table is None else {name: list(metric_in_print(name)) for name in table["metric"].unique()},
@@ -143,7 +148,8 @@ def content(
 def index_of(conditions: pd.DataFrame) -> dict[str, Any]:
     """Return what the page shows of all its conditions, which are rows of :func:`scot_hycnn.get.summary`."""
     rows = conditions[[column for column, _, _ in _INDEX]].to_numpy(dtype=object).tolist()
-    return {"columns": [[name, kind] for _, name, kind in _INDEX], "rows": rows}
+    columns = [[name, kind] for _, name, kind in _INDEX]
+    return {"columns": columns, "rows": rows, "headline": in_brief(conditions["verdict"])}
 
 
 def _quality(
@@ -178,7 +184,7 @@ def _quality(
         ),
         "scores": score_rows,
         "history": training,
-        "certificate": _certificate(model["certificate"], fit.rep.name),
+        "certificate": _certificate(model["certificate"], space_of(fit.rep)),
         # The verdict explains that the Gaussian map was kept.
         "status": "" if is_gaussian or model["status"] == "ok" else model["status"],
     }
@@ -223,7 +229,7 @@ def _facts(fit: StoredFit, slug: str, results: Results | None, cells: dict[str, 
         return [["Fitted on", fitted or "not recorded", "source and target cells"], *facts]
     n = f"{len(results.source_rows):,} → {len(results.target_rows):,}"
     facts.insert(0, ["Cells", n, f"{fitted} of them fitted on" if fitted else "source → target"])
-    facts.append(["Median displacement", number(cells["median"]), f"in units of {fit.rep.name}"])
+    facts.append(["Median displacement", number(cells["median"]), f"distance in {space_of(fit.rep)}"])
     if cells["far"] is not None:
         usual = f"of source cells score above 1, usually {percent(0.05)}"
         facts.append(["Out of support", percent(cells["far"]), usual])
@@ -249,3 +255,34 @@ def _parameters(fit: StoredFit) -> list[list[str]]:
         for name, value in shown.items()
         if not name.endswith("fingerprint")
     ]
+
+
+def html(content: Mapping[str, Any]) -> str:
+    """Fill the template; the page's script shows the content as text, never as markup."""
+    text = json.dumps(plain(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    parts = {
+        "@TITLE@": markup.escape(str(content["title"])),
+        "@STYLE@": _template("page.css"),
+        # Within <script>, a label must neither end the element nor begin a comment.
+        "@CONTENT@": text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"),
+        "@SCRIPT@": _template("page.js"),
+    }
+    # Only the template's own marks are filled, so that a label that reads '@SCRIPT@' is not replaced.
+    return "".join(parts.get(piece, piece) for piece in re.split(f"({'|'.join(parts)})", _template("page.html")))
+
+
+def _template(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def plain(value: Any) -> Any:
+    """Return lists, dicts, strings, numbers with four digits, and None for numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(entry) for name, entry in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float):
+        return float(f"{value:.4g}") if math.isfinite(value) else None
+    return value

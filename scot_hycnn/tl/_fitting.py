@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from anndata import AnnData
+from numpy.typing import NDArray
 from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
@@ -20,6 +22,8 @@ from scot_hycnn._anndata._fit_input import ConditionCells, FitInput
 from scot_hycnn._anndata._transport_input import Moved, find_mover, moved_by
 from scot_hycnn._anndata._write import Fitted
 from scot_hycnn._warn import counted, joined, warn
+from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, far_cells, raise_together
+from scot_hycnn.solver.data._groups import Labels, groups_left_out, usable_groups
 from scot_hycnn.solver.model._map import Outcome, TransportMap
 from scot_hycnn.solver.runtime._device import limited_threads
 
@@ -90,6 +94,51 @@ def log_skipped(skipped: Sequence[tuple[str, int | str]]) -> None:
     have, are = ("has", "is") if len(skipped) == 1 else ("have", "are")
     targets = counted(len(skipped), "target")
     logg.warning(f"{targets} {have} too few cells and {are} not fitted (skip_small=True): {named}")
+
+
+def check_groups(
+    cells: FitInput, leave_out: str, *, skip_small: bool, controls: Sequence[NDArray[np.bool_]] | None = None
+) -> list[str]:
+    """Check the groups of all targets; return the targets that are skipped, since they share too few with the source.
+
+    ``controls`` are the source cells of each target, shape (n,), if they are not all of them. Groups that some map is
+    not fitted on are logged, in one message for all maps.
+    """
+    n_targets, source = len(cells.targets), cells.source
+    everywhere = np.ones(len(source.rows), dtype=bool)
+    of_target = [everywhere] * n_targets if controls is None else controls
+    # Targets on one plate share their source cells.
+    sources = {id(some): _near_labels(source, some[source.is_training]) for some in of_target}
+    problems: dict[str, UnusableError] = {}
+    lacking: Counter[str] = Counter()  # groups that are not fitted on, and in how many maps
+    for target, some in zip(cells.targets, of_target, strict=True):
+        pair = sources[id(some)], _near_labels(target)
+        try:
+            lacking.update(groups_left_out(pair, usable_groups(pair, cells.rep.n_dims, leave_out)))
+        except UnusableError as problem:
+            problems[target.label] = problem
+    small = [label for label, problem in problems.items() if problem.kind == FEW_IN_GROUPS]
+    skips = skip_small and len(small) < n_targets
+    refused = [(repr(label), problem) for label, problem in problems.items() if not (skips and label in small)]
+    advice = "" if len(small) in (0, n_targets) else "skip_small=True leaves such targets out."
+    raise_together(refused, n_targets, advice=advice)
+
+    if lacking:
+        maps = counted(n_targets - len(small), "map")
+        named = joined([f"{group!r} ({n} of {maps})" for group, n in lacking.items()])
+        logg.warning(
+            f"groups of adata.obs[{cells.group_key!r}] with too few cells in source or target are left out: {named}"
+        )
+    if small:
+        log_skipped([(label, problems[label].found) for label in small])
+    return small
+
+
+def _near_labels(cells: ConditionCells, chosen: NDArray[np.bool_] | None = None) -> Labels:
+    """Return the groups of the cells that are fitted on: all, or the chosen, but those that lie far from the others."""
+    if chosen is None or chosen.all():
+        return Labels.of(cells.groups).without(far_cells(cells.training))
+    return Labels.of(np.asarray(cells.groups)[chosen]).without(far_cells(np.asarray(cells.training)[chosen]))
 
 
 def as_fitted(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,20 +14,17 @@ from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
 from scot_hycnn._anndata._conditions import Mask, column_of
-from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
+from scot_hycnn._anndata._fit_input import read_fit_input, without_targets
 from scot_hycnn._anndata._representation import obs_columns
 from scot_hycnn._anndata._transport_input import check_groups_of_cells
 from scot_hycnn._anndata._write import announce_replaced, claim, write_fit
-from scot_hycnn._warn import counted, joined
 from scot_hycnn.solver import TrainingOptions
 from scot_hycnn.solver._options import LEAVE_OUT, check_options
-from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, far_cells, raise_together
-from scot_hycnn.solver.data._groups import Labels, groups_left_out, usable_groups
 from scot_hycnn.solver.model._families import UNBALANCED_SOLVERS
 from scot_hycnn.solver.model._summary import summary_of
 from scot_hycnn.solver.runtime._batching import place_of
 
-from ._fitting import announce, as_fitted, log_skipped, report_outcomes, seed_of, shown_by_default, threads_of_scanpy
+from ._fitting import announce, as_fitted, check_groups, report_outcomes, seed_of, shown_by_default, threads_of_scanpy
 
 # A sentence of the log names so many labels.
 _MAX_NAMES = 5
@@ -95,7 +91,7 @@ def hycnn_ot(  # type: ignore[misc]
     use_rep
         Key of ``obsm``, or ``'X'`` for the expression values. None takes ``'X_pca'``, or ``'pca'``.
     n_pcs
-        Use only this number of its first columns.
+        Number of components: use only so many first columns of the representation. None takes all.
     mask_obs
         Fit on these cells only: a boolean array, or the name of a boolean column of ``obs``. Source cells outside the
         mask are moved too, unless their coordinates are NaN.
@@ -123,9 +119,9 @@ def hycnn_ot(  # type: ignore[misc]
     inverse
         Also move the target cells back to the source, by the inverse map.
     fill
-        What rows of other cells hold: ``'nan'``, or ``'identity'`` for their own coordinates.
+        Content of the rows of all other cells: ``'nan'``, or ``'identity'`` for their own coordinates.
     device
-        ``'auto'``, ``'cpu'``, ``'cuda'`` ...
+        Device to train on: ``'auto'``, ``'cpu'``, ``'cuda'`` ...
     rng
         Seed, or a generator that gives one. The same seed gives the same result.
     progress
@@ -265,7 +261,7 @@ def hycnn_ot(  # type: ignore[misc]
     # What is left to check of the options is the dimension of a potential, which no number of cells changes.
     _solver.Settings.for_cells(1, 1, cells.rep.n_dims, device=device, rng=seed, potential=potential)
     if group_columns:
-        small = _check_groups(cells, options["leave_out"], skip_small=of_cells["skip_small"])
+        small = check_groups(cells, options["leave_out"], skip_small=of_cells["skip_small"])
         cells = without_targets(adata, cells, small, key)
         if options["leave_out"] == "groups" and predict:  # a centred map needs the group of each cell that it moves
             moved = np.concatenate([cells.source.rows, *(target.rows for target in cells.targets if inverse)])
@@ -299,39 +295,3 @@ def _columns_of_groups(adata: AnnData, group_key: str | None, leave_out: str) ->
     if leave_out == "groups" and group_key is None:
         raise ValueError("leave_out='groups' needs group_key, the column of adata.obs that holds the groups.")
     return () if group_key is None else (group_key,)
-
-
-def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[str]:
-    """Check the groups of all targets; return the targets that are skipped, since they share too few with the source.
-
-    Groups that some map is not fitted on are logged, in one message for all maps.
-    """
-    source, n_targets = _near_labels(cells.source), len(cells.targets)
-    problems: dict[str, UnusableError] = {}
-    lacking: Counter[str] = Counter()  # groups that are not fitted on, and in how many maps
-    for target in cells.targets:
-        pair = source, _near_labels(target)
-        try:
-            lacking.update(groups_left_out(pair, usable_groups(pair, cells.rep.n_dims, leave_out)))
-        except UnusableError as problem:
-            problems[target.label] = problem
-    small = [label for label, problem in problems.items() if problem.kind == FEW_IN_GROUPS]
-    skips = skip_small and len(small) < n_targets
-    refused = [(repr(label), problem) for label, problem in problems.items() if not (skips and label in small)]
-    advice = "" if len(small) in (0, n_targets) else "skip_small=True leaves such targets out."
-    raise_together(refused, n_targets, advice=advice)
-
-    if lacking:
-        maps = counted(n_targets - len(small), "map")
-        named = joined([f"{group!r} ({n} of {maps})" for group, n in lacking.items()])
-        logg.warning(
-            f"groups of adata.obs[{cells.group_key!r}] with too few cells in source or target are left out: {named}"
-        )
-    if small:
-        log_skipped([(label, problems[label].found) for label in small])
-    return small
-
-
-def _near_labels(cells: ConditionCells) -> Labels:
-    """Return the groups of the cells that are fitted on: all but those that lie far from the others."""
-    return Labels.of(cells.groups).without(far_cells(cells.training))

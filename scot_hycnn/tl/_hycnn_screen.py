@@ -18,7 +18,7 @@ from scanpy import settings as scanpy_settings
 
 from scot_hycnn._anndata._conditions import Mask, as_labels
 from scot_hycnn._anndata._files import read_uns
-from scot_hycnn._anndata._fit_input import FitInput, read_fit_input
+from scot_hycnn._anndata._fit_input import FitInput, read_fit_input, without_targets
 from scot_hycnn._anndata._schema import SCREEN, SHARED_THETA, is_fit
 from scot_hycnn._anndata._transport_input import Moved
 from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
@@ -35,7 +35,7 @@ from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.model._summary import summary_of
 from scot_hycnn.solver.runtime._batching import place_of
 
-from ._fitting import announce, as_fitted, report_outcomes, seed_of, shown_by_default, threads_of_scanpy
+from ._fitting import announce, as_fitted, check_groups, report_outcomes, seed_of, shown_by_default, threads_of_scanpy
 
 ScreenModel: TypeAlias = AnnData | Screen | str | Path
 
@@ -121,7 +121,7 @@ def hycnn_screen(
         Move the source cells by the map of every condition. False stores the maps alone, since the moved cells of
         hundreds of conditions take gigabytes.
     fill
-        What rows of other cells hold: ``'nan'``, or ``'identity'`` for their own coordinates.
+        Content of the rows of all other cells: ``'nan'``, or ``'identity'`` for their own coordinates.
     device
         ``'auto'``, ``'cpu'``, ``'cuda'`` ...
     rng
@@ -227,10 +227,10 @@ def hycnn_screen(
         fill=fill,
         skip_small=skip_small,
     )
+    cells, controls = _with_controls(adata, cells, plate_key, skip_small=skip_small, key=key)
     rows = {target.label: target.rows for target in cells.targets}
     known: dict[str, Any] = {"covariates": read_covariates(adata, covariate_keys, rows) or None, "model": fitted}
     known["embedding"] = read_embedding(adata, embedding_key, [*rows])
-    controls = None if plate_key is None else controls_of_plates(adata, plate_key, cells)
     x, known["groups"] = _sources(cells, controls)
     Settings.for_cells(1, 1, cells.rep.n_dims, device=device, rng=seed, **options)
     start = announce(cells, device if client is None else "the workers of a cluster", None)
@@ -253,6 +253,17 @@ def hycnn_screen(
         logg.info(f"    finished: {summary_of(screen.maps)}; maps are {chosen}", time=start, deep=added)
     report_outcomes(adata, cells, screen.maps, fits)
     return adata if copy else None
+
+
+def _with_controls(
+    adata: AnnData, cells: FitInput, plate_key: str | None, *, skip_small: bool, key: str
+) -> tuple[FitInput, list[NDArray[np.bool_]] | None]:
+    """Return the cells without targets that have too few in groups, and the source cells of each one if not all."""
+    controls = None if plate_key is None else controls_of_plates(adata, plate_key, cells)
+    small = check_groups(cells, "cells", skip_small=skip_small, controls=controls) if cells.group_key else []
+    if controls is not None:
+        controls = [some for some, target in zip(controls, cells.targets, strict=True) if target.label not in small]
+    return (without_targets(adata, cells, small, key) if small else cells), controls
 
 
 def _sources(cells: FitInput, controls: Sequence[NDArray[np.bool_]] | None) -> tuple[Any, Any]:

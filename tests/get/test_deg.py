@@ -184,9 +184,15 @@ def test_a_decoder_and_a_decoded_layer_are_read(adata):
 
 @pytest.mark.parametrize(
     ("options", "value"),
-    [({"min_fraction": 1.5}, "1.5"), ({"groupby": "nix"}, "'nix'"), ({"target": "IL-2"}, "'IL-2'")],
+    [
+        ({"min_fraction": 1.5}, "1.5"),
+        ({"groupby": "nix"}, "'nix'"),
+        ({"groupby": "one_cell_each"}, "'one_cell_each'"),
+        ({"target": "IL-2"}, "'IL-2'"),
+    ],
 )
 def test_errors_name_the_value(adata, options, value):
+    adata.obs["one_cell_each"] = adata.obs_names
     with pytest.raises(ValueError, match=value):
         sh.get.deg(adata, **options)
 

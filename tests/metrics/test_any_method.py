@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -257,13 +258,19 @@ WRONG = {
     "columns": (lambda adata: "narrow", r"\(600, 3\)"),
     "a cell without a prediction": (lambda adata: "holes", "1 of .*mask_obs"),
     "some cells": (lambda adata: adata[chosen(adata, "control")][:20].copy(), "lacks .* of the .* evaluated"),
-    "cells of one name": (lambda adata: AnnData(np.ones((20, N_GENES), np.float32), var=adata.var[[]]), None),
+    "a layer and a key of obsm": (lambda adata: "both", "'both'"),
+    "cells of one name": (lambda adata: of_one_name(adata[chosen(adata, "control")].copy()), "obs_names_make_unique"),
     "genes": (lambda adata: adata[:, :30].copy(), "lacks 30 of 60 genes"),
     "too few cells": (lambda adata: renamed(adata[:5].copy()), "5 cells"),
     "a shape": (lambda adata: lambda x: x[:, :2], r"shape \(.*, 2\).*, 10\)"),
     "text": (lambda adata: lambda x: np.full(x.shape, "a"), "no array of numbers"),
     "infinity": (lambda adata: lambda x: x / 0 if False else np.full(x.shape, np.inf), "NaN or infinite"),
 }
+
+
+def of_one_name(adata):
+    adata.obs_names = ["cell0"] * adata.n_obs
+    return adata
 
 
 def renamed(adata):
@@ -275,11 +282,13 @@ def test_a_wrong_prediction_is_refused_and_nothing_changes(adata, unchanged):
     adata.obsm["narrow"] = np.zeros((adata.n_obs, 3))
     adata.obsm["holes"] = adata.obsm["X_hycnn_ot"].copy()
     adata.obsm["holes"][np.flatnonzero(chosen(adata, "control"))[3]] = np.nan
+    adata.obsm["both"], adata.layers["both"] = adata.obsm["X_hycnn_ot"], adata.layers["hycnn_ot"]
     for make, message in WRONG.values():
-        if message:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Observation names are not unique", UserWarning)
             prediction = make(adata)
-            with unchanged(adata), pytest.raises((ValueError, TypeError), match=re.compile(message, re.DOTALL)):
-                sh.tl.evaluate(adata, predictions=prediction, n_bootstrap=0)
+        with unchanged(adata), pytest.raises((ValueError, TypeError), match=re.compile(message, re.DOTALL)):
+            sh.tl.evaluate(adata, predictions=prediction, n_bootstrap=0)
 
 
 def test_without_a_fit_an_error_says_what_is_missing(adata, unchanged):

@@ -208,11 +208,11 @@ def test_without_groups_there_is_no_share(fitted):
 
 
 def test_cells_beyond_those_that_are_looked_at(fitted, monkeypatch):
-    from scot_hycnn.metrics import _kept_group  # its limits are too large for a test
+    from scot_hycnn.metrics import _cloud_scores  # its limits are too large for a test
 
     full = metrics.evaluate(fitted, n_bootstrap=0)
-    monkeypatch.setattr(_kept_group, "_MAX_CELLS", 150)
-    monkeypatch.setattr(_kept_group, "_MAX_OF_GROUP", 20)
+    monkeypatch.setattr(_cloud_scores, "_MAX_CELLS", 150)
+    monkeypatch.setattr(_cloud_scores, "_MAX_OF_GROUP", 20)
     few = metrics.evaluate(fitted, n_bootstrap=0)
     for group in (SAME, "all", "a"):
         shares = [value(table, group, "hycnn_ot", "kept_group") for table in (full, few)]

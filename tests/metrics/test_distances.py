@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from scot_hycnn.metrics import _optimal_transport, _pairwise, energy_distance, mmd, sinkhorn_divergence, w2
+from scot_hycnn.metrics import _distances, _samples, energy_distance, mmd, sinkhorn_divergence, w2
 
 CLOUD_DISTANCES = [energy_distance, mmd, w2]
 
@@ -132,7 +132,7 @@ def test_the_size_of_blocks_does_not_matter(distance, monkeypatch):
     x, y = normal(0, 53), normal(1, 31, mean=1)
     expected = distance(x, y)
     for entries in (1, 100, 1000):
-        monkeypatch.setattr(_pairwise, "_BLOCK_ENTRIES", entries)
+        monkeypatch.setattr(_samples, "_BLOCK_ENTRIES", entries)
         assert distance(x, y) == pytest.approx(expected, rel=1e-12)
 
 
@@ -230,7 +230,7 @@ def test_the_default_epsilon_is_a_tenth_of_the_observed_variance():
 
 
 def test_sinkhorn_that_has_not_converged_is_a_warning(monkeypatch):
-    monkeypatch.setattr(_optimal_transport, "_ROUNDS", 1)
+    monkeypatch.setattr(_distances, "_ROUNDS", 1)
     with pytest.warns(UserWarning, match=r"20 steps.* 0\.001"):
         sinkhorn_divergence(normal(0), normal(1), epsilon=1e-3)
 

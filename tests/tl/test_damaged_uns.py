@@ -291,3 +291,25 @@ def test_entries_that_nobody_reads_do_no_harm_and_reports_hold_no_dicts(new_cell
         spoilt.uns["hycnn_ot"][name][slug]["blend"] = {}
         with pytest.raises(ValueError, match="'blend'"):
             sh.get.history(spoilt)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "what"),
+    [
+        (("rep", "n_dims"), 0, "n_dims"),
+        (("models", "IFN-beta"), {1: 2.0}, "key 1"),
+        (("history", "IFN-beta"), {"step": np.arange(3), "J": np.arange(4.0)}, "history"),
+        (("history", "IFN-beta"), {"step": np.array(["a", "b"])}, "history"),
+        (("history", "IFN-beta"), {"step": np.arange(3), "J_minus_gaussian": np.zeros(3)}, "J_error"),
+        (("certificate", "IFN-beta"), "none", "certificate"),
+    ],
+)
+def test_an_error_names_the_damaged_entry(new_cells, unchanged, path, value, what):
+    adata = new_cells(60)
+    sh.tl.hycnn_ot(adata, "control", "IFN-beta", max_steps=12, hidden=(8, 8), n_ensemble=2)
+    entry = adata.uns["hycnn_ot"]
+    for key in path[:-1]:
+        entry = entry[key]
+    entry[path[-1]] = value
+    with unchanged(adata), pytest.raises(ValueError, match=what):
+        sh.tl.transport(adata)

@@ -176,6 +176,22 @@ def test_groups_are_read_from_obs():
     assert {*sh.get.summary(adata)["group"]} == {"all", "A", "B"}
 
 
+@pytest.mark.parametrize("plate_key", [None, "plate"])
+def test_conditions_with_too_few_cells_in_groups_are_named_or_left_out(unchanged, plate_key):
+    adata = screen(doses=(1.0, 4.0))
+    adata.obs["kind"] = np.random.default_rng(0).choice(["A", "B"], adata.n_obs)
+    adata.obs["plate"] = np.where(control_of(adata), adata.obs["kind"].map({"A": "1", "B": "2"}), "1")
+    adata.obs.loc[control_of(adata), "kind"] = np.random.default_rng(1).choice(["A", "B"], 100)
+    adata.obs.loc[adata.obs["condition"] == "a/4", "kind"] = "A"
+    options = {"group_key": "kind", "plate_key": plate_key}
+    with unchanged(adata), pytest.raises(ValueError, match=r"'a/4'.*skip_small=True"):
+        fit(adata, **options)
+    fit(adata, skip_small=True, **options)
+    assert sorted(adata.uns[KEY]["targets"].values()) == ["a/1", "b/1", "b/4"]
+    alone = fit(adata.copy(), ["a/1", "b/1", "b/4"], key_added="alone", **options)
+    np.testing.assert_array_equal(alone.obsm["X_alone_b_4"], adata.obsm[f"X_{KEY}_b_4"])
+
+
 # ---- conditions that were not measured
 
 
@@ -250,6 +266,7 @@ def spoiled(adata):
         ({"covariate_keys": "n_pcs"}, "'n_pcs'"),
         ({"covariate_keys": ()} | {"embedding_key": "nothing"}, "'nothing'"),
         ({"embedding_key": pd.DataFrame([[1.0]], index=["a/1"])}, "no row"),
+        ({"embedding_key": pd.DataFrame([[1.0]] * 3, index=["a/1", "b/1", "b/1"])}, "several rows"),
         ({"groupby": "nothing"}, "'nothing'"),
         ({"targets": ["a/3"]}, "a/3"),
         ({"targets": "control"}, "control"),

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scot_hycnn._anndata._conditions import read_groups
 from scot_hycnn._anndata._representation import in_memory, read_coordinates
 from scot_hycnn._anndata._results import GroupGrowth, StoredFit, labelled_cells
+from scot_hycnn._neighbours import mean_of_neighbours
 
 from ._evaluation_input import HeldOut
 
-# Cells of the fit whose weights those of other cells are taken from, and how many of them for each.
+# Cells of the fit whose weights those of other cells are taken from.
 _MAX_KNOWN = 4000
-_NEIGHBOURS = 15
 # Cells that count more than this quantile of all weights are drawn like those that count as much.
 _TOP_WEIGHT = 0.99
 
@@ -71,8 +71,6 @@ def transported_part(
 
     Cells that took no part in the fit have the mean weight of their nearest neighbours in it.
     """
-    from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415 - it takes half a second
-
     penalty = fit.models[slug]["validation"].get("unbalanced") if fit.models else None
     if penalty is None or np.isinf(penalty):
         return cells, []
@@ -88,9 +86,9 @@ def transported_part(
         known = np.sort(rng.permutation(known[np.isfinite(weight[known])])[:_MAX_KNOWN])
         chance, others = weight[rows], ~np.isfinite(weight[rows])
         if others.any():
-            index = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(known)), algorithm="brute")
-            index.fit(read_coordinates(adata, cells.rep, known))
-            chance[others] = weight[known[index.kneighbors(points[others], return_distance=False)]].mean(1)
+            chance[others] = mean_of_neighbours(
+                points[others], read_coordinates(adata, cells.rep, known), weight[known]
+            )
         drawn.append(rng.random(len(rows)) < chance / np.quantile(chance, _TOP_WEIGHT))
     n, m = len(cells.x), len(cells.y)
     part = cells.among(*drawn)

@@ -21,8 +21,7 @@ from scot_hycnn._anndata._representation import (
     row_blocks,
 )
 from scot_hycnn._anndata._results import StoredFit, find_prediction, learned_from
-
-Numbers = NDArray[np.float64]
+from scot_hycnn._neighbours import GroupKernel, Numbers, cells_of_both
 
 CORRECTIONS = ("groups", None)
 # With fewer groups, or fewer cells of either condition in a group, residuals are not used.
@@ -57,11 +56,9 @@ def krige(seen: Numbers, residuals: Numbers, changes: Numbers, n_cells: Numbers,
         Effective numbers of cells of the seen groups, (K,): the harmonic mean of both conditions.
     """
     importance = np.sqrt(n_cells) / np.sqrt(n_cells).sum()
-    q, new, n_seen = seen - importance @ seen, groups - importance @ seen, len(seen)
-    scale = max(float((q**2).sum(axis=1).mean()), np.finfo(float).tiny)
-    noise = np.diag(np.median(n_cells) / n_cells)
-    inverse = np.linalg.inv(1 + q @ q.T / scale + noise)
-    cross, prior = 1 + new @ q.T / scale, 1 + new @ new.T / scale
+    kernel, n_seen = GroupKernel.of(seen, importance, n_cells), len(seen)
+    inverse = np.linalg.inv(kernel(seen, seen) + kernel.noise)
+    cross, prior = kernel(groups, seen), kernel(groups, groups)
 
     # Errors of leaving out one group are B R (Rasmussen & Williams 2006, eq. 5.12). Their size is compared with its
     # expectation for residuals of unrelated groups, whose weighted mean is 0 because the map is fitted to all of them.
@@ -72,7 +69,7 @@ def krige(seen: Numbers, residuals: Numbers, changes: Numbers, n_cells: Numbers,
     # Measured: .95 to .98 of it on Kang, .68 to .96 on Bodenmiller, and 1.05 for donors whose responses are unrelated
     # to their baselines, where the correction would raise the squared error by 29 %.
     if ((leave_out @ centred) ** 2).sum() >= expected:
-        inverse, cross, prior = np.linalg.inv(noise), np.zeros_like(cross), np.zeros_like(prior)
+        inverse, cross, prior = np.linalg.inv(kernel.noise), np.zeros_like(cross), np.zeros_like(prior)
     weights = cross @ inverse
     covariance = prior - weights @ cross.T
     # The map has taken the mean of the residuals, so that K - 1 degrees of freedom are left, and errors over their root
@@ -162,7 +159,7 @@ def find_correction(
     lowest = np.where(min(before.min(), after.min()) < 0, -np.inf, -before)
     predicted, changes = np.maximum(plain, lowest), after - before[seen]
     residuals = changes - predicted[seen]
-    n_cells = 2 / (1 / count[seen, 0] + 1 / n_target[seen])
+    n_cells = cells_of_both(count[seen, 0], n_target[seen])
     kriging = krige(features[seen], residuals, changes, n_cells, features)
     # The mean of a group varies by noise too, with its number of cells, as in N. Of the types of Kang and Bodenmiller
     # that were left out .89 and .90 of the errors are below two standard deviations (of the noise of a group of median

@@ -111,17 +111,42 @@ def n_parts(device: str, n_items: int) -> int:
 
 
 @contextmanager
+def no_denormals() -> Iterator[None]:
+    """Take numbers below 1e-38 as 0 in this thread, and restore what was set before."""
+    # Gates of trained networks and squares of small gradients are often so small. Processors of Intel compute them in
+    # microcode: a fit of x + sign x (d = 20, 5,000 cells) took 19.7 s, and 10.1 s without them, with the same result.
+    # PyTorch does not tell what is set.
+    was_set = not torch.tensor(1e-39, dtype=torch.float32, device="cpu").mul(1)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(was_set)
+
+
+@contextmanager
 def in_threads(n_threads: int) -> Iterator[ThreadMap]:
     """Give a function that calls another one on each of some items, in so many threads.
 
-    The threads divide PyTorch's threads among them. With 1 the calls are made in this thread.
+    The threads divide PyTorch's threads among them. With 1 the calls are made in this thread. All compute as in
+    :func:`no_denormals`.
     """
     if n_threads == 1:
-        yield lambda work, items: [work(item) for item in items]
+
+        def here(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+            with no_denormals():
+                return [work(item) for item in items]
+
+        yield here
         return
     share = max(torch.get_num_threads() // n_threads, 1)
-    # The limit of each thread ends with the thread.
-    with ThreadPoolExecutor(n_threads, initializer=limited_threads, initargs=(share,)) as pool:
+
+    def begin() -> None:
+        # Both settings end with the thread.
+        limited_threads(share)
+        torch.set_flush_denormal(True)
+
+    with ThreadPoolExecutor(n_threads, initializer=begin) as pool:
 
         def each(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
             # A context holds NumPy's errstate, among other things, which the caller may have set.

@@ -28,12 +28,11 @@ from scot_hycnn.solver.runtime._batching import fit_tasks, place_of, progress_ba
 from scot_hycnn.solver.runtime._checkpoint import CheckpointFolder
 from scot_hycnn.solver.runtime._device import in_threads, n_parts, resolve_device
 
-from ._choice import blended_weights, choose_blends, combined_map, own_maps
+from ._choice import Prior, blended_weights, choose_blends, combined_map, fit_weights, own_maps
 from ._conditions import Conditions, first_coefficients, in_proportion, training_cells
 from ._covariates import Array, Covariates
 from ._dictionary import DECAY, LR, Dictionary, joined, train_dictionary
 from ._screen import DICTIONARY, GAUSSIAN, N_POINTS, OWN, Screen
-from ._weights import Prior, fit_weights
 
 # Shared networks, and the width of their layers: 8 of 32 x 3 found 8 pathways, and take as long as 2 own ensembles.
 N_NETWORKS, HIDDEN, N_STEPS = 8, (32, 32, 32), 300

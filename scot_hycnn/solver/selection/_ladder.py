@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scot_hycnn._neighbours import GroupKernel, cells_of_both
 from scot_hycnn.potentials._gaussian import Gaussian
 from scot_hycnn.solver.data._coordinates import Coordinates
 from scot_hycnn.solver.data._groups import GROUP_STANDARD_ERRORS, MIN_CELLS_LEFT_OUT, Baselines, Groups, reach
@@ -166,21 +167,11 @@ def closed_forms(x: Array, y: Array, groups: Groups) -> list[Rung]:
 
 
 def _regression(centres: Array, moves: Array, weight: Array, counts: Sequence[NDArray[np.intp]]) -> tuple[Array, Array]:
-    r"""Return the slope, (d, d), and the constant, (d,), of a ridge regression of moves on centres, both (K, d).
-
-    Kriging with the kernel :math:`1 + \langle q, q'\rangle / E|q|^2` of centres q less their mean, and noise that
-    falls with the number of cells.
-
-    Source: Rasmussen & Williams (2006), Gaussian Processes for Machine Learning, eq. 2.25 and sec. 4.2.
-    """
-    origin = weight @ centres
-    apart = centres - origin
-    scale = max(float((apart**2).sum(1).mean()), 1e-300)
-    n_cells = 2 / (1 / counts[0] + 1 / counts[1])
-    kernel = 1 + apart @ apart.T / scale
-    dual = np.linalg.solve(kernel + np.diag(np.median(n_cells) / n_cells), moves)
-    slope = dual.T @ apart / scale
-    return slope, dual.sum(0) - slope @ origin
+    """Return the slope, (d, d), and the constant, (d,), of kriging of moves by centres, both (K, d)."""
+    kernel = GroupKernel.of(centres, weight, cells_of_both(*counts))
+    dual = np.linalg.solve(kernel(centres, centres) + kernel.noise, moves)
+    slope = dual.T @ (centres - kernel.origin) / kernel.scale
+    return slope, dual.sum(0) - slope @ kernel.origin
 
 
 def _baselines(x: Array, groups: Groups, seen: NDArray[np.bool_]) -> tuple[Baselines | None, Array]:

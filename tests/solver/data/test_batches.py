@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from scot_hycnn.solver.data._batches import Batches
 from scot_hycnn.solver.data._groups import Groups
-from scot_hycnn.solver.data._training_data import TrainingData
+from scot_hycnn.solver.data._training_data import Batches, TrainingData
 
 N_ENSEMBLE = 3
 

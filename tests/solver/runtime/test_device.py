@@ -101,3 +101,23 @@ def test_an_interrupted_fit_continues_under_other_defaults(tmp_path, monkeypatch
                 fit_many(x, [y, x], checkpoint_dir=tmp_path, **options)
         for fitted, one in zip(fit_many(x, [y, x], checkpoint_dir=tmp_path, **options), expected, strict=True):
             np.testing.assert_array_equal(fitted.transport(x), one.transport(x))
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("is_set", [False, True])
+def test_denormal_numbers_of_the_caller_stay_as_they_were(is_set, n_threads):
+    def are_zero():
+        return not torch.tensor(1e-39).mul(1)
+
+    x, y = np.random.default_rng(0).normal(size=(2, 200, 2))
+    before = torch.get_num_threads()
+    if not torch.set_flush_denormal(is_set):
+        pytest.skip("This processor cannot compute without denormal numbers.")
+    try:
+        torch.set_num_threads(n_threads)
+        fitted = fit(x, y, **QUICK)
+        fitted.transport(x)
+        assert are_zero() == is_set
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)

@@ -91,8 +91,19 @@ def test_what_cannot_be_predicted_is_refused(query, what):
         screen.at(query)
 
 
+def test_the_rule_may_be_chosen():
+    screen = screen_of({"dose": [1, 2, 4]}, [[dose, 0.0] for dose in (1, 2, 4)])
+    np.testing.assert_allclose(mean_shift(screen.at({"dose": 2.2}, rule="nearest")[0]), [2, 0], atol=0.25)
+    with pytest.raises(ValueError, match=r"'nix'.*'nearest'"):
+        screen.at({"dose": 2.2}, rule="nix")
+
+
 def test_covariates_are_checked():
     with pytest.raises(ValueError, match="3 values for 2"):
         screen_of({"dose": [1, 2, 3]}, [[1.0, 0], [2.0, 0]])
     with pytest.raises(ValueError, match="covariates"):
         screen_of(None, [[1.0, 0], [2.0, 0]]).at({"dose": 1})
+    with pytest.raises(ValueError, match=r"'dose'.*finite"):
+        screen_of({"dose": [1, np.inf]}, [[1.0, 0], [2.0, 0]])
+    with pytest.raises(ValueError, match=r"embedding.*\(2, p\).*\(3, 1\)"):
+        screen_of(None, [[1.0, 0], [2.0, 0]], embedding=np.ones((3, 1)))

@@ -74,6 +74,21 @@ def test_identical_conditions_get_the_same_gaussian_map_and_alike_weights():
     assert max(np.abs(one - moved[0]).mean() for one in moved) < 0.1
 
 
+def test_a_screen_without_conditions_is_refused():
+    with pytest.raises(ValueError, match="ys"):
+        fit_screen(X, [], potential="gaussian", device="cpu")
+
+
+def test_a_large_source_is_sampled_with_its_groups():
+    x, labels = cells(7, 5200), np.arange(5200) % 2
+    of_y = np.arange(120) % 2
+    options = {"groups": (labels, [of_y]), "potential": "gaussian", "device": "cpu"}
+    (sampled,) = fit_screen(x, YS[:1], **options).maps
+    (few,) = fit_screen(x[:5000], YS[:1], **{**options, "groups": (labels[:5000], [of_y])}).maps
+    # The two means differ by the noise of 5,000 cells.
+    np.testing.assert_allclose(sampled.transport(X), few.transport(X), atol=0.15)
+
+
 def test_a_single_condition_is_a_screen():
     screen = fit_screen(X, YS[:1], **FAST)
     assert len(screen.maps) == len(screen.choices) == 1

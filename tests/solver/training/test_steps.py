@@ -11,10 +11,8 @@ import torch
 
 from scot_hycnn.potentials import ICNN, HyCNN
 from scot_hycnn.potentials._potential import unpack
-from scot_hycnn.solver.baselines._enot import enot_step
-from scot_hycnn.solver.baselines._minimax import minimax_step
-from scot_hycnn.solver.baselines._w2gn import w2gn_step
 from scot_hycnn.solver.model._blended import refine
+from scot_hycnn.solver.training._baselines import enot_step, minimax_step, w2gn_step
 from scot_hycnn.solver.training._optimiser import CURVATURE_DECAY, RENEW_EVERY, Optimiser, cosine
 from scot_hycnn.solver.training._semi_dual import ConjugateCache, semi_dual_step
 

@@ -1,4 +1,4 @@
-"""Distances of all pairs of cells, and means over them in row blocks: time grows with n x m, memory does not."""
+"""Arrays of cells: the input check that all metrics share, distances of all pairs of cells, and means over them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from scipy.spatial.distance import cdist
 
-from ._checks import Samples
-
+Samples: TypeAlias = NDArray[np.float64]  # (cells, features)
 # A function of squared Euclidean distances, entry by entry.
 Elementwise: TypeAlias = Callable[[Samples], Samples]
 
@@ -17,6 +18,9 @@ _BLOCK_ENTRIES = 2**18  # distances of a block: 2 MB of float64, which stay in t
 # Below this share of |x|² + |y|², the expansion |x|² + |y|² - 2<x,y> has lost more than 4 of 16 digits.
 _CANCELLED = 1e-4
 _MANY = 0.02  # share of such pairs above which it is faster to compute all of them again
+
+# Beyond these sizes the squares of numbers are infinite or 0 in float64, and so would be distances and variances.
+_SMALLEST, _LARGEST = 1e-150, 1e150
 
 
 def draw_cells(
@@ -76,3 +80,48 @@ def row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
     """Return slices of rows whose entries stay in the cache of a core."""
     size = max(1, _BLOCK_ENTRIES // n_columns)
     return (slice(start, start + size) for start in range(0, n_rows, size))
+
+
+def check_samples(*, paired: bool = False, **arrays: ArrayLike) -> tuple[Samples, ...]:
+    """Return the named arrays as float64 (cells, features); with ``paired``, row i is the same cell in all of them."""
+    samples = {name: _as_samples(name, values) for name, values in arrays.items()}
+    advice = {
+        "columns": "All arrays need the same features (genes or components) in the same order.",
+        "rows": "Row i has to be the same cell in every array; compare unpaired cells with energy_distance, mmd or w2.",
+    }
+    for axis, what in [(1, "columns"), *([(0, "rows")] if paired else [])]:
+        sizes = {name: array.shape[axis] for name, array in samples.items()}
+        if len(set(sizes.values())) > 1:
+            found = ", ".join(f"{name} {size}" for name, size in sizes.items())
+            raise ValueError(f"The numbers of {what} differ: {found}. {advice[what]}")
+    return tuple(samples.values())
+
+
+def _as_samples(name: str, values: ArrayLike) -> Samples:
+    if issparse(values):
+        raise TypeError(f"{name} is a sparse matrix; pass a dense array, for example {name}.toarray().")
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)  # a number under the mask is not a value
+    try:
+        array = np.ascontiguousarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} does not convert to an array of numbers: {error}") from error
+    # ascontiguousarray gives a scalar one dimension, hence the dimensions are those of the input.
+    if np.ndim(values) != 2 or array.shape[0] < 2 or array.shape[1] < 1:
+        raise ValueError(
+            f"{name} has shape {np.shape(values)}; it needs two dimensions, (cells, features), with at least 2 cells "
+            f"and 1 feature. One feature of many cells is {name}[:, None]."
+        )
+    n_bad = int((~np.isfinite(array)).any(axis=1).sum())
+    if n_bad:
+        raise ValueError(
+            f"{name} has NaN or infinite values in {n_bad} of {len(array)} rows; select the cells that have "
+            f"values first, for example {name}[np.isfinite({name}).all(axis=1)]."
+        )
+    size = float(np.abs(array).max())
+    if size > _LARGEST or 0 < size < _SMALLEST:
+        raise ValueError(
+            f"{name} has values of size {size:.1e}, whose squares float64 does not hold (sizes from {_SMALLEST:g} to "
+            f"{_LARGEST:g}); give all arrays in other units."
+        )
+    return array
