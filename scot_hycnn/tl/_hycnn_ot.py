@@ -223,9 +223,8 @@ def hycnn_ot(  # type: ignore[misc]
     ('control', {'IFN-beta': 'IFN-beta'})
     """
     # Check what needs no data.
-    options: dict[str, Any] = {**training, "potential": potential, "solver": solver, "leave_out": leave_out}
-    if leave_out not in LEAVE_OUT:  # a column
-        options["leave_out"] = "groups"
+    chosen_on = leave_out if leave_out in LEAVE_OUT else "groups"
+    options: dict[str, Any] = {**training, "potential": potential, "solver": solver, "leave_out": chosen_on}
     seed = seed_of(rng, resumes=checkpoint_dir is not None and training.get("resume", True))
     names = inspect.signature(hycnn_ot).parameters.keys() - {"training"}
     check_options(options, FitOptions.__optional_keys__ | names, rng=seed)
@@ -261,9 +260,8 @@ def hycnn_ot(  # type: ignore[misc]
     # What is left to check of the options is the dimension of a potential, which no number of cells changes.
     _solver.Settings.for_cells(1, 1, cells.rep.n_dims, device=device, rng=seed, potential=potential)
     if group_columns:
-        small = check_groups(cells, options["leave_out"], skip_small=of_cells["skip_small"])
-        cells = without_targets(adata, cells, small, key)
-        if options["leave_out"] == "groups" and predict:  # a centred map needs the group of each cell that it moves
+        cells = without_targets(adata, cells, check_groups(cells, chosen_on, skip_small=of_cells["skip_small"]), key)
+        if chosen_on == "groups" and predict:  # a centred map needs the group of each cell that it moves
             moved = np.concatenate([cells.source.rows, *(target.rows for target in cells.targets if inverse)])
             check_groups_of_cells(adata, group_columns, np.unique(moved), cells.source.rows)
     groups: Any = None if not group_columns else (cells.source.groups, [one.groups for one in cells.targets])
