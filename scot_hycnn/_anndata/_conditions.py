@@ -7,13 +7,13 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from numbers import Integral
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scot_hycnn._warn import MAX_NAMES, counted, joined
+from scot_hycnn._warn import MAX_NAMES, counted, joined, names_of_pairs
 
 Rows = NDArray[np.intp]
 # Cells to choose: the name of a boolean column of obs, or its values.
@@ -176,6 +176,33 @@ def codes_of_groups(
             f"{frame.index[empty[0]]!r}; name their group, or leave them out with mask_obs."
         )
     return labels.names, codes
+
+
+class GroupsOfCells(NamedTuple):
+    """The group of each cell, by one column of obs or by two: the first of these has what is left out, such as donors.
+
+    The groups of two columns are those of the second within those of the first, which are the two ``parts`` of each.
+    """
+
+    names: tuple[str, ...]
+    codes: Rows  # place of each cell's group among the names, (n_obs,); -1 if it has none
+    parts: Any  # strings, (groups, 2); None with one column
+
+
+def groups_by_columns(
+    frame: pd.DataFrame, columns: Sequence[Any], *, needed: Rows | None = None, what: str = ""
+) -> GroupsOfCells:
+    """Read the groups of cells by one or two columns; those who ``needed`` a group and have none are an error."""
+    argument = "group_key" if len(columns) == 1 else "leave_out"
+    names, codes = codes_of_groups(frame, columns[0], argument, needed=needed, what=what)
+    if len(columns) == 1:
+        return GroupsOfCells(names, codes, None)
+    kinds, of_kind = codes_of_groups(frame, columns[1], "group_key", needed=needed, what=what)
+    both = np.where((codes < 0) | (of_kind < 0), -1, codes * len(kinds) + of_kind)
+    present, place = np.unique(np.append(both, -1), return_inverse=True)  # the first is -1
+    unit, kind = np.divmod(present[1:], len(kinds))
+    parts = np.stack([np.array(names, np.str_)[unit], np.array(kinds, np.str_)[kind]], axis=1)
+    return GroupsOfCells(tuple(names_of_pairs(parts.tolist())), place[:-1] - 1, parts)
 
 
 def is_integer(number: object) -> bool:

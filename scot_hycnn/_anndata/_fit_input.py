@@ -56,7 +56,7 @@ class ConditionCells:
     is_training: NDArray[np.bool_]  # which cells the fit uses (mask_obs, split_key, max_cells), shape (n,)
     training: Coordinates | StoredRows  # their coordinates, not copied if they are all
     n_training: int
-    groups: pd.Categorical[str] | None  # their groups; all conditions have the same categories
+    groups: Any  # their groups, categories of pandas, or a table of two columns of them with units first; or None
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,15 @@ class FitInput:
     source: ConditionCells
     targets: tuple[ConditionCells, ...]
     split_key: str | None
-    group_key: str | None
+    # What is left out and the groups within it, or the groups alone, or nothing.
+    group_columns: tuple[str, ...]
     skipped: tuple[tuple[str, int], ...]  # targets with too few cells: label, and number of cells
     composition: str | None  # a message if proportions of groups differ and the fit has no groups
+
+    @property
+    def group_key(self) -> str | None:
+        """The column of the groups that have the same proportions in all conditions."""
+        return self.group_columns[-1] if self.group_columns else None
 
 
 def read_fit_input(
@@ -84,7 +90,7 @@ def read_fit_input(
     n_pcs: int | None,
     mask_obs: Mask | None,
     split_key: str | None,
-    group_key: str | None,
+    group_columns: tuple[str, ...],
     max_cells: int | None,
     seed: int,
     reads_all: tuple[bool, bool],
@@ -98,7 +104,8 @@ def read_fit_input(
     that the fit uses. Arrays share no memory with the AnnData.
     """
     # Which cells: everything that needs no coordinates is checked before any are read.
-    obs = obs_columns(adata, groupby, *(name for name in (split_key, group_key, mask_obs) if isinstance(name, str)))
+    named = (split_key, mask_obs, *group_columns)
+    obs = obs_columns(adata, groupby, *(name for name in named if isinstance(name, str)))
     groupby, source, targets = find_conditions(obs, source_key, target_key, groupby)
     where = "boolean columns of adata.obs" if groupby is None else f"adata.obs[{groupby!r}]"
     rep = find_representation(adata, use_rep, n_pcs)
@@ -115,11 +122,12 @@ def read_fit_input(
     skipped = _small_targets([source, *targets], allowed, rep, where, skip_small=skip_small)
     targets = [target for target in targets if target.label not in dict(skipped)]
     slug_of = {label: slug for slug, label in _free_slugs(adata, key, [target.label for target in targets]).items()}
-    groups = None
-    if group_key is not None:
-        needed = np.concatenate([one.rows[allowed[one.rows]] for one in (source, *targets)])
-        names, codes = codes_of_groups(obs, group_key, "group_key", needed=needed, what="fit on")
-        groups = pd.Categorical.from_codes(codes, categories=pd.Index(names))
+    labels = {}
+    needed = np.concatenate([one.rows[allowed[one.rows]] for one in (source, *targets)])
+    for name in group_columns:
+        argument = "group_key" if name == group_columns[-1] else "leave_out"
+        names, codes = codes_of_groups(obs, name, argument, needed=needed, what="fit on")
+        labels[name] = pd.Categorical.from_codes(codes, categories=pd.Index(names))
 
     # Coordinates, one condition after the other.
     table, read = source_of(adata, rep), []
@@ -141,7 +149,8 @@ def read_fit_input(
                 # Cells that the fit may not use may lack coordinates: they are not moved.
                 rows, coordinates = rows[finite], coordinates[finite]
         slug, chosen = "" if is_source else slug_of[condition.label], np.isin(rows, training)
-        of_training = None if groups is None else groups[training]
+        some_labels: Any = [one[training] for one in labels.values()]
+        of_training = pd.DataFrame(dict(enumerate(some_labels))) if len(labels) > 1 else next(iter(some_labels), None)
         some = coordinates if isinstance(coordinates, StoredRows) or chosen.all() else coordinates[chosen]
         read.append(ConditionCells(condition.label, slug, rows, coordinates, chosen, some, len(training), of_training))
 
@@ -150,11 +159,11 @@ def read_fit_input(
         warn(warning)
     differing = None
     # A type may be held out of one condition; beside that, all cells show more than the training cells do.
-    for chosen in (allowed, training_rows(obs, None, mask_obs)) if group_key is None else ():
+    for chosen in () if group_columns else (allowed, training_rows(obs, None, mask_obs)):
         first, *others = (Condition(one.label, one.rows[chosen[one.rows]]) for one in (source, *targets))
         differing = differing or differing_proportions(obs, first, others, (groupby, split_key))
     composition = None if differing is None else differing[1]
-    return FitInput(groupby, where, rep, read[0], tuple(read[1:]), split_key, group_key, skipped, composition)
+    return FitInput(groupby, where, rep, read[0], tuple(read[1:]), split_key, group_columns, skipped, composition)
 
 
 def without_targets(adata: AnnData, cells: FitInput, labels: Collection[str], key: str) -> FitInput:

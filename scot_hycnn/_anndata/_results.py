@@ -46,7 +46,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "True or False": (bool, np.bool_),
 }
 # Types of the parameters of a fit, and of the entries of its report on validation cells, that later calls use.
-_PARAMS = {"fallback": "True or False", "split_key": "a string", "group_key": "a string"}
+_PARAMS = {"fallback": "True or False", **dict.fromkeys(("split_key", "group_key", "leave_out"), "a string")}
 _VALIDATION = dict.fromkeys(("n_source", "n_target"), "an integer")
 _VALIDATION |= dict.fromkeys(("blend", "J", "J_gaussian", "p_no_change"), "a number")
 _VALIDATION |= {f"energy_distance{end}": "a number" for end in ("", "_gaussian", "_no_change")}
@@ -67,6 +67,12 @@ class StoredFit:
     versions: dict[str, str]  # package to version
     # Hashes of the names of the cells that the fit was made from; None in fits of older versions.
     training_cells: NDArray[np.uint64] | None = None
+
+    @property
+    def group_columns(self) -> tuple[str | None, ...]:
+        """The columns of the groups: that of what was left out and that of groups within it, or of groups alone."""
+        left_out = self.params.get("leave_out", "cells")
+        return *(() if left_out in ("cells", "groups") else (left_out,)), self.params.get("group_key")
 
     def slug(self, target: Hashable | None) -> str:
         """Return the slug of one target; None is an error if there are several."""
@@ -97,7 +103,7 @@ class StoredFit:
 
     def origin(self, slug: str) -> dict[str, Any]:
         """Return what a map without its AnnData stores, so that it is applied to the right cells."""
-        columns = {"groupby": self.groupby, "group_key": self.params.get("group_key")}
+        columns = {"groupby": self.groupby, **{name: self.params.get(name) for name in ("group_key", "leave_out")}}
         column = {name: value for name, value in columns.items() if value is not None}
         return {"source": self.source, "target": self.targets[slug], "rep": asdict(self.rep), **column}
 
@@ -107,7 +113,7 @@ def fit_of_origin(origin: Mapping[str, Any], key: str) -> StoredFit:
     entry = partial(_entry, "The map's origin", origin)
     groupby = entry("groupby", kind="a string") if "groupby" in origin else None
     source, targets = entry("source", kind="a string"), {"": entry("target", kind="a string")}
-    params = {"group_key": entry("group_key", kind="a string")} if "group_key" in origin else {}
+    params = {name: entry(name, kind="a string") for name in ("group_key", "leave_out") if name in origin}
     return StoredFit(key, groupby, source, targets, _representation(entry), params, {}, {}, {})
 
 

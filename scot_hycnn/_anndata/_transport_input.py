@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from scot_hycnn._warn import counted, joined, warn
 
-from ._conditions import Mask, Rows, codes_of_groups, labelled_rows, listed, listed_labels, mask_rows
+from ._conditions import (
+    GroupsOfCells,
+    Mask,
+    Rows,
+    groups_by_columns,
+    labelled_rows,
+    listed,
+    listed_labels,
+    mask_rows,
+)
 from ._representation import (
     Coordinates,
     Representation,
@@ -110,31 +119,33 @@ def find_new_cells(
 
 
 def check_groups_of_cells(
-    adata: AnnData, group_key: str | None, rows: Rows, source_rows: Rows, known: Collection[str] = ()
-) -> tuple[tuple[str, ...], Rows]:
-    """Return the names of groups and the code of each cell, (n_obs,), or raise a ValueError.
+    adata: AnnData, columns: Sequence[str | None], rows: Rows, source_rows: Rows, known: Collection[str] = ()
+) -> GroupsOfCells:
+    """Return the groups of cells by one column of obs, or by two, whose first has units; or raise a ValueError.
 
     Each of the cells to move, ``rows``, needs a group that is ``known`` to the map or has cells among ``source_rows``.
     """
-    obs = obs_columns(adata, group_key)
-    if group_key is None or group_key not in obs:
-        lacks = "group_key names no column" if group_key is None else f"adata.obs has no column {group_key!r}"
-        raise ValueError(
-            f"The map is centred: it moves each cell around the mean of the source cells of its group, and {lacks}. "
-            f"Pass group_key, a column of adata.obs, which has {listed(obs.columns)}."
-        )
-    names, codes = codes_of_groups(obs, group_key, "group_key", needed=rows, what="move by a centred map")
+    obs = obs_columns(adata, *columns)
+    for name in columns:
+        if name is None or name not in obs:
+            lacks = "group_key names no column" if name is None else f"adata.obs has no column {name!r}"
+            raise ValueError(
+                "The map is centred: it moves each cell around the mean of the source cells of its group, and "
+                f"{lacks}. Pass group_key, a column of adata.obs, which has {listed(obs.columns)}."
+            )
+    groups = groups_by_columns(obs, columns, needed=rows, what="move by a centred map")
+    names, codes = groups.names, groups.codes
     unknown = [code for code in np.setdiff1d(codes[rows], codes[source_rows]) if names[code] not in known]
     if unknown:
         raise ValueError(
-            f"The groups {joined([repr(names[code]) for code in unknown])} of adata.obs[{group_key!r}] are new to this "
-            "centred map: add their source cells, whose mean it needs, or leave these groups out with mask_obs."
+            f"The groups {joined([repr(names[code]) for code in unknown])} of adata.obs[{columns[-1]!r}] are new to "
+            "this centred map: add their source cells, whose mean it needs, or leave these groups out with mask_obs."
         )
-    return names, codes
+    return groups
 
 
 def find_mover(
-    fitted: Any, adata: AnnData, rep: Representation, group_key: str | None, *, rows: Rows, source_rows: Rows
+    fitted: Any, adata: AnnData, rep: Representation, columns: Sequence[str | None], *, rows: Rows, source_rows: Rows
 ) -> Mover:
     """Return what moves the cells in these rows by a map.
 
@@ -143,12 +154,14 @@ def find_mover(
     known: Mapping[str, NDArray[np.float64]] = fitted.centres
     if not known:
         return Mover(fitted)
-    names, codes = check_groups_of_cells(adata, group_key, rows, source_rows, known)
-    points = np.stack([known.get(name, np.zeros(rep.n_dims)) for name in names])
+    names, codes, parts = check_groups_of_cells(adata, columns, rows, source_rows, known)
+    points, counts = np.zeros((len(names), rep.n_dims)), np.zeros(len(names))
     wanted = [code for code in np.unique(codes[rows]) if names[code] not in known]
-    counts = np.zeros(len(names))
+    needed, baselines = wanted, fitted.baselines
+    if baselines is not None:  # that of a new unit takes all its groups
+        needed = [*wanted, *np.flatnonzero(~np.isin(parts[:, 0], list(baselines.units)))]
     # One pass in blocks of rows: cells may lie in a file.
-    for _, some in spans(adata.n_obs, source_rows[np.isin(codes[source_rows], wanted)], rows_at_once(rep)):
+    for _, some in spans(adata.n_obs, source_rows[np.isin(codes[source_rows], needed)], rows_at_once(rep)):
         if len(some):
             cells = read_coordinates(adata, rep, some)
             finite = is_finite(cells)
@@ -160,8 +173,20 @@ def find_mover(
             f"The groups {joined(list(map(repr, empty)))} have no source cell with finite coordinates, whose mean the "
             "centred map needs: impute them, or leave these groups out with mask_obs."
         )
-    points[wanted] /= counts[wanted, None]
-    return Mover(fitted, codes, points)
+    points /= np.maximum(counts, 1)[:, None]
+    origins = None
+    if baselines is not None:
+        origins = np.zeros_like(points)
+        for unit in np.unique(parts[:, 0]):
+            of_unit = parts[:, 0] == unit
+            some = of_unit & (counts > 0)
+            if unit in baselines.units:
+                origins[of_unit] = baselines.units[unit]
+            elif some.any():
+                origins[of_unit] = baselines.of_unit(points[some], counts[some], parts[some, 1])
+        points -= origins
+    points = np.stack([known.get(name, point) for name, point in zip(names, points, strict=True)])
+    return Mover(fitted, codes, points, origins)
 
 
 @dataclass(frozen=True)
@@ -171,17 +196,19 @@ class Mover:
     fitted: Any
     codes: Rows | None = None  # place of each cell's group among the centres, (n_obs,); None for all other maps
     centres: NDArray[np.float64] | None = None  # (groups, d)
+    origins: NDArray[np.float64] | None = None  # baselines of the units of these groups, (groups, d), if it has any
 
     def apply(self, method: str, x: Any, rows: Rows, **options: Any) -> Any:
         """Return what ``transport`` or ``inverse`` of the map does for the cells in these rows, with coordinates x."""
         if self.codes is None or self.centres is None:
             return getattr(self.fitted, method)(x, **options)
+        around = self.centres[:, None] if self.origins is None else np.stack([self.centres, self.origins], axis=1)
         if not len(rows):
-            return getattr(self.fitted.around(self.centres[0]), method)(x, **options)
+            return getattr(self.fitted.around(*around[0]), method)(x, **options)
         order = np.argsort(self.codes[rows], kind="stable")
         groups, starts = np.unique(self.codes[rows][order], return_index=True)
         parts = [
-            getattr(self.fitted.around(self.centres[group]), method)(x[some], **options)
+            getattr(self.fitted.around(*around[group]), method)(x[some], **options)
             for group, some in zip(groups, np.split(order, starts[1:]), strict=True)
         ]
         back = np.argsort(order)

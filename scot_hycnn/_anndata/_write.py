@@ -215,6 +215,7 @@ def write_fit(
 
     params = {"fill": fill, "inverse": any(len(fit.moved) > 1 for fit in fits), **params}
     columns_read = {"split_key": cells.split_key, "group_key": cells.group_key}
+    columns_read |= {"leave_out": cells.group_columns[0] if len(cells.group_columns) > 1 else None}
     params |= {name: column for name, column in columns_read.items() if column is not None}
     # uns takes str-keyed dicts of arrays, strings, numbers and bools, which is what files can hold.
     states = {target.slug: fit.state for target, fit in zip(cells.targets, fits, strict=True)}

@@ -199,7 +199,7 @@ def moved_cells(
 
     fit, known = cells.fit, {"rows": rows, "source_rows": cells.all_source_rows}
     fitted = TransportMap.from_dict(fit.models[slug])
-    mover = find_mover(fitted, cells.adata, cells.rep, fit.params.get("group_key"), **known)
+    mover = find_mover(fitted, cells.adata, cells.rep, fit.group_columns, **known)
     moved = mover.apply("transport", x, rows, fallback=bool(fit.params.get("fallback", False)))
     return np.asarray(moved, dtype=np.float64)
 

@@ -296,8 +296,8 @@ def _methods(  # noqa: PLR0917
         gaussian = fitted.gaussian_map()  # it is made from all training cells, and so are its means
         moved = gaussian.transport(x)
         points |= {"mean_shift": x + (gaussian.coordinates.mean_y - gaussian.coordinates.mean_x), "gaussian": moved}
-        of_source, group_key = labelled_cells(adata, fit.groupby, fit.source), fit.params.get("group_key")
-        mover = find_mover(fitted, adata, held_out.rep, group_key, rows=rows, source_rows=of_source)
+        of_source = labelled_cells(adata, fit.groupby, fit.source)
+        mover = find_mover(fitted, adata, held_out.rep, fit.group_columns, rows=rows, source_rows=of_source)
         fallback = bool(fit.params.get("fallback", False))
         # A fit that kept the Gaussian map has exactly its scores.
         kept = gaussian is fitted and not fallback

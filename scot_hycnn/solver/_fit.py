@@ -41,7 +41,8 @@ def fit(
     groups
         Group of each source and each target cell, such as its cell type, shape (n,) and (m,): arrays, or pandas'
         categories; at most 2,000 groups, and no missing ones. Groups then have the same proportions in both clouds.
-        Cells of groups with fewer than five cells in either cloud are left out.
+        Cells of groups with fewer than five cells in either cloud are left out. Two columns, shape (n, 2) and (m, 2),
+        are a unit such as a donor and the group within it: ``leave_out='groups'`` then leaves out whole units.
     device
         'auto' (the first of cuda, mps and cpu that is available) or the name of a device.
     rng
@@ -127,7 +128,7 @@ def fit_many(
         when their map is fitted, with ``client`` by the worker.
     groups
         Group of each source cell, shape (n,), and for each target the groups of its cells, shape (m_k,): arrays, or
-        pandas' categories, whose codes are taken as they are.
+        pandas' categories, whose codes are taken as they are. Units and groups within them have two columns.
     device
         'auto' (the first of cuda, mps and cpu that is available) or the name of a device.
     rng

@@ -125,7 +125,7 @@ class TrainingOptions(TypedDict, total=False):
         groups that are left out by cross-validation over groups, for a map that is applied to cells of other groups. It
         chooses among no change, shifts, Gaussian maps and networks, takes about three times as long, and may return a
         centred map; see :class:`scot_hycnn.solver.TransportMap`. With ``potential='gaussian'`` it compares the maps
-        with a closed form alone, which takes seconds.
+        with a closed form alone, which takes seconds. (:func:`scot_hycnn.tl.hycnn_ot` takes a column, too.)
     conjugates
         Warm start of the search for the conjugate of a target cell, for ``solver='amortized'``: ``'amortized'``, the
         prediction of a second network, or ``'cached'``, the maximiser of the step in which the cell was drawn before.

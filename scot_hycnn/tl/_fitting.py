@@ -162,7 +162,7 @@ def as_fitted(
     weights = [validation.pop(name, None) for name in ("source_weight", "target_weight", "source_growth")]
     of_training = [side.rows[side.is_training] for side in (source, target)]
     of_cells: Any = None if weights[0] is None else (*of_training, *weights)
-    moved, mover = [], partial(find_mover, fitted, adata, cells.rep, cells.group_key, source_rows=source.rows)
+    moved, mover = [], partial(find_mover, fitted, adata, cells.rep, cells.group_columns, source_rows=source.rows)
     if predict:
         moved.append(moved_by(mover(rows=source.rows), source.coordinates, source.rows, fallback=fallback))
     if inverse:

@@ -13,12 +13,13 @@ from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
-from scot_hycnn._anndata._conditions import Mask
+from scot_hycnn._anndata._conditions import Mask, column_of
 from scot_hycnn._anndata._fit_input import read_fit_input, without_targets
+from scot_hycnn._anndata._representation import obs_columns
 from scot_hycnn._anndata._transport_input import check_groups_of_cells
 from scot_hycnn._anndata._write import announce_replaced, claim, write_fit
 from scot_hycnn.solver import TrainingOptions
-from scot_hycnn.solver._options import check_options
+from scot_hycnn.solver._options import LEAVE_OUT, check_options
 from scot_hycnn.solver.model._families import UNBALANCED_SOLVERS
 from scot_hycnn.solver.model._summary import summary_of
 from scot_hycnn.solver.runtime._batching import place_of
@@ -108,7 +109,10 @@ def hycnn_ot(  # type: ignore[misc]
         Cells that decide between networks and Gaussian map: ``'cells'``, random ones, for new cells of the same types;
         or ``'groups'``, whole groups of ``group_key`` at a time, for cells of new types, donors or cell lines. This
         also compares no change, shifts, and maps around the mean of each group (centred maps), and averages those that
-        may be the nearest.
+        may be the nearest. The name of another column of ``obs``, such as ``'donor'``, leaves out its values: then
+        groups have the same proportions within each donor, and maps act around the baseline of each donor, the mean of
+        its source cells at the same proportions of groups. (A column called ``'cells'`` or ``'groups'`` must be
+        renamed.)
     predict
         Move the source cells and write where they end. False stores the maps alone, since slots for hundreds of
         targets take gigabytes; ``sh.tl.transport(adata, target=...)`` then moves cells for the targets of interest.
@@ -157,9 +161,9 @@ def hycnn_ot(  # type: ignore[misc]
         by slug the maps themselves, ``models``, with ``history``, ``validation``, ``certificate``, ``outcome`` (one of
         :class:`scot_hycnn.solver.Outcome`) and ``status`` (the outcome in sentences). ``validation`` has the rows of
         cells so far from all others that they took no part in the fit (``far_source``, ``far_target``). With
-        ``leave_out='groups'`` it has the ``winner``, and the table ``ladder_energy_distance`` of the maps ``ladder`` on
-        the ``ladder_groups`` that were left out, with ``ladder_mean``, its standard error ``ladder_error``, and the
-        ``ladder_share`` of each in the map.
+        ``leave_out='groups'``, or a column, it has the ``winner``, and the table ``ladder_energy_distance`` of the maps
+        ``ladder`` on the ``ladder_groups`` (or donors) that were left out, with ``ladder_mean``, its standard error
+        ``ladder_error``, and the ``ladder_share`` of each in the map.
         ``certificate`` and ``validation`` are measured on validation cells, which also chose the blend.
 
     Other Parameters
@@ -219,14 +223,13 @@ def hycnn_ot(  # type: ignore[misc]
     ('control', {'IFN-beta': 'IFN-beta'})
     """
     # Check what needs no data.
-    options: dict[str, Any] = {**training, "potential": potential, "solver": solver, "leave_out": leave_out}
+    chosen_on = leave_out if leave_out in LEAVE_OUT else "groups"
+    options: dict[str, Any] = {**training, "potential": potential, "solver": solver, "leave_out": chosen_on}
     seed = seed_of(rng, resumes=checkpoint_dir is not None and training.get("resume", True))
     names = inspect.signature(hycnn_ot).parameters.keys() - {"training"}
     check_options(options, FitOptions.__optional_keys__ | names, rng=seed)
     if inverse and not predict:
         raise ValueError("inverse=True moves target cells and predict=False moves none; choose one of them.")
-    if leave_out == "groups" and group_key is None:
-        raise ValueError("leave_out='groups' needs group_key, the column of adata.obs that holds the groups.")
     device, _ = place_of(device, client, checkpoint_dir)
     progress = False if progress is None and int(scanpy_settings.verbosity) == 0 else progress
     key = "hycnn_ot" if key_added is None else key_added
@@ -238,6 +241,7 @@ def hycnn_ot(  # type: ignore[misc]
 
     # Read the cells, and check all targets before any is fitted.
     adata = claim(adata, copy=copy)
+    group_columns = _columns_of_groups(adata, group_key, leave_out)
     cells = read_fit_input(
         adata,
         source_key,
@@ -246,7 +250,7 @@ def hycnn_ot(  # type: ignore[misc]
         use_rep=use_rep,
         n_pcs=n_pcs,
         mask_obs=mask_obs,
-        group_key=group_key,
+        group_columns=group_columns,
         seed=seed,
         reads_all=(predict, inverse),
         key=key,
@@ -255,12 +259,12 @@ def hycnn_ot(  # type: ignore[misc]
     )
     # What is left to check of the options is the dimension of a potential, which no number of cells changes.
     _solver.Settings.for_cells(1, 1, cells.rep.n_dims, device=device, rng=seed, potential=potential)
-    if group_key is not None:
-        cells = without_targets(adata, cells, check_groups(cells, leave_out, skip_small=of_cells["skip_small"]), key)
-        if leave_out == "groups" and predict:  # a centred map needs the group of each cell that it moves
+    if group_columns:
+        cells = without_targets(adata, cells, check_groups(cells, chosen_on, skip_small=of_cells["skip_small"]), key)
+        if chosen_on == "groups" and predict:  # a centred map needs the group of each cell that it moves
             moved = np.concatenate([cells.source.rows, *(target.rows for target in cells.targets if inverse)])
-            check_groups_of_cells(adata, group_key, np.unique(moved), cells.source.rows)
-    groups: Any = None if group_key is None else (cells.source.groups, [one.groups for one in cells.targets])
+            check_groups_of_cells(adata, group_columns, np.unique(moved), cells.source.rows)
+    groups: Any = None if not group_columns else (cells.source.groups, [one.groups for one in cells.targets])
     start = announce(cells, device if client is None else "the workers of a cluster", options.get("unbalanced"))
     announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse, weights="unbalanced" in options)
 
@@ -279,3 +283,13 @@ def hycnn_ot(  # type: ignore[misc]
         logg.info(f"    finished: {summary_of(maps)}", time=start, deep=added)
     report_outcomes(adata, cells, maps, fits)
     return adata if copy else None
+
+
+def _columns_of_groups(adata: AnnData, group_key: str | None, leave_out: str) -> tuple[str, ...]:
+    """Return the column of groups, if there are any, after the one whose values are left out, if it is another."""
+    if leave_out not in LEAVE_OUT:
+        column_of(obs_columns(adata, leave_out), leave_out, "leave_out", advice=f" It also takes {list(LEAVE_OUT)}.")
+        return (leave_out,) if group_key in (None, leave_out) else (leave_out, str(group_key))
+    if leave_out == "groups" and group_key is None:
+        raise ValueError("leave_out='groups' needs group_key, the column of adata.obs that holds the groups.")
+    return () if group_key is None else (group_key,)

@@ -219,7 +219,7 @@ def hycnn_screen(
         n_pcs=n_pcs,
         mask_obs=mask_obs,
         split_key=split_key,
-        group_key=group_key,
+        group_columns=() if group_key is None else (group_key,),
         max_cells=max_cells,
         seed=seed,
         reads_all=(predict, False),

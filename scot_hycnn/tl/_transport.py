@@ -78,7 +78,8 @@ def transport(
         source's label (target's, if inverse), or all cells if the AnnData has no such column or label.
     group_key
         Column of ``obs`` with the group of each cell, for a centred map (see
-        :class:`scot_hycnn.solver.TransportMap`); None takes the column of the fit. A group that the fit has not seen is
+        :class:`scot_hycnn.solver.TransportMap`); None takes the column of the fit. (A column named by ``leave_out``,
+        such as ``'donor'``, is read under its own name.) A group that the fit has not seen is
         moved around the mean of its own source cells: those with the source's label, or the cells that are moved if
         there are none.
     fill
@@ -208,7 +209,7 @@ def _log_unlike(adata: AnnData, moved: Moved, fit: StoredFit | None, group_key: 
         logg.warning(
             f"{which} are unlike those that the map was fitted on: half of these cells have an out-of-support score "
             "above 1, where 5 % are usual. The map was not chosen for such cells. For types, donors or cell lines that "
-            "were not in the fit, fit with group_key and leave_out='groups'."
+            "were not in the fit, fit with group_key and leave_out='groups', or leave_out='donor'."
         )
 
 
@@ -258,11 +259,12 @@ def _find_unseen(
 def _mover_of(fit: StoredFit | None, fitted: TransportMap, cells: NewCells, group_key: str | None) -> Mover:
     """Return what moves the cells: a centred map takes the mean of a new group from its source cells, if it has any."""
     source_rows = None
+    columns: tuple[str | None, ...] = (group_key,)
     if fit is not None:
-        group_key = fit.params.get("group_key") if group_key is None else group_key
+        columns = fit.group_columns if group_key is None else (*fit.group_columns[:-1], group_key)
         source_rows = labelled_rows(obs_columns(cells.adata, fit.groupby or fit.source), fit.groupby, fit.source)
     source_rows = cells.rows if source_rows is None or not len(source_rows) else source_rows
-    return find_mover(fitted, cells.adata, cells.rep, group_key, rows=cells.rows, source_rows=source_rows)
+    return find_mover(fitted, cells.adata, cells.rep, columns, rows=cells.rows, source_rows=source_rows)
 
 
 def _move(cells: NewCells, mover: Mover, direction: str, *, t: float, fallback: bool) -> Moved:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from scot_hycnn._response import MAX_CHANCE, drawn_by_weight
-from scot_hycnn._warn import MAX_NAMES, counted, joined
+from scot_hycnn._warn import MAX_NAMES, counted, joined, names_of_pairs
 
 from ._checks import FEW_IN_GROUPS, Array, UnusableError, min_cells
 
@@ -53,15 +53,27 @@ class Labels:
     names: NDArray[np.str_]
     codes: NDArray[np.int32]
     counts: NDArray[np.intp]
+    # Of labels in two columns what is left out of each group and the group within it, such as donor and type, (K, 2).
+    parts: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
 
     @classmethod
     def of(cls, values: Any, name: str = "") -> Labels:
-        """Code labels, shape (n,): an array, a list or categories of pandas; ``name`` is the cloud in messages."""
+        """Code labels, (n,) or (n, 2): an array, a list or categories of pandas; ``name`` is the cloud in messages."""
         if isinstance(values, Labels):
             return values
+        if np.ndim(values) == 2:
+            columns = [values.iloc[:, 0], values.iloc[:, 1]] if hasattr(values, "iloc") else np.asarray(values).T
+            units, kinds = (cls.of(column, name) for column in columns)
+            both = units.codes.astype(np.int64) * len(kinds.names) + kinds.codes
+            present, codes = np.unique(both, return_inverse=True)
+            unit, kind = np.divmod(present, len(kinds.names))
+            parts = np.stack([units.names[unit], kinds.names[kind]], axis=1)
+            return cls(
+                np.array(names_of_pairs(parts.tolist()), np.str_), codes.astype(np.int32), np.bincount(codes), parts
+            )
         categorical = getattr(values, "cat", values)  # a Series of categories
         if hasattr(categorical, "codes") and hasattr(categorical, "categories"):
             # Categories make it unnecessary to read every label, but some of them may have no cell.
@@ -97,7 +109,7 @@ class Labels:
     def without(self, rows: NDArray[np.intp]) -> Labels:
         """Return the labels of all cells but those of these rows."""
         codes = np.delete(self.codes, rows)
-        return Labels(self.names, codes, np.bincount(codes, minlength=len(self.names)))
+        return replace(self, codes=codes, counts=np.bincount(codes, minlength=len(self.names)))
 
 
 # Labels of the source and of a target.
@@ -114,6 +126,9 @@ class Groups:
     # Name and proportion of each group; the proportions add up to 1.
     labels: tuple[str, ...]
     proportions: Array
+    # Where whole donors (or whatever units) are left out, and the groups are those within them: the unit of each group
+    # and its kind, which the groups of several units share, (K, 2).
+    parts: NDArray[np.str_] | None = None
     # How much each cell counts within its group, (n,) and (m,), where these weights differ: see _unbalanced.py.
     cells_x: Array | None = None
     cells_y: Array | None = None
@@ -134,10 +149,15 @@ class Groups:
             weights.append(raw / raw.sum())
         return weights[0], weights[1]
 
+    @property
+    def units(self) -> NDArray[np.str_]:
+        """What is left out with each group, (K,): the group itself, or its unit."""
+        return np.array(self.labels) if self.parts is None else self.parts[:, 0]
+
     def take(self, x: NDArray[np.bool_], y: NDArray[np.bool_]) -> Groups:
         """Return the groups of some cells, with the proportions of all."""
-        cells = [w if w is None else w[kept] for w, kept in ((self.cells_x, x), (self.cells_y, y))]
-        return Groups(self.x[x], self.y[y], self.labels, self.proportions, *cells)
+        cells_x, cells_y = (w if w is None else w[kept] for w, kept in ((self.cells_x, x), (self.cells_y, y)))
+        return replace(self, x=self.x[x], y=self.y[y], cells_x=cells_x, cells_y=cells_y)
 
     def without(self, x: NDArray[np.bool_], y: NDArray[np.bool_]) -> Groups:
         """Return the groups of all cells but those that :meth:`hold_out` returned, by which the others count more."""
@@ -171,6 +191,37 @@ class Groups:
                 order = rng.permutation(rows)
                 held[order[:count] if cells is None else drawn_by_weight(cells, order, count, rng)] = True
         return in_x, in_y
+
+
+@dataclass(frozen=True)
+class Baselines:
+    r"""How the source cells of units, such as donors, differ: cells of kind k in unit u have the mean b_u + p_k.
+
+    Least squares over the cells of all groups. So a baseline does not depend on the proportions of kinds in its unit.
+    """
+
+    units: dict[str, Array]  # b_u, (d,)
+    kinds: dict[str, Array]  # p_k, (d,); their mean is 0
+
+    @classmethod
+    def of(cls, centres: Array, counts: NDArray[np.intp], parts: NDArray[np.str_]) -> Baselines:
+        """Fit them to the means, (K, d), of groups with so many cells."""
+        (units, unit), (kinds, kind) = (np.unique(column, return_inverse=True) for column in parts.T)
+        n, sums = np.zeros((len(units), len(kinds))), np.zeros((len(units), len(kinds), centres.shape[1]))
+        n[unit, kind], sums[unit, kind] = counts, counts[:, None] * centres
+        # The normal equations without the baselines.
+        share = n / n.sum(1, keepdims=True)
+        normal = np.diag(n.sum(0)) - n.T @ share
+        profiles = np.linalg.pinv(normal, hermitian=True) @ (sums.sum(0) - share.T @ sums.sum(1))
+        baselines = sums.sum(1) / n.sum(1, keepdims=True) - share @ profiles
+        return cls(*(dict(zip(n.tolist(), p, strict=True)) for n, p in ((units, baselines), (kinds, profiles))))
+
+    def of_unit(self, centres: Array, counts: NDArray[np.intp], kinds: NDArray[np.str_]) -> Array:
+        """Return the baseline of a new unit, (d,), from the means, (K, d), of its groups; kinds without profile: 0."""
+        known = np.isin(kinds, list(self.kinds))
+        known = known if known.any() else ~known
+        apart = [mean - self.kinds.get(kind, 0.0) for mean, kind in zip(centres[known], kinds[known], strict=True)]
+        return np.asarray(np.average(apart, axis=0, weights=counts[known]))
 
 
 def reach(centres: Array, centre: Array) -> float:
@@ -238,6 +289,8 @@ def usable_groups(pair: PairOfLabels, n_dims: int, leave_out: str) -> NDArray[np
             found=f"{n_labels} labels",
         )
     shared, can_leave_out = _shared(pair, MIN_CELLS), _shared(pair, MIN_CELLS_LEFT_OUT)
+    if of_x.parts is not None:
+        can_leave_out = np.unique(of_x.parts[np.isin(of_x.names, can_leave_out), 0])
     n_x, n_y = (int(labels.counts[np.isin(labels.names, shared)].sum()) for labels in pair)
     needed = min_cells(n_dims)
     if len(shared) < 2:
@@ -302,13 +355,16 @@ def group_cells(x: Array, y: Array, labels: PairOfLabels, weighting: str) -> tup
         np.bincount(of_x, minlength=len(names)) / len(of_x) + np.bincount(of_y, minlength=len(names)) / len(of_y)
     ) / 2
     raw = WEIGHTINGS[weighting](shares)
-    return x[in_x], y[in_y], Groups(of_x, of_y, tuple(names.tolist()), raw / raw.sum())
+    parts = labels[0].parts
+    if parts is not None:
+        parts = parts[np.intersect1d(labels[0].names, names, return_indices=True)[1]]
+    return x[in_x], y[in_y], Groups(of_x, of_y, tuple(names.tolist()), raw / raw.sum(), parts)
 
 
 def labels_of(values: Any, size: int, name: str) -> Labels:
     """Return the coded labels of one cloud, or raise an UnusableError if there is not one for each cell."""
     shape = (len(values),) if isinstance(values, Labels) else np.shape(values)
-    if shape != (size,):
+    if shape not in ((size,), (size, 2)):
         raise UnusableError(
             f"groups of the {name} cells have shape {shape}; there are {size} cells.",
             kind="not one group for each cell",

@@ -19,14 +19,14 @@ from safetensors.numpy import save as serialise
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver.data._coordinates import Coordinates
-from scot_hycnn.solver.data._groups import MAX_GROUPS
+from scot_hycnn.solver.data._groups import MAX_GROUPS, Baselines
 
 from ._blended import N_POINTS, Support
 from ._families import STORED
 
 # 1: HyCNN only. 2: the network's family is named. 3: training cells, for out-of-support scores. 4: centred maps, and
-# simple maps far from the training cells. 5: the centres of groups move by a matrix.
-SCHEMA_VERSION = 5
+# simple maps far from the training cells. 5: the centres of groups move by a matrix. 6: baselines of units.
+SCHEMA_VERSION = 6
 # JSON takes up to thirty times its length as Python objects. A map's header has a few kB, however large the map.
 MAX_HEADER = 2**17
 # What a map reports about its fit, beside what it needs to act.
@@ -83,7 +83,8 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
         "origin": dict(_entry(state, "origin", dict)) if "origin" in state else {},
         "gaussian": _coordinates(_entry(state, "gaussian", dict), n_dims) if "gaussian" in state else None,
         "support": _support(_entry(state, "support", dict), n_dims) if version > 2 else None,
-        "centres": _centres(_entry(state, "centres", dict), n_dims) if "centres" in state else {},
+        "centres": _centres(state, "centres", n_dims) if "centres" in state else {},
+        "baselines": _baselines(state, n_dims) if version > 5 else None,
         "between": _between(_entry(state, "centres", dict), n_dims) if "centres" in state else None,
         "far": _coordinates(_entry(state, "far", dict), n_dims) if "far" in state else None,
         **{name: {key: _as_stored(value) for key, value in dict(state[name]).items()} for name in REPORTS},
@@ -170,7 +171,13 @@ def _coordinates(state: Mapping[str, Any], n_dims: int) -> Coordinates:
     return Coordinates(scale=scale, **arrays)
 
 
-def _centres(state: Mapping[str, Any], n_dims: int) -> dict[str, Any]:
+def _baselines(state: Mapping[str, Any], n_dims: int) -> Baselines:
+    _entry(state, "centres", dict)  # without groups no baseline has a use
+    return Baselines(*(_centres(state, name, n_dims) for name in ("units", "kinds")))
+
+
+def _centres(of_map: Mapping[str, Any], what: str, n_dims: int) -> dict[str, Any]:
+    state = _entry(of_map, what, dict)
     groups, points = (np.asarray(_entry(state, name, np.asarray)) for name in ("groups", "points"))
     is_table = points.dtype.kind == "f" and groups.ndim == 1 and points.shape == (len(groups), n_dims)
     # Their number is checked first: an array may claim a length that memory does not hold. Text is an array of objects
@@ -179,7 +186,7 @@ def _centres(state: Mapping[str, Any], n_dims: int) -> dict[str, Any]:
     are_different = bool(names) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
     if not are_different or not np.isfinite(points).all():
         raise _damaged(
-            f"centres must be finite floats of shape (groups, {n_dims}), with different names for at most {MAX_GROUPS} "
+            f"{what} must be finite floats of shape (groups, {n_dims}), with different names for at most {MAX_GROUPS} "
             f"groups; they have shape {points.shape} and dtype {points.dtype}, and names of shape {groups.shape}"
         )
     return dict(zip(names, points.astype(np.float64), strict=True))

@@ -18,7 +18,7 @@ from torch import Tensor
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver.data._checks import without_mask
 from scot_hycnn.solver.data._coordinates import Coordinates
-from scot_hycnn.solver.data._groups import reach
+from scot_hycnn.solver.data._groups import Baselines, reach
 from scot_hycnn.solver.runtime._device import in_threads, n_parts, resolve_device
 
 from ._blended import Blended, Support, as_numpy
@@ -88,7 +88,8 @@ class TransportMap:
     :math:`c_g` of the source cells of the group g: for donors or cell lines that differ before treatment and respond
     alike (N is 1), or respond by how they differ. It is an ordinary map around each centre, which :meth:`around`
     returns; :func:`scot_hycnn.tl.transport` reads the groups, and takes the centre of a new group from its own source
-    cells.
+    cells. Where whole units such as donors were left out, and groups are types within them, the map acts around the
+    baseline of each unit, :math:`b_u + T_g(x - b_u)`.
 
     Parameters
     ----------
@@ -118,7 +119,11 @@ class TransportMap:
     gaussian
         Balanced coordinates of the Gaussian map between all cells of the fit; None where ``coordinates`` are these.
     centres
-        Mean of the source cells of each group of the fit, by its name, shape (d,), if the map is a centred one.
+        Mean of the source cells of each group of the fit, by its name, shape (d,), if the map is a centred one; less
+        the baseline of its unit if there are ``baselines``.
+    baselines
+        How units differ before treatment, if the map acts around their baselines: ``baselines.units`` has each by its
+        name, and ``baselines.kinds`` the mean of the source cells of each kind of group less these, shape (d,) each.
     far
         Coordinates of the simple map to which ``fallback`` changes; None is the Gaussian map.
     between
@@ -208,6 +213,7 @@ class TransportMap:
     origin: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     centres: dict[str, Doubles] = field(default_factory=dict)
+    baselines: Baselines | None = None
     far: Coordinates | None = None
     between: Doubles | None = None
 
@@ -437,6 +443,7 @@ class TransportMap:
             gaussian=None,
             support=None,
             centres={},
+            baselines=None,
             far=None,
             between=None,
             history={},
@@ -444,13 +451,15 @@ class TransportMap:
             certificate={},
         )
 
-    def around(self, centre: ArrayLike) -> TransportMap:
+    def around(self, centre: ArrayLike, baseline: ArrayLike | None = None) -> TransportMap:
         r"""Return the ordinary map that a centred map is for one group.
 
         Parameters
         ----------
         centre
             Mean of the group's source cells, shape (d,): of a group of the fit an entry of ``centres``.
+        baseline
+            If the map has ``baselines``, that of the unit, which is subtracted from ``centre`` too, shape (d,).
 
         Returns
         -------
@@ -461,16 +470,26 @@ class TransportMap:
         Raises
         ------
         ValueError
-            If this map is not centred, or ``centre`` is not finite or has another shape.
+            If this map is not centred, ``centre`` or ``baseline`` is not finite or has another shape, or the map has
+            ``baselines`` and none is given, or the other way round.
         """
         if not self.centres:
             raise ValueError("This map is not centred: it moves the cells of all groups as it is, without around().")
-        point = np.asarray(centre, dtype=np.float64)
-        if point.shape != (self.n_dims,) or not np.isfinite(point).all():
+        if (baseline is None) != (self.baselines is None):
             raise ValueError(
-                f"centre must be {self.n_dims} finite numbers, the mean of a group's source cells; it has shape "
-                f"{point.shape}."
+                "This map acts around the baseline of a unit, such as a donor: pass baseline, too."
+                if baseline is None
+                else "This map has no baselines of units: leave baseline out."
             )
+        point = np.asarray(centre, dtype=np.float64)
+        origin = np.zeros(self.n_dims) if baseline is None else np.asarray(baseline, dtype=np.float64)
+        for name, given in (("centre", point), ("baseline", origin)):
+            if given.shape != (self.n_dims,) or not np.isfinite(given).all():
+                raise ValueError(
+                    f"{name} must be {self.n_dims} finite numbers, a mean of source cells; it has shape {given.shape}."
+                )
+        if self.baselines is not None and self.between is None:
+            point = np.zeros_like(point)  # the same map for all groups of the unit
         far = None if self.far is None else self.far.around(point)
         start, moved, support = self.coordinates.around(point), point, self.support
         if self.between is not None:
@@ -483,8 +502,10 @@ class TransportMap:
                 # Its points are around the mean of all centres, and those of the new coordinates around this one.
                 to_here = self._tensor(self.coordinates.matrix @ (point - seen.mean(0))).cpu()
                 support = replace(support, points=support.points - to_here)
-        coordinates = self.coordinates.around(point, moved)
-        return replace(self, coordinates=coordinates, support=support, far=far, between=None, centres={})
+        coordinates = self.coordinates.around(point, moved).around(origin)
+        far = None if far is None else far.around(origin)
+        parts: dict[str, Any] = {"coordinates": coordinates, "support": support, "far": far}
+        return replace(self, **parts, between=None, centres={}, baselines=None)
 
     def potential(self, x: ArrayLike) -> Doubles:
         """Return f(x); its constant is such that f(x) + f*(T(x)) = <x, T(x)>, with f* of :meth:`conjugate`.
@@ -678,7 +699,8 @@ class TransportMap:
         Arrays, strings, numbers and bools in dictionaries with strings as keys: what ``adata.uns`` and files hold.
         """
         support, network = self.support, self.network
-        version = SCHEMA_VERSION if self.between is not None else 4 if self.centres or self.far else 3
+        version = 5 if self.between is not None else 4 if self.centres or self.far else 3
+        version = version if self.baselines is None else SCHEMA_VERSION
         state = {
             # A map without training cells is one of version 2, and remains one; older versions read what they can.
             "schema_version": version if support is not None or version > 3 else 2,
@@ -701,6 +723,9 @@ class TransportMap:
             points = np.stack(list(self.centres.values()))
             between = {} if self.between is None else {"between": self.between}
             state["centres"] = {"groups": np.array(list(self.centres)), "points": points} | between
+        if self.baselines is not None:
+            for name, table in asdict(self.baselines).items():
+                state[name] = {"groups": np.array(list(table)), "points": np.stack(list(table.values()))}
         if support is not None:
             state["support"] = {"points": support.points.numpy(), "scale": support.scale}
         for name in REPORTS:

@@ -163,16 +163,20 @@ def _on_groups(
 ) -> tuple[Ladder, tuple[TrainingData, TrainingData], TrainingData]:
     """Compare simple maps on groups left out.
 
-    Return the ladder; the cells as they are and so that the best simple map is the same for all groups; and the cells
-    that networks train on.
+    Return the ladder; the cells as they are, less baselines, and so that the best simple map is the same for all
+    groups; and the cells that networks train on.
     """
     ladder = Ladder.compare(x, y, groups, rng=task.settings.rng, response_seen=cells.no_change.rejected)
-    simple = trained = cells
-    if ladder.best.is_centred:
-        simple = _prepared(task, x, y, groups, centres=(ladder.centres, ladder.centres @ ladder.best.between.T))
+    best, origins, centres = ladder.best, ladder.origins, ladder.centres
+    around = cells
+    if ladder.baselines is not None:
+        around = _prepared(task, x, y, groups, centres=(origins, origins))
+    simple, trained = cells if best.is_shift else around, around
+    if best.is_centred:
+        simple = _prepared(task, x, y, groups, centres=(origins + centres, origins + centres @ best.between.T))
     if ladder.is_centred:
-        trained = _prepared(task, x, y, groups, centres=(ladder.centres, ladder.centres))
-    return ladder, (cells, simple), trained
+        trained = _prepared(task, x, y, groups, centres=(centres, centres))
+    return ladder, (around, simple), trained
 
 
 def _with_networks(
@@ -185,12 +189,12 @@ def _with_networks(
     update: Update,
 ) -> tuple[GroupScores, Ladder]:
     """Score networks on groups that they were trained without; return the scores, and the ladder with networks."""
-    share = (_cost(settings) / settings.max_steps - 1) / min(MAX_FOLDS, len(cells[2].labels))
+    share = (_cost(settings) / settings.max_steps - 1) / min(MAX_FOLDS, len(np.unique(cells[2].units)))
 
     def progress(n_steps: float, _: float | None = None) -> None:
         update(share * n_steps)
 
-    centres = ladder.centres if ladder.is_centred else None
+    centres = ladder.centres if ladder.is_centred else ladder.origins
     scores = leave_groups_out(*cells, settings, network, centres=centres, train=partial(train, progress=progress))
     energy = np.array([[score.energy_distance for score in row] for row in scores])
     return scores, ladder.with_networks((energy - energy[:, :1]).T, choose_blend_by_groups(scores), BLENDS)

@@ -201,13 +201,14 @@ def leave_groups_out(
 ) -> GroupScores:
     """Fit without some groups and score every blend on each of them, until every group was left out once.
 
+    Groups of one unit are left out together, and their scores averaged.
     With ``centres``, shape (groups, d), the cells of each group are centred by its own.
     """
     # Groups are dealt in turn from the largest one: folds have about the same size.
-    n_groups = len(groups.labels)
-    size = np.bincount(groups.x, minlength=n_groups) + np.bincount(groups.y, minlength=n_groups)
-    n_folds = min(MAX_FOLDS, n_groups)
-    folds = [np.argsort(-size)[k::n_folds] for k in range(n_folds)]
+    units, unit = np.unique(groups.units, return_inverse=True)
+    size = np.bincount(unit[groups.x], minlength=len(units)) + np.bincount(unit[groups.y], minlength=len(units))
+    n_folds = min(MAX_FOLDS, len(units))
+    folds = [np.flatnonzero(np.isin(unit, np.argsort(-size)[k::n_folds])) for k in range(n_folds)]
     training = []
     for fold in folds:
         in_x, in_y = ~np.isin(groups.x, fold), ~np.isin(groups.y, fold)
@@ -229,7 +230,27 @@ def leave_groups_out(
             if min(len(held_x), len(held_y)) >= MIN_CELLS_LEFT_OUT:
                 centre = 0.0 if centres is None else centres[group]
                 scores[int(group)] = score_blends(ensemble, cells.validated_on(held_x - centre, held_y - centre))
-    return [scores[group] for group in sorted(scores)]
+    of_units: list[Sequence[Score]] = []
+    for number in range(len(units)):
+        members = [group for group in np.flatnonzero(unit == number) if int(group) in scores]
+        share = groups.proportions[members]
+        if members:
+            rows = zip(*(scores[int(group)] for group in members), strict=True)
+            of_units.append([_mean_of_groups(row, share / share.sum()) for row in rows])
+    return of_units
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def _mean_of_groups(scores: Sequence[Score], share: Array) -> Score:
+    """Return what is read of scores on groups that were left out, averaged over the groups of a unit."""
+    if len(scores) == 1:
+        return scores[0]
+    semi_dual, energy, residual = (
+        float(share @ np.array([getattr(one, name) for one in scores]))
+        for name in ("semi_dual", "energy_distance", "residual")
+    )
+    none = np.zeros(1)
+    return Score(none + semi_dual, none, none, none, energy_distance=energy, residual=residual)
 
 
 @np.errstate(invalid="ignore", over="ignore")  # an exploded network scores NaN, which needs no warning from NumPy

@@ -115,7 +115,7 @@ def final_map(
     # Validation cells are in random order: the first of them are a random sample. Cells of a centred map are centred
     # here, and its certificate is that of all groups, since these maps differ by constants only.
     sample = (part[:CERTIFICATE_CELLS] for part in (cells.x_validation_original, cells.y_validation_original))
-    return replace(fitted, certificate=replace(fitted, centres={}, between=None).certify(*sample))
+    return replace(fitted, certificate=replace(fitted, centres={}, baselines=None, between=None).certify(*sample))
 
 
 def _of_groups(
@@ -123,11 +123,15 @@ def _of_groups(
 ) -> dict[str, Any]:
     """Return the fields of a map that was chosen on groups left out: its centres, and the shift for far cells."""
     fields: dict[str, Any] = {"far": None if ladder.far is None else ladder.far.coordinates}
-    if ladder.is_centred if blend else ladder.best.is_centred:
+    # A shift is the same around all baselines.
+    around_baselines = ladder.baselines is not None and (blend > 0 or not ladder.best.is_shift)
+    if around_baselines or (ladder.is_centred if blend else ladder.best.is_centred):
         fields["centres"] = dict(zip(ladder.all_groups, ladder.centres, strict=True))
-        # The baseline is the Gaussian map of the cells as they are, which needs no groups.
-        fields["gaussian"] = ladder.rung(GAUSSIAN_MAP).coordinates
-    if not blend and ladder.best.extrapolates:
+        # What the map is compared with is the Gaussian map of the cells as they are, which needs no groups.
+        fields["gaussian"] = ladder.gaussian
+    if around_baselines:
+        fields["baselines"] = ladder.baselines
+    if not blend and (ladder.best.is_centred if around_baselines else ladder.best.extrapolates):
         # A group moves by where its centre is, so that cells far from the others before centring are far here.
         around_all = replace(coordinates, mean_x=ladder.centres.mean(0))
         between = np.column_stack([ladder.best.between, ladder.best.steady])
@@ -226,7 +230,9 @@ def _outcome(
     """Return the outcome and the same in sentences; of several things that went wrong it is the last."""
     outcome, sentences = Outcome.NETWORKS, []
     if ladder is not None:
-        outcome = Outcome.NETWORKS if ladder.blend else _OF_WINNER.get(ladder.winner, Outcome.SIMPLE)
+        is_known = ladder.winner == NO_CHANGE or ladder.baselines is None
+        simple = _OF_WINNER.get(ladder.winner, Outcome.SIMPLE) if is_known else Outcome.SIMPLE
+        outcome = Outcome.NETWORKS if ladder.blend else simple
         sentences = [] if ladder.blend else [ladder.sentence]
     elif settings.potential == GAUSSIAN:
         outcome = Outcome.REQUESTED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scot_hycnn._neighbours import GroupKernel, cells_of_both
 from scot_hycnn.potentials._gaussian import Gaussian
 from scot_hycnn.solver.data._coordinates import Coordinates
-from scot_hycnn.solver.data._groups import GROUP_STANDARD_ERRORS, MIN_CELLS_LEFT_OUT, Groups, reach
+from scot_hycnn.solver.data._groups import GROUP_STANDARD_ERRORS, MIN_CELLS_LEFT_OUT, Baselines, Groups, reach
 
 Array = NDArray[np.float64]
 
@@ -174,6 +174,21 @@ def _regression(centres: Array, moves: Array, weight: Array, counts: Sequence[ND
     return slope, dual.sum(0) - slope @ kernel.origin
 
 
+def _baselines(x: Array, groups: Groups, seen: NDArray[np.bool_]) -> tuple[Baselines | None, Array]:
+    """Return the baselines of units, fitted on the groups that are seen, (K,), and of each group, seen or not, (K, d).
+
+    Groups that are no parts of units have the baseline 0.
+    """
+    if groups.parts is None:
+        return None, np.zeros((len(groups.labels), x.shape[1]))
+    centres, counts = centres_of(x, groups.x, groups), np.bincount(groups.x, minlength=len(groups.labels))
+    fitted, found = Baselines.of(centres[seen], counts[seen], groups.parts[seen]), np.empty_like(centres)
+    for unit in np.unique(groups.units):
+        of_unit = groups.units == unit
+        found[of_unit] = fitted.of_unit(centres[of_unit], counts[of_unit], groups.parts[of_unit, 1])
+    return fitted, found
+
+
 def centres_of(cells: Array, codes: NDArray[np.intp], groups: Groups) -> Array:
     """Return the mean of the cells of each group, (K, d); NaN for a group that has none."""
     centres = np.full((len(groups.labels), cells.shape[1]), np.nan)
@@ -186,11 +201,16 @@ def centres_of(cells: Array, codes: NDArray[np.intp], groups: Groups) -> Array:
 class Ladder:
     """Maps of groups that were left out, how near each was to the treated cells there, and which one was chosen."""
 
-    # The maps with a closed form, fitted on all groups; the names of these groups and their centres, (K, d).
+    # The maps with a closed form, fitted on all groups; the names of these groups and their centres, (K, d); the
+    # baselines of the units that were left out, if these are no groups, and of each group, (K, d), less which these
+    # maps take cells and centres; and the Gaussian map of the cells as they are.
     rungs: tuple[Rung, ...]
     all_groups: tuple[str, ...]
     centres: Array
-    # Names of the maps and of the groups left out, and the energy distance of each map on each of them, (maps, groups).
+    baselines: Baselines | None
+    origins: Array
+    gaussian: Coordinates
+    # Names of the maps and of what was left out, and the energy distance of each map on each of them, (maps, groups).
     names: tuple[str, ...]
     groups: tuple[str, ...]
     table: Array
@@ -203,8 +223,10 @@ class Ladder:
 
     @classmethod
     def compare(cls, x: Array, y: Array, groups: Groups, *, rng: int, response_seen: bool) -> Ladder:
-        """Leave out every group with enough cells, and choose among the maps that have a closed form.
+        """Leave out every group or unit with enough cells, and choose among the maps that have a closed form.
 
+        All maps act around the baselines of units: on made-up donors and types with proportions of their own the mean
+        energy distance of the best one was .02 to .4 of that without baselines, and never larger.
         Without a response that is seen, which is a test of all cells, cells stay where they are.
         """
         generator = np.random.default_rng(rng)
@@ -212,41 +234,55 @@ class Ladder:
         some_x, some_y, some = x[in_x], y[in_y], groups.take(in_x, in_y)
         counts = [np.bincount(codes, minlength=len(groups.labels)) for codes in (some.x, some.y)]
         scored = np.flatnonzero(np.minimum(*counts) >= MIN_CELLS_LEFT_OUT)
-        columns, left_out = [], []
-        for fold in np.array_split(scored, min(len(scored), MAX_FITS)):
-            kept_x, kept_y = ~np.isin(some.x, fold), ~np.isin(some.y, fold)
-            rungs = closed_forms(some_x[kept_x], some_y[kept_y], some.take(kept_x, kept_y))
-            for group in fold:
-                source, target = some_x[some.x == group], some_y[some.y == group]
-                centre, cells, observed = source.mean(0), source[:MAX_CELLS_COMPARED], target[:MAX_CELLS_COMPARED]
-                left_out.append((rungs, cells, centre, observed))
-                columns.append(_energy_distances([one.move(cells, centre) for one in rungs], observed))
-        rungs, table = closed_forms(x, y, groups), np.stack(columns, axis=1)
+        # Rows of a unit's groups become one, by their proportions: the composition is then that of both conditions.
+        units, unit = np.unique(groups.units[scored], return_inverse=True)
+        share = np.zeros((len(scored), len(units)))
+        share[np.arange(len(scored)), unit] = groups.proportions[scored]
+        share /= share.sum(0)
+        left_out = list(_left_out(some_x, some_y, some, scored, np.array_split(units, min(len(units), MAX_FITS))))
+        baselines, origins = _baselines(x, groups, np.ones(len(groups.labels), dtype=bool))
+        gaussian = Gaussian.fit(x, y, weights_x=groups.weights[0], weights_y=groups.weights[1])
+        x, y = x - origins[groups.x], y - origins[groups.y]
+        rungs = closed_forms(x, y, groups)
+        distances = np.empty((len(rungs), len(scored)))
+        for group, of_fold, cells, centre, observed in left_out:
+            distances[:, group] = _energy_distances([one.move(cells, centre) for one in of_fold], observed)
+        table = distances @ share
         shares = choose(table, generator) if response_seen else np.eye(1, len(rungs))[0]
         members = np.flatnonzero(shares)
         best = Rung.mean([rungs[number] for number in members], shares[members])
         names = [one.name for one in rungs]
         if len(members) > 1:
             # The average gets its row too: of fits without the group, as the others.
-            row = [
-                _energy_distances(
-                    [Rung.mean([of_fold[k] for k in members], shares[members]).move(cells, centre)], observed
-                )
-                for of_fold, cells, centre, observed in left_out
-            ]
-            names, table = [*names, best.name], np.vstack([table, np.concatenate(row)])
-        labels = tuple(groups.labels[group] for group in scored)
-        centres = centres_of(x, groups.x, groups)
-        return cls(tuple(rungs), groups.labels, centres, tuple(names), labels, table, shares, best, response_seen)
-
-    def rung(self, name: str) -> Rung:
-        """Return a map with a closed form by its name."""
-        return self.rungs[self.names.index(name)]
+            row = np.empty(len(scored))
+            for group, of_fold, cells, centre, observed in left_out:
+                mean = Rung.mean([of_fold[k] for k in members], shares[members])
+                row[group] = _energy_distances([mean.move(cells, centre)], observed)[0]
+            names, table = [*names, best.name], np.vstack([table, row @ share])
+        return cls(
+            rungs=tuple(rungs),
+            all_groups=groups.labels,
+            centres=centres_of(x, groups.x, groups),
+            baselines=baselines,
+            origins=origins,
+            gaussian=Coordinates.from_gaussian(gaussian),
+            names=tuple(names),
+            groups=tuple(units.tolist()),
+            table=table,
+            shares=shares,
+            best=best,
+            response_seen=response_seen,
+        )
 
     @property
     def is_centred(self) -> bool:
-        """Whether networks are trained on centred cells: where the centred Gaussian map is the better one."""
+        """Whether networks are trained on centred cells: where the centred Gaussian map is the better one.
+
+        Around the baselines of units they are not: there is less to gain, and types would lie upon each other.
+        """
         mean = dict(zip(self.names, self.table.mean(1), strict=True))
+        if self.baselines is not None:
+            return False
         return bool(mean[CENTRED_GAUSSIAN_MAP] < mean[GAUSSIAN_MAP])
 
     @property
@@ -318,6 +354,24 @@ class Ladder:
             "ladder_mean": self.table.mean(1),
             "ladder_error": self.table.std(1, ddof=1) / np.sqrt(self.table.shape[1]),
         }
+
+
+def _left_out(
+    x: Array, y: Array, groups: Groups, scored: NDArray[np.intp], folds: Sequence[NDArray[np.str_]]
+) -> Iterator[tuple[int, list[Rung], Array, Array, Array]]:
+    """Yield the place of each group that is scored, the maps without its fold, its cells and their mean, and targets.
+
+    Cells are less the baseline of their unit.
+    """
+    for fold in folds:
+        held = np.isin(groups.units, fold)
+        kept_x, kept_y = ~held[groups.x], ~held[groups.y]
+        kept, origins = groups.take(kept_x, kept_y), _baselines(x, groups, ~held)[1]
+        rungs = closed_forms(x[kept_x] - origins[kept.x], y[kept_y] - origins[kept.y], kept)
+        for place in np.flatnonzero(held[scored]):
+            group = scored[place]
+            source, target = x[groups.x == group] - origins[group], y[groups.y == group] - origins[group]
+            yield int(place), rungs, source[:MAX_CELLS_COMPARED], source.mean(0), target[:MAX_CELLS_COMPARED]
 
 
 def choose(table: Array, generator: np.random.Generator) -> Array:
