@@ -18,7 +18,7 @@ from scot_hycnn._anndata._conditions import Mask
 from scot_hycnn._anndata._fit_input import ConditionCells, FitInput, read_fit_input, without_targets
 from scot_hycnn._anndata._transport_input import check_groups_of_cells
 from scot_hycnn._anndata._write import announce_replaced, claim, write_fit
-from scot_hycnn._warn import counted, joined
+from scot_hycnn._warn import joined
 from scot_hycnn.solver import TrainingOptions
 from scot_hycnn.solver._options import check_options
 from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, far_cells, raise_together
@@ -306,8 +306,9 @@ def _check_groups(cells: FitInput, leave_out: str, *, skip_small: bool) -> list[
     raise_together(refused, n_targets, advice=advice)
 
     if lacking:
-        maps = counted(n_targets - len(small), "map")
-        named = joined([f"{group!r} ({n} of {maps})" for group, n in lacking.items()])
+        n_maps = n_targets - len(small)
+        of_maps = {group: f" ({n} of {n_maps} maps)" if n_maps > 1 else "" for group, n in lacking.items()}
+        named = joined([f"{group!r}{of}" for group, of in of_maps.items()])
         logg.warning(
             f"groups of adata.obs[{cells.group_key!r}] with too few cells in source or target are left out: {named}"
         )
