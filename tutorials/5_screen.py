@@ -92,7 +92,7 @@ sh.pl.screen(adata, groupby="cell_type")
 # `pl.similarity` compares the directions in which the maps move the cells, for the conditions that respond.
 
 # %%
-sh.pl.similarity(adata)
+sh.pl.similarity(adata, groupby="cell_type")
 
 # %% [markdown]
 # Conditions are ordered by clustering. A and B make one block and C another, whatever dose and time. (Leave out what does

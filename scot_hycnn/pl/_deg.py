@@ -138,7 +138,9 @@ def deg(
     groups, quiet, notes = paired_members(adata, groupby, results)
     by_group = deg_table(adata, key, results, features, groupby=groupby).drop_duplicates(["group", "gene"])
     rows = pd.MultiIndex.from_product([groups, genes])
-    both, seen = (of.reshape(2, len(groups), -1) for of in _changes(by_group.set_index(["group", "gene"]).loc[rows]))
+    changes, seen = _changes(by_group.set_index(["group", "gene"]).loc[rows])
+    shape = 2, len(groups), len(genes)
+    both, seen = changes.reshape(shape), seen.reshape(shape)
     # Beyond the 99th percentile colours saturate: a few extreme changes of small groups would make all others pale.
     limit = float(np.percentile(np.abs(both), 99)) or 1.0
     size = (3.2 + 0.24 * len(genes), 1.6 + 0.5 * len(groups))

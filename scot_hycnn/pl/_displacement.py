@@ -71,13 +71,14 @@ def displacement(
     """
     results, called = read_evaluated(adata, key, target)
     groupby, members, palette = groups_to_draw(adata, read_fit(adata, key), groupby, results.source_rows)
-    responding = {label for label, responds in responses_of(adata, results, groupby).items() if responds}
+    tested = responses_of(adata, results, groupby)
+    responding = {label for label, responds in tested.items() if responds}
     members, note = large_groups(members)
     lengths = np.linalg.norm(results.predicted - results.x, axis=1)
     # The y axis points upwards, so the last group is on top.
     groups = sorted(members, key=lambda label: np.median(lengths[members[label]]))
     names = [f"{label} (n = {len(members[label])})" for label in groups]
-    is_ours, ax = ax is None, axes_or_new(ax, 3.6, 0.8 + 0.3 * len(groups))
+    is_ours, ax = ax is None, axes_or_new(ax, 3.6, 1.2 + 0.3 * len(groups))
     for y, label in enumerate(groups):
         # The boxes are drawn by hand: the keyword for horizontal boxes differs between versions of matplotlib.
         moved, color, opacity = lengths[members[label]], palette[label], 1 if label in responding else _PALE
@@ -93,6 +94,7 @@ def displacement(
     ax.set(xlim=(0, None), ylim=(-0.6, len(groups) - 0.4))
     ax.set_xlabel(f"displacement (distance in {space_of(results.rep)})", **PLAIN)
     pale = "pale: no response is seen" if any(label not in responding for label in groups) else ""
+    pale += ", or too few cells" if pale and not tested.keys() >= set(groups) else ""
     entitle_cells(ax, title, results, called, pale, note)
     if is_ours:
         widen(ax, max(text.get_window_extent().width for text in ax.get_yticklabels()))

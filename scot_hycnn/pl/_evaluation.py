@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -175,7 +176,7 @@ def evaluation(
         which = whose + counted_cells(called, source, sizes[groups[0]][0], target, sizes[groups[0]][1])
     entitle(place, title or (f"{source} → {target}" if key in adata.uns else target), which)
     # With one group the names of the methods stand at the axis; with several a legend explains their colours.
-    keys = {"score and its 95 % interval": Line2D([], [], color="black", marker="o", markersize=5)}
+    keys: dict[str, Artist] = {"score and its 95 % interval": Line2D([], [], color="black", marker="o", markersize=5)}
     if len(groups) > 1:
         keys = {name: Line2D([], [], color=color, marker="o", markersize=5) for name, color in styles.values()}
     if REPLICATE in methods:

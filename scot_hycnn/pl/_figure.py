@@ -114,7 +114,9 @@ def explain_panels(place: Axes | Figure, panels: list[Axes], handles: Sequence[A
     if isinstance(place, Axes):
         legend(place, handles, names, fontsize="x-small", framealpha=0.7)
         return
-    grid, options = panels[0].get_gridspec(), {"frameon": False, "fontsize": "small"}
+    options: dict[str, Any] = {"frameon": False, "fontsize": "small"}
+    grid = panels[0].get_gridspec()
+    assert grid is not None
     n_free = grid.nrows * grid.ncols - len(panels)
     if n_free:
         middle = 1 - n_free / grid.ncols / 2, 0.5 / grid.nrows

@@ -330,7 +330,9 @@ class Settings:
             if name == "potential" and isinstance(value, Potential):
                 continue
             if not isinstance(value, str) or value not in choices:
-                raise ValueError(f"{name}={value!r} is unknown; choose one of {list(choices)}.")
+                near = get_close_matches(str(value), choices, n=1, cutoff=0.5)
+                meant = f" Did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"{name}={value!r} is unknown; choose one of {list(choices)}.{meant}")
         if self.conjugates == CACHED and not RECIPES[self.solver].can_cache:
             able = [name for name, recipe in RECIPES.items() if recipe.can_cache]
             raise ValueError(

@@ -124,8 +124,9 @@ def check_groups(
     raise_together(refused, n_targets, advice=advice)
 
     if lacking:
-        maps = counted(n_targets - len(small), "map")
-        named = joined([f"{group!r} ({n} of {maps})" for group, n in lacking.items()])
+        n_maps = n_targets - len(small)
+        of_maps = {group: f" ({n} of {n_maps} maps)" if n_maps > 1 else "" for group, n in lacking.items()}
+        named = joined([f"{group!r}{of}" for group, of in of_maps.items()])
         logg.warning(
             f"groups of adata.obs[{cells.group_key!r}] with too few cells in source or target are left out: {named}"
         )

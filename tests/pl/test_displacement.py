@@ -31,7 +31,7 @@ def test_boxes_span_the_quartiles(adata, lengths):
     order = lengths.median().sort_values().index
     boxes = [(box.get_x(), box.get_x() + box.get_width()) for box in ax.patches]
     np.testing.assert_allclose(boxes, np.column_stack([lengths.quantile(q)[order] for q in (0.25, 0.75)]), rtol=1e-3)
-    assert ax.get_xlabel() == "displacement (X_pca)"
+    assert ax.get_xlabel() == "displacement (distance in PCs)"
 
 
 def test_groups_without_a_response_are_pale(adata, control):

@@ -74,7 +74,7 @@ def test_a_spike_is_drawn_in_full_and_others_beside_it_are_seen(adata, control):
 
 def test_axes_have_units(adata):
     axes = sh.pl.marginals(adata, names=["PC2", "ISG20"], show=False)
-    assert [ax.get_xlabel() for ax in axes] == ["X_pca", "expression (X)"]
+    assert [ax.get_xlabel() for ax in axes] == ["coordinate", "expression"]
 
 
 @pytest.mark.parametrize("n", [1, 2, 8])
