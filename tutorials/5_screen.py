@@ -209,7 +209,7 @@ else:
     course.obs["minutes"] = late.obs["dose"].map({0.0: 0.0, 0.1: 5.0, 1.0: 15.0, 10.0: 30.0}).to_numpy()
     course.obs.loc[course.obs["minutes"] == 0, "protein"] = np.repeat([f"drug {one}" for one in "ABCD"], 200)
     asked = {"protein": "drug A", "minutes": 15.0}
-chosen = course.obs.groupby(["protein", "minutes"], observed=True).sample(200, random_state=0).index
+chosen = course.obs.groupby(["protein", "minutes"], observed=True).sample(frac=1 / 3, random_state=0).index
 course = course[chosen].copy()
 parts = course.obs["protein"].astype(str) + ", " + course.obs["minutes"].map("{:g} min".format).astype(str)
 course.obs["condition"] = np.where(course.obs["minutes"] == 0, "0 min", parts)

@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from scot_hycnn._warn import warn
 
 from ._conditions import Rows, did_you_mean, listed
-from ._representation import Coordinates, Representation, is_finite, read_coordinates
+from ._representation import Coordinates, Representation, is_finite, read_coordinates, stem_of
 from ._results import Results, StoredFit, read_fit
 from ._schema import check_key
 
@@ -37,9 +37,7 @@ def find_embedding(adata: AnnData, basis: str) -> Representation:
 
 def embedding_axes(embedding: Representation) -> list[str]:
     """Return names of the first two axes."""
-    stem = embedding.name.removeprefix("X_")
-    stem = {"pca": "PC", "umap": "UMAP", "tsne": "tSNE"}.get(stem, stem)
-    return [f"{stem}1", f"{stem}2"]
+    return [f"{stem_of(embedding.name)}{i}" for i in (1, 2)]
 
 
 def read_embedding(adata: AnnData, embedding: Representation, rows: Rows) -> Coordinates:

@@ -148,14 +148,25 @@ def find_layer(adata: AnnData, rep: Representation, layer: str | None) -> str | 
 
 
 def feature_names(adata: AnnData, rep: Representation) -> list[str]:
-    """Return names of the columns: genes for 'X', the table's own names if it has some, else PC1, PC2 ..."""
+    """Return names of the columns: genes for 'X', the table's own names if it has some, else PC1, PC2, UMAP1 ..."""
     if rep.name == "X":
         return [str(name) for name in adata.var_names]
     table = source_of(adata, rep)
     if hasattr(table, "columns"):
         return [str(name) for name in table.columns[: rep.n_dims]]
-    prefix = "PC" if rep.name in _PCA else rep.name.removeprefix("X_")
-    return [f"{prefix}{i + 1}" for i in range(rep.n_dims)]
+    return [f"{stem_of(rep.name)}{i + 1}" for i in range(rep.n_dims)]
+
+
+def stem_of(name: str) -> str:
+    """Return what stands before the numbers of the dimensions of a table in obsm: PC also for 'X_train_pca'."""
+    stem = name.removeprefix("X_")
+    return {"pca": "PC", "umap": "UMAP", "tsne": "tSNE"}.get(stem.split("_")[-1], stem)
+
+
+def space_of(rep: Representation) -> str:
+    """Return in print where distances are measured: 'expression', 'PCs', or the name of a table in obsm."""
+    stem = stem_of(rep.name)
+    return "expression" if rep.name == "X" else "PCs" if stem == "PC" else stem
 
 
 def source_of(adata: AnnData, rep: Representation) -> Any:

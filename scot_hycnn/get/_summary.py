@@ -16,7 +16,7 @@ from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._transport_input import find_mover
 from scot_hycnn._anndata.evaluation._screen_input import ScreenCells, read_screen_cells
 from scot_hycnn._response import N_COMPARED, NoChange, adjusted, energy_of_parts
-from scot_hycnn._warn import SIGNIFICANT
+from scot_hycnn._warn import SIGNIFICANT, counted
 from scot_hycnn.metrics._samples import mean_between, mean_within
 
 NO_RESPONSE, AS_REPLICATE, PARTLY = "no response", "predicted as well as a replicate", "partly predicted"
@@ -131,6 +131,14 @@ def summary(
             rows.append((*labels, *(numbers[column] for column in _NUMBERS)))
     columns = ["condition", "group", "n_source", "n_target", "held_out", "outcome", *_NUMBERS]
     return _with_verdicts(pd.DataFrame(rows, columns=columns))
+
+
+def in_brief(verdicts: pd.Series[str]) -> str:
+    """Return in print how many conditions respond, and how well they are predicted."""
+    n = {verdict: int((verdicts == verdict).sum()) for verdict in (AS_REPLICATE, PARTLY, NOT_PREDICTED)}
+    respond = f"{sum(n.values())} of {counted(len(verdicts), 'condition')} respond{'s' * (sum(n.values()) == 1)}"
+    kinds = "; ".join(f"{verdict}: {number}" for verdict, number in n.items() if number)
+    return f"{respond} ({kinds})" if kinds else respond
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize, to_rgba_array
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import MAX_ENTRIES, column_of, did_you_mean, listed, read_groups
+from scot_hycnn._anndata._representation import space_of
 from scot_hycnn._anndata._results import Results, read_fit
 from scot_hycnn._anndata.genes._genes import read_gene
 
@@ -60,7 +61,7 @@ def cell_colors(
         # Columns of the fit have the unit of its representation.
         slots = fit.slots(fit.slug(results.target))
         names = {slots.displacement: "displacement", slots.std: "standard deviation of the networks"}
-        name = f"{names[color]} ({results.rep.name})" if color in names else color
+        name = f"{names[color]} (distance in {space_of(results.rep)})" if color in names else color
         return _of_numbers(name, values, values, rows)
     labels = read_groups(adata.obs, color, "color")
     if len(labels.values) > MAX_ENTRIES:

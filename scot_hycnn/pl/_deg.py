@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,13 +16,13 @@ from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._results import group_column, read_fit
 from scot_hycnn._anndata.genes._genes import (
     MIN_FRACTION,
-    Features,
     advice_on_genes,
     deg_table,
     read_evaluated,
     read_genes,
     unit_of,
 )
+from scot_hycnn._warn import SIGNIFICANT
 
 from ._figure import (
     MAX_GENES,
@@ -33,7 +34,9 @@ from ._figure import (
     name_rows,
     show_or_return,
 )
-from ._labels import OBSERVED, PREDICTED, paired_members
+from ._labels import OBSERVED, PREDICTED, QUIET_GREY, paired_members
+
+_LEVEL = f"(adjusted p \N{LESS-THAN OR EQUAL TO} {SIGNIFICANT})"
 
 
 def deg(
@@ -53,7 +56,8 @@ def deg(
     """Draw the observed and the predicted change of the genes that change most.
 
     The change is the difference of means, predicted or observed less source: a log fold change of log-transformed data.
-    It is that of the table of :func:`scot_hycnn.get.deg`, of held-out cells if the fit was made with a split.
+    It is that of the table of :func:`scot_hycnn.get.deg`, of held-out cells if the fit was made with a split. Dots in
+    the heat maps are significant changes, by the p values of that table; groups that respond come first.
 
     Parameters
     ----------
@@ -101,7 +105,6 @@ def deg(
     groupby = group_column(adata, read_fit(adata, key), groupby) if ax is None else groupby
     results, called = read_evaluated(adata, key, target, groupby)
     features = read_genes(adata, results, key, layer)
-    groups, note = ({}, "") if groupby is None else paired_members(adata, groupby, results)
     table = deg_table(adata, key, results, features)
     if names is None:
         # The largest scores of either sign are chosen, and sorted by falling change.
@@ -113,48 +116,60 @@ def deg(
         advice = advice_on_genes(adata, unknown)
         raise ValueError(f"names={list(names)}: {unknown} are not among the {len(features.names)} genes.{advice}")
     check_number(len(names), "names or n_genes", MAX_GENES)
-    genes, which = list(names), [features.names.index(name) for name in names]
+    genes = list(names)
     what = f"change of mean {unit_of(adata, results, layer)}"
     if groupby is None:
         shown = table.drop_duplicates("gene").set_index("gene").loc[genes]
-        changes = shown[["observed_change", "predicted_change"]].to_numpy().T
-        observed, predicted = changes
-        ax = axes_or_new(ax, 4.2, 1.2 + 0.2 * len(which))
+        changes, seen = _changes(shown)
+        ax = axes_or_new(ax, 4.2, 1.2 + 0.2 * len(genes))
         y = np.arange(len(genes))
         ax.axvline(0, color="black", linewidth=0.8)
         ax.hlines(y, changes.min(axis=0), changes.max(axis=0), color="0.7", linewidth=1.5, zorder=1)
-        ax.plot(observed, y, "o", color=OBSERVED, label="observed", markersize=7)
-        ax.plot(predicted, y, "D", color=PREDICTED, label="predicted", markersize=4)
+        ax.plot(changes[0], y, "o", color=OBSERVED, label="observed", markersize=7)
+        ax.plot(changes[1], y, "D", color=PREDICTED, label="predicted", markersize=4)
+        for change, is_seen, marker, size in zip(changes, seen, "oD", (4, 2), strict=True):
+            ax.plot(change[~is_seen], y[~is_seen], marker, color="white", markersize=size)
         name_rows(ax, genes, fontsize="small")
         ax.set(ylim=(len(genes) - 0.4, -0.6), xlabel=what)
-        entitle_cells(ax, title, results, called, note)
+        entitle_cells(ax, title, results, called, "" if seen.all() else f"white inside: not significant {_LEVEL}")
         # The corner is free, since changes become smaller from top to bottom.
         ax.legend(frameon=False, fontsize="small", loc="lower right")
         return show_or_return(ax, show=show, return_fig=return_fig)
-    changes = np.stack([_changes(features.among(*cells), which) for cells in groups.values()])
+    groups, quiet, notes = paired_members(adata, groupby, results)
+    by_group = deg_table(adata, key, results, features, groupby=groupby).drop_duplicates(["group", "gene"])
+    rows = pd.MultiIndex.from_product([groups, genes])
+    both, seen = (of.reshape(2, len(groups), -1) for of in _changes(by_group.set_index(["group", "gene"]).loc[rows]))
     # Beyond the 99th percentile colours saturate: a few extreme changes of small groups would make all others pale.
-    limit = float(np.percentile(np.abs(changes), 99)) or 1.0
+    limit = float(np.percentile(np.abs(both), 99)) or 1.0
     size = (3.2 + 0.24 * len(genes), 1.6 + 0.5 * len(groups))
     figure, panels = plt.subplots(2, 1, figsize=size, layout="constrained", sharex=True)
     axes: list[Axes] = list(panels)
     for i, (panel, kind) in enumerate(zip(axes, ("observed", "predicted"), strict=True)):
-        image = panel.imshow(changes[:, i], "RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
-        panel.set_title(f"{kind}, held-out cells" if called == "held-out" else kind, fontsize="medium")
+        image = panel.imshow(both[i], "RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+        panel.set_title(kind, fontsize="medium")
+        row, column = np.nonzero(seen[i])
+        shades = np.where(np.abs(both[i][row, column]) > limit / 2, "white", "black")
+        panel.scatter(column, row, s=5, color=shades, linewidths=0)
         name_rows(
             panel,
             [f"{label} ({len(source)}, {len(target)})" for label, (source, target) in groups.items()],
             fontsize="small",
         )
-        panel.set_ylabel(f"{groupby} ({results.source},\n{results.target} cells)", fontsize="small", **PLAIN)
+        for name, label in zip(panel.get_yticklabels(), groups, strict=True):
+            name.set_color(QUIET_GREY if label in quiet else "black")
         panel.tick_params(length=0)
         panel.spines[:].set_visible(True)
     axes[1].set_xticks(range(len(genes)), genes, rotation=90, fontsize="small", **PLAIN)
-    entitle_cells(figure, title, results, called, note)
+    figure.supylabel(f"{groupby} (cells of {results.source}, {results.target})", fontsize="small", **PLAIN)
+    entitle_cells(figure, title, results, called, f"dots: significant {_LEVEL}", *notes)
     figure.colorbar(image, ax=axes, label=what, shrink=0.6, extend="both")
     return show_or_return(axes, show=show, return_fig=return_fig)
 
 
-def _changes(features: Features, which: list[int]) -> NDArray[np.float64]:
-    """Return the observed and the predicted change of the mean, shape (2, genes)."""
-    source, observed = (values.columns(which).mean(axis=0) for values in (features.source, features.observed))
-    return np.stack([observed - source, features.predicted_change()[which]])
+def _changes(table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return observed and predicted changes of rows of the table, and which are significant, both (2, rows)."""
+    changes, p_values = (
+        table[[f"{kind}_{name}" for kind in ("observed", "predicted")]].to_numpy(dtype=float).T
+        for name in ("change", "pval_adj")
+    )
+    return changes, p_values <= SIGNIFICANT

@@ -9,11 +9,12 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scot_hycnn._anndata._representation import space_of
 from scot_hycnn._anndata._results import read_fit
 from scot_hycnn._anndata.genes._genes import read_evaluated
 
 from ._figure import PLAIN, axes_or_new, entitle_cells, name_rows, show_or_return, widen
-from ._labels import groups_that_respond, groups_to_draw, large_groups
+from ._labels import groups_to_draw, large_groups, responses_of
 
 # A map moves cells a little also where nothing responds: opacity of groups without a visible response.
 _PALE = 0.2
@@ -70,7 +71,7 @@ def displacement(
     """
     results, called = read_evaluated(adata, key, target)
     groupby, members, palette = groups_to_draw(adata, read_fit(adata, key), groupby, results.source_rows)
-    responding = groups_that_respond(adata, results, groupby)
+    responding = {label for label, responds in responses_of(adata, results, groupby).items() if responds}
     members, note = large_groups(members)
     lengths = np.linalg.norm(results.predicted - results.x, axis=1)
     # The y axis points upwards, so the last group is on top.
@@ -90,7 +91,7 @@ def displacement(
         ax.vlines(median, y - 0.3, y + 0.3, color="black", linewidth=2, zorder=4)
     name_rows(ax, names)
     ax.set(xlim=(0, None), ylim=(-0.6, len(groups) - 0.4))
-    ax.set_xlabel(f"displacement ({results.rep.name})", **PLAIN)
+    ax.set_xlabel(f"displacement (distance in {space_of(results.rep)})", **PLAIN)
     pale = "pale: no response is seen" if any(label not in responding for label in groups) else ""
     entitle_cells(ax, title, results, called, pale, note)
     if is_ours:

@@ -12,6 +12,7 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from scot_hycnn._anndata._conditions import as_labels, listed, matching
 from scot_hycnn._anndata._fit_input import check_counts
@@ -25,20 +26,16 @@ from scot_hycnn._anndata.evaluation._evaluation_input import (
 )
 from scot_hycnn._anndata.genes._genes import read_evaluated
 
-from ._figure import PLAIN, check_number, entitle, panels_of, show_or_return
+from ._figure import PLAIN, check_number, counted_cells, entitle, explain_panels, panels_of, show_or_return, widen
 
-_EXPLAINED = (
-    "lines: 95 % intervals over cells; grey: replicate, one half of the observed cells against the other, and where "
-    "95 % of such halves lie"
-)
 # Method to its name in print and its colour, of Okabe & Ito; black for the prediction that needs no method.
 METHODS = {
     "identity": ("no change", "#000000"),
     "mean_shift": ("mean shift", "#CC79A7"),
     "gaussian": ("Gaussian map", "#0072B2"),
-    "hycnn_ot": ("HyCNN-OT", "#D55E00"),
+    "hycnn_ot": ("prediction (HyCNN-OT)", "#D55E00"),
     # A fit that kept the Gaussian map is drawn once.
-    "hycnn_ot = gaussian": ("HyCNN-OT = Gaussian map", "#D55E00"),
+    "hycnn_ot = gaussian": ("prediction = Gaussian map", "#D55E00"),
 }
 # Predictions of others; the last four are those of Tol's muted scheme.
 _OTHER_COLORS = ("#009E73", "#E69F00", "#56B4E9", "#882255", "#999933", "#332288", "#AA4499", "#44AA99")
@@ -56,7 +53,7 @@ _GOOD = {
 # The axis is logarithmic beyond this ratio of the largest to the smallest score: on a linear axis others would be at 0.
 _WIDE = 20
 _NAMES = {
-    "kept_group": "cells in their own group",
+    "kept_group": "share of cells in their own group",
     "pearson_delta": "correlation of changes (Pearson Δ)",
     "trace_ratio": "spread of cells (trace ratio)",
 }
@@ -105,7 +102,7 @@ def evaluation(
         Draw the scaled scores: 0 is no change, 1 the replicate of a distance and the ceiling of a correlation. Metrics
         that have none, or where no response is seen, are not drawn.
     n_cols
-        Panels in each row.
+        Panels in each row, at most.
     title, ax, show, return_fig
         First line of the title; None names the conditions. Axes to draw into (of one metric), and what to show or
         return, as in scanpy.
@@ -138,6 +135,9 @@ def evaluation(
     (target,) = targets if target is None else _known(table, "target", [target])
     table = without_twin(table[table["target"] == target])
     called = name_of_evaluated(adata, key, target, table)
+    # Within a single group all cells keep their group.
+    if table[~table["group"].isin(["all", SAME_COMPOSITION])]["group"].nunique() < 2 and metrics is None:
+        table = table[table["metric"] != "kept_group"]
     table = _of_groups(table, group)
     if scaled:
         table = _scaled(table)
@@ -155,33 +155,37 @@ def evaluation(
     sizes: _Sizes = {group: (n, m) for group, (n, m) in zip(table["group"], numbers, strict=True)}
     check_number(len(groups), f"group={group!r}")
     height = 1.2 + len(groups) * (0.2 + 0.22 * len(styles) if len(groups) > 1 else 0.34 * len(styles))
-    place, axes = panels_of(ax, len(metrics), n_cols, (2.6, height), f"metrics={metrics}")
+    place, axes, n_cols = panels_of(ax, len(metrics), n_cols, (2.6, height), f"metrics={metrics}")
     for i, (panel, metric) in enumerate(zip(axes, metrics, strict=True)):
         # No axis has infinity.
         rows = table[table["metric"] == metric].replace([np.inf, -np.inf], np.nan)
         scores: _Scores = {(str(row.group), str(row.method)): row for row in rows.itertuples()}
         _draw(panel, scores, sizes, styles)
-        _scale(panel, scores, is_linear=scaled)
+        is_log = _scale(panel, scores, is_linear=scaled)
         name, good = metric_in_print(metric)
-        panel.set_xlabel(f"{name}\n{'scaled: 0 no change, 1 best' if scaled else good}".strip(), fontsize="small")
+        good, log = "scaled: 0 no change, 1 best" if scaled else good, " (log scale)" if is_log else ""
+        panel.set_xlabel(f"{name}{log}\n{good}".strip(), fontsize="small")
         if i % n_cols:
             panel.set_yticklabels([])
     # The numbers of several groups stand beside them.
-    (n, m), whose = sizes[groups[0]], "" if groups == ["all"] else f"{groups[0]}: "
-    entitle(
-        place,
-        title or (f"{read_fit(adata, key).source} → {target}" if key in adata.uns else target),
-        f"{whose}{called}, n = {n:,} and {m:,}" if len(groups) == 1 else called,
-        _EXPLAINED,
-        "dashed: ceiling, what the true means would score" if CEILING in methods else "",
-    )
+    source = read_fit(adata, key).source if key in adata.uns else "source"
+    which = f"{called}; in brackets: {source}, {target}"
+    if len(groups) == 1:
+        whose = "" if groups[0] == "all" else f"{_in_print(groups[0])}; "
+        which = whose + counted_cells(called, source, sizes[groups[0]][0], target, sizes[groups[0]][1])
+    entitle(place, title or (f"{source} → {target}" if key in adata.uns else target), which)
     # With one group the names of the methods stand at the axis; with several a legend explains their colours.
+    keys = {"score and its 95 % interval": Line2D([], [], color="black", marker="o", markersize=5)}
     if len(groups) > 1:
-        handles = [Line2D([], [], color=color, marker="o", markersize=5, label=name) for name, color in styles.values()]
-        if isinstance(place, Axes):
-            place.legend(handles=handles, fontsize="x-small", framealpha=0.7)
-        else:
-            place.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
+        keys = {name: Line2D([], [], color=color, marker="o", markersize=5) for name, color in styles.values()}
+    if REPLICATE in methods:
+        keys["replicate: observed cells against each other"] = Patch(color=_REPLICATE_GREY, alpha=0.6)
+    if CEILING in methods:
+        keys["ceiling: score of the true means"] = Line2D([], [], color=_REPLICATE_LINE, linestyle="--", linewidth=1)
+    if len(groups) > 1 or isinstance(place, Figure):
+        explain_panels(place, axes, list(keys.values()), list(keys))
+    if isinstance(place, Figure):
+        widen(axes[0], max(text.get_window_extent().width for text in axes[0].get_yticklabels()))
     return show_or_return(axes if ax is None else ax, show=show, return_fig=return_fig)
 
 
@@ -270,19 +274,20 @@ def _draw(ax: Axes, scores: _Scores, sizes: _Sizes, styles: dict[str, tuple[str,
     if len(groups) == 1:
         ax.set_yticks(range(len(styles)), [name for name, _ in styles.values()], **PLAIN)
     else:
-        names = [f"{group}\n({n:,}, {m:,})" for group, (n, m) in sizes.items()]
+        names = [f"{_in_print(group)}\n({n:,}, {m:,})" for group, (n, m) in sizes.items()]
         ax.set_yticks(np.arange(len(names)) * step + (len(styles) - 1) / 2, names, fontsize="small", **PLAIN)
     ax.set_ylim(len(groups) * step - 0.5, -0.7)
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _scale(ax: Axes, scores: _Scores, *, is_linear: bool) -> None:
-    """Make the axis logarithmic beyond a linear range around 0 if the scores differ by orders of magnitude."""
+def _scale(ax: Axes, scores: _Scores, *, is_linear: bool) -> bool:
+    """Make the axis logarithmic beyond a range around 0 if scores differ by orders of magnitude; say if it is."""
     ends = [[score.value, score.low, score.high] for score in scores.values() if np.isfinite(score.value)]
     sizes = [np.nanmax(np.abs(end)) for end in ends]
     # The replicate, or a score that is nearly as good, has to be seen in full with its interval.
-    if not is_linear and sizes and 0 < _WIDE * min(sizes) < max(sizes):
+    is_log = not is_linear and bool(sizes) and 0 < _WIDE * min(sizes) < max(sizes)
+    if is_log:
         first, last = round(np.log10(min(sizes))), int(np.floor(np.log10(max(sizes))))
         # At most three powers of ten have room beside 0.
         step = -(-(last - first + 1) // 3)
@@ -294,6 +299,15 @@ def _scale(ax: Axes, scores: _Scores, *, is_linear: bool) -> None:
         ax.locator_params(axis="x", nbins=4)
     ax.margins(x=0.15)
     ax.tick_params(axis="x", labelsize="x-small")
+    if is_log:
+        # Small ticks at 2, 3 ... 9 times a power of ten are the sign of a logarithmic axis.
+        steps = np.outer(10.0 ** np.arange(first, last + 2), np.arange(1, 10)).ravel()
+        ax.set_xticks(steps[steps < ax.get_xlim()[1]], minor=True)
+    return is_log
+
+
+def _in_print(group: str) -> str:
+    return {"all": "all cells", SAME_COMPOSITION: "all cells, same proportions of groups"}.get(group, group)
 
 
 def _print(number: float) -> str:

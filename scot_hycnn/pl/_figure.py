@@ -48,18 +48,22 @@ def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
 
 def panels_of(
     ax: Axes | None, n: int, n_cols: int, size: tuple[float, float], what: str
-) -> tuple[Axes | Figure, list[Axes]]:
-    """Return the axes of the user for one panel, else a new figure and its n panels, row by row, in inches."""
+) -> tuple[Axes | Figure, list[Axes], int]:
+    """Return the axes of the user for one panel, else a new figure; its n panels, row by row; and how many a row has.
+
+    ``size`` is that of a panel in inches, and ``n_cols`` the largest number of panels in a row.
+    """
     check_one_panel(ax, n, what)
     if ax is not None:
-        return ax, [ax]
+        return ax, [ax], 1
     n_cols = min(n, n_cols)
     n_rows = -(-n // n_cols)
+    n_cols = -(-n // n_rows)  # as few places as can be stay free
     figsize = size[0] * n_cols, size[1] * n_rows
     figure, panels = plt.subplots(n_rows, n_cols, figsize=figsize, layout="constrained", squeeze=False)
     for unused in panels.flat[n:]:
         unused.remove()
-    return figure, list(panels.flat[:n])
+    return figure, list(panels.flat[:n]), n_cols
 
 
 def name_rows(ax: Axes, names: Sequence[str], **style: Any) -> None:
@@ -79,12 +83,18 @@ def entitle(place: Axes | Figure, *lines: str) -> None:
 
 def entitle_cells(place: Axes | Figure, title: str | None, results: Results, called: str, *notes: str) -> None:
     """Write above axes or panels the title of the user, or the conditions; which cells, and how many; and notes."""
-    entitle(place, title or f"{results.source} → {results.target}", which_cells(results, called), *notes)
+    cells, of_cells = which_cells(results, called), "; ".join(filter(None, notes))
+    entitle(place, title or f"{results.source} → {results.target}", cells, of_cells)
 
 
 def which_cells(results: Results, called: str) -> str:
     """Return in print which cells are shown, and how many of source and target."""
-    return f"{called}, n = {len(results.source_rows):,} and {len(results.target_rows):,}"
+    return counted_cells(called, results.source, len(results.source_rows), results.target, len(results.target_rows))
+
+
+def counted_cells(called: str, source: str, n: int, target: str, m: int) -> str:
+    """Return in print what cells are called, and how many there are of both conditions."""
+    return f"{called}: {n:,} {source}, {m:,} {target}"
 
 
 def legend(
@@ -97,6 +107,31 @@ def legend(
         text.set(text=name, **PLAIN)
     drawn.get_title().set(**PLAIN)
     return drawn
+
+
+def explain_panels(place: Axes | Figure, panels: list[Axes], handles: Sequence[Artist], names: Sequence[str]) -> None:
+    """Draw one legend for all panels: where the grid has room for another panel, else beneath it; or within axes."""
+    if isinstance(place, Axes):
+        legend(place, handles, names, fontsize="x-small", framealpha=0.7)
+        return
+    grid, options = panels[0].get_gridspec(), {"frameon": False, "fontsize": "small"}
+    n_free = grid.nrows * grid.ncols - len(panels)
+    if n_free:
+        middle = 1 - n_free / grid.ncols / 2, 0.5 / grid.nrows
+        # A third of the place is for handles, margins, and the names of the axes beside it.
+        width = int(_LETTERS * place.get_figwidth() * n_free / grid.ncols * 2 / 3) - 4
+        names = [textwrap.fill(name, max(width, 10)) for name in names]
+        legend(place, handles, names, loc="center", bbox_to_anchor=middle, **options)
+        return
+    for nrows in range(1, len(names) + 1):
+        drawn = legend(place, handles, names, loc="outside lower center", ncols=-(-len(names) // nrows), **options)
+        extent = drawn.get_window_extent()
+        if extent.width <= place.bbox.width or nrows == len(names):
+            break
+        drawn.remove()
+    place.set_figheight(place.get_figheight() + extent.height / place.dpi)
+    if extent.width > place.bbox.width:
+        widen(panels[0], extent.width - place.bbox.width)
 
 
 def figure_of(place: Axes | Figure) -> Figure:

@@ -80,7 +80,7 @@ def growth(
     slug = fit.slug(target)
     of_cells = growth_of_cells(adata, fit, slug)
     cells = np.flatnonzero(np.isfinite(of_cells))
-    lines = title or f"{fit.source} → {fit.targets[slug]}", f"growth of n = {len(cells):,} source cells"
+    lines = title or f"{fit.source} → {fit.targets[slug]}", f"{len(cells):,} {fit.source} cells"
     if basis is not None:
         ax = _on_embedding(adata, basis, of_cells, cells, ax)
         entitle(ax, *lines)

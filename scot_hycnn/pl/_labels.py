@@ -19,6 +19,8 @@ from scot_hycnn._warn import SIGNIFICANT, joined, warn
 # Okabe & Ito (2008): readers with any kind of colour vision can distinguish these colours.
 SOURCE, PREDICTED, OBSERVED = "#0072B2", "#D55E00", "#009E73"
 BACKGROUND = "#D9D9D9"
+# The colour of the names of groups in which no response is seen, and what explains it.
+QUIET_GREY, QUIET = "#8C8C8C", "grey names: no response is seen"
 _OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 
 # Figures show groups of as many cells as tl.evaluate scores: means of a few cells are mostly chance.
@@ -93,8 +95,8 @@ def groups_to_draw(
     return groupby, members, dict(zip(labels.names, palette_of(adata, groupby, labels), strict=True))
 
 
-def groups_that_respond(adata: AnnData, results: Results, groupby: str) -> set[str]:
-    """Return the groups in which source and target cells differ: by permutation, corrected over groups."""
+def responses_of(adata: AnnData, results: Results, groupby: str) -> dict[str, bool]:
+    """Return whether source and target cells differ, by permutation and corrected over groups, in all large groups."""
     labels, p_values = read_groups(adata.obs, groupby), dict[str, float]()
     of_x, of_y = (labels.codes[rows] for rows in (results.source_rows, results.target_rows))
     for code, name in enumerate(labels.names):
@@ -102,7 +104,7 @@ def groups_that_respond(adata: AnnData, results: Results, groupby: str) -> set[s
         if min(len(x), len(y)) >= MIN_CELLS:
             p_values[name] = NoChange.test(x, y, None, np.random.default_rng(0)).p_value
     corrected = adjusted(np.array(list(p_values.values())))
-    return {name for name, p_value in zip(p_values, corrected, strict=True) if p_value <= SIGNIFICANT}
+    return dict(zip(p_values, (corrected <= SIGNIFICANT).tolist(), strict=True))
 
 
 def large_groups(groups: dict[str, _Cells]) -> tuple[dict[str, _Cells], str]:
@@ -115,8 +117,13 @@ def large_groups(groups: dict[str, _Cells]) -> tuple[dict[str, _Cells], str]:
     return {label: cells for label, cells in groups.items() if label not in small}, note
 
 
-def paired_members(adata: AnnData, groupby: str, results: Results) -> tuple[dict[str, tuple[Members, Members]], str]:
-    """Return the source and the target cells of the groups that have enough of both, and a note on the others."""
+def paired_members(
+    adata: AnnData, groupby: str, results: Results
+) -> tuple[dict[str, tuple[Members, Members]], set[str], list[str]]:
+    """Return source and target cells of the groups with enough of both, those that respond first; the others; notes.
+
+    The first note explains the grey names of groups without a response, and the second one names small groups.
+    """
     source, target = (members_by_group(adata, groupby, rows) for rows in (results.source_rows, results.target_rows))
     both = {label: (members, target[label]) for label, members in source.items() if label in target}
     if not both:
@@ -124,4 +131,8 @@ def paired_members(adata: AnnData, groupby: str, results: Results) -> tuple[dict
             f"No group of adata.obs[{groupby!r}] has cells of both conditions: {results.source!r} has "
             f"{listed(source)}, {results.target!r} has {listed(target)}."
         )
-    return large_groups(both)
+    groups, note = large_groups(both)
+    responds = responses_of(adata, results, groupby)
+    quiet = {label for label in groups if not responds.get(label, True)}
+    groups = {label: groups[label] for label in sorted(groups, key=quiet.__contains__)}
+    return groups, quiet, [QUIET if quiet else "", note]

@@ -24,7 +24,7 @@ from scot_hycnn._anndata.genes._genes import (
     unit_of,
 )
 
-from ._figure import PLAIN, entitle_cells, legend, panels_of, show_or_return, widen
+from ._figure import PLAIN, entitle_cells, explain_panels, panels_of, show_or_return
 from ._labels import OBSERVED, PREDICTED, SOURCE
 
 # Rows of panels if the user names no features.
@@ -72,7 +72,7 @@ def marginals(
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`.
     n_cols
-        Panels in each row.
+        Panels in each row, at most.
     title, ax, show, return_fig
         First line of the title; None names the conditions. Axes to draw into (of one feature), and what to show or
         return, as in scanpy.
@@ -104,12 +104,12 @@ def marginals(
         samples = _columns(read_dimensions(results), top)
     else:
         samples = _named(adata, results, key, layer, names)
-    place, axes = panels_of(ax, len(samples), n_cols, (2.3, 2.1), f"names={list(samples)}")
+    place, axes, n_cols = panels_of(ax, len(samples), n_cols, (2.3, 2.1), f"names={list(samples)}")
     for i, (panel, (name, values)) in enumerate(zip(axes, samples.items(), strict=True)):
         is_root = _draw(panel, values)
         panel.set_title(name, fontsize="medium", **PLAIN)
         is_gene = name not in results.names or results.rep.name == "X"
-        unit = f"{unit_of(adata, results, layer)} ({layer or 'X'})" if is_gene else results.rep.name
+        unit = unit_of(adata, results, layer) + (f" ({layer})" if layer else "") if is_gene else "coordinate"
         panel.set_xlabel(unit, fontsize="small", **PLAIN)
         what = "fraction of cells" if i % n_cols == 0 else ""
         panel.set_ylabel(f"{what}\n(root scale)".strip() if is_root else what, fontsize="small")
@@ -126,15 +126,10 @@ def marginals(
     entries = [f"{results.source} (source)", "predicted", f"{results.target} (observed)", "mean"]
     if isinstance(place, Axes):
         place.set_xlabel(f"{next(iter(samples))} ({place.get_xlabel()})", **PLAIN)
-        legend(place, handles, entries, fontsize="x-small", framealpha=0.7)
-        return show_or_return(place, show=show, return_fig=return_fig)
-    place.set_figheight(place.get_figheight() + 0.7)  # for title and legend
-    ncols = min(4, 2 * min(n_cols, len(axes)))
-    drawn = legend(place, handles, entries, loc="outside lower center", ncols=ncols, frameon=False, fontsize="small")
-    missing = drawn.get_window_extent().width - place.bbox.width
-    if missing > 0:
-        widen(axes[0], missing)
-    return show_or_return(axes, show=show, return_fig=return_fig)
+    else:
+        place.set_figheight(place.get_figheight() + 0.5)  # for the title
+    explain_panels(place, axes, handles, entries)
+    return show_or_return(axes if ax is None else ax, show=show, return_fig=return_fig)
 
 
 def _named(adata: AnnData, results: Results, key: str, layer: str | None, names: Sequence[str]) -> dict[str, Samples]:

@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._fit_input import check_counts
+from scot_hycnn._anndata._representation import space_of
 from scot_hycnn._anndata._results import group_column, read_fit
 from scot_hycnn._anndata.genes._genes import has_features_of_genes, read_dimensions, read_evaluated, read_genes, unit_of
 
 from ._figure import PLAIN, entitle_cells, figure_of, panels_of, show_or_return
-from ._labels import PREDICTED, paired_members
+from ._labels import PREDICTED, QUIET_GREY, paired_members
 from ._plane import Points
 
 _SOURCE_GREY = "#8C8C8C"
@@ -59,14 +60,15 @@ def mean_scatter(
         Label of the target condition; may be left out if there is only one.
     groupby
         Column of ``obs`` with labels, such as cell types: one panel for each group that has ten cells of both
-        conditions. None takes the ``group_key`` of the fit; without one, or with ``ax``, one panel is of all cells.
+        conditions, those with a response first. None takes the ``group_key`` of the fit; without one, or with ``ax``,
+        one panel is of all cells.
     layer
         Key of ``layers`` with measured expression, as given to :func:`scot_hycnn.tl.decode`, which also predicts the
         genes.
     n_labels
-        How many genes are named: those with the largest observed change of the mean.
+        How many genes are named: those with the largest observed change of the mean, in groups with a response.
     n_cols
-        Panels in each row.
+        Panels in each row, at most.
     title, ax, show, return_fig
         First line of the title; None names the conditions. Axes to draw into (of one group), and what to show or
         return, as in scanpy.
@@ -93,31 +95,34 @@ def mean_scatter(
     results, called = read_evaluated(adata, key, target, groupby)
     is_genes = has_features_of_genes(adata, results, key, layer)
     features = read_genes(adata, results, key, layer) if is_genes else read_dimensions(results)
-    panels, note = {"": features}, ""
+    panels, quiet, notes = {"": features}, set[str](), list[str]()
     if groupby is not None:
-        groups, note = paired_members(adata, groupby, results)
+        groups, labels, notes = paired_members(adata, groupby, results)
         panels = {
             f"{label} ({len(source)}, {len(observed)} cells)": features.among(source, observed)
             for label, (source, observed) in groups.items()
         }
-    place, axes = panels_of(ax, len(panels), n_cols, (3.4, 3.6), f"groupby={groupby!r}")
-    what = f"mean {unit_of(adata, results, layer)}" if is_genes else f"mean of {results.rep.name}"
+        quiet = {name for name, label in zip(panels, groups, strict=True) if label in labels}
+    place, axes, n_cols = panels_of(ax, len(panels), n_cols, (3.4, 3.6), f"groupby={groupby!r}")
+    what = f"mean {unit_of(adata, results, layer)}" if is_genes else f"mean of {space_of(results.rep)}"
     means = []
     for i, (panel, (name, cells)) in enumerate(zip(axes, panels.items(), strict=True)):
         source, observed = cells.source.moments().mean, cells.observed.moments().mean
         predicted = source + cells.predicted_change()
         means.append((source, predicted, observed))
         centre = observed.mean()
-        panel.axline((centre, centre), slope=1, color="black", linewidth=0.8, linestyle="--", zorder=1)
+        line: dict[str, Any] = {"color": "black", "linewidth": 0.8, "linestyle": "--", "label": "as observed"}
+        panel.axline((centre, centre), slope=1, zorder=1, **line)
         style: dict[str, Any] = {"s": 8, "alpha": 0.7, "linewidths": 0, "rasterized": True, "zorder": 2}
         panel.scatter(observed, source, color=_SOURCE_GREY, label="no change", **style)
         panel.scatter(observed, predicted, color=PREDICTED, label="predicted", **style)
         # Means of components are not on one scale with 0 as their origin: their R² is near 1 for any prediction.
         scores = f"R² = {_r2(predicted, observed):.3f} (no change {_r2(source, observed):.3f})" if is_genes else ""
         if groupby is None:
-            entitle_cells(panel, title, results, called, note, scores)
+            entitle_cells(panel, title, results, called, scores)
         else:
-            panel.set_title("\n".join(filter(None, [name, scores])), fontsize="small", **PLAIN)
+            color = QUIET_GREY if name in quiet else "black"
+            panel.set_title("\n".join(filter(None, [name, scores])), fontsize="small", color=color, **PLAIN)
         panel.locator_params(nbins=5)
         panel.set_aspect("equal", adjustable="datalim")
         panel.spines[["top", "right"]].set_visible(False)
@@ -125,11 +130,13 @@ def mean_scatter(
         panel.set_xlabel(f"observed {what}" if i + n_cols >= len(axes) else "", **PLAIN)
         panel.set_ylabel(f"predicted {what}" if i % n_cols == 0 else "", **PLAIN)
     if groupby is not None:
-        entitle_cells(place, title, results, called, note)
+        entitle_cells(place, title, results, called, *notes)
     axes[0].legend(loc="lower right", frameon=False, fontsize="small", handletextpad=0.1)
     # Names are placed after the layout has settled.
     figure_of(axes[0]).draw_without_rendering()
-    for panel, (source, predicted, observed) in zip(axes, means, strict=True):
+    for panel, name, (source, predicted, observed) in zip(axes, panels, means, strict=True):
+        if name in quiet:
+            continue  # those that seem to change most are chance
         top = np.argsort(-np.abs(observed - source), kind="stable")[:n_labels]
         points = np.column_stack([observed, predicted])
         line = np.linspace(observed.min(), observed.max(), 200)

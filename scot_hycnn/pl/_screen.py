@@ -19,7 +19,7 @@ from scipy.spatial.distance import pdist
 
 from scot_hycnn._anndata._conditions import as_labels, listed, matching
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn.get._summary import AS_REPLICATE, EVERYONE, NO_RESPONSE, TOO_FEW, summary
+from scot_hycnn.get._summary import AS_REPLICATE, EVERYONE, NO_RESPONSE, TOO_FEW, in_brief, summary
 
 from ._figure import PLAIN, check_number, entitle, figure_of, legend, panels_of, show_or_return
 
@@ -103,9 +103,9 @@ def screen(
     # Names take as much room as their letters, and so do the key beside the panels and the title.
     width = 0.4 + 0.075 * max(map(len, names)) + _COLUMN * len(groups)
     height = 0.3 + _ROW * n_rows + (0.075 * max(map(len, groups)) if len(groups) > 1 else 0)
-    place, axes = panels_of(ax, len(parts), len(parts), (width, height), f"n_rows={n_rows}")
+    place, axes, _ = panels_of(ax, len(parts), len(parts), (width, height), f"n_rows={n_rows}")
     if isinstance(place, Figure):
-        place.set_size_inches(width * len(parts) + 2.2, max(height, 2.6) + 0.5)
+        place.set_size_inches(width * len(parts) + 3.6, max(height, 2.6) + 0.5)
     # One scale for all: the square of the width is the area. A few extreme conditions would leave no range for others.
     strengths = table["no_change"].to_numpy()
     top = float(np.nanmax(np.append(np.where(np.isfinite(strengths), strengths, 0), 1e-12)))
@@ -113,10 +113,7 @@ def screen(
         _draw(panel, table, part, groups, top)
         panel.set_ylim(n_rows - 0.4, -0.6)
     _explain(place, axes, top)
-    verdicts = table.xs(EVERYONE, level="group")["verdict"]
-    n_responding = int((~verdicts.isin([NO_RESPONSE, TOO_FEW])).sum())
-    as_replicate = f"{int((verdicts == AS_REPLICATE).sum())} of these predicted as well as a replicate"
-    entitle(place, title or f"{len(names)} conditions", f"{n_responding} respond, {as_replicate}")
+    entitle(place, title or "", in_brief(table.xs(EVERYONE, level="group")["verdict"]))
     return show_or_return(axes if ax is None else ax, show=show, return_fig=return_fig)
 
 
@@ -177,17 +174,20 @@ def _explain(place: Axes | Figure, axes: list[Axes], top: float) -> None:
     shrink = min(0.5, 2 / figure_of(place).get_figheight())
     colors = mpl.cm.ScalarMappable(Normalize(0, 1), _COLORS)
     bar = figure_of(place).colorbar(colors, ax=axes, shrink=shrink, aspect=14, anchor=(0, 1))
-    bar.set_label("share of the response predicted", fontsize="x-small")
-    bar.ax.tick_params(labelsize="x-small")
+    bar.set_label("colour: share of the\nresponse that is predicted", fontsize="small")
+    bar.ax.tick_params(labelsize="small")
     strengths = [top, top / 4, top / 16]
     sizes = np.sqrt(_size(np.array(strengths), top))
     looks: list[dict[str, Any]] = [{"color": "#808080", "markersize": size, "markeredgewidth": 0} for size in sizes]
-    looks.append({"color": "#808080", "markeredgecolor": "black", "markersize": 7, "markeredgewidth": 0.9})
+    looks.append({"color": "white", "markeredgecolor": "black", "markersize": 7, "markeredgewidth": 0.9})
     looks.append({"color": "#B0B0B0", "markersize": 2})
+    looks.append({"color": "none"})
     handles = [Line2D([], [], linestyle="none", marker="o", **look) for look in looks]
-    names = [f"{strength:.2g}" for strength in strengths] + ["as a replicate", "no response"]
-    options: dict[str, Any] = {"loc": "outside right lower"}
+    names = [f"{strength:.2g}" for strength in strengths]
+    names += ["edge: predicted as well\nas a replicate", "point: no response", "empty: too few cells"]
+    # Beside the bar, where a reader of a long figure begins.
+    options: dict[str, Any] = {"loc": "outside right upper"}
     if isinstance(place, Axes):
         options = {"loc": "lower left", "bbox_to_anchor": (1.04, 0)}
-    options |= {"fontsize": "x-small", "title_fontsize": "x-small", "frameon": False, "alignment": "left"}
-    legend(place, handles, names, "energy distance", **options)
+    options |= {"fontsize": "small", "title_fontsize": "small", "frameon": False, "alignment": "left"}
+    legend(place, handles, names, "size: strength of the response\n(energy distance)", **options)

@@ -10,9 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.spatial.distance import squareform
 
+from scot_hycnn._warn import counted
 from scot_hycnn.get._similarity import similarity as table_of_similarity
 
 from ._figure import PLAIN, axes_or_new, check_number, entitle, figure_of, show_or_return
+from ._labels import QUIET, QUIET_GREY
 from ._screen import in_clusters
 
 VALUES, SHOWN = ("cosine", "distance"), ("responding", "all")
@@ -25,6 +27,7 @@ def similarity(
     adata: AnnData,
     key: str | None = None,
     *,
+    groupby: str | None = None,
     values: str = "cosine",
     shown: str = "responding",
     title: str | None = None,
@@ -40,12 +43,15 @@ def similarity(
         Cells with a fit of :func:`scot_hycnn.tl.hycnn_screen`, or one of several targets.
     key
         Key of the fit in ``uns``; None takes ``'hycnn_screen'`` if there is one, else ``'hycnn_ot'``.
+    groupby
+        Column of ``obs`` such as cell types, within which a response is tested, as in :func:`screen`; None takes the
+        ``group_key`` of the fit.
     values
-        ``'cosine'`` of mean displacements: which conditions move cells in the same direction; or ``'distance'`` of
-        maps: which ones do the same to every cell. The clustering (average linkage) uses the same values.
+        ``'cosine'`` of displacements: which conditions move the same cells in the same direction; or ``'distance'`` of
+        maps: which ones move them as far, too. The clustering (average linkage) uses the same values.
     shown
         ``'responding'`` leaves out conditions without a response, whose cosines are those of noise, and the title says
-        how many these are; ``'all'`` draws all conditions.
+        how many these are; ``'all'`` draws all conditions, and names these in grey.
     title, ax, show, return_fig
         First line of the title. Axes to draw into, and what to show or return, as in scanpy.
 
@@ -69,7 +75,7 @@ def similarity(
     for name, value, choices in (("values", values, VALUES), ("shown", shown, SHOWN)):
         if value not in choices:
             raise ValueError(f"{name}={value!r} is unknown; choose one of {list(choices)}.")
-    table = table_of_similarity(adata, key)
+    table = table_of_similarity(adata, key, groupby=groupby)
     seen = table["response"]["seen"]
     names = sorted(seen.index[seen] if shown == "responding" else seen.index)
     check_number(len(names), "the number of conditions", _MAX_CONDITIONS)
@@ -81,7 +87,7 @@ def similarity(
     order = in_clusters(squareform((apart + apart.T) / 2 * (1 - np.eye(n)), checks=False), names)
     # Names need as much room as their letters.
     side = float(np.clip(0.17 * n, 2.2, 12)) + (0.07 * max(map(len, names)) if n <= _MAX_NAMES else 0)
-    ax = axes_or_new(ax, side + 1.2, side + 0.6)
+    ax = axes_or_new(ax, side + 2.2, side + 0.6)
     look: dict[str, Any] = {"cmap": "viridis_r", "vmin": 0}
     if values == "cosine":
         look = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}
@@ -89,14 +95,20 @@ def similarity(
     if n <= _MAX_NAMES:
         ax.set_yticks(range(n), order, fontsize="x-small", **PLAIN)
         ax.set_xticks(range(n), order, fontsize="x-small", rotation=90, **PLAIN)
+        for tick in (*ax.get_xticklabels(), *ax.get_yticklabels()):
+            tick.set_color("black" if seen[tick.get_text()] else QUIET_GREY)
     else:
         ax.set(xticks=[], yticks=[])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    bar = figure_of(ax).colorbar(image, ax=ax, shrink=0.6, aspect=16)
-    bar.set_label("cosine of mean displacements" if values == "cosine" else "RMS distance of maps", fontsize="x-small")
-    bar.ax.tick_params(labelsize="x-small")
-    n_quiet = int((~seen).sum())
-    quiet = f"{n_quiet} without a response {'are' if n_quiet != 1 else 'is'} left out" if shown == "responding" else ""
-    entitle(ax, title or f"{n} conditions", quiet if n_quiet else "")
+    bar = figure_of(ax).colorbar(image, ax=ax, shrink=min(0.6, 3 / figure_of(ax).get_figheight()), aspect=16)
+    if values == "cosine":
+        bar.set_ticks([-1, 0, 1], labels=["\N{MINUS SIGN}1: opposite", "0: nothing in common", "1: alike"])
+    what = "directions in which\ncells move (cosine)" if values == "cosine" else "distance of moved cells"
+    bar.set_label(what, fontsize="small")
+    bar.ax.tick_params(labelsize="small")
+    note, n_quiet = "left out, without a response: {}", int((~seen).sum())
+    if shown == "all":
+        note = QUIET if n <= _MAX_NAMES else "without a response: {}"
+    entitle(ax, title or counted(n, "condition"), note.format(n_quiet) if n_quiet else "")
     return show_or_return(ax, show=show, return_fig=return_fig)

@@ -14,7 +14,7 @@ from scot_hycnn._anndata.genes._genes import read_evaluated
 
 from ._colors import cell_colors, explain
 from ._figure import axes_or_new, entitle_cells, show_or_return
-from ._labels import BACKGROUND, OBSERVED, SOURCE
+from ._labels import BACKGROUND, OBSERVED, SOURCE, responses_of
 from ._plane import add_legend, draw_arrows, draw_streams, label, positions, scatter
 
 _STYLES = ("arrows", "streams")
@@ -60,6 +60,7 @@ def transport(
     style
         ``'arrows'``: one for each category of ``color``, or of ``group_key``, else for each square of a grid, if a
         quarter of its cells move: the way of the cell with start and end nearest to the medians of those that move.
+        Categories in which a permutation test sees no response, as for :func:`displacement`, have none.
         ``'streams'`` run along the smoothed mean displacement of the cells that pass, thicker where cells move farther.
     n_grid
         Squares along each axis; None takes 20 for streams, and 10 for arrows without categories. Squares with fewer
@@ -96,12 +97,17 @@ def transport(
     color = group_column(adata, read_fit(adata, key), color)
     colors = None if color is None else cell_colors(adata, color, key, results, results.source_rows)
     place = positions(adata, results, key, basis=basis, n_neighbors=n_neighbors)
-    groups, palette = None, list[str]()
+    groups, palette, note = None, list[str](), ""
     if colors is not None and n_grid is None:
         column = color if colors.scale is None else group_column(adata, read_fit(adata, key), None)
         if column is not None:
             labels = read_groups(adata.obs, column, "color")
             groups = labels.codes[results.source_rows]
+            # A map moves cells a little also where nothing responds.
+            responds = responses_of(adata, results, column)
+            quiet = [code for code, name in enumerate(labels.names) if not responds.get(name, True)]
+            groups = np.where(np.isin(groups, quiet), -1, groups)
+            note = "no arrow where no response is seen" if quiet and style == "arrows" else ""
             # Cells that are coloured by their groups give arrows the same colours.
             palette = [colors.legend.get(name, BACKGROUND) for name in labels.names] if colors.legend else []
     inside = ax is not None
@@ -119,7 +125,7 @@ def transport(
     else:
         draw_streams(ax, place, n_grid or _OF_STREAMS)
     label(ax, place.names)
-    entitle_cells(ax, title, results, called, place.note("arrows: direction, not size"))
+    entitle_cells(ax, title, results, called, place.note("arrows: direction, not size"), note)
     if colors is None:
         add_legend(ax, {results.source: SOURCE, results.target: OBSERVED}, inside=inside)
     else:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scot_hycnn._anndata._conditions import MAX_ENTRIES, Labels, Rows, read_groups
 from scot_hycnn._anndata._results import Results, StoredFit
 from scot_hycnn._anndata.genes._genes import MIN_FRACTION, deg_table, has_features_of_genes, read_genes
-from scot_hycnn.pl._labels import groups_that_respond, members_by_group, palette_of
+from scot_hycnn.pl._labels import members_by_group, palette_of, responses_of
 from scot_hycnn.pl._plane import Positions, arrows_of, positions
 
 # Positions are integers from 0 to this number, which is finer than any screen.
@@ -137,7 +137,7 @@ def describe_groups(
     if groups is None or (groups.labels.codes[results.source_rows] < 0).all():
         return []
     lengths = np.linalg.norm(results.predicted - results.x, axis=1).astype(float)
-    responding = groups_that_respond(adata, results, groups.column)
+    responding = {label for label, responds in responses_of(adata, results, groups.column).items() if responds}
     observed = groups.labels.codes[results.target_rows]
     rows: list[dict[str, Any]] = []
     for label, members in members_by_group(adata, groups.column, results.source_rows).items():

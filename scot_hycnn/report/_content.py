@@ -15,6 +15,7 @@ import pandas as pd
 from anndata import AnnData
 
 import scot_hycnn
+from scot_hycnn._anndata._representation import space_of
 from scot_hycnn._anndata._results import GroupGrowth, Results, StoredFit, read_fit, read_results
 from scot_hycnn._anndata.evaluation._evaluation_input import (
     CEILING,
@@ -26,6 +27,7 @@ from scot_hycnn._anndata.evaluation._evaluation_input import (
 from scot_hycnn._anndata.evaluation._growth import growth_by_group, has_growth
 from scot_hycnn._anndata.genes._genes import read_evaluated
 from scot_hycnn._warn import counted
+from scot_hycnn.get._summary import in_brief
 from scot_hycnn.pl._evaluation import METHODS, metric_in_print, name_of_evaluated, without_twin
 from scot_hycnn.pl._figure import which_cells
 from scot_hycnn.pl._history import validation_cells
@@ -42,14 +44,14 @@ _MAX_TARGETS = 300
 _INDEX = (
     ("condition", "condition", "text"),
     ("verdict", "verdict", "text"),
-    ("n_source", "source cells", "whole"),
-    ("n_target", "observed cells", "whole"),
-    ("displacement", "displacement", "number"),
+    ("explained", "explained", "number"),
     ("no_change", "no change", "number"),
     ("predicted", "predicted", "number"),
     ("replicate", "replicate", "number"),
-    ("explained", "explained", "number"),
     ("p_adjusted", "adjusted p", "number"),
+    ("displacement", "displacement", "number"),
+    ("n_source", "source cells", "whole"),
+    ("n_target", "observed cells", "whole"),
 )
 # By rounding, a convex function may show a gap as large as this.
 _ROUNDING = 1e-4
@@ -128,7 +130,7 @@ def content(
         "title": title or f"{fit.source} → {sections[0]['label'] if len(slugs) == 1 else f'{len(slugs)} conditions'}",
         "source": fit.source,
         "colors": {"source": SOURCE, "predicted": PREDICTED, "observed": OBSERVED},
-        "unit": fit.rep.name,
+        "unit": f"distance in {space_of(fit.rep)}",
         "group": column,
         "evaluate": evaluate,
         "metrics": {} if table is None else {name: list(metric_in_print(name)) for name in table["metric"].unique()},
@@ -146,7 +148,8 @@ def content(
 def index_of(conditions: pd.DataFrame) -> dict[str, Any]:
     """Return what the page shows of all its conditions, which are rows of :func:`scot_hycnn.get.summary`."""
     rows = conditions[[column for column, _, _ in _INDEX]].to_numpy(dtype=object).tolist()
-    return {"columns": [[name, kind] for _, name, kind in _INDEX], "rows": rows}
+    columns = [[name, kind] for _, name, kind in _INDEX]
+    return {"columns": columns, "rows": rows, "headline": in_brief(conditions["verdict"])}
 
 
 def _quality(
@@ -181,7 +184,7 @@ def _quality(
         ),
         "scores": score_rows,
         "history": training,
-        "certificate": _certificate(model["certificate"], fit.rep.name),
+        "certificate": _certificate(model["certificate"], space_of(fit.rep)),
         # The verdict explains that the Gaussian map was kept.
         "status": "" if is_gaussian or model["status"] == "ok" else model["status"],
     }
@@ -226,7 +229,7 @@ def _facts(fit: StoredFit, slug: str, results: Results | None, cells: dict[str, 
         return [["Fitted on", fitted or "not recorded", "source and target cells"], *facts]
     n = f"{len(results.source_rows):,} → {len(results.target_rows):,}"
     facts.insert(0, ["Cells", n, f"{fitted} of them fitted on" if fitted else "source → target"])
-    facts.append(["Median displacement", number(cells["median"]), f"in units of {fit.rep.name}"])
+    facts.append(["Median displacement", number(cells["median"]), f"distance in {space_of(fit.rep)}"])
     if cells["far"] is not None:
         usual = f"of source cells score above 1, usually {percent(0.05)}"
         facts.append(["Out of support", percent(cells["far"]), usual])

@@ -95,7 +95,7 @@ def verdict(
     if kind in (Kind.REPLICATE, Kind.SHORT):
         if short:
             named = f"{len(short)} of {len(groups)} groups ({joined(short, _MAX_IN_HEADLINE)})"
-            headline += f", but not in {named}" if kind is Kind.REPLICATE else f"; clearly farther in {named}"
+            headline += f", but not in {named}" if kind is Kind.REPLICATE else f"; it falls clearly short in {named}"
         if is_kept_low:
             headline += "; it carries cells into other groups"
         level = "part" if short or is_kept_low else level
@@ -115,9 +115,9 @@ def _headline(kind: Kind, rows: Distances) -> str:
             than = SIMPLE[rival or NOTHING]
             return f"{there_is} is nearer to the {of_cells}, but {than} is nearer still: use that one"
         case Kind.REPLICATE:
-            return f"{there_is} is as near to the observed cells as a replicate"
+            return f"{there_is} is as near to the observed cells as these are to each other"
         case Kind.SHORT if REPLICATE in rows.scores:
-            return f"{there_is} goes {rows.share()} of the way from no change to a replicate"
+            return f"{there_is} goes {rows.share()} of the way to the observed cells"
         case Kind.SHORT:
             return f"{there_is} is nearer to the {of_cells}"
         case Kind.MOVED_AWAY:

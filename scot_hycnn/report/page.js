@@ -116,7 +116,7 @@ function drawHead() {
   which("validation", target().validation);
   which("scores", null);
   $("verdict").className = verdict.level;
-  $("verdict-headline").textContent = verdict.headline;
+  $("verdict-headline").textContent = (content.index ? `${target().label}: ` : "") + verdict.headline;
   $("verdict-text").replaceChildren(...verdict.sentences.map((sentence) => el("p", {}, sentence)));
   $("verdict-details").replaceChildren(...verdict.details.map((sentence) => el("p", {}, sentence)));
   $("status").hidden = !status;
@@ -453,7 +453,7 @@ function drawScores() {
   const printed = rows.map(([, method]) => content.methods[method] ?? [method.replace(/_/g, " "), "#009E73"]);
   const room = frame($("scores-chart"), printed.map(([label]) => label), 36, 22);
   const { top, bottom } = room;
-  const x = axis(room, least - margin, most + margin, good ? `${name}: ${good}` : name, scale);
+  const x = axis(room, least - margin, most + margin, `${name}${scale.marks ? " (log scale)" : ""}${good ? `: ${good}` : ""}`, scale);
   if (replicate && replicate[3] !== null) {
     const [low, high] = [replicate[4] ?? replicate[3], replicate[5] ?? replicate[3]];
     const band = svg("g", {}, svg("rect", { x: x(low), y: top, width: Math.max(x(high) - x(low), 3), height: bottom - top, fill: css("--floor"), opacity: 0.7 }),
@@ -480,7 +480,7 @@ function drawScores() {
     room.svg.append(speaking(dot, `${label}\n${name}: ${scored(each)}${versusGaussian(each)}`));
   });
   const [nSource, nTarget] = all[0].slice(6);
-  which("scores", `${target().evaluated}, n = ${whole(nSource)} and ${whole(nTarget)}`);
+  which("scores", `${target().evaluated}: ${whole(nSource)} ${content.source}, ${whole(nTarget)} ${target().label}`);
   $("scores-note").textContent = `${WHICH[state.scoreGroup] ?? `${content.group ?? "group"}: ${state.scoreGroup}`}. Lines: 95 % bootstrap intervals over cells. Grey: replicate, one half of the observed cells against the other, and where 95 % of such halves lie; no prediction can be expected to do better.${ceiling ? " Dashed: ceiling, what the true means would score." : ""}${scale.marks ? " The axis is logarithmic beyond its first mark." : ""}`;
   const order = Object.keys(content.metrics);
   const ofGroup = scores.rows.filter(([group]) => group === state.scoreGroup).sort((a, b) => order.indexOf(a[2]) - order.indexOf(b[2]));
@@ -625,6 +625,7 @@ function drawIndex() {
   $("index").hidden = !index;
   if (!index) return;
   const word = state.condition.toLowerCase();
+  $("index-title").textContent = index.headline;
   const shown = index.rows.filter((row) => [row[0], row[1]].some((text) => text.toLowerCase().includes(word)));
   table("index-table", index.columns, index.rows, shown);
   markIndex();

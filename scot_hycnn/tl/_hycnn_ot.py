@@ -90,7 +90,7 @@ def hycnn_ot(  # type: ignore[misc]
     use_rep
         Key of ``obsm``, or ``'X'`` for the expression values. None takes ``'X_pca'``, or ``'pca'``.
     n_pcs
-        Use only this number of its first columns.
+        Number of components: use only so many first columns of the representation. None takes all.
     mask_obs
         Fit on these cells only: a boolean array, or the name of a boolean column of ``obs``. Source cells outside the
         mask are moved too, unless their coordinates are NaN.
@@ -115,9 +115,9 @@ def hycnn_ot(  # type: ignore[misc]
     inverse
         Also move the target cells back to the source, by the inverse map.
     fill
-        What rows of other cells hold: ``'nan'``, or ``'identity'`` for their own coordinates.
+        Content of the rows of all other cells: ``'nan'``, or ``'identity'`` for their own coordinates.
     device
-        ``'auto'``, ``'cpu'``, ``'cuda'`` ...
+        Device to train on: ``'auto'``, ``'cpu'``, ``'cuda'`` ...
     rng
         Seed, or a generator that gives one. The same seed gives the same result.
     progress

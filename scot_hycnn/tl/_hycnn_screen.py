@@ -6,7 +6,6 @@ import inspect
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from itertools import compress
 from pathlib import Path
 from typing import Any, TypeAlias, Unpack
 
@@ -122,7 +121,7 @@ def hycnn_screen(
         Move the source cells by the map of every condition. False stores the maps alone, since the moved cells of
         hundreds of conditions take gigabytes.
     fill
-        What rows of other cells hold: ``'nan'``, or ``'identity'`` for their own coordinates.
+        Content of the rows of all other cells: ``'nan'``, or ``'identity'`` for their own coordinates.
     device
         ``'auto'``, ``'cpu'``, ``'cuda'`` ...
     rng
@@ -228,12 +227,7 @@ def hycnn_screen(
         fill=fill,
         skip_small=skip_small,
     )
-    controls = None if plate_key is None else controls_of_plates(adata, plate_key, cells)
-    small = [] if group_key is None else check_groups(cells, "cells", skip_small=skip_small, controls=controls)
-    if small:
-        kept = [target.label not in small for target in cells.targets]
-        controls = None if controls is None else list(compress(controls, kept))
-        cells = without_targets(adata, cells, small, key)
+    cells, controls = _with_controls(adata, cells, plate_key, skip_small=skip_small, key=key)
     rows = {target.label: target.rows for target in cells.targets}
     known: dict[str, Any] = {"covariates": read_covariates(adata, covariate_keys, rows) or None, "model": fitted}
     known["embedding"] = read_embedding(adata, embedding_key, [*rows])
@@ -259,6 +253,17 @@ def hycnn_screen(
         logg.info(f"    finished: {summary_of(screen.maps)}; maps are {chosen}", time=start, deep=added)
     report_outcomes(adata, cells, screen.maps, fits)
     return adata if copy else None
+
+
+def _with_controls(
+    adata: AnnData, cells: FitInput, plate_key: str | None, *, skip_small: bool, key: str
+) -> tuple[FitInput, list[NDArray[np.bool_]] | None]:
+    """Return the cells without targets that have too few in groups, and the source cells of each one if not all."""
+    controls = None if plate_key is None else controls_of_plates(adata, plate_key, cells)
+    small = check_groups(cells, "cells", skip_small=skip_small, controls=controls) if cells.group_key else []
+    if controls is not None:
+        controls = [some for some, target in zip(controls, cells.targets, strict=True) if target.label not in small]
+    return (without_targets(adata, cells, small, key) if small else cells), controls
 
 
 def _sources(cells: FitInput, controls: Sequence[NDArray[np.bool_]] | None) -> tuple[Any, Any]:

@@ -82,7 +82,7 @@ def transport(
         moved around the mean of its own source cells: those with the source's label, or the cells that are moved if
         there are none.
     fill
-        What rows of other cells hold: ``'nan'``, or ``'identity'`` for their own coordinates.
+        Content of the rows of all other cells: ``'nan'``, or ``'identity'`` for their own coordinates.
     key_added
         Stem of the keys; None means ``key``. Part of the way (``t`` below 1) needs another stem than a full prediction,
         which :mod:`scot_hycnn.get` and :mod:`scot_hycnn.pl` read.
@@ -250,7 +250,7 @@ def _find_unseen(
     # The vector of an embedding is no part of a key.
     label = " ".join(f"{name} {text}" if np.ndim(covariates[name]) == 0 else name for name, text in names.items())
     *_, slug = slugs([*fit.targets.values(), label])  # differs from those of all conditions that were measured
-    logg.info(f"{label}: {distance:.2g} of the usual distance between conditions from the nearest one of the screen")
+    logg.info(f"{label} is {distance:.2g} usual distances between conditions away from the nearest one of the screen")
     about = {"distance": distance, "names": np.array(list(names), np.str_), "values": np.array(list(names.values()))}
     return fit, {slug: fitted}, {slug: about}
 

@@ -27,7 +27,7 @@ def test_the_genes_of_the_largest_t(adata, control, genes):
     change = genes[~control].mean(0) - genes[control].mean(0)
     wanted = top[np.argsort(-change[top])]
     assert ticks(ax.yaxis) == adata.var_names[wanted].tolist()
-    observed, predicted = (line for line in ax.get_lines() if len(line.get_xdata()) == 8)
+    observed, predicted = (line for line in ax.get_lines() if line.get_label() in ("observed", "predicted"))
     np.testing.assert_allclose(observed.get_xdata(), change[wanted], rtol=1e-4)
     np.testing.assert_allclose(predicted.get_xdata(), 0.5, rtol=1e-4)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["observed", "predicted"]
@@ -84,3 +84,13 @@ def test_groups_of_the_fit_are_those_of_the_figures_unless_axes_are_given(adata)
     for draw in (sh.pl.deg, sh.pl.mean_scatter):
         ax = plt.subplots()[1]
         assert draw(adata, ax=ax, show=False) is ax
+
+
+def test_changes_that_are_significant_have_a_dot(adata):
+    observed, predicted = sh.pl.deg(adata, groupby="cell_type", show=False)
+    column, row = observed.collections[0].get_offsets().T.astype(int)
+    table = sh.get.deg(adata, groupby="cell_type", min_fraction=0).set_index(["group", "gene"])["observed_pval_adj"]
+    groups, genes = [name.rsplit(" (", 1)[0] for name in ticks(observed.yaxis)], ticks(predicted.xaxis)
+    drawn = {(groups[i], genes[j]) for i, j in zip(row, column, strict=True)}
+    assert drawn == {(group, gene) for group in groups for gene in genes if table[group, gene] <= 0.05}
+    assert 0 < len(drawn) < len(groups) * len(genes)

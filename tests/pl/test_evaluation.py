@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 
 import scot_hycnn as sh
 
-METHODS = ["no change", "mean shift", "Gaussian map", "HyCNN-OT"]
+METHODS = ["no change", "mean shift", "Gaussian map", "prediction (HyCNN-OT)"]
 
 
 def points(ax):
@@ -47,7 +47,7 @@ def test_methods_with_their_intervals(adata, scores):
 def test_axis_labels_name_the_good_values(adata):
     axes = sh.pl.evaluation(adata, show=False)
     assert [ax.get_xlabel() for ax in axes] == [
-        "energy distance\n← smaller is better",
+        "energy distance (log scale)\n← smaller is better",
         "correlation of changes (Pearson Δ)\nlarger is better, 1 is perfect →",
         "spread of cells (trace ratio)\n1 is perfect",
     ]
@@ -102,12 +102,12 @@ def test_the_title_says_which_cells_were_evaluated(adata, n):
     lines = sh.pl.evaluation(adata, return_fig=True).get_suptitle().split("\n")
     assert lines[0] == "control → IFN-beta"
     # The fit has 200 cells of each condition; others are not known.
-    assert lines[1] == f"{'cells of the fit' if n == 200 else 'evaluated cells'}, n = {n} and 200"
+    assert lines[1] == f"{'cells of the fit' if n == 200 else 'evaluated cells'}: {n} control, 200 IFN-beta"
     adata.obs["split"] = pd.Categorical(np.where(np.arange(400) % 4 == 0, "test", "train"))
     adata.uns["hycnn_ot"]["params"]["split_key"] = "split"
     for name in ("n_source", "n_target"):
         adata.uns["hycnn_ot_evaluation"][name][:] = 50
-    assert "held-out, n = 50 and 50" in sh.pl.evaluation(adata, return_fig=True).get_suptitle()
+    assert "held-out cells: 50 control, 50 IFN-beta" in sh.pl.evaluation(adata, return_fig=True).get_suptitle()
 
 
 def test_a_score_that_is_not_defined_is_marked(adata):
@@ -136,17 +136,36 @@ def test_groups_have_places_and_methods_have_colours(adata, group):
     assert colors[:4] == colors[4:]
     assert len(set(colors)) == 4
     legend = figure.legends[0]
-    assert [text.get_text() for text in legend.get_texts()] == METHODS
-    assert [to_hex(handle.get_color()) for handle in legend.legend_handles] == colors[:4]
+    assert [text.get_text() for text in legend.get_texts()][:4] == METHODS
+    assert [to_hex(handle.get_color()) for handle in legend.legend_handles[:4]] == colors[:4]
     _, ax = plt.subplots()
     sh.pl.evaluation(adata, group=group, metrics="trace_ratio", ax=ax, show=False)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == METHODS
+    assert [text.get_text() for text in ax.get_legend().get_texts()][:4] == METHODS
 
 
 def test_all_cells_where_there_are_no_groups(adata, new_scores):
     adata.uns["hycnn_ot_evaluation"] = new_scores(groups=("all",))
     axes = sh.pl.evaluation(adata, group=None, show=False)
     assert ticks(axes[0]) == METHODS
+
+
+@pytest.mark.parametrize(("groups", "shown"), [(("all",), False), (("all", "B"), False), (("all", "B", "T"), True)])
+def test_cells_in_their_own_group_are_drawn_if_there_are_several_groups(adata, new_scores, groups, shown):
+    adata.uns["hycnn_ot_evaluation"] = found = new_scores(groups=groups)
+    found["metric"] = np.where(found["metric"] == "trace_ratio", "kept_group", found["metric"])
+    labels = [ax.get_xlabel() for ax in sh.pl.evaluation(adata, show=False)]
+    assert any("own group" in label for label in labels) == shown
+    assert len(sh.pl.evaluation(adata, metrics="kept_group", show=False)) == 1
+
+
+@pytest.mark.parametrize(("n_cols", "is_free"), [(2, True), (3, False)])
+def test_the_legend_takes_the_place_that_the_panels_leave_free(adata, n_cols, is_free):
+    figure = sh.pl.evaluation(adata, group=["all", "B cells"], n_cols=n_cols, return_fig=True)
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    panels = [ax.get_tightbbox() for ax in figure.axes]
+    assert not any(legend.overlaps(panel) for panel in panels)
+    assert (legend.y1 > min(panel.y0 for panel in panels)) == is_free
 
 
 def test_an_unknown_method_gets_a_name_and_a_colour(adata):
@@ -175,7 +194,7 @@ def test_the_row_of_the_same_composition_is_drawn_if_there_is_one(adata, new_sco
     found["value"][(found["group"] == "all") & (found["method"] == "hycnn_ot")] = 77
     (ax,) = sh.pl.evaluation(adata, metrics="trace_ratio", show=False)
     assert 77 not in [x for x, _ in points(ax)]
-    assert "all, same composition" in ax.figure.get_suptitle()
+    assert "same proportions of groups" in ax.figure.get_suptitle()
     (ax,) = sh.pl.evaluation(adata, group="all", metrics="trace_ratio", show=False)
     assert 77 in [x for x, _ in points(ax)]
     (ax,) = sh.pl.evaluation(adata, group=None, metrics="trace_ratio", show=False)
@@ -191,7 +210,7 @@ def test_a_fit_that_kept_the_gaussian_map_is_drawn_once(adata):
     axes = sh.pl.evaluation(adata, metrics=["energy_distance", "trace_ratio"], show=False)
     assert len(points(axes[0])) == 3
     assert "Gaussian" in ticks(axes[0])[-1]
-    assert "HyCNN-OT" in ticks(axes[0])[-1]
+    assert "prediction" in ticks(axes[0])[-1]
 
 
 def test_a_fitted_gaussian_map_has_exactly_the_scores_of_the_baseline(adata):

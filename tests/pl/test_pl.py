@@ -171,9 +171,9 @@ def texts(figure):
 
 @pytest.mark.parametrize("plot", [plot for plot in PLOTS if plot not in (sh.pl.history, PLOTS[6])])
 def test_figures_say_which_cells_they_show_and_how_many(split, plot):
-    assert "held-out, n = 50 and 50" in texts(plot(split, return_fig=True))
+    assert "held-out cells: 50 control, 50 IFN-beta" in texts(plot(split, return_fig=True))
     del split.uns["hycnn_ot"]["params"]["split_key"]
-    assert "cells of the fit, n = 200 and 200" in texts(plot(split, return_fig=True))
+    assert "cells of the fit: 200 control, 200 IFN-beta" in texts(plot(split, return_fig=True))
 
 
 def test_held_out_cells_are_drawn(split, control):
@@ -199,7 +199,7 @@ def test_predicted_cells_are_placed_among_all_cells_also_if_some_are_drawn(split
 
 def test_all_cells_are_drawn_if_a_condition_has_no_held_out_cells(split, control):
     split.obs.loc[control, "split"] = "train"
-    assert "cells of the fit, n = 200 and 200" in sh.pl.transport(split, show=False).get_title()
+    assert "cells of the fit: 200 control, 200 IFN-beta" in sh.pl.transport(split, show=False).get_title()
 
 
 def test_colours_of_numbers_end_at_their_99th_percentile(adata, control):
@@ -381,7 +381,7 @@ def test_embedding_panels_and_overlay(adata):
 
 def test_a_colour_bar_and_grey_cells_are_both_explained(adata):
     ax = sh.pl.transport(adata, color="hycnn_ot_displacement", show=False)
-    assert ax.get_figure().axes[1].get_ylabel() == "displacement (X_pca)"
+    assert ax.get_figure().axes[1].get_ylabel() == "displacement (distance in PCs)"
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["(IFN-beta cells)"]
     assert box(ax).width > 0.95 * box(ax).height
 

@@ -64,7 +64,7 @@ def test_held_out_cells_are_shown_if_the_fit_has_a_split(adata, page):
     adata.obs["split"] = pd.Categorical(np.where(test, "test", "train"))
     adata.uns["hycnn_ot"]["params"]["split_key"] = "split"
     (target,) = content(page(adata, groupby="cell_type"))["targets"]
-    assert target["which"] == "held-out, n = 50 and 50"
+    assert target["which"] == "held-out cells: 50 control, 50 IFN-beta"
     assert target["cells"]["n"] == [50, 50]
     lengths = np.linalg.norm(adata.obsm["X_hycnn_ot"] - adata.obsm["X_pca"][:, :5], axis=1)[:200][test[:200]]
     assert target["cells"]["displacement"] == pytest.approx(lengths, rel=1e-3)

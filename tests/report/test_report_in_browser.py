@@ -430,7 +430,7 @@ def test_the_skip_link(page):
 
 def test_every_section_says_which_cells_it_shows(page):
     for section in ("cells", "groups", "genes"):
-        assert page(f"#{section} .which").text == "cells of the fit, n = 200 and 100"
+        assert page(f"#{section} .which").text == "cells of the fit: 200 control, 100 IFN-beta"
     for section in ("training", "certificate"):
         assert page(f"#{section} .which").text.startswith("validation cells, n = ")
     assert page("h1").text == f"control → {len(page.texts('#target option'))} conditions"

@@ -170,7 +170,7 @@ def read_evaluated(
         return results, "cells of the fit"
     chosen = results.among(source | without[0], observed | without[1])
     mixed = any(others.any() for others in without)
-    return chosen, "cells of the fit, or held-out ones of groups that have some" if mixed else "held-out"
+    return chosen, "cells of the fit, or held-out ones of groups that have some" if mixed else "held-out cells"
 
 
 def held_out_rows(adata: AnnData, fit: StoredFit) -> Rows:
