@@ -8,9 +8,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 demo: .venv/demo
 	$(BIN)/python tutorials/demo.py
 
-# Each worker has one thread: two workers with two threads each on two cores are several times slower.
+# Each worker has one thread: two workers with two threads each on two cores are several times slower. With worksteal each
+# begins with half of the tests in their order, so that only one of them makes the fixtures of a file.
 test: .venv/test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # Runs the tests that take more than half a minute each.
 slow: .venv/test

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ._pairs import LogSumExpPotential, Pair, brenier_pair, gaussian_pair
-from ._pbmc_planted import pbmc_planted, planted_response
+from ._planted import pbmc_planted, planted_response, screen_planted, screen_response
 from ._published import adamson_2016, kang_2018, norman_2019, papalexi_2021, sciplex3
-from ._screen_planted import screen_planted, screen_response
 
 __all__ = [
     "LogSumExpPotential",

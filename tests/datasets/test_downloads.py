@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -135,12 +134,6 @@ def test_several_modalities(store, folder, cells, tmp_path):
 
 def test_the_address_is_that_of_the_store():
     assert _published._BASE_URL == "https://exampledata.scverse.org/pertpy"
-
-
-def test_the_import_needs_no_extra():
-    code = "import sys, scot_hycnn.datasets; print({'requests', 'mudata'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
 
 
 # ---- not the file

@@ -1,8 +1,8 @@
 """Fuzz a reader of untrusted files: ``python tests/fuzz/fuzz.py map_file --seconds 60``.
 
 With atheris (extra ``fuzz``) the inputs are guided by the branches that they reach. An input that breaks the contract
-is written to the folder of the corpus, and ``--repeat FILE`` runs it again. ``--random N`` needs no fuzzer: it draws N
-inputs from a fixed seed, which the test suite does.
+is written to the folder of the corpus, and ``--repeat FILE`` runs it again. ``map_file,h5ad --random N,M`` needs no
+fuzzer: it draws N and M inputs from a fixed seed, which the test suite does.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ MEMORY_MB = 4096
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("target", choices=(*TARGETS, ",".join(TARGETS)))
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--runs", type=int, default=-1, help="End after so many inputs. [default: when the time is up]")
     parser.add_argument("--seed", type=int, default=1, help="0 draws one. [default: 1]")
-    parser.add_argument("--random", type=int, metavar="N")
+    parser.add_argument("--random", metavar="N,M")
     parser.add_argument("--repeat", type=Path, metavar="FILE")
     parser.add_argument("--corpus", type=Path, help="Folder to begin with and to add to. [default: seeds alone]")
     arguments = parser.parse_args()
@@ -48,14 +48,13 @@ def main() -> None:
         if arguments.random is None and arguments.repeat is None:
             with_atheris(arguments, scratch)
             return
-        target = load(arguments.target)
         if arguments.repeat is not None:
+            target = load(arguments.target)
             print("taken" if target.check(arguments.repeat.read_bytes(), scratch / "input") else "refused")
             return
-        n_taken = at_random(target, scratch, arguments.random)
-        print(
-            f"{arguments.target}: {arguments.random} inputs, {n_taken} taken, the others refused with an error of ours"
-        )
+        for name, number in zip(arguments.target.split(","), map(int, arguments.random.split(",")), strict=True):
+            n_taken = at_random(load(name), scratch, number)
+            print(f"{name}: {number} inputs, {n_taken} taken, the others refused with an error of ours")
 
 
 def load(name: str, instrument: Callable[[], Any] = nullcontext) -> Any:

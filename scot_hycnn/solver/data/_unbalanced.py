@@ -189,13 +189,11 @@ class _Clouds:
     unit: float
 
     @classmethod
-    def of(
-        cls, x: Array, y: Array, groups: Groups | None, rng: np.random.Generator, max_cells: int = MAX_CELLS
-    ) -> _Clouds:
-        """Draw at most so many cells a side."""
+    def of(cls, x: Array, y: Array, groups: Groups | None, rng: np.random.Generator) -> _Clouds:
+        """Draw at most MAX_CELLS cells a side."""
         codes = [np.zeros(len(cloud), dtype=np.intp) for cloud in (x, y)] if groups is None else [groups.x, groups.y]
         n_groups = 1 if groups is None else len(groups.labels)
-        drawn = [_drawn(cloud, max_cells, rng) for cloud in (x, y)]
+        drawn = [_drawn(cloud, MAX_CELLS, rng) for cloud in (x, y)]
         rows = [tuple(np.flatnonzero(of == k) for of in codes) for k in range(n_groups)]
         sampled = [tuple(some[of[some] == k] for of, some in zip(codes, drawn, strict=True)) for k in range(n_groups)]
         shares = [np.bincount(of, minlength=n_groups) / len(of) for of in codes]

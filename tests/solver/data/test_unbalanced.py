@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import norm
 
 from scot_hycnn import solver
+from scot_hycnn.solver.data import _unbalanced
 from scot_hycnn.solver.data._unbalanced import choose_penalty, unbalanced_plan
 
 QUICK = {"potential": "gaussian", "progress": False}
@@ -173,8 +174,9 @@ def test_duplicated_cells_get_one_weight():
     np.testing.assert_allclose(validation["source_weight"], 1)
 
 
-def test_weights_of_cells_beyond_the_plan_are_those_of_their_neighbours():
-    x, y, of_x, _ = clusters_that_grow(9000)
+def test_weights_of_cells_beyond_the_plan_are_those_of_their_neighbours(monkeypatch):
+    monkeypatch.setattr(_unbalanced, "MAX_CELLS", 600)
+    x, y, of_x, _ = clusters_that_grow(1500)
     growth = solver.fit(x, y, unbalanced=0.3, **QUICK).validation["source_growth"]
     assert [growth[of_x == group].mean() for group in range(3)] == pytest.approx([0.5, 0.5, 2], rel=0.25)
 

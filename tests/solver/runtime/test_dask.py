@@ -66,7 +66,7 @@ def test_groups_that_are_left_out_and_far_cells_are_those_of_a_fit_without_worke
 
 def test_a_killed_worker_loses_nothing(client, tmp_path):
     """While the first of four batches are fitted one worker dies; the results are those of an undisturbed run."""
-    ys, options = targets(8), QUICK | {"max_steps": 150}
+    ys, options = targets(8), QUICK | {"max_steps": 80}
     expected = fit_many(normal(0), ys, **options)
     victim = next(iter(client.run(os.getpid).values()))
     killed = []
