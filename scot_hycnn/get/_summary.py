@@ -21,6 +21,7 @@ from scot_hycnn.metrics._samples import mean_between, mean_within
 
 NO_RESPONSE, AS_REPLICATE, PARTLY = "no response", "predicted as well as a replicate", "partly predicted"
 NOT_PREDICTED, TOO_FEW, EVERYONE = "not predicted", "too few cells", "all"
+NOT_SCORED = "responds, too few cells to score"
 # Halves of fewer cells have no distance to compare with; half splits for the replicate, and source cells that a
 # permutation compares with each observed cell.
 _MIN_CELLS, _N_SPLITS, _N_COMPARED = 10, 100, 3
@@ -64,13 +65,16 @@ def summary(
         replicates stay below: random halves of the observed cells, whose distance is scaled to the numbers of cells
         that are compared (it is proportional to 1/n + 1/m if both are of one distribution). Its expected value is 0.
     ``explained``
-        1 - predicted / no_change, the share of the response that is predicted; NaN without a response.
+        1 - predicted / no_change, the share of the response that is predicted; NaN without a response, and where
+        ``no_change`` is at most ``replicate``.
     ``p_value``, ``p_adjusted``
         Of the test for a response; the latter is corrected over conditions, in each group.
     ``verdict``
-        ``'no response'`` if the adjusted p value is above 0.05. Otherwise ``'predicted as well as a replicate'`` if
-        ``predicted`` is at most ``replicate``, ``'partly predicted'`` if it is below ``no_change``, and ``'not
-        predicted'``. ``'too few cells'`` stands for fewer than ten source or observed cells.
+        ``'no response'`` if the adjusted p value is above 0.05. Otherwise ``'responds, too few cells to score'`` if
+        ``no_change`` is at most ``replicate``: then no change would count as well as a replicate, too. Otherwise
+        ``'predicted as well as a replicate'`` if ``predicted`` is at most ``replicate``, ``'partly predicted'`` if it
+        is below ``no_change``, and ``'not predicted'``. ``'too few cells'`` stands for fewer than ten source or
+        observed cells.
 
     Raises
     ------
@@ -135,9 +139,9 @@ def summary(
 
 def in_brief(verdicts: pd.Series[str]) -> str:
     """Return in print how many conditions respond, and how well they are predicted."""
-    n = {verdict: int((verdicts == verdict).sum()) for verdict in (AS_REPLICATE, PARTLY, NOT_PREDICTED)}
+    n = {verdict: int((verdicts == verdict).sum()) for verdict in (AS_REPLICATE, PARTLY, NOT_PREDICTED, NOT_SCORED)}
     respond = f"{sum(n.values())} of {counted(len(verdicts), 'condition')} respond{'s' * (sum(n.values()) == 1)}"
-    kinds = "; ".join(f"{verdict}: {number}" for verdict, number in n.items() if number)
+    kinds = "; ".join(f"{verdict.removeprefix('responds, ')}: {number}" for verdict, number in n.items() if number)
     return f"{respond} ({kinds})" if kinds else respond
 
 
@@ -227,13 +231,16 @@ def _with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
     table["p_adjusted"] = table.groupby("group")["p_value"].transform(lambda values: adjusted(values.to_numpy()))
     responds = table["p_adjusted"] <= SIGNIFICANT
     explained = 1 - table["predicted"] / table["no_change"]
-    table["explained"] = explained.where(responds & (table["no_change"] > 0))
+    # The test uses the cells of all groups, and sees responses that are lost in the noise of a distance.
+    is_scored = table["no_change"] > table["replicate"].clip(lower=0)
+    table["explained"] = explained.where(responds & is_scored)
     conditions: list[Any] = [
         table["no_change"].isna() | table["p_adjusted"].isna(),
         ~responds,
+        ~is_scored,
         table["predicted"] <= table["replicate"],
         table["predicted"] < table["no_change"],
     ]
-    table["verdict"] = np.select(conditions, [TOO_FEW, NO_RESPONSE, AS_REPLICATE, PARTLY], NOT_PREDICTED)
+    table["verdict"] = np.select(conditions, [TOO_FEW, NO_RESPONSE, NOT_SCORED, AS_REPLICATE, PARTLY], NOT_PREDICTED)
     last = ["explained", "p_value", "p_adjusted", "verdict"]
     return table[[*(name for name in table.columns if name not in last), *last]]

@@ -149,8 +149,11 @@ def _draw(ax: Axes, table: pd.DataFrame, names: list[str], groups: list[str], to
     ax.scatter(x[quiet], y[quiet], s=4, color="#B0B0B0", linewidths=0, zorder=2)
     edges = np.where(verdict[seen] == AS_REPLICATE, "black", "none").tolist()
     sizes, shares = _size(part["no_change"].to_numpy()[seen], top), part["explained"].to_numpy(dtype=float)[seen]
-    style: dict[str, Any] = {"cmap": _COLORS, "norm": Normalize(0, 1), "edgecolors": edges, "linewidths": 0.9}
-    ax.scatter(x[seen], y[seen], s=sizes, c=shares, zorder=3, **style)
+    # A response that has too few cells for its share is drawn without a colour.
+    style: dict[str, Any] = {"cmap": mpl.colormaps[_COLORS].with_extremes(bad="#D9D9D9"), "norm": Normalize(0, 1)}
+    ax.scatter(
+        x[seen], y[seen], s=sizes, c=shares, plotnonfinite=True, edgecolors=edges, linewidths=0.9, zorder=3, **style
+    )
     ax.hlines(range(len(names)), -0.5, len(groups) - 0.5, color="#EEEEEE", linewidth=0.6, zorder=1)
     ax.set_yticks(range(len(names)), names, fontsize="x-small", **PLAIN)
     ax.set_xlim(-0.6, len(groups) - 0.4)
@@ -174,7 +177,7 @@ def _explain(place: Axes | Figure, axes: list[Axes], top: float) -> None:
     shrink = min(0.5, 2 / figure_of(place).get_figheight())
     colors = mpl.cm.ScalarMappable(Normalize(0, 1), _COLORS)
     bar = figure_of(place).colorbar(colors, ax=axes, shrink=shrink, aspect=14, anchor=(0, 1))
-    bar.set_label("colour: share of the\nresponse that is predicted", fontsize="small")
+    bar.set_label("colour: share of the\nresponse that is predicted\n(grey: too few cells)", fontsize="small")
     bar.ax.tick_params(labelsize="small")
     strengths = [top, top / 4, top / 16]
     sizes = np.sqrt(_size(np.array(strengths), top))

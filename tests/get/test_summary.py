@@ -67,6 +67,15 @@ def test_verdicts_of_known_responses(adata):
     assert not overall["held_out"].any()
 
 
+def test_where_no_change_is_as_near_as_a_replicate_nothing_is_called_good(adata):
+    # A test on many cells may see a response that is lost in the noise of the distance.
+    adata.uns["hycnn_ot"]["validation"]["none_1"]["p_no_change"] = 1e-9
+    row = everyone(sh.get.summary(adata)).loc["none 1"]
+    assert row["no_change"] < row["replicate"]
+    assert row["verdict"] == "responds, too few cells to score"
+    assert np.isnan(row["explained"])
+
+
 def test_distances_are_energy_distances(adata):
     table = sh.get.summary(adata, groupby="group")
     row = table[(table["condition"] == "same") & (table["group"] == "1")].iloc[0]
