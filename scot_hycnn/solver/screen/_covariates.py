@@ -120,7 +120,7 @@ class Covariates:
             errors[rule] = float(scores.min())
             # K conditions hardly tell options apart, so that predictions are averaged, with the likelihoods of normal
             # errors as weights. (48 planted conditions, three seeds, squared error of means: .63 for the best options,
-            # .61 for the mean; Adnet, four cases, energy distance: .104 and .103.)
+            # .61 for the mean; Adnet, four cases, energy distance: .109 and .108.)
             scores = np.maximum(scores, np.finfo(float).tiny)
             likely = (scores.min() / scores) ** (n / 2)
             likely *= likely >= MIN_SHARE
