@@ -122,15 +122,8 @@ def deg(
         shown = table.drop_duplicates("gene").set_index("gene").loc[genes]
         changes, seen = _changes(shown)
         ax = axes_or_new(ax, 4.2, 1.2 + 0.2 * len(genes))
-        y = np.arange(len(genes))
-        ax.axvline(0, color="black", linewidth=0.8)
-        ax.hlines(y, changes.min(axis=0), changes.max(axis=0), color="0.7", linewidth=1.5, zorder=1)
-        ax.plot(changes[0], y, "o", color=OBSERVED, label="observed", markersize=7)
-        ax.plot(changes[1], y, "D", color=PREDICTED, label="predicted", markersize=4)
-        for change, is_seen, marker, size in zip(changes, seen, "oD", (4, 2), strict=True):
-            ax.plot(change[~is_seen], y[~is_seen], marker, color="white", markersize=size)
-        name_rows(ax, genes, fontsize="small")
-        ax.set(ylim=(len(genes) - 0.4, -0.6), xlabel=what)
+        _draw_dots(ax, genes, changes, seen)
+        ax.set_xlabel(what)
         entitle_cells(ax, title, results, called, "" if seen.all() else f"white inside: not significant {_LEVEL}")
         # The corner is free, since changes become smaller from top to bottom.
         ax.legend(frameon=False, fontsize="small", loc="lower right")
@@ -175,3 +168,16 @@ def _changes(table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_
         for name in ("change", "pval_adj")
     )
     return changes, p_values <= SIGNIFICANT
+
+
+def _draw_dots(ax: Axes, genes: list[str], changes: NDArray[np.float64], seen: NDArray[np.bool_]) -> None:
+    """Draw observed and predicted changes of genes, both (2, genes), from top to bottom; white inside if not seen."""
+    y = np.arange(len(genes))
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.hlines(y, changes.min(axis=0), changes.max(axis=0), color="0.7", linewidth=1.5, zorder=1)
+    ax.plot(changes[0], y, "o", color=OBSERVED, label="observed", markersize=7)
+    ax.plot(changes[1], y, "D", color=PREDICTED, label="predicted", markersize=4)
+    for change, is_seen, marker, size in zip(changes, seen, "oD", (4, 2), strict=True):
+        ax.plot(change[~is_seen], y[~is_seen], marker, color="white", markersize=size)
+    name_rows(ax, genes, fontsize="small")
+    ax.set_ylim(len(genes) - 0.4, -0.6)
