@@ -283,32 +283,32 @@ normal = lambda seed: np.random.default_rng(seed).normal(size=(200, 2))
 ys = [(y := normal(seed)) + seed * np.sign(y) for seed in range(1, 4)]
 fit_many(normal(0), ys, checkpoint_dir={folder!r}, **{options!r})
 """
+LONGER = QUICK | {"max_steps": 200, "n_ensemble": 8}
+STEPS = 2 * 200  # two maps are a batch, and then one
 
 
-def kill(folder, options, **moment):
+def kill(folder, **moment):
     """Run the fit in another process, which ends by a signal that no program can catch."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["scot_hycnn.solver"])
-    process = context.Process(target=exec, args=(KILLED.format(folder=str(folder), options=options, **moment), {}))
+    process = context.Process(target=exec, args=(KILLED.format(folder=str(folder), options=LONGER, **moment), {}))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(("n_kills", "max_steps"), [(3, 60), pytest.param(20, 200, marks=pytest.mark.slow)])
-def test_a_fit_that_is_killed_at_any_moment_continues_to_the_same_bits(tmp_path, n_kills, max_steps):
+@pytest.mark.parametrize("n_kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_fit_that_is_killed_at_any_moment_continues_to_the_same_bits(tmp_path, n_kills):
     moments, unfinished = random.Random(0), 0
-    options = QUICK | {"max_steps": max_steps, "n_ensemble": 8}
-    uninterrupted = fit_many(normal(0), targets(), **options)
+    uninterrupted = fit_many(normal(0), targets(), **LONGER)
     for number in range(n_kills):
         folder = tmp_path / str(number)
         folder.mkdir()
-        # Two maps are a batch, and then one.
-        kill(folder, options, after=moments.randint(1, 2 * max_steps), seconds=moments.uniform(0, 0.05))
+        kill(folder, after=moments.randint(1, STEPS), seconds=moments.uniform(0, 0.05))
         left = suffixes(folder)
         assert set(left) <= {".checkpoint", ".safetensors", ".partial"}
         unfinished += ".checkpoint" in left
-        same_bits(fit_many(normal(0), targets(), checkpoint_dir=folder, **options), uninterrupted)
+        same_bits(fit_many(normal(0), targets(), checkpoint_dir=folder, **LONGER), uninterrupted)
         assert ".checkpoint" not in suffixes(folder)
         shutil.rmtree(folder)
     assert unfinished >= n_kills // 2  # the others had no check or no step before the signal
