@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
@@ -22,11 +22,15 @@ from scot_hycnn._anndata._fit_input import ConditionCells, FitInput
 from scot_hycnn._anndata._transport_input import Moved, find_mover, moved_by
 from scot_hycnn._anndata._write import Fitted
 from scot_hycnn._warn import counted, joined, warn
+from scot_hycnn.solver._options import check_options
 from scot_hycnn.solver.data._checks import FEW_IN_GROUPS, UnusableError, far_cells, raise_together
 from scot_hycnn.solver.data._groups import Labels, groups_left_out, usable_groups
 from scot_hycnn.solver.model._map import Outcome, TransportMap
+from scot_hycnn.solver.runtime._batching import place_of
 from scot_hycnn.solver.runtime._device import limited_threads
 
+# Options of the cells that are read, with their defaults.
+OF_CELLS: dict[str, Any] = {"split_key": None, "max_cells": 100_000, "skip_small": False}
 # A sentence of the log names so many labels.
 _MAX_NAMES = 5
 
@@ -71,12 +75,28 @@ def seed_of(rng: int | np.random.Generator | None, *, resumes: bool) -> int:
         ) from None
 
 
+def complete(options: dict[str, Any], names: Iterable[str]) -> tuple[dict[str, Any], bool]:
+    """Check and complete the options of a fit, in place; return those of the cells that are read, and ``fallback``.
+
+    ``names`` are the options that there are beside those of training. This needs no data.
+    """
+    folder = options["checkpoint_dir"]
+    options["rng"] = seed_of(options["rng"], resumes=folder is not None and options.get("resume", True))
+    check_options(options, names, rng=options["rng"])
+    options["device"], _ = place_of(options["device"], options["client"], folder)
+    if options["progress"] is None and int(scanpy_settings.verbosity) == 0:
+        options["progress"] = False
+    of_cells = {name: options.pop(name, default) for name, default in OF_CELLS.items()}
+    return of_cells, options.pop("fallback", False)
+
+
 @shown_by_default()
-def announce(cells: FitInput, place: str, unbalanced: float | str | None) -> datetime:
+def announce(cells: FitInput, options: dict[str, Any]) -> datetime:
     """Log the fit that begins, and the targets that are left out; return the time."""
+    place = options["device"] if options["client"] is None else "the workers of a cluster"
     if cells.skipped:
         log_skipped(cells.skipped)
-    if cells.composition is not None and unbalanced is None:
+    if cells.composition is not None and options.get("unbalanced") is None:
         logg.warning(cells.composition)
     named = [f"{target.label!r} ({target.n_training})" for target in cells.targets]
     targets = f"{len(named)} targets ({', '.join(named[:_MAX_NAMES])} ...)"

@@ -10,7 +10,6 @@ from typing import Any, Unpack
 import numpy as np
 from anndata import AnnData
 from scanpy import logging as logg
-from scanpy import settings as scanpy_settings
 
 from scot_hycnn import solver as _solver
 from scot_hycnn._anndata._conditions import Mask, column_of
@@ -19,17 +18,11 @@ from scot_hycnn._anndata._representation import obs_columns
 from scot_hycnn._anndata._transport_input import check_groups_of_cells
 from scot_hycnn._anndata._write import announce_replaced, claim, write_fit
 from scot_hycnn.solver import TrainingOptions
-from scot_hycnn.solver._options import LEAVE_OUT, check_options
+from scot_hycnn.solver._options import LEAVE_OUT
 from scot_hycnn.solver.model._families import UNBALANCED_SOLVERS
 from scot_hycnn.solver.model._summary import summary_of
-from scot_hycnn.solver.runtime._batching import place_of
 
-from ._fitting import announce, as_fitted, check_groups, report_outcomes, seed_of, shown_by_default, threads_of_scanpy
-
-# A sentence of the log names so many labels.
-_MAX_NAMES = 5
-# Options of the cells that are read, with their defaults.
-_OF_CELLS: dict[str, Any] = {"split_key": None, "max_cells": 100_000, "skip_small": False}
+from ._fitting import announce, as_fitted, check_groups, complete, report_outcomes, shown_by_default, threads_of_scanpy
 
 
 class FitOptions(TrainingOptions, total=False):
@@ -225,19 +218,14 @@ def hycnn_ot(  # type: ignore[misc]
     # Check what needs no data.
     chosen_on = leave_out if leave_out in LEAVE_OUT else "groups"
     options: dict[str, Any] = {**training, "potential": potential, "solver": solver, "leave_out": chosen_on}
-    seed = seed_of(rng, resumes=checkpoint_dir is not None and training.get("resume", True))
+    options |= {"device": device, "rng": rng, "progress": progress, "client": client, "checkpoint_dir": checkpoint_dir}
     names = inspect.signature(hycnn_ot).parameters.keys() - {"training"}
-    check_options(options, FitOptions.__optional_keys__ | names, rng=seed)
+    of_cells, fallback = complete(options, FitOptions.__optional_keys__ | names)
     if inverse and not predict:
         raise ValueError("inverse=True moves target cells and predict=False moves none; choose one of them.")
-    device, _ = place_of(device, client, checkpoint_dir)
-    progress = False if progress is None and int(scanpy_settings.verbosity) == 0 else progress
-    key = "hycnn_ot" if key_added is None else key_added
-    options |= {"device": device, "rng": seed, "progress": progress, "client": client, "checkpoint_dir": checkpoint_dir}
-    of_cells = {name: options.pop(name, default) for name, default in _OF_CELLS.items()}
-    fallback = options.pop("fallback", False)
     if fallback and solver in UNBALANCED_SOLVERS:
         raise ValueError(f"fallback=True changes to the Gaussian map, without which solver={solver!r} trains.")
+    key = "hycnn_ot" if key_added is None else key_added
 
     # Read the cells, and check all targets before any is fitted.
     adata = claim(adata, copy=copy)
@@ -251,21 +239,21 @@ def hycnn_ot(  # type: ignore[misc]
         n_pcs=n_pcs,
         mask_obs=mask_obs,
         group_columns=group_columns,
-        seed=seed,
+        seed=options["rng"],
         reads_all=(predict, inverse),
         key=key,
         fill=fill,
         **of_cells,
     )
     # What is left to check of the options is the dimension of a potential, which no number of cells changes.
-    _solver.Settings.for_cells(1, 1, cells.rep.n_dims, device=device, rng=seed, potential=potential)
+    _solver.Settings.for_cells(1, 1, cells.rep.n_dims, device="cpu", rng=0, potential=potential)
     if group_columns:
         cells = without_targets(adata, cells, check_groups(cells, chosen_on, skip_small=of_cells["skip_small"]), key)
         if chosen_on == "groups" and predict:  # a centred map needs the group of each cell that it moves
             moved = np.concatenate([cells.source.rows, *(target.rows for target in cells.targets if inverse)])
             check_groups_of_cells(adata, group_columns, np.unique(moved), cells.source.rows)
     groups: Any = None if not group_columns else (cells.source.groups, [one.groups for one in cells.targets])
-    start = announce(cells, device if client is None else "the workers of a cluster", options.get("unbalanced"))
+    start = announce(cells, options)
     announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse, weights="unbalanced" in options)
 
     # Fit, and move the cells.

@@ -14,7 +14,6 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 from scanpy import logging as logg
-from scanpy import settings as scanpy_settings
 
 from scot_hycnn._anndata._conditions import Mask, as_labels
 from scot_hycnn._anndata._files import read_uns
@@ -30,12 +29,10 @@ from scot_hycnn._anndata.evaluation._screen_input import (
     stored_screen,
 )
 from scot_hycnn.solver import Screen, Settings, TrainingOptions, fit_screen
-from scot_hycnn.solver._options import check_options
 from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.model._summary import summary_of
-from scot_hycnn.solver.runtime._batching import place_of
 
-from ._fitting import announce, as_fitted, check_groups, report_outcomes, seed_of, shown_by_default, threads_of_scanpy
+from ._fitting import announce, as_fitted, check_groups, complete, report_outcomes, shown_by_default, threads_of_scanpy
 
 ScreenModel: TypeAlias = AnnData | Screen | str | Path
 
@@ -195,15 +192,11 @@ def hycnn_screen(
     (300, 5)
     """
     # Check what needs no data.
-    seed = seed_of(rng, resumes=checkpoint_dir is not None)
+    options: dict[str, Any] = {**training, "device": device, "rng": rng, "progress": progress}
+    options |= {"client": client, "checkpoint_dir": checkpoint_dir}
     names = {*ScreenOptions.__optional_keys__, *inspect.signature(hycnn_screen).parameters} - {"training"}
-    options: dict[str, Any] = dict(training)
-    check_options(options, names, rng=seed)
-    device, _ = place_of(device, client, checkpoint_dir)
-    progress = False if progress is None and int(scanpy_settings.verbosity) == 0 else progress
+    of_cells, fallback = complete(options, names)
     key = "hycnn_screen" if key_added is None else key_added
-    split_key, max_cells = options.pop("split_key", None), options.pop("max_cells", 100_000)
-    skip_small, fallback = options.pop("skip_small", False), options.pop("fallback", False)
     covariate_keys = [covariate_keys] if isinstance(covariate_keys, str) else list(covariate_keys)
 
     # Read the cells, and what is known of each condition, before anything is fitted.
@@ -218,29 +211,26 @@ def hycnn_screen(
         use_rep=use_rep,
         n_pcs=n_pcs,
         mask_obs=mask_obs,
-        split_key=split_key,
         group_columns=() if group_key is None else (group_key,),
-        max_cells=max_cells,
-        seed=seed,
+        seed=options["rng"],
         reads_all=(predict, False),
         key=key,
         fill=fill,
-        skip_small=skip_small,
+        **of_cells,
     )
-    cells, controls = _with_controls(adata, cells, plate_key, skip_small=skip_small, key=key)
+    cells, controls = _with_controls(adata, cells, plate_key, skip_small=of_cells["skip_small"], key=key)
     rows = {target.label: target.rows for target in cells.targets}
     known: dict[str, Any] = {"covariates": read_covariates(adata, covariate_keys, rows) or None, "model": fitted}
     known["embedding"] = read_embedding(adata, embedding_key, [*rows])
     x, known["groups"] = _sources(cells, controls)
-    Settings.for_cells(1, 1, cells.rep.n_dims, device=device, rng=seed, **options)
-    start = announce(cells, device if client is None else "the workers of a cluster", None)
+    Settings.for_cells(1, 1, cells.rep.n_dims, device="cpu", rng=0, potential=options.get("potential", "hycnn"))
+    start = announce(cells, options)
     announce_replaced(adata, cells, key=key, predict=predict, inverse=False, weights=False)
 
     # Fit, and move the cells.
     with threads_of_scanpy():
-        options |= {"device": device, "rng": seed, "progress": progress, "client": client}
         ys = [target.training for target in cells.targets]
-        screen = fit_screen(x, ys, **known, **options, checkpoint_dir=checkpoint_dir)
+        screen = fit_screen(x, ys, **known, **options)
         fits = _moved(adata, cells, screen.maps, controls, predict=predict, fallback=fallback)
     stored, entries = _as_stored(screen, fits, [target.slug for target in cells.targets])
     params = {"fallback": fallback, "covariate_keys": np.array(covariate_keys, dtype=np.str_)}

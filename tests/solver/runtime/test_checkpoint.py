@@ -68,17 +68,18 @@ def suffixes(folder):
 
 @pytest.mark.parametrize(
     ("name", "step"),
-    [("cached", 2), ("cached", 17), ("amortized", 39), ("minimax", 17), ("w2gn", 17), ("enot", 39), ("paper", 17)],
+    [("cached", 1), ("cached", 9), ("amortized", 19), ("minimax", 9), ("w2gn", 9), ("enot", 19), ("paper", 9)],
 )
 def test_an_interrupted_fit_continues_to_the_same_bits(tmp_path, monkeypatch, name, step):
     """Before the first check there is no state, and the fit begins anew."""
-    options = QUICK | ({"conjugates": name} if name in ("amortized", "cached") else {"solver": name})
+    options = QUICK | {"max_steps": 20}  # with a check after every second one
+    options |= {"conjugates": name} if name in ("amortized", "cached") else {"solver": name}
     call = lambda **more: fit_many(normal(0), targets(), **options, **more)  # noqa: E731
     interrupt(monkeypatch, step * CALLS[name], lambda: call(checkpoint_dir=tmp_path))
-    assert suffixes(tmp_path) == [".checkpoint"] * (step > 3)
+    assert suffixes(tmp_path) == [".checkpoint"] * (step > 1)
     with updates(monkeypatch) as counted:
         maps = call(checkpoint_dir=tmp_path)
-    assert len(counted) == CALLS[name] * (40 - step // 4 * 4 if step > 3 else 40)
+    assert len(counted) == CALLS[name] * (20 - step // 2 * 2)
     same_bits(maps, call())
     assert suffixes(tmp_path) == [".safetensors"] * 3
 
@@ -116,14 +117,14 @@ def test_another_number_of_threads_begins_anew(tmp_path, monkeypatch):
 
 
 def test_an_interruption_among_the_folds_repeats_neither_networks_nor_finished_folds(tmp_path, monkeypatch):
-    """Three maps train for 40 steps, and then the folds of each of them, for 40 steps too."""
-    options = QUICK | {"groups": GROUPS, "leave_out": "groups"}
+    """Three maps train for 20 steps, and then the folds of each of them, for 20 steps too."""
+    options = QUICK | {"groups": GROUPS, "leave_out": "groups", "max_steps": 20}
     expected = fit_many(normal(0), targets(), **options)
-    interrupt(monkeypatch, 110, lambda: fit_many(normal(0), targets(), **options, checkpoint_dir=tmp_path))
+    interrupt(monkeypatch, 55, lambda: fit_many(normal(0), targets(), **options, checkpoint_dir=tmp_path))
     assert suffixes(tmp_path) == [".checkpoint"] * 3  # of the networks, and of the folds of two maps
     with updates(monkeypatch) as counted:
         same_bits(fit_many(normal(0), targets(), **options, checkpoint_dir=tmp_path), expected)
-    assert len(counted) == 12 + 40
+    assert len(counted) == 6 + 20
     assert suffixes(tmp_path) == [".safetensors"] * 3
 
 
