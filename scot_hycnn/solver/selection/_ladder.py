@@ -225,8 +225,9 @@ class Ladder:
     def compare(cls, x: Array, y: Array, groups: Groups, *, rng: int, response_seen: bool) -> Ladder:
         """Leave out every group or unit with enough cells, and choose among the maps that have a closed form.
 
-        All maps act around the baselines of units: on made-up donors and types with proportions of their own the mean
-        energy distance of the best one was .02 to .4 of that without baselines, and never larger.
+        All maps act around the baselines of units. On made-up donors with types in proportions of their own (two
+        seeds of each kind) the mean energy distance of the best map was .13 to 1 of that without baselines.
+
         Without a response that is seen, which is a test of all cells, cells stay where they are.
         """
         generator = np.random.default_rng(rng)
