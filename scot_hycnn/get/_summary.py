@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 from scot_hycnn._anndata._conditions import Rows
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._transport_input import find_mover
+from scot_hycnn._anndata.evaluation._growth import growth_by_group, has_growth
 from scot_hycnn._anndata.evaluation._screen_input import ScreenCells, read_screen_cells
 from scot_hycnn._response import N_COMPARED, NoChange, adjusted, energy_of_parts
 from scot_hycnn._warn import SIGNIFICANT, counted
@@ -69,6 +70,8 @@ def summary(
         ``no_change`` is at most ``replicate``.
     ``p_value``, ``p_adjusted``
         Of the test for a response; the latter is corrected over conditions, in each group.
+    ``growth``, ``growth_low``, ``growth_high``
+        With ``unbalanced``, the growth of a group (see :func:`scot_hycnn.pl.growth`) and its 95 % interval; else NaN.
     ``verdict``
         ``'no response'`` if the adjusted p value is above 0.05. Otherwise ``'responds, too few cells to score'`` if
         ``no_change`` is at most ``replicate``: then no change would count as well as a replicate, too. Otherwise
@@ -134,7 +137,14 @@ def summary(
             labels = (cells.fit.targets[slug], name, *sizes, is_held_out, cells.fit.models[slug]["outcome"])
             rows.append((*labels, *(numbers[column] for column in _NUMBERS)))
     columns = ["condition", "group", "n_source", "n_target", "held_out", "outcome", *_NUMBERS]
-    return _with_verdicts(pd.DataFrame(rows, columns=columns))
+    table = pd.DataFrame(rows, columns=columns)
+    table[["growth", "growth_low", "growth_high"]] = np.nan
+    for slug, label in cells.fit.targets.items():
+        if cells.groups is not None and has_growth(adata, cells.fit, slug):
+            for group, _, *growth in growth_by_group(adata, cells.fit, slug, cells.groups.column):
+                of_group = (table["condition"] == label) & (table["group"] == group)
+                table.loc[of_group, ["growth", "growth_low", "growth_high"]] = growth
+    return _with_verdicts(table)
 
 
 def in_brief(verdicts: pd.Series[str]) -> str:

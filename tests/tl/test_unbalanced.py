@@ -105,6 +105,9 @@ def test_growth_is_drawn_and_said(adata, tmp_path):
     }
     assert drawn == pytest.approx({"a": 0.5, "b": 0.5, "c": 2.0}, rel=0.25)
     assert sh.pl.growth(adata, basis="umap", return_fig=True).axes[-1].get_ylabel() == "growth"
+    table = sh.get.summary(adata, groupby="type").set_index("group")
+    assert table["growth"].drop("all").to_dict() == pytest.approx(drawn)
+    assert ((table["growth_low"] < table["growth"]) & (table["growth"] < table["growth_high"])).drop("all").all()
     sh.pl.report(adata, tmp_path / "report.html", groupby="type")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "have no counterpart after treatment" in page
