@@ -1,4 +1,4 @@
-"""A test for a response, by permutation of source and target cells."""
+"""A test for a response, by permutation of source and target cells, and the verdicts on a predicted one."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import false_discovery_control, pearson3, skew
 
-from ._warn import SIGNIFICANT
+from ._warn import SIGNIFICANT, counted
 
 # Cells of each condition that the test compares: with 500 it takes some hundredths of a second.
 N_COMPARED = 500
 N_PERMUTATIONS = 199
 # Largest chance of a cell to be drawn by its weight.
 MAX_CHANCE = 0.9
+NO_RESPONSE, AS_REPLICATE, PARTLY = "no response", "predicted as well as a replicate", "partly predicted"
+NOT_PREDICTED, NOT_SCORED, TOO_FEW = "not predicted", "responds, too few cells to score", "too few cells"
 # A tail that is fitted to so few permutations says nothing about smaller p values.
 _MIN_P = 1e-6
 
@@ -112,3 +115,11 @@ def drawn_by_weight(weights: Cells, order: NDArray[np.intp], count: int, rng: np
     count = max(min(count, int(MAX_CHANCE / share.max())), min(count, 1))
     places = np.searchsorted(np.cumsum(share), (rng.random() + np.arange(count)) / max(count, 1))
     return np.unique(order[np.minimum(places, len(order) - 1)])
+
+
+def in_brief(verdicts: pd.Series[str]) -> str:
+    """Return in print how many conditions respond, and how well they are predicted."""
+    n = {verdict: int((verdicts == verdict).sum()) for verdict in (AS_REPLICATE, PARTLY, NOT_PREDICTED, NOT_SCORED)}
+    respond = f"{sum(n.values())} of {counted(len(verdicts), 'condition')} respond{'s' * (sum(n.values()) == 1)}"
+    kinds = "; ".join(f"{verdict.removeprefix('responds, ')}: {number}" for verdict, number in n.items() if number)
+    return f"{respond} ({kinds})" if kinds else respond

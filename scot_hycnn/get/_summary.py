@@ -16,13 +16,22 @@ from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._transport_input import find_mover
 from scot_hycnn._anndata.evaluation._growth import growth_by_group, has_growth
 from scot_hycnn._anndata.evaluation._screen_input import ScreenCells, read_screen_cells
-from scot_hycnn._response import N_COMPARED, NoChange, adjusted, energy_of_parts
-from scot_hycnn._warn import SIGNIFICANT, counted
+from scot_hycnn._response import (
+    AS_REPLICATE,
+    N_COMPARED,
+    NO_RESPONSE,
+    NOT_PREDICTED,
+    NOT_SCORED,
+    PARTLY,
+    TOO_FEW,
+    NoChange,
+    adjusted,
+    energy_of_parts,
+)
+from scot_hycnn._warn import SIGNIFICANT
 from scot_hycnn.metrics._samples import mean_between, mean_within
 
-NO_RESPONSE, AS_REPLICATE, PARTLY = "no response", "predicted as well as a replicate", "partly predicted"
-NOT_PREDICTED, TOO_FEW, EVERYONE = "not predicted", "too few cells", "all"
-NOT_SCORED = "responds, too few cells to score"
+EVERYONE = "all"
 # Halves of fewer cells have no distance to compare with; half splits for the replicate, and source cells that a
 # permutation compares with each observed cell.
 _MIN_CELLS, _N_SPLITS, _N_COMPARED = 10, 100, 3
@@ -145,14 +154,6 @@ def summary(
                 of_group = (table["condition"] == label) & (table["group"] == group)
                 table.loc[of_group, ["growth", "growth_low", "growth_high"]] = growth
     return _with_verdicts(table)
-
-
-def in_brief(verdicts: pd.Series[str]) -> str:
-    """Return in print how many conditions respond, and how well they are predicted."""
-    n = {verdict: int((verdicts == verdict).sum()) for verdict in (AS_REPLICATE, PARTLY, NOT_PREDICTED, NOT_SCORED)}
-    respond = f"{sum(n.values())} of {counted(len(verdicts), 'condition')} respond{'s' * (sum(n.values()) == 1)}"
-    kinds = "; ".join(f"{verdict.removeprefix('responds, ')}: {number}" for verdict, number in n.items() if number)
-    return f"{respond} ({kinds})" if kinds else respond
 
 
 @dataclass(frozen=True)

@@ -139,8 +139,8 @@ def mean_scatter(
             continue  # those that seem to change most are chance
         top = np.argsort(-np.abs(observed - source), kind="stable")[:n_labels]
         points = np.column_stack([observed, predicted])
-        line = np.linspace(observed.min(), observed.max(), 200)
-        others = np.concatenate([points, np.column_stack([observed, source]), np.column_stack([line, line])])
+        diagonal = np.repeat(np.linspace(observed.min(), observed.max(), 200)[:, None], 2, axis=1)
+        others = np.concatenate([points, np.column_stack([observed, source]), diagonal])
         _add_names(panel, points[top], [features.names[i] for i in top], others)
     drawn = axes if groupby is not None and ax is None else axes[0]
     return show_or_return(drawn, show=show, return_fig=return_fig)

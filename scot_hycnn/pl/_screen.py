@@ -19,7 +19,8 @@ from scipy.spatial.distance import pdist
 
 from scot_hycnn._anndata._conditions import as_labels, listed, matching
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn.get._summary import AS_REPLICATE, EVERYONE, NO_RESPONSE, TOO_FEW, in_brief, summary
+from scot_hycnn._response import AS_REPLICATE, NO_RESPONSE, TOO_FEW, in_brief
+from scot_hycnn.get._summary import EVERYONE, summary
 
 from ._figure import PLAIN, check_number, entitle, figure_of, legend, panels_of, show_or_return
 

@@ -26,8 +26,8 @@ from scot_hycnn._anndata.evaluation._evaluation_input import (
 )
 from scot_hycnn._anndata.evaluation._growth import growth_by_group, has_growth
 from scot_hycnn._anndata.genes._genes import read_evaluated
+from scot_hycnn._response import in_brief
 from scot_hycnn._warn import counted
-from scot_hycnn.get._summary import in_brief
 from scot_hycnn.pl._evaluation import METHODS, metric_in_print, name_of_evaluated, without_twin
 from scot_hycnn.pl._figure import which_cells
 from scot_hycnn.pl._history import validation_cells

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import AMORTIZED, CACHED, Settings
+from scot_hycnn.solver.baselines import N_INNER, enot_step, minimax_step, w2gn_step
 from scot_hycnn.solver.data._training_data import Batches, Trained, TrainingData
 from scot_hycnn.solver.runtime._device import ThreadMap, full_precision, in_threads, n_parts
 
-from ._baselines import N_INNER, enot_step, minimax_step, w2gn_step
 from ._cuda_graph import RecordedStep, Step
 from ._early_stopping import Monitor, score_ensembles
 from ._optimiser import Optimiser, cosine

@@ -11,8 +11,8 @@ import torch
 
 from scot_hycnn.potentials import ICNN, HyCNN
 from scot_hycnn.potentials._potential import unpack
+from scot_hycnn.solver.baselines import enot_step, minimax_step, w2gn_step
 from scot_hycnn.solver.model._blended import refine
-from scot_hycnn.solver.training._baselines import enot_step, minimax_step, w2gn_step
 from scot_hycnn.solver.training._optimiser import CURVATURE_DECAY, RENEW_EVERY, Optimiser, cosine
 from scot_hycnn.solver.training._semi_dual import ConjugateCache, semi_dual_step
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from scot_hycnn.potentials import Potential
-
-from ._optimiser import Optimiser, descend
+from scot_hycnn.solver.training._optimiser import Optimiser, descend
 
 # Steps on g for each step on f, the S of the paper.
 N_INNER = 5
