@@ -38,9 +38,9 @@ HIDDEN = (48, 48, 48)
 # For at most FEW_CELLS smaller networks and batches, as before SOAP; two layers of 48 are not clearly better.
 FEW_CELLS, HIDDEN_OF_FEW, BATCH_SIZE_OF_FEW = 1000, (32, 32, 32), 128
 # Conjugates of at most so many target cells, and of at most so many numbers (160 MB), are cached. This takes half the
-# time: x + sign x (d = 20), 50,000 cells, .59 % in 31 s against .55 % in 59 s. More than 100,000 cells were not tried;
-# each one is then drawn less than five times.
-MAX_CACHED_CELLS, MAX_CACHED_VALUES = 100_000, 4 * 10**7
+# time: with 50,000 cells, x + sign x (d = 20) .47 in 31 s against .49 in 60 s, 4x^3 .089 in 36 s against .118 in 61 s.
+# With 100,000 a cell is drawn once in two hundred steps, and its maximiser is too old: 4x^3 3.8 against .10.
+MAX_CACHED_CELLS, MAX_CACHED_VALUES = 50_000, 4 * 10**7
 # Weight decay pulls towards the Gaussian map, which pays where cells are few for their dimensions: up to this many
 # cells for each dimension it is 1, and then it falls with their number. W2 benchmark, 20,000 cells, 900 steps: error
 # 1.39 -> 1.02 % (D = 8), 1.12 -> .96 (D = 16), 1.88 -> 1.62 (D = 32); with 5,000 cells a decay of .3 is worse: 2.02 ->
@@ -129,7 +129,8 @@ class TrainingOptions(TypedDict, total=False):
     conjugates
         Warm start of the search for the conjugate of a target cell, for ``solver='amortized'``: ``'amortized'``, the
         prediction of a second network, or ``'cached'``, the maximiser of the step in which the cell was drawn before.
-        None takes ``'cached'`` for at most 100,000 target cells (and at most 160 MB), which is faster.
+        None takes ``'cached'``, which is faster, for at most 50,000 target cells (and at most 160 MB): of more cells each
+        is drawn too rarely.
     unbalanced
         None (default) carries every cell. Where cells die or divide, or types were sampled in other
         proportions, a number is the penalty for mass that is created or destroyed, in units of the mean squared

@@ -88,6 +88,15 @@ def test_the_gaussian_potential_is_the_closed_form_on_all_cells():
     assert (fitted.status, fitted.blend, fitted.params["n_steps"], fitted.history) == ("ok", 0, 0, {})
 
 
+@pytest.mark.slow
+def test_as_many_cells_as_a_fit_reads_are_not_worse_than_few():
+    """A hundred thousand cells are the default limit of ``tl.hycnn_ot``; cached conjugates would be too old then."""
+    pair = brenier_pair("cubic", 20, 100_000)
+    few, many = (fit(pair.x[:n], pair.y[:n], n_ensemble=1, progress=False) for n in (5000, 100_000))
+    of_few, of_many = (map_mse(fitted.transport(pair.x_test), pair.y_test) for fitted in (few, many))
+    assert of_many < of_few / 2
+
+
 # ---- randomness and inputs
 
 
