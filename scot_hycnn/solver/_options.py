@@ -129,8 +129,8 @@ class TrainingOptions(TypedDict, total=False):
     conjugates
         Warm start of the search for the conjugate of a target cell, for ``solver='amortized'``: ``'amortized'``, the
         prediction of a second network, or ``'cached'``, the maximiser of the step in which the cell was drawn before.
-        None takes ``'cached'``, which is faster, for at most 50,000 target cells (and at most 160 MB): of more cells each
-        is drawn too rarely.
+        None takes ``'cached'``, which is faster, for at most 50,000 target cells (and at most 160 MB): of more cells
+        each is drawn too rarely.
     unbalanced
         None (default) carries every cell. Where cells die or divide, or types were sampled in other
         proportions, a number is the penalty for mass that is created or destroyed, in units of the mean squared
