@@ -41,10 +41,11 @@ EXCEPTIONS = {
 }
 # Folders of the solver with the folders that they may not import.
 SOLVER_MAY_NOT_IMPORT = {
-    "data": {"model", "selection", "training", "runtime", "screen"},
-    "model": {"selection", "training", "runtime", "screen"},
+    "data": {"model", "selection", "training", "baselines", "runtime", "screen"},
+    "model": {"selection", "training", "baselines", "runtime", "screen"},
     "selection": {"runtime", "screen"},
     "training": {"selection", "runtime", "screen"},
+    "baselines": {"selection", "runtime", "screen"},
     "runtime": {"screen"},
     "screen": set(),
 }

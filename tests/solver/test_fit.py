@@ -94,7 +94,7 @@ def test_as_many_cells_as_a_fit_reads_are_not_worse_than_few():
     pair = brenier_pair("cubic", 20, 100_000)
     few, many = (fit(pair.x[:n], pair.y[:n], n_ensemble=1, progress=False) for n in (5000, 100_000))
     of_few, of_many = (map_mse(fitted.transport(pair.x_test), pair.y_test) for fitted in (few, many))
-    assert of_many < of_few / 2
+    assert of_many < of_few / 3
 
 
 # ---- randomness and inputs
