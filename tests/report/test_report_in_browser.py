@@ -266,7 +266,7 @@ def test_scores_of_other_metrics_and_groups(page):
     assert groups[0] == "all, same composition"
     assert page.run("return document.getElementById('score-group').value") == groups[0]
     page.choose("#score-group", groups[1])
-    assert "n = 200 and 100" in page("#scores .which").text
+    assert "200 control, 100 IFN-beta" in page("#scores .which").text
     page.choose("#score-group", groups[2])
     assert groups[2] in page("#scores-note").text
 

@@ -228,7 +228,7 @@ def changed(array, index, value):
 # What replaces an entry, and what the message names.
 DAMAGES = {
     "schema_version": [
-        (0, "schema version 0"), (99, "schema version 99.*1 to 5"), (None, "'schema_version'"), (math.inf, "int"),
+        (0, "schema version 0"), (99, "schema version 99.*1 to 6"), (None, "'schema_version'"), (math.inf, "int"),
     ],
     "theta": [
         (lambda theta: theta[:, :-1], r"\(members, \d+\)"), (lambda theta: theta[:0], "theta"),
