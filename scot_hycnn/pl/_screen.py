@@ -114,7 +114,9 @@ def screen(
         _draw(panel, table, part, groups, top)
         panel.set_ylim(n_rows - 0.4, -0.6)
     _explain(place, axes, top)
-    entitle(place, title or "", in_brief(table.xs(EVERYONE, level="group")["verdict"]))
+    # In two lines, so that the title does not reach the key.
+    brief = in_brief(table.xs(EVERYONE, level="group")["verdict"]).replace(" (", "\n(")
+    entitle(place, title or "", brief)
     return show_or_return(axes if ax is None else ax, show=show, return_fig=return_fig)
 
 
