@@ -381,8 +381,13 @@ def _sample(adata: AnnData, layer: str | None, rows: Rows) -> Rows:
 def _variance(adata: AnnData, rep: Representation) -> float:
     """Return the variance of the cells that the PCA was made from, 0 if it is unknown."""
     pca: Any = in_memory(adata.uns.get("pca" if rep.name == "X_pca" else rep.name, {}))
-    stored = np.ravel(pca.get("variance", ())) if isinstance(pca, Mapping) else np.empty(0)
-    return float(stored[: rep.n_dims].sum()) if stored.dtype.kind == "f" else 0.0
+    stored = pca.get("variance") if isinstance(pca, Mapping) else None
+    if not isinstance(stored, np.ndarray) or stored.ndim != 1 or stored.dtype.kind != "f":
+        return 0.0
+    # A damaged entry may claim any length, and hold any number.
+    with np.errstate(all="ignore"):
+        variance = float(stored[: rep.n_dims].sum())
+    return variance if np.isfinite(variance) else 0.0
 
 
 def _distance(values: Any, loadings: NDArray[np.float32], points: Coordinates, variance: float) -> float:
