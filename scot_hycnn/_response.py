@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import false_discovery_control, pearson3, skew
@@ -117,9 +118,10 @@ def drawn_by_weight(weights: Cells, order: NDArray[np.intp], count: int, rng: np
     return np.unique(order[np.minimum(places, len(order) - 1)])
 
 
-def in_brief(verdicts: pd.Series[str]) -> str:
+def in_brief(verdicts: Collection[str]) -> str:
     """Return in print how many conditions respond, and how well they are predicted."""
-    n = {verdict: int((verdicts == verdict).sum()) for verdict in (AS_REPLICATE, PARTLY, NOT_PREDICTED, NOT_SCORED)}
+    found = Counter(verdicts)
+    n = {verdict: found[verdict] for verdict in (AS_REPLICATE, PARTLY, NOT_PREDICTED, NOT_SCORED)}
     respond = f"{sum(n.values())} of {counted(len(verdicts), 'condition')} respond{'s' * (sum(n.values()) == 1)}"
     kinds = "; ".join(f"{verdict.removeprefix('responds, ')}: {number}" for verdict, number in n.items() if number)
     return f"{respond} ({kinds})" if kinds else respond

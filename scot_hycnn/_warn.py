@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 _PACKAGE = str(Path(__file__).parent)
 # Cells whose p value of no change is larger show no response.
@@ -24,6 +26,14 @@ def joined(texts: Sequence[str], most: int = MAX_NAMES) -> str:
     """Return texts with commas between them for a message, which ends with the number of those not shown."""
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + more
+
+
+def did_you_mean(name: object, names: Iterable[Any]) -> str:
+    """Return a question with the name that a user probably means, for the end of a message, or nothing."""
+    # Whether letters are capital makes no difference: 'Control' is nearer to 'control' than to 'Monitor'.
+    by_name = {str(other).casefold(): other for other in names}
+    near = get_close_matches(str(name).casefold(), by_name, n=1, cutoff=0.5)
+    return f" Did you mean {by_name[near[0]]!r}?" if near else ""
 
 
 def warn(message: str) -> None:

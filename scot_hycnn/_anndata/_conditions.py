@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from numbers import Integral
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scot_hycnn._warn import MAX_NAMES, counted, joined, names_of_pairs
+from scot_hycnn._warn import MAX_NAMES, counted, did_you_mean, joined, names_of_pairs
 
 Rows = NDArray[np.intp]
 # Cells to choose: the name of a boolean column of obs, or its values.
@@ -28,14 +27,6 @@ MAX_ENTRIES = 200
 MISSING = ("", "nan", "NaN", "<NA>", "NaT")
 # A message with more columns is hard to read.
 _MAX_COLUMNS = 10
-
-
-def did_you_mean(name: object, names: Iterable[Any]) -> str:
-    """Return a question with the name that a user probably means, for the end of a message, or nothing."""
-    # Whether letters are capital makes no difference: 'Control' is nearer to 'control' than to 'Monitor'.
-    by_name = {str(other).casefold(): other for other in names}
-    near = get_close_matches(str(name).casefold(), by_name, n=1, cutoff=0.5)
-    return f" Did you mean {by_name[near[0]]!r}?" if near else ""
 
 
 def listed(names: Iterable[Any]) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 from anndata import AnnData
 from sklearn.neighbors import KNeighborsRegressor
 
-from scot_hycnn._warn import warn
+from scot_hycnn._warn import did_you_mean, warn
 
-from ._conditions import Rows, did_you_mean, listed
+from ._conditions import Rows, listed
 from ._representation import Coordinates, Representation, is_finite, read_coordinates, stem_of
 from ._results import Results, StoredFit, read_fit
 from ._schema import check_key

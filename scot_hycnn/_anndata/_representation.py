@@ -12,9 +12,9 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scot_hycnn._warn import counted, warn
+from scot_hycnn._warn import counted, did_you_mean, warn
 
-from ._conditions import Rows, did_you_mean, is_integer, listed
+from ._conditions import Rows, is_integer, listed
 from ._schema import layer_names
 
 Coordinates = NDArray[np.floating[Any]]  # (cells, dimensions)

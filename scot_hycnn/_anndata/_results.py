@@ -11,9 +11,10 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from scot_hycnn._warn import did_you_mean
+
 from ._conditions import (
     Rows,
-    did_you_mean,
     hashes_of_names,
     labelled_rows,
     listed,

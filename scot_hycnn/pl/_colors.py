@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, to_rgba_array
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata._conditions import MAX_ENTRIES, column_of, did_you_mean, listed, read_groups
+from scot_hycnn._anndata._conditions import MAX_ENTRIES, column_of, listed, read_groups
 from scot_hycnn._anndata._representation import space_of
 from scot_hycnn._anndata._results import Results, read_fit
 from scot_hycnn._anndata.genes._genes import read_gene
+from scot_hycnn._warn import did_you_mean
 
 from ._figure import PLAIN, figure_of, widen
 from ._labels import BACKGROUND, is_numeric, palette_of

@@ -115,7 +115,7 @@ def screen(
         panel.set_ylim(n_rows - 0.4, -0.6)
     _explain(place, axes, top)
     # In two lines, so that the title does not reach the key.
-    brief = in_brief(table.xs(EVERYONE, level="group")["verdict"]).replace(" (", "\n(")
+    brief = in_brief(table.xs(EVERYONE, level="group")["verdict"].tolist()).replace(" (", "\n(")
     entitle(place, title or "", brief)
     return show_or_return(axes if ax is None else ax, show=show, return_fig=return_fig)
 

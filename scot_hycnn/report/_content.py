@@ -149,7 +149,7 @@ def index_of(conditions: pd.DataFrame) -> dict[str, Any]:
     """Return what the page shows of all its conditions, which are rows of :func:`scot_hycnn.get.summary`."""
     rows = conditions[[column for column, _, _ in _INDEX]].to_numpy(dtype=object).tolist()
     columns = [[name, kind] for _, name, kind in _INDEX]
-    return {"columns": columns, "rows": rows, "headline": in_brief(conditions["verdict"])}
+    return {"columns": columns, "rows": rows, "headline": in_brief(conditions["verdict"].tolist())}
 
 
 def _quality(

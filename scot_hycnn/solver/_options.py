@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from numbers import Real
 from typing import Annotated, Any, Self, TypedDict, Unpack
 
-from scot_hycnn._warn import counted
+from scot_hycnn._warn import counted, did_you_mean
 from scot_hycnn.potentials._potential import Potential
 
 from .data._checks import is_integer
@@ -331,9 +331,8 @@ class Settings:
             if name == "potential" and isinstance(value, Potential):
                 continue
             if not isinstance(value, str) or value not in choices:
-                near = get_close_matches(str(value), choices, n=1, cutoff=0.5)
-                meant = f" Did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"{name}={value!r} is unknown; choose one of {list(choices)}.{meant}")
+                near = did_you_mean(value, choices)
+                raise ValueError(f"{name}={value!r} is unknown; choose one of {list(choices)}.{near}")
         if self.conjugates == CACHED and not RECIPES[self.solver].can_cache:
             able = [name for name, recipe in RECIPES.items() if recipe.can_cache]
             raise ValueError(

@@ -11,7 +11,7 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
-from scot_hycnn._anndata._conditions import Rows, did_you_mean, listed
+from scot_hycnn._anndata._conditions import Rows, listed
 from scot_hycnn._anndata._representation import (
     Coordinates,
     Expression,
@@ -24,7 +24,7 @@ from scot_hycnn._anndata._representation import (
 )
 from scot_hycnn._anndata._schema import layer_names
 from scot_hycnn._anndata.genes._decode_input import Genes
-from scot_hycnn._warn import counted, joined
+from scot_hycnn._warn import counted, did_you_mean, joined
 
 from ._evaluation_input import MIN_CELLS, GroupLabels, HeldOut
 

@@ -13,13 +13,14 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from scot_hycnn._anndata._conditions import Rows, did_you_mean, labelled_rows, listed, read_groups
+from scot_hycnn._anndata._conditions import Rows, labelled_rows, listed, read_groups
 from scot_hycnn._anndata._fit_input import TEST
 from scot_hycnn._anndata._input_warnings import look_like_counts
 from scot_hycnn._anndata._representation import Expression, dense_array, expression_of, find_layer, row_blocks
 from scot_hycnn._anndata._results import Results, StoredFit, group_column, read_fit, read_results
 from scot_hycnn._anndata._schema import layer_names
 from scot_hycnn._response import adjusted
+from scot_hycnn._warn import did_you_mean
 
 from ._correction import Correction, find_correction
 from ._decode_input import (
