@@ -84,8 +84,7 @@ def names_do_not_collide(ax):
     assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
 
 
-@pytest.mark.parametrize("scale", [1e-4, 1e-2, 1, 1e3])
-@pytest.mark.parametrize("group", ["all", None])
+@pytest.mark.parametrize(("scale", "group"), [(1e-4, "all"), (1e-2, None), (1, "all"), (1e3, None)])
 def test_names_of_ticks_do_not_collide(adata, scale, group):
     found = adata.uns["hycnn_ot_evaluation"]
     for name in ("value", "low", "high"):
