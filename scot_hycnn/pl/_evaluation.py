@@ -314,7 +314,7 @@ def _scale(ax: Axes, scores: _Scores, *, is_linear: bool) -> bool:
 
 
 def _in_print(group: str) -> str:
-    return {"all": "all cells", SAME_COMPOSITION: "groups of ten cells or more, same proportions"}.get(group, group)
+    return {"all": "all cells", SAME_COMPOSITION: "same proportions of groups, of ten cells or more"}.get(group, group)
 
 
 def _print(number: float) -> str:

@@ -87,7 +87,7 @@ def test_the_heatmap_shows_the_table_in_clusters(adata):
 
 def test_two_hundred_conditions_have_names_that_do_not_collide():
     rng = np.random.default_rng(0)
-    labels = np.repeat(["control", *(f"drug {i}" for i in range(200))], [100, *[12] * 200])
+    labels = np.repeat(["control", *(f"drug {i}" for i in range(200))], [100, *[20] * 200])
     adata = anndata.AnnData(obs=pd.DataFrame({"condition": labels}, index=[f"cell{i}" for i in range(len(labels))]))
     adata.obsm["X_pca"] = rng.normal(size=(len(labels), 3)) + 3 * (labels != "control")[:, None]
     sh.tl.hycnn_ot(adata, "control", sorted(set(labels) - {"control"}), potential="gaussian", predict=False)
