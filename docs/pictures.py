@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from PIL import Image
 
 FOLDER = Path(__file__).resolve().parent
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -37,6 +38,7 @@ def main() -> None:
                 picture, page = FOLDER / "gallery" / "report.png", Path("report.html").resolve().as_uri()
                 options = [*HEADLESS, "--virtual-time-budget=3000", f"--screenshot={picture}"]
                 subprocess.run([BROWSER, *options, page], check=True, capture_output=True)  # noqa: S603 - our own page
+                Image.open(picture).quantize(128).save(picture, optimize=True)
                 print("report", flush=True)
         os.chdir(FOLDER)
 
