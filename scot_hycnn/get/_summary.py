@@ -32,9 +32,8 @@ from scot_hycnn._warn import SIGNIFICANT
 from scot_hycnn.metrics._samples import mean_between, mean_within
 
 EVERYONE = "all"
-# Halves of fewer cells have no distance to compare with; half splits for the replicate, and source cells that a
-# permutation compares with each observed cell.
-_MIN_CELLS, _N_SPLITS, _N_COMPARED = 10, 100, 3
+# Halves of fewer cells have no distance to compare with; half splits for the replicate.
+_MIN_CELLS, _N_SPLITS = 10, 100
 _NUMBERS = ("displacement", "no_change", "predicted", "replicate", "p_value", "p_adjusted")
 
 
@@ -134,7 +133,7 @@ def summary(
             y = cells.read(of_target[:max_cells])[1]
             measured[name], replicates[name] = _measure(sources[name], of_source, y)
         measured[EVERYONE]["p_value"] = p_of_response(cells, slug)
-        for name, p_values in p_of_groups(cells, slug).items():
+        for name, p_values in cells.p_of_groups(slug).items():
             if name in measured:
                 measured[name] |= dict(zip(("p_value", "p_adjusted"), p_values, strict=True))
         of_groups = [name for name in measured if name != EVERYONE and np.isfinite(measured[name]["no_change"])]
@@ -233,20 +232,6 @@ def p_of_response(cells: ScreenCells, slug: str) -> float:
     if cells.groups is not None:
         codes = cells.groups.codes[rows_x], cells.groups.codes[rows_y]
     return float(NoChange.test(x, y, codes, np.random.default_rng(0)).p_value)
-
-
-def p_of_groups(cells: ScreenCells, slug: str) -> dict[str, tuple[float, float]]:
-    """Return p values of the test for a response: of each group with enough cells, and corrected over these groups."""
-    found: dict[str, float] = {}
-    names, codes = ((), np.empty(0)) if cells.groups is None else (cells.groups.names, cells.groups.codes)
-    for code, name in enumerate(names):
-        x, y = (rows[codes[rows] == code] for rows in (cells.all_source_rows, cells.all_target_rows[slug]))
-        # More source cells for each observed one would hardly make the test sharper, and slower.
-        x, y = (cells.read(rows)[1] for rows in (x[: min(N_COMPARED, _N_COMPARED * len(y))], y[:N_COMPARED]))
-        if min(len(x), len(y)) >= _MIN_CELLS:
-            found[name] = float(NoChange.test(x, y, None, np.random.default_rng(0)).p_value)
-    corrected = adjusted(np.array(list(found.values()))).tolist()
-    return {name: (p_value, by_all) for (name, p_value), by_all in zip(found.items(), corrected, strict=True)}
 
 
 def _with_verdicts(table: pd.DataFrame) -> pd.DataFrame:

@@ -182,8 +182,7 @@ def evaluation(
     if REPLICATE in methods:
         keys["replicate: observed cells against each other"] = Patch(color=_REPLICATE_GREY, alpha=0.6)
     if CEILING in methods:
-        dashed = Line2D([], [], color=_REPLICATE_LINE, linestyle="--", linewidth=1)
-        keys["ceiling: score of the true means (not drawn where it is noise)"] = dashed
+        keys["ceiling: true means (not drawn where it is noise)"] = Line2D([], [], color=_REPLICATE_LINE, ls="--", lw=1)
     if len(groups) > 1 or isinstance(place, Figure):
         explain_panels(place, axes, list(keys.values()), list(keys))
     if isinstance(place, Figure):

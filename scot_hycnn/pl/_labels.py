@@ -15,7 +15,6 @@ from scot_hycnn._anndata._conditions import MAX_ENTRIES, Labels, column_of, list
 from scot_hycnn._anndata._results import Results, StoredFit, group_column
 from scot_hycnn._anndata.evaluation._screen_input import read_screen_cells
 from scot_hycnn._warn import SIGNIFICANT, joined, warn
-from scot_hycnn.get._summary import p_of_groups
 
 # Okabe & Ito (2008): readers with any kind of colour vision can distinguish these colours.
 SOURCE, PREDICTED, OBSERVED = "#0072B2", "#D55E00", "#009E73"
@@ -99,8 +98,9 @@ def groups_to_draw(
 def responses_of(adata: AnnData, key: str, target: str, groupby: str) -> dict[str, bool]:
     """Return whether a response is seen in each large group, by the test of :func:`scot_hycnn.get.summary`."""
     cells = read_screen_cells(adata, key, groupby)
-    p_values = p_of_groups(cells, cells.fit.slug(target))
-    return {name: corrected <= SIGNIFICANT for name, (_, corrected) in p_values.items()}
+    return {
+        name: corrected <= SIGNIFICANT for name, (_, corrected) in cells.p_of_groups(cells.fit.slug(target)).items()
+    }
 
 
 def large_groups(groups: dict[str, _Cells]) -> tuple[dict[str, _Cells], str]:

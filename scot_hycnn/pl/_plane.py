@@ -170,7 +170,7 @@ def arrows_of(place: Positions, groups: NDArray[np.intp] | None, n_grid: int) ->
     parts = _squares(x, n_grid)[1] if groups is None else groups[place.placed]
     min_cells = _MIN_CELLS if groups is None else MIN_CELLS
     moves = np.linalg.norm(predicted - x, axis=1) > _min_length(x, predicted)
-    ways, chosen, drawn = np.hstack([x, predicted]), [], []
+    ways, chosen, drawn = np.hstack([x, predicted]), list[int](), list[int]()
     for part in np.unique(parts[parts >= 0]):
         members = parts == part
         # Often some of the cells of a type respond and others stay: the arrow is that of those that move.
@@ -183,7 +183,7 @@ def arrows_of(place: Positions, groups: NDArray[np.intp] | None, n_grid: int) ->
             # Types that lie together would have one arrow over the other: the next cell that is clear of those drawn.
             n_tried = 1 if groups is None else len(ranked) // 2 + 1
             gaps = cdist(ways[ranked[:n_tried]], ways[chosen]).min(axis=1, initial=np.inf)
-            chosen.append(ranked[(gaps > 2 * _min_length(x, predicted)).argmax()])
+            chosen.append(int(ranked[(gaps > 2 * _min_length(x, predicted)).argmax()]))
             drawn.append(int(part))
     return x[chosen], predicted[chosen], drawn
 

@@ -90,32 +90,26 @@ def content(
             f"A page shows 1 to {_MAX_TARGETS} targets, and these are {len(slugs)}: pass target= some of "
             f"{list(fit.targets.values())[:_MAX_TARGETS]}."
         )
-    # All targets share groups, embedding and the number of cells, so that a reader can compare them.
     table = read_evaluation(adata, key) if f"{key}_evaluation" in adata.uns else None
     evaluated = set() if table is None else {*table["group"]} - {"all", SAME_COMPOSITION}
     groups = find_grouping(adata, fit, groupby, evaluated)
     column = None if groups is None else groups.column
     basis = "umap" if basis is None and "X_umap" in adata.obsm else basis
     n = min(max_cells, _MAX_CELLS // len(slugs)) // 2
-    # What a reader has to run to get scores, with the key and the groups of this page.
     arguments = ("" if key == "hycnn_ot" else f", {key!r}") + ("" if column is None else f", groupby={column!r}")
     evaluate = f"sh.tl.evaluate(adata{arguments}) or scot-hycnn evaluate{f' --groupby {column}' if column else ''}"
-    p_values = [float(fit.models[slug]["validation"].get("p_no_change", math.nan)) for slug in fit.targets]
-    p_of = dict(zip(fit.targets, adjusted(np.array(p_values)).tolist(), strict=True))
     sections = []
     for slug in slugs:
         scores = None if table is None else table[table["target"] == fit.targets[slug]]
         scores = None if scores is None or scores.empty else scores
-        results, responds = None, dict[str, bool]()
+        results: Results | None = None
         try:
             results = read_results(adata, fit, fit.targets[slug])
             shown, called = read_evaluated(adata, fit, fit.targets[slug])
         except ValueError as error:  # for instance if the maps were stored alone
             cells: dict[str, Any] = {"missing": str(error)}
         else:
-            if groups is not None:
-                responds = responses_of(adata, key, fit.targets[slug], groups.column)
-                groups = groups._replace(responds=responds)
+            groups = groups and groups._replace(responds=responses_of(adata, key, shown.target, groups.column))
             name = fit.slots(slug).out_of_support
             support = adata.obs[name].to_numpy(dtype=float) if name in adata.obs else None
             cells = {
@@ -130,8 +124,8 @@ def content(
         if scores is not None:
             cells["evaluated"] = name_of_evaluated(adata, key, fit.targets[slug], scores)
         growth = growth_by_group(adata, fit, slug, column) if column and has_growth(adata, fit, slug) else None
-        known: dict[str, Any] = {"p_value": p_of[slug], "responds": responds, "growth": growth}
-        sections.append(cells | _quality(fit, slug, scores, results, evaluate=evaluate, **known))
+        seen = {row["label"]: row["responds"] for row in cells.get("groups", [])}
+        sections.append(cells | _quality(fit, slug, scores, results, evaluate=evaluate, responds=seen, growth=growth))
     return {
         "title": title or f"{fit.source} → {sections[0]['label'] if len(slugs) == 1 else f'{len(slugs)} conditions'}",
         "source": fit.source,
@@ -165,12 +159,14 @@ def _quality(
     results: Results | None,
     *,
     evaluate: str,
-    p_value: float,
     responds: Mapping[str, bool],
     growth: Sequence[GroupGrowth] | None,
 ) -> dict[str, Any]:
     """Return what says how good the map of a target is: verdict, scores, training, certificate and status."""
     model, training, score_rows = fit.models[slug], None, None
+    # Corrected over conditions, as in the table of all conditions.
+    p_values = [float(fit.models[name]["validation"].get("p_no_change", math.nan)) for name in fit.targets]
+    p_value = float(adjusted(np.array(p_values))[list(fit.targets).index(slug)])
     history, is_gaussian = model["history"], str(model.get("outcome", "")).startswith("gaussian")
     if "J_minus_gaussian" in history:
         training = {"step": history["step"], "gap": history["J_minus_gaussian"], "error": history["J_error"]}
