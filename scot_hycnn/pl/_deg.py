@@ -128,7 +128,7 @@ def deg(
         # The corner is free, since changes become smaller from top to bottom.
         ax.legend(frameon=False, fontsize="small", loc="lower right")
         return show_or_return(ax, show=show, return_fig=return_fig)
-    groups, quiet, notes = paired_members(adata, groupby, results)
+    groups, quiet, notes = paired_members(adata, key, groupby, results)
     by_group = deg_table(adata, key, results, features, groupby=groupby).drop_duplicates(["group", "gene"])
     rows = pd.MultiIndex.from_product([groups, genes])
     changes, seen = _changes(by_group.set_index(["group", "gene"]).loc[rows])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import MAX_ENTRIES, Labels, column_of, listed, read_groups
 from scot_hycnn._anndata._results import Results, StoredFit, group_column
-from scot_hycnn._response import NoChange, adjusted
+from scot_hycnn._anndata.evaluation._screen_input import read_screen_cells
 from scot_hycnn._warn import SIGNIFICANT, joined, warn
 
 # Okabe & Ito (2008): readers with any kind of colour vision can distinguish these colours.
@@ -95,16 +95,12 @@ def groups_to_draw(
     return groupby, members, dict(zip(labels.names, palette_of(adata, groupby, labels), strict=True))
 
 
-def responses_of(adata: AnnData, results: Results, groupby: str) -> dict[str, bool]:
-    """Return whether source and target cells differ, by permutation and corrected over groups, in all large groups."""
-    labels, p_values = read_groups(adata.obs, groupby), dict[str, float]()
-    of_x, of_y = (labels.codes[rows] for rows in (results.source_rows, results.target_rows))
-    for code, name in enumerate(labels.names):
-        x, y = results.x[of_x == code], results.y[of_y == code]
-        if min(len(x), len(y)) >= MIN_CELLS:
-            p_values[name] = NoChange.test(x, y, None, np.random.default_rng(0)).p_value
-    corrected = adjusted(np.array(list(p_values.values())))
-    return dict(zip(p_values, (corrected <= SIGNIFICANT).tolist(), strict=True))
+def responses_of(adata: AnnData, key: str, target: str, groupby: str) -> dict[str, bool]:
+    """Return whether a response is seen in each large group, by the test of :func:`scot_hycnn.get.summary`."""
+    cells = read_screen_cells(adata, key, groupby)
+    return {
+        name: corrected <= SIGNIFICANT for name, (_, corrected) in cells.p_of_groups(cells.fit.slug(target)).items()
+    }
 
 
 def large_groups(groups: dict[str, _Cells]) -> tuple[dict[str, _Cells], str]:
@@ -118,7 +114,7 @@ def large_groups(groups: dict[str, _Cells]) -> tuple[dict[str, _Cells], str]:
 
 
 def paired_members(
-    adata: AnnData, groupby: str, results: Results
+    adata: AnnData, key: str, groupby: str, results: Results
 ) -> tuple[dict[str, tuple[Members, Members]], set[str], list[str]]:
     """Return source and target cells of the groups with enough of both, those that respond first; the others; notes.
 
@@ -132,7 +128,7 @@ def paired_members(
             f"{listed(source)}, {results.target!r} has {listed(target)}."
         )
     groups, note = large_groups(both)
-    responds = responses_of(adata, results, groupby)
+    responds = responses_of(adata, key, results.target, groupby)
     quiet = {label for label in groups if not responds.get(label, True)}
     groups = {label: groups[label] for label in sorted(groups, key=quiet.__contains__)}
     return groups, quiet, [QUIET if quiet else "", note]

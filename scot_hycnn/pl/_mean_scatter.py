@@ -97,7 +97,7 @@ def mean_scatter(
     features = read_genes(adata, results, key, layer) if is_genes else read_dimensions(results)
     panels, quiet, notes = {"": features}, set[str](), list[str]()
     if groupby is not None:
-        groups, labels, notes = paired_members(adata, groupby, results)
+        groups, labels, notes = paired_members(adata, key, groupby, results)
         panels = {
             f"{label} ({len(source)}, {len(observed)} cells)": features.among(source, observed)
             for label, (source, observed) in groups.items()

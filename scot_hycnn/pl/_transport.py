@@ -59,7 +59,8 @@ def transport(
         conditions.
     style
         ``'arrows'``: one for each category of ``color``, or of ``group_key``, else for each square of a grid, if a
-        quarter of its cells move: the way of the cell with start and end nearest to the medians of those that move.
+        quarter of its cells move: the way of the cell with start and end nearest to the medians of those that move, or
+        of the next one that does not lie over another arrow.
         Categories in which a permutation test sees no response, as for :func:`displacement`, have none.
         ``'streams'`` run along the smoothed mean displacement of the cells that pass, thicker where cells move farther.
     n_grid
@@ -104,7 +105,7 @@ def transport(
             labels = read_groups(adata.obs, column, "color")
             groups = labels.codes[results.source_rows]
             # A map moves cells a little also where nothing responds.
-            responds = responses_of(adata, results, column)
+            responds = responses_of(adata, key, results.target, column)
             quiet = [code for code, name in enumerate(labels.names) if not responds.get(name, True)]
             groups = np.where(np.isin(groups, quiet), -1, groups)
             note = "no arrow where no response is seen" if quiet and style == "arrows" else ""
