@@ -95,14 +95,14 @@ sh.tl.hycnn_ot(adata, "control", "IFN-beta", group_key="cell_type", key_added="g
 # ## If you do not: unbalanced
 #
 # Sometimes there are no labels, or the interesting population has none. *Unbalanced* transport may leave cells out where
-# carrying them costs more than a penalty. `unbalanced="auto"` compares three penalties with the balanced fit, on two
-# halves of the cells, and uses one only if it saves clearly more than a smooth response would explain.
+# carrying them costs more than a penalty. `unbalanced="auto"` uses a penalty only if two halves of the cells show that
+# cells grow differently by more than sampling explains, and if it saves clearly more than a smooth response would.
 
 # %%
 sh.tl.hycnn_ot(adata, "control", "IFN-beta", unbalanced="auto", key_added="weighted")
 
 validation = sh.get.model(adata, "weighted").validation
-{name: validation[name] for name in ("unbalanced", "transported_mass", "unbalanced_grid", "unbalanced_savings")}
+{name: validation[name] for name in ("unbalanced", "unbalanced_savings", "unbalanced_change", "unbalanced_limit")}
 
 # %% [markdown]
 # It chose a penalty. Each cell now has a weight, `obs["weighted_weight"]`, and each control cell a growth,
@@ -166,11 +166,11 @@ checks.xs("stays", axis=1, level=1).loc[["CD14+ Monocyte", "Dendritic"]].round(2
 #
 # ## What auto does not see
 #
-# `"auto"` is careful, since weights add noise where nothing was lost. If only monocytes are lost, a smaller part of all
-# cells, it does nothing. (Its decision does not depend on the networks, so we fit the Gaussian map alone.)
+# `"auto"` is careful, since weights add noise where nothing was lost. If only 30 % of the monocytes are lost, a small
+# part of all cells, it does nothing. (Its decision does not depend on the networks, so we fit the Gaussian map alone.)
 
 # %%
-few = planted(["CD14+ Monocyte"], share=0.7)
+few = planted(["CD14+ Monocyte"], share=0.3)
 for penalty in ("auto", 0.3):
     key = f"penalty_{penalty}"
     sh.tl.hycnn_ot(few, "control", "IFN-beta", unbalanced=penalty, potential="gaussian", key_added=key)

@@ -136,10 +136,10 @@ class TrainingOptions(TypedDict, total=False):
         proportions, a number is the penalty for mass that is created or destroyed, in units of the mean squared
         distance of a source cell, moved by a Gaussian map, from a target cell: 0.3 is a good one, and less
         transports less. Cells then get weights by unbalanced optimal transport (within their group, with
-        groups), and the fit and its scores are those of the weighted cells. With ``'auto'`` two halves of the
-        cells choose among 1, 0.3 and 0.1, or the balanced fit; a change of proportions that saves less than
-        cells that respond differently strongly is not seen. ``validation`` of the map then has the penalty
-        (``unbalanced``, infinite for the balanced fit) and the ``transported_mass``, and for each cell
+        groups), and the fit and its scores are those of the weighted cells. ``'auto'`` takes 0.3, or 1 if that
+        transports less than half of the mass, where two halves of the cells both show populations whose share
+        changed by more than sampling explains, and else the balanced fit. ``validation`` of the map then has the
+        penalty (``unbalanced``, infinite for the balanced fit) and the ``transported_mass``, and for each cell
         ``source_weight``, ``target_weight`` (mean 1) and ``source_growth``.
     unbalanced_side
         Which cloud gets weights: ``'both'`` (default), ``'source'`` if only source cells may lack a counterpart, since

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -115,6 +117,20 @@ def test_growth_is_drawn_and_said(adata, tmp_path):
         sh.pl.growth(adata, basis="tsne", show=False)
     with pytest.raises(ValueError, match="groupby"):
         sh.pl.growth(adata, show=False)
+
+
+@pytest.mark.parametrize("unbalanced", [0.3, "auto"])
+def test_most_of_a_dead_type_is_said_to_have_no_counterpart(adata, tmp_path, unbalanced):
+    dead = (adata.obs["type"] == "a") & (adata.obs["condition"] != "control")
+    adata = adata[~dead].copy()
+    sh.tl.hycnn_ot(adata, "control", "drug/1", unbalanced=unbalanced, **QUICK)
+    growth = sh.get.summary(adata, groupby="type").set_index("group")["growth"]
+    # The penalty still lets some cells of the dead type be carried over to others.
+    assert growth["a"] < 0.3
+    assert growth[["b", "c"]].min() > 0.5
+    sh.pl.report(adata, tmp_path / "report.html", groupby="type")
+    page = " ".join((tmp_path / "report.html").read_text(encoding="utf-8").split())
+    assert re.search(r"bout 7\d\W+% of a have no counterpart after treatment", page)
 
 
 def test_growth_of_a_balanced_fit_is_an_error(adata):
