@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from scot_hycnn._anndata._representation import space_of
 from scot_hycnn._anndata._results import read_fit
+from scot_hycnn._anndata.evaluation._screen_input import responses_of
 from scot_hycnn._anndata.genes._genes import read_evaluated
 
 from ._figure import PLAIN, axes_or_new, entitle_cells, name_rows, show_or_return, widen
-from ._labels import groups_to_draw, large_groups, responses_of
+from ._labels import groups_to_draw, large_groups
 
 # A map moves cells a little also where nothing responds: opacity of groups without a visible response.
 _PALE = 0.2

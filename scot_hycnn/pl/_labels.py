@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import matplotlib as mpl
@@ -13,8 +14,7 @@ from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import MAX_ENTRIES, Labels, column_of, listed, read_groups
 from scot_hycnn._anndata._results import Results, StoredFit, group_column
-from scot_hycnn._anndata.evaluation._screen_input import read_screen_cells
-from scot_hycnn._warn import SIGNIFICANT, joined, warn
+from scot_hycnn._warn import joined, warn
 
 # Okabe & Ito (2008): readers with any kind of colour vision can distinguish these colours.
 SOURCE, PREDICTED, OBSERVED = "#0072B2", "#D55E00", "#009E73"
@@ -95,14 +95,6 @@ def groups_to_draw(
     return groupby, members, dict(zip(labels.names, palette_of(adata, groupby, labels), strict=True))
 
 
-def responses_of(adata: AnnData, key: str, target: str, groupby: str) -> dict[str, bool]:
-    """Return whether a response is seen in each large group, by the test of :func:`scot_hycnn.get.summary`."""
-    cells = read_screen_cells(adata, key, groupby)
-    return {
-        name: corrected <= SIGNIFICANT for name, (_, corrected) in cells.p_of_groups(cells.fit.slug(target)).items()
-    }
-
-
 def large_groups(groups: dict[str, _Cells]) -> tuple[dict[str, _Cells], str]:
     """Return the groups of ten cells or more, of each condition, or all if there are none; and a note on the others."""
     sizes = {label: min(map(len, cells)) if isinstance(cells, tuple) else len(cells) for label, cells in groups.items()}
@@ -114,9 +106,11 @@ def large_groups(groups: dict[str, _Cells]) -> tuple[dict[str, _Cells], str]:
 
 
 def paired_members(
-    adata: AnnData, key: str, groupby: str, results: Results
+    adata: AnnData, groupby: str, results: Results, responds: Mapping[str, bool]
 ) -> tuple[dict[str, tuple[Members, Members]], set[str], list[str]]:
     """Return source and target cells of the groups with enough of both, those that respond first; the others; notes.
+
+    ``responds`` says in which large groups a response is seen, as ``responses_of`` returns it.
 
     The first note explains the grey names of groups without a response, and the second one names small groups.
     """
@@ -128,7 +122,6 @@ def paired_members(
             f"{listed(source)}, {results.target!r} has {listed(target)}."
         )
     groups, note = large_groups(both)
-    responds = responses_of(adata, key, results.target, groupby)
     quiet = {label for label in groups if not responds.get(label, True)}
     groups = {label: groups[label] for label in sorted(groups, key=quiet.__contains__)}
     return groups, quiet, [QUIET if quiet else "", note]

@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from scot_hycnn._anndata._conditions import read_groups
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._results import group_column, read_fit
+from scot_hycnn._anndata.evaluation._screen_input import responses_of
 from scot_hycnn._anndata.genes._genes import read_evaluated
 
 from ._colors import cell_colors, explain
 from ._figure import axes_or_new, entitle_cells, show_or_return
-from ._labels import BACKGROUND, OBSERVED, SOURCE, responses_of
+from ._labels import BACKGROUND, OBSERVED, SOURCE
 from ._plane import add_legend, draw_arrows, draw_streams, label, positions, scatter
 
 _STYLES = ("arrows", "streams")

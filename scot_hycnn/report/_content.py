@@ -25,13 +25,14 @@ from scot_hycnn._anndata.evaluation._evaluation_input import (
     read_evaluation,
 )
 from scot_hycnn._anndata.evaluation._growth import growth_by_group, has_growth
+from scot_hycnn._anndata.evaluation._screen_input import responses_of
 from scot_hycnn._anndata.genes._genes import read_evaluated
 from scot_hycnn._response import adjusted, in_brief
 from scot_hycnn._warn import counted
 from scot_hycnn.pl._evaluation import METHODS, metric_in_print, name_of_evaluated, without_noise, without_twin
 from scot_hycnn.pl._figure import which_cells
 from scot_hycnn.pl._history import validation_cells
-from scot_hycnn.pl._labels import OBSERVED, PREDICTED, SOURCE, responses_of
+from scot_hycnn.pl._labels import OBSERVED, PREDICTED, SOURCE
 
 from ._cells import describe_cells, describe_genes, describe_groups, find_grouping
 from ._distances import number, percent

@@ -35,6 +35,7 @@ from scot_hycnn._anndata._results import StoredFit, group_column, labelled_cells
 from scot_hycnn._anndata._schema import SCREEN, is_fit
 from scot_hycnn._anndata.genes._genes import held_out_rows
 from scot_hycnn._response import N_COMPARED, NoChange, adjusted
+from scot_hycnn._warn import SIGNIFICANT
 
 from ._evaluation_input import MIN_CELLS, GroupLabels
 
@@ -107,6 +108,13 @@ def read_screen_cells(adata: AnnData, key: str | None, groupby: str | None) -> S
     shown = source[is_test[source]] if has_split else source
     all_targets = dict(zip(fit.targets, targets, strict=True))
     return ScreenCells(adata, fit, rep, shown, source, held_out, all_targets, groups)
+
+
+def responses_of(adata: AnnData, key: str, target: str, groupby: str) -> dict[str, bool]:
+    """Return whether a response is seen in each large group, by the test of :func:`scot_hycnn.get.summary`."""
+    cells = read_screen_cells(adata, key, groupby)
+    p_values = cells.p_of_groups(cells.fit.slug(target))
+    return {name: corrected <= SIGNIFICANT for name, (_, corrected) in p_values.items()}
 
 
 # ---- what is known of each condition
