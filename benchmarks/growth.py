@@ -3,8 +3,8 @@
 Planted: three clusters, each with its own affine map, that grow by 1, 1 and 4. The rows say the error of the map on new
 cells, the part of them that ends in another cluster, and the largest relative error of the growth of a cluster; "equal"
 is the fit on target cells of the same composition, "none" has no growth at all. Choice: the part of seeds in which
-"auto" decides rightly. Real: Kang et al. 2018 without labels, and Bodenmiller et al. 2012 with one type that lacks in
-the target. Overhead: seconds that the weights take.
+"auto" decides rightly. Kinds: the same for other populations (_lib/growth_kinds.py). Real: Kang et al. 2018 without
+labels, and Bodenmiller et al. 2012 with one type that lacks in the target. Overhead: seconds that the weights take.
 
     python benchmarks/growth.py --threads 1
     python benchmarks/growth.py --quick
@@ -21,6 +21,7 @@ import anndata
 import numpy as np
 import scanpy as sc
 import torch
+from _lib.growth_kinds import KINDS, ONE_POPULATION
 from _lib.rows import run, show
 
 import scot_hycnn as sh
@@ -78,6 +79,15 @@ def choice(task: str, d: int, n: int, seed: int) -> dict[str, object]:
     fitted = solver.fit(x, y, rng=seed, potential="gaussian", unbalanced="auto", progress=False)
     penalty = fitted.validation["unbalanced"]
     return {"penalty": penalty, "right": np.isfinite(penalty) == (task == "growth")}
+
+
+def kinds(kind: str, growth: float, seed: int) -> dict[str, object]:
+    """Return whether 'auto' decides rightly on another kind of populations."""
+    x, y = KINDS[kind](growth, seed) if kind in KINDS else ONE_POPULATION[kind](seed)
+    penalty = solver.fit(x, y, rng=seed, potential="gaussian", unbalanced="auto", progress=False).validation[
+        "unbalanced"
+    ]
+    return {"penalty": penalty, "right": np.isfinite(penalty) == (growth != 1)}
 
 
 def kang(fit: str, seed: int) -> dict[str, object]:
@@ -147,7 +157,7 @@ def overhead(n: int, seed: int, unbalanced: str) -> dict[str, object]:
     return {"overhead_seconds": seconds[1] - seconds[0]}
 
 
-PARTS = {"planted": planted, "choice": choice, "kang": kang, "dropped": dropped, "overhead": overhead}
+PARTS = {"planted": planted, "choice": choice, "kinds": kinds, "kang": kang, "dropped": dropped, "overhead": overhead}
 
 
 def main() -> None:
@@ -181,6 +191,12 @@ def main() -> None:
             for seed in range(1 if options.quick else 20)
             for task in SHARES
         ],
+        "kinds": [
+            {"kind": kind, "growth": growth, "seed": seed}
+            for kind in (*KINDS, *ONE_POPULATION)
+            for growth in ((1.0,) if kind in ONE_POPULATION else (1.0, 0.25, 0.5, 4.0))
+            for seed in seeds
+        ],
         "kang": [{"fit": fit, "seed": seed} for seed in seeds for fit in options.fits],
         "dropped": [
             {"condition": condition, "fit": fit, "seed": seed, "dropped_type": "CD4 T"}
@@ -196,7 +212,11 @@ def main() -> None:
     for part in options.parts:
         name = f"growth_{part}" + ("_quick" if options.quick else "")
         table = run(name, cases[part], PARTS[part], fresh=options.fresh or options.quick)
-        by = [name for name in ("task", "d", "n", "condition", "fit", "unbalanced", "potential") if name in table]
+        by = [
+            name
+            for name in ("task", "kind", "growth", "d", "n", "condition", "fit", "unbalanced", "potential")
+            if name in table
+        ]
         numbers = [name for name in table.select_dtypes(["number", "bool"]) if name not in (*by, "seed", "threads")]
         show(table.groupby(by, sort=False)[numbers].mean().reset_index())
 

@@ -1,4 +1,4 @@
-"""Run the code of gallery.md, and write the picture of each figure to docs/gallery.
+"""Run the code of gallery.md, and write the picture of each figure to docs/gallery; that of the report needs chromium.
 
 python docs/pictures.py
 """
@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from PIL import Image
 
 FOLDER = Path(__file__).resolve().parent
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+HEADLESS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1100,1500")
 
 
 def main() -> None:
@@ -29,6 +34,12 @@ def main() -> None:
                 plt.gcf().savefig(FOLDER / "gallery" / f"{drawn[1]}.png", dpi=110, bbox_inches="tight")
                 plt.close("all")
                 print(drawn[1], flush=True)
+            elif drawn and drawn[1] == "report" and BROWSER:
+                picture, page = FOLDER / "gallery" / "report.png", Path("report.html").resolve().as_uri()
+                options = [*HEADLESS, "--virtual-time-budget=3000", f"--screenshot={picture}"]
+                subprocess.run([BROWSER, *options, page], check=True, capture_output=True)  # noqa: S603 - our own page
+                Image.open(picture).quantize(128).save(picture, optimize=True)
+                print("report", flush=True)
         os.chdir(FOLDER)
 
 

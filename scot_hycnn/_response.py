@@ -118,10 +118,10 @@ def drawn_by_weight(weights: Cells, order: NDArray[np.intp], count: int, rng: np
     return np.unique(order[np.minimum(places, len(order) - 1)])
 
 
-def in_brief(verdicts: Collection[str]) -> str:
-    """Return in print how many conditions respond, and how well they are predicted."""
+def in_brief(verdicts: Collection[str]) -> list[str]:
+    """Return in print how many conditions respond, and in brackets, if some do, how well they are predicted."""
     found = Counter(verdicts)
     n = {verdict: found[verdict] for verdict in (AS_REPLICATE, PARTLY, NOT_PREDICTED, NOT_SCORED)}
     respond = f"{sum(n.values())} of {counted(len(verdicts), 'condition')} respond{'s' * (sum(n.values()) == 1)}"
     kinds = "; ".join(f"{verdict.removeprefix('responds, ')}: {number}" for verdict, number in n.items() if number)
-    return f"{respond} ({kinds})" if kinds else respond
+    return [respond, f"({kinds})"] if kinds else [respond]

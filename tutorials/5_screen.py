@@ -78,7 +78,7 @@ overall[["no_change", "predicted", "replicate", "p_adjusted", "verdict"]].round(
 #
 # `pl.screen` draws the same. A dot is a condition and a cell type: its area is the strength of the response, its colour
 # the part that is predicted, a black edge says as near as a replicate, a grey point no response.
-# With so many places, one or two are coloured by chance: p values are corrected over conditions, not over types.
+# With so many places, one or two are coloured by chance: p values are corrected over the types of a condition.
 
 # %%
 sh.pl.screen(adata, groupby="cell_type")

@@ -132,6 +132,8 @@ def read_fit(adata: AnnData, key: str | StoredFit) -> StoredFit:
                 f"key= of a fit; adata.uns has {fits}."
             )
         what = f"the fits {fits}: pass key= one of them" if fits else "no fits. Run sh.tl.hycnn_ot first"
+        if any(slot.startswith(f"X_{key}") for slot in adata.obsm):
+            what += "; cells that the model of another AnnData moved are joined with its cells first (anndata.concat)"
         raise ValueError(f"adata.uns has no fit {key!r}; it has {what}.")
 
     # uns may have been edited by hand: every entry that is used later is checked here, once.

@@ -129,9 +129,12 @@ def check_groups_of_cells(
     for name in columns:
         if name is None or name not in obs:
             lacks = "group_key names no column" if name is None else f"adata.obs has no column {name!r}"
+            # The column that leave_out named, the first of two, is read under its own name.
+            is_unit = name is not None and len(columns) == 2 and name == columns[0]
+            advice = f"Add it: the {name} of each cell." if is_unit else "Pass group_key, a column of adata.obs."
             raise ValueError(
                 "The map is centred: it moves each cell around the mean of the source cells of its group, and "
-                f"{lacks}. Pass group_key, a column of adata.obs, which has {listed(obs.columns)}."
+                f"{lacks}. {advice} adata.obs has {listed(obs.columns)}."
             )
     groups = groups_by_columns(obs, columns, needed=rows, what="move by a centred map")
     names, codes = groups.names, groups.codes

@@ -76,10 +76,10 @@ def deg(
         Benjamini and Hochberg. A prediction has none of a gene that does not vary.
     ``predicted_std``
         Standard deviation of the predicted change, from the residuals of the groups that were seen: how far the
-        response of such a group is expected to be from the prediction: of types that were left out, about 90 % of the
-        errors are below two of them. It does not count how donors differ: with ``leave_out='donor'`` 57 % were. It
-        grows with the distance of its control cells from those of the seen groups, and with fewer groups, and is not
-        part of the scores. NaN without ``correction``.
+        response of such a group is expected to be from the prediction. With ``leave_out='donor'`` these are the types
+        of each donor, so that it counts how donors differ. About 90 % of the errors in types that were left out are
+        below two of them, and 90 to 98 % in made-up donors. It grows with the distance of its control cells from those
+        of the seen groups, and with fewer groups and cells, and is not part of the scores. NaN without ``correction``.
     ``source_mean``, ``fraction``, ``in_representation``, ``predicted``, ``n_source``, ``n_target``, ``held_out``
         Mean of the source cells, and the larger share of source or observed cells that express the gene; whether the
         representation was made from it, and whether its change is predicted at all; numbers of cells, and whether they

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._results import group_column, read_fit
+from scot_hycnn._anndata.evaluation._screen_input import responses_of
 from scot_hycnn._anndata.genes._genes import (
     MIN_FRACTION,
     advice_on_genes,
@@ -128,7 +129,7 @@ def deg(
         # The corner is free, since changes become smaller from top to bottom.
         ax.legend(frameon=False, fontsize="small", loc="lower right")
         return show_or_return(ax, show=show, return_fig=return_fig)
-    groups, quiet, notes = paired_members(adata, groupby, results)
+    groups, quiet, notes = paired_members(adata, groupby, results, responses_of(adata, key, results.target, groupby))
     by_group = deg_table(adata, key, results, features, groupby=groupby).drop_duplicates(["group", "gene"])
     rows = pd.MultiIndex.from_product([groups, genes])
     changes, seen = _changes(by_group.set_index(["group", "gene"]).loc[rows])

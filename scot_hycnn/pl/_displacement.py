@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from scot_hycnn._anndata._representation import space_of
 from scot_hycnn._anndata._results import read_fit
+from scot_hycnn._anndata.evaluation._screen_input import responses_of
 from scot_hycnn._anndata.genes._genes import read_evaluated
 
 from ._figure import PLAIN, axes_or_new, entitle_cells, name_rows, show_or_return, widen
-from ._labels import groups_to_draw, large_groups, responses_of
+from ._labels import groups_to_draw, large_groups
 
 # A map moves cells a little also where nothing responds: opacity of groups without a visible response.
 _PALE = 0.2
@@ -71,7 +72,7 @@ def displacement(
     """
     results, called = read_evaluated(adata, key, target)
     groupby, members, palette = groups_to_draw(adata, read_fit(adata, key), groupby, results.source_rows)
-    tested = responses_of(adata, results, groupby)
+    tested = responses_of(adata, key, results.target, groupby)
     responding = {label for label, responds in tested.items() if responds}
     members, note = large_groups(members)
     lengths = np.linalg.norm(results.predicted - results.x, axis=1)
@@ -92,7 +93,8 @@ def displacement(
         ax.vlines(median, y - 0.3, y + 0.3, color="black", linewidth=2, zorder=4)
     name_rows(ax, names)
     ax.set(xlim=(0, None), ylim=(-0.6, len(groups) - 0.4))
-    ax.set_xlabel(f"displacement (distance in {space_of(results.rep)})", **PLAIN)
+    boxes = "box: middle half of the cells, line: 90 %"
+    ax.set_xlabel(f"displacement (distance in {space_of(results.rep)})\n{boxes}", **PLAIN)
     pale = "pale: no response is seen" if any(label not in responding for label in groups) else ""
     pale += ", or too few cells" if pale and not tested.keys() >= set(groups) else ""
     entitle_cells(ax, title, results, called, pale, note)

@@ -139,7 +139,7 @@ def evaluation(
     # Within a single group all cells keep their group.
     if table[~table["group"].isin(["all", SAME_COMPOSITION])]["group"].nunique() < 2 and metrics is None:
         table = table[table["metric"] != "kept_group"]
-    table = _of_groups(table, group)
+    table = _of_groups(without_noise(table), group)
     if scaled:
         table = _scaled(table)
     # Metrics, groups and methods are drawn in the order in which they were evaluated.
@@ -182,7 +182,7 @@ def evaluation(
     if REPLICATE in methods:
         keys["replicate: observed cells against each other"] = Patch(color=_REPLICATE_GREY, alpha=0.6)
     if CEILING in methods:
-        keys["ceiling: score of the true means"] = Line2D([], [], color=_REPLICATE_LINE, linestyle="--", linewidth=1)
+        keys["ceiling: true means (not drawn where it is noise)"] = Line2D([], [], color=_REPLICATE_LINE, ls="--", lw=1)
     if len(groups) > 1 or isinstance(place, Figure):
         explain_panels(place, axes, list(keys.values()), list(keys))
     if isinstance(place, Figure):
@@ -231,6 +231,11 @@ def without_twin(table: pd.DataFrame) -> pd.DataFrame:
     if not len(ours) or (ours["vs_gaussian"].dropna() != 0).any() or ours["vs_gaussian"].isna().all():
         return table
     return table[table["method"] != "gaussian"].replace({"method": {"hycnn_ot": "hycnn_ot = gaussian"}})
+
+
+def without_noise(table: pd.DataFrame) -> pd.DataFrame:
+    """Return scores without ceilings where no response is seen: they come from correlations of noise."""
+    return table[(table["method"] != CEILING) | table["scaled"].notna()]
 
 
 def _known(table: pd.DataFrame, column: str, values: Sequence[Hashable]) -> list[str]:
@@ -308,7 +313,7 @@ def _scale(ax: Axes, scores: _Scores, *, is_linear: bool) -> bool:
 
 
 def _in_print(group: str) -> str:
-    return {"all": "all cells", SAME_COMPOSITION: "all cells, same proportions of groups"}.get(group, group)
+    return {"all": "all cells", SAME_COMPOSITION: "same proportions of groups, of ten cells or more"}.get(group, group)
 
 
 def _print(number: float) -> str:

@@ -101,7 +101,7 @@ def growth(
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     name_rows(ax, names)
-    ax.set(ylim=(-0.6, len(table) - 0.4), xlabel="growth (1: the same share of all cells)")
+    ax.set(ylim=(-0.6, len(table) - 0.4), xlabel="growth (1: the same share of all cells)\nlines: 95 % intervals")
     entitle(ax, *lines)
     if is_ours:
         widen(ax, max(text.get_window_extent().width for text in ax.get_yticklabels()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import matplotlib as mpl
@@ -13,8 +14,7 @@ from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import MAX_ENTRIES, Labels, column_of, listed, read_groups
 from scot_hycnn._anndata._results import Results, StoredFit, group_column
-from scot_hycnn._response import NoChange, adjusted
-from scot_hycnn._warn import SIGNIFICANT, joined, warn
+from scot_hycnn._warn import joined, warn
 
 # Okabe & Ito (2008): readers with any kind of colour vision can distinguish these colours.
 SOURCE, PREDICTED, OBSERVED = "#0072B2", "#D55E00", "#009E73"
@@ -95,18 +95,6 @@ def groups_to_draw(
     return groupby, members, dict(zip(labels.names, palette_of(adata, groupby, labels), strict=True))
 
 
-def responses_of(adata: AnnData, results: Results, groupby: str) -> dict[str, bool]:
-    """Return whether source and target cells differ, by permutation and corrected over groups, in all large groups."""
-    labels, p_values = read_groups(adata.obs, groupby), dict[str, float]()
-    of_x, of_y = (labels.codes[rows] for rows in (results.source_rows, results.target_rows))
-    for code, name in enumerate(labels.names):
-        x, y = results.x[of_x == code], results.y[of_y == code]
-        if min(len(x), len(y)) >= MIN_CELLS:
-            p_values[name] = NoChange.test(x, y, None, np.random.default_rng(0)).p_value
-    corrected = adjusted(np.array(list(p_values.values())))
-    return dict(zip(p_values, (corrected <= SIGNIFICANT).tolist(), strict=True))
-
-
 def large_groups(groups: dict[str, _Cells]) -> tuple[dict[str, _Cells], str]:
     """Return the groups of ten cells or more, of each condition, or all if there are none; and a note on the others."""
     sizes = {label: min(map(len, cells)) if isinstance(cells, tuple) else len(cells) for label, cells in groups.items()}
@@ -118,9 +106,11 @@ def large_groups(groups: dict[str, _Cells]) -> tuple[dict[str, _Cells], str]:
 
 
 def paired_members(
-    adata: AnnData, groupby: str, results: Results
+    adata: AnnData, groupby: str, results: Results, responds: Mapping[str, bool]
 ) -> tuple[dict[str, tuple[Members, Members]], set[str], list[str]]:
     """Return source and target cells of the groups with enough of both, those that respond first; the others; notes.
+
+    ``responds`` says in which large groups a response is seen, as ``responses_of`` returns it.
 
     The first note explains the grey names of groups without a response, and the second one names small groups.
     """
@@ -132,7 +122,6 @@ def paired_members(
             f"{listed(source)}, {results.target!r} has {listed(target)}."
         )
     groups, note = large_groups(both)
-    responds = responses_of(adata, results, groupby)
     quiet = {label for label in groups if not responds.get(label, True)}
     groups = {label: groups[label] for label in sorted(groups, key=quiet.__contains__)}
     return groups, quiet, [QUIET if quiet else "", note]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._representation import space_of
 from scot_hycnn._anndata._results import group_column, read_fit
+from scot_hycnn._anndata.evaluation._screen_input import responses_of
 from scot_hycnn._anndata.genes._genes import has_features_of_genes, read_dimensions, read_evaluated, read_genes, unit_of
 
 from ._figure import PLAIN, entitle_cells, figure_of, panels_of, show_or_return
@@ -97,7 +98,8 @@ def mean_scatter(
     features = read_genes(adata, results, key, layer) if is_genes else read_dimensions(results)
     panels, quiet, notes = {"": features}, set[str](), list[str]()
     if groupby is not None:
-        groups, labels, notes = paired_members(adata, groupby, results)
+        responds = responses_of(adata, key, results.target, groupby)
+        groups, labels, notes = paired_members(adata, groupby, results, responds)
         panels = {
             f"{label} ({len(source)}, {len(observed)} cells)": features.among(source, observed)
             for label, (source, observed) in groups.items()

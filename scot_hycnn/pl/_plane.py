@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
 from scot_hycnn._anndata._embedding import (
     N_NEIGHBORS,
@@ -140,7 +141,7 @@ def draw_arrows(
     style: dict[str, Any] = {"color": "black", "edgecolor": "white", "linewidth": 0.5}
     if palette:  # groups that lie over each other are told apart by colour
         style = {"color": [palette[part] for part in parts], "edgecolor": "black", "linewidth": 0.8}
-    style |= {"width": 0.005 if groups is None else 0.009, "zorder": 3}
+    style |= {"width": 0.005 if groups is None else 0.007, "zorder": 3}
     ax.quiver(*starts.T, *(ends - starts).T, angles="xy", scale_units="xy", scale=1, **style)
     ax.update_datalim(ends)
     ax.autoscale_view()
@@ -169,7 +170,7 @@ def arrows_of(place: Positions, groups: NDArray[np.intp] | None, n_grid: int) ->
     parts = _squares(x, n_grid)[1] if groups is None else groups[place.placed]
     min_cells = _MIN_CELLS if groups is None else MIN_CELLS
     moves = np.linalg.norm(predicted - x, axis=1) > _min_length(x, predicted)
-    ways, chosen, drawn = np.hstack([x, predicted]), [], []
+    ways, chosen, drawn = np.hstack([x, predicted]), list[int](), list[int]()
     for part in np.unique(parts[parts >= 0]):
         members = parts == part
         # Often some of the cells of a type respond and others stay: the arrow is that of those that move.
@@ -178,7 +179,11 @@ def arrows_of(place: Positions, groups: NDArray[np.intp] | None, n_grid: int) ->
             # The way of one cell, that nearest to the medians of start and end: the medians themselves may lie in empty
             # space, and means would follow a few cells that jump.
             off = ((ways[movers] - np.median(ways[movers], axis=0)) ** 2).sum(axis=1)
-            chosen.append(movers[off.argmin()])
+            ranked = movers[off.argsort(kind="stable")]
+            # Types that lie together would have one arrow over the other: the next cell that is clear of those drawn.
+            n_tried = 1 if groups is None else len(ranked) // 2 + 1
+            gaps = cdist(ways[ranked[:n_tried]], ways[chosen]).min(axis=1, initial=np.inf)
+            chosen.append(int(ranked[(gaps > 2 * _min_length(x, predicted)).argmax()]))
             drawn.append(int(part))
     return x[chosen], predicted[chosen], drawn
 

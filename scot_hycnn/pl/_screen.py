@@ -90,13 +90,9 @@ def screen(
         raise ValueError(f"sort={sort!r} is unknown; choose one of {list(SORTS)}.")
     table = summary(adata, key, groupby=groupby)
     names = list(dict.fromkeys(table["condition"]))
-    if conditions is not None:
-        places = matching(as_labels(conditions), names)
-        if not all(places) or not places:
-            raise ValueError(f"conditions={conditions} are not all conditions of the fit, which has {listed(names)}.")
-        names = [names[place[0]] for place in places]
+    names = names if conditions is None else find_conditions(conditions, names)
     groups = list(dict.fromkeys(table["group"]))
-    check_number(len(names), "the number of conditions", _MAX_CONDITIONS)
+    check_number(len(names), "the choice of conditions=", _MAX_CONDITIONS)
     table = table[table["condition"].isin(names)].set_index(["condition", "group"])
     names = _ordered(table, names, groups, sort)
     n_rows = min(n_rows, len(names))
@@ -115,9 +111,16 @@ def screen(
         panel.set_ylim(n_rows - 0.4, -0.6)
     _explain(place, axes, top)
     # In two lines, so that the title does not reach the key.
-    brief = in_brief(table.xs(EVERYONE, level="group")["verdict"].tolist()).replace(" (", "\n(")
-    entitle(place, title or "", brief)
+    entitle(place, title or "", *in_brief(table.xs(EVERYONE, level="group")["verdict"].tolist()))
     return show_or_return(axes if ax is None else ax, show=show, return_fig=return_fig)
+
+
+def find_conditions(conditions: Sequence[str], names: list[str]) -> list[str]:
+    """Return the names of the conditions that the user asks for."""
+    places = matching(as_labels(conditions), names)
+    if not all(places) or not places:
+        raise ValueError(f"conditions={conditions} are not all conditions of the fit, which has {listed(names)}.")
+    return [names[place[0]] for place in places]
 
 
 def _ordered(table: pd.DataFrame, names: list[str], groups: list[str], sort: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,12 @@ from scot_hycnn.get._similarity import similarity as table_of_similarity
 
 from ._figure import PLAIN, axes_or_new, check_number, entitle, figure_of, show_or_return
 from ._labels import QUIET, QUIET_GREY
-from ._screen import in_clusters
+from ._screen import find_conditions, in_clusters
 
 VALUES, SHOWN = ("cosine", "distance"), ("responding", "all")
 _MAX_CONDITIONS = 300
-# Names of more conditions would lie over each other at a size that can be read.
-_MAX_NAMES = 80
+# More conditions have smaller names, and rows of as many inches.
+_FEW, _ROW, _SMALL_ROW, _SMALL_SIZE = 80, 0.17, 0.09, 5.5
 
 
 def similarity(
@@ -30,6 +31,7 @@ def similarity(
     groupby: str | None = None,
     values: str = "cosine",
     shown: str = "responding",
+    conditions: Sequence[str] | None = None,
     title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -52,6 +54,8 @@ def similarity(
     shown
         ``'responding'`` leaves out conditions without a response, whose cosines are those of noise, and the title says
         how many these are; ``'all'`` draws all conditions, and names these in grey.
+    conditions
+        Labels of the conditions to draw, of those that are shown; None draws all, up to 300.
     title, ax, show, return_fig
         First line of the title. Axes to draw into, and what to show or return, as in scanpy.
 
@@ -62,8 +66,8 @@ def similarity(
     Raises
     ------
     ValueError
-        If there is no such fit, ``values`` or ``shown`` is unknown, or none of the conditions responds, or more than
-        300.
+        If there is no such fit, ``values``, ``shown`` or a condition is unknown, or none of the conditions responds, or
+        more than 300.
 
     Examples
     --------
@@ -77,28 +81,27 @@ def similarity(
             raise ValueError(f"{name}={value!r} is unknown; choose one of {list(choices)}.")
     table = table_of_similarity(adata, key, groupby=groupby)
     seen = table["response"]["seen"]
-    names = sorted(seen.index[seen] if shown == "responding" else seen.index)
-    check_number(len(names), "the number of conditions", _MAX_CONDITIONS)
+    chosen = seen if conditions is None else seen[find_conditions(conditions, list(seen.index))]
+    names = sorted(chosen.index[chosen] if shown == "responding" else chosen.index)
+    check_number(len(names), "the choice of conditions=", _MAX_CONDITIONS)
     if not names:
-        raise ValueError(f"None of {len(seen)} conditions shows a response; shown='all' draws all of them.")
+        raise ValueError(f"None of {len(chosen)} conditions shows a response; shown='all' draws all of them.")
     matrix, n = table[values].loc[names, names].to_numpy(), len(names)
     # Of a map that moves nothing the cosine is not defined: it is like no other.
     apart = 1 - np.nan_to_num(matrix) if values == "cosine" else matrix
     order = in_clusters(squareform((apart + apart.T) / 2 * (1 - np.eye(n)), checks=False), names)
     # Names need as much room as their letters.
-    side = float(np.clip(0.17 * n, 2.2, 12)) + (0.07 * max(map(len, names)) if n <= _MAX_NAMES else 0)
+    size: float | str = "x-small" if n <= _FEW else _SMALL_SIZE
+    side = max((_ROW if n <= _FEW else _SMALL_ROW) * n, 2.2) + 0.07 * max(map(len, names))
     ax = axes_or_new(ax, side + 2.2, side + 0.6)
     look: dict[str, Any] = {"cmap": "viridis_r", "vmin": 0}
     if values == "cosine":
         look = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}
     image = ax.imshow(table[values].loc[order, order].to_numpy(), interpolation="nearest", **look)
-    if n <= _MAX_NAMES:
-        ax.set_yticks(range(n), order, fontsize="x-small", **PLAIN)
-        ax.set_xticks(range(n), order, fontsize="x-small", rotation=90, **PLAIN)
-        for tick in (*ax.get_xticklabels(), *ax.get_yticklabels()):
-            tick.set_color("black" if seen[tick.get_text()] else QUIET_GREY)
-    else:
-        ax.set(xticks=[], yticks=[])
+    ax.set_yticks(range(n), order, fontsize=size, **PLAIN)
+    ax.set_xticks(range(n), order, fontsize=size, rotation=90, **PLAIN)
+    for tick in (*ax.get_xticklabels(), *ax.get_yticklabels()):
+        tick.set_color("black" if seen[tick.get_text()] else QUIET_GREY)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     bar = figure_of(ax).colorbar(image, ax=ax, shrink=min(0.6, 3 / figure_of(ax).get_figheight()), aspect=16)
@@ -107,8 +110,6 @@ def similarity(
     what = "directions in which\ncells move (cosine)" if values == "cosine" else "distance of moved cells"
     bar.set_label(what, fontsize="small")
     bar.ax.tick_params(labelsize="small")
-    note, n_quiet = "left out, without a response: {}", int((~seen).sum())
-    if shown == "all":
-        note = QUIET if n <= _MAX_NAMES else "without a response: {}"
+    note, n_quiet = QUIET if shown == "all" else "left out, without a response: {}", int((~chosen).sum())
     entitle(ax, title or counted(n, "condition"), note.format(n_quiet) if n_quiet else "")
     return show_or_return(ax, show=show, return_fig=return_fig)

@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from scot_hycnn._anndata._conditions import read_groups
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._results import group_column, read_fit
+from scot_hycnn._anndata.evaluation._screen_input import responses_of
 from scot_hycnn._anndata.genes._genes import read_evaluated
 
 from ._colors import cell_colors, explain
 from ._figure import axes_or_new, entitle_cells, show_or_return
-from ._labels import BACKGROUND, OBSERVED, SOURCE, responses_of
+from ._labels import BACKGROUND, OBSERVED, SOURCE
 from ._plane import add_legend, draw_arrows, draw_streams, label, positions, scatter
 
 _STYLES = ("arrows", "streams")
@@ -59,7 +60,8 @@ def transport(
         conditions.
     style
         ``'arrows'``: one for each category of ``color``, or of ``group_key``, else for each square of a grid, if a
-        quarter of its cells move: the way of the cell with start and end nearest to the medians of those that move.
+        quarter of its cells move: the way of the cell with start and end nearest to the medians of those that move, or
+        of the next one that does not lie over another arrow.
         Categories in which a permutation test sees no response, as for :func:`displacement`, have none.
         ``'streams'`` run along the smoothed mean displacement of the cells that pass, thicker where cells move farther.
     n_grid
@@ -104,7 +106,7 @@ def transport(
             labels = read_groups(adata.obs, column, "color")
             groups = labels.codes[results.source_rows]
             # A map moves cells a little also where nothing responds.
-            responds = responses_of(adata, results, column)
+            responds = responses_of(adata, key, results.target, column)
             quiet = [code for code, name in enumerate(labels.names) if not responds.get(name, True)]
             groups = np.where(np.isin(groups, quiet), -1, groups)
             note = "no arrow where no response is seen" if quiet and style == "arrows" else ""

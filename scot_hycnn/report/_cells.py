@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +11,9 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import MAX_ENTRIES, Labels, Rows, read_groups
-from scot_hycnn._anndata._results import Results, StoredFit
+from scot_hycnn._anndata._results import Results, StoredFit, group_column
 from scot_hycnn._anndata.genes._genes import MIN_FRACTION, deg_table, has_features_of_genes, read_genes
-from scot_hycnn.pl._labels import members_by_group, palette_of, responses_of
+from scot_hycnn.pl._labels import members_by_group, palette_of
 from scot_hycnn.pl._plane import Positions, arrows_of, positions
 
 # Positions are integers from 0 to this number, which is finer than any screen.
@@ -24,11 +24,12 @@ _MAX_GROUPS = 40
 
 
 class Grouping(NamedTuple):
-    """A column of obs with groups of cells, and a colour for each of its labels."""
+    """A column of obs with groups of cells, a colour for each label, and in which of them a target has a response."""
 
     column: str
     labels: Labels
     palette: list[str]
+    responds: Mapping[str, bool] = {}
 
 
 def find_grouping(adata: AnnData, fit: StoredFit, groupby: str | None, evaluated: Collection[str]) -> Grouping | None:
@@ -87,13 +88,18 @@ def describe_cells(
         notes[basis] = note
     if results.rep.n_dims > 1:
         notes[None] = f"The two of {results.rep.n_dims} dimensions that the map changes most; arrows are exact."
-    codes_of_source = None if groups is None else groups.labels.codes[results.source_rows]
+    moving = None
+    if groups is not None:
+        # Groups in which no response is seen have no arrow.
+        quiet = [code for code, name in enumerate(groups.labels.names) if not groups.responds.get(name, True)]
+        codes_of_source = groups.labels.codes[results.source_rows]
+        moving = np.where(np.isin(codes_of_source, quiet), -1, codes_of_source)
     planes = []
     for name, note in notes.items():
         place = positions(adata, results, key, basis=name, n_neighbors=None)
         n_lost = int((~place.placed).sum())
         lost = f" Predicted cells that would lie between islands of cells are left out: {n_lost:,}." if n_lost else ""
-        planes.append(_plane(place, source, target, codes_of_source, f"{note}{lost}"))
+        planes.append(_plane(place, source, target, moving, f"{note}{lost}"))
     group = None
     if groups is not None:
         codes = {"source": groups.labels.codes[source_rows], "observed": groups.labels.codes[target_rows]}
@@ -137,7 +143,6 @@ def describe_groups(
     if groups is None or (groups.labels.codes[results.source_rows] < 0).all():
         return []
     lengths = np.linalg.norm(results.predicted - results.x, axis=1).astype(float)
-    responding = {label for label, responds in responses_of(adata, results, groups.column).items() if responds}
     observed = groups.labels.codes[results.target_rows]
     rows: list[dict[str, Any]] = []
     for label, members in members_by_group(adata, groups.column, results.source_rows).items():
@@ -146,7 +151,7 @@ def describe_groups(
         quantiles = np.percentile(lengths[members], [5, 25, 50, 75, 95]).tolist()
         n = [len(members), int((observed == code).sum())]
         row = {"label": label, "n": n, "quantiles": quantiles, "far": far, "color": groups.palette[code]}
-        rows.append(row | {"responds": label in responding})
+        rows.append(row | {"responds": groups.responds.get(label, False)})
     return sorted(rows, key=lambda row: -row["quantiles"][2])
 
 
@@ -169,6 +174,7 @@ def describe_genes(
     return {
         "rows": (table if expressed.empty else expressed)[columns].head(n_genes).to_numpy(dtype=object).tolist(),
         "n": len(table),
+        "within": group_column(adata, fit, None),
         "r": float(np.corrcoef(predicted, observed)[0, 1]) if varies else float("nan"),
         "kind": "proteins or genes of the map" if results.rep.name == "X" else "genes",
     }

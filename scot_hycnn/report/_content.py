@@ -25,10 +25,11 @@ from scot_hycnn._anndata.evaluation._evaluation_input import (
     read_evaluation,
 )
 from scot_hycnn._anndata.evaluation._growth import growth_by_group, has_growth
+from scot_hycnn._anndata.evaluation._screen_input import responses_of
 from scot_hycnn._anndata.genes._genes import read_evaluated
-from scot_hycnn._response import in_brief
+from scot_hycnn._response import adjusted, in_brief
 from scot_hycnn._warn import counted
-from scot_hycnn.pl._evaluation import METHODS, metric_in_print, name_of_evaluated, without_twin
+from scot_hycnn.pl._evaluation import METHODS, metric_in_print, name_of_evaluated, without_noise, without_twin
 from scot_hycnn.pl._figure import which_cells
 from scot_hycnn.pl._history import validation_cells
 from scot_hycnn.pl._labels import OBSERVED, PREDICTED, SOURCE
@@ -90,14 +91,12 @@ def content(
             f"A page shows 1 to {_MAX_TARGETS} targets, and these are {len(slugs)}: pass target= some of "
             f"{list(fit.targets.values())[:_MAX_TARGETS]}."
         )
-    # All targets share groups, embedding and the number of cells, so that a reader can compare them.
     table = read_evaluation(adata, key) if f"{key}_evaluation" in adata.uns else None
     evaluated = set() if table is None else {*table["group"]} - {"all", SAME_COMPOSITION}
     groups = find_grouping(adata, fit, groupby, evaluated)
     column = None if groups is None else groups.column
     basis = "umap" if basis is None and "X_umap" in adata.obsm else basis
     n = min(max_cells, _MAX_CELLS // len(slugs)) // 2
-    # What a reader has to run to get scores, with the key and the groups of this page.
     arguments = ("" if key == "hycnn_ot" else f", {key!r}") + ("" if column is None else f", groupby={column!r}")
     evaluate = f"sh.tl.evaluate(adata{arguments}) or scot-hycnn evaluate{f' --groupby {column}' if column else ''}"
     sections = []
@@ -111,6 +110,7 @@ def content(
         except ValueError as error:  # for instance if the maps were stored alone
             cells: dict[str, Any] = {"missing": str(error)}
         else:
+            groups = groups and groups._replace(responds=responses_of(adata, key, shown.target, groups.column))
             name = fit.slots(slug).out_of_support
             support = adata.obs[name].to_numpy(dtype=float) if name in adata.obs else None
             cells = {
@@ -125,7 +125,8 @@ def content(
         if scores is not None:
             cells["evaluated"] = name_of_evaluated(adata, key, fit.targets[slug], scores)
         growth = growth_by_group(adata, fit, slug, column) if column and has_growth(adata, fit, slug) else None
-        sections.append(cells | _quality(fit, slug, scores, results, evaluate=evaluate, growth=growth))
+        seen = {row["label"]: row["responds"] for row in cells.get("groups", [])}
+        sections.append(cells | _quality(fit, slug, scores, results, evaluate=evaluate, responds=seen, growth=growth))
     return {
         "title": title or f"{fit.source} → {sections[0]['label'] if len(slugs) == 1 else f'{len(slugs)} conditions'}",
         "source": fit.source,
@@ -149,7 +150,7 @@ def index_of(conditions: pd.DataFrame) -> dict[str, Any]:
     """Return what the page shows of all its conditions, which are rows of :func:`scot_hycnn.get.summary`."""
     rows = conditions[[column for column, _, _ in _INDEX]].to_numpy(dtype=object).tolist()
     columns = [[name, kind] for _, name, kind in _INDEX]
-    return {"columns": columns, "rows": rows, "headline": in_brief(conditions["verdict"].tolist())}
+    return {"columns": columns, "rows": rows, "headline": " ".join(in_brief(conditions["verdict"].tolist()))}
 
 
 def _quality(
@@ -159,27 +160,32 @@ def _quality(
     results: Results | None,
     *,
     evaluate: str,
+    responds: Mapping[str, bool],
     growth: Sequence[GroupGrowth] | None,
 ) -> dict[str, Any]:
     """Return what says how good the map of a target is: verdict, scores, training, certificate and status."""
     model, training, score_rows = fit.models[slug], None, None
+    # Corrected over conditions, as in the table of all conditions.
+    p_values = [float(fit.models[name]["validation"].get("p_no_change", math.nan)) for name in fit.targets]
+    p_value = float(adjusted(np.array(p_values))[list(fit.targets).index(slug)])
     history, is_gaussian = model["history"], str(model.get("outcome", "")).startswith("gaussian")
     if "J_minus_gaussian" in history:
         training = {"step": history["step"], "gap": history["J_minus_gaussian"], "error": history["J_error"]}
     if scores is not None:
-        rows = without_twin(scores)[_SCORE_COLUMNS].to_numpy(dtype=object).tolist()
+        rows = without_noise(without_twin(scores))[_SCORE_COLUMNS].to_numpy(dtype=object).tolist()
         groups = list(dict.fromkeys(scores["group"]))
         score_rows = {"groups": groups, "headline": headline_of(groups), "rows": rows}
     return {
         "label": fit.targets[slug],
         "validation": validation_cells([model["validation"]]),
         "verdict": verdict(
-            model["validation"],
+            {**model["validation"], "p_no_change": p_value},
             scores,
             is_trained=fit.params.get("potential") != "gaussian",
             max_steps=fit.params.get("max_steps"),
             n_seen=_n_seen(fit, slug, scores, results),
             evaluate=evaluate,
+            responds=responds,
             growth=growth,
         ),
         "scores": score_rows,

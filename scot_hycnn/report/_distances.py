@@ -25,8 +25,8 @@ class Kind(Enum):
     # There is a response, and the prediction is not clearly nearer than no change, or is farther.
     UNCLEAR = "open", "not clearly different from no change in {}"
     FARTHER = "worse", "farther than no change in {}"
-    # No change is as near to the observed cells as one half of them is to the other.
-    NO_RESPONSE = "open", "not clearly different from no change in {}, where no response is seen"
+    # A test sees no response; or, if there was none, no change is as near to the observed cells as their halves are.
+    NO_RESPONSE = "open", "not judged in {}, where no response is seen"
     MOVED_AWAY = "worse", "farther than no change in {}, where no response is seen"
 
 
@@ -86,7 +86,7 @@ def by_method(rows: pd.DataFrame, prefix: str = "") -> dict[str, Score]:
 class Distances:
     """Energy distances of one group of cells, by method, and how methods compare on them."""
 
-    def __init__(self, rows: pd.DataFrame, *, is_gaussian: bool, response_seen: bool = False) -> None:
+    def __init__(self, rows: pd.DataFrame, *, is_gaussian: bool, response_seen: bool | None = None) -> None:
         self.scores, self.to_gaussian = by_method(rows), by_method(rows, "vs_gaussian")
         self.is_complete = {OURS, NOTHING} <= self.scores.keys()
         # The Gaussian map is no rival if the prediction is its own.
@@ -98,12 +98,13 @@ class Distances:
         """Return what the scores say: the first of these decisions that holds."""
         to_nothing = self.compare(OURS, NOTHING)
         is_nearer, is_farther = to_nothing < 0, to_nothing > 0
-        is_quiet = self.is_at_replicate(NOTHING) and not self.response_seen
+        is_quiet = self.is_at_replicate(NOTHING) if self.response_seen is None else not self.response_seen
         decisions = [
+            (is_farther and is_quiet, Kind.MOVED_AWAY),
+            (self.response_seen is False, Kind.NO_RESPONSE),
             (is_nearer and 1 in [self.compare(OURS, name) for name in self.rivals], Kind.BEATEN),
             (is_nearer and self.is_at_replicate(OURS), Kind.REPLICATE),
             (is_nearer, Kind.SHORT),
-            (is_farther and is_quiet, Kind.MOVED_AWAY),
             (is_quiet, Kind.NO_RESPONSE),
             (is_farther, Kind.FARTHER),
         ]
@@ -141,7 +142,7 @@ class Distances:
     def responds(self) -> bool:
         """Whether the cells respond, as far as the scores can show it."""
         is_clear = REPLICATE in self.scores and not self.is_at_replicate(NOTHING)
-        return is_clear or self.response_seen or self.compare(OURS, NOTHING) < 0
+        return is_clear or bool(self.response_seen) or self.compare(OURS, NOTHING) < 0
 
     def nearest_rival(self) -> str | None:
         """Return the nearest of the simple answers that are nearer than the prediction."""

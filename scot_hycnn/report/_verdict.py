@@ -33,6 +33,7 @@ def verdict(
     max_steps: int | None = None,
     n_seen: int = 0,
     evaluate: str,
+    responds: Mapping[str, bool] | None = None,
     growth: Sequence[GroupGrowth] | None = None,
 ) -> dict[str, Any]:
     """Judge a prediction; return a level, a headline, sentences, and details of the choice of the map.
@@ -42,8 +43,8 @@ def verdict(
 
     Levels are 'good' (as near as a replicate, in each group too), 'part' (nearer than no change, but somewhere not as
     near as a replicate), 'worse' (farther than no change or than another simple answer), and 'open' (not evaluated, or
-    not clear). ``n_seen`` is how many evaluated cells the fit has seen at least, and ``evaluate`` is what a reader has
-    to run to evaluate it.
+    not clear). ``n_seen`` is how many evaluated cells the fit has seen at least, ``evaluate`` is what a reader has to
+    run to evaluate it, and ``responds`` says in which groups a response is seen, if that is known.
     """
     # With leave_out="groups" a map without networks may be another one, such as a shift.
     is_gaussian = float(validation.get("blend", math.nan)) == 0 and str(validation.get("winner", KEPT)) == KEPT
@@ -64,7 +65,7 @@ def verdict(
         missing = "The stored evaluation has no energy distance of both the prediction and no change."
         distances = scores[scores["metric"] == "energy_distance"]
         everyone = distances[distances["group"] == headline_of(scores["group"])]
-        rows = Distances(everyone, is_gaussian=is_gaussian, response_seen=p_value <= SIGNIFICANT)
+        rows = Distances(everyone, is_gaussian=is_gaussian, response_seen=p_value <= SIGNIFICANT or None)
     if scores is None or everyone is None or not rows.is_complete:
         headline = "Not evaluated: nothing says whether the prediction is better than no change"
         details += too_few if is_gaussian else []
@@ -74,7 +75,7 @@ def verdict(
     # What all cells say, what each group says, and whether cells keep their group.
     kind, of_groups = rows.kind(), distances[~distances["group"].isin(["all", SAME_COMPOSITION])]
     groups = {
-        str(label): Distances(of_group, is_gaussian=is_gaussian)
+        str(label): Distances(of_group, is_gaussian=is_gaussian, response_seen=(responds or {}).get(str(label)))
         for label, of_group in of_groups.groupby("group", sort=False)
     }
     groups = {label: group for label, group in groups.items() if group.is_complete and group.has_intervals}
@@ -137,8 +138,8 @@ def _response(kind: Kind, rows: Distances, first: Any, unseen: list[str]) -> lis
     cells = f"{int(first['n_source']):,} source and {int(first['n_target']):,} observed cells"
     if first["group"] == SAME_COMPOSITION:
         cells += (
-            ", with observed cells weighted so that each group has the share that it has among the source cells: "
-            "otherwise a map that carries cells into other groups would look better than it is"
+            ", in groups of ten or more, observed cells weighted so that each group has the share that it has among "
+            "the source cells: otherwise a map that carries cells into other groups would look better than it is"
         )
     sentences = [f"All distances here are energy distances, 0 for two clouds that are alike, of {cells}."]
     distance = f"No change is at {number(nothing.value)}{nothing.interval} from the observed cells"

@@ -379,6 +379,8 @@ function frame(host, names, row, top = 8) {
   const room = { width, isNarrow, right: width - 16, top, bottom, svg: svg("svg", { width, height: bottom + 44, viewBox: `0 0 ${width} ${bottom + 44}` }) };
   room.left = isNarrow ? 14 : Math.min(18 + Math.max(0, ...names.map(textWidth)), 0.4 * width);
   room.middle = (i) => top + height * i + (isNarrow ? 18 : 0) + (height - (isNarrow ? 18 : 0)) / 2;
+  // Beneath the name of the row, where this stands above it.
+  room.lane = (i) => ({ y: top + height * i + (isNarrow ? 20 : 0), height: height - (isNarrow ? 20 : 0) });
   room.row = (i) => ({ x: 0, y: top + height * i, width, height, fill: "transparent" });
   room.name = (i) => svg("text", isNarrow ? { x: room.left, y: top + height * i + 15 } : { x: room.left - 10, y: room.middle(i) + 4, "text-anchor": "end" }, shortened(names[i], isNarrow ? width - 28 : room.left - 12));
   host.replaceChildren(room.svg);
@@ -430,7 +432,7 @@ function drawGroups() {
 }
 const WHICH = {
   "all": "All evaluated cells as they are, so that a map which carries cells into other groups to match the proportions looks better than it is",
-  "all, same composition": "All evaluated cells, the observed ones weighted so that each group has the share that it has among the source cells",
+  "all, same composition": "Evaluated cells of groups of ten or more, the observed ones weighted so that each group has the share that it has among the source cells",
 };
 function drawScores() {
   const { scores } = target();
@@ -456,8 +458,11 @@ function drawScores() {
   const x = axis(room, least - margin, most + margin, `${name}${scale.marks ? " (log scale)" : ""}${good ? `: ${good}` : ""}`, scale);
   if (replicate && replicate[3] !== null) {
     const [low, high] = [replicate[4] ?? replicate[3], replicate[5] ?? replicate[3]];
-    const band = svg("g", {}, svg("rect", { x: x(low), y: top, width: Math.max(x(high) - x(low), 3), height: bottom - top, fill: css("--floor"), opacity: 0.7 }),
-      svg("line", { x1: x(replicate[3]), x2: x(replicate[3]), y1: top, y2: bottom, stroke: css("--floor-line"), "stroke-width": 1.4 }));
+    const band = svg("g", {}, ...rows.flatMap((_, i) => {
+      const { y, height } = room.lane(i);
+      return [svg("rect", { x: x(low), y, width: Math.max(x(high) - x(low), 3), height, fill: css("--floor"), opacity: 0.7 }),
+        svg("line", { x1: x(replicate[3]), x2: x(replicate[3]), y1: y, y2: y + height, stroke: css("--floor-line"), "stroke-width": 1.4 })];
+    }));
     room.svg.append(speaking(band, `replicate: ${scored(replicate)}\none half of the observed cells against the other`),
       svg("text", { x: Math.min(Math.max(x(replicate[3]), room.left + 26), room.right - 26), y: 14, "text-anchor": "middle", class: "soft" }, "replicate"));
   }
@@ -480,7 +485,10 @@ function drawScores() {
     room.svg.append(speaking(dot, `${label}\n${name}: ${scored(each)}${versusGaussian(each)}`));
   });
   const [nSource, nTarget] = all[0].slice(6);
-  which("scores", `${target().evaluated}: ${whole(nSource)} ${content.source}, ${whole(nTarget)} ${target().label}`);
+  // Small groups have no scores, so they are missing where groups have their shares.
+  const everyone = scores.rows.find(([group]) => group === "all") ?? all[0];
+  const of = (n, i) => (state.scoreGroup.startsWith("all, ") && n < everyone[i] ? `${whole(n)} of ${whole(everyone[i])}` : whole(n));
+  which("scores", `${target().evaluated}: ${of(nSource, 6)} ${content.source}, ${of(nTarget, 7)} ${target().label}`);
   $("scores-note").textContent = `${WHICH[state.scoreGroup] ?? `${content.group ?? "group"}: ${state.scoreGroup}`}. Lines: 95 % bootstrap intervals over cells. Grey: replicate, one half of the observed cells against the other, and where 95 % of such halves lie; no prediction can be expected to do better.${ceiling ? " Dashed: ceiling, what the true means would score." : ""}${scale.marks ? " The axis is logarithmic beyond its first mark." : ""}`;
   const order = Object.keys(content.metrics);
   const ofGroup = scores.rows.filter(([group]) => group === state.scoreGroup).sort((a, b) => order.indexOf(a[2]) - order.indexOf(b[2]));
@@ -575,7 +583,7 @@ function drawGenes() {
   const shown = state.allGenes || state.gene ? found : found.slice(0, FEW_GENES);
   $("gene-all").textContent = state.allGenes ? `Show ${FEW_GENES}` : `Show all ${genes.rows.length}`;
   $("gene-all").setAttribute("aria-pressed", String(state.allGenes));
-  $("genes-note").textContent = `The ${genes.rows.length} of ${whole(genes.n)} ${genes.kind} with the largest Welch t between observed and source cells, among genes that a tenth of the cells express, all groups together. Change: difference of means, in the units of the expression. Over all genes, predicted and observed changes correlate with r = ${number(genes.r)}.` + (shown.length ? "" : " None of them has that name.");
+  $("genes-note").textContent = `The ${genes.rows.length} of ${whole(genes.n)} ${genes.kind} with the largest Welch t between observed and source cells, among genes that a tenth of the cells express. ${genes.within ? `They are compared within each ${genes.within} with two cells or more of both conditions, in the proportions of the source cells` : "All cells are compared together"}. Change: difference of means, in the units of the expression. Over all genes, predicted and observed changes correlate with r = ${number(genes.r)}.` + (shown.length ? "" : " None of them has that name.");
   drawChanges(genes.rows);
   table("genes-table", [["gene", "text"], ["source mean", "number"], ["observed change", "number"], ["predicted change", "number"], ["Welch t", "number"]], genes.rows, shown);
 }

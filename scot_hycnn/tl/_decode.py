@@ -66,14 +66,15 @@ def decode(
 
         A residual :math:`r_k` is the mean of the treated training cells of group k minus the mean that the map predicts
         from its control training cells; q is the mean of the control cells in the representation, minus the mean of the
-        seen groups, weighted by :math:`\sqrt{n_k}`; and :math:`n_k` is the harmonic mean of the numbers of cells. The
-        whole change of a group that was not seen is multiplied with the reliability of the mean response of the seen
-        groups, which is near 0 where they have none. Where leaving out each seen group shows that the residuals of the
-        others do not predict its own, they are not used. If no measured mean of a gene is below 0, as in log-normalised
-        counts, no mean is predicted there. The map itself is not changed: its certificate holds. This needs four groups
-        of ten training cells of each condition in ``adata``, so cells of a new file are joined to them after
-        :func:`scot_hycnn.tl.transport`, by ``anndata.concat([adata, new], merge="same", uns_merge="first")``. With
-        fewer groups, a ``decoder``, or None there is no correction.
+        seen groups, weighted by :math:`\sqrt{n_k}`; and :math:`n_k` is the harmonic mean of the numbers of cells. With
+        ``leave_out='donor'`` and types as groups, each type of each donor has a residual, and q is that of its type,
+        which may be seen in other donors. The whole change of a group (or type) that was not seen is multiplied with
+        the reliability of the mean response of the seen groups, which is near 0 where they have none. Where leaving out
+        each seen group shows that the residuals of the others do not predict its own, they are not used. If no measured
+        mean of a gene is below 0, as in log-normalised counts, no mean is predicted there. The map itself is not
+        changed: its certificate holds. This needs four groups of ten training cells of each condition in ``adata``, so
+        cells of a new file are joined to them after :func:`scot_hycnn.tl.transport`, by ``anndata.concat([adata, new],
+        merge="same", uns_merge="first")``. With fewer groups, a ``decoder``, or None there is no correction.
     clip
         Set negative values, which the formula may give, to 0. This raises the mean of genes with many zeros, so it is
         not for means or for ranking genes.

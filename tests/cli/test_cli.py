@@ -298,16 +298,17 @@ def test_a_warning_is_one_line(folder, run):
     assert len(re.findall("^warning: .*X_umap", err, flags=re.MULTILINE)) == 1
 
 
-def test_options_are_those_of_the_function():
+def test_options_are_those_of_the_function(run):
     for command, tool in {"fit": "tl.hycnn_ot", "transport": "tl.transport", "report": "pl.report"}.items():
-        done = shell(command, "--help")
+        _, shown, _ = run(command, "--help")
         for name, option in options_of(tool).items():
-            assert flag_of(name) in done.stdout, name
+            assert flag_of(name) in shown, name
             assert option.annotation.__metadata__[0].help, name  # every option is explained
 
 
-def test_the_help_of_plot_says_which_figure_takes_an_option_and_what_it_means_there():
-    text = " ".join(shell("plot", "--help", COLUMNS="80").stdout.split())
+def test_the_help_of_plot_says_which_figure_takes_an_option_and_what_it_means_there(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = " ".join(run("plot", "--help")[1].split())
     of_option = dict(
         re.findall(
             r" --([a-z-]+)(?:, --[a-z-]+)? (?:<[^>]*>|/ --no-[a-z-]+) (.*?)"
@@ -327,8 +328,9 @@ def test_the_help_of_plot_says_which_figure_takes_an_option_and_what_it_means_th
     assert "embedding" not in of_option["n-genes"]
 
 
-def test_the_help_speaks_of_flags():
-    text = shell("report", "--help").stdout + shell("fit", "--help").stdout + shell("plot", "--help").stdout
+def test_the_help_speaks_of_flags(run):
+    text = "".join(run(command, "--help")[1] for command in ("report", "fit", "plot"))
+    assert "--target" in text
     assert not re.search("n_genes|mask_obs|a boolean array|a generator", text)
 
 

@@ -217,3 +217,39 @@ def test_with_fewer_groups_there_is_no_correction(adata):
     table = change(few)
     assert table["predicted_std"].isna().all()
     np.testing.assert_array_equal(table["predicted_change"], change(few, correction=None)["predicted_change"])
+
+
+def types_of_donors(seed: int, own: float, shared: float) -> anndata.AnnData:
+    """Types of donors, of whom the last is new; the response varies by donor and type (own), or by donor (shared)."""
+    rng, n_donors, n_types, n_genes = np.random.default_rng(seed), 8, 3, 30
+    donor, kind, treated = (index.ravel() for index in np.indices((n_donors, n_types, 2, 40))[:3])
+    rows = rng.permutation(len(donor))[: 3 * len(donor) // 4]
+    donor, kind, treated = donor[rows], kind[rows], treated[rows]
+    of_donors, of_types = rng.normal(size=(n_donors, n_genes)), 3 * rng.normal(size=(n_types, n_genes))
+    response = rng.normal(size=n_genes) + own * rng.normal(size=(n_donors, n_types, n_genes))
+    response += shared * rng.normal(size=(n_donors, 1, n_genes))
+    x = of_donors[donor] + of_types[kind] + 0.5 * rng.normal(size=(len(rows), n_genes))
+    x += treated[:, None] * response[donor, kind]
+    obs = pd.DataFrame({"condition": np.where(treated, "drug", "control")}, index=[f"cell{i}" for i in range(len(x))])
+    obs["donor"], obs["cell_type"] = [f"donor {k}" for k in donor], [f"type {k}" for k in kind]
+    obs["split"] = np.where(donor == n_donors - 1, "test", "train")
+    adata = anndata.AnnData(x.astype(np.float32), obs=obs)
+    return fit(adata, mask_obs=None, split_key="split", group_key="cell_type", leave_out="donor")
+
+
+@pytest.mark.parametrize(("own", "shared"), [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5)])
+def test_the_standard_deviation_counts_how_donors_differ(own, shared):
+    donors = [types_of_donors(seed, own, shared) for seed in range(3)]
+    for groupby in ("cell_type", None):
+        table = pd.concat([sh.get.deg(adata, groupby=groupby, min_fraction=0).query("held_out") for adata in donors])
+        errors = (table["predicted_change"] - table["observed_change"]).abs() / table["predicted_std"]
+        assert len(errors) == 3 * 30 * (1 if groupby is None else 3)
+        assert (errors < 2).mean() > 0.85
+        assert errors.median() > 0.3  # 0.67 of normal errors
+
+
+def test_donors_with_one_type_each_are_groups(adata):
+    table = change(adata)
+    adata.obs["cell_type"] = "type of " + adata.obs["donor"].astype(str)
+    adata.uns["hycnn_ot"]["params"] |= {"group_key": "cell_type", "leave_out": "donor"}
+    pd.testing.assert_frame_equal(change(adata), table)

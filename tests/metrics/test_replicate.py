@@ -134,7 +134,7 @@ def test_splits_are_scored_as_the_metrics_of_arrays_score_them():
 
 @pytest.mark.parametrize("n_dims", [2, 15])
 def test_the_interval_contains_the_score_of_another_experiment_of_half_the_cells(n_dims):
-    n, scale, n_experiments = 50, np.linspace(3, 1, n_dims), 80
+    n, scale, n_experiments = 50, np.linspace(3, 1, n_dims), 50
     rng = np.random.default_rng(0)
     reference = scale * rng.normal(size=(200, n_dims))
     gammas = np.array([2, 1, 0.5]) / np.median(cdist(reference, reference, "sqeuclidean"))

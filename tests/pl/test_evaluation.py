@@ -84,8 +84,7 @@ def names_do_not_collide(ax):
     assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
 
 
-@pytest.mark.parametrize("scale", [1e-4, 1e-2, 1, 1e3])
-@pytest.mark.parametrize("group", ["all", None])
+@pytest.mark.parametrize(("scale", "group"), [(1e-4, "all"), (1e-2, None), (1, "all"), (1e3, None)])
 def test_names_of_ticks_do_not_collide(adata, scale, group):
     found = adata.uns["hycnn_ot_evaluation"]
     for name in ("value", "low", "high"):
@@ -123,6 +122,19 @@ def test_scores_without_intervals(adata):
     assert ax.get_xscale() == "symlog"
     ax.get_figure().draw_without_rendering()
     assert len(points(ax)) == 4
+
+
+def test_a_ceiling_is_drawn_where_a_response_is_seen_only(adata, new_scores):
+    """Without a response a correlation of changes is one of noise, and its ceiling may lie below the replicate."""
+    table = pd.DataFrame(new_scores())
+    ceiling = table[(table["metric"] == "pearson_delta") & (table["method"] == "replicate")].assign(method="ceiling")
+    ceiling["value"] = ceiling["group"].map({"all": 0.995, "B cells": 0.998, "T cells": 0.3})
+    ceiling["scaled"] = ceiling["group"].map({"all": 1.0, "B cells": 1.0})
+    table = pd.concat([table, ceiling], ignore_index=True)
+    adata.uns["hycnn_ot_evaluation"] = {name: column.to_numpy() for name, column in table.items()}
+    (ax,) = sh.pl.evaluation(adata, metrics="pearson_delta", group=None, show=False)
+    drawn = [line for line in ax.collections if isinstance(line, LineCollection) and line.get_linestyle()[0][1]]
+    assert [line.get_segments()[0][0, 0] for line in drawn] == [0.998]
 
 
 @pytest.mark.parametrize("group", [None, ["B cells", "T cells"]])

@@ -14,6 +14,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
+from scipy.spatial.distance import pdist
 
 import scot_hycnn as sh
 
@@ -116,6 +117,19 @@ def test_an_arrow_is_that_of_the_cells_that_move_if_they_are_many(adata, control
     adata.obsm["X_hycnn_ot"][control] = moved[control]
     starts, stops = ends(sh.pl.transport(adata, color="kind", show=False))
     np.testing.assert_allclose(stops - starts, [[30.0, 0.0]] if drawn else np.empty((0, 2)), atol=1e-4)
+
+
+def test_arrows_of_types_that_lie_together_do_not_cover_each_other(adata, control):
+    adata.obs["kind"] = pd.Categorical(np.resize(["a", "b", "c"], 400))
+    moved = adata.obsm["X_pca"][:, :5] + np.float32([30, 0, 0, 0, 0])
+    adata.obsm["X_hycnn_ot"][control] = moved[control]
+    adata.obsm["X_pca"][~control, :5] = moved[~control]
+    starts, stops = ends(sh.pl.transport(adata, color="kind", show=False))
+    assert len(starts) == 3
+    ways = np.hstack([starts, stops])
+    diagonal = np.linalg.norm(np.ptp(np.concatenate([adata.obsm["X_pca"][control, :2], moved[control, :2]]), axis=0))
+    assert pdist(ways).min() > 0.05 * diagonal
+    np.testing.assert_allclose(stops - starts, [[30.0, 0.0]] * 3, atol=1e-4)
 
 
 def test_a_fit_with_groups_draws_an_arrow_for_each_of_them(adata):

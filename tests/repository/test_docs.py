@@ -168,15 +168,19 @@ def test_no_page_names_a_place_of_a_machine():
 def small(tmp_path, monkeypatch):
     """Fewer cells and steps than the page says, in a new folder: pages are run for their calls, not their numbers."""
     monkeypatch.chdir(tmp_path)
-    for package, name in ((tl, "hycnn_ot"), (solver, "fit"), (solver, "fit_many")):
-        monkeypatch.setattr(package, name, functools.partial(getattr(package, name), max_steps=10, n_ensemble=2))
-    monkeypatch.setattr(tl, "hycnn_screen", functools.partial(tl.hycnn_screen, max_steps=10))
-    pbmc_planted = datasets.pbmc_planted
+    small_fit = {"max_steps": 10, "n_ensemble": 2, "hidden": (8, 8)}
+    for package, name in ((tl, "hycnn_ot"), (tl, "hycnn_screen"), (solver, "fit"), (solver, "fit_many")):
+        monkeypatch.setattr(package, name, functools.partial(getattr(package, name), **small_fit))
+    monkeypatch.setattr(tl, "evaluate", functools.partial(tl.evaluate, n_bootstrap=2))
+    pbmc_planted, screen_planted = datasets.pbmc_planted, datasets.screen_planted
 
     def few_cells(n_cells=400, **options):
         return pbmc_planted(min(n_cells, 250 * options.get("n_donors", 0) or 400), **options)
 
     monkeypatch.setattr(datasets, "pbmc_planted", few_cells)
+    monkeypatch.setattr(
+        datasets, "screen_planted", lambda n_conditions, n_cells: screen_planted(n_conditions, min(n_cells, 60))
+    )
     # A UMAP belongs to scanpy, and takes twenty seconds.
     monkeypatch.setattr(sc.pp, "neighbors", lambda adata, **options: None)
     monkeypatch.setattr(sc.tl, "umap", lambda adata, **options: adata.obsm.update(X_umap=adata.obsm["X_pca"][:, :2]))

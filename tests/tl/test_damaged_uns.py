@@ -21,7 +21,7 @@ from scot_hycnn.cli._commands import info
 
 SLOTS = ("hycnn_ot", "hycnn_ot_evaluation", "umap_hycnn_ot", "umap_hycnn_ot_IFN-beta", "pca")
 NEW = {"key_added": "new"}
-N_DAMAGED = 50
+N_DAMAGED = 25
 
 # Values that no entry expects; some are what another entry holds.
 STRANGE = [
@@ -257,7 +257,7 @@ def spoilable(kind, new_cells, fast, tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("n_damaged", [N_DAMAGED, pytest.param(50 * N_DAMAGED, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_damaged", [N_DAMAGED, pytest.param(100 * N_DAMAGED, marks=pytest.mark.slow)])
 def test_damage_gives_an_error_and_no_change_or_finite_numbers(spoilable, kind, n_damaged):
     draw, watched, uns = random.Random(f"{kind} {n_damaged}"), Watched(spoilable), dict(spoilable.uns)
     targets = [{}, {"target": "IFN-beta"}] if kind == "several targets" else [{}]

@@ -113,8 +113,15 @@ def test_a_column_that_is_missing_is_named(fitted, unchanged):
         sh.tl.hycnn_ot(fitted.copy(), "control", "drug", **OPTIONS | {"leave_out": "donr"})
     others = fitted.copy()
     del others.obs["donor"]
-    with unchanged(others), pytest.raises(ValueError, match="no column 'donor'"):
+    with unchanged(others), pytest.raises(ValueError, match=r"no column .donor.\. Add it"):
         sh.tl.transport(others, model=fitted, key_added="other")
+
+
+def test_donors_that_are_either_treated_or_not_are_told_apart_from_nothing(unchanged):
+    adata = make_donors(n=60)
+    adata.obs["donor"] = adata.obs["donor"].astype(str) + adata.obs["condition"].astype(str)
+    with unchanged(adata), pytest.raises(ValueError, match="cannot be told apart"):
+        sh.tl.hycnn_ot(adata, "control", "drug", **OPTIONS)
 
 
 def test_a_column_alone_leaves_out_its_values(fitted):

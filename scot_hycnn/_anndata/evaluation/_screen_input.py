@@ -34,8 +34,10 @@ from scot_hycnn._anndata._representation import (
 from scot_hycnn._anndata._results import StoredFit, group_column, labelled_cells, read_fit
 from scot_hycnn._anndata._schema import SCREEN, is_fit
 from scot_hycnn._anndata.genes._genes import held_out_rows
+from scot_hycnn._response import N_COMPARED, NoChange, adjusted
+from scot_hycnn._warn import SIGNIFICANT
 
-from ._evaluation_input import GroupLabels
+from ._evaluation_input import MIN_CELLS, GroupLabels
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,19 @@ class ScreenCells:
         moved = Representation(slot, self.rep.n_dims, "")
         return read_coordinates(self.adata, moved, rows).astype(np.float64)
 
+    def p_of_groups(self, slug: str) -> dict[str, tuple[float, float]]:
+        """Return p values of the test for a response: of each large group, and corrected over these groups."""
+        found: dict[str, float] = {}
+        names, codes = ((), np.empty(0)) if self.groups is None else (self.groups.names, self.groups.codes)
+        for code, name in enumerate(names):
+            x, y = (rows[codes[rows] == code] for rows in (self.all_source_rows, self.all_target_rows[slug]))
+            # More source cells for each observed one would hardly make the test sharper, and slower.
+            x, y = (self.read(rows)[1] for rows in (x[: min(N_COMPARED, 3 * len(y))], y[:N_COMPARED]))
+            if min(len(x), len(y)) >= MIN_CELLS:
+                found[name] = float(NoChange.test(x, y, None, np.random.default_rng(0)).p_value)
+        corrected = adjusted(np.array(list(found.values()))).tolist()
+        return {name: (p_value, by_all) for (name, p_value), by_all in zip(found.items(), corrected, strict=True)}
+
 
 def read_screen_cells(adata: AnnData, key: str | None, groupby: str | None) -> ScreenCells:
     """Find the cells of a fit, of a screen if no key is given; with groups by the named column, else by that of it."""
@@ -93,6 +108,13 @@ def read_screen_cells(adata: AnnData, key: str | None, groupby: str | None) -> S
     shown = source[is_test[source]] if has_split else source
     all_targets = dict(zip(fit.targets, targets, strict=True))
     return ScreenCells(adata, fit, rep, shown, source, held_out, all_targets, groups)
+
+
+def responses_of(adata: AnnData, key: str, target: str, groupby: str) -> dict[str, bool]:
+    """Return whether a response is seen in each large group, by the test of :func:`scot_hycnn.get.summary`."""
+    cells = read_screen_cells(adata, key, groupby)
+    p_values = cells.p_of_groups(cells.fit.slug(target))
+    return {name: corrected <= SIGNIFICANT for name, (_, corrected) in p_values.items()}
 
 
 # ---- what is known of each condition

@@ -33,6 +33,11 @@ CATEGORIES = (
     " Groups (group_key of tl.hycnn_ot) are categories such as cell types: a column of numbers must be cut into some "
     "first, for instance by pandas.cut."
 )
+# The usual fault of a design: its donors were either treated or not.
+UNITS = (
+    " Each of these is a unit (such as a donor, the column that leave_out names) and a group within it, which must "
+    "have cells in both conditions. If no unit has, leave this column out: donors and treatment cannot be told apart."
+)
 # What a missing label becomes as a string: an empty field, NaN of NumPy and pandas.
 MISSING = ("", "nan", "NaN", "<NA>", "NaT")
 
@@ -301,7 +306,7 @@ def usable_groups(pair: PairOfLabels, n_dims: int, leave_out: str) -> NDArray[np
         problem = (
             f"groups: {_listed(shared) if len(shared) else 'no group'} has {MIN_CELLS} cells or more in both clouds, "
             f"and at least two groups are needed. The source has {{{listed_x}}} and the target {{{listed_y}}}."
-            f"{CATEGORIES if n_labels > MAX_NAMES else ''}"
+            f"{CATEGORIES if n_labels > MAX_NAMES else ''}{'' if of_x.parts is None else UNITS}"
         )
         found = "one group" if len(shared) else "no group"
     elif min(n_x, n_y) < needed:

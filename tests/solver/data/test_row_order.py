@@ -22,7 +22,6 @@ QUICK = {
 N = 2400
 CENTRES = np.array([[-6.0, 0.0], [0.0, 0.0], [6.0, 0.0]])
 SHIFTS = np.array([[0.0, 0.0], [2.5, 0.0], [0.0, 0.0]])
-ORDERS = ("sorted", "target reversed", "target shuffled")
 
 
 def cells(seed=0):
@@ -67,9 +66,8 @@ def usual():
     return 1.5 * max(errors)
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_of_a_fit(order, usual):
-    x, y, of_x, _ = ordered(order, *cells())
+def test_of_a_fit(usual):
+    x, y, of_x, _ = ordered("target shuffled", *cells())
     fitted = fit(x, y, **QUICK)
     assert (fitted.outcome, fitted.params["n_steps"]) == ("networks", QUICK["max_steps"])
     check_what_was_watched(fitted)

@@ -19,7 +19,7 @@ from scot_hycnn.solver import fit, fit_many
 from scot_hycnn.solver.training._optimiser import Optimiser
 
 QUICK = {"hidden": (8, 8), "max_steps": 40, "batch_size": 32, "n_ensemble": 2, "device": "cpu", "progress": False}
-GROUPS = (["a", "b", "c", "d"] * 50, [["a", "b", "c", "d"] * 50] * 3)
+GROUPS = (["a", "b", "c", "d"] * 50, [["a", "b", "c", "d"] * 50] * 2)
 # Updates of optimisers in each step of training.
 CALLS = {"amortized": 2, "cached": 1, "minimax": 6, "w2gn": 2, "enot": 2, "paper": 6}
 
@@ -28,7 +28,7 @@ def normal(seed, n_cells=200):
     return np.random.default_rng(seed).normal(size=(n_cells, 2))
 
 
-def targets(n=3):
+def targets(n=2):
     return [(y := normal(seed)) + seed * np.sign(y) for seed in range(1, n + 1)]
 
 
@@ -62,6 +62,12 @@ def interrupt(monkeypatch, n_steps, call):
         call()
 
 
+@pytest.fixture(scope="module")
+def alone():
+    """One map, without a folder and without interruption."""
+    return fit_many(normal(0), targets(1), **QUICK)
+
+
 def suffixes(folder):
     return sorted(path.suffix for path in folder.iterdir())
 
@@ -81,7 +87,7 @@ def test_an_interrupted_fit_continues_to_the_same_bits(tmp_path, monkeypatch, na
         maps = call(checkpoint_dir=tmp_path)
     assert len(counted) == CALLS[name] * (20 - step // 2 * 2)
     same_bits(maps, call())
-    assert suffixes(tmp_path) == [".safetensors"] * 3
+    assert suffixes(tmp_path) == [".safetensors"] * 2
 
 
 def test_maps_that_had_stopped_early_are_kept(tmp_path, monkeypatch):
@@ -94,10 +100,10 @@ def test_maps_that_had_stopped_early_are_kept(tmp_path, monkeypatch):
             optimiser.theta.data[2:4] = torch.nan
 
     monkeypatch.setattr(Optimiser, "update", exploding)
-    expected = fit_many(normal(0), targets(), **QUICK)
+    expected = fit_many(normal(0), targets(3), **QUICK)
     assert expected[1].params["n_steps"] == 20
-    interrupt(monkeypatch, 33, lambda: fit_many(normal(0), targets(), **QUICK, checkpoint_dir=tmp_path))
-    same_bits(fit_many(normal(0), targets(), **QUICK, checkpoint_dir=tmp_path), expected)
+    interrupt(monkeypatch, 33, lambda: fit_many(normal(0), targets(3), **QUICK, checkpoint_dir=tmp_path))
+    same_bits(fit_many(normal(0), targets(3), **QUICK, checkpoint_dir=tmp_path), expected)
 
 
 def test_with_several_threads_and_groups(tmp_path, monkeypatch):
@@ -117,25 +123,25 @@ def test_another_number_of_threads_begins_anew(tmp_path, monkeypatch):
 
 
 def test_an_interruption_among_the_folds_repeats_neither_networks_nor_finished_folds(tmp_path, monkeypatch):
-    """Three maps train for 20 steps, and then the folds of each of them, for 20 steps too."""
+    """Two maps train for 20 steps, and then the folds of each of them, for 20 steps too."""
     options = QUICK | {"groups": GROUPS, "leave_out": "groups", "max_steps": 20}
     expected = fit_many(normal(0), targets(), **options)
     interrupt(monkeypatch, 55, lambda: fit_many(normal(0), targets(), **options, checkpoint_dir=tmp_path))
-    assert suffixes(tmp_path) == [".checkpoint"] * 3  # of the networks, and of the folds of two maps
+    assert suffixes(tmp_path) == [".checkpoint"] * 3  # of the networks, and of the folds of both maps
     with updates(monkeypatch) as counted:
         same_bits(fit_many(normal(0), targets(), **options, checkpoint_dir=tmp_path), expected)
-    assert len(counted) == 6 + 20
-    assert suffixes(tmp_path) == [".safetensors"] * 3
+    assert len(counted) == 6
+    assert suffixes(tmp_path) == [".safetensors"] * 2
 
 
 def test_maps_of_an_interrupted_batch_stay_together(tmp_path, monkeypatch):
     """Eight members each: two maps a batch. The second batch is interrupted; one of its maps is then fitted alone."""
-    options = QUICK | {"n_ensemble": 8}
-    expected = fit_many(normal(0), targets(5), **options)
-    interrupt(monkeypatch, 61, lambda: fit_many(normal(0), targets(5), **options, checkpoint_dir=tmp_path))
+    options = QUICK | {"n_ensemble": 8, "max_steps": 20}
+    expected = fit_many(normal(0), targets(4), **options)
+    interrupt(monkeypatch, 31, lambda: fit_many(normal(0), targets(4), **options, checkpoint_dir=tmp_path))
     assert suffixes(tmp_path) == [".checkpoint", ".safetensors", ".safetensors"]
-    fit_many(normal(0), [targets(5)[2]], **options, checkpoint_dir=tmp_path)
-    same_bits(fit_many(normal(0), targets(5), **options, checkpoint_dir=tmp_path), expected)
+    fit_many(normal(0), [targets(4)[2]], **options, checkpoint_dir=tmp_path)
+    same_bits(fit_many(normal(0), targets(4), **options, checkpoint_dir=tmp_path), expected)
 
 
 # ---- finished maps
@@ -145,9 +151,9 @@ def test_finished_maps_are_not_fitted_again(tmp_path, monkeypatch):
     """In whatever order, and however their labels are given."""
     folder, labels = tmp_path / "new" / "maps", ["a", "b"] * 100
     call = lambda ys, groups: fit_many(normal(0), ys, groups=groups, checkpoint_dir=folder, **QUICK)  # noqa: E731
-    first = call(targets(), (labels, [labels] * 3))
+    first = call(targets(), (labels, [labels] * 2))
     with updates(monkeypatch) as counted:
-        again = call(targets()[::-1], (pd.Categorical(labels), [np.array(labels, dtype=object)] * 3))
+        again = call(targets()[::-1], (pd.Categorical(labels), [np.array(labels, dtype=object)] * 2))
     assert not counted
     same_bits(again, first[::-1])
 
@@ -182,8 +188,7 @@ def test_other_cells_or_options_do_not_find_a_map(tmp_path):
 
 def test_to_begin_anew_replaces_files_when_new_ones_are_there(tmp_path, monkeypatch):
     options = QUICK | {"checkpoint_dir": tmp_path}
-    expected = fit_many(normal(0), targets(), **QUICK)
-    fit_many(normal(0), targets(), **options)
+    expected = fit_many(normal(0), targets(), **options)
     contents = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     interrupt(monkeypatch, 30, lambda: fit_many(normal(0), targets(), **options, resume=False))
     left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -194,7 +199,7 @@ def test_to_begin_anew_replaces_files_when_new_ones_are_there(tmp_path, monkeypa
     assert {path.name for path in tmp_path.iterdir()} == contents.keys()
 
 
-def test_damaged_files_are_named_and_replaced_on_request(tmp_path, monkeypatch):
+def test_damaged_files_are_named_and_replaced_on_request(tmp_path, monkeypatch, alone):
     options = QUICK | {"checkpoint_dir": tmp_path}
     call = lambda **more: fit_many(normal(0), targets(1), **options, **more)  # noqa: E731
     interrupt(monkeypatch, 30, call)
@@ -203,7 +208,7 @@ def test_damaged_files_are_named_and_replaced_on_request(tmp_path, monkeypatch):
         path.write_bytes(path.read_bytes()[:-10])
         with pytest.raises(ValueError, match=f"{path.name}.* damaged"):
             call()
-        same_bits(call(resume=False), fit_many(normal(0), targets(1), **QUICK))
+        same_bits(call(resume=False), alone)
 
 
 class Unread:
@@ -240,7 +245,7 @@ def test_a_call_that_is_refused_leaves_no_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_names_the_file_and_keeps_the_state_before(tmp_path, monkeypatch):
+def test_a_full_disk_names_the_file_and_keeps_the_state_before(tmp_path, monkeypatch, alone):
     options = QUICK | {"checkpoint_dir": tmp_path}
     interrupt(monkeypatch, 15, lambda: fit(normal(0), targets()[0], **options))
     (state,) = tmp_path.iterdir()
@@ -255,7 +260,7 @@ def test_a_full_disk_names_the_file_and_keeps_the_state_before(tmp_path, monkeyp
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in tmp_path.iterdir()] == [state.name]
     assert state.read_bytes() == before
-    same_bits([fit(normal(0), targets()[0], **options)], [fit(normal(0), targets()[0], **QUICK)])
+    same_bits([fit(normal(0), targets()[0], **options)], alone)
 
 
 # ---- kill -9
@@ -283,8 +288,8 @@ normal = lambda seed: np.random.default_rng(seed).normal(size=(200, 2))
 ys = [(y := normal(seed)) + seed * np.sign(y) for seed in range(1, 4)]
 fit_many(normal(0), ys, checkpoint_dir={folder!r}, **{options!r})
 """
-LONGER = QUICK | {"max_steps": 200, "n_ensemble": 8}
-STEPS = 2 * 200  # two maps are a batch, and then one
+LONGER = QUICK | {"max_steps": 80, "n_ensemble": 8}
+STEPS = 2 * 80  # two maps are a batch, and then one
 
 
 def kill(folder, **moment):
@@ -300,7 +305,7 @@ def kill(folder, **moment):
 @pytest.mark.parametrize("n_kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_fit_that_is_killed_at_any_moment_continues_to_the_same_bits(tmp_path, n_kills):
     moments, unfinished = random.Random(0), 0
-    uninterrupted = fit_many(normal(0), targets(), **LONGER)
+    uninterrupted = fit_many(normal(0), targets(3), **LONGER)
     for number in range(n_kills):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -308,7 +313,7 @@ def test_a_fit_that_is_killed_at_any_moment_continues_to_the_same_bits(tmp_path,
         left = suffixes(folder)
         assert set(left) <= {".checkpoint", ".safetensors", ".partial"}
         unfinished += ".checkpoint" in left
-        same_bits(fit_many(normal(0), targets(), checkpoint_dir=folder, **LONGER), uninterrupted)
+        same_bits(fit_many(normal(0), targets(3), checkpoint_dir=folder, **LONGER), uninterrupted)
         assert ".checkpoint" not in suffixes(folder)
         shutil.rmtree(folder)
     assert unfinished >= n_kills // 2  # the others had no check or no step before the signal

@@ -12,7 +12,7 @@ from scot_hycnn.solver import TransportMap, fit, fit_many, resolve_device
 from scot_hycnn.solver.training._optimiser import Optimiser
 
 QUICK = {"hidden": (4, 4), "max_steps": 10, "batch_size": 32, "n_ensemble": 2, "device": "cpu", "progress": False}
-GROUPS = (np.repeat(list("abcd"), 50),) * 2
+GROUPS = (np.repeat(list("abcd"), 20),) * 2
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def other_defaults():
     ids=lambda options: " ".join(str(value) for name, value in options.items() if name != "groups"),
 )
 def test_a_fit_is_the_same_under_other_defaults(options):
-    x, y = np.random.default_rng(0).normal(size=(2, 200, 2))
+    x, y = np.random.default_rng(0).normal(size=(2, 80, 2))
     y += np.sign(y)
     expected = fit(x, y, **QUICK | options)
     with other_defaults():

@@ -15,10 +15,10 @@ from scot_hycnn.solver import fit, fit_many
 from scot_hycnn.solver.runtime._device import in_threads, limited_threads
 from scot_hycnn.solver.training._optimiser import Optimiser
 
-QUICK = {"hidden": (8, 8), "max_steps": 40, "batch_size": 64, "n_ensemble": 4, "device": "cpu", "progress": False}
+QUICK = {"hidden": (8, 8), "max_steps": 20, "batch_size": 64, "n_ensemble": 4, "device": "cpu", "progress": False}
 
 
-def normal(seed, n_cells=300):
+def normal(seed, n_cells=150):
     return np.random.default_rng(seed).normal(size=(n_cells, 2))
 
 
@@ -38,9 +38,9 @@ def alike(fitted, other, x):
     [
         (2, {}),
         (3, {"conjugates": "amortized"}),
-        (2, {"solver": "minimax", "max_steps": 20}),
-        (3, {"solver": "paper", "n_ensemble": 4, "max_steps": 20}),
-        (3, {"groups": (["a", "b", "c"] * 100,) * 2, "leave_out": "groups", "max_steps": 20}),
+        (2, {"solver": "minimax"}),
+        (3, {"solver": "paper"}),
+        (3, {"groups": (["a", "b", "c"] * 50,) * 2, "leave_out": "groups"}),
     ],
     ids=["default", "amortized", "minimax", "paper", "groups left out"],
 )
@@ -151,9 +151,9 @@ def settings_of_the_process():
 
 
 def test_fits_in_threads_and_processes_give_the_bits_of_fits_in_turn():
-    alone, before = [theta_of(seed) for seed in range(4)], settings_of_the_process()
+    alone, before = [theta_of(seed) for seed in range(3)], settings_of_the_process()
     with ThreadPoolExecutor(3, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        in_pool = list(pool.map(theta_of, range(4)))
+        in_pool = list(pool.map(theta_of, range(3)))
     assert settings_of_the_process() == before
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:

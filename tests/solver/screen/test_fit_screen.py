@@ -36,7 +36,7 @@ FAST = {"max_steps": 40, "hidden": (16, 16), "n_ensemble": 2, "device": "cpu", "
 @pytest.fixture(scope="module")
 def screen():
     """A screen whose conditions all have the combination, which is found in so few steps."""
-    return fit_screen(X, YS, covariates={"dose": STRENGTHS}, **{**FAST, "max_steps": 200, "hidden": (24, 24)})
+    return fit_screen(X, YS, covariates={"dose": STRENGTHS}, **{**FAST, "max_steps": 120})
 
 
 def test_each_map_is_convex_certified_and_inverted(screen):
@@ -45,11 +45,12 @@ def test_each_map_is_convex_certified_and_inverted(screen):
         assert (fitted.blend > 0) == (choice != "gaussian")
         assert fitted.certificate["convexity_gap"] < 1e-3
         assert fitted.certificate["monotonicity"] > 0
-        moved = fitted.transport(X)
-        np.testing.assert_allclose(fitted.inverse(moved), X, atol=0.02)
+        few = X[:60]
+        moved = fitted.transport(few)
+        np.testing.assert_allclose(fitted.inverse(moved), few, atol=0.02)
         # Fenchel-Young: f(x) + f*(T(x)) = <x, T(x)>
-        both = fitted.potential(X) + fitted.conjugate(moved)
-        np.testing.assert_allclose(both, (X * moved).sum(1), atol=0.02)
+        both = fitted.potential(few) + fitted.conjugate(moved)
+        np.testing.assert_allclose(both, (few * moved).sum(1), atol=0.02)
 
 
 def test_sharing_is_better_than_the_gaussian_map(screen):
@@ -140,7 +141,7 @@ def test_the_order_of_conditions_changes_nothing_beyond_rounding_of_gaussian_map
 
 
 def test_resumed_training_has_the_same_bits(tmp_path, monkeypatch):
-    first = fit_screen(X, YS[:3], checkpoint_dir=tmp_path, **FAST)
+    first = fit_screen(X, YS[:2], checkpoint_dir=tmp_path, **FAST)
 
     write, folder = CheckpointFolder.write_state, tmp_path / "again"
 
@@ -151,9 +152,9 @@ def test_resumed_training_has_the_same_bits(tmp_path, monkeypatch):
 
     monkeypatch.setattr(CheckpointFolder, "write_state", stop_after_some)
     with pytest.raises(KeyboardInterrupt):
-        fit_screen(X, YS[:3], checkpoint_dir=folder, **FAST)
+        fit_screen(X, YS[:2], checkpoint_dir=folder, **FAST)
     monkeypatch.undo()
-    resumed = fit_screen(X, YS[:3], checkpoint_dir=folder, **FAST)
+    resumed = fit_screen(X, YS[:2], checkpoint_dir=folder, **FAST)
     for one, other in zip(first.maps, resumed.maps, strict=True):
         np.testing.assert_array_equal(one.transport(X), other.transport(X))
 

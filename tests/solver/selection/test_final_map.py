@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,7 @@ def test_other_proportions_of_groups_hide_no_response():
 # ---- outcomes
 
 
+@cache
 def fits(outcome):
     """Return a fit that leads to this outcome."""
     x, y = normal(0), normal(1)
