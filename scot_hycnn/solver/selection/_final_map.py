@@ -54,13 +54,14 @@ def final_map(
     left_out: GroupScores | None = None,
     groups_left_out: Sequence[str] = (),
     blend: float | None = None,
+    certify: bool = True,
 ) -> TransportMap:
     """Return the map of some trained networks, with its certificate; ``cells`` are in balanced coordinates.
 
     The blend is chosen on validation cells, or by a ``ladder`` of maps that were compared on groups left out, which may
     also choose a simpler map; ``left_out`` are then the scores of the networks there, and ``judged`` the cells as they
     are, and so that the simpler map is the same for all groups. A ``blend`` that was chosen before is kept. ``seconds``
-    is the mean time of a map of its batch.
+    is the mean time of a map of its batch. Without ``certify`` the certificate is left to the caller.
     """
     started = time.perf_counter()
     falls_back = settings.balanced or settings.potential == GAUSSIAN
@@ -112,6 +113,8 @@ def final_map(
         device=settings.device,
     )
     fitted = replace(fitted, **of_groups)
+    if not certify:
+        return fitted
     # Validation cells are in random order: the first of them are a random sample. Cells of a centred map are centred
     # here, and its certificate is that of all groups, since these maps differ by constants only.
     sample = (part[:CERTIFICATE_CELLS] for part in (cells.x_validation_original, cells.y_validation_original))
