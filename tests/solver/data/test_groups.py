@@ -58,6 +58,13 @@ def test_held_out_cells_are_as_many_of_each_group_in_both_clouds(sizes, fraction
     assert (counts[0] <= np.array(sizes).min(1) // 2).all()
 
 
+def test_the_held_out_part_is_as_large_as_asked():
+    labels = Labels.of(np.repeat(["a", "b"], [300, 100]))
+    _, _, groups = group_cells(np.zeros((400, 2)), np.zeros((400, 2)), (labels, labels), "observed")
+    for held in groups.hold_out(0.1, 1000, np.random.default_rng(0)):
+        assert np.bincount(groups.x[held]).tolist() == [30, 10]
+
+
 @settings(max_examples=20, deadline=None)
 @given(SIZES, st.integers(0, 99))
 def test_batches_have_the_proportions_whatever_the_sizes(sizes, seed):
