@@ -76,18 +76,20 @@ def choice(task: str, d: int, n: int, seed: int) -> dict[str, object]:
     """Return whether 'auto' decides rightly; the Gaussian map is enough for that."""
     x, _, _ = clusters(n, d, SHARES["equal"], 1000 + 2 * seed)
     _, y, _ = clusters(n, d, SHARES[task], 1001 + 2 * seed)
+    return decision(x, y, seed, grows=task == "growth")
+
+
+def decision(x: np.ndarray, y: np.ndarray, seed: int, *, grows: bool) -> dict[str, object]:
+    """Return the penalty that 'auto' takes, and whether this is right."""
     fitted = solver.fit(x, y, rng=seed, potential="gaussian", unbalanced="auto", progress=False)
     penalty = fitted.validation["unbalanced"]
-    return {"penalty": penalty, "right": np.isfinite(penalty) == (task == "growth")}
+    return {"penalty": penalty, "right": np.isfinite(penalty) == grows}
 
 
 def kinds(kind: str, growth: float, seed: int) -> dict[str, object]:
     """Return whether 'auto' decides rightly on another kind of populations."""
     x, y = KINDS[kind](growth, seed) if kind in KINDS else ONE_POPULATION[kind](seed)
-    penalty = solver.fit(x, y, rng=seed, potential="gaussian", unbalanced="auto", progress=False).validation[
-        "unbalanced"
-    ]
-    return {"penalty": penalty, "right": np.isfinite(penalty) == (growth != 1)}
+    return decision(x, y, seed, grows=growth != 1)
 
 
 def kang(fit: str, seed: int) -> dict[str, object]:

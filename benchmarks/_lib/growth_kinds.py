@@ -42,8 +42,8 @@ def clusters(
     direction = rng.normal(size=d)
     shifts[grown] += stronger * direction / np.linalg.norm(direction)
     if n_shifted:
-        shifts, matrices = np.where(np.arange(d) < n_shifted, 4 * rng.normal(size=d), 0), np.eye(d)
-        shifts, matrices = np.tile(shifts, (k, 1)), np.tile(matrices, (k, 1, 1))
+        shifts = np.tile(np.where(np.arange(d) < n_shifted, 4 * rng.normal(size=d), 0), (k, 1))
+        matrices = np.tile(np.eye(d), (k, 1, 1))
     of_x, of_y = (rng.choice(k, n, p=shares) for shares in (before, after))
     x, y = rng.normal(size=(2, n, d))
     return centres[of_x] + x, centres[of_y] + shifts[of_y] + np.einsum("nij,nj->ni", matrices[of_y], y)

@@ -169,7 +169,8 @@ def arrows_of(place: Positions, groups: NDArray[np.intp] | None, n_grid: int) ->
         return x, predicted, []
     parts = _squares(x, n_grid)[1] if groups is None else groups[place.placed]
     min_cells = _MIN_CELLS if groups is None else MIN_CELLS
-    moves = np.linalg.norm(predicted - x, axis=1) > _min_length(x, predicted)
+    least = _min_length(x, predicted)
+    moves = np.linalg.norm(predicted - x, axis=1) > least
     ways, chosen, drawn = np.hstack([x, predicted]), list[int](), list[int]()
     for part in np.unique(parts[parts >= 0]):
         members = parts == part
@@ -183,7 +184,7 @@ def arrows_of(place: Positions, groups: NDArray[np.intp] | None, n_grid: int) ->
             # Types that lie together would have one arrow over the other: the next cell that is clear of those drawn.
             n_tried = 1 if groups is None else len(ranked) // 2 + 1
             gaps = cdist(ways[ranked[:n_tried]], ways[chosen]).min(axis=1, initial=np.inf)
-            chosen.append(int(ranked[(gaps > 2 * _min_length(x, predicted)).argmax()]))
+            chosen.append(int(ranked[(gaps > 2 * least).argmax()]))
             drawn.append(int(part))
     return x[chosen], predicted[chosen], drawn
 

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -25,7 +26,7 @@ from scot_hycnn._anndata.evaluation._evaluation_input import (
     read_evaluation,
 )
 from scot_hycnn._anndata.evaluation._growth import growth_by_group, has_growth
-from scot_hycnn._anndata.evaluation._screen_input import responses_of
+from scot_hycnn._anndata.evaluation._screen_input import read_screen_cells
 from scot_hycnn._anndata.genes._genes import read_evaluated
 from scot_hycnn._response import adjusted, in_brief
 from scot_hycnn._warn import counted
@@ -34,7 +35,7 @@ from scot_hycnn.pl._figure import which_cells
 from scot_hycnn.pl._history import validation_cells
 from scot_hycnn.pl._labels import OBSERVED, PREDICTED, SOURCE
 
-from ._cells import describe_cells, describe_genes, describe_groups, find_grouping
+from ._cells import Grouping, describe_cells, describe_genes, describe_groups, find_grouping
 from ._distances import number, percent
 from ._verdict import KEPT, verdict
 
@@ -99,34 +100,34 @@ def content(
     n = min(max_cells, _MAX_CELLS // len(slugs)) // 2
     arguments = ("" if key == "hycnn_ot" else f", {key!r}") + ("" if column is None else f", groupby={column!r}")
     evaluate = f"sh.tl.evaluate(adata{arguments}) or scot-hycnn evaluate{f' --groupby {column}' if column else ''}"
-    sections = []
+    # The cells of all targets are found once, if a target has any to show.
+    read_cells, sections = cache(partial(read_screen_cells, adata, fit, column)), []
     for slug in slugs:
         scores = None if table is None else table[table["target"] == fit.targets[slug]]
         scores = None if scores is None or scores.empty else scores
         results: Results | None = None
+        responds: Mapping[str, bool] = {}
         try:
             results = read_results(adata, fit, fit.targets[slug])
             shown, called = read_evaluated(adata, fit, fit.targets[slug])
         except ValueError as error:  # for instance if the maps were stored alone
             cells: dict[str, Any] = {"missing": str(error)}
         else:
-            groups = groups and groups._replace(responds=responses_of(adata, key, shown.target, groups.column))
-            name = fit.slots(slug).out_of_support
-            support = adata.obs[name].to_numpy(dtype=float) if name in adata.obs else None
+            groups = groups and groups._replace(responds=read_cells().responses(slug))
+            responds = {} if groups is None else groups.responds
             cells = {
                 "which": which_cells(shown, called),
                 "cells": describe_cells(adata, fit, key, shown, basis=basis, groups=groups, n=n),
-                "groups": describe_groups(adata, shown, groups, support),
                 "genes": describe_genes(adata, fit, shown, layer=layer, n_genes=n_genes),
-                "far": None if support is None else float((support[shown.source_rows] > 1).mean()),
-                "median": float(np.median(np.linalg.norm(shown.predicted - shown.x, axis=1))),
+                **_moves(adata, fit, slug, shown, groups),
             }
         cells["facts"] = _facts(fit, slug, results, cells)
         if scores is not None:
             cells["evaluated"] = name_of_evaluated(adata, key, fit.targets[slug], scores)
         growth = growth_by_group(adata, fit, slug, column) if column and has_growth(adata, fit, slug) else None
-        seen = {row["label"]: row["responds"] for row in cells.get("groups", [])}
-        sections.append(cells | _quality(fit, slug, scores, results, evaluate=evaluate, responds=seen, growth=growth))
+        sections.append(
+            cells | _quality(fit, slug, scores, results, evaluate=evaluate, responds=responds, growth=growth)
+        )
     return {
         "title": title or f"{fit.source} → {sections[0]['label'] if len(slugs) == 1 else f'{len(slugs)} conditions'}",
         "source": fit.source,
@@ -143,6 +144,17 @@ def content(
         "parameters": _parameters(fit),
         # The versions of the packages when the map was fitted, and that of this package now.
         "versions": [*map(list, fit.versions.items()), ["this page", scot_hycnn.__version__]],
+    }
+
+
+def _moves(adata: AnnData, fit: StoredFit, slug: str, shown: Results, groups: Grouping | None) -> dict[str, Any]:
+    """Return how far the cells of a target and of its groups move, and which part of them is far from the fit."""
+    name = fit.slots(slug).out_of_support
+    support = adata.obs[name].to_numpy(dtype=float) if name in adata.obs else None
+    return {
+        "groups": describe_groups(adata, shown, groups, support),
+        "far": None if support is None else float((support[shown.source_rows] > 1).mean()),
+        "median": float(np.median(np.linalg.norm(shown.predicted - shown.x, axis=1))),
     }
 
 

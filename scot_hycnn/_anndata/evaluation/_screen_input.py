@@ -80,8 +80,12 @@ class ScreenCells:
         corrected = adjusted(np.array(list(found.values()))).tolist()
         return {name: (p_value, by_all) for (name, p_value), by_all in zip(found.items(), corrected, strict=True)}
 
+    def responses(self, slug: str) -> dict[str, bool]:
+        """Return whether a response is seen in each large group, by this test."""
+        return {name: corrected <= SIGNIFICANT for name, (_, corrected) in self.p_of_groups(slug).items()}
 
-def read_screen_cells(adata: AnnData, key: str | None, groupby: str | None) -> ScreenCells:
+
+def read_screen_cells(adata: AnnData, key: str | StoredFit | None, groupby: str | None) -> ScreenCells:
     """Find the cells of a fit, of a screen if no key is given; with groups by the named column, else by that of it."""
     if key is None:
         key = "hycnn_screen" if "hycnn_screen" in adata.uns else "hycnn_ot"
@@ -113,8 +117,7 @@ def read_screen_cells(adata: AnnData, key: str | None, groupby: str | None) -> S
 def responses_of(adata: AnnData, key: str, target: str, groupby: str) -> dict[str, bool]:
     """Return whether a response is seen in each large group, by the test of :func:`scot_hycnn.get.summary`."""
     cells = read_screen_cells(adata, key, groupby)
-    p_values = cells.p_of_groups(cells.fit.slug(target))
-    return {name: corrected <= SIGNIFICANT for name, (_, corrected) in p_values.items()}
+    return cells.responses(cells.fit.slug(target))
 
 
 # ---- what is known of each condition
