@@ -254,4 +254,6 @@ def test_networks_train_and_are_scored_on_weighted_cells():
     assert error < 0.5
     # The squared distance of the transported mass, which moves by 2, and not that of clusters that swap cells.
     assert fitted.w2_squared == pytest.approx(4, abs=1.5)
-    assert abs(fitted.validation["energy_distance"]) < 0.3
+    # Of all cells it is 2.3. Weights make the composition of both samples equal, not only that of what they were
+    # drawn from, so that an unbiased estimate is below 0: by the mean distance over the number of validation cells.
+    assert -0.5 < fitted.validation["energy_distance"] < 0.1
