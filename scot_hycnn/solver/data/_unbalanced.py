@@ -278,12 +278,14 @@ def proportions_changed(
     one, and weights of a bounded K save all of that.
     """
     groups = groups or Groups.of_one(len(x), len(y))
+    sizes = [min(CELLS_OF_HALF, len(cells) // 2) for cells in (x, y)]
     halves = []
-    for cells, codes in ((x, groups.x), (y, groups.y)):
-        drawn = _drawn(cells, 2 * min(CELLS_OF_HALF, len(cells) // 2), rng)
+    for cells, codes, size in ((x, groups.x, sizes[0]), (y, groups.y, sizes[1])):
+        drawn = _drawn(cells, 2 * size, rng)
         halves += [(codes, (cells, half)) for half in (drawn[::2], drawn[1::2])]
 
     change, savings = [], []
+    # Twice a half of the source and one of the target, then both halves of each.
     for a, b in ((0, 2), (1, 3), (0, 1), (2, 3)):
         (codes_a, source), (codes_b, target) = halves[a], halves[b]
         clouds = _Clouds.of(replace(groups, x=codes_a, y=codes_b), source, target).registered(side)
@@ -293,7 +295,7 @@ def proportions_changed(
             balanced = clouds.mean([plan.cost for plan in clouds.plans(NEARLY_BALANCED, side)])
             cost, divergence = (clouds.mean([getattr(plan, key) for plan in plans]) for key in ("cost", "divergence"))
             savings.append((balanced - cost) / max(PENALTIES[0] * divergence, 1e-12))
-    by_sampling = SAMPLING * len(groups.labels) * (1 / len(halves[0][1][1]) + 1 / len(halves[2][1][1]))
+    by_sampling = SAMPLING * len(groups.labels) * sum(1 / size for size in sizes)
     report = {
         "unbalanced_savings": min(savings),
         "unbalanced_change": float(np.mean(change[:2])),
