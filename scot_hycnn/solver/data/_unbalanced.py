@@ -206,12 +206,17 @@ class _Clouds:
         # Means of neighbours have the populations and hardly the noise of single cells, which in 50 components is most
         # of the cost. Where one of several populations grew by 4 or by 1/4, 7 % of the weights of both clouds disagreed
         # about its share with single cells (20 % in 50 dimensions), and 1.5 % with means.
-        rows, means = [], []
-        for (cells, drawn), codes in ((source, groups.x), (target, groups.y)):
-            rows.append([drawn[codes[drawn] == k] for k in range(len(groups.labels))])
-            means.append([mean_of_neighbours(*[cells[some]] * 3) if len(some) else cells[some] for some in rows[-1]])
-        unit = _mean_cost(*map(np.concatenate, means))
-        return cls(source[0], target[0], groups, *(list(zip(*v, strict=True)) for v in (rows, means)), means[0], unit)
+        rows_x, rows_y = (
+            [drawn[codes[drawn] == k] for k in range(len(groups.labels))]
+            for (_, drawn), codes in ((source, groups.x), (target, groups.y))
+        )
+        means_x, means_y = (
+            [mean_of_neighbours(*[cells[some]] * 3) if len(some) else cells[some] for some in rows]
+            for (cells, _), rows in ((source, rows_x), (target, rows_y))
+        )
+        rows, means = list(zip(rows_x, rows_y, strict=True)), list(zip(means_x, means_y, strict=True))
+        unit = _mean_cost(np.concatenate(means_x), np.concatenate(means_y))
+        return cls(source[0], target[0], groups, rows, means, means_x, unit)
 
     def registered(self, side: str) -> _Clouds:
         """Return the same with source cells that the Gaussian map of a first plan has moved."""
