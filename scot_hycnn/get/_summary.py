@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 from scot_hycnn._anndata._conditions import Rows
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._transport_input import find_mover
+from scot_hycnn._anndata.evaluation._evaluation_input import MIN_CELLS
 from scot_hycnn._anndata.evaluation._growth import growth_by_group, has_growth
 from scot_hycnn._anndata.evaluation._screen_input import ScreenCells, read_screen_cells
 from scot_hycnn._response import (
@@ -32,8 +33,8 @@ from scot_hycnn._warn import SIGNIFICANT
 from scot_hycnn.metrics._samples import mean_between, mean_within
 
 EVERYONE = "all"
-# Halves of fewer cells have no distance to compare with; half splits for the replicate.
-_MIN_CELLS, _N_SPLITS = 10, 100
+# Half splits for the replicate.
+_N_SPLITS = 100
 _NUMBERS = ("displacement", "no_change", "predicted", "replicate", "p_value", "p_adjusted")
 
 
@@ -109,7 +110,7 @@ def summary(
     >>> table.shape[0], table["group"].unique().tolist()
     (6, ['all'])
     """
-    check_counts(_MIN_CELLS, max_cells=max_cells)
+    check_counts(MIN_CELLS, max_cells=max_cells)
     cells = read_screen_cells(adata, key, groupby)
     sources = {EVERYONE: _Source.of(cells, cells.source_rows, max_cells)}
     names: dict[int, str] = {}
@@ -185,7 +186,7 @@ def _measure(
     x, moved = source.x[has_moved], moved[has_moved]
     if len(x):
         measured["displacement"] = float(np.median(np.linalg.norm(moved - x, axis=1)))
-    if min(len(x), len(y)) < _MIN_CELLS:
+    if min(len(x), len(y)) < MIN_CELLS:
         return measured, replicates
     between_y, m = cdist(y, y), len(y)
     within_y = between_y.sum() / (m * (m - 1))
@@ -226,7 +227,7 @@ def p_of_response(cells: ScreenCells, slug: str) -> float:
     (rows_x, x), (rows_y, y) = (
         cells.read(rows[:N_COMPARED]) for rows in (cells.all_source_rows, cells.all_target_rows[slug])
     )
-    if min(len(x), len(y)) < _MIN_CELLS:
+    if min(len(x), len(y)) < MIN_CELLS:
         return float("nan")
     codes = None
     if cells.groups is not None:

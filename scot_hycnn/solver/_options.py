@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from numbers import Real
 from typing import Annotated, Any, Self, TypedDict, Unpack
 
@@ -399,6 +398,4 @@ def _check_names(options: Iterable[str], others: Iterable[str] = ()) -> None:
     known = sorted({*TrainingOptions.__annotations__, *others})
     for name in options:
         if name not in known:
-            near = get_close_matches(name, known, n=1, cutoff=0.5)
-            meant = f"did you mean {near[0]!r}? " if near else ""
-            raise TypeError(f"{name!r} is not an option of a fit; {meant}The options are {known}.")
+            raise TypeError(f"{name!r} is not an option of a fit.{did_you_mean(name, known)} The options are {known}.")
