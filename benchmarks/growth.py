@@ -205,7 +205,7 @@ def main() -> None:
         "kinds": [
             {"kind": kind, "growth": growth, "seed": seed}
             for kind in (*KINDS, *ONE_POPULATION)
-            for growth in ((1.0,) if kind in ONE_POPULATION else (1.0, 0.25, 0.5, 4.0))
+            for growth in ((1.0,) if kind in ONE_POPULATION else (1.0, 0.1, 0.25, 0.5, 4.0))
             for seed in seeds
         ],
         "kang": [{"fit": fit, "seed": seed} for seed in seeds for fit in options.fits],

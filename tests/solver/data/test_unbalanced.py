@@ -128,8 +128,8 @@ def test_auto_does_not_take_a_response_for_growth(change):
         y = {"shift": y + 2, "scale": 2 * y, "sign": y + np.sign(y)}[change]
     validation = solver.fit(x, y, unbalanced="auto", **QUICK).validation
     assert validation["unbalanced"] == math.inf
-    # A smooth response saves about 2 for each unit of penalty, whatever it is; growth saves more than 4.
-    assert 1.5 < validation["unbalanced_savings"] < 3
+    # A smooth response saves about 2 for each unit of penalty, whatever it is; growth saves more than 5.
+    assert 1.5 < validation["unbalanced_savings"] < 4.5
 
 
 def noisy_clusters(seed, growth, *, n=1000, d=50, moved=0.0):
@@ -144,7 +144,7 @@ def noisy_clusters(seed, growth, *, n=1000, d=50, moved=0.0):
     return centres[of_x] + rng.normal(size=(n, d)), y
 
 
-@pytest.mark.parametrize(("growth", "moved"), [(0.25, 4), (4, 0), (1, 4)])
+@pytest.mark.parametrize(("growth", "moved"), [(0.1, 0), (0.25, 4), (4, 0), (1, 4)])
 def test_auto_sees_populations_through_the_noise_of_many_components(growth, moved):
     x, y = noisy_clusters(0, growth, moved=moved)
     validation = solver.fit(x, y, unbalanced="auto", **QUICK).validation
