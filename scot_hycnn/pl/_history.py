@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 from anndata import AnnData
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from scot_hycnn._anndata._results import read_fit
 
@@ -71,7 +73,7 @@ def history(
     if not curves:
         raise ValueError("There is no history: the Gaussian map is not trained. Draw the fit of another potential.")
     ax = axes_or_new(ax, 5, 3.4)
-    lines = []
+    lines = list[Artist]()
     for columns in curves.values():
         step, gap, error = columns["step"], columns["J_minus_gaussian"], columns["J_error"]
         # Bands become fainter the more there are, so that curves remain visible.
@@ -89,7 +91,9 @@ def history(
         ax.set_yscale("symlog", linthresh=max(abs(gaps.min()), 1e-3))
     ax.spines[["top", "right"]].set_visible(False)
     names = [f"networks, {label}" if len(curves) > 1 else "networks (lower is better)" for label in curves]
-    legend(ax, lines, [*names, "Gaussian map"], framealpha=0.8, edgecolor="none", fontsize="small")
+    lines.append(Patch(color="0.5", alpha=0.25, linewidth=0))
+    names += ["Gaussian map", "bands: standard error"]
+    legend(ax, lines, names, framealpha=0.8, edgecolor="none", fontsize="small")
     return show_or_return(ax, show=show, return_fig=return_fig)
 
 

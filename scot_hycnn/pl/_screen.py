@@ -183,7 +183,7 @@ def _explain(place: Axes | Figure, axes: list[Axes], top: float) -> None:
     shrink = min(0.5, 2 / figure_of(place).get_figheight())
     colors = mpl.cm.ScalarMappable(Normalize(0, 1), _COLORS)
     bar = figure_of(place).colorbar(colors, ax=axes, shrink=shrink, aspect=14, anchor=(0, 1))
-    bar.set_label("colour: share of the\nresponse that is predicted\n(grey: too few cells)", fontsize="small")
+    bar.set_label("colour: share of the\nresponse that is predicted\n(grey: too few cells to say)", fontsize="small")
     bar.ax.tick_params(labelsize="small")
     strengths = [top, top / 4, top / 16]
     sizes = np.sqrt(_size(np.array(strengths), top))
@@ -193,7 +193,7 @@ def _explain(place: Axes | Figure, axes: list[Axes], top: float) -> None:
     looks.append({"color": "none"})
     handles = [Line2D([], [], linestyle="none", marker="o", **look) for look in looks]
     names = [f"{strength:.2g}" for strength in strengths]
-    names += ["edge: predicted as well\nas a replicate", "point: no response", "empty: too few cells"]
+    names += ["edge: predicted as well\nas a replicate", "point: no response", "empty: fewer than\nten cells"]
     # Beside the bar, where a reader of a long figure begins.
     options: dict[str, Any] = {"loc": "outside right upper"}
     if isinstance(place, Axes):
