@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 from anndata import AnnData
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from scot_hycnn._anndata._results import read_fit
 
@@ -73,7 +71,7 @@ def history(
     if not curves:
         raise ValueError("There is no history: the Gaussian map is not trained. Draw the fit of another potential.")
     ax = axes_or_new(ax, 5, 3.4)
-    lines = list[Artist]()
+    lines = []
     for columns in curves.values():
         step, gap, error = columns["step"], columns["J_minus_gaussian"], columns["J_error"]
         # Bands become fainter the more there are, so that curves remain visible.
@@ -81,7 +79,7 @@ def history(
         ax.fill_between(step, gap - error, gap + error, color=line.get_color(), alpha=0.25 / len(curves), linewidth=0)
         lines.append(line)
     lines.append(ax.axhline(0, color="black", linestyle="--", linewidth=1))
-    ax.set(xlabel="training step", ylabel="validation loss\nrelative to the Gaussian map")
+    ax.set(xlabel="training step\nbands: standard error", ylabel="validation loss\nrelative to the Gaussian map")
     several = f"{len(curves)} conditions" if len(curves) > 1 else next(iter(curves))
     validations = [fit.models[slug]["validation"] for slugs in alike.values() for slug in slugs]
     entitle(ax, title or f"{fit.source} → {several}", validation_cells(validations))
@@ -91,9 +89,7 @@ def history(
         ax.set_yscale("symlog", linthresh=max(abs(gaps.min()), 1e-3))
     ax.spines[["top", "right"]].set_visible(False)
     names = [f"networks, {label}" if len(curves) > 1 else "networks (lower is better)" for label in curves]
-    lines.append(Patch(color="0.5", alpha=0.25, linewidth=0))
-    names += ["Gaussian map", "bands: standard error"]
-    legend(ax, lines, names, framealpha=0.8, edgecolor="none", fontsize="small")
+    legend(ax, lines, [*names, "Gaussian map"], framealpha=0.8, edgecolor="none", fontsize="small")
     return show_or_return(ax, show=show, return_fig=return_fig)
 
 
