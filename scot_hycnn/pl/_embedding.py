@@ -110,7 +110,7 @@ def embedding(
         label(panel, place.names)
         panel.label_outer()
         panel.set_title(name, fontsize="medium", **PLAIN)
-    entitle_cells(figure, title, results, called, note)
+    entitle_cells(figure, title, results, called, note, "grey: cells of the other two panels")
     if colors is not None:
         explain(axes[-1], colors, inside=False)
     return show_or_return(axes, show=show, return_fig=return_fig)

@@ -313,7 +313,8 @@ def _scale(ax: Axes, scores: _Scores, *, is_linear: bool) -> bool:
 
 
 def _in_print(group: str) -> str:
-    return {"all": "all cells", SAME_COMPOSITION: "same proportions of groups, of ten cells or more"}.get(group, group)
+    same = "groups of ten cells or more, in the proportions of the source"
+    return {"all": "all cells", SAME_COMPOSITION: same}.get(group, group)
 
 
 def _print(number: float) -> str:

@@ -24,6 +24,9 @@ from ._plane import label, scatter, size_of
 # Colours of the embedding end where a population is a quarter, or four times, of what it was.
 _MAX_LOG2 = 2.0
 
+# Readers take the others for growing where one population dies.
+_WHAT = "growth (1: the same share of all cells)\nwhere one share falls, the others rise\nlines: 95 % intervals"
+
 Values = NDArray[np.float64]
 
 
@@ -101,7 +104,7 @@ def growth(
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     name_rows(ax, names)
-    ax.set(ylim=(-0.6, len(table) - 0.4), xlabel="growth (1: the same share of all cells)\nlines: 95 % intervals")
+    ax.set(ylim=(-0.6, len(table) - 0.4), xlabel=_WHAT)
     entitle(ax, *lines)
     if is_ours:
         widen(ax, max(text.get_window_extent().width for text in ax.get_yticklabels()))

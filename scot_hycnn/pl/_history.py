@@ -79,7 +79,7 @@ def history(
         ax.fill_between(step, gap - error, gap + error, color=line.get_color(), alpha=0.25 / len(curves), linewidth=0)
         lines.append(line)
     lines.append(ax.axhline(0, color="black", linestyle="--", linewidth=1))
-    ax.set(xlabel="training step", ylabel="validation loss\nrelative to the Gaussian map")
+    ax.set(xlabel="training step\nbands: standard error", ylabel="validation loss\nrelative to the Gaussian map")
     several = f"{len(curves)} conditions" if len(curves) > 1 else next(iter(curves))
     validations = [fit.models[slug]["validation"] for slugs in alike.values() for slug in slugs]
     entitle(ax, title or f"{fit.source} → {several}", validation_cells(validations))

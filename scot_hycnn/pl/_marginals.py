@@ -172,11 +172,12 @@ def _draw(ax: Axes, samples: Samples) -> bool:
     ax.set_ylim(bottom=0)
     ax.spines[["top", "right"]].set_visible(False)
     ax.locator_params(nbins=4)
-    # One bar that is far higher than all others would flatten them on a linear axis.
-    highest = np.sort(np.max(fractions, axis=0))
-    if not 0 < _SPIKE * highest[-2] < highest[-1]:
+    # One bar that is far higher than all others would flatten them on a linear axis. Predicted zeros of a gene are
+    # spread over several bars, which must not count as others.
+    highest, second = np.max(fractions), np.sort(np.maximum(source, observed))[-2]
+    if not 0 < _SPIKE * second < highest:
         return False
     ax.set_yscale("function", functions=(lambda share: np.sqrt(np.maximum(share, 0)), np.square))
-    ax.set_yticks([tick for tick in (0, 0.05, 0.2, 0.5, 1) if tick < 1.1 * highest[-1]])
+    ax.set_yticks([tick for tick in (0, 0.05, 0.2, 0.5, 1) if tick < 1.1 * highest])
     ax.set_ylim(bottom=0)
     return True

@@ -133,7 +133,7 @@ def mean_scatter(
         panel.set_ylabel(f"predicted {what}" if i % n_cols == 0 else "", **PLAIN)
     if groupby is not None:
         entitle_cells(place, title, results, called, *notes)
-    axes[0].legend(loc="lower right", frameon=False, fontsize="small", handletextpad=0.1)
+    axes[0].legend(loc="lower right", frameon=False, fontsize="small")
     # Names are placed after the layout has settled.
     figure_of(axes[0]).draw_without_rendering()
     for panel, name, (source, predicted, observed) in zip(axes, panels, means, strict=True):

@@ -19,7 +19,7 @@ from scipy.spatial.distance import pdist
 
 from scot_hycnn._anndata._conditions import as_labels, listed, matching
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn._response import AS_REPLICATE, NO_RESPONSE, TOO_FEW, in_brief
+from scot_hycnn._response import AS_REPLICATE, NO_RESPONSE, NOT_SCORED, TOO_FEW, in_brief
 from scot_hycnn.get._summary import EVERYONE, summary
 
 from ._figure import PLAIN, check_number, entitle, figure_of, legend, panels_of, show_or_return
@@ -28,7 +28,7 @@ SORTS = ("strength", "cluster", "name")
 _MAX_CONDITIONS = 600
 # A dot of the strongest response, and the smallest one, in points; inches of a row and of a column.
 _LARGEST, _SMALLEST, _ROW, _COLUMN = 11.0, 2.5, 0.19, 0.24
-_COLORS = "viridis"
+_COLORS, _HOLLOW = "viridis", "#707070"
 
 
 def screen(
@@ -48,7 +48,8 @@ def screen(
 
     The area of a dot is the strength of the response, the energy distance of observed and source cells. Its colour is
     the share of the response that is predicted, and a black edge says that the prediction is as near as a replicate. A
-    grey point is a condition without a response, and an empty place has too few cells.
+    hollow dot is a response with too few cells to score its prediction, a grey point is no response, and an empty place
+    has fewer than ten cells.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def screen(
         ``'strength'`` puts the strongest response first, ``'cluster'`` puts conditions with alike responses over groups
         beside each other, ``'name'`` sorts by label.
     n_rows
-        Rows of a panel. More conditions continue in a panel beside it.
+        Rows of a panel, at most. More conditions continue in a panel beside it.
     title, ax, show, return_fig
         First line of the title. Axes to draw into (of at most ``n_rows`` conditions), and what to show or return, as in
         scanpy.
@@ -95,11 +96,11 @@ def screen(
     check_number(len(names), "the choice of conditions=", _MAX_CONDITIONS)
     table = table[table["condition"].isin(names)].set_index(["condition", "group"])
     names = _ordered(table, names, groups, sort)
-    n_rows = min(n_rows, len(names))
-    parts = [names[start : start + n_rows] for start in range(0, len(names), n_rows)]
+    n_long = -(-len(names) // -(-len(names) // n_rows))  # panels of about the same length
+    parts = [names[start : start + n_long] for start in range(0, len(names), n_long)]
     # Names take as much room as their letters, and so do the key beside the panels and the title.
     width = 0.4 + 0.075 * max(map(len, names)) + _COLUMN * len(groups)
-    height = 0.3 + _ROW * n_rows + (0.075 * max(map(len, groups)) if len(groups) > 1 else 0)
+    height = 0.3 + _ROW * n_long + (0.075 * max(map(len, groups)) if len(groups) > 1 else 0)
     place, axes, _ = panels_of(ax, len(parts), len(parts), (width, height), f"n_rows={n_rows}")
     if isinstance(place, Figure):
         place.set_size_inches(width * len(parts) + 3.6, max(height, 2.6) + 0.5)
@@ -108,7 +109,7 @@ def screen(
     top = float(np.nanmax(np.append(np.where(np.isfinite(strengths), strengths, 0), 1e-12)))
     for panel, part in zip(axes, parts, strict=True):
         _draw(panel, table, part, groups, top)
-        panel.set_ylim(n_rows - 0.4, -0.6)
+        panel.set_ylim(n_long - 0.4, -0.6)
     _explain(place, axes, top)
     # In two lines, so that the title does not reach the key.
     entitle(place, title or "", *in_brief(table.xs(EVERYONE, level="group")["verdict"].tolist()))
@@ -153,10 +154,10 @@ def _draw(ax: Axes, table: pd.DataFrame, names: list[str], groups: list[str], to
     verdict = part["verdict"].to_numpy()
     quiet, seen = verdict == NO_RESPONSE, ~np.isin(verdict, [NO_RESPONSE, TOO_FEW]) & part["verdict"].notna().to_numpy()
     ax.scatter(x[quiet], y[quiet], s=4, color="#B0B0B0", linewidths=0, zorder=2)
-    edges = np.where(verdict[seen] == AS_REPLICATE, "black", "none").tolist()
+    # A response that has too few cells for its share is hollow: grey, it would look like no response.
+    edges = np.select([verdict[seen] == AS_REPLICATE, verdict[seen] == NOT_SCORED], ["black", _HOLLOW], "none").tolist()
     sizes, shares = _size(part["no_change"].to_numpy()[seen], top), part["explained"].to_numpy(dtype=float)[seen]
-    # A response that has too few cells for its share is drawn without a colour.
-    style: dict[str, Any] = {"cmap": mpl.colormaps[_COLORS].with_extremes(bad="#D9D9D9"), "norm": Normalize(0, 1)}
+    style: dict[str, Any] = {"cmap": mpl.colormaps[_COLORS].with_extremes(bad="white"), "norm": Normalize(0, 1)}
     ax.scatter(
         x[seen], y[seen], s=sizes, c=shares, plotnonfinite=True, edgecolors=edges, linewidths=0.9, zorder=3, **style
     )
@@ -183,17 +184,24 @@ def _explain(place: Axes | Figure, axes: list[Axes], top: float) -> None:
     shrink = min(0.5, 2 / figure_of(place).get_figheight())
     colors = mpl.cm.ScalarMappable(Normalize(0, 1), _COLORS)
     bar = figure_of(place).colorbar(colors, ax=axes, shrink=shrink, aspect=14, anchor=(0, 1))
-    bar.set_label("colour: share of the\nresponse that is predicted\n(grey: too few cells)", fontsize="small")
+    bar.set_label("colour: share of the\nresponse that is predicted", fontsize="small")
     bar.ax.tick_params(labelsize="small")
     strengths = [top, top / 4, top / 16]
     sizes = np.sqrt(_size(np.array(strengths), top))
     looks: list[dict[str, Any]] = [{"color": "#808080", "markersize": size, "markeredgewidth": 0} for size in sizes]
-    looks.append({"color": "white", "markeredgecolor": "black", "markersize": 7, "markeredgewidth": 0.9})
+    # The fill of the first is any colour.
+    for fill, edge in (("#D9D9D9", "black"), ("white", _HOLLOW)):
+        looks.append({"color": fill, "markeredgecolor": edge, "markersize": 7, "markeredgewidth": 0.9})
     looks.append({"color": "#B0B0B0", "markersize": 2})
     looks.append({"color": "none"})
     handles = [Line2D([], [], linestyle="none", marker="o", **look) for look in looks]
     names = [f"{strength:.2g}" for strength in strengths]
-    names += ["edge: predicted as well\nas a replicate", "point: no response", "empty: too few cells"]
+    names += [
+        "black edge: predicted as\nwell as a replicate",
+        "hollow: responds, too few\ncells to score",
+        "point: no response",
+        "empty: fewer than\nten cells",
+    ]
     # Beside the bar, where a reader of a long figure begins.
     options: dict[str, Any] = {"loc": "outside right upper"}
     if isinstance(place, Axes):

@@ -104,12 +104,16 @@ def similarity(
         tick.set_color("black" if seen[tick.get_text()] else QUIET_GREY)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    bar = figure_of(ax).colorbar(image, ax=ax, shrink=min(0.6, 3 / figure_of(ax).get_figheight()), aspect=16)
+    # In a notebook a large figure is drawn smaller: what explains it shall be read there, too.
+    height = figure_of(ax).get_figheight()
+    letters = max(8.3, 0.75 * height)
+    bar = figure_of(ax).colorbar(image, ax=ax, shrink=min(0.6, max(3 / height, 0.25)), aspect=16)
     if values == "cosine":
         bar.set_ticks([-1, 0, 1], labels=["\N{MINUS SIGN}1: opposite", "0: nothing in common", "1: alike"])
     what = "directions in which\ncells move (cosine)" if values == "cosine" else "distance of moved cells"
-    bar.set_label(what, fontsize="small")
-    bar.ax.tick_params(labelsize="small")
+    bar.set_label(what, fontsize=letters)
+    bar.ax.tick_params(labelsize=letters)
     note, n_quiet = QUIET if shown == "all" else "left out, without a response: {}", int((~chosen).sum())
     entitle(ax, title or counted(n, "condition"), note.format(n_quiet) if n_quiet else "")
+    ax.title.set_fontsize(letters)
     return show_or_return(ax, show=show, return_fig=return_fig)

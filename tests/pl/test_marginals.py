@@ -72,6 +72,18 @@ def test_a_spike_is_drawn_in_full_and_others_beside_it_are_seen(adata, control):
     assert (heights[1] - heights[0]) / (heights[2] - heights[0]) == pytest.approx(0.1)
 
 
+def test_predicted_zeros_that_are_spread_do_not_hide_a_spike(adata, control):
+    # Nine of ten measured values are 0, and the predicted zeros lie in two bars.
+    gene = adata.var_names[0]
+    values = np.where(np.arange(adata.n_obs) % 10 == 0, np.linspace(1, 6, adata.n_obs), 0)
+    adata.X = adata.X.toarray()
+    adata.X[:, 0] = values
+    adata.layers["hycnn_ot"][control, 0] = np.where(values == 0, np.arange(adata.n_obs) % 2 / 2, values)[control]
+    (ax,) = sh.pl.marginals(adata, names=gene, show=False)
+    heights = ax.transData.transform([[0, share] for share in (0, 0.01, 1)])[:, 1]
+    assert (heights[1] - heights[0]) / (heights[2] - heights[0]) == pytest.approx(0.1)
+
+
 def test_axes_have_units(adata):
     axes = sh.pl.marginals(adata, names=["PC2", "ISG20"], show=False)
     assert [ax.get_xlabel() for ax in axes] == ["coordinate", "expression"]

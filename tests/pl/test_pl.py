@@ -387,6 +387,7 @@ def test_embedding_panels_and_overlay(adata):
     ]
     assert [len(ax.collections[1].get_offsets()) for ax in panels] == [200, 200, 200]
     assert panels[0].get_xlabel() == "UMAP1"
+    assert "grey" in panels[0].get_figure().get_suptitle()
     _, ax = plt.subplots()
     sh.pl.embedding(adata, ax=ax, show=False)
     assert len(ax.collections[0].get_offsets()) == 600
@@ -410,6 +411,8 @@ def test_bands_of_several_targets_are_fainter(adata):
     assert len(two.collections) == 2
     assert max(band.get_alpha() for band in two.collections) < one.collections[0].get_alpha()
     assert "Gaussian map" in one.get_ylabel()
+    # A reader must not take the band for a 95 % interval.
+    assert "standard error" in one.get_xlabel()
 
 
 def test_history_says_how_many_validation_cells_there_are(adata):

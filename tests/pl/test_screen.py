@@ -42,14 +42,23 @@ def test_each_condition_is_one_row_and_the_strongest_comes_first(adata):
     assert len(quiet.get_offsets()) == (table["verdict"] == "no response").sum()
     sizes = table.loc[[names_of(ax)[int(y)] for _, y in seen.get_offsets()], "no_change"]
     assert np.argsort(seen.get_sizes()).tolist() == np.argsort(sizes.to_numpy()).tolist()
-    black = seen.get_edgecolors()[:, 3] > 0
+    black = (seen.get_edgecolors() == [0, 0, 0, 1]).all(axis=1)
     as_replicate = table.loc[sizes.index, "verdict"] == "predicted as well as a replicate"
     assert black.tolist() == as_replicate.tolist()
 
 
+def test_a_response_that_cannot_be_scored_is_hollow(adata):
+    table = sh.get.summary(adata, groupby="cell_type")
+    (ax,) = sh.pl.screen(adata, groupby="cell_type", show=False)
+    seen = ax.collections[1]
+    seen.update_scalarmappable()  # colours of numbers are known when they are drawn
+    is_hollow = (seen.get_facecolors()[:, :3] == 1).all(axis=1) & (seen.get_edgecolors()[:, 3] > 0)
+    assert is_hollow.sum() == (table["verdict"] == "responds, too few cells to score").sum() > 0
+
+
 def test_groups_are_columns_and_more_rows_are_panels(adata):
-    axes = sh.pl.screen(adata, groupby="cell_type", n_rows=7, sort="cluster", show=False)
-    assert [len(names_of(ax)) for ax in axes] == [7, 7, 4]
+    axes = sh.pl.screen(adata, groupby="cell_type", n_rows=8, sort="cluster", show=False)
+    assert [len(names_of(ax)) for ax in axes] == [6, 6, 6]
     columns = [text.get_text() for text in axes[0].get_xticklabels()]
     assert columns[0] == "all"
     assert set(columns[1:]) <= set(adata.obs["cell_type"])

@@ -103,12 +103,12 @@ class Page:
 def open_page(chromium, file):
     """Open the report in a window of some size and colour scheme; afterwards nothing must have gone wrong."""
 
-    def open_it(size=WIDE, scheme="light"):
+    def open_it(size=WIDE, scheme="light", path=file):
         metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size[0] < 500}
         chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        chromium.get(file.as_uri())
+        chromium.get(path.as_uri())
         return Page(chromium)
 
     yield open_it
@@ -463,6 +463,18 @@ def test_nothing_is_wider_than_the_window(open_page, size):
         ".filter(([box]) => box.left < -1 || box.right > innerWidth + 1)"
     )
     assert outside == []
+
+
+def test_a_screen_of_maps_alone_fits_the_window(open_page, tmp_path):
+    adata = sh.datasets.screen_planted(n_conditions=6, n_cells=30)
+    sh.tl.hycnn_screen(adata, "control", groupby="condition", n_pcs=3, potential="gaussian", predict=False)
+    path = sh.pl.report(adata, tmp_path / "screen.html", "hycnn_screen", groupby="cell_type")
+    # The message on what is not stored names long keys.
+    assert open_page(NARROW, path=path).run("return document.documentElement.scrollWidth") <= NARROW[0]
+    width, room = open_page(WIDE, path=path).run(
+        "const box = document.querySelector('.scroll.index'); return [box.scrollWidth, box.clientWidth]"
+    )
+    assert width <= room
 
 
 def test_the_map_is_drawn_again_for_another_width(open_page):
