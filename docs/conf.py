@@ -124,7 +124,7 @@ def _short_types(app: Sphinx, _domain: str, _kind: str, _content: object) -> Non
 
 def _join_parameters(_app: Sphinx, page: nodes.document) -> None:
     """Show parameters that share one description, as ``x, y`` of a docstring do, in one item, and its text once."""
-    dash = " -- "
+    dash = " \N{EN DASH} "
     for body in page.findall(nodes.field_body):
         above, described = nodes.paragraph(), ""
         for item in [item for item in body.findall(nodes.list_item) if item.parent.parent is body]:

@@ -156,6 +156,7 @@ def _documented(docstring: str) -> dict[str, str]:
     entry = re.compile(r"^(\w[\w, ]*)\n((?: {4}.*(?:\n|$)|\n(?= {4}))+)", flags=re.MULTILINE)
     # ``n_genes``, an option, becomes --n-genes, and ``leave_out='groups'`` becomes --leave-out groups.
     options = {name for names, _ in entry.findall(docstring) for name in names.split(", ")} - {*_OF_PYTHON}
+    commands = {function: f"the command {command}" for command, (function, *_) in FUNCTIONS.items()}
     docstring = re.sub(
         r"``(\w+)(?:='(\w+)')?``",
         lambda found: f"{flag_of(found[1])} {found[2] or ''}".strip() if found[1] in options else found[0],
@@ -166,17 +167,12 @@ def _documented(docstring: str) -> dict[str, str]:
         sentences = re.split(r"(?<=\.) (?=[A-Z])", " ".join(text.split()))
         short = " ".join(sentences[:1] + [sentence for sentence in sentences[1:] if sentence.startswith("None")])
         # :func:`scot_hycnn.tl.decode` becomes the command decode, and ``obs`` becomes obs.
-        short = re.sub(r":[\w:]+:`~?(?:scot_hycnn\.)?([^`]*)`", _command_of, short).replace("``", "").replace("\\,", "")
+        short = re.sub(r":[\w:]+:`~?(?:scot_hycnn\.)?([^`]*)`", lambda link: commands.get(link[1], link[1]), short)
+        short = short.replace("``", "").replace("\\,", "")
         # A shell has neither arrays nor generators.
         short = re.sub(r"a boolean array, or (?=the name)|,? or (a )?generator( that gives one)?", "", short)
         helps |= dict.fromkeys(names.split(", "), short)
     return helps
-
-
-def _command_of(link: re.Match[str]) -> str:
-    """Return the command that calls a function, or the name of one that no command calls."""
-    commands = (command for command, functions in FUNCTIONS.items() if functions == [link[1]])
-    return next((f"the command {command}" for command in commands), link[1])
 
 
 def _option(name: str, annotation: ast.expr, default: Any, text: str) -> inspect.Parameter:
