@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from numpy.typing import ArrayLike
-from sphinx.util.typing import stringify_annotation
+from docutils import nodes
 
 import scot_hycnn
 
@@ -48,6 +47,7 @@ nb_execution_mode = "off"
 autosummary_generate = True
 autosummary_context = {"pictures": [path.stem for path in (FOLDER / "gallery").glob("*.png")], "classes": tables()}
 autosummary_ignore_module_all = False
+autodoc_type_aliases = {"ArrayLike": "ArrayLike"}  # in signatures of overloads, its name instead of its union
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
@@ -115,12 +115,29 @@ def _is_of_others(_app: Sphinx, _what: str, _name: str, member: object, skip: bo
 
 
 def _short_types(app: Sphinx, _domain: str, _kind: str, _content: object) -> None:
-    """Show ArrayLike by its name instead of its union, and our classes by their public module."""
-    whole = stringify_annotation(ArrayLike, "smart")
+    """Show ArrayLike by its name alone, and our classes by their public module."""
     for types in app.env.current_document.autodoc_annotations.values():
-        for name, whole_kind in types.items():
-            kind = _ARRAY.sub("ndarray", whole_kind.replace(whole, "ArrayLike"))
+        for name, whole in types.items():
+            kind = _ARRAY.sub("ndarray", whole.replace("TypeAliasForwardRef('ArrayLike')", "ArrayLike"))
             types[name] = _PRIVATE.sub(r"scot_hycnn.\1.", kind)
+
+
+def _join_parameters(_app: Sphinx, page: nodes.document) -> None:
+    """Show parameters that share one description, as ``x, y`` of a docstring do, in one item, and its text once."""
+    dash = " \N{EN DASH} "
+    for body in page.findall(nodes.field_body):
+        above, described = nodes.paragraph(), ""
+        for item in [item for item in body.findall(nodes.list_item) if item.parent.parent is body]:
+            text = item[0]
+            if dash not in text.children:
+                continue
+            names, description = text[: text.index(dash)], text.astext().partition(dash)[2]
+            if description == described:
+                end = above.index(dash)
+                above[end:end] = [nodes.Text(", "), *names]
+                item.parent.remove(item)
+            else:
+                above, described = text, description
 
 
 def setup(app: Sphinx) -> None:
@@ -129,3 +146,4 @@ def setup(app: Sphinx) -> None:
     app.connect("object-description-transform", _short_types, priority=400)  # before autodoc shows them
     app.connect("autodoc-skip-member", _is_of_others)
     app.connect("include-read", _links_of_root)
+    app.connect("doctree-read", _join_parameters)

@@ -154,15 +154,21 @@ def _documented(docstring: str) -> dict[str, str]:
     """Return a help text for each parameter of a numpydoc docstring: its first sentence, and what None means."""
     helps: dict[str, str] = {}
     entry = re.compile(r"^(\w[\w, ]*)\n((?: {4}.*(?:\n|$)|\n(?= {4}))+)", flags=re.MULTILINE)
-    # ``n_genes``, an option, becomes --n-genes.
+    # ``n_genes``, an option, becomes --n-genes, and ``leave_out='groups'`` becomes --leave-out groups.
     options = {name for names, _ in entry.findall(docstring) for name in names.split(", ")} - {*_OF_PYTHON}
-    docstring = re.sub(r"``(\w+)``", lambda found: flag_of(found[1]) if found[1] in options else found[0], docstring)
+    commands = {function: f"the command {command}" for command, (function, *_) in FUNCTIONS.items()}
+    docstring = re.sub(
+        r"``(\w+)(?:='(\w+)')?``",
+        lambda found: f"{flag_of(found[1])} {found[2] or ''}".strip() if found[1] in options else found[0],
+        docstring,
+    )
     for names, text in entry.findall(docstring):
         # A help text has room for the first sentence; what happens by default is often said in a later one.
         sentences = re.split(r"(?<=\.) (?=[A-Z])", " ".join(text.split()))
         short = " ".join(sentences[:1] + [sentence for sentence in sentences[1:] if sentence.startswith("None")])
-        # :func:`scot_hycnn.tl.decode` becomes tl.decode, and ``obs`` becomes obs.
-        short = re.sub(r":[\w:]+:`~?(?:scot_hycnn\.)?([^`]*)`", r"\1", short).replace("``", "").replace("\\,", "")
+        # :func:`scot_hycnn.tl.decode` becomes the command decode, and ``obs`` becomes obs.
+        short = re.sub(r":[\w:]+:`~?(?:scot_hycnn\.)?([^`]*)`", lambda link: commands.get(link[1], link[1]), short)
+        short = short.replace("``", "").replace("\\,", "")
         # A shell has neither arrays nor generators.
         short = re.sub(r"a boolean array, or (?=the name)|,? or (a )?generator( that gives one)?", "", short)
         helps |= dict.fromkeys(names.split(", "), short)

@@ -291,8 +291,8 @@ def screen_planted(n_conditions: int = 24, n_cells: int = 100, *, rng: int | np.
     of convex functions, one for each of four pathways p that all drugs share:
 
     .. math::
-        T_c(x) = x + \sum_p a_p(c)\, \sigma\!\left(\frac{\langle w_p, x\rangle - b_p}{s}\right) l_p w_p,
-        \qquad a_p(c) = A_p(\text{drug})\, \frac{\text{dose}}{\text{dose} + 1}\, \left(1 - e^{-\text{hours}/10}\right)
+        T_c(x) &= x + \sum_p a_p(c)\, \sigma\!\left(\frac{\langle w_p, x\rangle - b_p}{s}\right) l_p w_p, \\
+        a_p(c) &= A_p(\text{drug})\, \frac{\text{dose}}{\text{dose} + 1}\, \left(1 - e^{-\text{hours}/10}\right)
 
     with the logistic function :math:`\sigma`. Each pathway moves some cell types, by as much as related types lie
     apart. **The responses are made up**: no treated cell was measured. The fourth and the eighth drug do nothing. Drugs

@@ -27,9 +27,9 @@ def deg(
     observed treated cells each,
 
     .. math::
-        \Delta = \sum_g w_g (\bar y_g - \bar x_g), \qquad
-        \hat\Delta = \sum_g w_g \, V (\overline{T(x)}_g - \bar x_g), \qquad
-        e^2 = \sum_g w_g^2 \left(\frac{s_{x,g}^2}{n_g} + \frac{s_{y,g}^2}{m_g}\right),
+        \Delta     &= \sum_g w_g (\bar y_g - \bar x_g), \\
+        \hat\Delta &= \sum_g w_g \, V (\overline{T(x)}_g - \bar x_g), \\
+        e^2        &= \sum_g w_g^2 \left(\frac{s_{x,g}^2}{n_g} + \frac{s_{y,g}^2}{m_g}\right),
 
     where :math:`w_g` is the share of stratum g among the source cells. The scores are :math:`\Delta / e`, which is
     Welch's t, and :math:`\hat\Delta / e`. Both have the error of the observed cells: predicted cells are the source

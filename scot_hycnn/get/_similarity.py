@@ -22,8 +22,8 @@ def similarity(
     Two maps :math:`T_a` and :math:`T_b` from the same source are compared cell by cell, by
 
     .. math::
-        d(a, b) = \left(E\,|T_a(x) - T_b(x)|^2\right)^{1/2}, \qquad
-        \cos(a, b) = \frac{E\,\langle \Delta_a, \Delta_b\rangle}{(E\,|\Delta_a|^2\; E\,|\Delta_b|^2)^{1/2}}, \qquad
+        d(a, b)    &= \left(E\,|T_a(x) - T_b(x)|^2\right)^{1/2}, \\
+        \cos(a, b) &= \frac{E\,\langle \Delta_a, \Delta_b\rangle}{(E\,|\Delta_a|^2\; E\,|\Delta_b|^2)^{1/2}}, \qquad
         \Delta_a = T_a(x) - x.
 
     The distance compares what happens to every cell, and the cosine the directions in which the cells move, whatever

@@ -239,8 +239,8 @@ def sinkhorn_divergence(
     r"""Sinkhorn divergence between two clouds of cells.
 
     .. math::
-        S_\varepsilon(x, y) = OT_\varepsilon(x, y) - \tfrac12 OT_\varepsilon(x, x) - \tfrac12 OT_\varepsilon(y, y),
-        \qquad OT_\varepsilon(x, y) = \min_\pi \sum_{ij} \pi_{ij} |x_i - y_j|^2 + \varepsilon\,KL(\pi \| a \otimes b)
+        S_\varepsilon(x, y)  &= OT_\varepsilon(x, y) - \tfrac12 OT_\varepsilon(x, x) - \tfrac12 OT_\varepsilon(y, y), \\
+        OT_\varepsilon(x, y) &= \min_\pi \sum_{ij} \pi_{ij} |x_i - y_j|^2 + \varepsilon\,KL(\pi \| a \otimes b)
 
     over all couplings of the two uniform distributions a and b. It is 0 for equal clouds and positive for others, and
     lies between :math:`W_2^2` (small :math:`\varepsilon`) and the squared distance of the means (large).

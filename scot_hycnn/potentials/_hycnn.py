@@ -173,9 +173,9 @@ class GroupMax(HyCNN):
     r"""Convex function of maxout gates in which only the first layer sees x: a HyCNN without input skips.
 
     .. math::
-        z_1 = m(W^1 x + b^1_1,\; W^2 x + b^2_1), \qquad
-        z_{l+1} = m(V^1_l z_l + b^1_{l+1},\; V^2_l z_l + b^2_{l+1}), \qquad
-        f(x) = v \cdot z_L + \tfrac{q}{2}|x|^2
+        z_1     &= m(W^1 x + b^1_1,\; W^2 x + b^2_1), \\
+        z_{l+1} &= m(V^1_l z_l + b^1_{l+1},\; V^2_l z_l + b^2_{l+1}), \\
+        f(x)    &= v \cdot z_L + \tfrac{q}{2}|x|^2
 
     Parameters
     ----------

@@ -39,9 +39,9 @@ class ICNN(_OneBranch):
     r"""Convex function of one-branch layers with input skips.
 
     .. math::
-        z_1 = \sigma(W_1 x + b_1 + (Qx)^2), \qquad
-        z_{l+1} = \sigma(V_l z_l + W_{l+1} x + b_{l+1}), \qquad
-        f(x) = v \cdot z_L + w \cdot x + \tfrac{q}{2}|x|^2
+        z_1     &= \sigma(W_1 x + b_1 + (Qx)^2), \\
+        z_{l+1} &= \sigma(V_l z_l + W_{l+1} x + b_{l+1}), \\
+        f(x)    &= v \cdot z_L + w \cdot x + \tfrac{q}{2}|x|^2
 
     With the hard constraint :math:`V, v > 0` are the softplus of free parameters. With the soft one they are free
     and training penalises their negative parts: f is then close to convex at best.

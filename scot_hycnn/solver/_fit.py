@@ -54,11 +54,6 @@ def fit(
     checkpoint_dir
         Folder in which the state of training is stored, ten times in a fit, and then the map. The same call continues
         from what it finds there; see :func:`scot_hycnn.solver.fit_many`.
-    training
-        Training options; see Other Parameters.
-
-    Other Parameters
-    ----------------
     **training
         Every option of :class:`scot_hycnn.solver.TrainingOptions`, such as ``max_steps``; those that are left out are
         chosen by the number of cells.
@@ -146,11 +141,6 @@ def fit_many(
         Continue from what an interrupted call left in ``checkpoint_dir``: finished maps are not fitted again, and the
         others get the same bits as without the interruption, on the CPU with the same number of threads. False fits
         all maps anew, and replaces each file when its new content is there.
-    training
-        Training options of all maps; see Other Parameters.
-
-    Other Parameters
-    ----------------
     **training
         Every option of :class:`scot_hycnn.solver.TrainingOptions`, such as ``max_steps``; those that are left out are
         chosen by the number of cells of each map.

@@ -61,8 +61,9 @@ def decode(
         ``'groups'`` adds to the predicted mean of each group of the fit's ``group_key`` what the residuals of the
         groups that were seen in both conditions say about a group with its control cells (kriging):
 
-        .. math:: k(q, Q)\,(K + N)^{-1} R, \qquad k(q, q') = 1 + \frac{\langle q, q' \rangle}{\overline{|q|^2}},
-            \qquad N_{kk} = \frac{\operatorname{median}(n)}{n_k}.
+        .. math::
+            k(q, Q)\,(K + N)^{-1} R, \quad k(q, q') = 1 + \frac{\langle q, q' \rangle}{\overline{|q|^2}},
+            \quad N_{kk} = \frac{\operatorname{median}(n)}{n_k}.
 
         A residual :math:`r_k` is the mean of the treated training cells of group k minus the mean that the map predicts
         from its control training cells; q is the mean of the control cells in the representation, minus the mean of the

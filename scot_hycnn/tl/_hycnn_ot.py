@@ -90,7 +90,7 @@ def hycnn_ot(  # type: ignore[misc]
         mask are moved too, unless their coordinates are NaN.
     potential
         Family of convex functions: ``'hycnn'``, others for comparison, or ``'gaussian'`` for the closed-form map
-        between two Gaussians alone; :func:`scot_hycnn.solver.fit` has the list.
+        between two Gaussians alone; :class:`scot_hycnn.solver.TrainingOptions` has the list.
     solver
         Training method: ``'amortized'``, or for comparison ``'minimax'``, ``'w2gn'``, ``'enot'``, ``'paper'``.
     group_key
@@ -130,6 +130,32 @@ def hycnn_ot(  # type: ignore[misc]
     copy
         Return a changed copy instead of changing ``adata``.
 
+    Other Parameters
+    ----------------
+    split_key
+        Column of ``obs`` as :func:`scot_hycnn.pp.split` writes it: fit on cells labelled ``'train'`` only, and within
+        ``mask_obs``. :func:`scot_hycnn.tl.evaluate` then scores the others. Default None.
+    max_cells
+        Fit each condition on a random sample of at most this number of its training cells, 100,000 by default. Of cells
+        in a file, only these are read, and those that are moved. Pass None to take all.
+    skip_small
+        Leave out targets with too few cells, in all or in groups of the source, name them in the log, and fit the
+        others. Otherwise such targets are an error. Default False.
+    fallback
+        Use the Gaussian map, or with ``leave_out='groups'`` the shift that was nearest on groups left out, where a cell
+        is far from the training source cells (gradually, at out-of-support scores from 1 to 2). The map as a whole is
+        then not the gradient of a convex function. Default False.
+    resume
+        Continue an interrupted call from ``checkpoint_dir``, with the same result; False starts again. Default True.
+    unbalanced
+        Penalty for mass that is created or destroyed, in units of the mean squared distance of a source from a target
+        cell, such as 0.3, or ``'auto'``: for cells that die or divide, and for types in other proportions without
+        labels. Default None, by which all mass is transported. See :func:`scot_hycnn.pl.growth`.
+    **training
+        Every other option of :class:`scot_hycnn.solver.TrainingOptions`. The most used are ``max_steps`` (training
+        steps; 250 to 650 by the number of cells) and ``n_ensemble`` (networks that are trained side by side and
+        averaged; four).
+
     Returns
     -------
     None, or the copy. These slots are written, after everything has succeeded; ``_<slug>`` is left out if there is one
@@ -158,32 +184,6 @@ def hycnn_ot(  # type: ignore[misc]
         ``ladder`` on the ``ladder_groups`` (or donors) that were left out, with ``ladder_mean``, its standard error
         ``ladder_error``, and the ``ladder_share`` of each in the map.
         ``certificate`` and ``validation`` are measured on validation cells, which also chose the blend.
-
-    Other Parameters
-    ----------------
-    split_key
-        Column of ``obs`` as :func:`scot_hycnn.pp.split` writes it: fit on cells labelled ``'train'`` only, and within
-        ``mask_obs``. :func:`scot_hycnn.metrics.evaluate` then scores the others. Default None.
-    max_cells
-        Fit each condition on a random sample of at most this number of its training cells; None takes all. Of cells in
-        a file, only these are read, and those that are moved. Default 100,000.
-    skip_small
-        Leave out targets with too few cells, in all or in groups of the source, name them in the log, and fit the
-        others. Otherwise such targets are an error. Default False.
-    fallback
-        Use the Gaussian map, or with ``leave_out='groups'`` the shift that was nearest on groups left out, where a cell
-        is far from the training source cells (gradually, at out-of-support scores from 1 to 2). The map as a whole is
-        then not the gradient of a convex function. Default False.
-    resume
-        Continue an interrupted call from ``checkpoint_dir``, with the same result; False starts again. Default True.
-    unbalanced
-        Penalty for mass that is created or destroyed, in units of the mean squared distance of a source from a target
-        cell, such as 0.3, or ``'auto'``: for cells that die or divide, and for types in other proportions without
-        labels. Default None, by which all mass is transported. See :func:`scot_hycnn.pl.growth`.
-    **training
-        Options of training, described in :func:`scot_hycnn.solver.fit`. The most used are ``max_steps`` (training
-        steps; 250 to 650 by the number of cells) and ``n_ensemble`` (networks that are trained side by side and
-        averaged; four).
 
     Raises
     ------

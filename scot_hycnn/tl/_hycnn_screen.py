@@ -97,7 +97,8 @@ def hycnn_screen(
         Column of ``obs`` that holds the labels.
     covariate_keys
         Columns of ``obs`` with what is known of conditions, such as drug, dose and minutes, each with one value in a
-        condition: numbers or names. :func:`scot_hycnn.tl.transport` then predicts conditions that were not measured.
+        condition: numbers or names. Conditions that were not measured are then predicted by
+        :func:`scot_hycnn.tl.transport`.
     embedding_key
         Key of ``uns`` with a DataFrame of vectors of the conditions, such as fingerprints of drugs, one row for each
         label; or the DataFrame.
@@ -135,6 +136,13 @@ def hycnn_screen(
     copy
         Return a changed copy instead of changing ``adata``.
 
+    Other Parameters
+    ----------------
+    split_key, max_cells, skip_small, fallback
+        As for :func:`scot_hycnn.tl.hycnn_ot`.
+    **training
+        Options of :class:`scot_hycnn.solver.TrainingOptions`, such as ``max_steps``.
+
     Returns
     -------
     None, or the copy. The slots are those of :func:`scot_hycnn.tl.hycnn_ot` with several targets, under
@@ -144,13 +152,6 @@ def hycnn_screen(
         The state of the :class:`scot_hycnn.solver.Screen`, and ``shared_theta``, the parameters of its networks.
     ``choices``, ``params['covariate_keys']``
         What each condition's map is (``'gaussian'``, ``'dictionary'``, ``'own networks'``), and the covariates.
-
-    Other Parameters
-    ----------------
-    split_key, max_cells, skip_small, fallback
-        As for :func:`scot_hycnn.tl.hycnn_ot`.
-    **training
-        Options of training, described in :func:`scot_hycnn.solver.fit`, such as ``max_steps``.
 
     Raises
     ------

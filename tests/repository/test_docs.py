@@ -210,6 +210,27 @@ def lines_of_shell(page):
     return [line.split("#")[0].strip() for line in re.sub(r"\\\n", " ", code).splitlines()]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of few cells
+@pytest.mark.parametrize("page", [TOP / "README.md", DOCS / "guide" / "report.md"], ids=name_of)
+def test_commands_run(page, small, monkeypatch, capsys):
+    """Lines of the command line run in their order, on fewer cells; an error would end them."""
+    cells = datasets.pbmc_planted()
+    cells.obs["drug"] = [
+        f"drug {'ABC'[k % 3]}" if label == "IFN-beta" else label for k, label in enumerate(cells.obs["condition"])
+    ]
+    Path("data").mkdir()
+    for name in ("data/pbmc_planted.h5ad", "cells.h5ad", "others.h5ad"):
+        cells.write_h5ad(name)
+    for block in blocks_of(page, "toml"):
+        Path("run.toml").write_text(block.code, encoding="utf-8")
+    with sc.settings.verbosity.override("info"):  # each command sets it
+        for line in lines_of_shell(page):
+            if line.startswith("scot-hycnn "):
+                monkeypatch.setattr(sys, "argv", shlex.split(line.partition(" > ")[0]))
+                cli.main()
+    assert "hycnn_ot" in capsys.readouterr().out
+
+
 def test_options_of_shown_commands_exist(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     lines = [line for page in PAGES for line in lines_of_shell(page) if re.match("scot-hycnn [a-z]", line)]

@@ -38,16 +38,6 @@ RESOLUTION = 1000 * float(np.finfo(np.float32).eps)
 class Outcome(StrEnum):
     """What a fit has led to: the value of ``TransportMap.outcome``.
 
-    ``NETWORKS``: the networks are part of the map. ``REQUESTED``: the Gaussian map was asked for, by
-    ``potential='gaussian'`` or :meth:`TransportMap.gaussian_map`. The Gaussian map was kept, with ``NO_RESPONSE``
-    because source and target cells are as near to each other as random halves of both, with ``NOT_TRAINED`` because
-    there were few steps, and with ``GAUSSIAN`` because networks that were trained as usual were not better: the
-    response is close to linear, or cells are few. With ``leave_out='groups'`` ``SIMPLE`` says that a simple map such as
-    a shift was nearest on groups left out, and ``NO_CHANGE`` that no map was clearly nearer there than no change, so
-    that the map leaves cells where they are. Something went wrong: ``RECOVERED`` from numbers that were not
-    finite; ``UNSOLVED``, the convex conjugates of the networks could not be solved, so that the map may be off;
-    ``WORSE``, the map is not better than the Gaussian one (``solver='paper'``, which always keeps its network).
-
     Parameters
     ----------
     value
@@ -60,20 +50,30 @@ class Outcome(StrEnum):
     (False, True)
     """
 
+    #: The networks are part of the map.
     NETWORKS = "networks"
+    #: The Gaussian map was asked for, by ``potential='gaussian'`` or :meth:`TransportMap.gaussian_map`.
     REQUESTED = "gaussian requested"
+    #: Networks that were trained as usual were not better, because the response is close to linear or cells are few.
     GAUSSIAN = "gaussian kept"
+    #: Source and target cells are as near to each other as random halves of both.
     NO_RESPONSE = "gaussian kept: no response seen"
+    #: Training had too few steps to decide.
     NOT_TRAINED = "gaussian kept: few steps"
+    #: A simple map such as a shift was nearest on groups left out (``leave_out='groups'``).
     SIMPLE = "simple map kept"
+    #: No map was clearly nearer on groups left out than no change, so that cells stay where they are.
     NO_CHANGE = "no change kept"
+    #: Training met gradients that were not finite, and skipped these updates.
     RECOVERED = "recovered"
+    #: The convex conjugates of the networks could not be solved, so that the map may be off.
     UNSOLVED = "conjugates not solved"
+    #: The map is not better than the Gaussian one, but ``solver='paper'`` always keeps its network.
     WORSE = "worse than gaussian"
 
     @property
     def is_trouble(self) -> bool:
-        """Whether something went wrong that the user should see."""
+        """Whether something went wrong that the user should see, as in the last three."""
         return self in (Outcome.RECOVERED, Outcome.UNSOLVED, Outcome.WORSE)
 
 

@@ -99,11 +99,6 @@ def fit_screen(
     client
         A ``dask.distributed.Client`` (extra 'dask'), for more than 200 conditions: the shared networks are trained
         here on 200 random conditions, and workers fit the weights of the others.
-    training
-        Training options; see Other Parameters.
-
-    Other Parameters
-    ----------------
     **training
         Options of :class:`scot_hycnn.solver.TrainingOptions`, such as ``max_steps``; those that are left out are chosen
         by the number of cells. ``potential='gaussian'`` trains nothing.
