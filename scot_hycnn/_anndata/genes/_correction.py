@@ -136,6 +136,14 @@ def variance_of_kinds(kriging: Kriging, seen: Rows, kinds: Rows) -> Numbers:
     return variance
 
 
+def shrunk(responses: Numbers, is_known: NDArray[np.bool_], reliability: float) -> tuple[Numbers, Numbers]:
+    """Return the responses of groups, (n, genes), times their reliability if they were not seen, and its variance."""
+    # Of the seen groups so large a share responds alike: the response is there or not. (Monocytes of planted PBMCs, of
+    # whose seen groups two of seven respond: predicted .17, observed 1.12, standard deviation .11 without this part.)
+    factor = np.where(is_known, 1.0, reliability)[:, None]
+    return factor * responses, factor * (1 - factor) * responses**2
+
+
 def features_of_kinds(
     sums: Numbers, count: Numbers, seen: NDArray[np.bool_], kinds: Rows
 ) -> tuple[Numbers, NDArray[np.bool_]]:
@@ -191,10 +199,9 @@ def find_correction(
     if correction not in CORRECTIONS:
         raise ValueError(f"correction={correction!r} is unknown; choose one of {list(CORRECTIONS)}.")
     columns = fit.group_columns
-    if correction is None or genes.decoder is not None or fit.slots(slug).moved not in adata.obsm:
-        return None
+    can_correct = genes.decoder is None and fit.slots(slug).moved in adata.obsm
     obs = obs_columns(adata, fit.groupby, *columns)
-    if not {*columns} <= {*obs}:
+    if correction is None or not can_correct or not {*columns} <= {*obs}:
         return None
     names, codes, parts = groups_by_columns(obs, columns)
     training = learned_from(adata, fit, held_out)
@@ -237,14 +244,15 @@ def find_correction(
     n_observed, n_source = np.bincount(codes[labelled] + 1, minlength=n_groups + 1)[1:], np.maximum(count[:, 0], 1)
     std = np.sqrt(np.median(n_cells) / cells_of_both(n_source, np.where(n_observed > 0, n_observed, n_source)))
     together = np.where(np.eye(n_groups, dtype=bool), 1.0, correlation * (units[:, None] == units))
-    variance = variance_of_kinds(kriging, kinds[seen], kinds)
-    factor = np.where(is_known, 1.0, kriging.reliability)[:, None]
-    shifts = np.maximum(factor * (predicted + kriging.weights @ residuals), lowest) - plain
+    response, by_reliability = shrunk(predicted + kriging.weights @ residuals, is_known, kriging.reliability)
+    shifts = np.maximum(response, lowest) - plain
+    covariance = kriging.covariance + np.outer(std, std) * together
+    variance = variance_of_kinds(kriging, kinds[seen], kinds) + by_reliability / np.diag(covariance)[:, None]
     shifts[count[:, 0] == 0] = 0
     return Correction(
         codes,
         np.vstack([shifts, np.zeros(shifts.shape[1])]).astype(np.float32),
-        np.pad(kriging.covariance + np.outer(std, std) * together, (0, 1)),
+        np.pad(covariance, (0, 1)),
         np.vstack([variance, kriging.variance]),
         int(seen.sum()),
     )
