@@ -11,7 +11,7 @@ import torch
 from scot_hycnn.solver import TransportMap, fit, fit_many, resolve_device
 from scot_hycnn.solver.training._optimiser import Optimiser
 
-QUICK = {"hidden": (4, 4), "max_steps": 10, "batch_size": 32, "n_ensemble": 2, "device": "cpu", "progress": False}
+QUICK = {"hidden": (4, 4), "max_steps": 4, "batch_size": 32, "n_ensemble": 2, "device": "cpu", "progress": False}
 GROUPS = (np.repeat(list("abcd"), 20),) * 2
 
 
@@ -85,12 +85,12 @@ def test_a_fit_is_the_same_under_other_defaults(options):
 
 def test_an_interrupted_fit_continues_under_other_defaults(tmp_path, monkeypatch):
     x, y = np.random.default_rng(0).normal(size=(2, 200, 2))
-    options = QUICK | {"max_steps": 40}
+    options = QUICK | {"max_steps": 20}
     expected, step, steps = fit_many(x, [y, x], **options), Optimiser.update, []
 
     def interrupted(*arguments):
         steps.append(None)
-        if len(steps) == 11:
+        if len(steps) == 7:
             raise KeyboardInterrupt
         return step(*arguments)
 
