@@ -30,13 +30,13 @@ def bent(x, strength):
 X = cells(0, 400)
 STRENGTHS = (2.0, 3.0, 4.0, 3.0, 2.0, 4.0)
 YS = [bent(cells(k + 1, 120), strength) for k, strength in enumerate(STRENGTHS)]
-FAST = {"max_steps": 40, "hidden": (16, 16), "n_ensemble": 2, "device": "cpu", "progress": False}
+FAST = {"max_steps": 10, "hidden": (16, 16), "n_ensemble": 2, "device": "cpu", "progress": False}
 
 
 @pytest.fixture(scope="module")
 def screen():
     """A screen whose conditions all have the combination, which is found in so few steps."""
-    return fit_screen(X, YS, covariates={"dose": STRENGTHS}, **{**FAST, "max_steps": 120})
+    return fit_screen(X, YS, covariates={"dose": STRENGTHS}, **{**FAST, "max_steps": 80})
 
 
 def test_each_map_is_convex_certified_and_inverted(screen):
@@ -106,7 +106,7 @@ def test_an_own_source_for_each_condition():
         fit_screen(sources[:2], targets, potential="gaussian")
 
 
-@pytest.mark.parametrize("options", [{"potential": "gaussian"}, FAST | {"max_steps": 20}])
+@pytest.mark.parametrize("options", [{"potential": "gaussian"}, FAST])
 def test_groups_keep_a_shift_of_their_proportions_out_of_the_maps(options):
     def types(seed, n_first, n_second, shift=0.0):
         far = np.repeat([[0.0, 0, 0], [20.0, 0, 0]], [n_first, n_second], axis=0)
@@ -147,7 +147,7 @@ def test_resumed_training_has_the_same_bits(tmp_path, monkeypatch):
 
     def stop_after_some(self, path, state):
         write(self, path, state)
-        if state["step"] >= 20:
+        if state["step"] >= 5:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(CheckpointFolder, "write_state", stop_after_some)
