@@ -151,8 +151,8 @@ def test_a_sample_of_the_cells_is_drawn(adata, page):
 
 def test_many_cells_stay_below_three_megabytes(page):
     rng = np.random.default_rng(0)
-    n, labels = 20_000, ["control", *(f"drug {i}" for i in range(39))]
-    obs = pd.DataFrame({"condition": pd.Categorical(np.repeat(labels, 500))}, index=[f"c{i}" for i in range(n)])
+    n, labels = 40_000, ["control", *(f"drug {i}" for i in range(39))]
+    obs = pd.DataFrame({"condition": pd.Categorical(np.repeat(labels, 1000))}, index=[f"c{i}" for i in range(n)])
     obs["kind"] = pd.Categorical(rng.choice(["a", "b", "c"], n))
     adata = anndata.AnnData(obs=obs, obsm={"X_pca": rng.normal(size=(n, 3)).astype(np.float32)})
     sh.tl.hycnn_ot(adata, "control", labels[1:], potential="gaussian")

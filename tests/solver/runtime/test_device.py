@@ -85,12 +85,12 @@ def test_a_fit_is_the_same_under_other_defaults(options):
 
 def test_an_interrupted_fit_continues_under_other_defaults(tmp_path, monkeypatch):
     x, y = np.random.default_rng(0).normal(size=(2, 200, 2))
-    options = QUICK | {"max_steps": 20}
+    options = QUICK | {"max_steps": 40}
     expected, step, steps = fit_many(x, [y, x], **options), Optimiser.update, []
 
     def interrupted(*arguments):
         steps.append(None)
-        if len(steps) == 7:
+        if len(steps) == 11:
             raise KeyboardInterrupt
         return step(*arguments)
 
