@@ -39,7 +39,7 @@ def curvatures(regressor, X, seed=1):
 
 @pytest.mark.filterwarnings("ignore")
 def test_it_is_a_scikit_learn_estimator():
-    check_estimator(ConvexRegressor(**QUICK | {"max_steps": 20}))
+    check_estimator(ConvexRegressor(**QUICK | {"max_steps": 5}))
 
 
 @pytest.mark.parametrize(

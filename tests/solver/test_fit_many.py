@@ -12,7 +12,7 @@ import torch
 from scot_hycnn.solver import Outcome, check_groups, fit, fit_many
 from scot_hycnn.solver.training._optimiser import Optimiser
 
-QUICK = {"hidden": (8, 8), "max_steps": 40, "batch_size": 64, "n_ensemble": 2, "device": "cpu", "progress": False}
+QUICK = {"hidden": (8, 8), "max_steps": 20, "batch_size": 64, "n_ensemble": 2, "device": "cpu", "progress": False}
 GAUSSIAN = {"potential": "gaussian", "device": "cpu", "progress": False}
 
 
@@ -100,7 +100,7 @@ def test_a_map_that_explodes_stops_early_and_does_not_change_the_others(monkeypa
 
     monkeypatch.setattr(Optimiser, "update", exploding)
     maps = fit_many(x, ys, **QUICK)
-    assert (maps[1].blend, maps[1].params["n_steps"], maps[1].history["step"][-1]) == (0, 20, 20)
+    assert (maps[1].blend, maps[1].params["n_steps"], maps[1].history["step"][-1]) == (0, 10, 10)
     for number in (0, 2):
         alike(maps[number], alone[number], x)
 

@@ -306,7 +306,7 @@ def test_entries_that_nobody_reads_do_no_harm_and_reports_hold_no_dicts(new_cell
 )
 def test_an_error_names_the_damaged_entry(new_cells, unchanged, path, value, what):
     adata = new_cells(60)
-    sh.tl.hycnn_ot(adata, "control", "IFN-beta", max_steps=12, hidden=(8, 8), n_ensemble=2)
+    sh.tl.hycnn_ot(adata, "control", "IFN-beta", max_steps=2, hidden=(8, 8), n_ensemble=2)
     entry = adata.uns["hycnn_ot"]
     for key in path[:-1]:
         entry = entry[key]

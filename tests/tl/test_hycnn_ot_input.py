@@ -200,7 +200,7 @@ def test_a_label_that_is_none(cells, unchanged):
 
 N, D, N_OTHERS = 25, 2, 7
 FUZZ = settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=40
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=25
 )
 AWKWARD = [
     "",

@@ -94,8 +94,8 @@ def test_a_file_is_complete(adata, tmp_path):
 
 
 def test_networks_and_training_of_a_screen_are_stored_once_and_found_again(tmp_path):
-    adata = sh.datasets.screen_planted(6, 80)
-    sh.tl.hycnn_screen(adata, "control", groupby="condition", n_pcs=8, max_steps=20, predict=False)
+    adata, quick = sh.datasets.screen_planted(6, 80), {"max_steps": 20, "hidden": (32, 32), "n_ensemble": 2}
+    sh.tl.hycnn_screen(adata, "control", groupby="condition", n_pcs=8, predict=False, **quick)
     stored, label = adata.uns[KEY], "drug A, 10 uM, 24 h"
     assert f"X_{KEY}_drug_A_10_uM_24_h" not in adata.obsm
     assert set(stored["choices"].values()) == {"dictionary"}

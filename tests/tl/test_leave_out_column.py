@@ -149,7 +149,7 @@ def test_networks_act_around_baselines():
     cells = adata.obsm["X_pca"] - BASELINES[donor] - MOVES[codes] * treated[:, None]
     change = 3 * np.sign(cells - PROFILES.mean(0)) * treated[:, None]
     adata.obsm["X_pca"] = (BASELINES[donor] + cells + change).astype(np.float32)
-    quick = {"max_steps": 200, "n_ensemble": 2, "hidden": (16, 16), "batch_size": 128}
+    quick = {"max_steps": 100, "n_ensemble": 2, "hidden": (16, 16), "batch_size": 128}
     sh.tl.hycnn_ot(adata, "control", "drug", mask_obs="seen", **OPTIONS | {"potential": "hycnn"} | quick)
     validation = adata.uns["hycnn_ot"]["validation"]["drug"]
     assert validation["ladder"][-1] == "networks"

@@ -75,7 +75,8 @@ def moved_again(adata, name="again"):
     return {key.replace(name, "hycnn_ot"): table for key, table in adata.obsm.items() if key.startswith(f"X_{name}")}
 
 
-@pytest.mark.parametrize("form", ["h5ad", "zarr 2", "zarr 3"])
+# Other tests write maps in the old format of zarr; all slots take five seconds.
+@pytest.mark.parametrize("form", ["h5ad", pytest.param("zarr 2", marks=pytest.mark.slow), "zarr 3"])
 @pytest.mark.filterwarnings("ignore:(This setting|zarr v3) will be")  # anndata 0.13 on its own setting
 def test_files_hold_everything(everything, form, tmp_path):
     back = through_file(everything, form, tmp_path)

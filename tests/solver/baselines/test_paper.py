@@ -76,7 +76,7 @@ def test_a_map_that_is_not_better_than_the_gaussian_one_says_so_and_stays():
 
 def test_a_map_that_is_better_says_nothing_and_beats_the_mean_shift():
     pair = brenier_pair("sign", 2, 1000)
-    options = {"max_steps": 300, "hidden": (16, 16), "batch_size": 128, "n_ensemble": 1, "device": "cpu"}
+    options = {"max_steps": 150, "hidden": (16, 16), "batch_size": 128, "n_ensemble": 1, "device": "cpu"}
     fitted = fit(pair.x, pair.y, solver="paper", **options)
     assert fitted.status == "ok"
     assert fitted.validation["energy_distance"] < fitted.validation["energy_distance_gaussian"]

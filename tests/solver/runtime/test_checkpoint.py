@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import resource
@@ -18,7 +17,7 @@ import torch
 from scot_hycnn.solver import fit, fit_many
 from scot_hycnn.solver.training._optimiser import Optimiser
 
-QUICK = {"hidden": (8, 8), "max_steps": 40, "batch_size": 32, "n_ensemble": 2, "device": "cpu", "progress": False}
+QUICK = {"hidden": (8, 8), "max_steps": 20, "batch_size": 32, "n_ensemble": 2, "device": "cpu", "progress": False}
 GROUPS = (["a", "b", "c", "d"] * 50, [["a", "b", "c", "d"] * 50] * 2)
 # Updates of optimisers in each step of training.
 CALLS = {"amortized": 2, "cached": 1, "minimax": 6, "w2gn": 2, "enot": 2, "paper": 6}
@@ -77,9 +76,8 @@ def suffixes(folder):
     [("cached", 1), ("cached", 9), ("amortized", 19), ("minimax", 9), ("w2gn", 9), ("enot", 19), ("paper", 9)],
 )
 def test_an_interrupted_fit_continues_to_the_same_bits(tmp_path, monkeypatch, name, step):
-    """Before the first check there is no state, and the fit begins anew."""
-    options = QUICK | {"max_steps": 20}  # with a check after every second one
-    options |= {"conjugates": name} if name in ("amortized", "cached") else {"solver": name}
+    """There is a check after every second step; before the first one there is no state, and the fit begins anew."""
+    options = QUICK | ({"conjugates": name} if name in ("amortized", "cached") else {"solver": name})
     call = lambda **more: fit_many(normal(0), targets(), **options, **more)  # noqa: E731
     interrupt(monkeypatch, step * CALLS[name], lambda: call(checkpoint_dir=tmp_path))
     assert suffixes(tmp_path) == [".checkpoint"] * (step > 1)
@@ -101,8 +99,8 @@ def test_maps_that_had_stopped_early_are_kept(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Optimiser, "update", exploding)
     expected = fit_many(normal(0), targets(3), **QUICK)
-    assert expected[1].params["n_steps"] == 20
-    interrupt(monkeypatch, 33, lambda: fit_many(normal(0), targets(3), **QUICK, checkpoint_dir=tmp_path))
+    assert expected[1].params["n_steps"] == 10
+    interrupt(monkeypatch, 17, lambda: fit_many(normal(0), targets(3), **QUICK, checkpoint_dir=tmp_path))
     same_bits(fit_many(normal(0), targets(3), **QUICK, checkpoint_dir=tmp_path), expected)
 
 
@@ -116,7 +114,7 @@ def test_with_several_threads_and_groups(tmp_path, monkeypatch):
 
 def test_another_number_of_threads_begins_anew(tmp_path, monkeypatch):
     """It divides the networks, and rounds numbers, in another way."""
-    interrupt(monkeypatch, 21, lambda: fit(normal(0), targets()[0], **QUICK, checkpoint_dir=tmp_path))
+    interrupt(monkeypatch, 11, lambda: fit(normal(0), targets()[0], **QUICK, checkpoint_dir=tmp_path))
     torch.set_num_threads(2)
     again = fit(normal(0), targets()[0], **QUICK, checkpoint_dir=tmp_path)
     same_bits([again], [fit(normal(0), targets()[0], **QUICK)])
@@ -124,7 +122,7 @@ def test_another_number_of_threads_begins_anew(tmp_path, monkeypatch):
 
 def test_an_interruption_among_the_folds_repeats_neither_networks_nor_finished_folds(tmp_path, monkeypatch):
     """Two maps train for 20 steps, and then the folds of each of them, for 20 steps too."""
-    options = QUICK | {"groups": GROUPS, "leave_out": "groups", "max_steps": 20}
+    options = QUICK | {"groups": GROUPS, "leave_out": "groups"}
     expected = fit_many(normal(0), targets(), **options)
     interrupt(monkeypatch, 55, lambda: fit_many(normal(0), targets(), **options, checkpoint_dir=tmp_path))
     assert suffixes(tmp_path) == [".checkpoint"] * 3  # of the networks, and of the folds of both maps
@@ -136,7 +134,7 @@ def test_an_interruption_among_the_folds_repeats_neither_networks_nor_finished_f
 
 def test_maps_of_an_interrupted_batch_stay_together(tmp_path, monkeypatch):
     """Eight members each: two maps a batch. The second batch is interrupted; one of its maps is then fitted alone."""
-    options = QUICK | {"n_ensemble": 8, "max_steps": 20}
+    options = QUICK | {"n_ensemble": 8}
     expected = fit_many(normal(0), targets(4), **options)
     interrupt(monkeypatch, 31, lambda: fit_many(normal(0), targets(4), **options, checkpoint_dir=tmp_path))
     assert suffixes(tmp_path) == [".checkpoint", ".safetensors", ".safetensors"]
@@ -178,7 +176,7 @@ def test_other_cells_or_options_do_not_find_a_map(tmp_path):
             {"groups": (["a", "b"] * 100, [["a", "b"] * 100])},
             {"groups": (["a", "b"] * 100, [["b", "a"] * 100])},
             {"rng": 1},
-            {"max_steps": 41},
+            {"max_steps": 21},
             {"validation_fraction": 0.2},
         )
     ):
@@ -190,19 +188,19 @@ def test_to_begin_anew_replaces_files_when_new_ones_are_there(tmp_path, monkeypa
     options = QUICK | {"checkpoint_dir": tmp_path}
     expected = fit_many(normal(0), targets(), **options)
     contents = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    interrupt(monkeypatch, 30, lambda: fit_many(normal(0), targets(), **options, resume=False))
+    interrupt(monkeypatch, 15, lambda: fit_many(normal(0), targets(), **options, resume=False))
     left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert contents.items() <= left.items()  # nothing is lost
     with updates(monkeypatch) as counted:
         same_bits(fit_many(normal(0), targets(), **options, resume=False), expected)
-    assert len(counted) == 40
+    assert len(counted) == 20
     assert {path.name for path in tmp_path.iterdir()} == contents.keys()
 
 
 def test_damaged_files_are_named_and_replaced_on_request(tmp_path, monkeypatch, alone):
     options = QUICK | {"checkpoint_dir": tmp_path}
     call = lambda **more: fit_many(normal(0), targets(1), **options, **more)  # noqa: E731
-    interrupt(monkeypatch, 30, call)
+    interrupt(monkeypatch, 15, call)
     for _ in ("state", "map"):
         (path,) = tmp_path.iterdir()
         path.write_bytes(path.read_bytes()[:-10])
@@ -247,7 +245,7 @@ def test_a_call_that_is_refused_leaves_no_folder(tmp_path):
 
 def test_a_full_disk_names_the_file_and_keeps_the_state_before(tmp_path, monkeypatch, alone):
     options = QUICK | {"checkpoint_dir": tmp_path}
-    interrupt(monkeypatch, 15, lambda: fit(normal(0), targets()[0], **options))
+    interrupt(monkeypatch, 9, lambda: fit(normal(0), targets()[0], **options))
     (state,) = tmp_path.iterdir()
     before = state.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -292,24 +290,22 @@ LONGER = QUICK | {"max_steps": 80, "n_ensemble": 8}
 STEPS = 2 * 80  # two maps are a batch, and then one
 
 
-def kill(folder, **moment):
+def kill(processes, folder, **moment):
     """Run the fit in another process, which ends by a signal that no program can catch."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["scot_hycnn.solver"])
-    process = context.Process(target=exec, args=(KILLED.format(folder=str(folder), options=LONGER, **moment), {}))
+    process = processes.Process(target=exec, args=(KILLED.format(folder=str(folder), options=LONGER, **moment), {}))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("n_kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_fit_that_is_killed_at_any_moment_continues_to_the_same_bits(tmp_path, n_kills):
+def test_a_fit_that_is_killed_at_any_moment_continues_to_the_same_bits(processes, tmp_path, n_kills):
     moments, unfinished = random.Random(0), 0
     uninterrupted = fit_many(normal(0), targets(3), **LONGER)
     for number in range(n_kills):
         folder = tmp_path / str(number)
         folder.mkdir()
-        kill(folder, after=moments.randint(1, STEPS), seconds=moments.uniform(0, 0.05))
+        kill(processes, folder, after=moments.randint(1, STEPS), seconds=moments.uniform(0, 0.05))
         left = suffixes(folder)
         assert set(left) <= {".checkpoint", ".safetensors", ".partial"}
         unfinished += ".checkpoint" in left

@@ -11,7 +11,7 @@ import torch
 from scot_hycnn.solver import TransportMap, fit, fit_many, resolve_device
 from scot_hycnn.solver.training._optimiser import Optimiser
 
-QUICK = {"hidden": (4, 4), "max_steps": 10, "batch_size": 32, "n_ensemble": 2, "device": "cpu", "progress": False}
+QUICK = {"hidden": (4, 4), "max_steps": 4, "batch_size": 32, "n_ensemble": 2, "device": "cpu", "progress": False}
 GROUPS = (np.repeat(list("abcd"), 20),) * 2
 
 

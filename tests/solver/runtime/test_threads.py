@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -15,7 +14,7 @@ from scot_hycnn.solver import fit, fit_many
 from scot_hycnn.solver.runtime._device import in_threads, limited_threads
 from scot_hycnn.solver.training._optimiser import Optimiser
 
-QUICK = {"hidden": (8, 8), "max_steps": 20, "batch_size": 64, "n_ensemble": 4, "device": "cpu", "progress": False}
+QUICK = {"hidden": (8, 8), "max_steps": 6, "batch_size": 64, "n_ensemble": 4, "device": "cpu", "progress": False}
 
 
 def normal(seed, n_cells=150):
@@ -30,6 +29,7 @@ def alike(fitted, other, x):
     """The same map up to the rounding of products in batches of another size."""
     both = [one.around(np.zeros(x.shape[1])) if one.centres else one for one in (fitted, other)]
     np.testing.assert_allclose(*(one.transport(x) for one in both), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(fitted.theta, other.theta, rtol=1e-3, atol=1e-3)  # the Gaussian map may be kept
     assert (fitted.blend, fitted.params["n_steps"]) == (other.blend, other.params["n_steps"])
 
 
@@ -150,13 +150,12 @@ def settings_of_the_process():
     }
 
 
-def test_fits_in_threads_and_processes_give_the_bits_of_fits_in_turn():
+def test_fits_in_threads_and_processes_give_the_bits_of_fits_in_turn(processes):
     alone, before = [theta_of(seed) for seed in range(3)], settings_of_the_process()
     with ThreadPoolExecutor(3, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         in_pool = list(pool.map(theta_of, range(3)))
     assert settings_of_the_process() == before
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(1, processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         in_pool += pool.map(theta_of, range(2))
     for one, other in zip(in_pool, alone + alone[:2], strict=True):
         np.testing.assert_array_equal(one, other)

@@ -112,7 +112,7 @@ def test_energy_distances_are_those_of_fits_without_the_group():
 
 def test_networks_are_a_rung():
     """x + 2 sign(x) around each donor's own baseline: a nonlinear response that all donors share."""
-    quick = {"max_steps": 200, "n_ensemble": 2, "hidden": (16, 16), "batch_size": 128}
+    quick = {"max_steps": 100, "n_ensemble": 2, "hidden": (16, 16), "batch_size": 128}
     fitted, x, y = fitted_without_last("sign", potential="hycnn", **quick)
     validation = fitted.validation
     assert validation["ladder"][-1] == "centred networks"
