@@ -180,6 +180,13 @@ def test_what_will_be_replaced_is_warned_of_before_any_work(cells, unchanged):
             fitted(cells, potential="hycnn", max_steps=10**9)
 
 
+def test_slots_of_the_user_are_refused_for_each_of_several_targets(cells, unchanged):
+    with_second_target(cells)
+    cells.obsm["X_hycnn_ot_IFN-beta"] = np.zeros((cells.n_obs, 3))
+    with unchanged(cells), pytest.raises(ValueError, match="X_hycnn_ot_IFN-beta"):
+        fitted(cells, "control", ["IFN-beta", "BCR/FcR-XL"], groupby="condition")
+
+
 def test_copies_and_views_leave_the_original(cells, unchanged):
     view = cells[np.flatnonzero(cells.obs["condition"].notna())]
     with unchanged(cells):

@@ -33,6 +33,16 @@ def fitted(cells):
     return cells
 
 
+def test_a_layer_that_was_not_decoded_is_kept(fitted):
+    new = fitted[fitted.obs["condition"] == "control"].copy()
+    del new.obsm["X_hycnn_ot"], new.uns["hycnn_ot"]
+    new.obs = new.obs[["condition"]]
+    new.layers["hycnn_ot"] = new.X.copy()
+    sh.tl.transport(new, model=fitted)
+    assert "X_hycnn_ot" in new.obsm
+    assert "hycnn_ot" in new.layers
+
+
 def test_a_file_is_self_contained(fit, tmp_path):
     path = tmp_path / "fit.h5ad"
     fit.write_h5ad(path)
