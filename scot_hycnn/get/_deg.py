@@ -77,7 +77,7 @@ def deg(
     ``predicted_std``
         Standard deviation of the predicted change, from the residuals of the groups that were seen: how far the
         response of such a group is expected to be from the prediction. With ``leave_out='donor'`` these are the types
-        of each donor, so that it counts how donors differ. 81 to 90 % of the errors in types that were left out are
+        of each donor, so that it counts how donors differ. 88 to 90 % of the errors in types that were left out are
         below two of them, and 90 to 98 % in made-up donors. It grows with the distance of its control cells from those
         of the seen groups, and with fewer groups and cells, and is not part of the scores. NaN without ``correction``.
     ``source_mean``, ``fraction``, ``in_representation``, ``predicted``, ``n_source``, ``n_target``, ``held_out``

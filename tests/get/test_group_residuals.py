@@ -87,8 +87,9 @@ def kriged(adata):
     predicted = moved[of[N_SEEN] & control].mean(axis=0) - m[N_SEEN]
     variance = 1 + kernel[N_SEEN, N_SEEN] - weights @ kernel[:N_SEEN, N_SEEN]
     solved = np.linalg.solve(kernel[:N_SEEN, :N_SEEN] + np.eye(N_SEEN), residuals)
-    std = np.sqrt(variance * (residuals * solved).sum(axis=0) / (N_SEEN - 3))
-    return predicted, np.clip(reliability, 0, 1) * (predicted + weights @ residuals), std, (y - m)[N_SEEN]
+    whole, factor = predicted + weights @ residuals, np.clip(reliability, 0, 1)
+    std = np.sqrt(variance * (residuals * solved).sum(axis=0) / (N_SEEN - 3) + (1 - factor) * whole**2)
+    return predicted, factor * whole, std, (y - m)[N_SEEN]
 
 
 def test_the_equations_on_a_group_that_was_not_seen(adata):

@@ -138,10 +138,11 @@ def variance_of_kinds(kriging: Kriging, seen: Rows, kinds: Rows) -> Numbers:
 
 def shrunk(responses: Numbers, is_known: NDArray[np.bool_], reliability: float) -> tuple[Numbers, Numbers]:
     """Return the responses of groups, (n, genes), times their reliability if they were not seen, and its variance."""
-    # Of the seen groups so large a share responds alike: the response is there or not. (Monocytes of planted PBMCs, of
-    # whose seen groups two of seven respond: predicted .17, observed 1.12, standard deviation .11 without this part.)
+    # What is taken away may be right: where few of the seen groups respond, nothing tells whether a new one does.
+    # (Monocytes of planted PBMCs: predicted .17, observed 1.12; standard deviation .11 without this part. Of groups
+    # that were left out .01 to .08 more of the errors are below two standard deviations with it, and none too many.)
     factor = np.where(is_known, 1.0, reliability)[:, None]
-    return factor * responses, factor * (1 - factor) * responses**2
+    return factor * responses, (1 - factor) * responses**2
 
 
 def features_of_kinds(
