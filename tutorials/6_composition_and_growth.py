@@ -161,7 +161,8 @@ plt.show()
 checks.xs("stays", axis=1, level=1).loc[["CD14+ Monocyte", "Dendritic"]].round(2)
 
 # %% [markdown]
-# Labels are better than weights, and weights are better than nothing. If there are labels and cells may die *within* a
+# Labels and weights are about equally good here, and both are far better than nothing. Labels need no estimate: use them
+# where you have them. If there are labels and cells may die *within* a
 # type, use both: `group_key="cell_type", unbalanced="auto"` estimates the weights in each type.
 #
 # ## What auto does not see
