@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from scot_hycnn.potentials import GroupMax, HyCNN
+from scot_hycnn.potentials import Combination, GroupMax, HyCNN
 
 softplus = torch.nn.functional.softplus
 X = torch.randn(2, 20, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -227,3 +227,9 @@ def test_the_construction_of_the_square_has_the_error_of_the_theorem(widths):
     middles = (torch.arange(n_pieces, dtype=torch.float64) + 0.5) / n_pieces
     slopes = f.gradient(weights, middles[None, :, None])[0, :, 0]
     torch.testing.assert_close(slopes, 2 * middles, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{"n_networks": 0}, {"monotone": (0,)}])
+def test_a_combination_needs_networks_and_has_no_monotone_dimensions(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Combination(n_dims=2, **options)

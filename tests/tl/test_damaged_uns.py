@@ -302,6 +302,8 @@ def test_entries_that_nobody_reads_do_no_harm_and_reports_hold_no_dicts(new_cell
         (("history", "IFN-beta"), {"step": np.array(["a", "b"])}, "history"),
         (("history", "IFN-beta"), {"step": np.arange(3), "J_minus_gaussian": np.zeros(3)}, "J_error"),
         (("certificate", "IFN-beta"), "none", "certificate"),
+        (("training_cells",), np.arange(3.0), "training_cells"),
+        (("models", "IFN-beta"), 3, "models"),
     ],
 )
 def test_an_error_names_the_damaged_entry(new_cells, unchanged, path, value, what):

@@ -242,7 +242,7 @@ def test_an_embedding_gives_conditions_their_place(adata):
     table = pd.DataFrame.from_dict(angles, orient="index")
     frame, uns = screen(), screen()
     fit(frame, covariate_keys=(), embedding_key=table)
-    uns.uns["places"] = table.iloc[::-1]
+    uns.uns["places"] = {label: np.array(place) for label, place in reversed(angles.items())}
     fit(uns, covariate_keys=(), embedding_key="places")
     for cells in (frame, uns):
         sh.tl.transport(cells, KEY, covariates={"embedding": [1.8, 0.0]})
@@ -296,8 +296,13 @@ def test_wrong_types_and_options(adata, unchanged):
             fit(adata, embedding_key=[1, 2])
         with pytest.raises(ValueError, match="target"):
             sh.tl.transport(adata, KEY, covariates={"dose": 1}, target="a/1")
+        with pytest.raises(TypeError, match="model"):
+            sh.tl.transport(adata, KEY, covariates={"dose": 1}, model=sh.get.model(adata, KEY, "a/1"))
         with pytest.raises(ValueError, match="'other'"):
             sh.tl.hycnn_screen(adata, "other", **GAUSSIAN)
+    controls = adata[adata.obs["condition"] == "control"].copy()
+    with unchanged(controls), pytest.raises(ValueError, match="no condition beside 'control'"):
+        fit(controls)
     sh.tl.hycnn_ot(adata, "control", "a/1", **GAUSSIAN)
     with pytest.raises(ValueError, match="no screen"):
         sh.tl.transport(adata, "hycnn_ot", covariates={"dose": 1})
