@@ -98,7 +98,7 @@ def report(
     targets = None if target is None else as_labels(target)
     shown = content(adata, key, targets=targets, title=title, **options)
     if len(shown["targets"]) > 1:
-        table = summary(adata, key)
+        table = summary(adata, key, groupby=groupby)
         labels = [section["label"] for section in shown["targets"]]
         shown["index"] = index_of(table[(table["group"] == EVERYONE) & table["condition"].isin(labels)])
     page = html(shown)

@@ -172,6 +172,9 @@ def test_several_targets_have_an_index(adata, page):
     assert [row[columns.index("verdict")] for row in rows] == table["verdict"].tolist()
     values = [row[columns.index("no change")] for row in rows]
     assert values == pytest.approx(table["no_change"].tolist(), rel=1e-3)
+    by_type = sh.get.summary(screen, "hycnn_screen", groupby="cell_type").query("group == 'all'")
+    rows = content(page(screen, key="hycnn_screen", groupby="cell_type"))["index"]["rows"]
+    assert [row[columns.index("verdict")] for row in rows] == by_type["verdict"].tolist()
     some = table["condition"].tolist()[:2]
     assert [row[0] for row in content(page(screen, key="hycnn_screen", target=some))["index"]["rows"]] == some
 
