@@ -77,7 +77,8 @@ overall[["no_change", "predicted", "replicate", "p_adjusted", "verdict"]].round(
 # response* means that these cells show none, not that there is none.
 #
 # `pl.screen` draws the same. A dot is a condition and a cell type: its area is the strength of the response, its colour
-# the part that is predicted, a black edge says as near as a replicate, a grey point no response.
+# the part that is predicted, a black edge says as near as a replicate, a grey point no
+# response, and a hollow dot a response of too few cells to score.
 # With so many places, one or two are coloured by chance: p values are corrected over the types of a condition.
 
 # %%
