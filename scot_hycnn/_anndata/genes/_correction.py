@@ -200,9 +200,10 @@ def find_correction(
     if correction not in CORRECTIONS:
         raise ValueError(f"correction={correction!r} is unknown; choose one of {list(CORRECTIONS)}.")
     columns = fit.group_columns
-    can_correct = genes.decoder is None and fit.slots(slug).moved in adata.obsm
+    if correction is None or genes.decoder is not None or fit.slots(slug).moved not in adata.obsm:
+        return None
     obs = obs_columns(adata, fit.groupby, *columns)
-    if correction is None or not can_correct or not {*columns} <= {*obs}:
+    if not {*columns} <= {*obs}:
         return None
     names, codes, parts = groups_by_columns(obs, columns)
     training = learned_from(adata, fit, held_out)
@@ -244,12 +245,11 @@ def find_correction(
     # size .87 and .85), and .98 and .93 with the sampling error of the observed means added.
     n_observed, n_source = np.bincount(codes[labelled] + 1, minlength=n_groups + 1)[1:], np.maximum(count[:, 0], 1)
     std = np.sqrt(np.median(n_cells) / cells_of_both(n_source, np.where(n_observed > 0, n_observed, n_source)))
-    together = np.where(np.eye(n_groups, dtype=bool), 1.0, correlation * (units[:, None] == units))
+    alike = np.where(np.eye(n_groups, dtype=bool), 1.0, correlation * (units[:, None] == units))
+    covariance = kriging.covariance + np.outer(std, std) * alike
     response, by_reliability = shrunk(predicted + kriging.weights @ residuals, is_known, kriging.reliability)
-    shifts = np.maximum(response, lowest) - plain
-    covariance = kriging.covariance + np.outer(std, std) * together
+    shifts = np.where(count > 0, np.maximum(response, lowest) - plain, 0)
     variance = variance_of_kinds(kriging, kinds[seen], kinds) + by_reliability / np.diag(covariance)[:, None]
-    shifts[count[:, 0] == 0] = 0
     return Correction(
         codes,
         np.vstack([shifts, np.zeros(shifts.shape[1])]).astype(np.float32),

@@ -169,7 +169,11 @@ def weigh_cells(
         return CellWeights(report | {"unbalanced": math.inf, "transported_mass": 1.0})
     groups = groups or Groups.of_one(len(x), len(y))
     draw = np.random.default_rng(rng)
-    clouds = _Clouds.of(groups, (x, _drawn(x, MAX_CELLS, draw)), (y, _drawn(y, MAX_CELLS, draw))).registered(side)
+    source, target = (
+        _Sample.of(cells, codes, len(groups.labels), _drawn(cells, MAX_CELLS, draw))
+        for cells, codes in ((x, groups.x), (y, groups.y))
+    )
+    clouds = _Clouds.of(source, target, groups.proportions).registered(side)
     for lam in penalties:
         plans = clouds.plans(lam, side)
         mass = clouds.mean([plan.mass for plan in plans])
@@ -188,36 +192,42 @@ def weigh_cells(
 
 
 @dataclass(frozen=True)
-class _Clouds:
-    """Both clouds and their groups, and the cells that plans are computed on: means of neighbours of drawn cells."""
+class _Sample:
+    """Drawn cells of one cloud: the rows of each group, and the mean of the neighbours of each cell."""
 
-    x: Array
-    y: Array
-    groups: Groups
-    # For each group the drawn rows of both clouds, and the mean of the neighbours of each.
-    rows: list[tuple[Rows, Rows]]
-    means: list[tuple[Array, Array]]
+    cells: Array
+    codes: NDArray[Any]
+    rows: list[Rows]
+    means: list[Array]
+
+    @classmethod
+    def of(cls, cells: Array, codes: NDArray[Any], n_groups: int, drawn: Rows) -> _Sample:
+        """Take the means of neighbours within each group."""
+        # Means of neighbours have the populations and hardly the noise of single cells, which in 50 components is most
+        # of the cost. Where one of several populations grew by 4 or by 1/4, 7 % of the weights of both clouds disagreed
+        # about its share with single cells (20 % in 50 dimensions), and 1.5 % with means.
+        rows = [drawn[codes[drawn] == k] for k in range(n_groups)]
+        means = [mean_of_neighbours(*[cells[some]] * 3) if len(some) else cells[some] for some in rows]
+        return cls(cells, codes, rows, means)
+
+
+@dataclass(frozen=True)
+class _Clouds:
+    """Samples of both clouds, between whose means plans are computed."""
+
+    source: _Sample
+    target: _Sample
+    # Proportion of each group in the fit.
+    proportions: Array
     # The means of source cells where the cost is taken, and their mean cost to a target cell, whatever their groups.
     moved: list[Array]
     unit: float
 
     @classmethod
-    def of(cls, groups: Groups, source: tuple[Array, Rows], target: tuple[Array, Rows]) -> _Clouds:
-        """Take the drawn rows of both clouds."""
-        # Means of neighbours have the populations and hardly the noise of single cells, which in 50 components is most
-        # of the cost. Where one of several populations grew by 4 or by 1/4, 7 % of the weights of both clouds disagreed
-        # about its share with single cells (20 % in 50 dimensions), and 1.5 % with means.
-        rows_x, rows_y = (
-            [drawn[codes[drawn] == k] for k in range(len(groups.labels))]
-            for (_, drawn), codes in ((source, groups.x), (target, groups.y))
-        )
-        means_x, means_y = (
-            [mean_of_neighbours(*[cells[some]] * 3) if len(some) else cells[some] for some in rows]
-            for (cells, _), rows in ((source, rows_x), (target, rows_y))
-        )
-        rows, means = list(zip(rows_x, rows_y, strict=True)), list(zip(means_x, means_y, strict=True))
-        unit = _mean_cost(np.concatenate(means_x), np.concatenate(means_y))
-        return cls(source[0], target[0], groups, rows, means, means_x, unit)
+    def of(cls, source: _Sample, target: _Sample, proportions: Array) -> _Clouds:
+        """Take the cost between the means as they are."""
+        unit = _mean_cost(np.concatenate(source.means), np.concatenate(target.means))
+        return cls(source, target, proportions, source.means, unit)
 
     def registered(self, side: str) -> _Clouds:
         """Return the same with source cells that the Gaussian map of a first plan has moved."""
@@ -227,25 +237,24 @@ class _Clouds:
         plans = self.plans(REGISTRATION, side)
         if self.unit <= 0 or min(plan.mass for plan in plans) < 1e-6:
             return self
-        proportions = self.groups.proportions
         w_x, w_y = (
-            np.concatenate([p * w / max(w.sum(), 1e-30) for p, w in zip(proportions, part, strict=True)])
+            np.concatenate([p * w / max(w.sum(), 1e-30) for p, w in zip(self.proportions, part, strict=True)])
             for part in ([plan.x for plan in plans], [plan.y for plan in plans])
         )
-        means_x, means_y = (np.concatenate([pair[k] for pair in self.means]) for k in range(2))
+        means_x, means_y = np.concatenate(self.source.means), np.concatenate(self.target.means)
         gaussian = Gaussian.fit(means_x, means_y, weights_x=w_x, weights_y=w_y)
-        moved = [gaussian.gradient(mean) for mean, _ in self.means]
+        moved = [gaussian.gradient(means) for means in self.source.means]
         return replace(self, moved=moved, unit=_mean_cost(np.concatenate(moved), means_y))
 
     def mean(self, values: Any) -> float:
         """Return the mean over groups, by their proportions."""
-        return float(self.groups.proportions @ np.asarray(values) / self.groups.proportions.sum())
+        return float(self.proportions @ np.asarray(values) / self.proportions.sum())
 
     def plans(self, penalty: float, side: str) -> list[Plan]:
         """Return the plan of each group."""
         penalties = (penalty if side != "target" else math.inf, penalty if side != "source" else math.inf)
         plans = []
-        for moved, (_, mean_y) in zip(self.moved, self.means, strict=True):
+        for moved, mean_y in zip(self.moved, self.target.means, strict=True):
             if min(len(moved), len(mean_y)) < MIN_CELLS_WEIGHTED or self.unit <= 0:
                 ones = np.ones(len(moved))
                 plans.append(Plan(ones, np.ones(len(mean_y)), ones, 1.0, 0.0))
@@ -255,17 +264,18 @@ class _Clouds:
 
     def extended(self, plans: list[Plan], growth: float, report: dict[str, Any]) -> CellWeights:
         """Return the weights of all cells: those in no plan take the mean of their nearest neighbours in it."""
-        weights_x, weights_y, grown = np.ones(len(self.x)), np.ones(len(self.y)), np.ones(len(self.x))
-        for k, (plan, (drawn_x, drawn_y)) in enumerate(zip(plans, self.rows, strict=True)):
+        x, y = self.source.cells, self.target.cells
+        weights_x, weights_y, grown = np.ones(len(x)), np.ones(len(y)), np.ones(len(x))
+        for k, (plan, drawn_x, drawn_y) in enumerate(zip(plans, self.source.rows, self.target.rows, strict=True)):
             # A small group may have no cell in the plan, or no mass.
             if not len(drawn_x) or not len(drawn_y) or plan.mass < 1e-6:
                 continue
-            in_x, in_y = np.flatnonzero(self.groups.x == k), np.flatnonzero(self.groups.y == k)
+            in_x, in_y = np.flatnonzero(self.source.codes == k), np.flatnonzero(self.target.codes == k)
             # Both clouds are weighted to mass 1, so that the growth of a cell whose share stays the same is 1.
-            of_group = growth * (len(in_y) / len(self.y)) / (len(in_x) / len(self.x))
+            of_group = growth * (len(in_y) / len(y)) / (len(in_x) / len(x))
             local = of_group * plan.x / np.maximum(plan.y_of_x, 1e-30)
-            weights_x[in_x], grown[in_x] = _extended(self.x, in_x, drawn_x, np.stack([plan.x, local], 1)).T
-            (weights_y[in_y],) = _extended(self.y, in_y, drawn_y, plan.y[:, None]).T
+            weights_x[in_x], grown[in_x] = _extended(x, in_x, drawn_x, np.stack([plan.x, local], 1)).T
+            (weights_y[in_y],) = _extended(y, in_y, drawn_y, plan.y[:, None]).T
             weights_x[in_x] /= weights_x[in_x].mean()
             weights_y[in_y] /= weights_y[in_y].mean()
         return CellWeights(report, weights_x, weights_y, grown)
@@ -288,13 +298,12 @@ def proportions_changed(
     halves = []
     for cells, codes, size in ((x, groups.x, sizes[0]), (y, groups.y, sizes[1])):
         drawn = _drawn(cells, 2 * size, rng)
-        halves += [(codes, (cells, half)) for half in (drawn[::2], drawn[1::2])]
+        halves += [_Sample.of(cells, codes, len(groups.labels), half) for half in (drawn[::2], drawn[1::2])]
 
     change, savings = [], []
     # Twice a half of the source and one of the target, then both halves of each.
     for a, b in ((0, 2), (1, 3), (0, 1), (2, 3)):
-        (codes_a, source), (codes_b, target) = halves[a], halves[b]
-        clouds = _Clouds.of(replace(groups, x=codes_a, y=codes_b), source, target).registered(side)
+        clouds = _Clouds.of(halves[a], halves[b], groups.proportions).registered(side)
         change.append(clouds.mean([plan.change_of_shares for plan in clouds.plans(PENALTIES[0], side)]))
         if b - a == 2:
             plans, balanced = (clouds.plans(penalty, side) for penalty in (LOW, NEARLY_BALANCED))
