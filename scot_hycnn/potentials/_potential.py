@@ -74,7 +74,7 @@ class Potential(ABC):
     ['W0', 'w']
     """
 
-    # Columns of a for each unit: a maxout gate has two branches.
+    # Columns of W, b, V and Q for each unit: a maxout gate has two branches.
     branches: ClassVar[int] = 1
     input_skips: ClassVar[bool] = True
     # Options that are one of some words.
@@ -169,7 +169,8 @@ class Potential(ABC):
     def weights(self, theta: Tensor) -> Weights:
         """Return the weights by name, each (K, ...), from free parameters theta, (K, P), as :meth:`init` draws them.
 
-        Those that must be positive for convexity are so here. Autograd leads back to theta.
+        Those that must be positive for convexity are so here. Two branches of a unit are given as their difference and
+        what is passed on. Autograd leads back to theta.
         """
         positive = _POSITIVE[self.convex]
         weights = {
@@ -191,10 +192,12 @@ class Potential(ABC):
 
     def value(self, weights: Weights, x: Tensor) -> Tensor:
         """Return f(x), shape (K, n), by the :meth:`weights` of K maps, at points x of each map, shape (K, n, d)."""
-        z, _, _ = self._layers(weights, x, len(self.hidden))
+        z, _, _ = self._layers(weights, x, with_value=True)
         out = z @ weights["v"].mT
-        if self.input_skips:
+        if "w" in weights:
             out = out + x @ weights["w"].mT
+        if "c" in weights:
+            out = out + weights["c"]
         if self.strong_convexity:
             out = out + 0.5 * (weights["q"] * x.square()).sum(-1, keepdim=True)
         return out.squeeze(-1)
@@ -202,68 +205,61 @@ class Potential(ABC):
     def gradient(self, weights: Weights, x: Tensor) -> Tensor:
         """Return the gradient of f, shape (K, n, d), by the :meth:`weights` of K maps, at points x, (K, n, d)."""
         # One reverse pass by hand: training through the gradient then needs one autograd pass, not two nested ones.
-        n_layers = len(self.hidden)
-        # Of the last gate the gradient takes the slope alone, which depends on the difference of both branches, and
-        # what is above it, v, is the same at all points: so do both products of that layer, which are half as large.
-        by_difference = self.branches == 2 and n_layers > 1
-        n_whole = n_layers - 1 if by_difference else n_layers
-        z, slopes, quadratic = self._layers(weights, x, n_whole)
+        _, slopes, quadratic = self._layers(weights, x, with_value=False)
         out = weights["q"] * x if self.strong_convexity else torch.zeros_like(x)
-        if self.input_skips:
+        if "w" in weights:
             out = out + weights["w"]
-        # u is df/dz_l and grad is df/da_l, from the last layer to the first.
+        # u is df/dz_l and grad is df/da_l, from the last layer to the first; above the last one u is v everywhere.
         u = weights["v"]
-        if by_difference:
-            second, apart = {}, {}
-            for name in (f"W{n_whole}", f"b{n_whole}", f"V{n_whole}"):
-                if name in weights:
-                    first, second[name[0]] = weights[name].chunk(2, dim=-1)
-                    apart[name[0]] = first - second[name[0]]
-            a = torch.baddbmm(apart["b"], z, apart["V"])
-            grad = u * self._slope(a.baddbmm_(x, apart["W"]) if "W" in apart else a)
-            if "W" in apart:
-                out = (out + u @ second["W"].mT).baddbmm_(grad, apart["W"].mT)
-            u = torch.baddbmm(u @ second["V"].mT, grad, apart["V"].mT)
-        for layer in range(n_whole - 1, -1, -1):
+        for layer in range(len(self.hidden) - 1, -1, -1):
             grad = u * slopes[layer]
-            if self.branches == 2:
-                # The slopes of both branches add up to 1.
-                grad = torch.cat([grad, u - grad], dim=-1)
             if f"W{layer}" in weights:
                 out = out.baddbmm_(grad, weights[f"W{layer}"].mT)
-            if layer:
+            if f"P{layer}" in weights:
+                u = torch.baddbmm(u @ weights[f"P{layer}"].mT, grad, weights[f"V{layer}"].mT)
+            elif layer:
                 u = grad @ weights[f"V{layer}"].mT
         if quadratic is not None:
+            if self.branches == 2:
+                grad = torch.cat([grad, u - grad], dim=-1)
             # The derivative of (Qx)^2 is 2 (Qx) Q.
             out = out.baddbmm_(grad * quadratic, weights["Q"].mT, alpha=2)
         return out
 
-    def _layers(self, weights: Weights, x: Tensor, n_layers: int) -> tuple[Tensor, list[Tensor], Tensor | None]:
-        """Return z of the last of some layers, the slopes of each gate (along its first branch), and Qx."""
+    def _layers(self, weights: Weights, x: Tensor, *, with_value: bool) -> tuple[Tensor, list[Tensor], Tensor | None]:
+        """Return z of the last layer (of the one below without value), the slopes of each gate, and Qx."""
         quadratic = x @ weights["Q"] if self.quadratic_skip else None
         slopes: list[Tensor] = []
         z = x
-        for layer in range(n_layers):
+        for layer, width in enumerate(self.hidden):
             # In place from the second term on: one tensor of the layer's size instead of three.
             if f"W{layer}" in weights:
                 a = torch.baddbmm(weights[f"b{layer}"], x, weights[f"W{layer}"])
                 if layer:
                     a = a.baddbmm_(z, weights[f"V{layer}"])
-                elif quadratic is not None:
-                    a = a.addcmul_(quadratic, quadratic)
             else:
                 a = torch.baddbmm(weights[f"b{layer}"], z, weights[f"V{layer}"])
-            z, slope = self._gate(a)
+            # Qx of each branch: a is the difference of two, and the second is passed on.
+            roots = quadratic.split(width, dim=-1) if quadratic is not None and not layer else ()
+            for root, sign in zip(roots, (1, -1), strict=False):
+                a = a.addcmul_(root, root, value=sign)
+            if layer == len(self.hidden) - 1 and not with_value:
+                slopes.append(self._slope(a))
+                break
+            gate, slope = self._gate(a)
             slopes.append(slope)
+            for root in roots[1:]:
+                gate = torch.addcmul(gate, root, root)
+            z = torch.baddbmm(gate, z, weights[f"P{layer}"]) if f"P{layer}" in weights else gate
         return z, slopes, quadratic
 
     @abstractmethod
     def _gate(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        """Return z = gate(a), and its slope along the (first) branch, each of one column a unit."""
+        """Return gate(a) and its slope, of the shape of a."""
 
-    def _slope(self, difference: Tensor) -> Tensor:
-        """Return the slope of a gate of two branches along its first, from the first branch minus the second."""
-        raise NotImplementedError
+    def _slope(self, a: Tensor) -> Tensor:
+        """Return the slope of the gate alone."""
+        return self._gate(a)[1]
 
     def decays(self, name: str) -> bool:
         """Return whether weight decay takes the parameter of that name: it takes those that multiply x."""

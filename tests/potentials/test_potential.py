@@ -276,8 +276,12 @@ def test_weights_that_carry_convexity_are_never_negative(function):
     """In single precision, at sizes where softplus underflows to zero or is the number itself."""
     f, theta = function
     weights = f.weights(torch.from_numpy(theta).float())
-    for name in {"V1", "v", "q"} & set(weights):
-        assert (weights[name] >= 0).all(), name
+    # Of two branches V1 is the difference, and P1 the second one.
+    carrying = {"P1" if isinstance(f, HyCNN) else "V1", "v", "q"} & set(weights)
+    assert all((weights[name] >= 0).all() for name in carrying)
+    if "P1" in weights:
+        first, second = weights["P1"] + weights["V1"], weights["P1"]
+        assert (first >= -torch.finfo(torch.float32).eps * second).all()
 
 
 @pytest.mark.parametrize("f", [MLP(2, (3, 2), strong_convexity=0.0), ICNN(2, (3, 2), constraint="soft")], ids=label)
@@ -339,7 +343,7 @@ def test_output_scale_shrinks_the_last_layer_alone(f):
     weights, shrunk = (g.weights(g.init(2, torch.Generator().manual_seed(0)).double()) for g in (f, small))
     for name, value in weights.items():
         # Slopes with a sign stay a little above zero, which has no inverse softplus.
-        expected = value / 4 if name in ("v", "w") else value
+        expected = value / 4 if name in ("v", "w", "c") else value
         torch.testing.assert_close(shrunk[name], expected, rtol=1e-4, atol=2e-6 if f.monotone else 1e-7)
 
 
