@@ -78,21 +78,15 @@ def matching(labels: Iterable[Any], values: Sequence[Any]) -> list[list[int]]:
         if pd.api.types.is_scalar(label) and not pd.isna(label):
             # Files and shells turn 1 into '1'.
             places = by_value.get(label) or by_name.get(str(label), [])
-            number = _as_number(label)
-            if not places and np.isfinite(number):
+            if not places:
                 # pandas turns 1 into 1.0 where a value is missing, and .1 is another number in 32 bits than in 64.
-                numbers = np.array([_as_number(value) for value in values])
-                same = numbers == number
-                places = np.flatnonzero(same if same.any() else np.isclose(numbers, number, 1e-7, 0)).tolist()
+                texts = pd.Series([str(value) for value in (label, *values)], dtype=object)
+                number, *numbers = pd.to_numeric(texts, errors="coerce")
+                same = np.array(numbers) == number
+                near = same if same.any() else np.isclose(numbers, number, 1e-7, 0)
+                places = np.flatnonzero(near).tolist() if np.isfinite(number) else []
         found.append(places)
     return found
-
-
-def _as_number(label: Any) -> float:
-    try:
-        return float(label)
-    except (TypeError, ValueError, OverflowError):
-        return float("nan")
 
 
 @dataclass(frozen=True)
