@@ -198,15 +198,6 @@ def _union(found: Sequence[Rows | None]) -> Rows:
     return np.unique(np.concatenate([np.empty(0, np.intp), *(rows for rows in found if rows is not None)]))
 
 
-def slots_of_previous_fit(adata: AnnData, key: str) -> list[Slots]:
-    """Return the slots of the fit under this key; a damaged one has none that can be read."""
-    try:
-        previous = read_fit(adata, key)
-    except ValueError:
-        return []
-    return [previous.slots(slug) for slug in previous.targets]
-
-
 def _model(where: str, stored: dict[str, Any], slug: str, n_dims: int) -> dict[str, Any]:
     """Return what ``TransportMap.from_dict`` takes: the model of one target, joined with its reports."""
     entry = partial(_entry, where, stored)

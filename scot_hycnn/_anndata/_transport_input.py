@@ -231,8 +231,12 @@ class Moved:
     out_of_support: Coordinates | None = None  # distance from the training cells; None for maps stored without these
 
 
-def moved_by(mover: Mover, x: Any, rows: Rows, *, t: float = 1.0, fallback: bool = False) -> Moved:
-    """Move cells with coordinates x, all the way or the part t of it."""
+def moved_by(
+    mover: Mover, x: Any, rows: Rows, direction: str = "forward", *, t: float = 1.0, fallback: bool = False
+) -> Moved:
+    """Move cells with coordinates x, forward all the way or the part t of it, or by the inverse map."""
+    if direction == "inverse":
+        return Moved(rows, np.asarray(mover.apply("inverse", x, rows)))
     scores = {"return_std": True, "return_out_of_support": mover.fitted.support is not None}  # not in older versions
     points, *columns = mover.apply("transport", x, rows, t=t, fallback=fallback, **scores)
     # A damaged map can move cells so far that the squares in the norm overflow.

@@ -178,11 +178,11 @@ def transport(
             by, device = "" if labels[slug] is None else f" by the map of {labels[slug]!r}", maps[slug].device
             logg.info(f"transporting {len(some.rows)} of {adata.n_obs} cells{by}, {direction}, on {device}")
             if store is None:
-                moved[suffix] = _move(some, mover, direction, t=t, fallback=fallback)
+                moved[suffix] = moved_by(mover, some.read(), some.rows, direction, t=t, fallback=fallback)
                 _log_unlike(adata, moved[suffix], fit, group_key)
                 continue
             for span, block in some.blocks():
-                part = _move(block, mover, direction, t=t, fallback=fallback)
+                part = moved_by(mover, block.read(), block.rows, direction, t=t, fallback=fallback)
                 store.append(**slots_of_moved(adata, rep, part, Slots.named(key_added, suffix), fill=fill, span=span))
     if path is None:
         uns = {unseen_slot(key_added, slug): entry for slug, entry in unseen.items()}
@@ -265,11 +265,3 @@ def _mover_of(fit: StoredFit | None, fitted: TransportMap, cells: NewCells, grou
         source_rows = labelled_rows(obs_columns(cells.adata, fit.groupby or fit.source), fit.groupby, fit.source)
     source_rows = cells.rows if source_rows is None or not len(source_rows) else source_rows
     return find_mover(fitted, cells.adata, cells.rep, columns, rows=cells.rows, source_rows=source_rows)
-
-
-def _move(cells: NewCells, mover: Mover, direction: str, *, t: float, fallback: bool) -> Moved:
-    """Read cells and move them."""
-    x = cells.read()
-    if direction == "inverse":
-        return Moved(cells.rows, np.asarray(mover.apply("inverse", x, cells.rows)))
-    return moved_by(mover, x, cells.rows, t=t, fallback=fallback)

@@ -144,11 +144,11 @@ def read_covariates(adata: AnnData, keys: Sequence[str], conditions: Mapping[str
     return found
 
 
-def controls_of_plates(adata: AnnData, plate_key: str, cells: FitInput) -> list[NDArray[np.bool_]]:
-    """Return which source cells are on the plates of each target, (n,); one array for each set of plates."""
+def controls_of_plates(adata: AnnData, plate_key: str, cells: FitInput) -> dict[str, NDArray[np.bool_]]:
+    """Return which source cells are on the plates of each target, (n,), by label; one array for each set of plates."""
     names, codes = codes_of_groups(obs_columns(adata, plate_key), plate_key, "plate_key")
     found: dict[tuple[int, ...], NDArray[np.bool_]] = {}
-    controls, needed = [], max(20, 2 * cells.rep.n_dims)
+    controls, needed = dict[str, NDArray[np.bool_]](), max(20, 2 * cells.rep.n_dims)
     for target in cells.targets:
         plates = tuple(np.unique(codes[target.rows[target.is_training]]).tolist())
         if plates not in found:
@@ -160,7 +160,7 @@ def controls_of_plates(adata: AnnData, plate_key: str, cells: FitInput) -> list[
                 f"{listed([names[code] if code >= 0 else 'no plate' for code in plates])}, with {n_controls} cells of "
                 f"{cells.source.label!r} to fit on; at least {needed} are needed on the plates of each condition."
             )
-        controls.append(found[plates])
+        controls[target.label] = found[plates]
     return controls
 
 
