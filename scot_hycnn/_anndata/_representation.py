@@ -261,6 +261,13 @@ def is_finite(coordinates: Coordinates) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(coordinates).all(axis=1))
 
 
+def read_finite(adata: AnnData, rep: Representation, rows: Rows) -> tuple[Rows, Coordinates]:
+    """Return those of some cells that have finite coordinates, (n,), and these, (n, d)."""
+    coordinates = read_coordinates(adata, rep, rows)
+    finite = is_finite(coordinates)
+    return rows[finite], coordinates[finite]
+
+
 def check_finite(adata: AnnData, rep: Representation, rows: Rows, finite: NDArray[np.bool_]) -> None:
     """Raise a ValueError that names the cells whose coordinates are not finite, if there are any."""
     bad = rows[~finite]

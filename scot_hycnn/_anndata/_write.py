@@ -73,7 +73,17 @@ def commit(
     changed = {slot for slot in (*new, *stale) if new.get(slot) or stale.get(slot)}
     frames = {slot: getattr(actual, slot) for slot in _FRAMES if slot in changed}
     # New frames are built before anything is assigned, so that a lack of memory shows here.
-    built = {slot: _frame(frame, new.get(slot, {}), stale.get(slot, ())) for slot, frame in frames.items()}
+    built = {}
+    for slot, frame in frames.items():
+        columns, removed = new.get(slot, {}), {*new.get(slot, ()), *stale.get(slot, ())}
+        kept = in_memory(frame).drop(columns=[name for name in removed if name in frame])
+        # One concatenation: hundreds of single columns would fragment the frame.
+        joined = pd.concat([kept, pd.DataFrame(dict(columns), index=kept.index)], axis=1)
+        if len(kept.columns) < len(frame.columns) and joined.columns.is_unique:
+            # A column that is replaced stays in its place.
+            order = [name for name in frame.columns if name in joined]
+            joined = joined[order + [name for name in joined if name not in set(order)]]
+        built[slot] = joined
     mappings = {slot: getattr(actual, slot) for slot in _MAPPINGS if slot in changed}
     # The key None stands for X in layers, since anndata 0.13.
     before = {slot: {k: v for k, v in mapping.items() if k is not None} for slot, mapping in mappings.items()}
@@ -100,18 +110,6 @@ def commit(
             mappings[slot].update(content)  # in the order in which they were
         raise
     return added
-
-
-def _frame(frame: Any, columns: Mapping[str, Any], stale: Sequence[str]) -> pd.DataFrame:
-    """Return the frame with these columns, a replaced one in its old place."""
-    removed = {*columns, *stale}
-    kept: pd.DataFrame = in_memory(frame).drop(columns=[name for name in removed if name in frame])
-    # One concatenation: hundreds of single columns would fragment the frame.
-    joined: pd.DataFrame = pd.concat([kept, pd.DataFrame(dict(columns), index=kept.index)], axis=1)
-    if len(kept.columns) < len(frame.columns) and joined.columns.is_unique:
-        order = [name for name in frame.columns if name in joined]
-        joined = joined[order + [name for name in joined if name not in set(order)]]
-    return joined
 
 
 def warn_of_replaced(adata: AnnData, new: Mapping[str, Iterable[str]], stale: Mapping[str, Sequence[str]]) -> None:
@@ -171,11 +169,12 @@ def claim_slots(
         {attribute: [getattr(one, field) for one in some for field in fields] for attribute, fields in OF_FIT.items()}
         for some in (slots.values(), previous)
     )
+    known = {name for names in old.values() for name in names}
     foreign = [
         f"{name!r} (adata.{attribute})"
         for attribute, names in may_write.items()
         for name in names
-        if name in getattr(adata, attribute) and name not in old[attribute]
+        if name in getattr(adata, attribute) and name not in known
     ]
     if foreign and (previous or key not in adata.uns):
         raise ValueError(

@@ -151,11 +151,9 @@ def check_groups(
     return replace(cells, targets=tuple(target for target in cells.targets if target.label not in small))
 
 
-def _near_labels(cells: ConditionCells, chosen: NDArray[np.bool_] | None = None) -> Labels:
+def _near_labels(cells: ConditionCells, chosen: Any = slice(None)) -> Labels:
     """Return the groups of the cells that are fitted on: all, or the chosen, but those that lie far from the others."""
-    if chosen is None or chosen.all():
-        return Labels.of(cells.groups).without(far_cells(cells.training))
-    return Labels.of(np.asarray(cells.groups)[chosen]).without(far_cells(np.asarray(cells.training)[chosen]))
+    return Labels.of(cells.groups[chosen]).without(far_cells(np.asarray(cells.training)[chosen]))
 
 
 def as_fitted(
@@ -167,21 +165,27 @@ def as_fitted(
     predict: bool,
     inverse: bool,
     fallback: bool,
+    is_control: NDArray[np.bool_] | None = None,
 ) -> Fitted:
-    """Return a map as it is stored, with the cells that it moves."""
+    """Return a map as it is stored, with the cells that it moves.
+
+    ``is_control`` says which source cells are those of the map, shape (n,), if they are not all of them.
+    """
     source = cells.source
+    chosen = slice(None) if is_control is None else is_control
+    of_training = source.rows[chosen][source.is_training[chosen]], target.rows[target.is_training]
     # The solver numbers far cells among its input; in uns they are rows of the AnnData.
     validation = dict(fitted.validation)
-    for name, side in (("far_source", source), ("far_target", target)):
+    for name, rows in zip(("far_source", "far_target"), of_training, strict=True):
         if name in validation:
-            validation[name] = side.rows[side.is_training][validation[name]]
+            validation[name] = rows[validation[name]]
     # Weights of cells stand in obs.
     weights = [validation.pop(name, None) for name in ("source_weight", "target_weight", "source_growth")]
-    of_training = [side.rows[side.is_training] for side in (source, target)]
     of_cells: Any = None if weights[0] is None else (*of_training, *weights)
     moved, mover = [], partial(find_mover, fitted, adata, cells.rep, cells.group_columns, source_rows=source.rows)
     if predict:
-        moved.append(moved_by(mover(rows=source.rows), source.coordinates, source.rows, fallback=fallback))
+        rows, coordinates = source.rows[chosen], np.asarray(source.coordinates)[chosen]
+        moved.append(moved_by(mover(rows=rows), coordinates, rows, fallback=fallback))
     if inverse:
         moved.append(moved_by(mover(rows=target.rows), target.coordinates, target.rows, "inverse"))
     return Fitted(replace(fitted, validation=validation).to_dict(), moved, of_cells)

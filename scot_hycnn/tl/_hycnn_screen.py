@@ -19,7 +19,6 @@ from scot_hycnn._anndata._conditions import Mask, as_labels
 from scot_hycnn._anndata._files import read_uns
 from scot_hycnn._anndata._fit_input import FitInput, read_fit_input
 from scot_hycnn._anndata._schema import SCREEN, SHARED_THETA, is_fit
-from scot_hycnn._anndata._transport_input import Moved
 from scot_hycnn._anndata._write import Fitted, claim, claim_slots, write_fit
 from scot_hycnn._anndata.evaluation._screen_input import (
     controls_of_plates,
@@ -29,7 +28,6 @@ from scot_hycnn._anndata.evaluation._screen_input import (
     stored_screen,
 )
 from scot_hycnn.solver import Screen, Settings, TrainingOptions, fit_screen
-from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.model._summary import summary_of
 
 from ._fitting import announce, as_fitted, check_groups, complete, report_outcomes, shown_by_default, threads_of_scanpy
@@ -235,7 +233,11 @@ def hycnn_screen(
     with threads_of_scanpy():
         ys = [target.training for target in cells.targets]
         screen = fit_screen(x, ys, **known, **options)
-        fits = _moved(adata, cells, screen.maps, controls, predict=predict, fallback=fallback)
+        options = {"predict": predict, "inverse": False, "fallback": fallback}
+        fits = [
+            as_fitted(adata, cells, fitted, target, **options, is_control=controls.get(target.label))
+            for fitted, target in zip(screen.maps, cells.targets, strict=True)
+        ]
     stored, entries = _as_stored(screen, fits, list(slots))
     params = {"fallback": fallback, "covariate_keys": np.array(covariate_keys, dtype=np.str_)}
     params |= {} if plate_key is None else {"plate_key": plate_key}
@@ -259,31 +261,6 @@ def _sources(cells: FitInput, controls: Mapping[str, NDArray[np.bool_]]) -> tupl
     tables = {key: whole[some] for key, some in rows.items()}  # conditions of one plate share its cells
     groups = None if labels is None else ([labels[rows[id(one)]] for one in of_target], of_targets)
     return [tables[id(one)] for one in of_target], groups
-
-
-def _moved(
-    adata: AnnData,
-    cells: FitInput,
-    maps: Sequence[TransportMap],
-    controls: Mapping[str, NDArray[np.bool_]],
-    *,
-    predict: bool,
-    fallback: bool,
-) -> list[Fitted]:
-    """Return the maps as they are stored, with the cells that they move: those on the plates of the condition."""
-    fits, source = [], cells.source
-    for fitted, target in zip(maps, cells.targets, strict=True):
-        is_control = controls.get(target.label, np.ones(len(source.rows), dtype=bool))
-        # Far cells are numbered among the cells that the map was fitted to.
-        rows = np.flatnonzero(is_control[source.is_training])[fitted.validation["far_source"]]
-        one = replace(fitted, validation=fitted.validation | {"far_source": rows})
-        fit = as_fitted(adata, cells, one, target, predict=predict, inverse=False, fallback=fallback)
-        if predict and not is_control.all():
-            columns: dict[str, Any] = vars(fit.moved[0])
-            columns = {name: None if values is None else values[is_control] for name, values in columns.items()}
-            fit = replace(fit, moved=[Moved(**columns)])
-        fits.append(fit)
-    return fits
 
 
 def _as_stored(screen: Screen, fits: Sequence[Fitted], slugs: Sequence[str]) -> tuple[list[Fitted], dict[str, Any]]:
