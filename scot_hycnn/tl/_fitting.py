@@ -43,10 +43,7 @@ def threads_of_scanpy() -> Iterator[None]:
     for each core.
     """
     n_jobs = int(scanpy_settings.n_jobs)
-    if n_jobs < 2 or n_jobs >= torch.get_num_threads():
-        yield
-        return
-    with limited_threads(n_jobs):
+    with limited_threads(n_jobs) if 2 <= n_jobs < torch.get_num_threads() else nullcontext():
         yield
 
 
@@ -122,8 +119,9 @@ def check_groups(
     n_targets, source = len(cells.targets), cells.source
     everywhere = np.ones(len(source.rows), dtype=bool)
     of_target = [(controls or {}).get(target.label, everywhere) for target in cells.targets]
-    # Targets on one plate share their source cells.
-    sources = {id(some): _near_labels(source, some[source.is_training]) for some in of_target}
+    # Targets on one plate share their source cells, which are searched for far ones once.
+    different = {id(some): some[source.is_training] for some in of_target}
+    sources = {key: _near_labels(source, some) for key, some in different.items()}
     problems: dict[str, UnusableError] = {}
     lacking: Counter[str] = Counter()  # groups that are not fitted on, and in how many maps
     for target, some in zip(cells.targets, of_target, strict=True):

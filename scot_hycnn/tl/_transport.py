@@ -161,12 +161,8 @@ def transport(
     label_of = {} if fit is None else fit.targets if direction == "inverse" else dict.fromkeys(maps, fit.source)
     labels = {slug: label_of.get(slug) for slug in maps}
     options: dict[str, Any] = {"use_rep": use_rep, "mask_obs": mask_obs, "same_file": model is None}
-    cells: dict[str | None, tuple[Representation, Rows]] = {}
-    for slug, label in labels.items():
-        if label not in cells:
-            cells[label] = find_new_cells(
-                adata, fit, label, n_dims=maps[slug].n_dims, key=key_added, fill=fill, **options
-            )
+    options |= {"n_dims": next(iter(maps.values())).n_dims, "key": key_added, "fill": fill}
+    cells = {label: find_new_cells(adata, fit, label, **options) for label in dict.fromkeys(labels.values())}
     rep = next(iter(cells.values()))[0]
     rows = {slug: cells[label][1] for slug, label in labels.items()}
     movers = _movers(adata, fit, maps, rep, rows, group_key)

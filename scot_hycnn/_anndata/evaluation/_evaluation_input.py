@@ -145,11 +145,8 @@ def held_out_cells(
 def read_held_out(adata: AnnData, fit: StoredFit, slug: str, chosen: _Chosen) -> HeldOut:
     """Read the chosen cells of source and one target; those without finite coordinates are left out."""
     rep = find_same_representation(adata, fit.rep, same_file=True)
-    parts = []
-    for label in (fit.source, fit.targets[slug]):
-        rows = labelled_cells(adata, fit.groupby, label)
-        parts.append(read_finite(adata, rep, rows[chosen[rows]]))
-    (x_rows, x), (y_rows, y) = parts
+    labelled = (labelled_cells(adata, fit.groupby, label) for label in (fit.source, fit.targets[slug]))
+    (x_rows, x), (y_rows, y) = (read_finite(adata, rep, rows[chosen[rows]]) for rows in labelled)
     return HeldOut(rep, x_rows, y_rows, x, y)
 
 

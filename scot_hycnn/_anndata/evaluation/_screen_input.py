@@ -100,14 +100,13 @@ def read_screen_cells(adata: AnnData, key: str | StoredFit | None, groupby: str 
     is_test = np.zeros(adata.n_obs, dtype=bool)
     is_test[held_out_rows(adata, fit)] = True
     has_split = is_test[source].any()
+    all_targets = dict(zip(fit.targets, targets, strict=True))
     held_out = {
-        slug: rows[is_test[rows]] if has_split and is_test[rows].any() else rows
-        for slug, rows in zip(fit.targets, targets, strict=True)
+        slug: rows[is_test[rows]] if has_split and is_test[rows].any() else rows for slug, rows in all_targets.items()
     }
     name = group_column(adata, fit, groupby)
     groups = None if name is None else read_groups(adata.obs, name)
     shown = source[is_test[source]] if has_split else source
-    all_targets = dict(zip(fit.targets, targets, strict=True))
     return ScreenCells(adata, fit, rep, shown, source, held_out, all_targets, groups)
 
 
