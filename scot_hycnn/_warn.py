@@ -46,9 +46,3 @@ def warn(message: str) -> None:
             outermost = level
         frame, level = frame.f_back, level + 1
     warnings.warn(message, UserWarning, stacklevel=outermost + 2)
-
-
-def names_of_pairs(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Return names such as 'donor 3, NK' for pairs of a donor, or whatever is left out, and a group within it."""
-    # No two pairs have one name, whatever commas they have.
-    return [f"{unit.replace(',', ',,')}, {within}" for unit, within in pairs]

@@ -12,19 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scot_hycnn._warn import MAX_NAMES, counted, did_you_mean, joined, names_of_pairs
+from scot_hycnn._neighbours import MAX_GROUPS, MISSING, paired
+from scot_hycnn._warn import MAX_NAMES, counted, did_you_mean, joined
 
 Rows = NDArray[np.intp]
 # Cells to choose: the name of a boolean column of obs, or its values.
 Mask: TypeAlias = "str | NDArray[np.bool_] | pd.Series[bool]"
 
-# A column with more distinct values holds measurements or names of cells, not groups. The columns with the most groups
-# that we found are donors (982 in OneK1K) and cell types of the mouse brain (1,201 supertypes).
-MAX_GROUPS = 2000
 # More labels are not legible in a figure and its legend.
 MAX_ENTRIES = 200
-# A missing group may have become one of these strings, in a file or by astype(str).
-MISSING = ("", "nan", "NaN", "<NA>", "NaT")
 # A message with more columns is hard to read.
 _MAX_COLUMNS = 10
 
@@ -78,27 +74,22 @@ def matching(labels: Iterable[Any], values: Sequence[Any]) -> list[list[int]]:
         if pd.api.types.is_scalar(label) and not pd.isna(label):
             # Files and shells turn 1 into '1'.
             places = by_value.get(label) or by_name.get(str(label), [])
-            number = _as_number(label)
-            if not places and np.isfinite(number):
+            if not places:
                 # pandas turns 1 into 1.0 where a value is missing, and .1 is another number in 32 bits than in 64.
-                numbers = np.array([_as_number(value) for value in values])
-                same = numbers == number
-                places = np.flatnonzero(same if same.any() else np.isclose(numbers, number, 1e-7, 0)).tolist()
+                texts = pd.Series([str(value) for value in (label, *values)], dtype=object)
+                number, *numbers = pd.to_numeric(texts, errors="coerce")
+                same = np.array(numbers) == number
+                near = same if same.any() else np.isclose(numbers, number, 1e-7, 0)
+                places = np.flatnonzero(near).tolist() if np.isfinite(number) else []
         found.append(places)
     return found
-
-
-def _as_number(label: Any) -> float:
-    try:
-        return float(label)
-    except (TypeError, ValueError, OverflowError):
-        return float("nan")
 
 
 @dataclass(frozen=True)
 class Labels:
     """Distinct labels of a column, and the label of each cell."""
 
+    column: Any  # its name
     values: tuple[Any, ...]  # Python objects: categories in their order, unused ones included; otherwise sorted
     names: tuple[str, ...]  # the values as strings
     codes: Rows  # place in `values` of each cell's label, shape (n_obs,); -1 where it is missing
@@ -108,7 +99,8 @@ def read_labels(column: pd.Series[Any], where: str) -> Labels:
     """Read labels of any type: categories, strings, objects, numbers and booleans, of NumPy, pandas or Arrow."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         values = _plain(column.cat.categories)
-        return Labels(tuple(values), tuple(map(str, values)), column.cat.codes.to_numpy().astype(np.intp))
+        codes = column.cat.codes.to_numpy().astype(np.intp)
+        return Labels(column.name, tuple(values), tuple(map(str, values)), codes)
     try:
         codes, found = pd.factorize(column)
     except TypeError as error:
@@ -122,7 +114,8 @@ def read_labels(column: pd.Series[Any], where: str) -> Labels:
     place = np.empty(len(order) + 1, dtype=np.intp)
     place[order] = np.arange(len(order))
     place[-1] = -1
-    return Labels(tuple(values[i] for i in order), tuple(str(values[i]) for i in order), place[codes])
+    ordered = [values[i] for i in order]
+    return Labels(column.name, tuple(ordered), tuple(map(str, ordered)), place[codes])
 
 
 def _plain(values: Any) -> list[Any]:
@@ -189,11 +182,7 @@ def groups_by_columns(
     if len(columns) == 1:
         return GroupsOfCells(names, codes, None)
     kinds, of_kind = codes_of_groups(frame, columns[1], "group_key", needed=needed, what=what)
-    both = np.where((codes < 0) | (of_kind < 0), -1, codes * len(kinds) + of_kind)
-    present, place = np.unique(np.append(both, -1), return_inverse=True)  # the first is -1
-    unit, kind = np.divmod(present[1:], len(kinds))
-    parts = np.stack([np.array(names, np.str_)[unit], np.array(kinds, np.str_)[kind]], axis=1)
-    return GroupsOfCells(tuple(names_of_pairs(parts.tolist())), place[:-1] - 1, parts)
+    return GroupsOfCells(*paired(names, codes, kinds, of_kind))
 
 
 def is_integer(number: object) -> bool:
@@ -203,27 +192,15 @@ def is_integer(number: object) -> bool:
 
 def booleans(values: Any) -> NDArray[np.bool_] | None:
     """Return values as booleans, a missing one as False; None if they are anything else."""
-    if isinstance(values, np.ma.MaskedArray):
-        return np.asarray(values.filled(fill_value=False)) if values.dtype == np.bool_ else None
-    dtype = getattr(values, "dtype", None)
-    if isinstance(dtype, pd.api.extensions.ExtensionDtype) and not isinstance(dtype, pd.CategoricalDtype):
-        is_boolean = pd.api.types.is_bool_dtype(dtype)
-        return pd.Series(values).to_numpy(dtype=bool, na_value=False) if is_boolean else None
-    array = np.asarray(values, dtype=object) if isinstance(dtype, pd.CategoricalDtype) else np.asarray(values)
+    if np.ndim(values) != 1:
+        return None
+    series = pd.Series(values)
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        series = series.astype(object)
     # anndata.concat makes objects of a boolean column that some of the joined cells lack.
-    if array.dtype == object and array.ndim == 1:
-        missing = np.asarray(pd.isna(array))
-        are_boolean = all(isinstance(value, (bool, np.bool_)) for value in array[~missing])
-        return np.where(missing, False, array).astype(bool) if are_boolean and not missing.all() else None
-    return array if array.dtype == np.bool_ else None
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Cells of one condition: its label as a string, and the cells' row numbers in the AnnData, ascending."""
-
-    label: str
-    rows: Rows
+    if not pd.api.types.is_bool_dtype(series.dtype) and pd.api.types.infer_dtype(series, skipna=True) != "boolean":
+        return None
+    return series.to_numpy(dtype=bool, na_value=False)
 
 
 def find_conditions(
@@ -232,17 +209,18 @@ def find_conditions(
     target_key: Hashable | Sequence[Hashable],
     groupby: str | None,
     names: tuple[str, str, str] = ("source_key", "target_key", "groupby"),
-) -> tuple[str | None, Condition, list[Condition]]:
-    """Return the column of obs with the labels (None where they name boolean columns), the source and the targets.
+) -> tuple[str | None, dict[str, Rows]]:
+    """Return the column of obs with the labels, None where they name boolean columns, and the rows of the cells.
 
-    ``names`` are the arguments of the user for the three.
+    Rows are by label, as a string, those of the source first, and ascend. ``names`` are the arguments of the user for
+    source, targets and column.
     """
     keys = [(names[0], source_key), *((names[1], label) for label in as_labels(target_key))]
     if len(keys) == 1:
         raise ValueError(f"{names[1]} is an empty list; name at least one condition to transport to.")
     found = []
     if groupby is None and all(is_mask(obs, label) for _, label in keys):
-        found = [Condition(str(label), mask_rows(obs, str(label)).nonzero()[0]) for _, label in keys]
+        found = [(str(label), mask_rows(obs, str(label)).nonzero()[0]) for _, label in keys]
     else:
         groupby = _choose_column(obs, keys, names[2]) if groupby is None else groupby
         labels = read_labels(column_of(obs, groupby, names[2]), f"adata.obs[{groupby!r}]")
@@ -252,22 +230,22 @@ def find_conditions(
                     f"{name}={label!r} is not a category of adata.obs[{groupby!r}]; it has {listed(labels.values)}."
                     f"{did_you_mean(label, labels.values)}"
                 )
-            found.append(Condition(labels.names[places[0]], np.flatnonzero(labels.codes == places[0])))
-    source, *targets = found
+            found.append((labels.names[places[0]], np.flatnonzero(labels.codes == places[0])))
+    (source, source_rows), *targets = found
     # Different keys may mean one label, such as 1 and '1'.
-    counts = Counter(target.label for target in targets)
-    if source.label in counts:
-        raise ValueError(f"{names[0]} and {names[1]} are both {source.label!r}; a map needs two different conditions.")
+    counts = Counter(label for label, _ in targets)
+    if source in counts:
+        raise ValueError(f"{names[0]} and {names[1]} are both {source!r}; a map needs two different conditions.")
     twice = [label for label, times in counts.items() if times > 1]
     if twice:
         raise ValueError(f"{names[1]} names {twice[0]!r} more than once; name each condition once.")
     # A cell has one label in a column, and may be in several masks.
-    for target in targets if groupby is None else ():
-        n_shared = len(np.intersect1d(source.rows, target.rows, assume_unique=True))
+    for target, rows in targets if groupby is None else ():
+        n_shared = len(np.intersect1d(source_rows, rows, assume_unique=True))
         if n_shared:
-            both = f"adata.obs[{source.label!r}] and adata.obs[{target.label!r}]"
+            both = f"adata.obs[{source!r}] and adata.obs[{target!r}]"
             raise ValueError(f"{both} share {counted(n_shared, 'cell')}; source and target need different cells.")
-    return groupby, source, targets
+    return groupby, dict(found)
 
 
 def as_labels(labels: Any) -> list[Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from scot_hycnn._warn import counted, joined, warn
 
 from ._conditions import (
-    Condition,
     Mask,
     Rows,
-    codes_of_groups,
     column_of,
     find_conditions,
+    groups_by_columns,
     is_integer,
     labelled_rows,
     listed_labels,
@@ -37,8 +36,7 @@ from ._representation import (
     read_coordinates,
     source_of,
 )
-from ._results import slots_of_previous_fit
-from ._schema import Slots, check_slots, slugs
+from ._schema import check_slots
 
 TRAIN, TEST = "train", "test"
 # A fit needs at least 20 cells of each condition, and at least 2 d: for a covariance, and to validate on.
@@ -47,16 +45,14 @@ _MIN_CELLS = 20
 
 @dataclass(frozen=True)
 class ConditionCells:
-    """Cells of one condition; ``slug`` is the form that its label has in the keys of slots."""
+    """Cells of one condition."""
 
     label: str
-    slug: str
     rows: Rows  # in the AnnData, shape (n,)
     coordinates: Coordinates | StoredRows  # shape (n, d), finite; StoredRows where cells in a file are not moved
     is_training: NDArray[np.bool_]  # which cells the fit uses (mask_obs, split_key, max_cells), shape (n,)
     training: Coordinates | StoredRows  # their coordinates, not copied if they are all
-    n_training: int
-    groups: Any  # their groups, categories of pandas, or a table of two columns of them with units first; or None
+    groups: Any  # their groups, categories of pandas, or an array of two columns with units first; or None
 
 
 @dataclass(frozen=True)
@@ -73,11 +69,6 @@ class FitInput:
     group_columns: tuple[str, ...]
     skipped: tuple[tuple[str, int], ...]  # targets with too few cells: label, and number of cells
     composition: str | None  # a message if proportions of groups differ and the fit has no groups
-
-    @property
-    def group_key(self) -> str | None:
-        """The column of the groups that have the same proportions in all conditions."""
-        return self.group_columns[-1] if self.group_columns else None
 
 
 def read_fit_input(
@@ -106,7 +97,7 @@ def read_fit_input(
     # Which cells: everything that needs no coordinates is checked before any are read.
     named = (split_key, mask_obs, *group_columns)
     obs = obs_columns(adata, groupby, *(name for name in named if isinstance(name, str)))
-    groupby, source, targets = find_conditions(obs, source_key, target_key, groupby)
+    groupby, conditions = find_conditions(obs, source_key, target_key, groupby)
     where = "boolean columns of adata.obs" if groupby is None else f"adata.obs[{groupby!r}]"
     rep = find_representation(adata, use_rep, n_pcs)
     check_slots(adata, key, fill, rep.name)
@@ -119,27 +110,24 @@ def read_fit_input(
         )
     if leak := sentence_of_leak(adata, rep.name, split_key, "the fit"):
         warn(leak)
-    skipped = _small_targets([source, *targets], allowed, rep, where, skip_small=skip_small)
-    targets = [target for target in targets if target.label not in dict(skipped)]
-    slug_of = {label: slug for slug, label in _free_slugs(adata, key, [target.label for target in targets]).items()}
-    labels = {}
-    needed = np.concatenate([one.rows[allowed[one.rows]] for one in (source, *targets)])
-    for name in group_columns:
-        argument = "group_key" if name == group_columns[-1] else "leave_out"
-        names, codes = codes_of_groups(obs, name, argument, needed=needed, what="fit on")
-        labels[name] = pd.Categorical.from_codes(codes, categories=pd.Index(names))
+    skipped = _small_targets(conditions, allowed, rep, where, skip_small=skip_small)
+    conditions = {label: rows for label, rows in conditions.items() if label not in dict(skipped)}
+    groups: Any = None
+    if group_columns:
+        needed = np.concatenate([rows[allowed[rows]] for rows in conditions.values()])
+        names, codes, parts = groups_by_columns(obs, group_columns, needed=needed, what="fit on")
+        groups = pd.Categorical.from_codes(codes, categories=pd.Index(names)) if parts is None else parts[codes]
 
     # Coordinates, one condition after the other.
-    table, read = source_of(adata, rep), []
+    table, read = source_of(adata, rep), list[ConditionCells]()
     in_file = hasattr(table, "dask") or type(table).__module__.partition(".")[0] in ("h5py", "zarr")
-    for condition in (source, *targets):
-        is_source = condition is source
-        training = condition.rows[allowed[condition.rows]]
+    for label, of_label in conditions.items():
+        training = of_label[allowed[of_label]]
         if max_cells is not None and len(training) > max_cells:
             # One generator for each condition: its sample does not depend on which others are fitted beside it.
             training = np.sort(np.random.default_rng(seed).choice(training, int(max_cells), replace=False))
-        rows = condition.rows if reads_all[0 if is_source else 1] else training
-        coordinates: Coordinates | StoredRows = StoredRows(condition.label, rep, table, rows)
+        rows = of_label if reads_all[bool(read)] else training  # the source is the first
+        coordinates: Coordinates | StoredRows = StoredRows(label, rep, table, rows)
         # Cells in a file that are not moved stay there until they are fitted on.
         if rows is not training or not in_file:
             coordinates = read_coordinates(table, rep, rows)
@@ -148,11 +136,11 @@ def read_fit_input(
                 check_finite(adata, rep, rows[allowed[rows]], finite[allowed[rows]])
                 # Cells that the fit may not use may lack coordinates: they are not moved.
                 rows, coordinates = rows[finite], coordinates[finite]
-        slug, chosen = "" if is_source else slug_of[condition.label], np.isin(rows, training)
-        some_labels: Any = [one[training] for one in labels.values()]
-        of_training = pd.DataFrame(dict(enumerate(some_labels))) if len(labels) > 1 else next(iter(some_labels), None)
+        chosen = np.isin(rows, training)
         some = coordinates if isinstance(coordinates, StoredRows) or chosen.all() else coordinates[chosen]
-        read.append(ConditionCells(condition.label, slug, rows, coordinates, chosen, some, len(training), of_training))
+        read.append(
+            ConditionCells(label, rows, coordinates, chosen, some, None if groups is None else groups[training])
+        )
 
     warning = warning_of_scale(adata, rep, [cells.rows[cells.is_training] for cells in read])
     if warning is not None:
@@ -160,48 +148,19 @@ def read_fit_input(
     differing = None
     # A type may be held out of one condition; beside that, all cells show more than the training cells do.
     for chosen in () if group_columns else (allowed, training_rows(obs, None, mask_obs)):
-        first, *others = (Condition(one.label, one.rows[chosen[one.rows]]) for one in (source, *targets))
-        differing = differing or differing_proportions(obs, first, others, (groupby, split_key))
+        some_cells = {label: rows[chosen[rows]] for label, rows in conditions.items()}
+        differing = differing or differing_proportions(obs, some_cells, (groupby, split_key))
     composition = None if differing is None else differing[1]
     return FitInput(groupby, where, rep, read[0], tuple(read[1:]), split_key, group_columns, skipped, composition)
 
 
-def without_targets(adata: AnnData, cells: FitInput, labels: Collection[str], key: str) -> FitInput:
-    """Leave targets out, and give the others the slugs that they have without them."""
-    kept = [target for target in cells.targets if target.label not in labels]
-    names = _free_slugs(adata, key, [target.label for target in kept])
-    return replace(cells, targets=tuple(replace(target, slug=slug) for target, slug in zip(kept, names, strict=True)))
-
-
-def _free_slugs(adata: AnnData, key: str, labels: Sequence[str]) -> dict[str, str]:
-    """Return the slugs of the targets; raise a ValueError if their slots hold what no fit under this key wrote."""
-    found = slugs(labels)
-    previous = slots_of_previous_fit(adata, key) if key in adata.uns else []
-    known = {name for slots in previous for names in slots.of_fit.values() for name in names}
-    if key in adata.uns and not known:  # a damaged fit may be replaced, and its slots cannot be read
-        return found
-    foreign = [
-        f"{name!r} (adata.{attribute})"
-        for slug in (found if len(found) > 1 else [""])
-        for attribute, names in Slots.named(key, slug).of_fit.items()
-        for name in names
-        if name in getattr(adata, attribute) and name not in known
-    ]
-    if foreign:
-        raise ValueError(
-            f"key_added={key!r} would replace {', '.join(foreign)}, which no fit of this key wrote; pass another "
-            "key_added, or delete them."
-        )
-    return found
-
-
 def _small_targets(
-    conditions: Sequence[Condition], allowed: NDArray[np.bool_], rep: Representation, where: str, *, skip_small: bool
+    conditions: Mapping[str, Rows], allowed: NDArray[np.bool_], rep: Representation, where: str, *, skip_small: bool
 ) -> tuple[tuple[str, int], ...]:
     """Return the targets that are skipped, with their numbers of cells; a ValueError names those that may not be."""
     # All conditions are checked before any is fitted: the last of many targets must not end hours of work.
     min_cells = max(_MIN_CELLS, 2 * rep.n_dims)
-    counts = [(condition.label, int(allowed[condition.rows].sum())) for condition in conditions]
+    counts = [(label, int(allowed[rows].sum())) for label, rows in conditions.items()]
     small_source = [(label, n) for label, n in counts[:1] if n < min_cells]
     small_targets = [(label, n) for label, n in counts[1:] if n < min_cells]
     all_small = len(small_targets) == len(counts) - 1

@@ -14,7 +14,7 @@ from scipy.sparse import issparse
 
 from scot_hycnn._warn import joined
 
-from ._conditions import Condition, Rows, read_labels
+from ._conditions import Rows, read_labels
 from ._representation import (
     Representation,
     dense_array,
@@ -177,15 +177,16 @@ def _few_features(
 
 
 def differing_proportions(
-    obs: pd.DataFrame, source: Condition, targets: Sequence[Condition], taken: Sequence[str | None]
+    obs: pd.DataFrame, conditions: Mapping[str, Rows], taken: Sequence[str | None]
 ) -> tuple[str, str] | None:
     """Return the column of labels whose proportions differ most clearly between the conditions, and a sentence on it.
 
-    Columns that are ``taken`` for something else are left out. None if no proportions differ.
+    ``conditions`` are the rows of the cells of each, those of the source first. Columns that are ``taken`` for
+    something else are left out. None if no proportions differ.
     """
     found: dict[str, tuple[float, str, str]] = {}  # how clearly; between which conditions; the groups that differ most
     labels_of: dict[str, Rows] = {}
-    rows = [condition.rows for condition in (source, *targets)]
+    (source, *targets), rows = conditions, list(conditions.values())
     for name in obs.columns if obs.columns.is_unique else ():
         is_text = isinstance(obs[name].dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(obs[name].dtype)
         if name in taken or not is_text:
@@ -198,7 +199,17 @@ def differing_proportions(
             continue
         parts = np.split(labels.codes, np.cumsum([len(some) for some in rows])[:-1])
         counts = [np.bincount(codes[codes >= 0], minlength=len(labels.values)) for codes in parts]
-        evidence = [_evidence(counts[0], of_target) for of_target in counts[1:]]
+        evidence = []  # by how many standard deviations proportions differ more than by chance, and by which share
+        for of_target in counts[1:]:
+            # The total variation distance: a map must carry at least this share of the cells into another group.
+            n_source, n_target = max(int(counts[0].sum()), 1), max(int(of_target.sum()), 1)
+            moved, deviations = 0.5 * float(np.abs(counts[0] / n_source - of_target / n_target).sum()), 0.0
+            if counts[0].any() and of_target.any() and _MIN_MOVED <= moved <= _MAX_MOVED:
+                total, rng = counts[0] + of_target, np.random.default_rng(0)
+                drawn = rng.multivariate_hypergeometric(total, n_source, _N_DIVISIONS, method="marginals")
+                by_chance = 0.5 * np.abs(drawn / n_source - (total - drawn) / n_target).sum(axis=1)
+                deviations = float((moved - by_chance.mean()) / max(by_chance.std(), 1e-12))
+            evidence.append((deviations, moved))
         n_targets = sum(deviations > _N_DEVIATIONS for deviations, _ in evidence)
         if not n_targets:
             continue
@@ -209,7 +220,7 @@ def differing_proportions(
         arrow = "\N{RIGHTWARDS ARROW}"
         changes = ", ".join(f"{labels.names[i]!r} {before[i]:.0%} {arrow} {after[i]:.0%}" for i in order)
         several = f" and {n_targets} of {len(targets)} targets, most in" if len(targets) > 1 else " and"
-        between = f"proportions of adata.obs[{name!r}] differ between {source.label!r}{several} {targets[most].label!r}"
+        between = f"proportions of adata.obs[{name!r}] differ between {source!r}{several} {targets[most]!r}"
         advice = f"pass group_key={name!r}, unless the treatment changes the labels themselves"
         moved_by_map = f"A map of all cells carries at least {moved:.0%} of them into another group"
         labels_of[str(name)] = labels.codes
@@ -229,18 +240,3 @@ def differing_proportions(
     others = joined([repr(name) for name in found if name != clearest])
     _, between, changes = found[clearest]
     return clearest, f"{between}{f' (so do those of {others})' if others else ''}: {changes}"
-
-
-def _evidence(source: Rows, target: Rows) -> tuple[float, float]:
-    """Return by how many standard deviations two tables of counts differ more than by chance, and by which share."""
-    n_source, n_target = int(source.sum()), int(target.sum())
-    if not (n_source and n_target):
-        return 0.0, 0.0
-    # The total variation distance: a map must carry at least this share of the cells into another group.
-    moved = 0.5 * float(np.abs(source / n_source - target / n_target).sum())
-    if not _MIN_MOVED <= moved <= _MAX_MOVED:
-        return 0.0, moved
-    total = source + target
-    drawn = np.random.default_rng(0).multivariate_hypergeometric(total, n_source, _N_DIVISIONS, method="marginals")
-    by_chance = 0.5 * np.abs(drawn / n_source - (total - drawn) / n_target).sum(axis=1)
-    return float((moved - by_chance.mean()) / max(by_chance.std(), 1e-12)), moved

@@ -58,7 +58,12 @@ def find_representation(adata: AnnData, use_rep: str | None, n_pcs: int | None) 
     # No row is read here: X of a view of a file would be read as a whole.
     if name == "X" and expression_of(adata, None, np.arange(0)) is None:
         raise ValueError(f"use_rep='X', but adata.X is empty; adata.obsm has {listed(adata.obsm)}.")
-    n_columns = _n_columns(adata, name)
+    shape = adata.shape if name == "X" else adata.obsm[name].shape
+    if len(shape) != 2:
+        raise ValueError(
+            f"adata.obsm[{name!r}] has shape {shape}; a representation is a table of cells and dimensions."
+        )
+    n_columns = int(shape[1])
     if n_pcs is not None and name == "X":
         raise ValueError(f"n_pcs={n_pcs} takes the first components, and use_rep='X' has none; leave n_pcs out.")
     if n_pcs is not None and not (is_integer(n_pcs) and 1 <= n_pcs <= n_columns):
@@ -66,7 +71,12 @@ def find_representation(adata: AnnData, use_rep: str | None, n_pcs: int | None) 
             f"n_pcs={n_pcs!r} must be an integer from 1 to {n_columns}, the columns of adata.obsm[{name!r}]."
         )
     n_dims = n_columns if n_pcs is None else int(n_pcs)
-    return Representation(name, n_dims, _fingerprint(adata, name, n_dims))
+    digest = hashlib.sha256("\n".join(map(str, adata.var_names)).encode())
+    key = None if name == "X" else loadings_key(adata, name)
+    if key is not None:
+        loadings = np.asarray(in_memory(adata.varm[key]))[:, :n_dims]
+        digest.update(np.ascontiguousarray(loadings, dtype="<f4").tobytes())
+    return Representation(name, n_dims, digest.hexdigest() if name == "X" or key is not None else "")
 
 
 def find_same_representation(adata: AnnData, fitted: Representation, *, same_file: bool) -> Representation:
@@ -81,14 +91,15 @@ def find_same_representation(adata: AnnData, fitted: Representation, *, same_fil
             f"The map was fitted on adata.obsm[{fitted.name!r}], which these cells lack: project them onto it first; "
             f"adata.obsm has {listed(adata.obsm)}."
         )
-    n_columns = _n_columns(adata, name)
+    here = find_representation(adata, name, None)
     # The fit may have used the first columns of a wider table (n_pcs); for genes there is no such choice.
-    if n_columns < fitted.n_dims or (name == "X" and n_columns != fitted.n_dims):
+    if here.n_dims < fitted.n_dims or (name == "X" and here.n_dims != fitted.n_dims):
         raise ValueError(
             f"The map was fitted in {counted(fitted.n_dims, 'dimension')} of {fitted.name!r}, and these cells have "
-            f"{n_columns}: project them onto the training representation first."
+            f"{here.n_dims}: project them onto the training representation first."
         )
-    here = Representation(name, fitted.n_dims, _fingerprint(adata, name, fitted.n_dims))
+    if here.n_dims > fitted.n_dims:
+        here = find_representation(adata, name, fitted.n_dims)
     if fitted.fingerprint and here.fingerprint:
         if fitted.fingerprint != here.fingerprint:
             raise ValueError(
@@ -103,24 +114,6 @@ def find_same_representation(adata: AnnData, fitted: Representation, *, same_fil
             "(no loadings in adata.varm, or a map without AnnData); make sure that it is."
         )
     return here
-
-
-def _n_columns(adata: AnnData, name: str) -> int:
-    shape = adata.shape if name == "X" else adata.obsm[name].shape
-    if len(shape) != 2:
-        raise ValueError(
-            f"adata.obsm[{name!r}] has shape {shape}; a representation is a table of cells and dimensions."
-        )
-    return int(shape[1])
-
-
-def _fingerprint(adata: AnnData, name: str, n_dims: int) -> str:
-    digest = hashlib.sha256("\n".join(map(str, adata.var_names)).encode())
-    key = None if name == "X" else loadings_key(adata, name)
-    if key is not None:
-        loadings = np.asarray(in_memory(adata.varm[key]))[:, :n_dims]
-        digest.update(np.ascontiguousarray(loadings, dtype="<f4").tobytes())
-    return digest.hexdigest() if name == "X" or key is not None else ""
 
 
 def loadings_key(adata: AnnData, name: str) -> str | None:
@@ -266,6 +259,13 @@ def row_blocks(n_rows: int, size: int = BLOCK_ROWS) -> list[slice]:
 def is_finite(coordinates: Coordinates) -> NDArray[np.bool_]:
     """Return which cells, shape (n,), have only finite coordinates."""
     return np.asarray(np.isfinite(coordinates).all(axis=1))
+
+
+def read_finite(adata: AnnData, rep: Representation, rows: Rows) -> tuple[Rows, Coordinates]:
+    """Return those of some cells that have finite coordinates, (n,), and these, (n, d)."""
+    coordinates = read_coordinates(adata, rep, rows)
+    finite = is_finite(coordinates)
+    return rows[finite], coordinates[finite]
 
 
 def check_finite(adata: AnnData, rep: Representation, rows: Rows, finite: NDArray[np.bool_]) -> None:

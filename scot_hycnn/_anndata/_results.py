@@ -28,9 +28,9 @@ from ._representation import (
     feature_names,
     find_same_representation,
     in_memory,
-    is_finite,
     obs_columns,
     read_coordinates,
+    read_finite,
     spans,
 )
 from ._schema import FIT_KEYS, SHARED_THETA, Slots, is_fit, is_slug
@@ -198,15 +198,6 @@ def _union(found: Sequence[Rows | None]) -> Rows:
     return np.unique(np.concatenate([np.empty(0, np.intp), *(rows for rows in found if rows is not None)]))
 
 
-def slots_of_previous_fit(adata: AnnData, key: str) -> list[Slots]:
-    """Return the slots of the fit under this key; a damaged one has none that can be read."""
-    try:
-        previous = read_fit(adata, key)
-    except ValueError:
-        return []
-    return [previous.slots(slug) for slug in previous.targets]
-
-
 def _model(where: str, stored: dict[str, Any], slug: str, n_dims: int) -> dict[str, Any]:
     """Return what ``TransportMap.from_dict`` takes: the model of one target, joined with its reports."""
     entry = partial(_entry, where, stored)
@@ -333,9 +324,8 @@ class Prediction:
 
     def read(self, rows: Rows) -> tuple[Rows, Coordinates, Coordinates]:
         """Return those of these rows that have a prediction, (n,), and their coordinates before and after, (n, d)."""
-        points = read_coordinates(self.adata, self.moved, rows)
-        finite = is_finite(points)
-        return rows[finite], read_coordinates(self.adata, self.rep, rows[finite]), points[finite]
+        rows, points = read_finite(self.adata, self.moved, rows)
+        return rows, read_coordinates(self.adata, self.rep, rows), points
 
     def blocks(self, size: int) -> Iterator[tuple[range, Rows, Coordinates, Coordinates]]:
         """Yield blocks of the rows of the AnnData, with :meth:`read` of the source cells that lie in the block."""
@@ -379,13 +369,9 @@ def read_results(adata: AnnData, key: str | StoredFit, target: str | None) -> Re
     prediction = find_prediction(adata, fit, slug)
     source_rows, x, predicted = prediction.read(prediction.rows)
     prediction.check_some(len(source_rows))
-    target_rows = labelled_cells(adata, fit.groupby, fit.targets[slug])
-    y = read_coordinates(adata, prediction.rep, target_rows)
-    has_y = is_finite(y)
-    names = feature_names(adata, prediction.rep)
-    return Results(
-        fit.source, fit.targets[slug], prediction.rep, names, source_rows, target_rows[has_y], x, predicted, y[has_y]
-    )
+    rep, label = prediction.rep, fit.targets[slug]
+    target_rows, y = read_finite(adata, rep, labelled_cells(adata, fit.groupby, label))
+    return Results(fit.source, label, rep, feature_names(adata, rep), source_rows, target_rows, x, predicted, y)
 
 
 def group_column(adata: AnnData, fit: StoredFit, groupby: str | None) -> str | None:

@@ -37,15 +37,9 @@ class Slots:
         moved, inverse = f"X_{key}{suffix}", f"X_{key}_inverse{suffix}"
         return cls(moved, inverse, displacement, std, score, weight, growth, f"{key}{suffix}")
 
-    @property
-    def of_moved(self) -> tuple[str, str, str]:
-        """Columns of obs for cells that a map has moved."""
-        return self.displacement, self.std, self.out_of_support
 
-    @property
-    def of_fit(self) -> dict[str, tuple[str, ...]]:
-        """Attributes of the AnnData, and the keys that a fit may write there."""
-        return {"obsm": (self.moved, self.inverse), "obs": (*self.of_moved, self.weight, self.growth)}
+# Attributes of the AnnData, and the slots that a fit may write there.
+OF_FIT = {"obsm": ("moved", "inverse"), "obs": ("displacement", "std", "out_of_support", "weight", "growth")}
 
 
 def evaluation_slot(key: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,26 +38,6 @@ from ._results import StoredFit
 from ._schema import check_slots
 
 
-@dataclass(frozen=True)
-class NewCells:
-    """Cells that a fitted map is to move."""
-
-    adata: AnnData
-    rows: Rows  # ascending, (n,)
-    rep: Representation
-
-    def read(self) -> Coordinates:
-        """Return their coordinates, shape (n, d); a ValueError names the cells that are not finite."""
-        coordinates = read_coordinates(self.adata, self.rep, self.rows)
-        check_finite(self.adata, self.rep, self.rows, is_finite(coordinates))
-        return coordinates
-
-    def blocks(self) -> Iterator[tuple[range, NewCells]]:
-        """Yield blocks of the rows of the AnnData, with those of the cells that lie in the block."""
-        for span, rows in spans(self.adata.n_obs, self.rows, rows_at_once(self.rep)):
-            yield span, replace(self, rows=rows)
-
-
 def find_new_cells(
     adata: AnnData,
     fit: StoredFit | None,
@@ -69,8 +49,8 @@ def find_new_cells(
     same_file: bool,
     key: str,
     fill: str,
-) -> NewCells:
-    """Find the cells that a fitted map is to move, and check where their results go.
+) -> tuple[Representation, Rows]:
+    """Find the cells that a fitted map is to move, and their representation; check where their results go.
 
     ``fit`` is None for a map of arrays, and ``same_file`` means that the fit is stored in this AnnData. Without a mask,
     cells with the ``label`` move, or all cells if the AnnData does not have it.
@@ -112,7 +92,14 @@ def find_new_cells(
     if not len(rows):
         why = f"no cell is {label!r}" if mask_obs is None else "mask_obs is False everywhere"
         raise ValueError(f"There is nothing to move: {why}.")
-    return NewCells(adata, rows, rep)
+    return rep, rows
+
+
+def read_new_cells(adata: AnnData, rep: Representation, rows: Rows) -> Coordinates:
+    """Return coordinates of cells to move, shape (n, d); a ValueError names the cells that are not finite."""
+    coordinates = read_coordinates(adata, rep, rows)
+    check_finite(adata, rep, rows, is_finite(coordinates))
+    return coordinates
 
 
 # ---- centred maps: each cell moves around the mean of the source cells of its group
@@ -231,8 +218,12 @@ class Moved:
     out_of_support: Coordinates | None = None  # distance from the training cells; None for maps stored without these
 
 
-def moved_by(mover: Mover, x: Any, rows: Rows, *, t: float = 1.0, fallback: bool = False) -> Moved:
-    """Move cells with coordinates x, all the way or the part t of it."""
+def moved_by(
+    mover: Mover, x: Any, rows: Rows, direction: str = "forward", *, t: float = 1.0, fallback: bool = False
+) -> Moved:
+    """Move cells with coordinates x, forward all the way or the part t of it, or by the inverse map."""
+    if direction == "inverse":
+        return Moved(rows, np.asarray(mover.apply("inverse", x, rows)))
     scores = {"return_std": True, "return_out_of_support": mover.fitted.support is not None}  # not in older versions
     points, *columns = mover.apply("transport", x, rows, t=t, fallback=fallback, **scores)
     # A damaged map can move cells so far that the squares in the norm overflow.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -21,8 +21,8 @@ from ._conditions import Rows, hashes_of_names
 from ._files import check_writable, import_zarr, written_whole
 from ._fit_input import FitInput
 from ._representation import Coordinates, Representation, in_memory, read_coordinates
-from ._results import REPORTS, SCHEMA_VERSION, slots_of_previous_fit
-from ._schema import Slots, evaluation_slot, loadings_slot, mark_slot, mean_std_slot, unseen_slot
+from ._results import REPORTS, SCHEMA_VERSION, read_fit
+from ._schema import OF_FIT, Slots, evaluation_slot, loadings_slot, mark_slot, mean_std_slot, slugs, unseen_slot
 from ._transport_input import Moved
 
 # Attribute of the AnnData ('obs', 'obsm' ...) to key to value.
@@ -67,67 +67,57 @@ def commit(
     added = "\n".join(["added", *lines])
     if not announced:
         warn_of_replaced(adata, new, stale)
-    if adata.is_view:
-        # A view becomes an independent AnnData, as scanpy makes it before it writes. Assigning to a view would warn,
-        # and a copy made beforehand would stay after a failure.
-        actual = adata.copy()
-        _assign(actual, new, stale)
-        before = dict(vars(adata))
-        try:
-            adata._init_as_actual(actual)  # noqa: SLF001 - AnnData has no public name for it
-        except BaseException:
-            vars(adata).clear()
-            vars(adata).update(before)
-            raise
-    else:
-        _assign(adata, new, stale)
-    return added
-
-
-def _assign(adata: AnnData, new: Assignments, stale: Mapping[str, Sequence[str]]) -> None:
-    """Assign, and restore everything if that fails."""
-    frames = {slot: getattr(adata, slot) for slot in _FRAMES if new.get(slot) or stale.get(slot)}
+    # A view becomes an independent AnnData, as scanpy makes it before it writes. Assigning to a view would warn, and a
+    # copy in its place would stay after a failure.
+    actual = adata.copy() if adata.is_view else adata
+    changed = {slot for slot in (*new, *stale) if new.get(slot) or stale.get(slot)}
+    frames = {slot: getattr(actual, slot) for slot in _FRAMES if slot in changed}
     # New frames are built before anything is assigned, so that a lack of memory shows here.
-    built = {slot: _frame(frame, new.get(slot, {}), stale.get(slot, ())) for slot, frame in frames.items()}
-    names = [slot for slot in _MAPPINGS if new.get(slot) or stale.get(slot)]
+    built = {}
+    for slot, frame in frames.items():
+        columns, removed = new.get(slot, {}), {*new.get(slot, ()), *stale.get(slot, ())}
+        kept = in_memory(frame).drop(columns=[name for name in removed if name in frame])
+        # One concatenation: hundreds of single columns would fragment the frame.
+        joined = pd.concat([kept, pd.DataFrame(dict(columns), index=kept.index)], axis=1)
+        if len(kept.columns) < len(frame.columns) and joined.columns.is_unique:
+            # A column that is replaced stays in its place.
+            order = [name for name in frame.columns if name in joined]
+            joined = joined[order + [name for name in joined if name not in set(order)]]
+        built[slot] = joined
+    mappings = {slot: getattr(actual, slot) for slot in _MAPPINGS if slot in changed}
     # The key None stands for X in layers, since anndata 0.13.
-    before = {slot: {k: v for k, v in getattr(adata, slot).items() if k is not None} for slot in names}
+    before = {slot: {k: v for k, v in mapping.items() if k is not None} for slot, mapping in mappings.items()}
+    of_view = dict(vars(adata))
     try:
         for slot, frame in built.items():
-            setattr(adata, slot, frame)
-        for slot in names:
+            setattr(actual, slot, frame)
+        for slot, mapping in mappings.items():
             for name in stale.get(slot, ()):
-                getattr(adata, slot).pop(name, None)
-            getattr(adata, slot).update(new.get(slot, {}))
+                mapping.pop(name, None)
+            mapping.update(new.get(slot, {}))
+        if actual is not adata:
+            adata._init_as_actual(actual)  # noqa: SLF001 - AnnData has no public name for it
     except BaseException:
+        if actual is not adata:
+            vars(adata).clear()
+            vars(adata).update(of_view)
+            raise
         for slot, frame in frames.items():
             setattr(adata, slot, frame)
         for slot, content in before.items():
-            mapping = getattr(adata, slot)
-            for name in [name for name in mapping if name is not None]:
-                del mapping[name]
-            mapping.update(content)  # in the order in which they were
+            for name in [name for name in mappings[slot] if name is not None]:
+                del mappings[slot][name]
+            mappings[slot].update(content)  # in the order in which they were
         raise
+    return added
 
 
-def _frame(frame: Any, columns: Mapping[str, Any], stale: Sequence[str]) -> pd.DataFrame:
-    """Return the frame with these columns, a replaced one in its old place."""
-    removed = {*columns, *stale}
-    kept: pd.DataFrame = in_memory(frame).drop(columns=[name for name in removed if name in frame])
-    # One concatenation: hundreds of single columns would fragment the frame.
-    joined: pd.DataFrame = pd.concat([kept, pd.DataFrame(dict(columns), index=kept.index)], axis=1)
-    if len(kept.columns) < len(frame.columns) and joined.columns.is_unique:
-        order = [name for name in frame.columns if name in joined]
-        joined = joined[order + [name for name in joined if name not in set(order)]]
-    return joined
-
-
-def warn_of_replaced(adata: AnnData, new: Assignments, stale: Mapping[str, Sequence[str]]) -> None:
+def warn_of_replaced(adata: AnnData, new: Mapping[str, Iterable[str]], stale: Mapping[str, Sequence[str]]) -> None:
     """Warn of keys that exist already, or will be removed."""
     replaced = [
         f"{name!r} (adata.{slot})"
         for slot in ("obsm", "varm", "obs", "var", "layers", "uns")
-        for name in dict.fromkeys([*new.get(slot, {}), *stale.get(slot, ())])
+        for name in dict.fromkeys([*new.get(slot, ()), *stale.get(slot, ())])
         if name in getattr(adata, slot)
     ]
     if replaced:
@@ -156,41 +146,61 @@ class Fitted:
     weights: tuple[Rows, Rows, Coordinates, Coordinates, Coordinates] | None = None
 
 
-def announce_replaced(
-    adata: AnnData, cells: FitInput, *, key: str, predict: bool, inverse: bool, weights: bool
-) -> None:
-    """Warn of what :func:`write_fit` will replace."""
+def claim_slots(
+    adata: AnnData, cells: FitInput, key: str, *, predict: bool, inverse: bool, weights: bool
+) -> tuple[dict[str, Slots], dict[str, list[str]]]:
+    """Return the slots of each target by its slug, and what :func:`write_fit` will remove of a fit under this key.
+
+    Warn of what will be replaced; raise a ValueError if slots hold what no fit under this key wrote.
+    """
     # This is called before a fit begins: where warnings are errors, hours of work are not lost.
-    new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}, "uns": {key: None}}
-    for target in cells.targets:
-        slots = Slots.named(key, target.slug if len(cells.targets) > 1 else "")
-        new["obsm"] |= dict.fromkeys([slots.moved] * predict + [slots.inverse] * inverse)
-        new["obs"] |= dict.fromkeys(slots.of_moved if predict else ())
-        new["obs"] |= dict.fromkeys((slots.weight, slots.growth) if weights else ())
-    warn_of_replaced(adata, new, _stale(adata, key) if key in adata.uns else {})
-
-
-def _stale(adata: AnnData, key: str) -> dict[str, list[str]]:
-    """Return what a fit under this key has left: beside a new fit it would be read as its results."""
-    previous, start = slots_of_previous_fit(adata, key), unseen_slot(key, "")
-    # A screen also leaves predictions of conditions that were not measured.
-    unseen = [name.removeprefix(start) for name in map(str, adata.uns) if name.startswith(start)]
-    previous += [Slots.named(key, slug) for slug in unseen if previous]
-    left = {
-        "obsm": [name for slots in previous for name in slots.of_fit["obsm"]],
-        "obs": [name for slots in previous for name in (*slots.of_fit["obs"], mean_std_slot(slots.layer))],
-        "layers": [slots.layer for slots in previous],
-        "varm": [loadings_slot(key)] if previous else [],
-        "var": [mark_slot(key)] if previous else [],
-        "uns": [evaluation_slot(key), *(f"{start}{slug}" for slug in unseen)] if previous else [],
-    }
-    return {slot: [name for name in names if name in getattr(adata, slot)] for slot, names in left.items()}
+    labels = [target.label for target in cells.targets]
+    slots = {slug: Slots.named(key, slug if len(labels) > 1 else "") for slug in slugs(labels)}
+    previous: list[Slots] = []
+    unseen: list[str] = []
+    if key in adata.uns:
+        with suppress(ValueError):  # a damaged fit may be replaced, and its slots cannot be read
+            fit, start = read_fit(adata, key), unseen_slot(key, "")
+            # A screen also leaves predictions of conditions that were not measured.
+            unseen = [name for name in map(str, adata.uns) if name.startswith(start)]
+            previous = [fit.slots(slug) for slug in fit.targets]
+            previous += [Slots.named(key, name.removeprefix(start)) for name in unseen]
+    may_write, old = (
+        {attribute: [getattr(one, field) for one in some for field in fields] for attribute, fields in OF_FIT.items()}
+        for some in (slots.values(), previous)
+    )
+    known = {name for names in old.values() for name in names}
+    foreign = [
+        f"{name!r} (adata.{attribute})"
+        for attribute, names in may_write.items()
+        for name in names
+        if name in getattr(adata, attribute) and name not in known
+    ]
+    if foreign and (previous or key not in adata.uns):
+        raise ValueError(
+            f"key_added={key!r} would replace {', '.join(foreign)}, which no fit of this key wrote; pass another "
+            "key_added, or delete them."
+        )
+    # Beside a new fit, what an earlier one has left would be read as its results.
+    old["obs"] += [mean_std_slot(one.layer) for one in previous]
+    old["layers"] = [one.layer for one in previous]
+    if previous:
+        old |= {"varm": [loadings_slot(key)], "var": [mark_slot(key)], "uns": [evaluation_slot(key), *unseen]}
+    stale = {slot: [name for name in names if name in getattr(adata, slot)] for slot, names in old.items()}
+    new: dict[str, list[str]] = {"obsm": [], "obs": [], "uns": [key]}
+    for one in slots.values():
+        new["obsm"] += [one.moved] * predict + [one.inverse] * inverse
+        new["obs"] += [one.displacement, one.std, one.out_of_support] * predict + [one.weight, one.growth] * weights
+    warn_of_replaced(adata, new, stale)
+    return slots, stale
 
 
 def write_fit(
     adata: AnnData,
     cells: FitInput,
     fits: Sequence[Fitted],
+    slots: Mapping[str, Slots],
+    stale: Mapping[str, Sequence[str]],
     *,
     key: str,
     fill: str,
@@ -199,26 +209,27 @@ def write_fit(
 ) -> str:
     """Write a fit, with other options to record, and the cells that it moved; return what was added, for the log.
 
-    ``entries`` are written beside the others into the fit's dict in uns.
+    ``slots`` and ``stale`` are those of :func:`claim_slots`. ``entries`` are written beside the others into the fit's
+    dict in uns.
     """
     new: dict[str, dict[str, Any]] = {"obsm": {}, "obs": {}}
-    for target, fit in zip(cells.targets, fits, strict=True):
-        slots = Slots.named(key, target.slug if len(fits) > 1 else "")
+    for of_target, fit in zip(slots.values(), fits, strict=True):
         for moved in fit.moved:
-            for slot, values in slots_of_moved(adata, cells.rep, moved, slots, fill=fill).items():
+            for slot, values in slots_of_moved(adata, cells.rep, moved, of_target, fill=fill).items():
                 new[slot] |= values
         if fit.weights is not None:
-            of_source, of_target, weight_x, weight_y, growth = fit.weights
-            both = np.concatenate([of_source, of_target]), np.concatenate([weight_x, weight_y])
-            new["obs"][slots.weight] = placed(both[1], both[0], range(adata.n_obs))
-            new["obs"][slots.growth] = placed(growth, of_source, range(adata.n_obs))
+            source_rows, target_rows, weight_x, weight_y, growth = fit.weights
+            both = np.concatenate([source_rows, target_rows]), np.concatenate([weight_x, weight_y])
+            new["obs"][of_target.weight] = placed(both[1], both[0], range(adata.n_obs))
+            new["obs"][of_target.growth] = placed(growth, source_rows, range(adata.n_obs))
 
     params = {"fill": fill, "inverse": any(len(fit.moved) > 1 for fit in fits), **params}
-    columns_read = {"split_key": cells.split_key, "group_key": cells.group_key}
-    columns_read |= {"leave_out": cells.group_columns[0] if len(cells.group_columns) > 1 else None}
-    params |= {name: column for name, column in columns_read.items() if column is not None}
+    params |= {} if cells.split_key is None else {"split_key": cells.split_key}
+    # The groups are those of the last column, within what the first of two columns leaves out.
+    params |= dict(zip(("group_key", "leave_out"), reversed(cells.group_columns), strict=False))
     # uns takes str-keyed dicts of arrays, strings, numbers and bools, which is what files can hold.
-    states = {target.slug: fit.state for target, fit in zip(cells.targets, fits, strict=True)}
+    states = {slug: fit.state for slug, fit in zip(slots, fits, strict=True)}
+    by_slug = dict(zip(slots, cells.targets, strict=True))
     # By these names, genes are predicted from training cells alone, also in a part of the AnnData or in another order.
     of_training = [cells_of.rows[cells_of.is_training] for cells_of in (cells.source, *cells.targets)]
     training_cells = np.unique(hashes_of_names(adata.obs_names[np.concatenate(of_training)]))
@@ -232,11 +243,10 @@ def write_fit(
     described = {
         "schema_version": SCHEMA_VERSION,
         "source": cells.source.label,
-        "targets": {target.slug: target.label for target in cells.targets},
+        "targets": {slug: target.label for slug, target in by_slug.items()},
         "rep": {"name": cells.rep.name, "n_dims": cells.rep.n_dims, "fingerprint": cells.rep.fingerprint},
         "params": shared | params,
-        "n_training": {"source": cells.source.n_training}
-        | {target.slug: target.n_training for target in cells.targets},
+        "n_training": {slug: len(some.training) for slug, some in {"source": cells.source, **by_slug}.items()},
         "training_cells": training_cells,
         **{report: {slug: state[report] for slug, state in states.items()} for report in REPORTS},
         "models": {slug: {k: v for k, v in state.items() if k not in REPORTS} for slug, state in states.items()},
@@ -245,7 +255,6 @@ def write_fit(
     described |= {} if entries is None else entries
     if cells.groupby is not None:
         described["groupby"] = cells.groupby
-    stale = _stale(adata, key) if key in adata.uns else {}
     return commit(adata, {**new, "uns": {key: described}}, stale=stale, announced=True)
 
 
@@ -259,8 +268,8 @@ def slots_of_moved(
     span = range(adata.n_obs) if span is None else span
     background = None if fill == "nan" else read_coordinates(adata, rep, np.array(span))
     key = slots.inverse if moved.displacement is None else slots.moved
-    columns = zip(slots.of_moved, (moved.displacement, moved.std, moved.out_of_support), strict=True)
-    obs = {name: placed(values, moved.rows, span) for name, values in columns if values is not None}
+    columns = {slots.displacement: moved.displacement, slots.std: moved.std, slots.out_of_support: moved.out_of_support}
+    obs = {name: placed(values, moved.rows, span) for name, values in columns.items() if values is not None}
     return {"obsm": {key: placed(moved.points, moved.rows, span, background)}, "obs": obs}
 
 

@@ -112,13 +112,17 @@ def summary(
     """
     check_counts(MIN_CELLS, max_cells=max_cells)
     cells = read_screen_cells(adata, key, groupby)
-    sources = {EVERYONE: _Source.of(cells, cells.source_rows, max_cells)}
+    members = {EVERYONE: cells.source_rows}
     names: dict[int, str] = {}
     if cells.groups is not None:
         codes = cells.groups.codes
         names = {code: cells.groups.names[code] for code in np.unique(codes[cells.source_rows]) if code >= 0}
-        members = {name: cells.source_rows[codes[cells.source_rows] == code] for code, name in names.items()}
-        sources |= {name: _Source.of(cells, rows, max_cells) for name, rows in members.items()}
+        members |= {name: cells.source_rows[codes[cells.source_rows] == code] for code, name in names.items()}
+    sources = {}
+    for name, rows_of_group in members.items():
+        some, x = cells.read(rows_of_group[:max_cells])
+        within = mean_within(x, np.sqrt) if len(x) > 1 else np.nan
+        sources[name] = _Source(len(rows_of_group), some, x, within)
     # All samples of source cells are moved together, once for each condition.
     moved_rows = np.unique(np.concatenate([source.rows for source in sources.values()]))
     _, moved_x = cells.read(moved_rows)
@@ -169,12 +173,6 @@ class _Source:
     rows: Rows
     x: NDArray[np.float64]
     within: float
-
-    @classmethod
-    def of(cls, cells: ScreenCells, rows: Rows, max_cells: int) -> _Source:
-        """Read the first of these cells."""
-        some, x = cells.read(rows[:max_cells])
-        return cls(len(rows), some, x, mean_within(x, np.sqrt) if len(x) > 1 else np.nan)
 
 
 def _measure(

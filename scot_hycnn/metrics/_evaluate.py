@@ -11,14 +11,13 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scot_hycnn._anndata._conditions import Mask, listed
+from scot_hycnn._anndata._conditions import Labels, Mask, listed
 from scot_hycnn._anndata._representation import row_blocks
 from scot_hycnn._anndata._results import StoredFit, labelled_cells
 from scot_hycnn._anndata._transport_input import find_mover
 from scot_hycnn._anndata.evaluation._evaluation_input import (
     MIN_CELLS,
     SAME_COMPOSITION,
-    GroupLabels,
     HeldOut,
     fit_or_conditions,
     held_out_cells,
@@ -279,7 +278,7 @@ def evaluate(
 
 
 def _methods(  # noqa: PLR0917
-    adata: AnnData, fit: StoredFit, slug: str, held_out: HeldOut, chosen: NDArray[np.bool_], labels: GroupLabels | None
+    adata: AnnData, fit: StoredFit, slug: str, held_out: HeldOut, chosen: NDArray[np.bool_], labels: Labels | None
 ) -> dict[str, Predicted]:
     """Return the predicted cells of the baselines, and of the fit if there is one."""
     from scot_hycnn.potentials._gaussian import Gaussian  # noqa: PLC0415 - metrics of arrays need no torch
@@ -319,7 +318,7 @@ class _Part(NamedTuple):
 
 
 def _parts(
-    cells: HeldOut, methods: Mapping[str, Predicted], labels: GroupLabels | None
+    cells: HeldOut, methods: Mapping[str, Predicted], labels: Labels | None
 ) -> tuple[dict[str, _Part], list[str]]:
     """Return the groups of the table with their cells, the headline first, and the groups that are too small."""
     unpaired = {name: of.codes for name, of in methods.items() if of.codes is not None}
@@ -358,7 +357,7 @@ def _parts(
 
 
 def _kept_groups(
-    cells: HeldOut, methods: Mapping[str, Predicted], labels: GroupLabels | None, seed: int
+    cells: HeldOut, methods: Mapping[str, Predicted], labels: Labels | None, seed: int
 ) -> KeptGroups | None:
     """Return which predicted cells lie among observed cells of their group, if groups are known."""
     if labels is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
@@ -19,7 +19,7 @@ from scanpy import logging as logg
 from scanpy import settings as scanpy_settings
 
 from scot_hycnn._anndata._fit_input import ConditionCells, FitInput
-from scot_hycnn._anndata._transport_input import Moved, find_mover, moved_by
+from scot_hycnn._anndata._transport_input import find_mover, moved_by
 from scot_hycnn._anndata._write import Fitted
 from scot_hycnn._warn import counted, joined, warn
 from scot_hycnn.solver._options import check_options
@@ -43,10 +43,7 @@ def threads_of_scanpy() -> Iterator[None]:
     for each core.
     """
     n_jobs = int(scanpy_settings.n_jobs)
-    if n_jobs < 2 or n_jobs >= torch.get_num_threads():
-        yield
-        return
-    with limited_threads(n_jobs):
+    with limited_threads(n_jobs) if 2 <= n_jobs < torch.get_num_threads() else nullcontext():
         yield
 
 
@@ -58,30 +55,25 @@ def shown_by_default() -> Iterator[None]:
         yield
 
 
-def seed_of(rng: int | np.random.Generator | None, *, resumes: bool) -> int:
-    """Return one integer that the fit can be repeated with; a generator gives its next number, None a fresh one."""
-    if rng is None and resumes:
-        raise ValueError(
-            "rng=None takes another seed in each call, so that no call continues what another one left in "
-            "checkpoint_dir. Name a seed, such as rng=0, or pass resume=False."
-        )
-    if rng is None or isinstance(rng, np.random.Generator):
-        return int(np.random.default_rng(rng).integers(2**31))
-    try:
-        return operator.index(rng)
-    except TypeError:
-        raise TypeError(
-            f"rng={rng!r} is of type {type(rng).__name__}; it takes an integer, a numpy Generator or None."
-        ) from None
-
-
 def complete(options: dict[str, Any], names: Iterable[str]) -> tuple[dict[str, Any], bool]:
     """Check and complete the options of a fit, in place; return those of the cells that are read, and ``fallback``.
 
     ``names`` are the options that there are beside those of training. This needs no data.
     """
-    folder = options["checkpoint_dir"]
-    options["rng"] = seed_of(options["rng"], resumes=folder is not None and options.get("resume", True))
+    folder, rng = options["checkpoint_dir"], options["rng"]
+    if rng is None and folder is not None and options.get("resume", True):
+        raise ValueError(
+            "rng=None takes another seed in each call, so that no call continues what another one left in "
+            "checkpoint_dir. Name a seed, such as rng=0, or pass resume=False."
+        )
+    # The fit can be repeated with one integer; a generator gives its next number, None a fresh one.
+    try:
+        is_drawn = rng is None or isinstance(rng, np.random.Generator)
+        options["rng"] = int(np.random.default_rng(rng).integers(2**31)) if is_drawn else operator.index(rng)
+    except TypeError:
+        raise TypeError(
+            f"rng={rng!r} is of type {type(rng).__name__}; it takes an integer, a numpy Generator or None."
+        ) from None
     check_options(options, names, rng=options["rng"])
     options["device"], _ = place_of(options["device"], options["client"], folder)
     if options["progress"] is None and int(scanpy_settings.verbosity) == 0:
@@ -98,10 +90,10 @@ def announce(cells: FitInput, options: dict[str, Any]) -> datetime:
         log_skipped(cells.skipped)
     if cells.composition is not None and options.get("unbalanced") is None:
         logg.warning(cells.composition)
-    named = [f"{target.label!r} ({target.n_training})" for target in cells.targets]
+    named = [f"{target.label!r} ({len(target.training)})" for target in cells.targets]
     targets = f"{len(named)} targets ({', '.join(named[:_MAX_NAMES])} ...)"
     start: datetime = logg.info(
-        f"fitting transport from {cells.source.label!r} ({cells.source.n_training} cells) to "
+        f"fitting transport from {cells.source.label!r} ({len(cells.source.training)} cells) to "
         f"{', '.join(named) if len(named) <= _MAX_NAMES else targets} of {cells.where}, "
         f"on {counted(cells.rep.n_dims, 'dimension')} of {cells.rep.name!r}, on {place}"
     )
@@ -117,18 +109,19 @@ def log_skipped(skipped: Sequence[tuple[str, int | str]]) -> None:
 
 
 def check_groups(
-    cells: FitInput, leave_out: str, *, skip_small: bool, controls: Sequence[NDArray[np.bool_]] | None = None
-) -> list[str]:
-    """Check the groups of all targets; return the targets that are skipped, since they share too few with the source.
+    cells: FitInput, leave_out: str, *, skip_small: bool, controls: Mapping[str, NDArray[np.bool_]] | None = None
+) -> FitInput:
+    """Check the groups of all targets; return the cells without the targets that share too few with the source.
 
-    ``controls`` are the source cells of each target, shape (n,), if they are not all of them. Groups that some map is
-    not fitted on are logged, in one message for all maps.
+    ``controls`` are the source cells of each target by its label, shape (n,), if they are not all of them. Groups that
+    some map is not fitted on are logged, in one message for all maps.
     """
     n_targets, source = len(cells.targets), cells.source
     everywhere = np.ones(len(source.rows), dtype=bool)
-    of_target = [everywhere] * n_targets if controls is None else controls
-    # Targets on one plate share their source cells.
-    sources = {id(some): _near_labels(source, some[source.is_training]) for some in of_target}
+    of_target = [(controls or {}).get(target.label, everywhere) for target in cells.targets]
+    # Targets on one plate share their source cells, which are searched for far ones once.
+    different = {id(some): some[source.is_training] for some in of_target}
+    sources = {key: _near_labels(source, some) for key, some in different.items()}
     problems: dict[str, UnusableError] = {}
     lacking: Counter[str] = Counter()  # groups that are not fitted on, and in how many maps
     for target, some in zip(cells.targets, of_target, strict=True):
@@ -148,18 +141,17 @@ def check_groups(
         of_maps = {group: f" ({n} of {n_maps} maps)" if n_maps > 1 else "" for group, n in lacking.items()}
         named = joined([f"{group!r}{of}" for group, of in of_maps.items()])
         logg.warning(
-            f"groups of adata.obs[{cells.group_key!r}] with too few cells in source or target are left out: {named}"
+            f"groups of adata.obs[{cells.group_columns[-1]!r}] with too few cells in source or target are left out: "
+            f"{named}"
         )
     if small:
         log_skipped([(label, problems[label].found) for label in small])
-    return small
+    return replace(cells, targets=tuple(target for target in cells.targets if target.label not in small))
 
 
-def _near_labels(cells: ConditionCells, chosen: NDArray[np.bool_] | None = None) -> Labels:
+def _near_labels(cells: ConditionCells, chosen: Any = slice(None)) -> Labels:
     """Return the groups of the cells that are fitted on: all, or the chosen, but those that lie far from the others."""
-    if chosen is None or chosen.all():
-        return Labels.of(cells.groups).without(far_cells(cells.training))
-    return Labels.of(np.asarray(cells.groups)[chosen]).without(far_cells(np.asarray(cells.training)[chosen]))
+    return Labels.of(cells.groups[chosen]).without(far_cells(np.asarray(cells.training)[chosen]))
 
 
 def as_fitted(
@@ -171,24 +163,29 @@ def as_fitted(
     predict: bool,
     inverse: bool,
     fallback: bool,
+    is_control: NDArray[np.bool_] | None = None,
 ) -> Fitted:
-    """Return a map as it is stored, with the cells that it moves."""
+    """Return a map as it is stored, with the cells that it moves.
+
+    ``is_control`` says which source cells are those of the map, shape (n,), if they are not all of them.
+    """
     source = cells.source
+    chosen = slice(None) if is_control is None else is_control
+    of_training = source.rows[chosen][source.is_training[chosen]], target.rows[target.is_training]
     # The solver numbers far cells among its input; in uns they are rows of the AnnData.
     validation = dict(fitted.validation)
-    for name, side in (("far_source", source), ("far_target", target)):
+    for name, rows in zip(("far_source", "far_target"), of_training, strict=True):
         if name in validation:
-            validation[name] = side.rows[side.is_training][validation[name]]
+            validation[name] = rows[validation[name]]
     # Weights of cells stand in obs.
     weights = [validation.pop(name, None) for name in ("source_weight", "target_weight", "source_growth")]
-    of_training = [side.rows[side.is_training] for side in (source, target)]
     of_cells: Any = None if weights[0] is None else (*of_training, *weights)
     moved, mover = [], partial(find_mover, fitted, adata, cells.rep, cells.group_columns, source_rows=source.rows)
     if predict:
-        moved.append(moved_by(mover(rows=source.rows), source.coordinates, source.rows, fallback=fallback))
+        rows, coordinates = source.rows[chosen], np.asarray(source.coordinates)[chosen]
+        moved.append(moved_by(mover(rows=rows), coordinates, rows, fallback=fallback))
     if inverse:
-        back = mover(rows=target.rows).apply("inverse", target.coordinates, target.rows)
-        moved.append(Moved(target.rows, np.asarray(back)))
+        moved.append(moved_by(mover(rows=target.rows), target.coordinates, target.rows, "inverse"))
     return Fitted(replace(fitted, validation=validation).to_dict(), moved, of_cells)
 
 

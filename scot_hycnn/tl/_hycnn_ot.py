@@ -13,10 +13,10 @@ from scanpy import logging as logg
 
 from scot_hycnn import solver as _solver
 from scot_hycnn._anndata._conditions import Mask, column_of
-from scot_hycnn._anndata._fit_input import read_fit_input, without_targets
+from scot_hycnn._anndata._fit_input import read_fit_input
 from scot_hycnn._anndata._representation import obs_columns
 from scot_hycnn._anndata._transport_input import check_groups_of_cells
-from scot_hycnn._anndata._write import announce_replaced, claim, write_fit
+from scot_hycnn._anndata._write import claim, claim_slots, write_fit
 from scot_hycnn.solver import TrainingOptions
 from scot_hycnn.solver._options import LEAVE_OUT
 from scot_hycnn.solver.model._families import UNBALANCED_SOLVERS
@@ -223,13 +223,18 @@ def hycnn_ot(  # type: ignore[misc]
     of_cells, fallback = complete(options, FitOptions.__optional_keys__ | names)
     if inverse and not predict:
         raise ValueError("inverse=True moves target cells and predict=False moves none; choose one of them.")
+    if leave_out == "groups" and group_key is None:
+        raise ValueError("leave_out='groups' needs group_key, the column of adata.obs that holds the groups.")
     if fallback and solver in UNBALANCED_SOLVERS:
         raise ValueError(f"fallback=True changes to the Gaussian map, without which solver={solver!r} trains.")
     key = "hycnn_ot" if key_added is None else key_added
 
     # Read the cells, and check all targets before any is fitted.
     adata = claim(adata, copy=copy)
-    group_columns = _columns_of_groups(adata, group_key, leave_out)
+    group_columns: tuple[str, ...] = () if group_key is None else (group_key,)
+    if leave_out not in LEAVE_OUT:
+        column_of(obs_columns(adata, leave_out), leave_out, "leave_out", advice=f" It also takes {list(LEAVE_OUT)}.")
+        group_columns = (leave_out, *(name for name in group_columns if name != leave_out))
     cells = read_fit_input(
         adata,
         source_key,
@@ -248,13 +253,13 @@ def hycnn_ot(  # type: ignore[misc]
     # What is left to check of the options is the dimension of a potential, which no number of cells changes.
     _solver.Settings.for_cells(1, 1, cells.rep.n_dims, device="cpu", rng=0, potential=potential)
     if group_columns:
-        cells = without_targets(adata, cells, check_groups(cells, chosen_on, skip_small=of_cells["skip_small"]), key)
+        cells = check_groups(cells, chosen_on, skip_small=of_cells["skip_small"])
         if chosen_on == "groups" and predict:  # a centred map needs the group of each cell that it moves
             moved = np.concatenate([cells.source.rows, *(target.rows for target in cells.targets if inverse)])
             check_groups_of_cells(adata, group_columns, np.unique(moved), cells.source.rows)
     groups: Any = None if not group_columns else (cells.source.groups, [one.groups for one in cells.targets])
+    slots, stale = claim_slots(adata, cells, key, predict=predict, inverse=inverse, weights="unbalanced" in options)
     start = announce(cells, options)
-    announce_replaced(adata, cells, key=key, predict=predict, inverse=inverse, weights="unbalanced" in options)
 
     # Fit, and move the cells.
     with threads_of_scanpy():
@@ -266,18 +271,8 @@ def hycnn_ot(  # type: ignore[misc]
         ]
 
     # Write everything at once, and then log and warn of the outcomes: a warning may be an error.
-    added = write_fit(adata, cells, fits, key=key, fill=fill, fallback=fallback)
+    added = write_fit(adata, cells, fits, slots, stale, key=key, fill=fill, fallback=fallback)
     with shown_by_default():
         logg.info(f"    finished: {summary_of(maps)}", time=start, deep=added)
     report_outcomes(adata, cells, maps, fits)
     return adata if copy else None
-
-
-def _columns_of_groups(adata: AnnData, group_key: str | None, leave_out: str) -> tuple[str, ...]:
-    """Return the column of groups, if there are any, after the one whose values are left out, if it is another."""
-    if leave_out not in LEAVE_OUT:
-        column_of(obs_columns(adata, leave_out), leave_out, "leave_out", advice=f" It also takes {list(LEAVE_OUT)}.")
-        return (leave_out,) if group_key in (None, leave_out) else (leave_out, str(group_key))
-    if leave_out == "groups" and group_key is None:
-        raise ValueError("leave_out='groups' needs group_key, the column of adata.obs that holds the groups.")
-    return () if group_key is None else (group_key,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, Unpack
@@ -17,10 +17,9 @@ from scanpy import logging as logg
 
 from scot_hycnn._anndata._conditions import Mask, as_labels
 from scot_hycnn._anndata._files import read_uns
-from scot_hycnn._anndata._fit_input import FitInput, read_fit_input, without_targets
+from scot_hycnn._anndata._fit_input import FitInput, read_fit_input
 from scot_hycnn._anndata._schema import SCREEN, SHARED_THETA, is_fit
-from scot_hycnn._anndata._transport_input import Moved
-from scot_hycnn._anndata._write import Fitted, announce_replaced, claim, write_fit
+from scot_hycnn._anndata._write import Fitted, claim, claim_slots, write_fit
 from scot_hycnn._anndata.evaluation._screen_input import (
     controls_of_plates,
     other_conditions,
@@ -29,7 +28,6 @@ from scot_hycnn._anndata.evaluation._screen_input import (
     stored_screen,
 )
 from scot_hycnn.solver import Screen, Settings, TrainingOptions, fit_screen
-from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.model._summary import summary_of
 
 from ._fitting import announce, as_fitted, check_groups, complete, report_outcomes, shown_by_default, threads_of_scanpy
@@ -219,26 +217,33 @@ def hycnn_screen(
         fill=fill,
         **of_cells,
     )
-    cells, controls = _with_controls(adata, cells, plate_key, skip_small=of_cells["skip_small"], key=key)
+    # The source cells of each target, if they are not all of them.
+    controls = {} if plate_key is None else controls_of_plates(adata, plate_key, cells)
+    if group_key is not None:
+        cells = check_groups(cells, "cells", skip_small=of_cells["skip_small"], controls=controls)
     rows = {target.label: target.rows for target in cells.targets}
     known: dict[str, Any] = {"covariates": read_covariates(adata, covariate_keys, rows) or None, "model": fitted}
     known["embedding"] = read_embedding(adata, embedding_key, [*rows])
     x, known["groups"] = _sources(cells, controls)
     Settings.for_cells(1, 1, cells.rep.n_dims, device="cpu", rng=0, potential=options.get("potential", "hycnn"))
+    slots, stale = claim_slots(adata, cells, key, predict=predict, inverse=False, weights=False)
     start = announce(cells, options)
-    announce_replaced(adata, cells, key=key, predict=predict, inverse=False, weights=False)
 
     # Fit, and move the cells.
     with threads_of_scanpy():
         ys = [target.training for target in cells.targets]
         screen = fit_screen(x, ys, **known, **options)
-        fits = _moved(adata, cells, screen.maps, controls, predict=predict, fallback=fallback)
-    stored, entries = _as_stored(screen, fits, [target.slug for target in cells.targets])
+        options = {"predict": predict, "inverse": False, "fallback": fallback}
+        fits = [
+            as_fitted(adata, cells, fitted, target, **options, is_control=controls.get(target.label))
+            for fitted, target in zip(screen.maps, cells.targets, strict=True)
+        ]
+    stored, entries = _as_stored(screen, fits, list(slots))
     params = {"fallback": fallback, "covariate_keys": np.array(covariate_keys, dtype=np.str_)}
     params |= {} if plate_key is None else {"plate_key": plate_key}
 
     # Write everything at once, and then log and warn of the outcomes: a warning may be an error.
-    added = write_fit(adata, cells, stored, key=key, fill=fill, entries=entries, **params)
+    added = write_fit(adata, cells, stored, slots, stale, key=key, fill=fill, entries=entries, **params)
     with shown_by_default():
         chosen = ", ".join(f"{n} {choice}" for choice, n in sorted(Counter(screen.choices).items()))
         logg.info(f"    finished: {summary_of(screen.maps)}; maps are {chosen}", time=start, deep=added)
@@ -246,52 +251,16 @@ def hycnn_screen(
     return adata if copy else None
 
 
-def _with_controls(
-    adata: AnnData, cells: FitInput, plate_key: str | None, *, skip_small: bool, key: str
-) -> tuple[FitInput, list[NDArray[np.bool_]] | None]:
-    """Return the cells without targets that have too few in groups, and the source cells of each one if not all."""
-    controls = None if plate_key is None else controls_of_plates(adata, plate_key, cells)
-    small = check_groups(cells, "cells", skip_small=skip_small, controls=controls) if cells.group_key else []
-    if controls is not None:
-        controls = [some for some, target in zip(controls, cells.targets, strict=True) if target.label not in small]
-    return (without_targets(adata, cells, small, key) if small else cells), controls
-
-
-def _sources(cells: FitInput, controls: Sequence[NDArray[np.bool_]] | None) -> tuple[Any, Any]:
+def _sources(cells: FitInput, controls: Mapping[str, NDArray[np.bool_]]) -> tuple[Any, Any]:
     """Return the source cells to fit on, or those of each target, and the groups of all cells."""
     x, labels, of_targets = cells.source.training, cells.source.groups, [target.groups for target in cells.targets]
-    if controls is None:
+    if not controls:
         return x, None if labels is None else (labels, of_targets)
-    whole = np.asarray(x)
-    rows = {id(one): one[cells.source.is_training] for one in controls}
+    whole, of_target = np.asarray(x), [controls[target.label] for target in cells.targets]
+    rows = {id(one): one[cells.source.is_training] for one in of_target}
     tables = {key: whole[some] for key, some in rows.items()}  # conditions of one plate share its cells
-    groups = None if labels is None else ([labels[rows[id(one)]] for one in controls], of_targets)
-    return [tables[id(one)] for one in controls], groups
-
-
-def _moved(
-    adata: AnnData,
-    cells: FitInput,
-    maps: Sequence[TransportMap],
-    controls: Sequence[NDArray[np.bool_]] | None,
-    *,
-    predict: bool,
-    fallback: bool,
-) -> list[Fitted]:
-    """Return the maps as they are stored, with the cells that they move: those on the plates of the condition."""
-    fits, source = [], cells.source
-    everywhere = [np.ones(len(source.rows), dtype=bool)] * len(maps)
-    for fitted, target, is_control in zip(maps, cells.targets, controls or everywhere, strict=True):
-        # Far cells are numbered among the cells that the map was fitted to.
-        rows = np.flatnonzero(is_control[source.is_training])[fitted.validation["far_source"]]
-        one = replace(fitted, validation=fitted.validation | {"far_source": rows})
-        fit = as_fitted(adata, cells, one, target, predict=predict, inverse=False, fallback=fallback)
-        if predict and not is_control.all():
-            columns: dict[str, Any] = vars(fit.moved[0])
-            columns = {name: None if values is None else values[is_control] for name, values in columns.items()}
-            fit = replace(fit, moved=[Moved(**columns)])
-        fits.append(fit)
-    return fits
+    groups = None if labels is None else ([labels[rows[id(one)]] for one in of_target], of_targets)
+    return [tables[id(one)] for one in of_target], groups
 
 
 def _as_stored(screen: Screen, fits: Sequence[Fitted], slugs: Sequence[str]) -> tuple[list[Fitted], dict[str, Any]]:

@@ -13,12 +13,12 @@ import pandas as pd
 from anndata import AnnData
 from scanpy import logging as logg
 
-from scot_hycnn._anndata._conditions import Mask, labelled_rows
+from scot_hycnn._anndata._conditions import Mask, Rows, labelled_rows
 from scot_hycnn._anndata._files import SUFFIXES, read_uns
-from scot_hycnn._anndata._representation import obs_columns
+from scot_hycnn._anndata._representation import Representation, obs_columns, rows_at_once, spans
 from scot_hycnn._anndata._results import StoredFit, fit_of_origin, read_fit
 from scot_hycnn._anndata._schema import Slots, slugs, unseen_slot
-from scot_hycnn._anndata._transport_input import Moved, Mover, NewCells, find_mover, find_new_cells, moved_by
+from scot_hycnn._anndata._transport_input import Moved, Mover, find_mover, find_new_cells, moved_by, read_new_cells
 from scot_hycnn._anndata._write import check_output, claim, new_store, slots_of_moved, write_moved
 from scot_hycnn._anndata.evaluation._screen_input import stored_screen
 from scot_hycnn._warn import joined
@@ -161,28 +161,27 @@ def transport(
     label_of = {} if fit is None else fit.targets if direction == "inverse" else dict.fromkeys(maps, fit.source)
     labels = {slug: label_of.get(slug) for slug in maps}
     options: dict[str, Any] = {"use_rep": use_rep, "mask_obs": mask_obs, "same_file": model is None}
-    cells: dict[str | None, NewCells] = {}
-    for slug, label in labels.items():
-        if label not in cells:
-            cells[label] = find_new_cells(
-                adata, fit, label, n_dims=maps[slug].n_dims, key=key_added, fill=fill, **options
-            )
-    movers = {slug: _mover_of(fit, maps[slug], cells[labels[slug]], group_key) for slug in maps}
+    options |= {"n_dims": next(iter(maps.values())).n_dims, "key": key_added, "fill": fill}
+    cells = {label: find_new_cells(adata, fit, label, **options) for label in dict.fromkeys(labels.values())}
+    rep = next(iter(cells.values()))[0]
+    rows = {slug: cells[label][1] for slug, label in labels.items()}
+    movers = _movers(adata, fit, maps, rep, rows, group_key)
 
     start, moved = datetime.now(tz=UTC), dict[str, Moved]()
-    rep = next(iter(cells.values())).rep
     # In memory all cells of a map are moved at once and written last; to a store they are moved and written in blocks.
     with threads_of_scanpy(), nullcontext() if path is None else new_store(adata, path) as store:
         for slug, mover in movers.items():
-            some, suffix = cells[labels[slug]], suffixes[slug]
+            some, suffix = rows[slug], suffixes[slug]
             by, device = "" if labels[slug] is None else f" by the map of {labels[slug]!r}", maps[slug].device
-            logg.info(f"transporting {len(some.rows)} of {adata.n_obs} cells{by}, {direction}, on {device}")
+            logg.info(f"transporting {len(some)} of {adata.n_obs} cells{by}, {direction}, on {device}")
             if store is None:
-                moved[suffix] = _move(some, mover, direction, t=t, fallback=fallback)
+                x = read_new_cells(adata, rep, some)
+                moved[suffix] = moved_by(mover, x, some, direction, t=t, fallback=fallback)
                 _log_unlike(adata, moved[suffix], fit, group_key)
                 continue
-            for span, block in some.blocks():
-                part = _move(block, mover, direction, t=t, fallback=fallback)
+            for span, block in spans(adata.n_obs, some, rows_at_once(rep)):
+                x = read_new_cells(adata, rep, block)
+                part = moved_by(mover, x, block, direction, t=t, fallback=fallback)
                 store.append(**slots_of_moved(adata, rep, part, Slots.named(key_added, suffix), fill=fill, span=span))
     if path is None:
         uns = {unseen_slot(key_added, slug): entry for slug, entry in unseen.items()}
@@ -256,20 +255,22 @@ def _find_unseen(
     return fit, {slug: fitted}, {slug: about}
 
 
-def _mover_of(fit: StoredFit | None, fitted: TransportMap, cells: NewCells, group_key: str | None) -> Mover:
+def _movers(  # noqa: PLR0917
+    adata: AnnData,
+    fit: StoredFit | None,
+    maps: Mapping[str, TransportMap],
+    rep: Representation,
+    rows: Mapping[str, Rows],
+    group_key: str | None,
+) -> dict[str, Mover]:
     """Return what moves the cells: a centred map takes the mean of a new group from its source cells, if it has any."""
-    source_rows = None
     columns: tuple[str | None, ...] = (group_key,)
+    found = None
     if fit is not None:
         columns = fit.group_columns if group_key is None else (*fit.group_columns[:-1], group_key)
-        source_rows = labelled_rows(obs_columns(cells.adata, fit.groupby or fit.source), fit.groupby, fit.source)
-    source_rows = cells.rows if source_rows is None or not len(source_rows) else source_rows
-    return find_mover(fitted, cells.adata, cells.rep, columns, rows=cells.rows, source_rows=source_rows)
-
-
-def _move(cells: NewCells, mover: Mover, direction: str, *, t: float, fallback: bool) -> Moved:
-    """Read cells and move them."""
-    x = cells.read()
-    if direction == "inverse":
-        return Moved(cells.rows, np.asarray(mover.apply("inverse", x, cells.rows)))
-    return moved_by(mover, x, cells.rows, t=t, fallback=fallback)
+        found = labelled_rows(obs_columns(adata, fit.groupby or fit.source), fit.groupby, fit.source)
+    movers = {}
+    for slug, some in rows.items():
+        source_rows = some if found is None or not len(found) else found
+        movers[slug] = find_mover(maps[slug], adata, rep, columns, rows=some, source_rows=source_rows)
+    return movers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import (
-    Condition,
+    Labels,
     Mask,
     Rows,
     find_conditions,
@@ -28,9 +28,8 @@ from scot_hycnn._anndata._representation import (
     Representation,
     find_representation,
     find_same_representation,
-    is_finite,
     obs_columns,
-    read_coordinates,
+    read_finite,
 )
 from scot_hycnn._anndata._results import StoredFit, group_column, labelled_cells, read_fit, training_rows
 from scot_hycnn._anndata._schema import check_key, evaluation_slot, is_fit, slugs
@@ -99,10 +98,10 @@ def fit_or_conditions(
         # tl.hycnn_ot calls the column of the conditions groupby; there are no groups within one condition.
         condition_key, groupby = groupby, None
     names = ("source", "target", "condition_key")
-    condition_key, before, (after,) = find_conditions(obs, source, [target], condition_key, names)
+    condition_key, (before, after) = find_conditions(obs, source, [target], condition_key, names)
     rep = find_representation(adata, use_rep, None)
     params = {} if split_key is None else {"split_key": split_key}
-    fit = StoredFit("", condition_key, before.label, slugs([after.label]), rep, params, {}, {}, {})
+    fit = StoredFit("", condition_key, before, slugs([after]), rep, params, {}, {}, {})
     return fit, groupby
 
 
@@ -146,27 +145,13 @@ def held_out_cells(
 def read_held_out(adata: AnnData, fit: StoredFit, slug: str, chosen: _Chosen) -> HeldOut:
     """Read the chosen cells of source and one target; those without finite coordinates are left out."""
     rep = find_same_representation(adata, fit.rep, same_file=True)
-    parts = []
-    for label in (fit.source, fit.targets[slug]):
-        rows = labelled_cells(adata, fit.groupby, label)
-        rows = rows[chosen[rows]]
-        coordinates = read_coordinates(adata, rep, rows)
-        finite = is_finite(coordinates)
-        parts.append((rows[finite], coordinates[finite]))
-    (x_rows, x), (y_rows, y) = parts
+    labelled = (labelled_cells(adata, fit.groupby, label) for label in (fit.source, fit.targets[slug]))
+    (x_rows, x), (y_rows, y) = (read_finite(adata, rep, rows[chosen[rows]]) for rows in labelled)
     return HeldOut(rep, x_rows, y_rows, x, y)
 
 
-class GroupLabels(NamedTuple):
-    """Groups of cells by a column of obs."""
-
-    column: str
-    names: tuple[str, ...]
-    codes: Rows  # place of each cell's group among the names, (n_obs,); -1 where it has none
-
-
 def read_training(
-    adata: AnnData, fit: StoredFit, slug: str, chosen: _Chosen, labels: GroupLabels | None
+    adata: AnnData, fit: StoredFit, slug: str, chosen: _Chosen, labels: Labels | None
 ) -> tuple[Coordinates, Coordinates, NDArray[np.float64]]:
     """Read what baselines are made from without a fit: source and target cells, (n, d) and (m, d), and weights, (m,).
 
@@ -180,15 +165,14 @@ def read_training(
     groups: list[Rows] = []
     for label in (fit.source, fit.targets[slug]):
         rows = np.intersect1d(training, labelled_cells(adata, fit.groupby, label))
-        points = read_coordinates(adata, fit.rep, rows)
-        finite = is_finite(points)
-        if finite.sum() < MIN_CELLS:
+        rows, points = read_finite(adata, fit.rep, rows)
+        if len(rows) < MIN_CELLS:
             raise ValueError(
-                f"Baselines are made from training cells, of which {label!r} has {finite.sum()}; {MIN_CELLS} are "
+                f"Baselines are made from training cells, of which {label!r} has {len(rows)}; {MIN_CELLS} are "
                 "needed: evaluate fewer cells (mask_obs), or split the cells anew."
             )
-        clouds.append(points[finite])
-        groups.append(np.full(finite.sum(), -1) if labels is None else labels.codes[rows[finite]])
+        clouds.append(points)
+        groups.append(np.full(len(rows), -1) if labels is None else labels.codes[rows])
     before, after = (np.bincount(codes + 1) for codes in groups)
     size = min(len(before), len(after))
     shares = np.divide(before[:size], after[:size], out=np.zeros(size), where=after[:size] > 0)
@@ -198,17 +182,14 @@ def read_training(
 
 def labels_to_score(
     adata: AnnData, fit: StoredFit, slugs: Sequence[str], groupby: str | None
-) -> tuple[GroupLabels | None, list[str]]:
+) -> tuple[Labels | None, list[str]]:
     """Return the groups by the named column, else by the fit's, else by one in which conditions differ; with notes."""
     notes = []
     groupby = group_column(adata, fit, groupby)
     if groupby is None:
-        source, *targets = (
-            Condition(label, labelled_cells(adata, fit.groupby, label))
-            for label in (fit.source, *(fit.targets[slug] for slug in slugs))
-        )
-        taken = (fit.groupby, fit.params.get("split_key"))
-        differing = differing_proportions(obs_columns(adata), source, targets, taken)
+        conditions = (fit.source, *(fit.targets[slug] for slug in slugs))
+        rows = {label: labelled_cells(adata, fit.groupby, label) for label in conditions}
+        differing = differing_proportions(obs_columns(adata), rows, (fit.groupby, fit.params.get("split_key")))
         if differing is None:
             return None, []
         groupby, _ = differing
@@ -220,7 +201,7 @@ def labels_to_score(
     for name in ("all", SAME_COMPOSITION):
         if name in labels.names:
             raise ValueError(f"adata.obs[{groupby!r}] has a group {name!r}, which means all cells here; rename it.")
-    return GroupLabels(groupby, labels.names, labels.codes), notes
+    return labels, notes
 
 
 def headline_of(groups: Iterable[str]) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
-from scot_hycnn._anndata._conditions import Rows, listed
+from scot_hycnn._anndata._conditions import Labels, Rows, listed
 from scot_hycnn._anndata._representation import (
     Coordinates,
     Expression,
@@ -26,7 +25,7 @@ from scot_hycnn._anndata._schema import layer_names
 from scot_hycnn._anndata.genes._decode_input import Genes
 from scot_hycnn._warn import counted, did_you_mean, joined
 
-from ._evaluation_input import MIN_CELLS, GroupLabels, HeldOut
+from ._evaluation_input import MIN_CELLS, HeldOut
 
 # Cells that somebody's method predicts: the name of a layer or of a key of obsm, the cells, or a function that takes
 # the coordinates (n, d) of source cells and returns their predicted coordinates (n, d) or genes (n, genes).
@@ -75,7 +74,7 @@ def read_predictions(
     genes: Genes | None,
     *,
     layer: str | None,
-    labels: GroupLabels | None,
+    labels: Labels | None,
 ) -> tuple[dict[str, Predicted], list[str]]:
     """Read the predictions of the evaluated source cells, or of other cells; notes say which scores these lack."""
     found, notes = {}, []
@@ -105,8 +104,7 @@ def _stored(adata: AnnData, name: str, key: str, cells: HeldOut, genes: Genes | 
     if key in adata.layers and key in adata.obsm:
         raise ValueError(f"The prediction {key!r} is a layer and a key of obsm: rename one of them.")
     if key in adata.layers:
-        read = partial(_expression, adata, key, cells.source_rows, slice(None))
-        return _of_genes(name, read, cells, genes)
+        return _of_genes(name, lambda places: _expression(adata, key, cells.source_rows[places]), cells, genes)
     if key not in adata.obsm:
         near = did_you_mean(key, [*layer_names(adata), *adata.obsm])
         raise ValueError(
@@ -124,7 +122,7 @@ def _of_cells(
     genes: Genes | None,
     *,
     layer: str | None,
-    labels: GroupLabels | None,
+    labels: Labels | None,
 ) -> tuple[Predicted, list[str]]:
     """Read an AnnData: the evaluated source cells, found by their names, or other cells, which are unpaired."""
     wanted = adata.obs_names[cells.source_rows]
@@ -167,8 +165,8 @@ def _of_cells(
             notes.append(f"{name!r}: unpaired coordinates have no scores of genes; predict genes for these.")
         return Predicted(points, codes=codes), notes
     of = layer if layer in predicted.layers else None
-    read = partial(_expression, predicted, of, rows, columns)
-    return _of_genes(name, read, cells, genes, codes=codes), notes
+    read = _of_genes(name, lambda places: _expression(predicted, of, rows[places])[:, columns], cells, genes, codes)
+    return read, notes
 
 
 def _returned(adata: AnnData, name: str, function: Any, cells: HeldOut, genes: Genes | None) -> Predicted:
@@ -230,6 +228,6 @@ def _of_genes(
     return Predicted(points, expression, codes)
 
 
-def _expression(adata: AnnData, layer: str | None, rows: Rows, columns: Any, places: Rows) -> Expression:
-    """Read predicted genes of some of the cells in these rows."""
-    return np.asarray(dense_array(read_expression(adata, layer, rows[places]))[:, columns], dtype=np.float32)
+def _expression(adata: AnnData, layer: str | None, rows: Rows) -> Expression:
+    """Read predicted genes of some cells."""
+    return dense_array(read_expression(adata, layer, rows)).astype(np.float32)

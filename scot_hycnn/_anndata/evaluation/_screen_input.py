@@ -12,7 +12,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import (
-    MISSING,
+    Labels,
     Rows,
     codes_of_groups,
     column_of,
@@ -27,17 +27,18 @@ from scot_hycnn._anndata._representation import (
     Representation,
     find_same_representation,
     in_memory,
-    is_finite,
     obs_columns,
     read_coordinates,
+    read_finite,
 )
 from scot_hycnn._anndata._results import StoredFit, group_column, labelled_cells, read_fit
 from scot_hycnn._anndata._schema import SCREEN, is_fit
 from scot_hycnn._anndata.genes._genes import held_out_rows
+from scot_hycnn._neighbours import MISSING
 from scot_hycnn._response import N_COMPARED, NoChange, adjusted
 from scot_hycnn._warn import SIGNIFICANT
 
-from ._evaluation_input import MIN_CELLS, GroupLabels
+from ._evaluation_input import MIN_CELLS
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,12 @@ class ScreenCells:
     all_source_rows: Rows
     target_rows: dict[str, Rows]  # slug to held-out cells if there are some of source and target
     all_target_rows: dict[str, Rows]
-    groups: GroupLabels | None
+    groups: Labels | None
 
     def read(self, rows: Rows) -> tuple[Rows, NDArray[np.float64]]:
         """Return those of some cells that have finite coordinates, and these, float64."""
-        points = read_coordinates(self.adata, self.rep, rows)
-        finite = is_finite(points)
-        return rows[finite], points[finite].astype(np.float64)
+        rows, points = read_finite(self.adata, self.rep, rows)
+        return rows, points.astype(np.float64)
 
     def stored(self, slug: str, rows: Rows) -> NDArray[np.float64] | None:
         """Return source cells after the map to one target, NaN where they were not moved; None without the slot."""
@@ -100,17 +100,13 @@ def read_screen_cells(adata: AnnData, key: str | StoredFit | None, groupby: str 
     is_test = np.zeros(adata.n_obs, dtype=bool)
     is_test[held_out_rows(adata, fit)] = True
     has_split = is_test[source].any()
+    all_targets = dict(zip(fit.targets, targets, strict=True))
     held_out = {
-        slug: rows[is_test[rows]] if has_split and is_test[rows].any() else rows
-        for slug, rows in zip(fit.targets, targets, strict=True)
+        slug: rows[is_test[rows]] if has_split and is_test[rows].any() else rows for slug, rows in all_targets.items()
     }
     name = group_column(adata, fit, groupby)
-    groups = None
-    if name is not None:
-        read = read_groups(adata.obs, name)
-        groups = GroupLabels(name, read.names, read.codes)
+    groups = None if name is None else read_groups(adata.obs, name)
     shown = source[is_test[source]] if has_split else source
-    all_targets = dict(zip(fit.targets, targets, strict=True))
     return ScreenCells(adata, fit, rep, shown, source, held_out, all_targets, groups)
 
 
@@ -144,11 +140,11 @@ def read_covariates(adata: AnnData, keys: Sequence[str], conditions: Mapping[str
     return found
 
 
-def controls_of_plates(adata: AnnData, plate_key: str, cells: FitInput) -> list[NDArray[np.bool_]]:
-    """Return which source cells are on the plates of each target, (n,); one array for each set of plates."""
+def controls_of_plates(adata: AnnData, plate_key: str, cells: FitInput) -> dict[str, NDArray[np.bool_]]:
+    """Return which source cells are on the plates of each target, (n,), by label; one array for each set of plates."""
     names, codes = codes_of_groups(obs_columns(adata, plate_key), plate_key, "plate_key")
     found: dict[tuple[int, ...], NDArray[np.bool_]] = {}
-    controls, needed = [], max(20, 2 * cells.rep.n_dims)
+    controls, needed = dict[str, NDArray[np.bool_]](), max(20, 2 * cells.rep.n_dims)
     for target in cells.targets:
         plates = tuple(np.unique(codes[target.rows[target.is_training]]).tolist())
         if plates not in found:
@@ -160,7 +156,7 @@ def controls_of_plates(adata: AnnData, plate_key: str, cells: FitInput) -> list[
                 f"{listed([names[code] if code >= 0 else 'no plate' for code in plates])}, with {n_controls} cells of "
                 f"{cells.source.label!r} to fit on; at least {needed} are needed on the plates of each condition."
             )
-        controls.append(found[plates])
+        controls[target.label] = found[plates]
     return controls
 
 

@@ -22,11 +22,11 @@ from scot_hycnn._anndata._representation import (
     feature_names,
     find_layer,
     in_memory,
-    is_finite,
     loadings_key,
     name_of,
     read_coordinates,
     read_expression,
+    read_finite,
     row_blocks,
 )
 from scot_hycnn._anndata._results import Results, StoredFit, learned_from, training_rows
@@ -203,7 +203,7 @@ def _ridge(adata: AnnData, rep: Representation, layer: str | None, rows: Rows) -
     with centred coordinates :math:`Z_c` and expression :math:`X_c` of these cells, and for each gene the penalty
     :math:`\alpha` of the smallest generalised cross-validation. None if there are too few cells.
     """
-    rows = rows[is_finite(read_coordinates(adata, rep, rows))]
+    rows, _ = read_finite(adata, rep, rows)
     n, d = len(rows), rep.n_dims
     if n < 2 * d + 2:
         return None
@@ -332,9 +332,7 @@ def _check_values(
     adata: AnnData, rep: Representation, rows: Rows, layer: str | None, loadings: NDArray[np.float32]
 ) -> None:
     """Raise a ValueError unless some of the cells have the coordinates that the loadings give for these values."""
-    rows = _sample(adata, layer, rows)
-    points = read_coordinates(adata, rep, rows)
-    rows, points = rows[is_finite(points)], points[is_finite(points)]
+    rows, points = read_finite(adata, rep, _sample(adata, layer, rows))
     variance = _variance(adata, rep)
     distance = _distance(read_expression(adata, layer, rows), loadings, points, variance)
     if distance <= _MAX_DISTANCE:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from scot_hycnn._neighbours import MAX_GROUPS, MISSING, paired
 from scot_hycnn._response import MAX_CHANCE, drawn_by_weight
-from scot_hycnn._warn import MAX_NAMES, counted, joined, names_of_pairs
+from scot_hycnn._warn import MAX_NAMES, counted, joined
 
 from ._checks import FEW_IN_GROUPS, Array, UnusableError, min_cells
 
@@ -26,9 +27,6 @@ MIN_GROUPS_LEFT_OUT = 3
 # a quarter of the network was taken on three of seven Kang types left out, and lost up to .013 of Pearson-delta; with
 # two on one of them.
 GROUP_STANDARD_ERRORS = 2.0
-# With more labels than these they are measured numbers, or names of cells, and no groups. The finest groups that we
-# have seen are cell types of the mouse brain (1,201 supertypes).
-MAX_GROUPS = 2000
 CATEGORIES = (
     " Groups (group_key of tl.hycnn_ot) are categories such as cell types: a column of numbers must be cut into some "
     "first, for instance by pandas.cut."
@@ -38,8 +36,6 @@ UNITS = (
     " Each of these is a unit (such as a donor, the column that leave_out names) and a group within it, which must "
     "have cells in both conditions. If no unit has, leave this column out: donors and treatment cannot be told apart."
 )
-# What a missing label becomes as a string: an empty field, NaN of NumPy and pandas.
-MISSING = ("", "nan", "NaN", "<NA>", "NaT")
 
 # Proportion of a group from its share of the cells, the mean over both clouds; up to one factor for all groups.
 WEIGHTINGS: dict[str, Callable[[Array], Array]] = {
@@ -72,13 +68,8 @@ class Labels:
         if np.ndim(values) == 2:
             columns = [values.iloc[:, 0], values.iloc[:, 1]] if hasattr(values, "iloc") else np.asarray(values).T
             units, kinds = (cls.of(column, name) for column in columns)
-            both = units.codes.astype(np.int64) * len(kinds.names) + kinds.codes
-            present, codes = np.unique(both, return_inverse=True)
-            unit, kind = np.divmod(present, len(kinds.names))
-            parts = np.stack([units.names[unit], kinds.names[kind]], axis=1)
-            return cls(
-                np.array(names_of_pairs(parts.tolist()), np.str_), codes.astype(np.int32), np.bincount(codes), parts
-            )
+            pairs, place, parts = paired(units.names, units.codes, kinds.names, kinds.codes)
+            return cls(np.array(pairs, np.str_), place.astype(np.int32), np.bincount(place), parts)
         categorical = getattr(values, "cat", values)  # a Series of categories
         if hasattr(categorical, "codes") and hasattr(categorical, "categories"):
             # Categories make it unnecessary to read every label, but some of them may have no cell.

@@ -17,9 +17,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
+from scot_hycnn._neighbours import MAX_GROUPS
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver.data._coordinates import Coordinates
-from scot_hycnn.solver.data._groups import MAX_GROUPS, Baselines
+from scot_hycnn.solver.data._groups import Baselines
 
 from ._blended import N_POINTS, Support
 from ._families import STORED
