@@ -16,7 +16,6 @@ from scot_hycnn._anndata._representation import row_blocks
 from scot_hycnn._anndata._results import StoredFit, labelled_cells
 from scot_hycnn._anndata._transport_input import find_mover
 from scot_hycnn._anndata.evaluation._evaluation_input import (
-    MIN_CELLS,
     SAME_COMPOSITION,
     GroupLabels,
     HeldOut,
@@ -30,6 +29,7 @@ from scot_hycnn._anndata.evaluation._growth import transported_part
 from scot_hycnn._anndata.evaluation._predictions import Predicted, Predictions, named_predictions, read_predictions
 from scot_hycnn._anndata.genes._correction import Correction, find_correction
 from scot_hycnn._anndata.genes._decode_input import Decoder, Genes, find_genes, has_genes
+from scot_hycnn._response import MIN_CELLS
 
 from ._cloud_scores import KeptGroups, bandwidths, cloud_scores
 from ._gene_scores import gene_scores

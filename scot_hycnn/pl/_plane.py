@@ -23,9 +23,9 @@ from scot_hycnn._anndata._embedding import (
     read_projection,
 )
 from scot_hycnn._anndata._results import Results, read_results
+from scot_hycnn._response import MIN_CELLS
 
 from ._figure import PLAIN, legend, widen
-from ._labels import MIN_CELLS
 
 # As many entries as fit beside axes of usual height.
 _LEGEND_ROWS = 16

@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import pdist
 
-from scot_hycnn._anndata._conditions import as_labels, listed, matching
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._response import AS_REPLICATE, NO_RESPONSE, NOT_SCORED, TOO_FEW, in_brief
 from scot_hycnn.get._summary import EVERYONE, summary
 
-from ._figure import PLAIN, check_number, entitle, figure_of, legend, panels_of, show_or_return
+from ._figure import PLAIN, check_number, entitle, figure_of, known_labels, legend, panels_of, show_or_return
 
 SORTS = ("strength", "cluster", "name")
 _MAX_CONDITIONS = 600
@@ -91,7 +90,7 @@ def screen(
         raise ValueError(f"sort={sort!r} is unknown; choose one of {list(SORTS)}.")
     table = summary(adata, key, groupby=groupby)
     names = list(dict.fromkeys(table["condition"]))
-    names = names if conditions is None else find_conditions(conditions, names)
+    names = names if conditions is None else known_labels("conditions", conditions, names, "the fit")
     groups = list(dict.fromkeys(table["group"]))
     check_number(len(names), "the choice of conditions=", _MAX_CONDITIONS)
     table = table[table["condition"].isin(names)].set_index(["condition", "group"])
@@ -114,14 +113,6 @@ def screen(
     # In two lines, so that the title does not reach the key.
     entitle(place, title or "", *in_brief(table.xs(EVERYONE, level="group")["verdict"].tolist()))
     return show_or_return(axes if ax is None else ax, show=show, return_fig=return_fig)
-
-
-def find_conditions(conditions: Sequence[str], names: list[str]) -> list[str]:
-    """Return the names of the conditions that the user asks for."""
-    places = matching(as_labels(conditions), names)
-    if not all(places) or not places:
-        raise ValueError(f"conditions={conditions} are not all conditions of the fit, which has {listed(names)}.")
-    return [names[place[0]] for place in places]
 
 
 def _ordered(table: pd.DataFrame, names: list[str], groups: list[str], sort: str) -> list[str]:

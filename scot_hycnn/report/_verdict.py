@@ -12,8 +12,9 @@ import pandas as pd
 from scot_hycnn._anndata._results import GroupGrowth
 from scot_hycnn._anndata.evaluation._evaluation_input import SAME_COMPOSITION, headline_of, is_low
 from scot_hycnn._warn import SIGNIFICANT, joined
+from scot_hycnn.pl._figure import number
 
-from ._distances import NOTHING, OURS, REPLICATE, SIMPLE, Distances, Kind, by_method, number, percent
+from ._distances import NOTHING, OURS, REPLICATE, SIMPLE, Distances, Kind, by_method, percent
 
 # After fewer steps it means nothing that networks are not better than the Gaussian map; the default is 250 or more.
 _FEW_STEPS = 125
