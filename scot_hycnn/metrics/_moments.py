@@ -89,7 +89,7 @@ def top_genes(t: Samples, n_top: int) -> NDArray[np.bool_]:
     return chosen
 
 
-def pearson(a: Samples, b: Samples, a_rounding: Samples | float, b_rounding: Samples | float) -> Samples:
+def pearson(a: Samples, b: Samples, a_rounding: Samples, b_rounding: Samples) -> Samples:
     """Return the Pearson correlation over the last axis; NaN, without a warning, where one of the two is constant."""
     if a.shape[-1] == 0:
         return np.full(a.shape[:-1], np.nan)

@@ -1,4 +1,4 @@
-"""What all figures share: panels, limits of what fits into a figure, legends, and what a figure returns."""
+"""What all figures share: panels, limits of what fits into a figure, numbers, legends, and what a figure returns."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from numpy.typing import NDArray
 from scanpy import settings
 
 from scot_hycnn._anndata._conditions import MAX_ENTRIES, as_labels, listed, matching
@@ -105,6 +107,12 @@ def which_cells(called: str, sizes: Mapping[str, int]) -> str:
 def number(value: float) -> str:
     """Print three digits, with a real minus sign."""
     return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+
+
+def correlation(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> float:
+    """Return Pearson's correlation, NaN if one of both does not vary."""
+    varies = np.ptp(a) > 0 and np.ptp(b) > 0
+    return float(np.corrcoef(a, b)[0, 1]) if varies else float("nan")
 
 
 def legend(

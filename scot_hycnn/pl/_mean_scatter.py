@@ -16,9 +16,8 @@ from scot_hycnn._anndata._representation import space_of
 from scot_hycnn._anndata._results import group_column, read_fit
 from scot_hycnn._anndata.evaluation._screen_input import responses_of
 from scot_hycnn._anndata.genes._genes import has_features_of_genes, read_dimensions, read_evaluated, read_genes, unit_of
-from scot_hycnn.metrics._moments import pearson
 
-from ._figure import PLAIN, entitle_cells, figure_of, panels_of, show_or_return
+from ._figure import PLAIN, correlation, entitle_cells, figure_of, panels_of, show_or_return
 from ._labels import PREDICTED, QUIET_GREY, paired_members
 from ._plane import Points
 
@@ -120,7 +119,7 @@ def mean_scatter(
         panel.scatter(observed, source, color=_SOURCE_GREY, label="no change", **style)
         panel.scatter(observed, predicted, color=PREDICTED, label="predicted", **style)
         # Means of components are not on one scale with 0 as their origin: their R² is near 1 for any prediction.
-        r2, of_no_change = (float(pearson(mean, observed, 0, 0)) ** 2 for mean in (predicted, source))
+        r2, of_no_change = (correlation(mean, observed) ** 2 for mean in (predicted, source))
         scores = f"R² = {r2:.3f} (no change {of_no_change:.3f})" if is_genes else ""
         if groupby is None:
             entitle_cells(panel, title, results, called, scores)

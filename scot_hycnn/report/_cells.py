@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scot_hycnn._anndata._conditions import MAX_ENTRIES, Labels, Rows, read_groups
 from scot_hycnn._anndata._results import Results, StoredFit, group_column
 from scot_hycnn._anndata.genes._genes import MIN_FRACTION, deg_table, has_features_of_genes, read_genes
-from scot_hycnn.metrics._moments import pearson
+from scot_hycnn.pl._figure import correlation
 from scot_hycnn.pl._labels import members_by_group, palette_of
 from scot_hycnn.pl._plane import Positions, arrows_of, positions
 
@@ -176,6 +176,6 @@ def describe_genes(
         "n": len(table),
         "within": group_column(adata, fit, None),
         # With two genes it is 1 or -1.
-        "r": float(pearson(predicted, observed, 0, 0)) if len(table) > 2 else float("nan"),
+        "r": correlation(predicted, observed) if len(table) > 2 else float("nan"),
         "kind": "proteins or genes of the map" if results.rep.name == "X" else "genes",
     }
