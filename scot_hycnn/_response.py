@@ -17,6 +17,8 @@ from ._warn import SIGNIFICANT, counted
 # Cells of each condition that the test compares: with 500 it takes some hundredths of a second.
 N_COMPARED = 500
 N_PERMUTATIONS = 199
+# Fewer cells have no distribution to compare, and no replicate.
+MIN_CELLS = 10
 # Largest chance of a cell to be drawn by its weight.
 MAX_CHANCE = 0.9
 NO_RESPONSE, AS_REPLICATE, PARTLY = "no response", "predicted as well as a replicate", "partly predicted"

@@ -131,7 +131,7 @@ def pbmc_planted(n_cells: int = 4000, *, n_donors: int = 0, rng: int | np.random
         raise ValueError(f"n_donors={n_donors} must be 0 or more.")
     real, generator = real_pbmcs(), np.random.default_rng(rng)
     # New cells, of which those that are no controls are moved by the response.
-    response = _plant_response(real.scores, real.cell_type, real.direction_of(_PROGRAMME))
+    response = _plant_response(real)
     parents, cells = smoothed_bootstrap(real.scores, real.cell_type, n_cells, generator)
     moved = response.transport(cells)
     is_control = np.arange(n_cells) < n_cells // 2
@@ -242,16 +242,14 @@ def real_pbmcs() -> RealCells:
     return RealCells(list(raw.raw.var_names), cell_type, mean, scores, loadings, residual, singular**2, smallest)
 
 
-def _plant_response(
-    scores: NDArray[np.float64], cell_type: NDArray[np.str_], programme: NDArray[np.float64]
-) -> LogSumExpPotential:
+def _plant_response(real: RealCells) -> LogSumExpPotential:
     """Return a potential with one region that stays, and one for each responding type, which moves in its direction."""
-    is_t_cell = [name.startswith(_T_CELLS) for name in cell_type]
-    origin = scores[is_t_cell].mean(axis=0)
+    origin = real.scores[[name.startswith(_T_CELLS) for name in real.cell_type]].mean(axis=0)
+    programme = real.direction_of(_PROGRAMME)
     # The region that stays has the vector 0.
     vectors, offsets = [np.zeros(_N_PCS)], [0.0]
     for name, (distance, staying) in _RESPONDERS.items():
-        cells = scores[cell_type == name]
+        cells = real.scores[real.cell_type == name]
         direction = _unit(_unit(cells.mean(axis=0) - origin) + _PROGRAMME_WEIGHT * programme)
         # The boundary between staying and moving cells lies at a quantile of the type along its direction.
         vectors.append(distance * direction)

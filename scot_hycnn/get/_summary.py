@@ -14,11 +14,11 @@ from scipy.spatial.distance import cdist
 from scot_hycnn._anndata._conditions import Rows
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._transport_input import find_mover
-from scot_hycnn._anndata.evaluation._evaluation_input import MIN_CELLS
 from scot_hycnn._anndata.evaluation._growth import growth_by_group, has_growth
 from scot_hycnn._anndata.evaluation._screen_input import ScreenCells, read_screen_cells
 from scot_hycnn._response import (
     AS_REPLICATE,
+    MIN_CELLS,
     N_COMPARED,
     NO_RESPONSE,
     NOT_PREDICTED,
@@ -111,7 +111,11 @@ def summary(
     (6, ['all'])
     """
     check_counts(MIN_CELLS, max_cells=max_cells)
-    cells = read_screen_cells(adata, key, groupby)
+    return summary_of(read_screen_cells(adata, key, groupby), max_cells)
+
+
+def summary_of(cells: ScreenCells, max_cells: int = 300) -> pd.DataFrame:
+    """Return the table of :func:`summary`, of cells that were found."""
     members = {EVERYONE: cells.source_rows}
     names: dict[int, str] = {}
     if cells.groups is not None:
@@ -158,8 +162,8 @@ def summary(
     table = pd.DataFrame(rows, columns=columns)
     table[["growth", "growth_low", "growth_high"]] = np.nan
     for slug, label in cells.fit.targets.items():
-        if cells.groups is not None and has_growth(adata, cells.fit, slug):
-            for group, _, *growth in growth_by_group(adata, cells.fit, slug, cells.groups.column):
+        if cells.groups is not None and has_growth(cells.adata, cells.fit, slug):
+            for group, _, *growth in growth_by_group(cells.adata, cells.fit, slug, cells.groups.column):
                 of_group = (table["condition"] == label) & (table["group"] == group)
                 table.loc[of_group, ["growth", "growth_low", "growth_high"]] = growth
     return _with_verdicts(table)

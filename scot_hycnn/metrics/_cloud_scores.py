@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -233,65 +233,57 @@ def _coupled_halves(
     return scores
 
 
-@dataclass(frozen=True)
-class KeptGroups:
-    """Whether cells lie among treated cells of their group: 1 or 0, and the weights of the cells that were looked at.
+# Of each method and of the replicate: whether cells lie among treated cells of their group, 1 or 0, and the weights of
+# the cells that were looked at, both (k,); the others have the weight 0.
+Kept: TypeAlias = dict[str, tuple[Samples, Samples]]
 
-    A cell is kept if no other group has more cells than its own among the 15 nearest treated cells. Cells that were not
-    looked at have the weight 0.
+
+def find_kept(
+    clouds: Mapping[str, tuple[Samples, Codes]], y: Samples, target: Codes, rng: np.random.Generator
+) -> Kept | None:
+    """Look at the neighbours of predicted cells (k, d) among treated cells (m, d); codes are -1 without a group.
+
+    A cell is kept if no other group has more cells than its own among the 15 nearest treated cells.
     """
+    labelled = rng.permutation(np.flatnonzero(target >= 0))[:_MAX_CELLS]
+    codes, n_groups = target[labelled], int(target.max()) + 1
+    # Within one group all cells are kept, and cells of groups without treated cells cannot be.
+    if len(np.unique(codes)) < 2 or not any(np.isin(own, codes).any() for _, own in clouds.values()):
+        return None
+    origin = np.median(y, axis=0)  # far from it, the search would lose the digits of small distances
+    search = NearestNeighbors(n_neighbors=min(N_NEIGHBORS, len(labelled) - 1)).fit(y[labelled] - origin)
 
-    predicted: dict[str, tuple[Samples, Samples]]  # by method, both (k,)
-    observed: tuple[Samples, Samples]  # treated cells among the other treated cells, both (m,)
+    def are_kept(own: Codes, cells: Samples | None) -> Samples:
+        # Without cells the search leaves each treated cell out of its own neighbours.
+        neighbors = codes[search.kneighbors(cells, return_distance=False)]
+        most = (neighbors[:, :, None] == neighbors[:, None]).sum(axis=2).max(axis=1)
+        return np.asarray((neighbors == own[:, None]).sum(axis=1) == most, dtype=np.float64)
 
-    @classmethod
-    def find(
-        cls, clouds: Mapping[str, tuple[Samples, Codes]], y: Samples, target: Codes, rng: np.random.Generator
-    ) -> KeptGroups | None:
-        """Look at the neighbours of predicted cells (k, d) among treated cells (m, d); codes are -1 without a group."""
-        labelled = rng.permutation(np.flatnonzero(target >= 0))[:_MAX_CELLS]
-        codes, n_groups = target[labelled], int(target.max()) + 1
-        # Within one group all cells are kept, and cells of groups without treated cells cannot be.
-        if len(np.unique(codes)) < 2 or not any(np.isin(own, codes).any() for _, own in clouds.values()):
-            return None
-        origin = np.median(y, axis=0)  # far from it, the search would lose the digits of small distances
-        search = NearestNeighbors(n_neighbors=min(N_NEIGHBORS, len(labelled) - 1)).fit(y[labelled] - origin)
+    seed, found = int(rng.integers(2**63)), Kept()
+    for method, (cells, own) in clouds.items():
+        # The same seed chooses the same cells of all methods. A group without treated cells has no neighbours.
+        weights = _chosen_weights(np.where(np.isin(own, codes), own, -1), np.random.default_rng(seed))
+        chosen, kept = np.flatnonzero(weights), np.zeros(len(own))
+        if len(chosen):
+            kept[chosen] = are_kept(own[chosen], cells[chosen] - origin)
+            found[method] = kept, weights
+    kept, weights = np.zeros((2, len(target)))
+    sizes, drawn = (np.bincount(of[of >= 0], minlength=n_groups) for of in (target, codes))
+    kept[labelled], weights[labelled] = are_kept(codes, None), (sizes / np.maximum(drawn, 1))[codes]
+    return found | {REPLICATE: (kept, weights)}
 
-        def are_kept(own: Codes, cells: Samples | None) -> Samples:
-            # Without cells the search leaves each treated cell out of its own neighbours.
-            neighbors = codes[search.kneighbors(cells, return_distance=False)]
-            most = (neighbors[:, :, None] == neighbors[:, None]).sum(axis=2).max(axis=1)
-            return np.asarray((neighbors == own[:, None]).sum(axis=1) == most, dtype=np.float64)
 
-        seed, predicted = int(rng.integers(2**63)), {}
-        for method, (cells, own) in clouds.items():
-            # The same seed chooses the same cells of all methods. A group without treated cells has no neighbours.
-            weights = _chosen_weights(np.where(np.isin(own, codes), own, -1), np.random.default_rng(seed))
-            chosen, kept = np.flatnonzero(weights), np.zeros(len(own))
-            if len(chosen):
-                kept[chosen] = are_kept(own[chosen], cells[chosen] - origin)
-                predicted[method] = kept, weights
-        observed, target_weights = np.zeros(len(target)), np.zeros(len(target))
-        observed[labelled] = are_kept(codes, None)
-        sizes, drawn = (np.bincount(of[of >= 0], minlength=n_groups) for of in (target, codes))
-        target_weights[labelled] = (sizes / np.maximum(drawn, 1))[codes]
-        return cls(predicted, (observed, target_weights))
-
-    def scores(self, cells: Mapping[str, NDArray[np.bool_]], target: NDArray[np.bool_], draws: Resampling) -> Scores:
-        """Return the shares of kept cells among some of the cells, boolean arrays (k,) and (m,), by replicate."""
+def kept_scores(kept: Kept, cells: Mapping[str, NDArray[np.bool_]], draws: Resampling) -> Scores:
+    """Return the shares of kept cells among some of the cells of methods and replicate, boolean (k,), by replicate."""
+    shares: Scores = {}
+    for method in kept.keys() & cells.keys():
+        of = draws.target if method == REPLICATE else draws.of(method)
         # The replicate is the share of all observed cells; its spread is that of shares of their halves.
-        rows = np.concatenate([np.ones((1, len(draws.target.codes))), draws.splits])
-        shares: Scores = {}
-        for method in [name for name in self.predicted if name in cells] + [REPLICATE]:
-            if method == REPLICATE:
-                (kept, weights), chosen, counts = self.observed, target, rows * draws.target.weights
-            else:
-                of_method = draws.of(method)
-                (kept, weights), chosen = self.predicted[method], cells[method]
-                counts = of_method.counts * of_method.weights
-            counts = counts * weights[chosen]
-            shares[method, "kept_group"] = counts @ kept[chosen] / counts.sum(axis=1)
-        return shares
+        rows = np.concatenate([of.counts[:1], draws.splits]) if method == REPLICATE else of.counts
+        are_kept, weights = (values[cells[method]] for values in kept[method])
+        counts = rows * of.weights * weights
+        shares[method, "kept_group"] = counts @ are_kept / counts.sum(axis=1)
+    return shares
 
 
 def _chosen_weights(codes: Codes, rng: np.random.Generator) -> Samples:

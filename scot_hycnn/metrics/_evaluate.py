@@ -16,7 +16,6 @@ from scot_hycnn._anndata._representation import row_blocks
 from scot_hycnn._anndata._results import StoredFit, labelled_cells
 from scot_hycnn._anndata._transport_input import find_mover
 from scot_hycnn._anndata.evaluation._evaluation_input import (
-    MIN_CELLS,
     SAME_COMPOSITION,
     HeldOut,
     fit_or_conditions,
@@ -29,8 +28,9 @@ from scot_hycnn._anndata.evaluation._growth import transported_part
 from scot_hycnn._anndata.evaluation._predictions import Predicted, Predictions, named_predictions, read_predictions
 from scot_hycnn._anndata.genes._correction import Correction, find_correction
 from scot_hycnn._anndata.genes._decode_input import Decoder, Genes, find_genes, has_genes
+from scot_hycnn._response import MIN_CELLS
 
-from ._cloud_scores import KeptGroups, bandwidths, cloud_scores
+from ._cloud_scores import Kept, bandwidths, cloud_scores, find_kept, kept_scores
 from ._gene_scores import gene_scores
 from ._resampling import CEILING, REPLICATE, Codes, Resampling, Scores, Sums
 from ._samples import Samples
@@ -258,7 +258,7 @@ def evaluate(
         if genes is not None and fit.models:
             shifts = find_correction(adata, fit, slug, genes, correction, held_out=measured)
         parts, small = _parts(held_out, methods, labels)
-        kept = _kept_groups(held_out, methods, labels, seed) if parts else None
+        kept = _kept(held_out, methods, labels, seed) if labels is not None and parts else None
         for group, part in parts.items():
             draws = Resampling.draw(*part.codes, n_bootstrap, np.random.default_rng(seed), part.unpaired)
             scores, of_mmd = _scores(held_out, methods, part, draws, kept=kept, genes=genes, shifts=shifts, **scoring)
@@ -356,15 +356,11 @@ def _parts(
     return ({SAME_COMPOSITION: part(large, grouped), **parts} if len(large) > 1 else parts), small
 
 
-def _kept_groups(
-    cells: HeldOut, methods: Mapping[str, Predicted], labels: Labels | None, seed: int
-) -> KeptGroups | None:
-    """Return which predicted cells lie among observed cells of their group, if groups are known."""
-    if labels is None:
-        return None
+def _kept(cells: HeldOut, methods: Mapping[str, Predicted], labels: Labels, seed: int) -> Kept | None:
+    """Return which predicted cells lie among observed cells of their group."""
     of_source, of_target = (labels.codes[rows] for rows in (cells.source_rows, cells.target_rows))
     clouds = {name: (of.points, of_source if of.codes is None else of.codes) for name, of in methods.items()}
-    return KeptGroups.find(clouds, cells.y.astype(np.float64), of_target, np.random.default_rng(seed))
+    return find_kept(clouds, cells.y.astype(np.float64), of_target, np.random.default_rng(seed))
 
 
 def _scores(
@@ -373,7 +369,7 @@ def _scores(
     part: _Part,
     draws: Resampling,
     *,
-    kept: KeptGroups | None,
+    kept: Kept | None,
     genes: Genes | None,
     shifts: Correction | None,
     with_w2: bool,
@@ -388,7 +384,7 @@ def _scores(
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = cloud_scores(points, y, draws, gammas=gammas, with_w2=with_w2)
         if kept is not None:
-            scores |= kept.scores(part.cells, part.target, draws)
+            scores |= kept_scores(kept, {**part.cells, REPLICATE: part.target}, draws)
         if genes is not None:
             sums = _gene_sums(genes, cells, methods, part, draws, shifts=shifts, split_control=split_control)
             scores |= gene_scores(*sums, genes.in_representation)
@@ -415,11 +411,8 @@ def _gene_sums(
         sums[name] = block_sums if before is None else before + block_sums
 
     # Expression is read and predicted in blocks of cells, once for all replicates.
-    of_source, halves, n_replicates = (
-        np.flatnonzero(part.source),
-        "bootstrap" if split_control else None,
-        len(draws.target.counts),
-    )
+    of_source, n_replicates = np.flatnonzero(part.source), len(draws.target.counts)
+    halves = "bootstrap" if split_control else None
     counts = draws.counts("source", halves=halves or "sample")
     of_methods = counts if split_control else counts[:n_replicates]
     for block in row_blocks(len(cells.x)):

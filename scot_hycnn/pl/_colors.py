@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, to_rgba_array
@@ -18,7 +19,7 @@ from scot_hycnn._anndata.genes._genes import read_gene
 from scot_hycnn._warn import did_you_mean
 
 from ._figure import PLAIN, figure_of, widen
-from ._labels import BACKGROUND, is_numeric, palette_of
+from ._labels import BACKGROUND, palette_of
 from ._plane import add_legend
 
 # Percentile of a column of numbers at which the scale of its colours ends.
@@ -54,8 +55,9 @@ def cell_colors(
         measured, predicted = read_gene(adata, results, key, color, with_predicted=with_predicted)
         return _of_numbers(color, measured, measured if predicted is None else predicted, rows)
     column, fit = column_of(adata.obs, color, "color"), read_fit(adata, key)
+    is_numeric = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
     # Integers may be the groups of the fit.
-    if is_numeric(column.dtype) and color != fit.params.get("group_key"):
+    if is_numeric and color != fit.params.get("group_key"):
         values = column.to_numpy(dtype=float, na_value=np.nan)
         if not np.isfinite(values).any():
             raise ValueError(f"color={color!r} has no finite value in adata.obs; choose another column.")

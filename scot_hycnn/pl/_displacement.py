@@ -74,10 +74,10 @@ def displacement(
     groupby, members, palette = groups_to_draw(adata, read_fit(adata, key), groupby, results.source_rows)
     tested = responses_of(adata, key, results.target, groupby)
     responding = {label for label, responds in tested.items() if responds}
-    members, note = large_groups(members)
+    large, note = large_groups({label: len(cells) for label, cells in members.items()})
     lengths = np.linalg.norm(results.predicted - results.x, axis=1)
     # The y axis points upwards, so the last group is on top.
-    groups = sorted(members, key=lambda label: np.median(lengths[members[label]]))
+    groups = sorted(large, key=lambda label: np.median(lengths[members[label]]))
     names = [f"{label} (n = {len(members[label])})" for label in groups]
     is_ours, ax = ax is None, axes_or_new(ax, 3.6, 1.2 + 0.3 * len(groups))
     for y, label in enumerate(groups):

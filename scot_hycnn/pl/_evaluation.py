@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from scot_hycnn._anndata._conditions import as_labels, listed, matching
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._results import read_fit
 from scot_hycnn._anndata.evaluation._evaluation_input import (
@@ -27,7 +26,18 @@ from scot_hycnn._anndata.evaluation._evaluation_input import (
 )
 from scot_hycnn._anndata.genes._genes import read_evaluated
 
-from ._figure import PLAIN, check_number, counted_cells, entitle, explain_panels, panels_of, show_or_return, widen
+from ._figure import (
+    PLAIN,
+    check_number,
+    entitle,
+    explain_panels,
+    known_labels,
+    number,
+    panels_of,
+    show_or_return,
+    which_cells,
+    widen,
+)
 
 # Method to its name in print and its colour, of Okabe & Ito; black for the prediction that needs no method.
 METHODS = {
@@ -133,7 +143,7 @@ def evaluation(
     targets = list(dict.fromkeys(table["target"]))
     if target is None and len(targets) > 1:
         raise ValueError(f"Several targets were evaluated; pass target= one of {targets}.")
-    (target,) = targets if target is None else _known(table, "target", [target])
+    (target,) = targets if target is None else known_labels("target", [target], targets, "the scores")
     table = without_twin(table[table["target"] == target])
     called = name_of_evaluated(adata, key, target, table)
     # Within a single group all cells keep their group.
@@ -146,7 +156,7 @@ def evaluation(
     found, groups, methods = (list(dict.fromkeys(table[name])) for name in ("metric", "group", "method"))
     if metrics is None:
         metrics = [metric for metric in _DEFAULT_METRICS if metric in found][:4] or found
-    metrics = _known(table, "metric", as_labels(metrics))
+    metrics = known_labels("metrics", metrics, found, "the scores")
     # Name in print and colour of each method; replicate and ceiling are none.
     others = [method for method in methods if method not in (*METHODS, REPLICATE, CEILING)]
     colors = dict(zip(others, cycle(_OTHER_COLORS), strict=False))
@@ -173,7 +183,7 @@ def evaluation(
     which = f"{called}; in brackets: {source}, {target}"
     if len(groups) == 1:
         whose = "" if groups[0] == "all" else f"{_in_print(groups[0])}; "
-        which = whose + counted_cells(called, source, sizes[groups[0]][0], target, sizes[groups[0]][1])
+        which = whose + which_cells(called, dict(zip((source, target), sizes[groups[0]], strict=True)))
     entitle(place, title or (f"{source} → {target}" if key in adata.uns else target), which)
     # With one group the names of the methods stand at the axis; with several a legend explains their colours.
     keys: dict[str, Artist] = {"score and its 95 % interval": Line2D([], [], color="black", marker="o", markersize=5)}
@@ -211,7 +221,7 @@ def _of_groups(table: pd.DataFrame, group: Sequence[str] | str | None) -> pd.Dat
         return table[is_group] if is_group.any() else table[table["group"] == "all"]
     if isinstance(group, str) and group == SAME_COMPOSITION:
         return table[table["group"] == headline_of(table["group"])]
-    return table[table["group"].isin(_known(table, "group", as_labels(group)))]
+    return table[table["group"].isin(known_labels("group", group, list(dict.fromkeys(table["group"])), "the scores"))]
 
 
 def name_of_evaluated(adata: AnnData, key: str, target: str, table: pd.DataFrame) -> str:
@@ -236,16 +246,6 @@ def without_twin(table: pd.DataFrame) -> pd.DataFrame:
 def without_noise(table: pd.DataFrame) -> pd.DataFrame:
     """Return scores without ceilings where no response is seen: they come from correlations of noise."""
     return table[(table["method"] != CEILING) | table["scaled"].notna()]
-
-
-def _known(table: pd.DataFrame, column: str, values: Sequence[Hashable]) -> list[str]:
-    """Return the labels of the table that match these values; labels are text there, so 1 may be stored as '1.0'."""
-    found = list(dict.fromkeys(table[column]))
-    matches = matching(values, found)
-    unknown = [value for value, match in zip(values, matches, strict=True) if len(match) != 1]
-    if unknown or not matches:
-        raise ValueError(f"{column}: {listed(unknown or values)} has no scores here; there are {listed(found)}.")
-    return [found[match[0]] for match in matches]
 
 
 def _draw(ax: Axes, scores: _Scores, sizes: _Sizes, styles: dict[str, tuple[str, str]]) -> None:
@@ -276,7 +276,7 @@ def _draw(ax: Axes, scores: _Scores, sizes: _Sizes, styles: dict[str, tuple[str,
             ax.hlines(y, score.low, score.high, color=color, linewidth=1.5, zorder=3)
             ax.plot(score.value, y, "o", color=color, markersize=5, zorder=4)
             if len(groups) == 1:
-                ax.annotate(_print(score.value), (score.value, y), (0, 4), color="black", **small)
+                ax.annotate(number(score.value), (score.value, y), (0, 4), color="black", **small)
     if len(groups) == 1:
         ax.set_yticks(range(len(styles)), [name for name, _ in styles.values()], **PLAIN)
     else:
@@ -299,7 +299,7 @@ def _scale(ax: Axes, scores: _Scores, *, is_linear: bool) -> bool:
         step = -(-(last - first + 1) // 3)
         ticks = [0.0, *(10.0**power for power in range(last, first - (step == 1), -step))]
         ax.set_xscale("symlog", linthresh=10.0**first)
-        ax.set_xticks(ticks, [_print(tick) for tick in ticks])
+        ax.set_xticks(ticks, [number(tick) for tick in ticks])
         ax.minorticks_off()
     else:
         ax.locator_params(axis="x", nbins=4)
@@ -315,10 +315,6 @@ def _scale(ax: Axes, scores: _Scores, *, is_linear: bool) -> bool:
 def _in_print(group: str) -> str:
     same = "groups of ten cells or more, in the proportions of the source"
     return {"all": "all cells", SAME_COMPOSITION: same}.get(group, group)
-
-
-def _print(number: float) -> str:
-    return f"{number:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def metric_in_print(metric: str) -> tuple[str, str]:

@@ -1,19 +1,21 @@
-"""What all figures share: panels, limits of what fits into a figure, legends, and what a figure returns."""
+"""What all figures share: panels, limits of what fits into a figure, numbers, legends, and what a figure returns."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from numpy.typing import NDArray
 from scanpy import settings
 
-from scot_hycnn._anndata._conditions import MAX_ENTRIES
+from scot_hycnn._anndata._conditions import MAX_ENTRIES, as_labels, listed, matching
 from scot_hycnn._anndata._results import Results
 
 # matplotlib draws at most 2**16 pixels, 436 inches at 150 dpi; 200 groups of pl.evaluation take 217, 100 panels 360.
@@ -31,6 +33,16 @@ def check_number(n: int, what: str, maximum: int = MAX_ENTRIES) -> None:
     """Raise a ValueError if a figure would have too many entries to be read or drawn."""
     if n > maximum:
         raise ValueError(f"{what} makes {n:,} entries, and a figure shows at most {maximum:,}; choose some of them.")
+
+
+def known_labels(name: str, values: Sequence[Hashable] | Hashable, found: Sequence[str], place: str) -> list[str]:
+    """Return the labels that match the values of a parameter; labels are text, so 1 may be stored as '1.0'."""
+    wanted = as_labels(values)
+    matches = matching(wanted, found)
+    unknown = [value for value, match in zip(wanted, matches, strict=True) if len(match) != 1]
+    if unknown or not matches:
+        raise ValueError(f"{name}: {listed(unknown or wanted)} is not in {place}; there are {listed(found)}.")
+    return [found[match[0]] for match in matches]
 
 
 def check_one_panel(ax: Axes | None, n: int, what: str) -> None:
@@ -83,18 +95,24 @@ def entitle(place: Axes | Figure, *lines: str) -> None:
 
 def entitle_cells(place: Axes | Figure, title: str | None, results: Results, called: str, *notes: str) -> None:
     """Write above axes or panels the title of the user, or the conditions; which cells, and how many; and notes."""
-    cells, of_cells = which_cells(results, called), "; ".join(filter(None, notes))
-    entitle(place, title or f"{results.source} → {results.target}", cells, of_cells)
+    cells = which_cells(called, {results.source: len(results.source_rows), results.target: len(results.target_rows)})
+    entitle(place, title or f"{results.source} → {results.target}", cells, "; ".join(filter(None, notes)))
 
 
-def which_cells(results: Results, called: str) -> str:
-    """Return in print which cells are shown, and how many of source and target."""
-    return counted_cells(called, results.source, len(results.source_rows), results.target, len(results.target_rows))
+def which_cells(called: str, sizes: Mapping[str, int]) -> str:
+    """Return in print what cells are called, and how many there are of each condition."""
+    return f"{called}: {', '.join(f'{size:,} {name}' for name, size in sizes.items())}"
 
 
-def counted_cells(called: str, source: str, n: int, target: str, m: int) -> str:
-    """Return in print what cells are called, and how many there are of both conditions."""
-    return f"{called}: {n:,} {source}, {m:,} {target}"
+def number(value: float) -> str:
+    """Print three digits, with a real minus sign."""
+    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+
+
+def correlation(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> float:
+    """Return Pearson's correlation, NaN if one of both does not vary."""
+    varies = np.ptp(a) > 0 and np.ptp(b) > 0
+    return float(np.corrcoef(a, b)[0, 1]) if varies else float("nan")
 
 
 def legend(

@@ -10,9 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from numpy.typing import NDArray
 
-from scot_hycnn._anndata._conditions import Rows
 from scot_hycnn._anndata._embedding import embedding_axes, find_embedding
 from scot_hycnn._anndata._results import read_fit
 from scot_hycnn._anndata.evaluation._growth import growth_by_group, growth_of_cells
@@ -26,8 +24,6 @@ _MAX_LOG2 = 2.0
 
 # Readers take the others for growing where one population dies.
 _WHAT = "growth (1: the same share of all cells)\nwhere one share falls, the others rise\nlines: 95 % intervals"
-
-Values = NDArray[np.float64]
 
 
 def growth(
@@ -85,7 +81,20 @@ def growth(
     cells = np.flatnonzero(np.isfinite(of_cells))
     lines = title or f"{fit.source} → {fit.targets[slug]}", f"{len(cells):,} {fit.source} cells"
     if basis is not None:
-        ax = _on_embedding(adata, basis, of_cells, cells, ax)
+        embedding = find_embedding(adata, basis)
+        points = np.asarray(adata.obsm[embedding.name])[:, :2]
+        ax = axes_or_new(ax, 4.6, 3.6)
+        scatter(ax, points, BACKGROUND, n_total=len(points), alpha=1.0)
+        # Cells with extreme growth are drawn last, so that no others hide them.
+        log2 = np.log2(np.maximum(of_cells[cells], 1e-6))
+        order = np.argsort(np.abs(log2))
+        x, y = points[cells[order]].T
+        colors: dict[str, Any] = {"c": log2[order], "cmap": "PuOr", "norm": TwoSlopeNorm(0, -_MAX_LOG2, _MAX_LOG2)}
+        drawn = ax.scatter(x, y, s=size_of(len(points)), linewidths=0, rasterized=True, **colors)
+        bar = figure_of(ax).colorbar(drawn, ax=ax, extend="both", ticks=range(-2, 3))
+        bar.ax.set_yticklabels(["¼", "½", "1", "2", "4"])
+        bar.set_label("growth")
+        label(ax, embedding_axes(embedding))
         entitle(ax, *lines)
         return show_or_return(ax, show=show, return_fig=return_fig)
     groupby, _, palette = groups_to_draw(adata, fit, groupby, cells)
@@ -109,22 +118,3 @@ def growth(
     if is_ours:
         widen(ax, max(text.get_window_extent().width for text in ax.get_yticklabels()))
     return show_or_return(ax, show=show, return_fig=return_fig)
-
-
-def _on_embedding(adata: AnnData, basis: str, growth: Values, cells: Rows, ax: Axes | None) -> Axes:
-    """Draw every source cell by its growth, on the other cells in grey."""
-    embedding = find_embedding(adata, basis)
-    points = np.asarray(adata.obsm[embedding.name])[:, :2]
-    ax = axes_or_new(ax, 4.6, 3.6)
-    scatter(ax, points, BACKGROUND, n_total=len(points), alpha=1.0)
-    # Cells with extreme growth are drawn last, so that no others hide them.
-    log2 = np.log2(np.maximum(growth[cells], 1e-6))
-    order = np.argsort(np.abs(log2))
-    x, y = points[cells[order]].T
-    colors: dict[str, Any] = {"c": log2[order], "cmap": "PuOr", "norm": TwoSlopeNorm(0, -_MAX_LOG2, _MAX_LOG2)}
-    drawn = ax.scatter(x, y, s=size_of(len(points)), linewidths=0, rasterized=True, **colors)
-    bar = figure_of(ax).colorbar(drawn, ax=ax, extend="both", ticks=range(-2, 3))
-    bar.ax.set_yticklabels(["¼", "½", "1", "2", "4"])
-    bar.set_label("growth")
-    label(ax, embedding_axes(embedding))
-    return ax

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from scot_hycnn._anndata._conditions import MAX_ENTRIES, Labels, column_of, listed, read_groups
 from scot_hycnn._anndata._results import Results, StoredFit, group_column
+from scot_hycnn._response import MIN_CELLS
 from scot_hycnn._warn import joined, warn
 
 # Okabe & Ito (2008): readers with any kind of colour vision can distinguish these colours.
@@ -23,16 +23,7 @@ BACKGROUND = "#D9D9D9"
 QUIET_GREY, QUIET = "#8C8C8C", "grey names: no response is seen"
 _OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 
-# Figures show groups of as many cells as tl.evaluate scores: means of a few cells are mostly chance.
-MIN_CELLS = 10
-
 Members = NDArray[np.intp]  # positions of cells among the rows that were asked for
-_Cells = TypeVar("_Cells", Members, tuple[Members, Members])
-
-
-def is_numeric(dtype: Any) -> bool:
-    """Return whether a column holds numbers; booleans are labels."""
-    return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
 
 
 def palette_of(adata: AnnData, column: str, labels: Labels) -> list[str]:
@@ -95,14 +86,14 @@ def groups_to_draw(
     return groupby, members, dict(zip(labels.names, palette_of(adata, groupby, labels), strict=True))
 
 
-def large_groups(groups: dict[str, _Cells]) -> tuple[dict[str, _Cells], str]:
-    """Return the groups of ten cells or more, of each condition, or all if there are none; and a note on the others."""
-    sizes = {label: min(map(len, cells)) if isinstance(cells, tuple) else len(cells) for label, cells in groups.items()}
+def large_groups(sizes: Mapping[str, int]) -> tuple[list[str], str]:
+    """Return the groups of as many cells as tl.evaluate scores, or all if there are none, and a note on the others."""
+    # Means of a few cells are mostly chance.
     small = [label for label, size in sizes.items() if size < MIN_CELLS]
-    if not 0 < len(small) < len(groups):
-        return groups, ""
+    if not 0 < len(small) < len(sizes):
+        return list(sizes), ""
     note = f"left out, with fewer than {MIN_CELLS} cells: {joined(small, 5)}"
-    return {label: cells for label, cells in groups.items() if label not in small}, note
+    return [label for label in sizes if label not in small], note
 
 
 def paired_members(
@@ -110,9 +101,8 @@ def paired_members(
 ) -> tuple[dict[str, tuple[Members, Members]], set[str], list[str]]:
     """Return source and target cells of the groups with enough of both, those that respond first; the others; notes.
 
-    ``responds`` says in which large groups a response is seen, as ``responses_of`` returns it.
-
-    The first note explains the grey names of groups without a response, and the second one names small groups.
+    ``responds`` says in which large groups a response is seen, as ``responses_of`` returns it. The first note explains
+    the grey names of groups without a response, and the second one names small groups.
     """
     source, target = (members_by_group(adata, groupby, rows) for rows in (results.source_rows, results.target_rows))
     both = {label: (members, target[label]) for label, members in source.items() if label in target}
@@ -121,7 +111,7 @@ def paired_members(
             f"No group of adata.obs[{groupby!r}] has cells of both conditions: {results.source!r} has "
             f"{listed(source)}, {results.target!r} has {listed(target)}."
         )
-    groups, note = large_groups(both)
-    quiet = {label for label in groups if not responds.get(label, True)}
-    groups = {label: groups[label] for label in sorted(groups, key=quiet.__contains__)}
+    large, note = large_groups({label: min(map(len, cells)) for label, cells in both.items()})
+    quiet = {label for label in large if not responds.get(label, True)}
+    groups = {label: both[label] for label in sorted(large, key=quiet.__contains__)}
     return groups, quiet, [QUIET if quiet else "", note]

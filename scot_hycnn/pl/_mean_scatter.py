@@ -17,7 +17,7 @@ from scot_hycnn._anndata._results import group_column, read_fit
 from scot_hycnn._anndata.evaluation._screen_input import responses_of
 from scot_hycnn._anndata.genes._genes import has_features_of_genes, read_dimensions, read_evaluated, read_genes, unit_of
 
-from ._figure import PLAIN, entitle_cells, figure_of, panels_of, show_or_return
+from ._figure import PLAIN, correlation, entitle_cells, figure_of, panels_of, show_or_return
 from ._labels import PREDICTED, QUIET_GREY, paired_members
 from ._plane import Points
 
@@ -119,7 +119,8 @@ def mean_scatter(
         panel.scatter(observed, source, color=_SOURCE_GREY, label="no change", **style)
         panel.scatter(observed, predicted, color=PREDICTED, label="predicted", **style)
         # Means of components are not on one scale with 0 as their origin: their R² is near 1 for any prediction.
-        scores = f"R² = {_r2(predicted, observed):.3f} (no change {_r2(source, observed):.3f})" if is_genes else ""
+        r2, of_no_change = (correlation(mean, observed) ** 2 for mean in (predicted, source))
+        scores = f"R² = {r2:.3f} (no change {of_no_change:.3f})" if is_genes else ""
         if groupby is None:
             entitle_cells(panel, title, results, called, scores)
         else:
@@ -146,13 +147,6 @@ def mean_scatter(
         _add_names(panel, points[top], [features.names[i] for i in top], others)
     drawn = axes if groupby is not None and ax is None else axes[0]
     return show_or_return(drawn, show=show, return_fig=return_fig)
-
-
-def _r2(predicted: Points, observed: Points) -> float:
-    """Return the squared correlation, NaN if one of both does not vary."""
-    if np.ptp(predicted) == 0 or np.ptp(observed) == 0:
-        return float("nan")
-    return float(np.corrcoef(predicted, observed)[0, 1] ** 2)
 
 
 def _add_names(ax: Axes, points: Points, names: Sequence[str], others: Points) -> None:

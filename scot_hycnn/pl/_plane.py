@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +22,9 @@ from scot_hycnn._anndata._embedding import (
     read_projection,
 )
 from scot_hycnn._anndata._results import Results, read_results
+from scot_hycnn._response import MIN_CELLS
 
 from ._figure import PLAIN, legend, widen
-from ._labels import MIN_CELLS
 
 # As many entries as fit beside axes of usual height.
 _LEGEND_ROWS = 16
@@ -131,32 +130,6 @@ def add_legend(ax: Axes, entries: dict[str, str], title: str | None = None, *, i
     drawn = legend(ax, handles, list(entries), title, fontsize=size, title_fontsize=size, ncols=ncols, **place)
     if not inside:
         widen(ax, drawn.get_window_extent().width)
-
-
-def draw_arrows(
-    ax: Axes, place: Positions, groups: NDArray[np.intp] | None, n_grid: int, palette: Sequence[str] = ()
-) -> None:
-    """Draw an arrow for each group of cells, (n,), else for the cells in each square: from them to where they move."""
-    starts, ends, parts = arrows_of(place, groups, n_grid)
-    style: dict[str, Any] = {"color": "black", "edgecolor": "white", "linewidth": 0.5}
-    if palette:  # groups that lie over each other are told apart by colour
-        style = {"color": [palette[part] for part in parts], "edgecolor": "black", "linewidth": 0.8}
-    style |= {"width": 0.005 if groups is None else 0.007, "zorder": 3}
-    ax.quiver(*starts.T, *(ends - starts).T, angles="xy", scale_units="xy", scale=1, **style)
-    ax.update_datalim(ends)
-    ax.autoscale_view()
-
-
-def draw_streams(ax: Axes, place: Positions, n_grid: int) -> None:
-    """Draw lines along the mean displacement of the cells that pass, thicker where they move farther."""
-    if not place.placed.any():
-        return
-    centres, field = mean_field(place.x[place.placed], place.predicted[place.placed], n_grid)
-    length = np.linalg.norm(field.filled(0), axis=0)
-    if length.any():
-        style: dict[str, Any] = {"color": "black", "density": 1.2, "arrowsize": 1.1, "zorder": 3}
-        style |= {"linewidth": 0.6 + 1.4 * length / length.max()}
-        ax.streamplot(centres[0], centres[1], field[0], field[1], **style)
 
 
 def arrows_of(place: Positions, groups: NDArray[np.intp] | None, n_grid: int) -> tuple[Points, Points, list[int]]:

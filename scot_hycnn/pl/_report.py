@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 from anndata import AnnData
 
 from scot_hycnn._anndata._conditions import as_labels
 from scot_hycnn._anndata._files import check_writable, written_whole
 from scot_hycnn._anndata._fit_input import check_counts
-from scot_hycnn.get._summary import EVERYONE, summary
+from scot_hycnn._anndata._results import group_column, read_fit
+from scot_hycnn._anndata.evaluation._screen_input import read_screen_cells
+from scot_hycnn.get._summary import EVERYONE, summary_of
 
 
 def report(
@@ -88,17 +90,23 @@ def report(
     # The report uses colours and positions of this package, so it can be imported only after it.
     from scot_hycnn.report import content, html, index_of  # noqa: PLC0415
 
-    options: dict[str, Any] = {
-        "basis": basis,
-        "groupby": groupby,
-        "layer": layer,
-        "n_genes": n_genes,
-        "max_cells": max_cells,
-    }
-    targets = None if target is None else as_labels(target)
-    shown = content(adata, key, targets=targets, title=title, **options)
+    fit = read_fit(adata, key)
+    # The cells of all targets are found, and their groups tested, once for each column.
+    read_cells = cache(partial(read_screen_cells, adata, fit))
+    shown = content(
+        adata,
+        fit,
+        read_cells,
+        targets=None if target is None else as_labels(target),
+        basis=basis,
+        groupby=groupby,
+        layer=layer,
+        n_genes=n_genes,
+        max_cells=max_cells,
+        title=title,
+    )
     if len(shown["targets"]) > 1:
-        table = summary(adata, key, groupby=groupby)
+        table = summary_of(read_cells(group_column(adata, fit, groupby)))
         labels = [section["label"] for section in shown["targets"]]
         shown["index"] = index_of(table[(table["group"] == EVERYONE) & table["condition"].isin(labels)])
     page = html(shown)

@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import pdist
 
-from scot_hycnn._anndata._conditions import as_labels, listed, matching
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._response import AS_REPLICATE, NO_RESPONSE, NOT_SCORED, TOO_FEW, in_brief
 from scot_hycnn.get._summary import EVERYONE, summary
 
-from ._figure import PLAIN, check_number, entitle, figure_of, legend, panels_of, show_or_return
+from ._figure import PLAIN, check_number, entitle, figure_of, known_labels, legend, panels_of, show_or_return
 
 SORTS = ("strength", "cluster", "name")
 _MAX_CONDITIONS = 600
@@ -91,11 +90,21 @@ def screen(
         raise ValueError(f"sort={sort!r} is unknown; choose one of {list(SORTS)}.")
     table = summary(adata, key, groupby=groupby)
     names = list(dict.fromkeys(table["condition"]))
-    names = names if conditions is None else find_conditions(conditions, names)
+    names = names if conditions is None else known_labels("conditions", conditions, names, "the fit")
     groups = list(dict.fromkeys(table["group"]))
     check_number(len(names), "the choice of conditions=", _MAX_CONDITIONS)
     table = table[table["condition"].isin(names)].set_index(["condition", "group"])
-    names = _ordered(table, names, groups, sort)
+    names = sorted(names)
+    strengths = pd.DataFrame({group: table["no_change"].xs(group, level="group") for group in groups})
+    strengths = strengths.reindex(names).fillna(0).clip(lower=0)
+    if sort == "strength":
+        # Conditions with a response first; among equal ones the order is that of their names.
+        responds = ~table["verdict"].xs(EVERYONE, level="group").isin([NO_RESPONSE, TOO_FEW])
+        keyed = strengths.assign(responds=responds).sort_values(["responds", EVERYONE], ascending=False, kind="stable")
+        names = keyed.index.tolist()
+    elif sort == "cluster":
+        # Square roots, so that the strongest group does not decide alone; 'all' alone gives an order by strength.
+        names = in_clusters(pdist(np.sqrt(strengths.to_numpy())), names)
     n_long = -(-len(names) // -(-len(names) // n_rows))  # panels of about the same length
     parts = [names[start : start + n_long] for start in range(0, len(names), n_long)]
     # Names take as much room as their letters, and so do the key beside the panels and the title.
@@ -105,8 +114,7 @@ def screen(
     if isinstance(place, Figure):
         place.set_size_inches(width * len(parts) + 3.6, max(height, 2.6) + 0.5)
     # One scale for all: the square of the width is the area. A few extreme conditions would leave no range for others.
-    strengths = table["no_change"].to_numpy()
-    top = float(np.nanmax(np.append(np.where(np.isfinite(strengths), strengths, 0), 1e-12)))
+    top = max(float(strengths.to_numpy().max()), 1e-12)
     for panel, part in zip(axes, parts, strict=True):
         _draw(panel, table, part, groups, top)
         panel.set_ylim(n_long - 0.4, -0.6)
@@ -114,29 +122,6 @@ def screen(
     # In two lines, so that the title does not reach the key.
     entitle(place, title or "", *in_brief(table.xs(EVERYONE, level="group")["verdict"].tolist()))
     return show_or_return(axes if ax is None else ax, show=show, return_fig=return_fig)
-
-
-def find_conditions(conditions: Sequence[str], names: list[str]) -> list[str]:
-    """Return the names of the conditions that the user asks for."""
-    places = matching(as_labels(conditions), names)
-    if not all(places) or not places:
-        raise ValueError(f"conditions={conditions} are not all conditions of the fit, which has {listed(names)}.")
-    return [names[place[0]] for place in places]
-
-
-def _ordered(table: pd.DataFrame, names: list[str], groups: list[str], sort: str) -> list[str]:
-    """Return the conditions in the order in which they are drawn."""
-    strengths = pd.DataFrame({group: table["no_change"].xs(group, level="group") for group in groups})
-    strengths = strengths.reindex(sorted(names)).fillna(0).clip(lower=0)
-    if sort == "name" or len(names) < 2:
-        return sorted(names)
-    if sort == "strength":
-        # Conditions with a response first; among equal ones the order is that of their names.
-        responds = ~table["verdict"].xs(EVERYONE, level="group").isin([NO_RESPONSE, TOO_FEW])
-        keyed = strengths.assign(responds=responds).sort_values(["responds", EVERYONE], ascending=False, kind="stable")
-        return [str(name) for name in keyed.index]
-    # Square roots, so that the strongest group does not decide alone; 'all' alone gives an order by strength.
-    return in_clusters(pdist(np.sqrt(strengths.to_numpy())), sorted(names))
 
 
 def in_clusters(distances: NDArray[np.float64], names: list[str]) -> list[str]:

@@ -14,9 +14,9 @@ from scipy.spatial.distance import squareform
 from scot_hycnn._warn import counted
 from scot_hycnn.get._similarity import similarity as table_of_similarity
 
-from ._figure import PLAIN, axes_or_new, check_number, entitle, figure_of, show_or_return
+from ._figure import PLAIN, axes_or_new, check_number, entitle, figure_of, known_labels, show_or_return
 from ._labels import QUIET, QUIET_GREY
-from ._screen import find_conditions, in_clusters
+from ._screen import in_clusters
 
 VALUES, SHOWN = ("cosine", "distance"), ("responding", "all")
 _MAX_CONDITIONS = 300
@@ -81,7 +81,7 @@ def similarity(
             raise ValueError(f"{name}={value!r} is unknown; choose one of {list(choices)}.")
     table = table_of_similarity(adata, key, groupby=groupby)
     seen = table["response"]["seen"]
-    chosen = seen if conditions is None else seen[find_conditions(conditions, list(seen.index))]
+    chosen = seen if conditions is None else seen[known_labels("conditions", conditions, list(seen.index), "the fit")]
     names = sorted(chosen.index[chosen] if shown == "responding" else chosen.index)
     check_number(len(names), "the choice of conditions=", _MAX_CONDITIONS)
     if not names:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
@@ -16,7 +18,7 @@ from scot_hycnn._anndata.genes._genes import read_evaluated
 from ._colors import cell_colors, explain
 from ._figure import axes_or_new, entitle_cells, show_or_return
 from ._labels import BACKGROUND, OBSERVED, SOURCE
-from ._plane import add_legend, draw_arrows, draw_streams, label, positions, scatter
+from ._plane import add_legend, arrows_of, label, mean_field, positions, scatter
 
 _STYLES = ("arrows", "streams")
 # Squares along each axis: a field of more arrows is hard to read, and lines need more squares to be smooth.
@@ -123,9 +125,23 @@ def transport(
         scatter(ax, place.y, BACKGROUND, n_total=n_total, alpha=1.0)
         scatter(ax, place.x, colors.rgba[results.source_rows], n_total=n_total)
     if style == "arrows":
-        draw_arrows(ax, place, groups, n_grid or _OF_ARROWS, palette)
-    else:
-        draw_streams(ax, place, n_grid or _OF_STREAMS)
+        # From cells of each group, else of each square, to where they move.
+        starts, ends, parts = arrows_of(place, groups, n_grid or _OF_ARROWS)
+        look: dict[str, Any] = {"color": "black", "edgecolor": "white", "linewidth": 0.5}
+        if palette:  # groups that lie over each other are told apart by colour
+            look = {"color": [palette[part] for part in parts], "edgecolor": "black", "linewidth": 0.8}
+        look |= {"width": 0.005 if groups is None else 0.007, "zorder": 3}
+        ax.quiver(*starts.T, *(ends - starts).T, angles="xy", scale_units="xy", scale=1, **look)
+        ax.update_datalim(ends)
+        ax.autoscale_view()
+    elif place.placed.any():
+        # Along the mean displacement of the cells that pass, thicker where they move farther.
+        centres, field = mean_field(place.x[place.placed], place.predicted[place.placed], n_grid or _OF_STREAMS)
+        length = np.linalg.norm(field.filled(0), axis=0)
+        if length.any():
+            look = {"color": "black", "density": 1.2, "arrowsize": 1.1, "zorder": 3}
+            look |= {"linewidth": 0.6 + 1.4 * length / length.max()}
+            ax.streamplot(*centres, *field, **look)
     label(ax, place.names)
     entitle_cells(ax, title, results, called, place.note("arrows: direction, not size"), note)
     if colors is None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scot_hycnn._anndata._conditions import MAX_ENTRIES, Labels, Rows, read_groups
 from scot_hycnn._anndata._results import Results, StoredFit, group_column
 from scot_hycnn._anndata.genes._genes import MIN_FRACTION, deg_table, has_features_of_genes, read_genes
+from scot_hycnn.pl._figure import correlation
 from scot_hycnn.pl._labels import members_by_group, palette_of
 from scot_hycnn.pl._plane import Positions, arrows_of, positions
 
@@ -133,26 +134,27 @@ def _plane(place: Positions, source: Rows, target: Rows, groups: NDArray[np.intp
     return {"axes": place.names, "note": note, **{name: values.ravel() for name, values in steps.items()}}
 
 
-def describe_groups(
-    adata: AnnData,
-    results: Results,
-    groups: Grouping | None,
-    support: NDArray[np.floating[Any]] | None,
-) -> list[dict[str, Any]]:
-    """Return how far the cells of each group move, and whether it responds, the group that moves farthest first."""
-    if groups is None or (groups.labels.codes[results.source_rows] < 0).all():
-        return []
+def describe_moves(adata: AnnData, fit: StoredFit, results: Results, groups: Grouping | None) -> dict[str, Any]:
+    """Return how far all cells and those of each group move, the farthest group first, and how many are unlike the fit.
+
+    Groups also say whether they respond.
+    """
     lengths = np.linalg.norm(results.predicted - results.x, axis=1).astype(float)
-    observed = groups.labels.codes[results.target_rows]
+    name, is_far = fit.slots(fit.slug(results.target)).out_of_support, None
+    if name in adata.obs:
+        is_far = adata.obs[name].to_numpy(dtype=float)[results.source_rows] > 1
     rows: list[dict[str, Any]] = []
-    for label, members in members_by_group(adata, groups.column, results.source_rows).items():
-        code = groups.labels.names.index(label)
-        far = None if support is None else float((support[results.source_rows[members]] > 1).mean())
-        quantiles = np.percentile(lengths[members], [5, 25, 50, 75, 95]).tolist()
-        n = [len(members), int((observed == code).sum())]
-        row = {"label": label, "n": n, "quantiles": quantiles, "far": far, "color": groups.palette[code]}
-        rows.append(row | {"responds": groups.responds.get(label, False)})
-    return sorted(rows, key=lambda row: -row["quantiles"][2])
+    if groups is not None:
+        of_source, of_target = (groups.labels.codes[some] for some in (results.source_rows, results.target_rows))
+        for code in np.unique(of_source[of_source >= 0]):
+            members, label = of_source == code, groups.labels.names[code]
+            row = {"label": label, "n": [int(members.sum()), int((of_target == code).sum())]}
+            row["quantiles"] = np.percentile(lengths[members], [5, 25, 50, 75, 95]).tolist()
+            row["far"] = None if is_far is None else float(is_far[members].mean())
+            rows.append(row | {"color": groups.palette[code], "responds": groups.responds.get(label, False)})
+    rows.sort(key=lambda row: -row["quantiles"][2])
+    far = None if is_far is None else float(is_far.mean())
+    return {"groups": rows, "far": far, "median": float(np.median(lengths))}
 
 
 def describe_genes(
@@ -168,13 +170,12 @@ def describe_genes(
     table = deg_table(adata, fit, results, features)
     expressed = table[table["fraction"] >= MIN_FRACTION]
     columns = ["gene", "source_mean", "observed_change", "predicted_change", "observed_score"]
-    observed, predicted = (table[f"{kind}_change"] for kind in ("observed", "predicted"))
-    # Without variation there is no correlation; with two genes it is 1 or -1.
-    varies = len(table) > 2 and np.ptp(predicted) > 0 and np.ptp(observed) > 0
+    observed, predicted = (table[f"{kind}_change"].to_numpy(dtype=float) for kind in ("observed", "predicted"))
     return {
         "rows": (table if expressed.empty else expressed)[columns].head(n_genes).to_numpy(dtype=object).tolist(),
         "n": len(table),
         "within": group_column(adata, fit, None),
-        "r": float(np.corrcoef(predicted, observed)[0, 1]) if varies else float("nan"),
+        # With two genes it is 1 or -1.
+        "r": correlation(predicted, observed) if len(table) > 2 else float("nan"),
         "kind": "proteins or genes of the map" if results.rep.name == "X" else "genes",
     }

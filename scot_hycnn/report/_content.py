@@ -6,8 +6,7 @@ import html as markup
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -17,7 +16,7 @@ from anndata import AnnData
 
 import scot_hycnn
 from scot_hycnn._anndata._representation import space_of
-from scot_hycnn._anndata._results import GroupGrowth, Results, StoredFit, read_fit, read_results
+from scot_hycnn._anndata._results import GroupGrowth, Results, StoredFit, read_results
 from scot_hycnn._anndata.evaluation._evaluation_input import (
     CEILING,
     REPLICATE,
@@ -26,17 +25,17 @@ from scot_hycnn._anndata.evaluation._evaluation_input import (
     read_evaluation,
 )
 from scot_hycnn._anndata.evaluation._growth import growth_by_group, has_growth
-from scot_hycnn._anndata.evaluation._screen_input import read_screen_cells
+from scot_hycnn._anndata.evaluation._screen_input import ScreenCells
 from scot_hycnn._anndata.genes._genes import read_evaluated
 from scot_hycnn._response import adjusted, in_brief
 from scot_hycnn._warn import counted
 from scot_hycnn.pl._evaluation import METHODS, metric_in_print, name_of_evaluated, without_noise, without_twin
-from scot_hycnn.pl._figure import which_cells
+from scot_hycnn.pl._figure import number, which_cells
 from scot_hycnn.pl._history import validation_cells
 from scot_hycnn.pl._labels import OBSERVED, PREDICTED, SOURCE
 
-from ._cells import Grouping, describe_cells, describe_genes, describe_groups, find_grouping
-from ._distances import number, percent
+from ._cells import describe_cells, describe_genes, describe_moves, find_grouping
+from ._distances import percent
 from ._verdict import KEPT, verdict
 
 # Cells of all targets together, about 60 bytes for each: the file stays below 3 MB.
@@ -74,7 +73,8 @@ _CERTIFICATE = {
 
 def content(
     adata: AnnData,
-    key: str,
+    fit: StoredFit,
+    read_cells: Callable[[str | None], ScreenCells],
     *,
     targets: list[str] | None,
     basis: str | None,
@@ -84,14 +84,17 @@ def content(
     max_cells: int,
     title: str | None,
 ) -> dict[str, Any]:
-    """Return what the page shows of all targets; the parameters are those of :func:`scot_hycnn.pl.report`."""
-    fit = read_fit(adata, key)
+    """Return what the page shows of all targets; other parameters are those of :func:`scot_hycnn.pl.report`.
+
+    ``read_cells`` finds the cells of all targets, with groups by a column.
+    """
     slugs = list(fit.targets) if targets is None else [fit.slug(target) for target in targets]
     if not 1 <= len(slugs) <= _MAX_TARGETS:
         raise ValueError(
             f"A page shows 1 to {_MAX_TARGETS} targets, and these are {len(slugs)}: pass target= some of "
             f"{list(fit.targets.values())[:_MAX_TARGETS]}."
         )
+    key = fit.key
     table = read_evaluation(adata, key) if f"{key}_evaluation" in adata.uns else None
     evaluated = set() if table is None else {*table["group"]} - {"all", SAME_COMPOSITION}
     groups = find_grouping(adata, fit, groupby, evaluated)
@@ -100,34 +103,34 @@ def content(
     n = min(max_cells, _MAX_CELLS // len(slugs)) // 2
     arguments = ("" if key == "hycnn_ot" else f", {key!r}") + ("" if column is None else f", groupby={column!r}")
     evaluate = f"sh.tl.evaluate(adata{arguments}) or scot-hycnn evaluate{f' --groupby {column}' if column else ''}"
-    # The cells of all targets are found once, if a target has any to show.
-    read_cells, sections = cache(partial(read_screen_cells, adata, fit, column)), []
+    sections = []
+    # Corrected over conditions, as in the table of all conditions.
+    p_values = [float(model["validation"].get("p_no_change", math.nan)) for model in fit.models.values()]
+    p_of = dict(zip(fit.models, adjusted(np.array(p_values)).tolist(), strict=True))
     for slug in slugs:
         scores = None if table is None else table[table["target"] == fit.targets[slug]]
         scores = None if scores is None or scores.empty else scores
-        results: Results | None = None
-        responds: Mapping[str, bool] = {}
+        results, responds = None, dict[str, bool]()
         try:
             results = read_results(adata, fit, fit.targets[slug])
             shown, called = read_evaluated(adata, fit, fit.targets[slug])
         except ValueError as error:  # for instance if the maps were stored alone
             cells: dict[str, Any] = {"missing": str(error)}
         else:
-            groups = groups and groups._replace(responds=read_cells().responses(slug))
-            responds = {} if groups is None else groups.responds
+            responds = {} if groups is None else read_cells(column).responses(slug)
+            groups = groups and groups._replace(responds=responds)
             cells = {
-                "which": which_cells(shown, called),
+                "which": which_cells(called, {fit.source: len(shown.x), shown.target: len(shown.y)}),
                 "cells": describe_cells(adata, fit, key, shown, basis=basis, groups=groups, n=n),
                 "genes": describe_genes(adata, fit, shown, layer=layer, n_genes=n_genes),
-                **_moves(adata, fit, slug, shown, groups),
+                **describe_moves(adata, fit, shown, groups),
             }
         cells["facts"] = _facts(fit, slug, results, cells)
         if scores is not None:
             cells["evaluated"] = name_of_evaluated(adata, key, fit.targets[slug], scores)
         growth = growth_by_group(adata, fit, slug, column) if column and has_growth(adata, fit, slug) else None
-        sections.append(
-            cells | _quality(fit, slug, scores, results, evaluate=evaluate, responds=responds, growth=growth)
-        )
+        said = {"p_value": p_of[slug], "evaluate": evaluate, "responds": responds, "growth": growth}
+        sections.append(cells | _quality(fit, slug, scores, results, **said))
     return {
         "title": title or f"{fit.source} → {sections[0]['label'] if len(slugs) == 1 else f'{len(slugs)} conditions'}",
         "source": fit.source,
@@ -147,17 +150,6 @@ def content(
     }
 
 
-def _moves(adata: AnnData, fit: StoredFit, slug: str, shown: Results, groups: Grouping | None) -> dict[str, Any]:
-    """Return how far the cells of a target and of its groups move, and which part of them is far from the fit."""
-    name = fit.slots(slug).out_of_support
-    support = adata.obs[name].to_numpy(dtype=float) if name in adata.obs else None
-    return {
-        "groups": describe_groups(adata, shown, groups, support),
-        "far": None if support is None else float((support[shown.source_rows] > 1).mean()),
-        "median": float(np.median(np.linalg.norm(shown.predicted - shown.x, axis=1))),
-    }
-
-
 def index_of(conditions: pd.DataFrame) -> dict[str, Any]:
     """Return what the page shows of all its conditions, which are rows of :func:`scot_hycnn.get.summary`."""
     rows = conditions[[column for column, _, _ in _INDEX]].to_numpy(dtype=object).tolist()
@@ -171,15 +163,13 @@ def _quality(
     scores: pd.DataFrame | None,
     results: Results | None,
     *,
+    p_value: float,
     evaluate: str,
     responds: Mapping[str, bool],
     growth: Sequence[GroupGrowth] | None,
 ) -> dict[str, Any]:
     """Return what says how good the map of a target is: verdict, scores, training, certificate and status."""
     model, training, score_rows = fit.models[slug], None, None
-    # Corrected over conditions, as in the table of all conditions.
-    p_values = [float(fit.models[name]["validation"].get("p_no_change", math.nan)) for name in fit.targets]
-    p_value = float(adjusted(np.array(p_values))[list(fit.targets).index(slug)])
     history, is_gaussian = model["history"], str(model.get("outcome", "")).startswith("gaussian")
     if "J_minus_gaussian" in history:
         training = {"step": history["step"], "gap": history["J_minus_gaussian"], "error": history["J_error"]}

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from scot_hycnn.pl._figure import number
+
 # Methods as the table of scores names them.
 OURS, NOTHING, GAUSSIAN, REPLICATE = "hycnn_ot", "identity", "gaussian", "replicate"
 # The simple answers that a prediction has to beat, the first one above all.
@@ -63,11 +65,6 @@ class Score(NamedTuple):
     def interval(self) -> str:
         """The interval in print, after the value."""
         return f" ({percent(0.95)} interval {number(self.low)} to {number(self.high)})" if self.has_interval else ""
-
-
-def number(value: float) -> str:
-    """Print three digits, with a real minus sign."""
-    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def percent(part: float) -> str:

@@ -12,8 +12,9 @@ import pandas as pd
 from scot_hycnn._anndata._results import GroupGrowth
 from scot_hycnn._anndata.evaluation._evaluation_input import SAME_COMPOSITION, headline_of, is_low
 from scot_hycnn._warn import SIGNIFICANT, joined
+from scot_hycnn.pl._figure import number
 
-from ._distances import NOTHING, OURS, REPLICATE, SIMPLE, Distances, Kind, by_method, number, percent
+from ._distances import NOTHING, OURS, REPLICATE, SIMPLE, Distances, Kind, by_method, percent
 
 # After fewer steps it means nothing that networks are not better than the Gaussian map; the default is 250 or more.
 _FEW_STEPS = 125
@@ -81,7 +82,7 @@ def verdict(
     groups = {label: group for label, group in groups.items() if group.is_complete and group.has_intervals}
     short = [label for label, group in groups.items() if group.is_above_replicate]
     kept, is_kept_low = _kept(scores)
-    sentences = [*_response(kind, rows, everyone.iloc[0], unseen), _reach(kind, rows), *_where_not(groups, short)]
+    sentences = [*_on_all_cells(kind, rows, everyone.iloc[0], unseen), *_where_not(groups, short)]
     sentences += [*kept, *_beside_simple_answers(rows), *_by_group(groups)]
     if n_seen:
         sentences.append(
@@ -132,8 +133,8 @@ def _headline(kind: Kind, rows: Distances) -> str:
             return f"{but} is not clearly nearer to the {of_cells}" + (f", while {advised} is" if advised else "")
 
 
-def _response(kind: Kind, rows: Distances, first: Any, unseen: list[str]) -> list[str]:
-    """Say which cells are compared, and whether there is a response."""
+def _on_all_cells(kind: Kind, rows: Distances, first: Any, unseen: list[str]) -> list[str]:
+    """Say which cells are compared, whether there is a response, and how near the prediction is."""
     nothing, replicate = rows.scores[NOTHING], rows.scores.get(REPLICATE)
     cells = f"{int(first['n_source']):,} source and {int(first['n_target']):,} observed cells"
     if first["group"] == SAME_COMPOSITION:
@@ -143,13 +144,11 @@ def _response(kind: Kind, rows: Distances, first: Any, unseen: list[str]) -> lis
         )
     sentences = [f"All distances here are energy distances, 0 for two clouds that are alike, of {cells}."]
     distance = f"No change is at {number(nothing.value)}{nothing.interval} from the observed cells"
+    reached = f"The prediction is at {number(rows.scores[OURS].value)}{rows.scores[OURS].interval}"
     if replicate is None:
-        return [*sentences, f"{distance}."]
-    half, at = (
-        "one half of the observed cells, compared with the other half",
-        f"{number(replicate.value)}{replicate.interval}",
-    )
-    sentences.append(f"{distance}, and a replicate ({half}) at {at}.")
+        return [*sentences, f"{distance}.", f"{reached}."]
+    half = "one half of the observed cells, compared with the other half"
+    sentences.append(f"{distance}, and a replicate ({half}) at {number(replicate.value)}{replicate.interval}.")
     alike = "No change cannot be distinguished from a replicate"
     if kind in (Kind.NO_RESPONSE, Kind.MOVED_AWAY):
         few = "there is no response, or it is too small for this score and so few cells"
@@ -158,17 +157,11 @@ def _response(kind: Kind, rows: Distances, first: Any, unseen: list[str]) -> lis
     elif kind in (Kind.UNCLEAR, Kind.FARTHER) and rows.is_at_replicate(NOTHING):
         few = "so few evaluated cells do not show the response that the fit has seen among its training cells"
         sentences.append(f"{alike}: {few}. Evaluate more cells.")
-    return sentences
-
-
-def _reach(kind: Kind, rows: Distances) -> str:
-    """Say how near the prediction is, and whether a replicate is nearer."""
-    distance = f"The prediction is at {number(rows.scores[OURS].value)}{rows.scores[OURS].interval}"
     if kind is Kind.REPLICATE:
-        return f"{distance}, as near as a replicate: with this number of cells no map could be seen to be better."
-    if kind in (Kind.SHORT, Kind.BEATEN) and rows.is_above_replicate:
-        return f"{distance}, which is {rows.share()} of the way from no change to a replicate."
-    return f"{distance}."
+        reached += ", as near as a replicate: with this number of cells no map could be seen to be better"
+    elif kind in (Kind.SHORT, Kind.BEATEN) and rows.is_above_replicate:
+        reached += f", which is {rows.share()} of the way from no change to a replicate"
+    return [*sentences, f"{reached}."]
 
 
 def _where_not(groups: Mapping[str, Distances], short: Sequence[str]) -> list[str]:

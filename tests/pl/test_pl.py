@@ -457,7 +457,7 @@ WRONG = [
     (sh.pl.evaluation, {"key": "foo"}, r"'foo_evaluation'.*'hycnn_ot'"),
     (sh.pl.evaluation, {"target": "IL-2"}, "'IL-2'.*'IFN-beta'"),
     (sh.pl.evaluation, {"metrics": ["w2", "mmd"]}, "'w2', 'mmd'.*'energy_distance', "),
-    (sh.pl.evaluation, {"metrics": []}, r"metric: \[\]"),
+    (sh.pl.evaluation, {"metrics": []}, r"metrics: \[\]"),
     (sh.pl.evaluation, {"group": "NK"}, "'NK'.*'all', 'B cells', 'T cells'"),
     (sh.pl.evaluation, {"ax": 1}, "ax .* 3"),
     (sh.pl.evaluation, {"n_cols": 0}, "n_cols=0"),

@@ -33,9 +33,8 @@ from scot_hycnn._anndata._representation import (
 )
 from scot_hycnn._anndata._results import StoredFit, group_column, labelled_cells, read_fit, training_rows
 from scot_hycnn._anndata._schema import check_key, evaluation_slot, is_fit, slugs
+from scot_hycnn._response import MIN_CELLS
 
-# Fewer cells have no distribution to compare, and no replicate.
-MIN_CELLS = 10
 _Chosen = NDArray[np.bool_]  # (n_obs,)
 
 _LABELS = ("target", "group", "method", "metric")

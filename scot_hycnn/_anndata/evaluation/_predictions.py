@@ -23,9 +23,10 @@ from scot_hycnn._anndata._representation import (
 )
 from scot_hycnn._anndata._schema import layer_names
 from scot_hycnn._anndata.genes._decode_input import Genes
+from scot_hycnn._response import MIN_CELLS
 from scot_hycnn._warn import counted, did_you_mean, joined
 
-from ._evaluation_input import MIN_CELLS, HeldOut
+from ._evaluation_input import HeldOut
 
 # Cells that somebody's method predicts: the name of a layer or of a key of obsm, the cells, or a function that takes
 # the coordinates (n, d) of source cells and returns their predicted coordinates (n, d) or genes (n, genes).

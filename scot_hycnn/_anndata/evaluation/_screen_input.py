@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,10 +35,8 @@ from scot_hycnn._anndata._results import StoredFit, group_column, labelled_cells
 from scot_hycnn._anndata._schema import SCREEN, is_fit
 from scot_hycnn._anndata.genes._genes import held_out_rows
 from scot_hycnn._neighbours import MISSING
-from scot_hycnn._response import N_COMPARED, NoChange, adjusted
+from scot_hycnn._response import MIN_CELLS, N_COMPARED, NoChange, adjusted
 from scot_hycnn._warn import SIGNIFICANT
-
-from ._evaluation_input import MIN_CELLS
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ class ScreenCells:
     target_rows: dict[str, Rows]  # slug to held-out cells if there are some of source and target
     all_target_rows: dict[str, Rows]
     groups: Labels | None
+    tested: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)  # slug to what p_of_groups found
 
     def read(self, rows: Rows) -> tuple[Rows, NDArray[np.float64]]:
         """Return those of some cells that have finite coordinates, and these, float64."""
@@ -69,6 +68,8 @@ class ScreenCells:
 
     def p_of_groups(self, slug: str) -> dict[str, tuple[float, float]]:
         """Return p values of the test for a response: of each large group, and corrected over these groups."""
+        if slug in self.tested:
+            return self.tested[slug]
         found: dict[str, float] = {}
         names, codes = ((), np.empty(0)) if self.groups is None else (self.groups.names, self.groups.codes)
         for code, name in enumerate(names):
@@ -78,7 +79,8 @@ class ScreenCells:
             if min(len(x), len(y)) >= MIN_CELLS:
                 found[name] = float(NoChange.test(x, y, None, np.random.default_rng(0)).p_value)
         corrected = adjusted(np.array(list(found.values()))).tolist()
-        return {name: (p_value, by_all) for (name, p_value), by_all in zip(found.items(), corrected, strict=True)}
+        self.tested[slug] = dict(zip(found, zip(found.values(), corrected, strict=True), strict=True))
+        return self.tested[slug]
 
     def responses(self, slug: str) -> dict[str, bool]:
         """Return whether a response is seen in each large group, by this test."""

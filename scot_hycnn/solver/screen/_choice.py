@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from scot_hycnn.potentials._hycnn import Combination
@@ -139,53 +138,34 @@ def own_maps(
     return {int(k): fits[k] for k, gain in zip(tried, expected, strict=True) if gain < 0 and fits[k].blend}
 
 
-@dataclass(frozen=True)
-class Prior:
-    """Normal distribution of the weights (s, v) over the conditions of a screen, shape (R + 1,) and its square."""
-
-    mean: Array
-    precision: Array
-
-    @classmethod
-    def of(cls, s: ArrayLike, v: ArrayLike) -> Prior:
-        """Estimate it from the weights of the trained conditions, shape (K,) and (K, R)."""
-        table = np.column_stack([np.asarray(s, dtype=np.float64), np.asarray(v, dtype=np.float64)])
-        variance = table.var(0) if len(table) > 1 else np.zeros(table.shape[1])
-        # Few conditions do not show how weights go together, so that these are independent; the floor is a tenth of the
-        # weight itself.
-        floor = (0.1 * np.abs(table).mean(0)) ** 2 + FLOOR**2
-        return cls(table.mean(0), np.diag(1 / np.maximum(variance, floor)))
-
-
 @torch.no_grad()
-def fit_weights(network: Combination, theta: Tensor, cells: Conditions, prior: Prior) -> tuple[Tensor, Tensor]:
+def fit_weights(network: Combination, theta: Tensor, cells: Conditions, seen: Array) -> tuple[Tensor, Tensor]:
     r"""Return s, shape (K,), and v, shape (K, R), that minimise :math:`J_k + \frac{1}{2m_k}|u - \bar u|^2_\Sigma`.
 
     With fixed networks J is convex in (s, v). Its Hessian is close to the Gram matrix P of the gradients of the terms,
     since f is close to :math:`|x|^2/2`, and the noise of its gradient is at most P/m: so m J is a log likelihood, to
-    which the prior of the screen's conditions is added. Projected Newton steps (Bertsekas 1982, SIAM J. Control Optim.
-    20, 221-246) keep the weights non-negative.
+    which the prior is added: a normal distribution with mean and variance of the weights ``seen``, (K', R + 1), of the
+    screen's conditions. Projected Newton steps (Bertsekas 1982, SIAM J. Control Optim. 20, 221-246) keep the weights
+    non-negative.
     """
+    # Few conditions do not show how weights go together, so that these are independent; the floor is a tenth of the
+    # weight itself.
+    floor = (0.1 * np.abs(seen).mean(0)) ** 2 + FLOOR**2
+    prior = seen.mean(0), np.diag(1 / np.maximum(seen.var(0), floor))
     shared = network.network.weights(theta)
     everything = torch.arange(len(cells), device=theta.device).split(CHUNK)
     parts = [_fit_some(network, shared, cells, rows, prior) for rows in everything]
     return torch.cat([u[:, 0] for u in parts]), torch.cat([u[:, 1:] for u in parts])
 
 
-def _fit_some(network: Combination, shared: Any, cells: Conditions, rows: Tensor, prior: Prior) -> Tensor:
-    """Return (s, v) of some conditions, shape (C, R + 1)."""
-    d, ratio = network.n_dims, cells.ratio[rows]
-    mean, precision = (torch.tensor(a, dtype=torch.float32, device=ratio.device) for a in (prior.mean, prior.precision))
+def _fit_some(network: Combination, shared: Any, cells: Conditions, rows: Tensor, prior: tuple[Array, Array]) -> Tensor:
+    """Return (s, v) of some conditions, shape (C, R + 1), with mean and precision matrix of the prior."""
+    ratio = cells.ratio[rows]
+    mean, precision = (torch.tensor(a, dtype=torch.float32, device=ratio.device) for a in prior)
     u = mean.expand(len(rows), -1).clone()
-    place = cells.to_common[rows], cells.shift[rows], ratio
-
-    def mixture(u: Tensor) -> Mixture:
-        # w makes the mean of the moved source cells that of the target, 0 in balanced coordinates.
-        w = -torch.einsum("cr,crd->cd", u[:, 1:], centre)
-        return Mixture(network, shared, u[:, 1:], u[:, :1].unsqueeze(2), w.unsqueeze(1), *place)
-
     # Terms of the potential at source cells: |x|^2/2, and each network less its mean gradient.
-    start = Mixture(network, shared, u[:, 1:], u[:, :1, None], u.new_zeros(len(rows), 1, d), *place)
+    zero = u.new_zeros(len(rows), 1, network.n_dims)
+    start = Mixture(network, shared, u[:, 1:], u[:, :1, None], zero, cells.to_common[rows], cells.shift[rows], ratio)
     sources = cells.sources[:, :N_SOURCE]
     values = start.networks(network.network.value, sources).mean(2)[:, cells.source_of[rows]].T
     slopes = start.networks(network.network.gradient, sources)[:, cells.source_of[rows]]
@@ -201,7 +181,9 @@ def _fit_some(network: Combination, shared: Any, cells: Conditions, rows: Tensor
     hessian = gram + precision / n.unsqueeze(2)
     x_hat, size = y, torch.ones_like(y[..., 0])
     for iteration in range(N_ITERATIONS):
-        f = mixture(u)
+        # w makes the mean of the moved source cells that of the target, 0 in balanced coordinates.
+        w = -torch.einsum("cr,crd->cd", u[:, 1:], centre)
+        f = replace(start, v=u[:, 1:], s=u[:, :1, None], w=w.unsqueeze(1))
         x_hat, _, size = ascend(f.gradient, y, x_hat, size, n_steps=10 if not iteration else 3)
         at_y = f.networks(network.network.value, torch.baddbmm(f.shift, x_hat, f.to_common.mT))
         mean_x_hat = (x_hat * valid.unsqueeze(2)).sum(1) / n

@@ -54,15 +54,16 @@ class Conditions:
         # Some cells of larger sources, and repeated ones of smaller sources, so that all have one shape.
         n = min(max(len(x) for x in sources.values()), MAX_SOURCE_CELLS)
         sources = {key: in_proportion(x, None, n) for key, x in sources.items()}
-        tables = [common.source(sources[key]) for key in keys]
         matrices = np.stack([np.linalg.solve(one.matrix.T, common.matrix.T).T for one in own])
         shifts = np.stack([common.matrix @ (one.mean_x - common.mean_x) for one in own])
+        balanced = [one.source(sources[key]) for one, (key, _, _) in zip(own, cells, strict=True)]
+        half_squares = [0.5 * (x**2).sum(1).mean() for x in balanced]
 
         def tensor(values: Any) -> Tensor:
             return torch.as_tensor(np.asarray(values), dtype=torch.float32, device=device)
 
         return cls(
-            tensor(np.stack(tables)),
+            tensor(np.stack([common.source(sources[key]) for key in keys])),
             torch.tensor([keys.index(key) for key, _, _ in cells], device=device),
             pad_sequence([tensor(one.target(y)) for one, (_, _, y) in zip(own, cells, strict=True)], batch_first=True),
             torch.tensor([len(y) for _, _, y in cells], device=device),
@@ -70,12 +71,7 @@ class Conditions:
             tensor(shifts).unsqueeze(1),
             tensor(np.linalg.inv(matrices)),
             tensor([one.scale / common.scale for one in own]),
-            tensor(
-                [
-                    0.5 * (one.source(sources[key]) ** 2).sum(1).mean()
-                    for one, (key, _, _) in zip(own, cells, strict=True)
-                ]
-            ),
+            tensor(half_squares),
         )
 
     @classmethod
@@ -83,11 +79,9 @@ class Conditions:
         cls, common: Coordinates, clouds: Sequence[TrainingData], keys: Sequence[Any], device: str
     ) -> tuple[Conditions, Conditions]:
         """Return the training and the validation cells."""
-        own = [cells.coordinates for cells in clouds]
-        training = [(key, *training_cells(c)) for key, c in zip(keys, clouds, strict=True)]
-        held_out = [
-            (key, c.x_validation_original, c.y_validation_original) for key, c in zip(keys, clouds, strict=True)
-        ]
+        own, pairs = [cells.coordinates for cells in clouds], list(zip(keys, clouds, strict=True))
+        training = [(key, *training_cells(c)) for key, c in pairs]
+        held_out = [(key, c.x_validation_original, c.y_validation_original) for key, c in pairs]
         return cls.of(common, own, training, device), cls.of(common, own, held_out, device)
 
     def __len__(self) -> int:

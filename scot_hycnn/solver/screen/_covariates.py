@@ -139,10 +139,13 @@ class Covariates:
         usual = np.median(gaps.min(1)) if len(gaps) > 1 else 1.0
         distance = float(apart.min() / usual) if usual > 0 and math.isfinite(usual) else float(apart.min())
         if distance > MAX_DISTANCE:
+            k = int(apart.argmin())
+            nearest: dict[str, Any] = {name: float(column[k]) for name, column in self.numbers.items()}
+            nearest |= {name: column[k] for name, column in self.categories.items()}
             raise ValueError(
                 f"{dict(query)} is {distance:.2g} times as far from the nearest seen condition as seen conditions are "
                 f"from each other, and {MAX_DISTANCE:g} is the limit. Ask for a condition nearer to "
-                f"{self._name(int(apart.argmin()))}, or add a condition there."
+                f"{nearest}, or add a condition there."
             )
         rule = rule or self.rule
         if rule == NEAREST:
@@ -155,10 +158,6 @@ class Covariates:
             among, of_asked = parts[smooth]
             weights += share * np.linalg.solve(_covariance(among, of_parts, noise), _covariance(of_asked, of_parts)[0])
         return weights, distance
-
-    def _name(self, k: int) -> str:
-        known: dict[str, Any] = {name: float(column[k]) for name, column in self.numbers.items()}
-        return str(known | {name: column[k] for name, column in self.categories.items()})
 
     def _queries(self) -> dict[str, Any]:
         return {**self.numbers, **self.categories} | ({} if self.embedding is None else {EMBEDDING: self.embedding})

@@ -62,10 +62,9 @@ def train_dictionary(
     *,
     rng: int,
     max_steps: int,
-    lr: float = LR,
-    lr_weights: float = LR_WEIGHTS,
-    decay: float = DECAY,
-    progress: Callable[[int, float | None], None] = lambda *_: None,
+    lr: float,
+    decay: float,
+    progress: Callable[[int, float | None], None],
     saved: dict[str, Any] | None = None,
     save: Callable[[dict[str, Any]], None] | None = None,
 ) -> Dictionary:
@@ -112,7 +111,7 @@ def train_dictionary(
             rate = cosine(step - 1, max_steps, warm_up=min(WARM_UP, max(max_steps // 10, 1)))
             grad = torch.stack([grad for grad, _, _ in results]).sum(0) * (network.n_networks / len(drawn))
             networks.update(grad, lr * rate)
-            weights.update(drawn, torch.cat([grad for _, grad, _ in results]), lr_weights * rate)
+            weights.update(drawn, torch.cat([grad for _, grad, _ in results]), LR_WEIGHTS * rate)
             progress(1, None)
             if step % check_every and step < max_steps:
                 continue
@@ -167,11 +166,8 @@ class _RowAdam:
 
     def __init__(self, table: Tensor) -> None:
         self.table, self.average = table, table.clone()
-        self._mean, self._square, self._n = (
-            torch.zeros_like(table),
-            torch.zeros_like(table),
-            table.new_zeros(len(table)),
-        )
+        self._mean, self._square = torch.zeros_like(table), torch.zeros_like(table)
+        self._n = table.new_zeros(len(table))
 
     def update(self, rows: Tensor, grad: Tensor, lr: float) -> None:
         """Descend in these rows along their gradients (Kingma & Ba 2015, ICLR, alg. 1)."""
@@ -255,13 +251,12 @@ def semi_duals(
     gains, errors = [], []
     for rows in torch.arange(len(cells), device=theta.device).split(CHUNK):
         whole = Mixture.of(network, shared, coefficients, cells, rows)
-        place = whole.to_common, whole.shift, whole.ratio
         x = cells.balanced_sources(rows, cells.sources[cells.source_of[rows]])
         y, valid = cells.y[rows], cells.in_rows()[rows]
         at_x, start = whole.value(x) - 0.5 * x.square().sum(-1), y
         of_blends = []
         for blend in blends:
-            part = Mixture(network, shared, blend * whole.v, 1 - blend + blend * whole.s, blend * whole.w, *place)
+            part = replace(whole, v=blend * whole.v, s=1 - blend + blend * whole.s, w=blend * whole.w)
             start, _ = refine(part.gradient, y, start, CHECK_REFINEMENTS)
             at_y = (start * y).sum(-1) - part.value(start) - 0.5 * y.square().sum(-1)
             n = valid.sum(1)

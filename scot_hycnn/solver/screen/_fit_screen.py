@@ -28,7 +28,7 @@ from scot_hycnn.solver.runtime._batching import fit_tasks, place_of, progress_ba
 from scot_hycnn.solver.runtime._checkpoint import CheckpointFolder
 from scot_hycnn.solver.runtime._device import in_threads, n_parts, resolve_device
 
-from ._choice import Prior, blended_weights, choose_blends, combined_map, fit_weights, own_maps
+from ._choice import blended_weights, choose_blends, combined_map, fit_weights, own_maps
 from ._conditions import Conditions, first_coefficients, in_proportion, training_cells
 from ._covariates import Array, Covariates
 from ._dictionary import DECAY, LR, Dictionary, joined, train_dictionary
@@ -254,7 +254,7 @@ def _with_networks_of(model: Screen, clouds: Sequence[TrainingData], keys: Seque
         sources.append((key, x, in_proportion(y, None, len(c.y) + len(c.y_validation))))
     cells = Conditions.of(model.coordinates, [c.all_cells for c in clouds], sources, device)
     theta = model.theta.to(device)
-    s, v = fit_weights(model.network, theta, cells, Prior.of(model.weights[:, 0], model.weights[:, 1:]))
+    s, v = fit_weights(model.network, theta, cells, model.weights)
     free = [inverse_softplus(part.clamp_min(1e-12)) for part in (v, s.unsqueeze(1))]
     return Dictionary(theta, torch.cat([*free, s.new_zeros(len(s), model.network.n_dims)], 1))
 

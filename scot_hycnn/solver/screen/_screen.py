@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scot_hycnn.potentials._hycnn import Combination
+from scot_hycnn.potentials._potential import inverse_softplus
 from scot_hycnn.solver.data._coordinates import Coordinates
 from scot_hycnn.solver.model._blended import Support
 from scot_hycnn.solver.model._map import Outcome, TransportMap
@@ -198,22 +199,17 @@ class Screen:
         Arrays, strings and numbers in a dictionary with strings as keys: what ``adata.uns`` and files hold.
         """
         n_own = self.network.n_own
-        states: dict[str, Any] = {"coordinates": _plain(self.coordinates), "theta": self.theta.numpy()}
-        states |= {
-            "weights": self.weights,
-            "points": self.points,
-            "params": self.params,
-            "history": self.history,
-            "choices": self.choices,
-        }
-        states["network"] = _plain(self.network)
+        states: dict[str, Any] = {"theta": self.theta.numpy()}
+        states |= {name: getattr(self, name) for name in ("weights", "points", "params", "history", "choices")}
+        for name in ("coordinates", "network", "covariates"):
+            # What is not known of conditions is left out.
+            if (part := getattr(self, name)) is not None:
+                states[name] = {entry: value for entry, value in asdict(part).items() if value is not None}
         for k, fitted in enumerate(self.shared):
             states[f"shared{k}"] = fitted.to_dict()
             if fitted.blend:
                 states[f"shared{k}"] |= {"theta": fitted.theta[:, :n_own].numpy()}
         states |= {f"own{k}": fitted.to_dict() for k, fitted in self.own.items()}
-        if self.covariates is not None:
-            states["covariates"] = _plain(self.covariates)
         return pack(states)
 
     @classmethod
@@ -253,7 +249,6 @@ class Screen:
                 for k in range(len(shared))
                 if f"own{k}" in states
             }
-            covariates = states.get("covariates")
             return cls(
                 shared,
                 own_maps,
@@ -263,7 +258,7 @@ class Screen:
                 theta,
                 np.asarray(states["weights"]),
                 np.asarray(states["points"]),
-                None if covariates is None else Covariates(**covariates),
+                Covariates(**states["covariates"]) if "covariates" in states else None,
                 dict(states["params"]),
                 dict(states["history"]),
                 shared[0].device if shared else "cpu",
@@ -290,9 +285,9 @@ def condition_theta(
     # potentials with them, have the factors scale_k and scale.
     to_common = np.linalg.solve(own.matrix.T, common.matrix.T).T
     parts = {
-        "v": _inverse_softplus(np.maximum(v * own.scale / common.scale, 1e-12)),
+        "v": inverse_softplus(torch.from_numpy(np.maximum(v * own.scale / common.scale, 1e-12))).numpy(),
         "w": w,
-        "s": _inverse_softplus(np.array([max(s, 1e-6)])),
+        "s": inverse_softplus(torch.tensor([max(s, 1e-6)], dtype=torch.float64)).numpy(),
         "L": to_common,
         "t": common.matrix @ (own.mean_x - common.mean_x),
     }
@@ -300,21 +295,11 @@ def condition_theta(
     return torch.cat([torch.tensor(flat, dtype=torch.float32), networks.cpu().flatten()]).unsqueeze(0)
 
 
-def _inverse_softplus(value: Array) -> Array:
-    return np.asarray(value + np.log(-np.expm1(-value)), dtype=np.float64)
-
-
 def _positive(matrix: Array) -> Array:
     """Return the nearest symmetric matrix whose eigenvalues are positive."""
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     floor = _FLOOR * max(float(np.abs(values).mean()), 1e-12)
     return np.asarray((vectors * np.maximum(values, floor)) @ vectors.T, dtype=np.float64)
-
-
-def _plain(thing: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass; those that are None are left out."""
-    values = {one.name: getattr(thing, one.name) for one in fields(thing)}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def pack(states: Mapping[str, Any]) -> dict[str, Any]:
