@@ -21,7 +21,7 @@ from scot_hycnn.solver.data._coordinates import Coordinates
 from scot_hycnn.solver.data._groups import Baselines, reach
 from scot_hycnn.solver.runtime._device import in_threads, n_parts, resolve_device
 
-from ._blended import Blended, Support, as_numpy
+from ._blended import Blended, Support, as_numpy, solve
 from ._families import UNBALANCED_SOLVERS
 from ._files import MAX_HEADER, REPORTS, SCHEMA_VERSION, checked, load, save
 from ._summary import as_html, as_text, lines_of
@@ -634,7 +634,7 @@ class TransportMap:
     def _maximise(self, y: NDArray[np.floating], *, with_conjugate: bool = True) -> tuple[Doubles, ...]:
         """Return the balanced maximisers of <x, y> - f(x) for one block, and f*(y) without its linear part."""
         targets = self._tensor(self.coordinates.target(y))
-        maximisers, _ = self._potential.maximisers(targets)
+        maximisers, _ = solve(self._potential.gradient, targets, targets)
         if not with_conjugate:
             return (as_numpy(maximisers),)
         conjugate = (maximisers * targets).sum(-1) - self._potential.value(maximisers)

@@ -15,7 +15,7 @@ from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import Settings
 from scot_hycnn.solver.data._groups import GROUP_STANDARD_ERRORS, MIN_CELLS_LEFT_OUT, Groups
 from scot_hycnn.solver.data._training_data import MAX_VALIDATION_CELLS, Trained, TrainingData
-from scot_hycnn.solver.model._blended import Blended, as_numpy
+from scot_hycnn.solver.model._blended import Blended, as_numpy, solve
 from scot_hycnn.solver.runtime._device import full_precision
 
 Array = NDArray[np.float64]
@@ -99,7 +99,7 @@ def score_blends(ensemble: Blended, cells: TrainingData, blends: Sequence[float]
     start = y
     for blend in blends:
         f = replace(ensemble, blend=blend)
-        start, residual = f.maximisers(y, start)
+        start, residual = solve(f.gradient, y, start)
         conjugate = (start * y).sum(-1) - f.value(start)
         moved = torch.from_numpy(cells.coordinates.invert_target(as_numpy(torch.lerp(x, mapped, blend))) - centre)
         between = torch.cdist(moved, targets, compute_mode="use_mm_for_euclid_dist")
