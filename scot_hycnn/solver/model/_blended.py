@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from scot_hycnn.potentials._potential import Potential
@@ -69,11 +67,6 @@ class Support:
         """Return the mean distance to the nearest points in units of the usual one, (n, d) to (n,)."""
         nearest = torch.cdist(x, self.points.to(x.device)).topk(min(NEIGHBOURS, len(self.points)), dim=1, largest=False)
         return nearest.values.mean(1) / self.scale
-
-
-def as_numpy(values: Tensor) -> NDArray[np.float64]:
-    """Return the values in double precision, on the CPU."""
-    return np.asarray(values.cpu().double())  # in this order: MPS has no doubles
 
 
 def ascend(

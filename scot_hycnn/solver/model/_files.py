@@ -17,12 +17,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
-from scot_hycnn.potentials import Potential
+from scot_hycnn.potentials import ICNN, MLP, Combination, GroupMax, HyCNN, Potential
 from scot_hycnn.solver.data._coordinates import Coordinates
 from scot_hycnn.solver.data._groups import MAX_GROUPS, Baselines
 
 from ._blended import N_POINTS, Support
-from ._families import STORED
 
 # 1: HyCNN only. 2: the network's family is named. 3: training cells, for out-of-support scores. 4: centred maps, and
 # simple maps far from the training cells. 5: the centres of groups move by a matrix. 6: baselines of units.
@@ -31,6 +30,8 @@ SCHEMA_VERSION = 6
 MAX_HEADER = 2**17
 # What a map reports about its fit, beside what it needs to act.
 REPORTS = ("params", "history", "validation", "certificate")
+# Classes that the network of a map can have, by name.
+STORED: dict[str, type[Potential]] = {cls.__name__: cls for cls in (HyCNN, GroupMax, ICNN, MLP, Combination)}
 _METADATA_KEY = "scot_hycnn"
 _CHECKSUM_KEY = "sha256"
 # RecursionError: JSON nested a thousand deep. AttributeError: a type of numbers that NumPy does not have.

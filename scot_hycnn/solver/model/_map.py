@@ -16,13 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from scot_hycnn.potentials import Potential
+from scot_hycnn.solver._options import UNBALANCED_SOLVERS
 from scot_hycnn.solver.data._checks import without_mask
-from scot_hycnn.solver.data._coordinates import Coordinates
+from scot_hycnn.solver.data._coordinates import Coordinates, as_numpy, as_tensor
 from scot_hycnn.solver.data._groups import Baselines, reach
 from scot_hycnn.solver.runtime._device import in_threads, n_parts, resolve_device
 
-from ._blended import Blended, Support, as_numpy, solve
-from ._families import UNBALANCED_SOLVERS
+from ._blended import Blended, Support, solve
 from ._files import MAX_HEADER, REPORTS, SCHEMA_VERSION, checked, load, save
 from ._summary import as_html, as_text, lines_of
 
@@ -338,7 +338,7 @@ class TransportMap:
         fallback: bool = False,
     ) -> tuple[Doubles, Doubles, Doubles]:
         """Return the moved cells of one block, the members' spread around them, and the out-of-support score."""
-        points = self._tensor(self.coordinates.source(x))
+        points = as_tensor(self.coordinates.source(x), self.device)
         score, std = np.zeros((2, len(x)))
         if support is not None:
             score = as_numpy(support.score(points))
@@ -349,7 +349,9 @@ class TransportMap:
         moved = self.coordinates.invert_target(as_numpy(mean))
         if with_std and self.blend:
             # In original coordinates a difference d of balanced targets is d B / c.
-            apart = (members - members.mean(0)) @ self._tensor(self.coordinates.matrix / self.coordinates.scale)
+            apart = (members - members.mean(0)) @ as_tensor(
+                self.coordinates.matrix / self.coordinates.scale, self.device
+            )
             std = self.blend * as_numpy(apart.square().sum(-1).mean(0).sqrt())
         if fallback:
             trust = np.clip(2 - score, 0, 1)
@@ -409,7 +411,7 @@ class TransportMap:
         x, support = self._check(x, "x"), self._known_support()
         score = np.empty(len(x), dtype=np.float32)
         self._by_block(
-            lambda rows: (as_numpy(support.score(self._tensor(self.coordinates.source(rows)))),), x, (score,)
+            lambda rows: (as_numpy(support.score(as_tensor(self.coordinates.source(rows), self.device))),), x, (score,)
         )
         return score
 
@@ -500,7 +502,7 @@ class TransportMap:
             moved = start.mean_x + way - self.coordinates.mean_y
             if support is not None:
                 # Its points are around the mean of all centres, and those of the new coordinates around this one.
-                to_here = self._tensor(self.coordinates.matrix @ (point - seen.mean(0))).cpu()
+                to_here = as_tensor(self.coordinates.matrix @ (point - seen.mean(0)), "cpu")
                 support = replace(support, points=support.points - to_here)
         coordinates = self.coordinates.around(point, moved).around(origin)
         far = None if far is None else far.around(origin)
@@ -627,13 +629,15 @@ class TransportMap:
         """Return f(x) without its linear part <m_y, x>, shape (n,)."""
         values = np.empty(len(x))
         self._by_block(
-            lambda rows: (as_numpy(self._potential.value(self._tensor(self.coordinates.source(rows)))),), x, (values,)
+            lambda rows: (as_numpy(self._potential.value(as_tensor(self.coordinates.source(rows), self.device))),),
+            x,
+            (values,),
         )
         return values / self.coordinates.scale
 
     def _maximise(self, y: NDArray[np.floating], *, with_conjugate: bool = True) -> tuple[Doubles, ...]:
         """Return the balanced maximisers of <x, y> - f(x) for one block, and f*(y) without its linear part."""
-        targets = self._tensor(self.coordinates.target(y))
+        targets = as_tensor(self.coordinates.target(y), self.device)
         maximisers, _ = solve(self._potential.gradient, targets, targets)
         if not with_conjugate:
             return (as_numpy(maximisers),)
@@ -662,9 +666,6 @@ class TransportMap:
         starts = range(0, len(cells), size)
         with in_threads(n_parts(self.device, len(starts))) as run:
             run(work, starts)
-
-    def _tensor(self, points: NDArray[np.floating]) -> Tensor:
-        return torch.as_tensor(points, dtype=torch.float32, device=self.device)
 
     def _check(self, cells: ArrayLike, name: str) -> NDArray[np.floating]:
         """Return the cells as an array of floats, without a copy where they are one: there may be millions."""

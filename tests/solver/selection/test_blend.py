@@ -10,6 +10,7 @@ import torch
 
 from scot_hycnn.metrics import energy_distance
 from scot_hycnn.potentials import HyCNN
+from scot_hycnn.solver import Settings
 from scot_hycnn.solver.data._training_data import TrainingData
 from scot_hycnn.solver.model._blended import Blended, solve
 from scot_hycnn.solver.selection._blend import (
@@ -25,6 +26,11 @@ from scot_hycnn.solver.selection._blend import (
 
 NETWORK = HyCNN(n_dims=3, hidden=(8, 8), strong_convexity=0.5)
 WEIGHTS = NETWORK.weights(NETWORK.init(2, torch.Generator().manual_seed(0)))
+
+
+def of_split(fraction, rng=0):
+    """Settings of which the split of the cells reads the fraction and the seed."""
+    return Settings.for_cells(100, 100, 2, device="cpu", rng=rng, validation_fraction=fraction)
 
 
 def normal(seed, *shape):
@@ -74,7 +80,7 @@ def test_value_gradient_and_maximisers_of_a_blend(blend):
 def cells():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(400, 3)) * [1, 2, 3] + 5, 3 * rng.standard_gamma(2, size=(300, 3))
-    return TrainingData.prepare(x, y, 0.25, rng=0, device="cpu")
+    return TrainingData.prepare(x, y, of_split(0.25))
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +243,7 @@ def spoiled(cells, shift):
 
 def test_a_constant_error_of_the_networks_is_taken_back():
     x, y = sparse_counts(2, 300)
-    cells = TrainingData.prepare(x, y, 0.1, rng=0, device="cpu")
+    cells = TrainingData.prepare(x, y, of_split(0.1))
     network, weights = spoiled(cells, 0.7)
     moved = [
         cells.coordinates.invert_target(ensemble.gradient(cells.x_validation).double().numpy())
@@ -251,7 +257,7 @@ def test_a_constant_error_of_the_networks_is_taken_back():
 def test_scores_are_those_of_the_shifted_potential():
     """J of a blend is its potential's mean plus its conjugate's, by a search from other starts."""
     x, y = sparse_counts(3, 300)
-    cells = TrainingData.prepare(x, y, 0.1, rng=0, device="cpu")
+    cells = TrainingData.prepare(x, y, of_split(0.1))
     ensemble = recentred(*spoiled(cells, 0.7), cells)
     for score, blend in zip(score_blends(ensemble, cells), (0.0, 0.1, 0.25, 0.5, 0.75, 1.0), strict=True):
         f = Blended(ensemble.network, ensemble.weights, blend, ensemble.shift)
