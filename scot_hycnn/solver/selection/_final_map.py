@@ -54,7 +54,7 @@ def final_map(
     blend: float | None = None,
     certify: bool = True,
 ) -> TransportMap:
-    """Return the map of some trained networks, with its certificate; ``cells`` are in balanced coordinates.
+    """Return the map of a task by its trained networks, with its certificate; ``cells`` are in balanced coordinates.
 
     The blend is chosen on validation cells, or by a ``ladder`` of maps that were compared on groups left out, which may
     also choose a simpler map; ``left_out`` are then the scores of the networks there, and ``judged`` the cells as they
