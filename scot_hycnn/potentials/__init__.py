@@ -1,6 +1,6 @@
 """Potentials: value and explicit gradient, batched over K maps. All are convex but the MLP and the soft ICNN.
 
-The names by which ``solver.fit`` knows the families stand in ``solver/model/_families.py``.
+The names by which ``solver.fit`` knows the families stand in ``solver/_options.py``.
 """
 
 from __future__ import annotations

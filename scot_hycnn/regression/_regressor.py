@@ -16,8 +16,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from scot_hycnn.potentials import HyCNN, Potential, Weights
+from scot_hycnn.solver._options import FAMILIES
 from scot_hycnn.solver.data._checks import is_integer, without_mask
-from scot_hycnn.solver.model._families import FAMILIES
 from scot_hycnn.solver.runtime._device import no_denormals, resolve_device
 from scot_hycnn.solver.training._optimiser import Optimiser, cosine
 

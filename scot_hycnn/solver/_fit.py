@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from ._options import TrainingOptions, check_options
 from .data._groups import pair_of
-from .data._task import tasks_of
+from .data._training_data import tasks_of
 from .model._map import TransportMap
 from .runtime._batching import fit_on_cluster, fit_tasks, place_of
 

@@ -3,18 +3,49 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Annotated, Any, Self, TypedDict, Unpack
 
+import numpy as np
+from numpy.typing import NDArray
+
 from scot_hycnn._warn import counted, did_you_mean
+from scot_hycnn.potentials._hycnn import GroupMax, HyCNN
+from scot_hycnn.potentials._icnn import ICNN, MLP
 from scot_hycnn.potentials._potential import Potential
 
 from .data._checks import is_integer
-from .data._groups import WEIGHTINGS
-from .model._families import POTENTIALS, UNBALANCED_SOLVERS
 
+# The closed-form map between two Gaussians: nothing is trained.
+GAUSSIAN = "gaussian"
+# Of the paper's temperatures .1, 1 and 10 the sharpest: in balanced coordinates smoother ones stay near the Gaussian
+# map (ICNN on T = x + sign x, d = 10).
+SHARP = {"temperature": 0.1}
+# Name to class and options. Those beside 'hycnn' are the systems of arXiv:2604.26942, in our solver.
+FAMILIES: dict[str, tuple[type[Potential], dict[str, Any]]] = {
+    "hycnn": (HyCNN, {}),
+    "hycnn-max": (HyCNN, {"gate": "max"}),
+    "hycnn-fixed": (HyCNN, {"annealing": "fixed", **SHARP}),
+    "hycnn-cyclic": (HyCNN, {"annealing": "cyclic"}),
+    "groupmax": (GroupMax, {}),
+    "icnn": (ICNN, SHARP),
+    "icnn-relu": (ICNN, {"activation": "relu"}),
+    "icnn-leaky-relu": (ICNN, {"activation": "leaky_relu"}),
+    "icnn-soft": (ICNN, {"constraint": "soft", **SHARP}),
+    # Its squares are large at first: a sixth of the others' output starts as near to the Gaussian map.
+    "icnn-quadratic": (ICNN, {"quadratic_skip": True, "output_scale": 0.05, **SHARP}),
+    "mlp": (MLP, SHARP),
+}
+POTENTIALS = (*FAMILIES, GAUSSIAN)
+# The other solvers train in balanced coordinates, start at the Gaussian map and are blended with it at the end. These
+# train in centred coordinates, and keep their network even if the Gaussian map is better.
+UNBALANCED_SOLVERS = ("paper",)
+# In balanced coordinates |x|^2/2 is the Gaussian map: training starts close to it.
+NEAR_GAUSSIAN = {"strong_convexity": 0.9, "output_scale": 0.3}
+AS_PUBLISHED = {"strong_convexity": 0.0, "output_scale": 1.0}
+HYCNN_OF_THE_PAPER = {"annealing": "fixed", "quadratic_skip": False}
 # A safe upper limit of what a step in float32 can hold.
 MAX_FLOAT = 1e38
 # The defaults were chosen at about equal time on one core, with one or two seeds; percentages are errors, with 5,000
@@ -47,6 +78,12 @@ MAX_CACHED_CELLS, MAX_CACHED_VALUES = 50_000, 4 * 10**7
 # same decay train as one batch.
 DECAY_CELLS = 300
 AMORTIZED, CACHED = CONJUGATES = ("amortized", "cached")
+# Proportion of a group from its share of the cells, the mean over both clouds; up to one factor for all groups.
+WEIGHTINGS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "sqrt": np.sqrt,
+    "equal": np.ones_like,
+    "observed": np.asarray,
+}
 LEAVE_OUT = ("cells", "groups")
 CUDA_GRAPH = ("auto", "never")
 UNBALANCED_SIDES = ("both", "source", "target")

@@ -134,7 +134,8 @@ def check_groups(
     skips = skip_small and len(small) < n_targets
     refused = [(repr(label), problem) for label, problem in problems.items() if not (skips and label in small)]
     advice = "" if len(small) in (0, n_targets) else "skip_small=True leaves such targets out."
-    raise_together(refused, n_targets, advice=advice)
+    if refused:
+        raise_together(refused, n_targets, advice=advice)
 
     if lacking:
         n_maps = n_targets - len(small)

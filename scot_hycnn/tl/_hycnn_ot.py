@@ -18,9 +18,8 @@ from scot_hycnn._anndata._representation import obs_columns
 from scot_hycnn._anndata._transport_input import check_groups_of_cells
 from scot_hycnn._anndata._write import claim, claim_slots, write_fit
 from scot_hycnn.solver import TrainingOptions
-from scot_hycnn.solver._options import LEAVE_OUT
-from scot_hycnn.solver.model._families import UNBALANCED_SOLVERS
-from scot_hycnn.solver.model._summary import summary_of
+from scot_hycnn.solver._options import LEAVE_OUT, UNBALANCED_SOLVERS
+from scot_hycnn.solver.model._map import summary_of
 
 from ._fitting import announce, as_fitted, check_groups, complete, report_outcomes, shown_by_default, threads_of_scanpy
 

@@ -28,7 +28,7 @@ from scot_hycnn._anndata.evaluation._screen_input import (
     stored_screen,
 )
 from scot_hycnn.solver import Screen, Settings, TrainingOptions, fit_screen
-from scot_hycnn.solver.model._summary import summary_of
+from scot_hycnn.solver.model._map import summary_of
 
 from ._fitting import announce, as_fitted, check_groups, complete, report_outcomes, shown_by_default, threads_of_scanpy
 

@@ -57,9 +57,7 @@ class UnusableError(ValueError):
 
 
 def raise_together(problems: Sequence[tuple[str, UnusableError]], n_targets: int, *, advice: str = "") -> None:
-    """Raise one ValueError that names all targets of a screen with a problem, by its kind; none without problems."""
-    if not problems:
-        return
+    """Raise one ValueError that names all targets of a screen with a problem, by its kind."""
     sentences = []
     for kind in dict.fromkeys(problem.kind for _, problem in problems):
         alike = [(name, problem) for name, problem in problems if problem.kind == kind]
@@ -89,8 +87,12 @@ def without_mask(cells: Any) -> Any:
     return cells
 
 
-def as_table(cells: Any, name: str) -> NDArray[Any]:
-    """Return cells, of an array, a list or a tensor, as numbers of shape (n, d), or raise an UnusableError."""
+def as_table(cells: Any, name: str, n_dims: int | None = None) -> NDArray[Any]:
+    """Return cells, of an array, a list or a tensor, as numbers of shape (n, d).
+
+    Raise an UnusableError if there are none, they have other dimensions than the source, if these are given, or they
+    are too few, not finite, or too large to square.
+    """
     if hasattr(cells, "detach"):  # a tensor may be on a GPU, in bfloat16, or part of a graph; NumPy refuses all three
         cells = cells.detach().cpu()
         cells = cells.float().numpy() if cells.dtype.is_floating_point and cells.dtype.itemsize < 4 else cells.numpy()
@@ -101,35 +103,30 @@ def as_table(cells: Any, name: str) -> NDArray[Any]:
             kind="no table of numbers",
             found=f"shape {table.shape}, dtype {table.dtype}",
         )
-    return table
-
-
-def check_table(cells: NDArray[Any], name: str, n_dims: int) -> None:
-    """Raise an UnusableError if these cells have other dimensions, are too few, not finite, or too large to square."""
-    if cells.shape[1] != n_dims:
+    if n_dims is not None and table.shape[1] != n_dims:
         raise UnusableError(
-            f"x (source) has {counted(n_dims, 'dimension')} and {name} {cells.shape[1]}; both need the same "
+            f"x (source) has {counted(n_dims, 'dimension')} and {name} {table.shape[1]}; both need the same "
             "representation.",
             kind="other dimensions than the source",
-            found=counted(cells.shape[1], "dimension"),
+            found=counted(table.shape[1], "dimension"),
         )
-    needed = min_cells(cells.shape[1])
-    if len(cells) < needed:
+    needed = min_cells(table.shape[1])
+    if len(table) < needed:
         raise UnusableError(
-            f"{name} has {counted(len(cells), 'cell')} in {counted(cells.shape[1], 'dimension')}; at least {needed} "
+            f"{name} has {counted(len(table), 'cell')} in {counted(table.shape[1], 'dimension')}; at least {needed} "
             "are needed (20, and twice the dimensions). Use fewer components (n_pcs) or more cells.",
             kind=FEW_CELLS,
-            found=counted(len(cells), "cell"),
+            found=counted(len(table), "cell"),
         )
-    bad = ~np.isfinite(cells).all(1)
+    bad = ~np.isfinite(table).all(1)
     if bad.any():
         raise UnusableError(
-            f"{name} has NaN or infinite values in {int(bad.sum())} of {len(cells)} rows, the first in row "
+            f"{name} has NaN or infinite values in {int(bad.sum())} of {len(table)} rows, the first in row "
             f"{int(np.argmax(bad))}; remove or impute them.",
             kind="NaN or infinite values",
             found=counted(int(bad.sum()), "row"),
         )
-    largest = max(float(cells.max()), -float(cells.min()))
+    largest = max(float(table.max()), -float(table.min()))
     if largest > MAX_VALUE:
         raise UnusableError(
             f"{name} has values up to {largest:.1g}, and {MAX_VALUE:.0g} is the most that can be squared safely. "
@@ -137,6 +134,7 @@ def check_table(cells: NDArray[Any], name: str, n_dims: int) -> None:
             kind="values too large to be squared",
             found=f"{largest:.1g}",
         )
+    return table
 
 
 def far_cells(cells: Any) -> Rows:

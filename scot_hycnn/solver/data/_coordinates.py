@@ -7,10 +7,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from scot_hycnn.potentials._gaussian import Gaussian
 
 Array = NDArray[np.float64]
+
+
+def as_tensor(points: NDArray[np.floating], device: str | torch.device) -> Tensor:
+    """Return points in the single precision of networks, on a device."""
+    return torch.as_tensor(points, dtype=torch.float32, device=device)
+
+
+def as_numpy(values: Tensor) -> Array:
+    """Return the values in double precision, on the CPU."""
+    return np.asarray(values.cpu().double())  # in this order: MPS has no doubles
 
 
 @dataclass(frozen=True)

@@ -37,13 +37,6 @@ UNITS = (
     "have cells in both conditions. If no unit has, leave this column out: donors and treatment cannot be told apart."
 )
 
-# Proportion of a group from its share of the cells, the mean over both clouds; up to one factor for all groups.
-WEIGHTINGS: dict[str, Callable[[Array], Array]] = {
-    "sqrt": np.sqrt,
-    "equal": np.ones_like,
-    "observed": np.asarray,
-}
-
 
 @dataclass(frozen=True, eq=False)
 class Labels:
@@ -114,7 +107,7 @@ PairOfLabels = tuple[Labels, Labels]
 
 @dataclass(frozen=True)
 class Groups:
-    """The group of each cell, and the proportions that the groups have in both clouds; see WEIGHTINGS."""
+    """The group of each cell, and the proportions that the groups have in both clouds."""
 
     # Number of the group of each source and target cell, shape (n,) and (m,).
     x: NDArray[np.intp]
@@ -335,8 +328,13 @@ def groups_left_out(pair: PairOfLabels, usable: NDArray[np.str_]) -> list[str]:
     return left_out
 
 
-def group_cells(x: Array, y: Array, labels: PairOfLabels, weighting: str) -> tuple[Array, Array, Groups]:
-    """Return the cells of the groups that both clouds have, and these groups with their proportions."""
+def group_cells(
+    x: Array, y: Array, labels: PairOfLabels, weighting: Callable[[Array], Array]
+) -> tuple[Array, Array, Groups]:
+    """Return the cells of the groups that both clouds have, and these groups with their proportions.
+
+    ``weighting`` gives proportions, up to a factor, from shares of the cells, which are means over both clouds.
+    """
     names = _shared(labels, MIN_CELLS)
     codes = []
     for of_cloud in labels:
@@ -350,7 +348,7 @@ def group_cells(x: Array, y: Array, labels: PairOfLabels, weighting: str) -> tup
     shares = (
         np.bincount(of_x, minlength=len(names)) / len(of_x) + np.bincount(of_y, minlength=len(names)) / len(of_y)
     ) / 2
-    raw = WEIGHTINGS[weighting](shares)
+    raw = weighting(shares)
     parts = labels[0].parts
     if parts is not None:
         parts = parts[np.intersect1d(labels[0].names, names, return_indices=True)[1]]

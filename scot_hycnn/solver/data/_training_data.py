@@ -1,4 +1,4 @@
-"""Training and validation cells, in the coordinates of training; batches of them, and what training makes of them."""
+"""From the cells of a user to those of training: maps to fit, training and validation cells, and mini-batches."""
 
 from __future__ import annotations
 
@@ -14,16 +14,111 @@ from torch import Tensor
 
 from scot_hycnn._response import NoChange, drawn_by_weight
 from scot_hycnn.potentials._gaussian import Gaussian
+from scot_hycnn.solver._options import WEIGHTINGS, Settings
+from scot_hycnn.solver.runtime._device import limited_threads
 
-from ._checks import Array, Rows
-from ._coordinates import Coordinates
-from ._groups import Groups
+from ._checks import SOURCE, Array, Rows, UnusableError, as_table, far_cells, raise_together
+from ._coordinates import Coordinates, as_numpy, as_tensor
+from ._groups import Groups, Labels, group_cells, groups_left_out, labels_of, pair_of, usable_groups
+from ._unbalanced import CellWeights, weigh_cells
 
 # Scoring costs n m distances; beyond this many cells the choice of a blend gains nothing.
 MAX_VALIDATION_CELLS = 2000
 MIN_VALIDATION_CELLS = 5
 # Places of a cell of mean weight among those that batches draw from.
 COPIES = 16
+
+
+@dataclass(frozen=True)
+class Task:
+    """One map to fit; maps from the same source cells share ``x``, ``labels_x`` and ``far_x``."""
+
+    # Checked cells, shape (n, d) and (m, d): arrays, or rows of a file that become an array when the map is fitted.
+    x: Any
+    y: Any
+    # Group of each cell, or None.
+    labels_x: Labels | None
+    labels_y: Labels | None
+    settings: Settings
+    # Groups with too few cells, whose cells take no part in the fit.
+    groups_left_out: tuple[str, ...]
+    # Rows of the source and of the target cells that lie far from all others, which take no part in the fit either.
+    far_x: Rows
+    far_y: Rows
+    # Weights of the cells that take part in the fit, where they do not all count the same.
+    weights: CellWeights | None = None
+
+
+def cells_of(task: Task, dtype: Any = np.float64) -> tuple[Any, Any, Groups | None]:
+    """Read the cells that take part in a fit, (n, d) and (m, d), and their groups with the weights of the cells."""
+    x, y = np.asarray(task.x, dtype=dtype), np.asarray(task.y, dtype=dtype)
+    far = task.far_x, task.far_y
+    x, y = (np.delete(cells, rows, axis=0) if len(rows) else cells for cells, rows in zip((x, y), far, strict=True))
+    groups = None
+    if task.labels_x is not None and task.labels_y is not None:
+        labels = task.labels_x.without(task.far_x), task.labels_y.without(task.far_y)
+        x, y, groups = group_cells(x, y, labels, WEIGHTINGS[task.settings.group_weights])
+    if task.weights is not None and task.weights.x is not None:
+        groups = groups or Groups.of_one(len(x), len(y))
+        groups = replace(groups, cells_x=task.weights.x, cells_y=task.weights.y)
+    return x, y, groups
+
+
+def tasks_of(x: Any, ys: dict[str, Any], groups: Any, options: dict[str, Any]) -> list[Task]:
+    """Check the cells and groups of all targets, by the names that messages use, and return the maps to fit."""
+    if groups is None and options.get("leave_out") == "groups":
+        raise ValueError("leave_out='groups' needs groups: the group of each source and each target cell.")
+    # The source is converted, coded and searched for far cells once for all maps.
+    source = as_table(x, SOURCE)
+    far_x = far_cells(source)
+    labels_x, near_x, labels_of_targets = None, None, [None] * len(ys)
+    if groups is not None:
+        of_source, labels_of_targets = pair_of(groups)
+        if not hasattr(labels_of_targets, "__len__") or len(labels_of_targets) != len(ys):
+            raise ValueError(
+                "groups must be a pair: labels of the source cells, and a sequence of labels for each of the "
+                f"{len(ys)} targets."
+            )
+        labels_x = labels_of(of_source, len(source), "source")
+        near_x = labels_x.without(far_x)
+    tasks, problems = [], []
+    for (name, y), of_y in zip(ys.items(), labels_of_targets, strict=True):
+        try:
+            target = as_table(y, name, source.shape[1])
+            settings = Settings.for_cells(len(source), len(target), source.shape[1], **options)
+            far_y, labels_y, left_out = far_cells(target), None, []
+            if near_x is not None:
+                labels_y = labels_of(of_y, len(target), "target")
+                # Far cells take no part in the fit, so that they do not count for their groups either.
+                pair = near_x, labels_y.without(far_y)
+                left_out = groups_left_out(pair, usable_groups(pair, source.shape[1], settings.leave_out))
+            # Cells in a file are read again when their map is fitted, so that memory holds those of one batch.
+            in_memory = isinstance(y, (np.ndarray, list, tuple)) or hasattr(y, "detach") or hasattr(y, "iloc")
+            in_file = hasattr(y, "__array__") and hasattr(y, "shape") and not in_memory
+            cells = source, y if in_file else target
+            task = Task(*cells, labels_x, labels_y, settings, tuple(left_out), far_x, far_y)
+            if settings.unbalanced != "never":
+                # Before any map is fitted, so that too little mass in one target does not cost hours.
+                *clouds, of_task = cells_of(task)
+                weighed = of_task or Groups.of_one(*map(len, clouds))
+                with limited_threads(1):
+                    weights = weigh_cells(
+                        tuple(clouds),
+                        (weighed.x, weighed.y),
+                        weighed.proportions,
+                        name,
+                        penalty=settings.unbalanced,
+                        side=settings.unbalanced_side,
+                        growth=settings.growth,
+                        rng=settings.rng,
+                    )
+                task = replace(task, weights=weights)
+            tasks.append(task)
+        except UnusableError as problem:
+            problems.append((name, problem))
+    if problems:
+        raise_together(problems, len(ys))
+    return tasks
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,27 +187,23 @@ class TrainingData:
     strata_y: Strata | None = None
     weights_x: Array | None = None
     weights_y: Array | None = None
-    # Rows, among the cells of the fit, of those that lie far from all others and take no part in it.
-    far_x: Rows = field(default_factory=lambda: np.empty(0, dtype=np.intp))
-    far_y: Rows = field(default_factory=lambda: np.empty(0, dtype=np.intp))
 
     @classmethod
     def prepare(
         cls,
         x: Array,
         y: Array,
-        fraction: float,
-        *,
-        rng: int,
-        device: str,
+        settings: Settings,
         groups: Groups | None = None,
+        *,
         centres: tuple[Array, Array] | None = None,
     ) -> TrainingData:
         """Split both clouds and balance them by the Gaussian map of the training cells; with groups, weighted.
 
         With ``centres`` of source and target, (groups, d) each, the centre of its group is subtracted from each cell.
         """
-        generator = np.random.default_rng(rng)
+        fraction, device = settings.validation_fraction, settings.device
+        generator = np.random.default_rng(settings.rng)
         sampling: dict[str, Any] = {}
         if groups is None or len(groups.labels) == 1:
             cells = (None, None) if groups is None else (groups.cells_x, groups.cells_y)
@@ -138,7 +229,7 @@ class TrainingData:
         # Centres are means of the observed source cells, under which source and target cells are not exchangeable: the
         # test takes the cells as they are.
         of_cells = (None, None) if train_groups is None else (train_groups.cells_x, train_groups.cells_y)
-        no_change = NoChange.test(x[~in_x], y[~in_y], codes, np.random.default_rng(rng), of_cells)
+        no_change = NoChange.test(x[~in_x], y[~in_y], codes, np.random.default_rng(settings.rng), of_cells)
         if groups is not None and centres is not None:
             x, y = x - centres[0][groups.x], y - centres[1][groups.y]
         # The validation cells must not shape the coordinates in which they judge the networks.
@@ -151,8 +242,8 @@ class TrainingData:
         return cls(
             coordinates,
             all_cells,
-            _tensor(coordinates.source(x[~in_x]), device),
-            _tensor(coordinates.target(y[~in_y]), device),
+            as_tensor(coordinates.source(x[~in_x]), device),
+            as_tensor(coordinates.target(y[~in_y]), device),
             **_validation(coordinates, x_held, y_held, device),
             no_change=no_change,
             **sampling,
@@ -168,10 +259,10 @@ class TrainingData:
         centred = Coordinates(balanced.mean_x, balanced.mean_y, np.eye(len(balanced.mean_x)), 1.0)
 
         def source(x: Tensor) -> Tensor:
-            return _tensor(centred.source(balanced.invert_source(np.asarray(x.cpu().double()))), x.device)
+            return as_tensor(centred.source(balanced.invert_source(as_numpy(x))), x.device)
 
         def target(y: Tensor) -> Tensor:
-            return _tensor(centred.target(balanced.invert_target(np.asarray(y.cpu().double()))), y.device)
+            return as_tensor(centred.target(balanced.invert_target(as_numpy(y))), y.device)
 
         return replace(
             self,
@@ -207,13 +298,9 @@ class Trained:
         return {name: getattr(self, name) for name in names}
 
 
-def _tensor(cells: Array, device: str | torch.device) -> Tensor:
-    return torch.as_tensor(cells, dtype=torch.float32, device=device)
-
-
 def _validation(coordinates: Coordinates, x: Array, y: Array, device: str | torch.device) -> dict[str, Any]:
     """Return the fields of TrainingData that belong to validation cells."""
-    xi, eta = _tensor(coordinates.source(x), device), _tensor(coordinates.target(y), device)
+    xi, eta = as_tensor(coordinates.source(x), device), as_tensor(coordinates.target(y), device)
     return {
         "x_validation": xi,
         "y_validation": eta,

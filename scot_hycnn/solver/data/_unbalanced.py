@@ -21,7 +21,6 @@ from scot_hycnn.potentials._gaussian import Gaussian
 from scot_hycnn.solver.runtime._device import no_denormals
 
 from ._checks import Array, Rows, UnusableError
-from ._groups import Groups
 
 # Cells of each cloud in the discrete problem; the others take the mean of their nearest cells in it.
 MAX_CELLS = 4000
@@ -152,31 +151,40 @@ class CellWeights:
 
 
 def weigh_cells(
-    x: Array, y: Array, groups: Groups | None, name: str, *, penalty: float | str, side: str, growth: float, rng: int
+    clouds: tuple[Array, Array],
+    codes: tuple[Rows, Rows],
+    proportions: Array,
+    name: str,
+    *,
+    penalty: float | str,
+    side: str,
+    growth: float,
+    rng: int,
 ) -> CellWeights:
     """Weigh the cells by unbalanced transport within each group; ``name`` is that of the target in messages.
 
+    ``clouds`` are the source and the target cells, (n, d) and (m, d), ``codes`` the numbers of their groups, (n,) and
+    (m,), and ``proportions`` those of the groups.
     The other options are those of TrainingOptions. Raise an UnusableError if less than a fifth of the mass is
     transported.
     """
     report: dict[str, Any] = {}
     if penalty == "auto":
-        changed, report = proportions_changed(x, y, groups, side, np.random.default_rng(rng))
+        changed, report = proportions_changed(clouds, codes, proportions, side, np.random.default_rng(rng))
         penalties = PENALTIES if changed else (math.inf,)
     else:
         penalties = (float(penalty),)
     if penalties[0] >= BALANCED:
         return CellWeights(report | {"unbalanced": math.inf, "transported_mass": 1.0})
-    groups = groups or Groups.of_one(len(x), len(y))
     draw = np.random.default_rng(rng)
     source, target = (
-        _Sample.of(cells, codes, len(groups.labels), _drawn(cells, MAX_CELLS, draw))
-        for cells, codes in ((x, groups.x), (y, groups.y))
+        _Sample.of(cells, of_cells, len(proportions), _drawn(cells, MAX_CELLS, draw))
+        for cells, of_cells in zip(clouds, codes, strict=True)
     )
-    clouds = _Clouds.of(source, target, groups.proportions).registered(side)
+    samples = _Clouds.of(source, target, proportions).registered(side)
     for lam in penalties:
-        plans = clouds.plans(lam, side)
-        mass = clouds.mean([plan.mass for plan in plans])
+        plans = samples.plans(lam, side)
+        mass = samples.mean([plan.mass for plan in plans])
         if mass >= MIN_MASS_OF_AUTO:
             break
     if mass < MIN_MASS:
@@ -188,7 +196,7 @@ def weigh_cells(
             found=f"{100 * mass:.2g} % of the mass",
         )
     report |= {"unbalanced": lam, "transported_mass": mass}
-    return clouds.extended(plans, growth, report)
+    return samples.extended(plans, growth, report)
 
 
 @dataclass(frozen=True)
@@ -282,7 +290,7 @@ class _Clouds:
 
 
 def proportions_changed(
-    x: Array, y: Array, groups: Groups | None, side: str, rng: np.random.Generator
+    clouds: tuple[Array, Array], codes: tuple[Rows, Rows], proportions: Array, side: str, rng: np.random.Generator
 ) -> tuple[bool, dict[str, Any]]:
     r"""Return whether two halves of the cells both show populations whose shares changed, and what was compared.
 
@@ -293,23 +301,22 @@ def proportions_changed(
     whatever the response is. Where a population changes its share, balanced transport carries cells over to another
     one, and weights of a bounded K save all of that.
     """
-    groups = groups or Groups.of_one(len(x), len(y))
-    sizes = [min(CELLS_OF_HALF, len(cells) // 2) for cells in (x, y)]
+    sizes = [min(CELLS_OF_HALF, len(cells) // 2) for cells in clouds]
     halves = []
-    for cells, codes, size in ((x, groups.x, sizes[0]), (y, groups.y, sizes[1])):
+    for cells, of_cells, size in zip(clouds, codes, sizes, strict=True):
         drawn = _drawn(cells, 2 * size, rng)
-        halves += [_Sample.of(cells, codes, len(groups.labels), half) for half in (drawn[::2], drawn[1::2])]
+        halves += [_Sample.of(cells, of_cells, len(proportions), half) for half in (drawn[::2], drawn[1::2])]
 
     change, savings = [], []
     # Twice a half of the source and one of the target, then both halves of each.
     for a, b in ((0, 2), (1, 3), (0, 1), (2, 3)):
-        clouds = _Clouds.of(halves[a], halves[b], groups.proportions).registered(side)
-        change.append(clouds.mean([plan.change_of_shares for plan in clouds.plans(PENALTIES[0], side)]))
+        samples = _Clouds.of(halves[a], halves[b], proportions).registered(side)
+        change.append(samples.mean([plan.change_of_shares for plan in samples.plans(PENALTIES[0], side)]))
         if b - a == 2:
-            plans, balanced = (clouds.plans(penalty, side) for penalty in (LOW, NEARLY_BALANCED))
-            saved = clouds.mean([plan.cost for plan in balanced]) - clouds.mean([plan.cost for plan in plans])
-            savings.append(saved / max(LOW * clouds.mean([plan.divergence for plan in plans]), 1e-12))
-    by_sampling = SAMPLING * len(groups.labels) * sum(1 / size for size in sizes)
+            plans, balanced = (samples.plans(penalty, side) for penalty in (LOW, NEARLY_BALANCED))
+            saved = samples.mean([plan.cost for plan in balanced]) - samples.mean([plan.cost for plan in plans])
+            savings.append(saved / max(LOW * samples.mean([plan.divergence for plan in plans]), 1e-12))
+    by_sampling = SAMPLING * len(proportions) * sum(1 / size for size in sizes)
     report = {
         "unbalanced_savings": min(savings),
         "unbalanced_change": float(np.mean(change[:2])),

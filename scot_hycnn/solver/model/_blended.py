@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from scot_hycnn.potentials._potential import Potential
@@ -49,12 +47,6 @@ class Blended:
         mean = self.network.value(self.weights, x.expand(len(self.weights["v"]), -1, -1)).mean(0)
         return torch.lerp(gaussian, mean if self.shift is None else mean + x @ self.shift, self.blend)
 
-    def maximisers(self, y: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return points x with gradient y, (m, d), and their residuals, (m,)."""
-        start = y if start is None else start
-        x, residual = solve(lambda z: self.gradient(z[0]).unsqueeze(0), y.unsqueeze(0), start.unsqueeze(0))
-        return x[0], residual[0]
-
 
 @dataclass(frozen=True)
 class Support:
@@ -77,20 +69,17 @@ class Support:
         return nearest.values.mean(1) / self.scale
 
 
-def as_numpy(values: Tensor) -> NDArray[np.float64]:
-    """Return the values in double precision, on the CPU."""
-    return np.asarray(values.cpu().double())  # in this order: MPS has no doubles
-
-
 def ascend(
-    gradient: Gradient, y: Tensor, start: Tensor, size: Tensor, *, n_steps: int
+    gradient: Gradient, y: Tensor, start: Tensor, size: Tensor | None = None, *, n_steps: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Improve maximisers of <x, y> - f(x) by gradient ascent, with one step size for each point.
+    """Improve maximisers of <x, y> - f(x) by gradient ascent, with one step size for each point, 1 at first by default.
 
-    Return maximisers, shape (K, n, d), their residuals, and the step sizes for more steps, shape (K, n).
+    Return maximisers, shape (K, n, d) or (n, d) as y, their residuals, and the step sizes for more steps, without d.
 
     Source: Barzilai & Borwein (1988), IMA J. Numer. Anal. 8, 141-148.
     """
+    # In balanced coordinates f is close to |x|^2/2, for which 1 is the exact step.
+    size = torch.ones_like(y[..., 0]) if size is None else size
     # Every step costs one gradient. The iterate with the smallest residual |y - grad f(x)| is kept.
     x, r = start, y - gradient(start)
     best, smallest = x, r.norm(dim=-1)
@@ -110,23 +99,15 @@ def ascend(
     return best, smallest, size
 
 
-def refine(gradient: Gradient, y: Tensor, start: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
-    """Return maximisers, (K, n, d), and residuals, (K, n), after steps that begin with the size 1."""
-    # In balanced coordinates f is close to |x|^2/2, for which 1 is the exact step.
-    best, smallest, _ = ascend(gradient, y, start, torch.ones_like(y[..., 0]), n_steps=n_steps)
-    return best, smallest
-
-
 def solve(
     gradient: Gradient, y: Tensor, start: Tensor, *, tolerance: float = 1e-3, max_steps: int = 300
 ) -> tuple[Tensor, Tensor]:
-    """Return maximisers, (1, n, d), and residuals, (1, n), of one map, up to ``tolerance`` or ``max_steps``."""
-    best, residual = refine(gradient, y, start, 10)
+    """Return maximisers, (n, d), and residuals, (n,), of one map, up to ``tolerance`` or ``max_steps``."""
+    best, residual, _ = ascend(gradient, y, start, n_steps=10)
     for _ in range(10, max_steps, 30):
         # Few points converge slowly; only these take more steps.
-        (slow,) = torch.nonzero(residual[0] > tolerance, as_tuple=True)
+        (slow,) = torch.nonzero(residual > tolerance, as_tuple=True)
         if not len(slow):
             break
-        x, r = refine(gradient, y[:, slow], best[:, slow], 30)
-        best[:, slow], residual[:, slow] = x, r
+        best[slow], residual[slow], _ = ascend(gradient, y[slow], best[slow], n_steps=30)
     return best, residual

@@ -14,16 +14,16 @@ from uuid import uuid4
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
 from scot_hycnn._neighbours import MAX_GROUPS
-from scot_hycnn.potentials import Potential
+from scot_hycnn.potentials import ICNN, MLP, Combination, GroupMax, HyCNN, Potential
 from scot_hycnn.solver.data._coordinates import Coordinates
 from scot_hycnn.solver.data._groups import Baselines
 
 from ._blended import N_POINTS, Support
-from ._families import STORED
 
 # 1: HyCNN only. 2: the network's family is named. 3: training cells, for out-of-support scores. 4: centred maps, and
 # simple maps far from the training cells. 5: the centres of groups move by a matrix. 6: baselines of units.
@@ -32,6 +32,8 @@ SCHEMA_VERSION = 6
 MAX_HEADER = 2**17
 # What a map reports about its fit, beside what it needs to act.
 REPORTS = ("params", "history", "validation", "certificate")
+# Classes that the network of a map can have, by name.
+STORED: dict[str, type[Potential]] = {cls.__name__: cls for cls in (HyCNN, GroupMax, ICNN, MLP, Combination)}
 _METADATA_KEY = "scot_hycnn"
 _CHECKSUM_KEY = "sha256"
 # RecursionError: JSON nested a thousand deep. AttributeError: a type of numbers that NumPy does not have.
@@ -62,6 +64,7 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
             f"theta must be finite floats of shape (members, {n_parameters}); it has shape {theta.shape} and dtype "
             f"{theta.dtype}"
         )
+    centres = _entry(state, "centres", dict) if "centres" in state else {}
     blend = _entry(state, "blend", float)
     if not 0 <= blend <= 1:
         raise _damaged(f"blend must lie in [0, 1]; it is {blend}")
@@ -86,7 +89,7 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
         "support": _support(_entry(state, "support", dict), n_dims) if version > 2 else None,
         "centres": _centres(state, "centres", n_dims) if "centres" in state else {},
         "baselines": _baselines(state, n_dims) if version > 5 else None,
-        "between": _between(_entry(state, "centres", dict), n_dims) if "centres" in state else None,
+        "between": _floats(centres, "between", (n_dims, n_dims + 1)) if "between" in centres else None,
         "far": _coordinates(_entry(state, "far", dict), n_dims) if "far" in state else None,
         **{name: {key: _as_stored(value) for key, value in dict(state[name]).items()} for name in REPORTS},
     }
@@ -154,14 +157,8 @@ def _network(state: Mapping[str, Any], version: int, *, max_layers: int) -> Pote
 
 
 def _coordinates(state: Mapping[str, Any], n_dims: int) -> Coordinates:
-    arrays = {}
-    for name, shape in (("mean_x", (n_dims,)), ("mean_y", (n_dims,)), ("matrix", (n_dims, n_dims))):
-        array = np.asarray(_entry(state, name, np.asarray))
-        if array.dtype.kind != "f" or array.shape != shape or not np.isfinite(array).all():
-            raise _damaged(
-                f"{name!r} must be finite floats of shape {shape}; it has shape {array.shape} and dtype {array.dtype}"
-            )
-        arrays[name] = array.astype(np.float64)
+    shapes = {"mean_x": (n_dims,), "mean_y": (n_dims,), "matrix": (n_dims, n_dims)}
+    arrays = {name: _floats(state, name, shape) for name, shape in shapes.items()}
     scale = _entry(state, "scale", float)
     if not (math.isfinite(scale) and scale > 0):
         raise _damaged(f"scale must be positive; it is {scale}")
@@ -193,16 +190,13 @@ def _centres(of_map: Mapping[str, Any], what: str, n_dims: int) -> dict[str, Any
     return dict(zip(names, points.astype(np.float64), strict=True))
 
 
-def _between(state: Mapping[str, Any], n_dims: int) -> Any:
-    if "between" not in state:
-        return None
-    between = np.asarray(_entry(state, "between", np.asarray))
-    if between.dtype.kind != "f" or between.shape != (n_dims, n_dims + 1) or not np.isfinite(between).all():
+def _floats(state: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    array = np.asarray(_entry(state, name, np.asarray))
+    if array.dtype.kind != "f" or array.shape != shape or not np.isfinite(array).all():
         raise _damaged(
-            f"'between' must be finite floats of shape {(n_dims, n_dims + 1)}; it has shape {between.shape} and dtype "
-            f"{between.dtype}"
+            f"{name!r} must be finite floats of shape {shape}; it has shape {array.shape} and dtype {array.dtype}"
         )
-    return between.astype(np.float64)
+    return array.astype(np.float64)
 
 
 def _support(state: Mapping[str, Any], n_dims: int) -> Support:

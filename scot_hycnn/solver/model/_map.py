@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import html
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property, partial
@@ -16,15 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from scot_hycnn.potentials import Potential
+from scot_hycnn.solver._options import UNBALANCED_SOLVERS
 from scot_hycnn.solver.data._checks import without_mask
-from scot_hycnn.solver.data._coordinates import Coordinates
+from scot_hycnn.solver.data._coordinates import Coordinates, as_numpy, as_tensor
 from scot_hycnn.solver.data._groups import Baselines, reach
 from scot_hycnn.solver.runtime._device import in_threads, n_parts, resolve_device
 
-from ._blended import Blended, Support, as_numpy
-from ._families import UNBALANCED_SOLVERS
+from ._blended import Blended, Support, solve
 from ._files import MAX_HEADER, REPORTS, SCHEMA_VERSION, checked, load, save
-from ._summary import as_html, as_text, lines_of
 
 Array = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -33,6 +35,10 @@ Doubles = NDArray[np.float64]
 BLOCK_ROWS = 512
 # Cells nearer than this are one cell to a map that computes in float32: their difference is only rounding.
 RESOLUTION = 1000 * float(np.finfo(np.float32).eps)
+# Longer names end with '...' in a summary.
+_MAX_LENGTH = 60
+# The column of scores that there is where groups were left out of training.
+_LEFT_OUT = "J_left_out_by_blend"
 
 
 class Outcome(StrEnum):
@@ -219,10 +225,51 @@ class TransportMap:
 
     def __repr__(self) -> str:
         """Return what was fitted, what was chosen and how good it is, in five lines."""
-        return as_text(*lines_of(self))
+        title, lines = self._lines()
+        width = max(map(len, lines)) + 2
+        return "\n".join([title, *(f"  {name:<{width}}{line}" for name, line in lines.items())])
 
     def _repr_html_(self) -> str:
-        return as_html(*lines_of(self))
+        title, lines = self._lines()
+        left = "style='text-align: left'"
+        rows = "".join(
+            f"<tr><th {left}>{html.escape(name)}</th><td {left}>{html.escape(line)}</td></tr>"
+            for name, line in lines.items()
+        )
+        head = f"<tr><th colspan='2' {left}>{html.escape(title)}</th></tr>"
+        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+
+    def _lines(self) -> tuple[str, dict[str, str]]:
+        """Return the title, and the lines about what was fitted, what was chosen and how good it is."""
+        # All of it may come from a file that somebody else wrote.
+        origin, params, validation = self.origin, self.params, self.validation
+        rep = origin.get("rep")
+        of_rep = f" of {_quoted(rep.get('name'))}" if isinstance(rep, Mapping) else ""
+        labels = (
+            f"{_quoted(origin.get('source'))} \N{RIGHTWARDS ARROW} {_quoted(origin.get('target'))}, " if origin else ""
+        )
+        dimensions = "1 dimension" if self.n_dims == 1 else f"{self.n_dims} dimensions"
+        title = f"TransportMap: {labels}{dimensions}{of_rep}"
+
+        network = self.network
+        widths = ", ".join(map(str, network.hidden[:5])) + (" ..." if len(network.hidden) > 5 else "")
+        family, n_steps = type(network).__name__, _text(params.get("n_steps", "unknown"))
+        ensemble = f"{len(self.theta)} x {family} with layers of {widths}, {n_steps} steps"
+        is_closed_form = params.get("potential") == "gaussian"
+        seconds = _number(params.get("seconds"))
+        took = f", {seconds:.3g} s on {_text(params.get('device'))}" if math.isfinite(seconds) else ""
+        seed = f", seed {_text(params.get('rng'))}" if "rng" in params else ""
+
+        before, after, gaussian = (
+            _number(validation.get(f"energy_distance{name}")) for name in ("_no_change", "", "_gaussian")
+        )
+        return title, {
+            "fitted": ("Gaussian map in closed form" if is_closed_form else ensemble) + took + seed,
+            "chosen": f"{_text(self.outcome) or 'unknown'}, blend {self.blend:.3g} (0: Gaussian map, 1: networks)",
+            "gain": _gain_in_words(self),
+            "energy distance": f"{_shown(before)} before the map (training cells), {_shown(after)} after it, "
+            f"{_shown(gaussian)} after the Gaussian map (validation cells)",
+        }
 
     @property
     def ok(self) -> bool:
@@ -338,7 +385,7 @@ class TransportMap:
         fallback: bool = False,
     ) -> tuple[Doubles, Doubles, Doubles]:
         """Return the moved cells of one block, the members' spread around them, and the out-of-support score."""
-        points = self._tensor(self.coordinates.source(x))
+        points = as_tensor(self.coordinates.source(x), self.device)
         score, std = np.zeros((2, len(x)))
         if support is not None:
             score = as_numpy(support.score(points))
@@ -349,7 +396,9 @@ class TransportMap:
         moved = self.coordinates.invert_target(as_numpy(mean))
         if with_std and self.blend:
             # In original coordinates a difference d of balanced targets is d B / c.
-            apart = (members - members.mean(0)) @ self._tensor(self.coordinates.matrix / self.coordinates.scale)
+            apart = (members - members.mean(0)) @ as_tensor(
+                self.coordinates.matrix / self.coordinates.scale, self.device
+            )
             std = self.blend * as_numpy(apart.square().sum(-1).mean(0).sqrt())
         if fallback:
             trust = np.clip(2 - score, 0, 1)
@@ -409,7 +458,7 @@ class TransportMap:
         x, support = self._check(x, "x"), self._known_support()
         score = np.empty(len(x), dtype=np.float32)
         self._by_block(
-            lambda rows: (as_numpy(support.score(self._tensor(self.coordinates.source(rows)))),), x, (score,)
+            lambda rows: (as_numpy(support.score(as_tensor(self.coordinates.source(rows), self.device))),), x, (score,)
         )
         return score
 
@@ -500,7 +549,7 @@ class TransportMap:
             moved = start.mean_x + way - self.coordinates.mean_y
             if support is not None:
                 # Its points are around the mean of all centres, and those of the new coordinates around this one.
-                to_here = self._tensor(self.coordinates.matrix @ (point - seen.mean(0))).cpu()
+                to_here = as_tensor(self.coordinates.matrix @ (point - seen.mean(0)), "cpu")
                 support = replace(support, points=support.points - to_here)
         coordinates = self.coordinates.around(point, moved).around(origin)
         far = None if far is None else far.around(origin)
@@ -627,14 +676,16 @@ class TransportMap:
         """Return f(x) without its linear part <m_y, x>, shape (n,)."""
         values = np.empty(len(x))
         self._by_block(
-            lambda rows: (as_numpy(self._potential.value(self._tensor(self.coordinates.source(rows)))),), x, (values,)
+            lambda rows: (as_numpy(self._potential.value(as_tensor(self.coordinates.source(rows), self.device))),),
+            x,
+            (values,),
         )
         return values / self.coordinates.scale
 
     def _maximise(self, y: NDArray[np.floating], *, with_conjugate: bool = True) -> tuple[Doubles, ...]:
         """Return the balanced maximisers of <x, y> - f(x) for one block, and f*(y) without its linear part."""
-        targets = self._tensor(self.coordinates.target(y))
-        maximisers, _ = self._potential.maximisers(targets)
+        targets = as_tensor(self.coordinates.target(y), self.device)
+        maximisers, _ = solve(self._potential.gradient, targets, targets)
         if not with_conjugate:
             return (as_numpy(maximisers),)
         conjugate = (maximisers * targets).sum(-1) - self._potential.value(maximisers)
@@ -662,9 +713,6 @@ class TransportMap:
         starts = range(0, len(cells), size)
         with in_threads(n_parts(self.device, len(starts))) as run:
             run(work, starts)
-
-    def _tensor(self, points: NDArray[np.floating]) -> Tensor:
-        return torch.as_tensor(points, dtype=torch.float32, device=self.device)
 
     def _check(self, cells: ArrayLike, name: str) -> NDArray[np.floating]:
         """Return the cells as an array of floats, without a copy where they are one: there may be millions."""
@@ -806,3 +854,58 @@ def _check_finite(moved: Array, std: Array | float = 0.0) -> None:
             f"The map gives NaN or infinite values for {n_bad} of {len(sums)} cells: they are too far from the cells "
             "that it was trained on, or the map is damaged. Leave them out, or fit again."
         )
+
+
+def _gain_in_words(fitted: TransportMap) -> str:
+    """Return how much better than the Gaussian map a map is, and on what cells."""
+    gain, error = _gain_of(fitted)
+    if not math.isfinite(gain):
+        return "unknown"
+    cells = " and ".join(f"{_text(fitted.validation.get(f'n_{side}'))} {side}" for side in ("source", "target"))
+    where = "groups left out of training" if _LEFT_OUT in fitted.validation else f"{cells} cells for validation"
+    how_much = f"{gain:.3g} \N{PLUS-MINUS SIGN} {error:.1g}" if fitted.blend else "none"
+    return f"{how_much} over the Gaussian map, on {where}"
+
+
+def _gain_of(fitted: TransportMap) -> tuple[float, float]:
+    """Return J of the Gaussian map minus that of a map, on cells or groups that training has not seen, and its error.
+
+    Both are NaN if they are not known.
+    """
+    name = _LEFT_OUT if _LEFT_OUT in fitted.validation else "J_by_blend"
+    blends, j, errors = (
+        np.atleast_1d(np.asarray(fitted.validation.get(column, ())))
+        for column in ("blends", name, name.replace("_by", "_error_by"))
+    )
+    are_known = all(column.dtype.kind in "fiu" and column.shape == (len(blends),) for column in (blends, j, errors))
+    # The Gaussian map is the first of the blends.
+    places = np.flatnonzero(blends == fitted.blend).tolist() if are_known else []
+    return (float(j[0] - j[places[0]]), float(errors[places[0]])) if places else (math.nan, math.nan)
+
+
+def summary_of(maps: Sequence[TransportMap]) -> str:
+    """Return what has come out of one fit, or of many, on one line."""
+    if len(maps) == 1:
+        said = f", gain {_gain_in_words(maps[0])}" if maps[0].blend else ""
+        return f"{_text(maps[0].outcome)}{said}"
+    outcomes = ", ".join(f"{n} {_text(outcome)}" for outcome, n in Counter(one.outcome for one in maps).most_common())
+    gain = float(np.median([_gain_of(one)[0] for one in maps]))
+    return f"{len(maps)} maps ({outcomes}), median gain {_shown(gain)} over the Gaussian map"
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float, np.number)) else math.nan
+
+
+def _shown(number: float) -> str:
+    return f"{number:.3g}" if math.isfinite(number) else "unknown"
+
+
+def _quoted(value: object) -> str:
+    return repr(_text(value))
+
+
+def _text(value: object) -> str:
+    """Return a value on one short line, without characters that control a terminal."""
+    text = "".join(char if char.isprintable() else " " for char in str(value))
+    return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 3]}..."

@@ -18,11 +18,10 @@ import torch
 from tqdm.auto import tqdm
 
 from scot_hycnn.potentials import Potential
-from scot_hycnn.solver._options import Settings
+from scot_hycnn.solver._options import AS_PUBLISHED, FAMILIES, GAUSSIAN, HYCNN_OF_THE_PAPER, NEAR_GAUSSIAN, Settings
 from scot_hycnn.solver.data._groups import Groups
-from scot_hycnn.solver.data._task import Task, cells_of
-from scot_hycnn.solver.data._training_data import Trained, TrainingData
-from scot_hycnn.solver.model._families import GAUSSIAN, make_potential
+from scot_hycnn.solver.data._training_data import Task, Trained, TrainingData, cells_of
+from scot_hycnn.solver.data._unbalanced import CellWeights
 from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.selection._blend import BLENDS, MAX_FOLDS, GroupScores, choose_blend_by_groups, leave_groups_out
 from scot_hycnn.solver.selection._final_map import final_map
@@ -62,7 +61,7 @@ def fit_tasks(
                 yield number, finished
         for batch in [*begun, *batches(tasks, left=left)]:
             members = [tasks[number] for number in batch]
-            fits = list(map(_with_weights, _fit_batch(members, update, folder), members))
+            fits = _fit_batch(members, update, folder)
             if folder is not None:
                 folder.keep(members, fits)
             yield from zip(batch, fits, strict=True)
@@ -104,20 +103,26 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
     started, settings = time.perf_counter(), tasks[0].settings
     network = settings.potential
     if not isinstance(network, Potential):
-        network = make_potential(network, tasks[0].x.shape[1], settings.hidden, balanced=settings.balanced)
-    state_path = None if folder is None else folder.state_of(tasks)
+        # Near the Gaussian map in balanced coordinates, and otherwise as it was published. The Gaussian map needs no
+        # network; its potential is one that can be stored.
+        family, options = FAMILIES["hycnn" if network == GAUSSIAN else network]
+        if settings.balanced or network == GAUSSIAN:
+            options = NEAR_GAUSSIAN | options
+        else:
+            options = (HYCNN_OF_THE_PAPER if network == "hycnn" else options) | AS_PUBLISHED
+        network = family(tasks[0].x.shape[1], settings.hidden, **options)
 
     # Read, split and balance the cells of one map after the other, so that the originals of one at a time are in
     # memory. Far cells, and cells of groups that are too small, take no part in the fit.
-    clouds, grouped, ladders, judged = [], {}, {}, {}
+    clouds, grouped, ladders, judged, left_out = [], {}, {}, {}, dict[int, GroupScores]()
     for number, task in enumerate(tasks):
         x, y, groups = cells_of(task)
         # k-means of few cells took 14 times as long with 16 threads.
         with limited_threads(1):
-            cells = _prepared(task, x, y, groups)
+            cells = TrainingData.prepare(x, y, settings, groups)
             if groups is not None and settings.leave_out == "groups":
                 grouped[number] = x, y, groups
-                ladders[number], judged[number], cells = _on_groups(task, x, y, groups, cells)
+                ladders[number], judged[number], cells = _on_groups(x, y, groups, settings, cells)
             clouds.append(cells)
 
     # Train all ensembles together. The Gaussian map needs no training, only a network that can be stored.
@@ -127,55 +132,51 @@ def _fit_batch(tasks: Sequence[Task], update: Update, folder: CheckpointFolder |
         update(_cost(settings) * len(tasks))
     else:
         in_training = clouds if settings.balanced else [cells.centred() for cells in clouds]
-        trained = train(network, settings, in_training, progress=update, **_checkpointing(folder, state_path, settings))
+        kept = {} if folder is None else folder.of_training(folder.state_of(tasks), settings.device)
+        trained = train(network, settings, in_training, progress=update, **kept)
 
     # Choose: blend each ensemble with its Gaussian map, on held-out cells; or take a rung of the ladder, of which the
     # networks, by cross-validation over groups, are one.
-    left_out: dict[int, GroupScores] = {}
     for number, (x, y, groups) in grouped.items():
         if trained[number].keep_gaussian:
             update(_cost(settings) - settings.max_steps)
             continue
-        path = state_path and state_path.with_suffix(f".folds{number}.checkpoint")
-        train_folds = partial(train, network, **_checkpointing(folder, path, settings))
+        kept = {}
+        if folder is not None:
+            path = folder.state_of(tasks).with_suffix(f".folds{number}.checkpoint")
+            kept = folder.of_training(path, settings.device)
+        train_folds = partial(train, network, **kept)
         left_out[number], ladders[number] = _with_networks(
             ladders[number], (x, y, groups), settings, network, train=train_folds, update=update
         )
     seconds = (time.perf_counter() - started) / len(tasks)
-    return [
-        final_map(
-            network,
-            one,
-            clouds[number],
-            settings,
-            seconds,
-            ladder=ladders.get(number),
-            judged=judged.get(number),
-            left_out=left_out.get(number),
-            groups_left_out=task.groups_left_out,
-        )
-        for number, (task, one) in enumerate(zip(tasks, trained, strict=True))
-    ]
+    fits = []
+    for k, (task, one) in enumerate(zip(tasks, trained, strict=True)):
+        of_groups: dict[str, Any] = {"ladder": ladders.get(k), "judged": judged.get(k), "left_out": left_out.get(k)}
+        fitted = final_map(network, one, clouds[k], task, seconds, **of_groups)
+        fits.append(fitted if task.weights is None else _with_weights(fitted, task, task.weights))
+    return fits
 
 
 def _on_groups(
-    task: Task, x: Any, y: Any, groups: Groups, cells: TrainingData
+    x: Any, y: Any, groups: Groups, settings: Settings, cells: TrainingData
 ) -> tuple[Ladder, tuple[TrainingData, TrainingData], TrainingData]:
     """Compare simple maps on groups left out.
 
     Return the ladder; the cells as they are, less baselines, and so that the best simple map is the same for all
     groups; and the cells that networks train on.
     """
-    ladder = Ladder.compare(x, y, groups, rng=task.settings.rng, response_seen=cells.no_change.rejected)
+    ladder = Ladder.compare(x, y, groups, rng=settings.rng, response_seen=cells.no_change.rejected)
     best, origins, centres = ladder.best, ladder.origins, ladder.centres
     around = cells
     if ladder.baselines is not None:
-        around = _prepared(task, x, y, groups, centres=(origins, origins))
+        around = TrainingData.prepare(x, y, settings, groups, centres=(origins, origins))
     simple, trained = cells if best.is_shift else around, around
     if best.is_centred:
-        simple = _prepared(task, x, y, groups, centres=(origins + centres, origins + centres @ best.between.T))
+        moved = origins + centres @ best.between.T
+        simple = TrainingData.prepare(x, y, settings, groups, centres=(origins + centres, moved))
     if ladder.is_centred:
-        trained = _prepared(task, x, y, groups, centres=(centres, centres))
+        trained = TrainingData.prepare(x, y, settings, groups, centres=(centres, centres))
     return ladder, (around, simple), trained
 
 
@@ -200,11 +201,8 @@ def _with_networks(
     return scores, ladder.with_networks((energy - energy[:, :1]).T, choose_blend_by_groups(scores), BLENDS)
 
 
-def _with_weights(fitted: TransportMap, task: Task) -> TransportMap:
+def _with_weights(fitted: TransportMap, task: Task, weights: CellWeights) -> TransportMap:
     """Return the map with the weights of all cells in its validation report; NaN for cells that took no part."""
-    weights = task.weights
-    if weights is None:
-        return fitted
     validation = fitted.validation | weights.report
     if weights.x is not None:
         # Row numbers go through the same choice as the cells.
@@ -218,21 +216,6 @@ def _with_weights(fitted: TransportMap, task: Task) -> TransportMap:
             validation[name] = np.full(n, np.nan, dtype=np.float32)
             validation[name][rows] = values
     return replace(fitted, validation=validation)
-
-
-def _prepared(task: Task, x: Any, y: Any, groups: Groups | None, **options: Any) -> TrainingData:
-    """Split and balance the cells of a map."""
-    settings = task.settings
-    options |= {"rng": settings.rng, "device": settings.device, "groups": groups}
-    cells = TrainingData.prepare(x, y, settings.validation_fraction, **options)
-    return replace(cells, far_x=task.far_x, far_y=task.far_y)
-
-
-def _checkpointing(folder: CheckpointFolder | None, path: Path | None, settings: Settings) -> dict[str, Any]:
-    """Return where training continues, and what writes its state at each check."""
-    if folder is None or path is None:
-        return {}
-    return {"saved": folder.read_state(path, settings.device), "save": lambda state: folder.write_state(path, state)}
 
 
 def place_of(

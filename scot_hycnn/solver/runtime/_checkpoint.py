@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from scot_hycnn.solver.data._groups import Labels
-from scot_hycnn.solver.data._task import Task
+from scot_hycnn.solver.data._training_data import Task
 from scot_hycnn.solver.model._files import load, save
 from scot_hycnn.solver.model._map import TransportMap
 
@@ -78,6 +79,10 @@ class CheckpointFolder:
             return torch.tensor(value, device="cpu" if value.dtype == np.uint8 else device)
 
         return _map_values(state, to_tensor)
+
+    def of_training(self, path: Path, device: str) -> dict[str, Any]:
+        """Return the options of `train` about a file: where training continues, and what writes its state."""
+        return {"saved": self.read_state(path, device), "save": partial(self.write_state, path)}
 
     def write_state(self, path: Path, state: Mapping[str, Any]) -> None:
         """Replace the state in a file; it is kept if the new one cannot be written, which is an OSError."""

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from scot_hycnn.potentials._hycnn import Combination
-from scot_hycnn.solver._options import Settings
 from scot_hycnn.solver.data._coordinates import Array, Coordinates
-from scot_hycnn.solver.data._task import Task
-from scot_hycnn.solver.data._training_data import Trained, TrainingData
+from scot_hycnn.solver.data._training_data import Task, Trained, TrainingData
 from scot_hycnn.solver.model._blended import Support, ascend
 from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.selection._blend import BLENDS, J_STANDARD_ERRORS
@@ -72,7 +70,7 @@ def combined_map(
     k: int,
     *,
     blend: float,
-    settings: Settings,
+    task: Task,
 ) -> TransportMap:
     """Return the map of condition k with the shared networks, around its Gaussian map between all of its cells."""
     v, s, _ = (part.cpu().double().numpy().ravel() for part in unpacked(network, trained.coefficients[k : k + 1]))
@@ -83,7 +81,7 @@ def combined_map(
     )
     own = Trained(theta.to(cells.x.device), cells, keep_gaussian=not blend, n_steps=trained.n_steps)
     # A blend gets its certificate below, around all cells; one takes a fifth of the time of a new condition.
-    fitted = final_map(network, own, cells, settings, 0.0, blend=blend or None, certify=not blend)
+    fitted = final_map(network, own, cells, task, 0.0, blend=blend or None, certify=not blend)
     x = np.concatenate([training_cells(cells)[0], cells.x_validation_original])
     if fitted.blend:
         # Held-out cells have judged the map. Now they join its Gaussian map and its mean, as they do where the Gaussian

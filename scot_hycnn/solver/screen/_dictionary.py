@@ -19,7 +19,7 @@ from torch import Tensor
 from scot_hycnn.potentials._hycnn import Combination
 from scot_hycnn.potentials._potential import inverse_softplus
 from scot_hycnn.solver.data._coordinates import Array
-from scot_hycnn.solver.model._blended import ascend, refine
+from scot_hycnn.solver.model._blended import ascend
 from scot_hycnn.solver.runtime._device import full_precision, in_threads, n_parts
 from scot_hycnn.solver.training._early_stopping import SLACK
 from scot_hycnn.solver.training._optimiser import Optimiser, cosine
@@ -118,7 +118,7 @@ def train_dictionary(
             loss = float(sum(part for _, _, part in results)) / len(drawn)
             checks.check(network, networks.average, weights.average, step, loss)
             if save is not None:
-                state = {"networks": networks.state(), "weights": weights.state(), "cache": cache}
+                state = {"networks": networks.state, "weights": weights.state(), "cache": cache}
                 save({"step": step, "generator": generator.get_state(), "checks": checks.state(), **state})
     theta, coefficients = checks.selected()
     return Dictionary(theta, coefficients, checks.history, max_steps)
@@ -257,7 +257,7 @@ def semi_duals(
         of_blends = []
         for blend in blends:
             part = replace(whole, v=blend * whole.v, s=1 - blend + blend * whole.s, w=blend * whole.w)
-            start, _ = refine(part.gradient, y, start, CHECK_REFINEMENTS)
+            start, *_ = ascend(part.gradient, y, start, n_steps=CHECK_REFINEMENTS)
             at_y = (start * y).sum(-1) - part.value(start) - 0.5 * y.square().sum(-1)
             n = valid.sum(1)
             mean = (at_y * valid).sum(1) / n

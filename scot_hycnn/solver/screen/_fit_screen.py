@@ -17,12 +17,10 @@ from numpy.typing import ArrayLike
 from scot_hycnn.potentials._gaussian import Gaussian
 from scot_hycnn.potentials._hycnn import Combination
 from scot_hycnn.potentials._potential import inverse_softplus
-from scot_hycnn.solver._options import TrainingOptions, check_options
+from scot_hycnn.solver._options import NEAR_GAUSSIAN, WEIGHTINGS, TrainingOptions, check_options
 from scot_hycnn.solver.data._coordinates import Coordinates
-from scot_hycnn.solver.data._groups import WEIGHTINGS, pair_of
-from scot_hycnn.solver.data._task import Task, cells_of, tasks_of
-from scot_hycnn.solver.data._training_data import TrainingData
-from scot_hycnn.solver.model._families import NEAR_GAUSSIAN
+from scot_hycnn.solver.data._groups import pair_of
+from scot_hycnn.solver.data._training_data import Task, TrainingData, cells_of, tasks_of
 from scot_hycnn.solver.model._map import TransportMap
 from scot_hycnn.solver.runtime._batching import fit_tasks, place_of, progress_bar
 from scot_hycnn.solver.runtime._checkpoint import CheckpointFolder
@@ -168,7 +166,7 @@ def fit_screen(
     make = partial(combined_map, network, trained, common)
     with in_threads(n_parts(device, len(tasks))) as in_parallel:
         shared: list[TransportMap] = in_parallel(
-            lambda k: make(clouds[k], k, blend=float(blends[k]), settings=tasks[k].settings), range(len(tasks))
+            lambda k: make(clouds[k], k, blend=float(blends[k]), task=tasks[k]), range(len(tasks))
         )
     trains, fit = settings.potential != GAUSSIAN and model is None, partial(fit_tasks, progress=False, folder=folder)
     own = own_maps(tasks, (gains / common.scale, errors / common.scale), fit) if trains else {}
@@ -317,9 +315,7 @@ def _prepared(task: Task, shares: Mapping[str, float]) -> TrainingData:
         kept = np.zeros(len(x), dtype=bool)
         kept[np.random.default_rng(settings.rng).permutation(len(x))[:MAX_SOURCE]] = True
         x, groups = x[kept], None if groups is None else groups.take(kept, np.ones(len(y), dtype=bool))
-    options: dict[str, Any] = {"rng": settings.rng, "device": settings.device, "groups": groups}
-    cells = TrainingData.prepare(x, y, settings.validation_fraction, **options)
-    return replace(cells, far_x=task.far_x, far_y=task.far_y)
+    return TrainingData.prepare(x, y, settings, groups)
 
 
 def _common_coordinates(

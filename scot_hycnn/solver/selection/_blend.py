@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +12,10 @@ from torch import Tensor
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import Settings
+from scot_hycnn.solver.data._coordinates import as_numpy
 from scot_hycnn.solver.data._groups import GROUP_STANDARD_ERRORS, MIN_CELLS_LEFT_OUT, Groups
 from scot_hycnn.solver.data._training_data import MAX_VALIDATION_CELLS, Trained, TrainingData
-from scot_hycnn.solver.model._blended import Blended, as_numpy
+from scot_hycnn.solver.model._blended import Blended, solve
 from scot_hycnn.solver.runtime._device import full_precision
 
 Array = NDArray[np.float64]
@@ -99,7 +99,7 @@ def score_blends(ensemble: Blended, cells: TrainingData, blends: Sequence[float]
     start = y
     for blend in blends:
         f = replace(ensemble, blend=blend)
-        start, residual = f.maximisers(y, start)
+        start, residual = solve(f.gradient, y, start)
         conjugate = (start * y).sum(-1) - f.value(start)
         moved = torch.from_numpy(cells.coordinates.invert_target(as_numpy(torch.lerp(x, mapped, blend))) - centre)
         between = torch.cdist(moved, targets, compute_mode="use_mm_for_euclid_dist")
@@ -212,9 +212,9 @@ def leave_groups_out(
     training = []
     for fold in folds:
         in_x, in_y = ~np.isin(groups.x, fold), ~np.isin(groups.y, fold)
-        options: dict[str, Any] = {"rng": settings.rng, "device": settings.device, "groups": groups.take(in_x, in_y)}
-        options |= {"centres": None if centres is None else (centres, centres)}
-        training.append(TrainingData.prepare(x[in_x], y[in_y], settings.validation_fraction, **options))
+        around = None if centres is None else (centres, centres)
+        kept = groups.take(in_x, in_y)
+        training.append(TrainingData.prepare(x[in_x], y[in_y], settings, kept, centres=around))
     # Blends are compared with each other, so half of the members are enough.
     results = train(replace(settings, n_ensemble=max(settings.n_ensemble // 2, 1)), training)
 

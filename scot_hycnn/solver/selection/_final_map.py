@@ -12,11 +12,10 @@ import torch
 
 from scot_hycnn._warn import counted
 from scot_hycnn.potentials import Potential
-from scot_hycnn.solver._options import MIN_STEPS, Settings
-from scot_hycnn.solver.data._coordinates import Coordinates
-from scot_hycnn.solver.data._training_data import Trained, TrainingData
-from scot_hycnn.solver.model._blended import N_POINTS, Blended, Support, as_numpy
-from scot_hycnn.solver.model._families import GAUSSIAN
+from scot_hycnn.solver._options import GAUSSIAN, MIN_STEPS, Settings
+from scot_hycnn.solver.data._coordinates import Coordinates, as_numpy, as_tensor
+from scot_hycnn.solver.data._training_data import Task, Trained, TrainingData
+from scot_hycnn.solver.model._blended import N_POINTS, Blended, Support
 from scot_hycnn.solver.model._map import Outcome, TransportMap
 from scot_hycnn.solver.runtime._device import full_precision
 
@@ -46,24 +45,23 @@ def final_map(
     network: Potential,
     trained: Trained,
     cells: TrainingData,
-    settings: Settings,
+    task: Task,
     seconds: float,
     *,
     ladder: Ladder | None = None,
     judged: tuple[TrainingData, TrainingData] | None = None,
     left_out: GroupScores | None = None,
-    groups_left_out: Sequence[str] = (),
     blend: float | None = None,
     certify: bool = True,
 ) -> TransportMap:
-    """Return the map of some trained networks, with its certificate; ``cells`` are in balanced coordinates.
+    """Return the map of a task by its trained networks, with its certificate; ``cells`` are in balanced coordinates.
 
     The blend is chosen on validation cells, or by a ``ladder`` of maps that were compared on groups left out, which may
     also choose a simpler map; ``left_out`` are then the scores of the networks there, and ``judged`` the cells as they
     are, and so that the simpler map is the same for all groups. A ``blend`` that was chosen before is kept. ``seconds``
     is the mean time of a map of its batch. Without ``certify`` the certificate is left to the caller.
     """
-    started = time.perf_counter()
+    started, settings = time.perf_counter(), task.settings
     falls_back = settings.balanced or settings.potential == GAUSSIAN
     ensemble, blends, scores, chosen = _chosen(
         network, trained, cells, settings, ladder, blend=blend, falls_back=falls_back
@@ -73,22 +71,22 @@ def final_map(
     coordinates = cells.all_cells if blend == 0 else trained.cells.coordinates
     gaussian = None if blend == 0 else cells.all_cells
     if ladder is None or judged is None or blend:
-        validation = _validation(cells, scores, blends, chosen)
+        validation = _validation(task, cells, scores, blends, chosen)
     else:
         ladder = replace(ladder, blend=0.0)
         _, cells = judged
         trained, coordinates = replace(trained, cells=cells), cells.all_cells
         if ladder.winner != GAUSSIAN_MAP:
             coordinates, gaussian = ladder.best.coordinates, cells.all_cells
-        validation, score = _validation_of_simple(ensemble, cells, coordinates)
+        validation, score = _validation_of_simple(task, ensemble, cells, coordinates)
     of_groups: dict[str, Any] = {}
     if ladder is not None and judged is not None:
         validation |= ladder.report()
         of_groups = _of_groups(ladder, judged[0], coordinates, blend, settings.rng)
     if left_out is not None:
         validation |= by_blend_left_out(left_out)
-    if groups_left_out:
-        validation["groups_left_out"] = np.array(groups_left_out)
+    if task.groups_left_out:
+        validation["groups_left_out"] = np.array(task.groups_left_out)
     is_worse = not falls_back and not score.energy_distance < scores[0].energy_distance
     outcome, status = _outcome(settings, trained, validation, ladder, falls_back=falls_back, is_worse=is_worse)
 
@@ -149,7 +147,7 @@ def _support(cells: TrainingData, coordinates: Coordinates, seed: int) -> Suppor
     points = cells.x[rows.to(cells.x.device)]
     in_map = coordinates.source(cells.coordinates.invert_source(as_numpy(points)))
     unseen = coordinates.source(cells.x_validation_original)
-    return Support.of(*(torch.as_tensor(part, dtype=torch.float32, device="cpu") for part in (in_map, unseen)))
+    return Support.of(as_tensor(in_map, "cpu"), as_tensor(unseen, "cpu"))
 
 
 def _chosen(
@@ -182,7 +180,9 @@ def _chosen(
     return ensemble, BLENDS, scores, chosen if is_usable(scores[chosen], scores) else 0
 
 
-def _validation(cells: TrainingData, scores: Sequence[Score], blends: Sequence[float], chosen: int) -> dict[str, Any]:
+def _validation(
+    task: Task, cells: TrainingData, scores: Sequence[Score], blends: Sequence[float], chosen: int
+) -> dict[str, Any]:
     """Return the validation report of a map: scores of the chosen blend, of the Gaussian map, and of all blends."""
     score = scores[chosen]
     return {
@@ -199,14 +199,14 @@ def _validation(cells: TrainingData, scores: Sequence[Score], blends: Sequence[f
         "p_no_change": cells.no_change.p_value,
         "n_source": len(cells.x_validation),
         "n_target": len(cells.y_validation),
-        "far_source": cells.far_x,
-        "far_target": cells.far_y,
+        "far_source": task.far_x,
+        "far_target": task.far_y,
         **by_blend(scores, blends),
     }
 
 
 def _validation_of_simple(
-    ensemble: Blended, cells: TrainingData, coordinates: Coordinates
+    task: Task, ensemble: Blended, cells: TrainingData, coordinates: Coordinates
 ) -> tuple[dict[str, Any], Score]:
     """Return the validation report of the map that is the identity in these coordinates, and its score."""
     judged = replace(cells, coordinates=coordinates).validated_on(
@@ -216,7 +216,7 @@ def _validation_of_simple(
     # J is written around the means of its coordinates. Only where these are the same are two of them comparable: half
     # the difference of the duals, which both are W_2^2 - 2 J with every linear term, is that of J.
     gain = (_dual(cells, gaussian.semi_dual) - _dual(judged, score.semi_dual)) / 2
-    validation = _validation(cells, [gaussian, score], (0.0, 0.0), 1)
+    validation = _validation(task, cells, [gaussian, score], (0.0, 0.0), 1)
     validation |= by_blend([gaussian], BLENDS[:1]) | {"J": gaussian.semi_dual + gain}
     return validation, score
 

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver.data._training_data import TrainingData
-from scot_hycnn.solver.model._blended import refine
+from scot_hycnn.solver.model._blended import ascend
 
 # Enough cells to follow training; the final choice uses all validation cells.
 CHECK_CELLS = 512
@@ -150,7 +150,7 @@ def score_ensembles(network: Potential, f: Tensor, g: Tensor | None, monitors: S
     x, y = (pad_sequence([getattr(monitor, name) for monitor in monitors], batch_first=True) for name in "xy")
     # Without a second network the conjugates start at y, the maximisers of the Gaussian map.
     start = y if g is None else ensemble(network.gradient, network.weights(g), y)
-    x_hat, residual = refine(lambda z: ensemble(network.gradient, weights_f, z), y, start, CHECK_REFINEMENTS)
+    x_hat, residual, _ = ascend(lambda z: ensemble(network.gradient, weights_f, z), y, start, n_steps=CHECK_REFINEMENTS)
     potential, at_x_hat = (ensemble(network.value, weights_f, points) for points in (x, x_hat))
     conjugate = (x_hat * y).sum(-1) - at_x_hat
     return [

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver._options import AMORTIZED, CACHED, Settings
@@ -168,8 +169,11 @@ def _start(
     drawn = [network.init(settings.n_ensemble, generator).repeat(len(clouds), 1) for _ in names]
     state = {name: {"theta": theta} for name, theta in zip(names, drawn, strict=True)}
     if settings.conjugates == CACHED:
+        # In balanced coordinates the Gaussian map is the identity: its maximiser for y is y. All networks have as many
+        # rows as the largest target, also after it has stopped; rows beyond a network's own target are never drawn.
         targets = [cells.y for cells in clouds for _ in range(settings.n_ensemble)]
-        state["cache"] = ConjugateCache.first_state(targets)
+        maximisers = pad_sequence(targets, batch_first=True)
+        state["cache"] = {"maximisers": maximisers, "sizes": torch.ones_like(maximisers[..., 0])}
     return state, {}, 1
 
 
@@ -256,7 +260,7 @@ def _check(
 
 def _gathered(shards: Sequence[_Shard]) -> State:
     """Return the tensors of all shards below each other; a single number is the same in all."""
-    gathered = {name: [shard.parts[name].state() for shard in shards] for name in shards[0].parts}
+    gathered = {name: [shard.parts[name].state for shard in shards] for name in shards[0].parts}
     return {
         name: {key: torch.cat([s[key] for s in states]) if t.ndim else t for key, t in states[0].items()}
         for name, states in gathered.items()

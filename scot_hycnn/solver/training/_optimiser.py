@@ -50,17 +50,32 @@ class Eigenbases:
                 self._averages[key] = theta.new_zeros(len(theta), len(names), size, size)
                 identity = torch.eye(size, dtype=theta.dtype, device=theta.device)
                 self._vectors[key] = identity.expand_as(self._averages[key]).clone()
+        # Factors of `turn`: views of the vectors, which change in place.
+        self.forward, self.back = {key: vectors.mT for key, vectors in self._vectors.items()}, self._vectors
+        named = {"average": self._averages, "vectors": self._vectors}
+        self.state = {f"{name}_{key}": tensor for name, tensors in named.items() for key, tensor in tensors.items()}
 
     def observe(self, gradient: Tensor) -> None:
         """Add a gradient, shape (K, P), to the averages."""
-        for (m, n), matrices in self._stacked(gradient).items():
+        named = unpack(gradient, self._shapes)
+        for (m, n), names in self._alike.items():
+            matrices = torch.stack([named[name] for name in names], 1)
             self._averages[f"left_{m}_{n}"].lerp_(matrices @ matrices.mT, 1 - CURVATURE_DECAY)
             self._averages[f"right_{m}_{n}"].lerp_(matrices.mT @ matrices, 1 - CURVATURE_DECAY)
 
-    def turn(self, flat: Tensor, *, back: bool = False) -> Tensor:
-        """Return parameters, shape (K, P), in the eigenbases, or ``back`` in their own coordinates."""
-        bases = self._vectors if back else {key: vectors.mT for key, vectors in self._vectors.items()}
-        return self._between(flat, bases)
+    def turn(self, flat: Tensor, factors: dict[str, Tensor]) -> Tensor:
+        """Return parameters, shape (K, P), with every matrix multiplied from both sides; vectors stay as they are.
+
+        The factors ``forward`` lead into the eigenbases, and ``back`` out of them.
+        """
+        product = flat.clone()
+        named = unpack(product, self._shapes)
+        for (m, n), names in self._alike.items():
+            matrices = torch.stack([named[name] for name in names], 1)
+            turned = factors[f"left_{m}_{n}"] @ matrices @ factors[f"right_{m}_{n}"].mT
+            for name, matrix in zip(names, turned.unbind(1), strict=True):
+                named[name].copy_(matrix)
+        return product
 
     def renew(self, squares: Tensor, *, first: bool) -> None:
         """Renew the eigenvectors, and turn ``squares``, averages of squared gradients in the old ones, in place."""
@@ -74,26 +89,7 @@ class Eigenbases:
             # the old coordinates, steps were up to 25 times too long and one network in fifty was lost.
             turns[key] = (new.mT @ old).square()
             self._vectors[key].copy_(new)
-        squares.copy_(self._between(squares, turns))
-
-    def state(self) -> dict[str, Tensor]:
-        """Return all tensors by name, without copies."""
-        named = {"average": self._averages, "vectors": self._vectors}
-        return {f"{name}_{key}": tensor for name, tensors in named.items() for key, tensor in tensors.items()}
-
-    def _stacked(self, flat: Tensor) -> dict[tuple[int, ...], Tensor]:
-        named = unpack(flat, self._shapes)
-        return {shape: torch.stack([named[name] for name in names], 1) for shape, names in self._alike.items()}
-
-    def _between(self, flat: Tensor, factors: dict[str, Tensor]) -> Tensor:
-        """Multiply every matrix from both sides; vectors stay as they are."""
-        product = flat.clone()
-        named = unpack(product, self._shapes)
-        for (m, n), matrices in self._stacked(flat).items():
-            turned = factors[f"left_{m}_{n}"] @ matrices @ factors[f"right_{m}_{n}"].mT
-            for name, matrix in zip(self._alike[m, n], turned.unbind(1), strict=True):
-                named[name].copy_(matrix)
-        return product
+        squares.copy_(self.turn(squares, turns))
 
 
 class Optimiser:
@@ -130,6 +126,11 @@ class Optimiser:
             for name, shape in potential.shapes.items()
         ]
         self._decay = torch.cat(decays)
+        # Every tensor that updates change, by name. They change in place, so that these are always the present ones.
+        self.state = {"theta": theta.detach(), "average": self.average, "n_bad_gradients": self.n_bad_gradients}
+        self.state |= {"n_updates": self._n_updates, "mean": self._mean, "square": self._square}
+        if self._bases is not None:
+            self.state |= self._bases.state
 
     @torch.no_grad()
     def renew(self, n_done: int) -> None:
@@ -155,25 +156,19 @@ class Optimiser:
         turned_grad, turned_mean = grad, self._mean
         if self._bases is not None:
             self._bases.observe(grad)
-            turned_grad, turned_mean = self._bases.turn(grad), self._bases.turn(self._mean)
+            turned_grad, turned_mean = (self._bases.turn(part, self._bases.forward) for part in (grad, self._mean))
         self._square.lerp_(turned_grad.square(), 1 - second)
         unbiased = self._square / (1 - second**self._n_updates)
         step = turned_mean / (1 - first**self._n_updates) / unbiased.sqrt_().add_(EPSILON)
-        self.theta -= lr * (step if self._bases is None else self._bases.turn(step, back=True))
+        self.theta -= lr * (step if self._bases is None else self._bases.turn(step, self._bases.back))
 
         # The first averages weigh recent steps more, so that the start leaves the average.
         self.average.lerp_(self.theta, (9 / (self._n_updates + 9)).clamp_min(1 - self._averaging))
 
-    def state(self) -> dict[str, Tensor]:
-        """Return every tensor that updates change, by name, without copies."""
-        ours = {"theta": self.theta.detach(), "average": self.average, "n_bad_gradients": self.n_bad_gradients}
-        ours |= {"n_updates": self._n_updates, "mean": self._mean, "square": self._square}
-        return ours if self._bases is None else ours | self._bases.state()
-
     @torch.no_grad()
     def load(self, state: dict[str, Tensor]) -> None:
-        """Restore the state that ``state()`` returned."""
-        for name, tensor in self.state().items():
+        """Restore a ``state``."""
+        for name, tensor in self.state.items():
             # The device is named, since the default device may be another one.
             tensor.copy_(torch.as_tensor(state[name], device=tensor.device))
 

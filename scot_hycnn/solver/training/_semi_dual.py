@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from scot_hycnn.potentials import Potential
 from scot_hycnn.solver.model._blended import ascend
@@ -26,30 +25,11 @@ class ConjugateCache:
     # With few target cells every one is drawn again within a few steps, in which f has hardly changed: its last
     # maximiser is a better start than any prediction, and so is the step size there, about the inverse curvature of f.
     def __init__(self, maximisers: Tensor, sizes: Tensor) -> None:
-        self._maximisers, self._sizes = maximisers, sizes
-        self._networks = torch.arange(len(sizes), device=sizes.device).unsqueeze(1)
-
-    @staticmethod
-    def first_state(targets: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Return the tensors of a cache before the first step, from the target cells of each network, (m, d)."""
-        # In balanced coordinates the Gaussian map is the identity: its maximiser for y is y. All networks have as many
-        # rows as the largest target, also after it has stopped; rows beyond a network's own target are never drawn.
-        maximisers = pad_sequence(list(targets), batch_first=True)
-        return {"maximisers": maximisers, "sizes": torch.ones_like(maximisers[..., 0])}
-
-    def read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return maximisers, (K, n, d), and step sizes, (K, n), of the cells in these rows, (K, n)."""
-        return self._maximisers[self._networks, rows], self._sizes[self._networks, rows]
-
-    def write(self, rows: Tensor, maximisers: Tensor, sizes: Tensor) -> None:
-        """Store what was found for the cells in these rows."""
-        self._maximisers[self._networks, rows] = maximisers
-        # A step to infinity leaves the maximiser as it was and gives no step size; 1 is that of the Gaussian map.
-        self._sizes[self._networks, rows] = sizes.nan_to_num(nan=1.0)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return all tensors by name, without copies."""
-        return {"maximisers": self._maximisers, "sizes": self._sizes}
+        # Of each network and target cell: maximisers, (K, m, d), and step sizes, (K, m). They change in place.
+        self.maximisers, self.sizes = maximisers, sizes
+        self.state = {"maximisers": maximisers, "sizes": sizes}
+        # With the rows of drawn cells, (K, n), an index into both.
+        self.networks = torch.arange(len(sizes), device=sizes.device).unsqueeze(1)
 
 
 def semi_dual_step(
@@ -74,7 +54,8 @@ def semi_dual_step(
     weights_f = potential.weights(f.theta)
     fixed_f = {name: weight.detach() for name, weight in weights_f.items()}
     if isinstance(start, ConjugateCache):
-        x_0, size = start.read(rows)
+        drawn = start.networks, rows
+        x_0, size = start.maximisers[drawn], start.sizes[drawn]
     else:
         weights_g = potential.weights(start.theta)
         x_0, size = potential.gradient(weights_g, y), torch.ones_like(y[..., 0])
@@ -86,7 +67,9 @@ def semi_dual_step(
     # x_0 is grad g(y), which is trained on loss_g, or the cached maximiser: loss_g is then how far it has moved since.
     loss_g = (x_0 - x_hat).square().sum(-1).mean(1)
     if isinstance(start, ConjugateCache):
-        start.write(rows, x_hat, size)
+        start.maximisers[drawn] = x_hat
+        # A step to infinity leaves the maximiser as it was and gives no step size; 1 is that of the Gaussian map.
+        start.sizes[drawn] = size.nan_to_num(nan=1.0)
         descend(loss_f + potential.penalty(weights_f), lr, f)
     else:
         penalty = potential.penalty(weights_f) + potential.penalty(weights_g)

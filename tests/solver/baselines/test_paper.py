@@ -11,7 +11,7 @@ import torch
 from scot_hycnn.datasets import brenier_pair
 from scot_hycnn.metrics import map_mse
 from scot_hycnn.potentials import Gaussian, HyCNN
-from scot_hycnn.solver import Outcome, fit
+from scot_hycnn.solver import Outcome, Settings, fit
 from scot_hycnn.solver.data._training_data import TrainingData
 from scot_hycnn.solver.model._blended import Blended
 from scot_hycnn.solver.selection._blend import score_blends
@@ -19,6 +19,11 @@ from scot_hycnn.solver.training._early_stopping import Monitor, score_ensembles
 from scot_hycnn.solver.training._optimiser import Optimiser
 
 SHORT = {"solver": "paper", "hidden": (8, 8), "batch_size": 64, "device": "cpu"}
+
+
+def of_split(fraction, rng=0):
+    """Settings of which the split of the cells reads the fraction and the seed."""
+    return Settings.for_cells(100, 100, 2, device="cpu", rng=rng, validation_fraction=fraction)
 
 
 def normal(seed, n_cells=300, n_dims=2):
@@ -46,7 +51,7 @@ def test_it_takes_the_steps_of_the_paper_and_returns_the_last(monkeypatch):
 def test_it_starts_as_published_and_trains_in_centred_coordinates():
     x, y = normal(0) * [1, 4] + 7, np.tanh(normal(1)) - 2
     fitted = fit(x, y, max_steps=3, rng=2, **SHORT)
-    training = TrainingData.prepare(x, y, 0.1, rng=2, device="cpu").coordinates
+    training = TrainingData.prepare(x, y, of_split(0.1, rng=2)).coordinates
     assert np.array_equal(fitted.coordinates.matrix, np.eye(2))
     assert fitted.coordinates.scale == 1
     assert np.array_equal(fitted.coordinates.mean_x, training.mean_x)
@@ -121,7 +126,7 @@ def test_an_absurd_learning_rate_is_reported():
 
 def test_centred_cells_are_the_same_cells_in_their_own_units():
     x, y = normal(0, 200, 3) * [1, 2, 30] + 1e3, 5 * normal(1, 150, 3) - 7
-    balanced = TrainingData.prepare(x, y, 0.2, rng=0, device="cpu")
+    balanced = TrainingData.prepare(x, y, of_split(0.2))
     centred = balanced.centred()
     mean_x, mean_y = balanced.coordinates.mean_x, balanced.coordinates.mean_y
     np.testing.assert_allclose(centred.x_validation, balanced.x_validation_original - mean_x, rtol=1e-4, atol=1e-4)
@@ -135,7 +140,7 @@ def test_centred_cells_are_the_same_cells_in_their_own_units():
 def test_the_gaussian_maps_potentials_are_kept_in_the_new_units():
     """Hence J less the Gaussian map's: f and f* of the Gaussian map at the validation cells, without linear parts."""
     x, y = normal(0, 200, 3) * [1, 2, 30], 5 * normal(1, 150, 3)
-    balanced = TrainingData.prepare(x, y, 0.2, rng=0, device="cpu")
+    balanced = TrainingData.prepare(x, y, of_split(0.2))
     centred = balanced.centred()
     training = Gaussian.fit(*(np.asarray(cells.double()) for cells in (centred.x, centred.y)))
     np.testing.assert_allclose(centred.gaussian_x, training.value(centred.x_validation), rtol=1e-3, atol=1e-3)
@@ -148,7 +153,7 @@ def test_the_gaussian_maps_potentials_are_kept_in_the_new_units():
 
 def test_checks_and_scores_agree_in_the_cells_own_coordinates():
     """J less the Gaussian map's, by the monitor of the loop and by the score of the outcome."""
-    balanced = TrainingData.prepare(normal(0, 500) * [1, 3], 2 * normal(1, 500) + 4, 0.4, rng=0, device="cpu")
+    balanced = TrainingData.prepare(normal(0, 500) * [1, 3], 2 * normal(1, 500) + 4, of_split(0.4))
     centred, network = balanced.centred(), HyCNN(2, (8, 8), strong_convexity=1.0)
     theta = network.init(2, torch.Generator().manual_seed(0))
     monitor = Monitor(centred)

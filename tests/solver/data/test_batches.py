@@ -7,10 +7,16 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from scot_hycnn.solver import Settings
 from scot_hycnn.solver.data._groups import Groups
 from scot_hycnn.solver.data._training_data import Batches, TrainingData
 
 N_ENSEMBLE = 3
+
+
+def of_split(fraction, rng=0):
+    """Settings of which the split of the cells reads the fraction and the seed."""
+    return Settings.for_cells(100, 100, 2, device="cpu", rng=rng, validation_fraction=fraction)
 
 
 def normal(seed, n):
@@ -20,9 +26,7 @@ def normal(seed, n):
 def cells(n_source, n_target, *, grouped=False, seed=0):
     codes = [np.arange(n) % 3 for n in (n_source, n_target)]
     groups = Groups(*codes, tuple("abc"), np.full(3, 1 / 3)) if grouped else None
-    return TrainingData.prepare(
-        normal(seed, n_source), normal(seed + 1, n_target) + 1, 0.2, rng=0, device="cpu", groups=groups
-    )
+    return TrainingData.prepare(normal(seed, n_source), normal(seed + 1, n_target) + 1, of_split(0.2), groups)
 
 
 def batches(*maps, size=20, one_table=None):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scot_hycnn.solver import check_groups, fit
+from scot_hycnn.solver._options import WEIGHTINGS
 from scot_hycnn.solver.data._groups import Labels, group_cells
 from scot_hycnn.solver.data._training_data import Strata
 
@@ -24,7 +25,7 @@ def labels(sizes, side):
 def groups_of(sizes, weighting="sqrt"):
     of_x, of_y = labels(sizes, 0), labels(sizes, 1)
     pair = Labels.of(of_x), Labels.of(of_y)
-    return group_cells(np.zeros((len(of_x), 1)), np.zeros((len(of_y), 1)), pair, weighting)[2]
+    return group_cells(np.zeros((len(of_x), 1)), np.zeros((len(of_y), 1)), pair, WEIGHTINGS[weighting])[2]
 
 
 @settings(max_examples=30, deadline=None)
@@ -60,7 +61,7 @@ def test_held_out_cells_are_as_many_of_each_group_in_both_clouds(sizes, fraction
 
 def test_the_held_out_part_is_as_large_as_asked():
     labels = Labels.of(np.repeat(["a", "b"], [300, 100]))
-    _, _, groups = group_cells(np.zeros((400, 2)), np.zeros((400, 2)), (labels, labels), "observed")
+    _, _, groups = group_cells(np.zeros((400, 2)), np.zeros((400, 2)), (labels, labels), WEIGHTINGS["observed"])
     for held in groups.hold_out(0.1, 1000, np.random.default_rng(0)):
         assert np.bincount(groups.x[held]).tolist() == [30, 10]
 

@@ -8,8 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scot_hycnn.solver import fit
+from scot_hycnn.solver import Settings, fit
 from scot_hycnn.solver.data._training_data import MAX_VALIDATION_CELLS, TrainingData
+
+
+def of_split(fraction, rng=0):
+    """Settings of which the split of the cells reads the fraction and the seed."""
+    return Settings.for_cells(100, 100, 2, device="cpu", rng=rng, validation_fraction=fraction)
 
 
 def normal(seed, n_cells, n_dims):
@@ -17,7 +22,7 @@ def normal(seed, n_cells, n_dims):
 
 
 def prepare(x, y, fraction=0.1, rng=0):
-    return TrainingData.prepare(x, y, fraction, rng=rng, device="cpu")
+    return TrainingData.prepare(x, y, of_split(fraction, rng=rng))
 
 
 def in_order(cells):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scot_hycnn.solver import Settings
-from scot_hycnn.solver.data._task import Task
+from scot_hycnn.solver.data._training_data import Task
 from scot_hycnn.solver.runtime._batching import MAX_VALUES, batches
 
 NONE = np.empty(0, dtype=np.intp)

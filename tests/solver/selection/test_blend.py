@@ -10,8 +10,9 @@ import torch
 
 from scot_hycnn.metrics import energy_distance
 from scot_hycnn.potentials import HyCNN
+from scot_hycnn.solver import Settings
 from scot_hycnn.solver.data._training_data import TrainingData
-from scot_hycnn.solver.model._blended import Blended
+from scot_hycnn.solver.model._blended import Blended, solve
 from scot_hycnn.solver.selection._blend import (
     BLENDS,
     CONVERGED,
@@ -27,6 +28,11 @@ NETWORK = HyCNN(n_dims=3, hidden=(8, 8), strong_convexity=0.5)
 WEIGHTS = NETWORK.weights(NETWORK.init(2, torch.Generator().manual_seed(0)))
 
 
+def of_split(fraction, rng=0):
+    """Settings of which the split of the cells reads the fraction and the seed."""
+    return Settings.for_cells(100, 100, 2, device="cpu", rng=rng, validation_fraction=fraction)
+
+
 def normal(seed, *shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
@@ -38,7 +44,7 @@ def test_blend_zero_is_half_the_squared_norm():
     f, x = Blended(NETWORK, WEIGHTS, 0.0), normal(1, 20, 3)
     assert torch.equal(f.gradient(x), x)
     assert torch.equal(f.value(x), 0.5 * x.square().sum(1))
-    maximisers, residual = f.maximisers(x)
+    maximisers, residual = solve(f.gradient, x, x)
     assert torch.equal(maximisers, x)
     assert not residual.any()
 
@@ -60,11 +66,11 @@ def test_value_gradient_and_maximisers_of_a_blend(blend):
     (expected,) = torch.autograd.grad(f.value(x).sum(), x)
     torch.testing.assert_close(f.gradient(x), expected)
     y = normal(1, 50, 3)
-    points, residual = f.maximisers(y)
+    points, residual = solve(f.gradient, y, y)
     torch.testing.assert_close(residual, (f.gradient(points) - y).norm(dim=1))
     assert residual.max() <= 1e-3
     # A start elsewhere leads to the same point: f is strictly convex.
-    torch.testing.assert_close(f.maximisers(y, 3 * normal(2, 50, 3))[0], points, atol=0.01, rtol=0)
+    torch.testing.assert_close(solve(f.gradient, y, 3 * normal(2, 50, 3))[0], points, atol=0.01, rtol=0)
 
 
 # ---- scores
@@ -74,7 +80,7 @@ def test_value_gradient_and_maximisers_of_a_blend(blend):
 def cells():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(400, 3)) * [1, 2, 3] + 5, 3 * rng.standard_gamma(2, size=(300, 3))
-    return TrainingData.prepare(x, y, 0.25, rng=0, device="cpu")
+    return TrainingData.prepare(x, y, of_split(0.25))
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +243,7 @@ def spoiled(cells, shift):
 
 def test_a_constant_error_of_the_networks_is_taken_back():
     x, y = sparse_counts(2, 300)
-    cells = TrainingData.prepare(x, y, 0.1, rng=0, device="cpu")
+    cells = TrainingData.prepare(x, y, of_split(0.1))
     network, weights = spoiled(cells, 0.7)
     moved = [
         cells.coordinates.invert_target(ensemble.gradient(cells.x_validation).double().numpy())
@@ -251,11 +257,11 @@ def test_a_constant_error_of_the_networks_is_taken_back():
 def test_scores_are_those_of_the_shifted_potential():
     """J of a blend is its potential's mean plus its conjugate's, by a search from other starts."""
     x, y = sparse_counts(3, 300)
-    cells = TrainingData.prepare(x, y, 0.1, rng=0, device="cpu")
+    cells = TrainingData.prepare(x, y, of_split(0.1))
     ensemble = recentred(*spoiled(cells, 0.7), cells)
     for score, blend in zip(score_blends(ensemble, cells), (0.0, 0.1, 0.25, 0.5, 0.75, 1.0), strict=True):
         f = Blended(ensemble.network, ensemble.weights, blend, ensemble.shift)
-        points, residual = f.maximisers(cells.y_validation)
+        points, residual = solve(f.gradient, cells.y_validation, cells.y_validation)
         assert residual.max() < 0.01
         conjugate = (points * cells.y_validation).sum(1) - f.value(points)
         expected = (f.value(cells.x_validation).mean() + conjugate.mean()) / cells.coordinates.scale

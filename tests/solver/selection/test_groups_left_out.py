@@ -8,6 +8,7 @@ import torch
 
 from scot_hycnn.potentials import HyCNN
 from scot_hycnn.solver import Settings, fit
+from scot_hycnn.solver._options import WEIGHTINGS
 from scot_hycnn.solver.data._groups import Labels, group_cells
 from scot_hycnn.solver.data._training_data import Trained
 from scot_hycnn.solver.selection._blend import BLENDS, Score, choose_blend_by_groups, leave_groups_out
@@ -82,7 +83,7 @@ def test_every_group_is_left_out_once_of_at_most_four_fits(n_groups):
     of_cells = np.repeat(np.arange(n_groups), 10 + 2 * np.arange(n_groups))
     x = np.random.default_rng(0).normal(size=(len(of_cells), 2)) + 100 * of_cells[:, None]
     labels = tuple(of_cells.astype(str) for _ in range(2))
-    *clouds, groups = group_cells(x, x + 1, tuple(map(Labels.of, labels)), "sqrt")
+    *clouds, groups = group_cells(x, x + 1, tuple(map(Labels.of, labels)), WEIGHTINGS["sqrt"])
     network, seen = HyCNN(2, (4,)), []
 
     def train(settings, folds):

@@ -11,6 +11,7 @@ import torch
 
 from scot_hycnn._response import NoChange
 from scot_hycnn.potentials import HyCNN
+from scot_hycnn.solver import Settings
 from scot_hycnn.solver.data._training_data import TrainingData
 from scot_hycnn.solver.model._blended import Blended
 from scot_hycnn.solver.selection._blend import CONVERGED, score_blends
@@ -20,11 +21,16 @@ NETWORK = HyCNN(n_dims=2, hidden=(8, 8), strong_convexity=0.9, output_scale=0.3)
 LOSSES = (torch.tensor([1.0, 3.0]), torch.tensor([2.0, 4.0]))
 
 
+def of_split(fraction, rng=0):
+    """Settings of which the split of the cells reads the fraction and the seed."""
+    return Settings.for_cells(100, 100, 2, device="cpu", rng=rng, validation_fraction=fraction)
+
+
 @pytest.fixture(scope="module")
 def cells():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(500, 2)) * 3, rng.normal(size=(500, 2)) + 1
-    return TrainingData.prepare(x, y, 0.4, rng=0, device="cpu")
+    return TrainingData.prepare(x, y, of_split(0.4))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 from scot_hycnn.potentials import ICNN, HyCNN
 from scot_hycnn.potentials._potential import unpack
 from scot_hycnn.solver.baselines import enot_step, minimax_step, w2gn_step
-from scot_hycnn.solver.model._blended import refine
+from scot_hycnn.solver.model._blended import ascend
 from scot_hycnn.solver.training._optimiser import CURVATURE_DECAY, RENEW_EVERY, Optimiser, cosine
 from scot_hycnn.solver.training._semi_dual import ConjugateCache, semi_dual_step
 
@@ -149,7 +149,7 @@ def test_a_joint_step_follows_its_equations(name, network):
         assert not loss.requires_grad
         torch.testing.assert_close(loss, of_hand)
     for adam, before, gradient in zip((f, g), start, gradients, strict=True):
-        torch.testing.assert_close(adam.state()["mean"], gradient)
+        torch.testing.assert_close(adam.state["mean"], gradient)
         assert not torch.equal(adam.theta, before)
 
 
@@ -169,7 +169,7 @@ def test_a_minimax_step_moves_g_on_each_batch_but_the_last_and_then_f(network, n
     expected, gradients = by_hand(minimax, network, (f.theta, alone.theta), batches[-1][:2])
     losses = minimax_step(network, f, g, batches, LR)
     torch.testing.assert_close(g.theta, alone.theta)
-    torch.testing.assert_close(f.state()["mean"], gradients[0])
+    torch.testing.assert_close(f.state["mean"], gradients[0])
     torch.testing.assert_close(losses[0], expected[0])
     torch.testing.assert_close(losses[1], torch.stack(loss_g).detach())
 
@@ -189,7 +189,7 @@ def test_a_step_with_the_cache_follows_its_equations(network):
     x, y, _ = batch()
     rows = torch.tensor([[3, 0, 6, 2, 5], [1, 6, 4, 0, 2]])
     targets = torch.zeros(N_MAPS, 7, 2, dtype=torch.float64).scatter(1, rows.unsqueeze(-1).expand(-1, -1, 2), y)
-    f, cache = optimiser(network, 1), ConjugateCache(**ConjugateCache.first_state(list(targets)))
+    f, cache = optimiser(network, 1), ConjugateCache(targets.clone(), torch.ones_like(targets[..., 0]))
     starts = [[(y_j, 1.0) for y_j in y[k]] for k in range(N_MAPS)]
     for _ in range(2):
         theta = f.theta.detach().clone().requires_grad_()
@@ -203,22 +203,30 @@ def test_a_step_with_the_cache_follows_its_equations(network):
             torch.testing.assert_close(losses[0][k], loss.detach())
             moved = mean((a - z).square().sum() for (a, _), (z, _) in zip(starts[k], ends, strict=True))
             torch.testing.assert_close(losses[1][k], moved)
-            found, sizes = cache.read(rows)
-            torch.testing.assert_close(found[k], torch.stack([z for z, _ in ends]))
-            torch.testing.assert_close(sizes[k], torch.tensor([size for _, size in ends], dtype=torch.float64))
+            found, sizes = cache.maximisers[k, rows[k]], cache.sizes[k, rows[k]]
+            torch.testing.assert_close(found, torch.stack([z for z, _ in ends]))
+            torch.testing.assert_close(sizes, torch.tensor([size for _, size in ends], dtype=torch.float64))
             starts[k] = ends
-        torch.testing.assert_close(f.state()["mean"], torch.autograd.grad(total, theta)[0])
+        torch.testing.assert_close(f.state["mean"], torch.autograd.grad(total, theta)[0])
 
 
 def test_the_cache_keeps_other_cells_and_stores_no_step_size_that_is_not_a_number():
-    cache, before = (ConjugateCache(**ConjugateCache.first_state([normal(0, 6, 3), normal(1, 4, 3)])) for _ in range(2))
-    rows = torch.tensor([[4, 1], [0, 3]])
-    cache.write(rows, normal(2, 2, 2, 3), torch.tensor([[torch.nan, 0.5], [2.0, 1.0]], dtype=torch.float64))
-    assert cache.read(rows)[1].tolist() == [[1.0, 0.5], [2.0, 1.0]]
-    torch.testing.assert_close(cache.read(rows)[0], normal(2, 2, 2, 3))
-    others = torch.tensor([[0, 2, 3, 5], [1, 2, 1, 2]])
-    for found, expected in zip(cache.read(others), before.read(others), strict=True):
-        assert torch.equal(found, expected)
+    """Where the step is to infinity, the maximiser stays and the step size is that of the Gaussian map."""
+    x, y, _ = batch()
+    y = y.clone()
+    y[0, 0] = torch.inf
+    rows = torch.tensor([[4, 1, 0, 2, 6], [0, 3, 1, 2, 5]])
+    maximisers, sizes = normal(0, N_MAPS, 7, 2), 0.5 * torch.ones(N_MAPS, 7, dtype=torch.float64)
+    cache = ConjugateCache(maximisers.clone(), sizes.clone())
+    semi_dual_step(HARD, optimiser(HARD, 1), cache, [(x, y, rows)], LR, n_refinements=3)
+    assert cache.sizes.isfinite().all()
+    assert cache.sizes[0, 4] == 1
+    assert torch.equal(cache.maximisers[0, 4], maximisers[0, 4])
+    for k, others in enumerate(([3, 5], [4, 6])):
+        assert torch.equal(cache.maximisers[k, others], maximisers[k, others])
+        assert torch.equal(cache.sizes[k, others], sizes[k, others])
+        drawn = rows[k][torch.isfinite(y[k]).all(1)]
+        assert not torch.isclose(cache.maximisers[k, drawn], maximisers[k, drawn]).all(1).any()
 
 
 STEP_OF = {
@@ -242,7 +250,7 @@ def test_steps_lower_the_semi_dual_of_each_map_whatever_the_cells_of_the_other(n
 
         def semi_dual(f=f, x=x, y=y):
             weights = {name: w.detach() for name, w in network.weights(f.theta).items()}
-            z, residual = refine(lambda z: network.gradient(weights, z), y, y, 60)
+            z, residual, _ = ascend(lambda z: network.gradient(weights, z), y, y, n_steps=60)
             assert residual.max() < 1e-3
             return network.value(weights, x).mean(1) + (z * y).sum(-1).mean(1) - network.value(weights, z).mean(1)
 
@@ -279,9 +287,7 @@ def test_each_network_is_clipped_by_its_norm():
     """A huge gradient must not make the later steps of its network small through the second moment."""
     adam = optimiser(HARD, 0, max_norm=1.0)
     adam.update(torch.ones_like(adam.theta.detach()) * torch.tensor([[1e6], [1e-3]]), 0.01)
-    assert adam.state()["mean"].norm(dim=1).tolist() == pytest.approx(
-        [1, 1e-3 * math.sqrt(HARD.n_parameters)], rel=1e-3
-    )
+    assert adam.state["mean"].norm(dim=1).tolist() == pytest.approx([1, 1e-3 * math.sqrt(HARD.n_parameters)], rel=1e-3)
 
 
 def test_decay_shrinks_the_weights_on_x_alone():
@@ -308,13 +314,13 @@ def test_a_restored_optimiser_takes_the_same_steps(soap):
     for step in range(7):
         one.renew(step)
         one.update(normal(step, *one.theta.shape), 0.1)
-    again.load({name: tensor.numpy().copy() for name, tensor in one.state().items()})
+    again.load({name: tensor.numpy().copy() for name, tensor in one.state.items()})
     for step in range(7, 12):
         for each in (one, again):
             each.renew(step)
             each.update(normal(step, *one.theta.shape), 0.1)
-    for name, tensor in one.state().items():
-        assert torch.equal(tensor, again.state()[name])
+    for name, tensor in one.state.items():
+        assert torch.equal(tensor, again.state[name])
 
 
 def soap_of_one_matrix(start, gradients, lr, betas):
