@@ -140,10 +140,11 @@ class HyCNN(Potential):
                 weights[f"V{layer}"] = weights[f"V{layer}"] * (taus[layer - 1] / t)
         weights["v"] = weights["v"] * taus[-1]
         if self.quadratic_skip:
-            weights["Q"] = weights["Q"] / taus[0].sqrt()
+            weights["Q"] = weights["Q"] / taus[0].sqrt()  # it is squared
         return _by_difference(weights, len(self.hidden))
 
     def _gate(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        # m(a, 0), at temperature 1
         if self.gate == "max":
             return a.clamp_min(0), (a >= 0).to(a.dtype)
         if torch.is_grad_enabled() and a.requires_grad:
@@ -173,24 +174,24 @@ def _by_difference(weights: Weights, n_layers: int) -> Weights:
     lead to the difference of the branches; ``P`` passes the second one on to the next layer, without its affine part
     in x, which ``w`` and ``c`` add to f.
     """
-    # The affine parts are multiplied once for all points: a gradient in 50 dimensions has a fifth less products.
+    # Affine parts are multiplied once for all points: a gradient in 50 dimensions has a fifth less products. In z of the
+    # layer below the affine part is x @ linear + constant.
     single: Weights = {name: weights[name] for name in ("v", "q", "Q") if name in weights}
-    slope = offset = weights["v"].new_empty(0)
+    linear = constant = weights["v"].new_empty(0)  # no layer is below the first one
     for layer in range(n_layers):
         branches = {name: weights[f"{name}{layer}"].chunk(2, dim=-1) for name in "WbV" if f"{name}{layer}" in weights}
         second = {name: b for name, (_, b) in branches.items()}
         difference = {name: a - b for name, (a, b) in branches.items()}
         if layer:
-            # z of the layer below has the affine part x @ slope + offset.
             for part in (second, difference):
-                through = slope @ part["V"]
-                part["W"] = part["W"] + through if "W" in part else through
-                part["b"] = torch.baddbmm(part["b"], offset, part["V"])
+                passed = linear @ part["V"]
+                part["W"] = part["W"] + passed if "W" in part else passed
+                part["b"] = torch.baddbmm(part["b"], constant, part["V"])
             single[f"P{layer}"] = second["V"]
         single |= {f"{name}{layer}": weight for name, weight in difference.items()}
-        slope, offset = second["W"], second["b"]
-    skip = weights["v"] @ slope.mT
-    return single | {"w": weights["w"] + skip if "w" in weights else skip, "c": weights["v"] @ offset.mT}
+        linear, constant = second["W"], second["b"]
+    skip = weights["v"] @ linear.mT
+    return single | {"w": weights["w"] + skip if "w" in weights else skip, "c": weights["v"] @ constant.mT}
 
 
 @final
@@ -272,10 +273,10 @@ class Combination(HyCNN):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.n_networks < 1 or self.monotone:
+        if self.n_networks < 1 or self.monotone or self.annealing == "cyclic":
             raise ValueError(
-                f"n_networks={self.n_networks}, monotone={self.monotone!r}: a combination needs one network or more, "
-                "and has no monotone dimensions."
+                f"n_networks={self.n_networks}, monotone={self.monotone!r}, annealing={self.annealing!r}: a "
+                "combination needs one network or more, and has no monotone dimensions and no cyclic temperatures."
             )
 
     @property

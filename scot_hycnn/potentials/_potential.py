@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - PyTorch's own convention
 Weights = dict[str, Tensor]
 
 _SIGNS = {"+": 1.0, "-": -1.0, "0": 0.0}
-# First letters of the weights that are the softplus of a free parameter, by whether the family is convex.
+# First letters of the weights (t is tau) that are the softplus of a free parameter, by whether the family is convex.
 _POSITIVE = {True: "Vvqt", False: "q"}
 # It keeps the free parameter of a weight finite that starts near zero.
 _MIN_SLOPE = 1e-6
@@ -24,13 +24,14 @@ _MIN_SLOPE = 1e-6
 class Potential(ABC):
     r"""Function :math:`R^d \to R` of many parameters, for K parameter sets at once.
 
-    Layers :math:`a_l = V_l z_l + W_l x + b_l`, :math:`z_{l+1} = \mathrm{gate}(a_l)` end in
+    Layers :math:`a_l = V_l z_l + W_l x + b_l`, :math:`z_{l+1} = \mathrm{gate}(a_l) + P_l z_l` end in
 
     .. math::
-        f(x) = v \cdot z_L + w \cdot x + \tfrac{q}{2}|x|^2
+        f(x) = v \cdot z_L + w \cdot x + c + \tfrac{q}{2}|x|^2
 
-    with :math:`(Qx)^2` added to the first a if ``quadratic_skip``. A family defines its gate, whether V and v are
-    positive, whether it has the skips W_l (l > 0) and w from the input, and how it starts.
+    with :math:`(Qx)^2` added to the first a if ``quadratic_skip``. Only families with two branches a unit have P and c:
+    their a is the difference of the branches, and P passes the second one on. A family defines its gate, whether V and
+    v are positive, whether it has the skips W_l (l > 0) and w from the input, and how it starts.
 
     A potential holds no weights. They are one tensor ``theta``, shape (K, P), one row a map, which :meth:`init` draws:
     an optimiser, an average or a file then handles a single array, and K maps cost one batched product a layer.
@@ -220,6 +221,7 @@ class Potential(ABC):
             elif layer:
                 u = grad @ weights[f"V{layer}"].mT
         if quadratic is not None:
+            # grad and u are those of the first layer; u - grad is the derivative along its second branch.
             if self.branches == 2:
                 grad = torch.cat([grad, u - grad], dim=-1)
             # The derivative of (Qx)^2 is 2 (Qx) Q.
@@ -239,7 +241,7 @@ class Potential(ABC):
                     a = a.baddbmm_(z, weights[f"V{layer}"])
             else:
                 a = torch.baddbmm(weights[f"b{layer}"], z, weights[f"V{layer}"])
-            # Qx of each branch: a is the difference of two, and the second is passed on.
+            # Qx of each branch. Of two, m(a1 + r1^2, a2 + r2^2) = a2 + r2^2 + m(a1 - a2 + r1^2 - r2^2, 0).
             roots = quadratic.split(width, dim=-1) if quadratic is not None and not layer else ()
             for root, sign in zip(roots, (1, -1), strict=False):
                 a = a.addcmul_(root, root, value=sign)

@@ -228,7 +228,7 @@ def test_the_construction_of_the_square_has_the_error_of_the_theorem(widths):
     torch.testing.assert_close(slopes, 2 * middles, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("options", [{"n_networks": 0}, {"monotone": (0,)}])
-def test_a_combination_needs_networks_and_has_no_monotone_dimensions(options):
+@pytest.mark.parametrize("options", [{"n_networks": 0}, {"monotone": (0,)}, {"annealing": "cyclic"}])
+def test_a_combination_needs_networks_and_has_no_monotone_dimensions_or_cyclic_temperatures(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         Combination(n_dims=2, **options)
