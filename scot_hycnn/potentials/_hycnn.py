@@ -174,8 +174,8 @@ def _by_difference(weights: Weights, n_layers: int) -> Weights:
     lead to the difference of the branches; ``P`` passes the second one on to the next layer, without its affine part
     in x, which ``w`` and ``c`` add to f.
     """
-    # Affine parts are multiplied once for all points: a gradient in 50 dimensions has a fifth less products. In z of the
-    # layer below the affine part is x @ linear + constant.
+    # Affine parts are multiplied once for all points: a gradient in 50 dimensions has a fifth less products. That of z
+    # of the layer below is x @ linear + constant.
     single: Weights = {name: weights[name] for name in ("v", "q", "Q") if name in weights}
     linear = constant = weights["v"].new_empty(0)  # no layer is below the first one
     for layer in range(n_layers):
