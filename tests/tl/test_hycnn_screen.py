@@ -174,6 +174,11 @@ def test_groups_are_read_from_obs():
     fit(adata, group_key="kind")
     np.testing.assert_allclose(mean_move(adata, f"X_{KEY}_a_4"), [4, 0, 0], atol=0.8)
     assert {*sh.get.summary(adata)["group"]} == {"all", "A", "B"}
+    rare = adata.obs.groupby("condition", observed=True).head(2).index
+    adata.obs.loc[rare, "kind"] = "rare"
+    with pytest.warns(UserWarning, match="'rare'"):
+        fit(adata, group_key="kind", key_added="rare")
+    assert sh.get.model(adata, "rare", target="a/4").validation["groups_left_out"].tolist() == ["rare"]
 
 
 @pytest.mark.parametrize("plate_key", [None, "plate"])
