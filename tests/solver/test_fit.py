@@ -393,12 +393,19 @@ def test_with_few_target_cells_no_second_network_is_trained(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["cubic", pytest.param("logsumexp", marks=pytest.mark.slow)])
 def test_the_cache_finds_what_predictions_find(kind):
+    """In the mean of four seeds: the error of one is .85 to 1.2 times that of the other."""
     pair = brenier_pair(kind, 4, 800, rng=1)
     options = QUICK | {"lr": None, "max_steps": 200}
-    fits = {name: fit(pair.x, pair.y, conjugates=name, **options) for name in ("amortized", "cached")}
-    errors = {name: map_mse(fitted.transport(pair.x), pair.transport(pair.x)) for name, fitted in fits.items()}
-    gaussian = map_mse(fits["cached"].gaussian_map().transport(pair.x), pair.transport(pair.x))
-    assert errors["cached"] < min(1.1 * errors["amortized"], 0.8 * gaussian)
+
+    def error(fitted):
+        return map_mse(fitted.transport(pair.x), pair.transport(pair.x))
+
+    fits = {
+        name: [fit(pair.x, pair.y, conjugates=name, rng=seed, **options) for seed in range(4)]
+        for name in ("amortized", "cached")
+    }
+    cached, amortised = (np.mean([error(one) for one in fits[name]]) for name in ("cached", "amortized"))
+    assert cached < min(1.1 * amortised, 0.8 * error(fits["cached"][0].gaussian_map()))
 
 
 # ---- solvers and potentials
