@@ -91,15 +91,14 @@ def find_same_representation(adata: AnnData, fitted: Representation, *, same_fil
             f"The map was fitted on adata.obsm[{fitted.name!r}], which these cells lack: project them onto it first; "
             f"adata.obsm has {listed(adata.obsm)}."
         )
-    here = find_representation(adata, name, None)
     # The fit may have used the first columns of a wider table (n_pcs); for genes there is no such choice.
-    if here.n_dims < fitted.n_dims or (name == "X" and here.n_dims != fitted.n_dims):
+    is_wider = name != "X" and adata.obsm[name].shape[-1] > fitted.n_dims
+    here = find_representation(adata, name, fitted.n_dims if is_wider else None)
+    if here.n_dims != fitted.n_dims:
         raise ValueError(
             f"The map was fitted in {counted(fitted.n_dims, 'dimension')} of {fitted.name!r}, and these cells have "
             f"{here.n_dims}: project them onto the training representation first."
         )
-    if here.n_dims > fitted.n_dims:
-        here = find_representation(adata, name, fitted.n_dims)
     if fitted.fingerprint and here.fingerprint:
         if fitted.fingerprint != here.fingerprint:
             raise ValueError(

@@ -111,10 +111,10 @@ def summary(
     (6, ['all'])
     """
     check_counts(MIN_CELLS, max_cells=max_cells)
-    return summary_of(read_screen_cells(adata, key, groupby), max_cells)
+    return table_of(read_screen_cells(adata, key, groupby), max_cells)
 
 
-def summary_of(cells: ScreenCells, max_cells: int = 300) -> pd.DataFrame:
+def table_of(cells: ScreenCells, max_cells: int = 300) -> pd.DataFrame:
     """Return the table of :func:`summary`, of cells that were found."""
     members = {EVERYONE: cells.source_rows}
     names: dict[int, str] = {}

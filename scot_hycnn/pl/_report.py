@@ -13,7 +13,7 @@ from scot_hycnn._anndata._files import check_writable, written_whole
 from scot_hycnn._anndata._fit_input import check_counts
 from scot_hycnn._anndata._results import group_column, read_fit
 from scot_hycnn._anndata.evaluation._screen_input import read_screen_cells
-from scot_hycnn.get._summary import EVERYONE, summary_of
+from scot_hycnn.get._summary import EVERYONE, table_of
 
 
 def report(
@@ -106,7 +106,7 @@ def report(
         title=title,
     )
     if len(shown["targets"]) > 1:
-        table = summary_of(read_cells(group_column(adata, fit, groupby)))
+        table = table_of(read_cells(group_column(adata, fit, groupby)))
         labels = [section["label"] for section in shown["targets"]]
         shown["index"] = index_of(table[(table["group"] == EVERYONE) & table["condition"].isin(labels)])
     page = html(shown)

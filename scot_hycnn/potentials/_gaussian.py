@@ -70,13 +70,9 @@ class Gaussian:
     @property
     def matrix(self) -> Array:
         """M, shape (d, d), symmetric and positive definite."""
-        eps = np.finfo(float).eps
-        values, vectors = np.linalg.eigh(self.covariance_x)
-        values = np.maximum(values, eps * values[-1])
-        root, inverse_root = ((vectors * values**power) @ vectors.T for power in (0.5, -0.5))
-        values, vectors = np.linalg.eigh(root @ self.covariance_y @ root)
-        middle = (vectors * np.maximum(values, eps * values[-1]) ** 0.5) @ vectors.T
-        matrix: Array = inverse_root @ middle @ inverse_root
+        root, inverse_root = _symmetric_power(self.covariance_x, 0.5, -0.5)
+        (middle,) = _symmetric_power(root @ self.covariance_y @ root, 0.5)
+        matrix = inverse_root @ middle @ inverse_root
         return (matrix + matrix.T) / 2
 
     def value(self, x: ArrayLike) -> Array:
@@ -108,3 +104,10 @@ def _moments(cells: Array, weights: ArrayLike | None) -> tuple[Array, Array]:
     # A component that never varies would make the map singular; with a floor it is only shifted.
     floor = 1e-6 * np.trace(covariance) / len(covariance) or 1.0
     return mean, np.asarray((covariance + floor * np.eye(len(covariance))) * scale**2, dtype=np.float64)
+
+
+def _symmetric_power(matrix: Array, *exponents: float) -> list[Array]:
+    """Return powers of a symmetric, positive definite matrix."""
+    values, vectors = np.linalg.eigh(matrix)
+    values = np.maximum(values, np.finfo(float).eps * values[-1])
+    return [(vectors * values**exponent) @ vectors.T for exponent in exponents]

@@ -218,6 +218,10 @@ def test_the_construction_of_the_square_has_the_error_of_the_theorem(widths):
     spec.loader.exec_module(square)
     f = square.hycnn(widths)
     weights = f.weights(square.square(widths))
+    # Of two branches V is the difference, and P the second one.
+    branches = [(weights[f"P{n}"], weights[f"P{n}"] + weights[f"V{n}"]) for n in range(1, len(widths))]
+    assert all((w >= 0).all() for w in (weights["v"], *(second for second, _ in branches)))
+    assert all((first >= -torch.finfo(first.dtype).eps * second).all() for second, first in branches)
     n_pieces = int(np.prod(widths))
     x = torch.linspace(0, 1, 8 * n_pieces + 1, dtype=torch.float64)  # meets the ends and the middle of every piece
     value = f.value(weights, x[None, :, None])[0]

@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
 from scot_hycnn._neighbours import MAX_GROUPS
-from scot_hycnn.potentials import ICNN, MLP, Combination, GroupMax, HyCNN, Potential
+from scot_hycnn.potentials import Combination, Potential
+from scot_hycnn.solver._options import FAMILIES
 from scot_hycnn.solver.data._coordinates import Coordinates
 from scot_hycnn.solver.data._groups import Baselines
 
@@ -32,8 +33,9 @@ SCHEMA_VERSION = 6
 MAX_HEADER = 2**17
 # What a map reports about its fit, beside what it needs to act.
 REPORTS = ("params", "history", "validation", "certificate")
-# Classes that the network of a map can have, by name.
-STORED: dict[str, type[Potential]] = {cls.__name__: cls for cls in (HyCNN, GroupMax, ICNN, MLP, Combination)}
+# Classes that the network of a map can have, by name. A combination is made by `fit_screen` and not by a user's name.
+STORED: dict[str, type[Potential]] = {family.__name__: family for family, _ in FAMILIES.values()}
+STORED[Combination.__name__] = Combination
 _METADATA_KEY = "scot_hycnn"
 _CHECKSUM_KEY = "sha256"
 # RecursionError: JSON nested a thousand deep. AttributeError: a type of numbers that NumPy does not have.
